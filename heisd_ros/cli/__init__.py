@@ -1,0 +1,1 @@
+"""The command `heisd`: one module a sub-command."""

@@ -1,0 +1,238 @@
+"""`heisd demo`: both nodes as processes, three episodes, what happens shown live."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from heisd_ros.cli.demo_report import Episode, Settings, latency_summary, write_json
+from heisd_ros.cli.node_process import NodeProcess, environment
+
+if TYPE_CHECKING:
+    from heisd_ros.cli.demo_view import View
+    from heisd_ros.nodes.demo_monitor import DemoMonitor
+
+app = typer.Typer(add_completion=False)
+REMAPPINGS = {
+    "/vla_node/input/image": "/sim_arm_node/image",
+    "/vla_node/input/image_wrist": "/sim_arm_node/image_wrist",
+    "/vla_node/input/joint_states": "/sim_arm_node/joint_states",
+    "/vla_node/input/instruction": "/sim_arm_node/instruction",
+    "/sim_arm_node/command/twist": "/vla_node/output/twist",
+    "/sim_arm_node/command/gripper": "/vla_node/output/gripper",
+}
+"""The wiring of the two nodes; the same rules serve both processes."""
+NEEDED_SUCCESSES = 2
+INTERRUPTED = 130
+
+
+class NodeEndedError(RuntimeError):
+    """A node's process ended by itself."""
+
+
+@app.command()
+def demo(
+    suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
+    task: Annotated[
+        list[int] | None, typer.Option(help="Task of each episode, from 0.", show_default="0 1 2")
+    ] = None,
+    init_state: Annotated[
+        list[int] | None,
+        typer.Option(help="Initial state of each episode; 40 to 49 are held out from training."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="Checkpoint folder; empty: the shipped one.")] = "",
+    max_steps: Annotated[int, typer.Option(help="Steps after which an episode failed.")] = 300,
+    budget_sec: Annotated[float, typer.Option(help="Time for everything, s.")] = 280.0,
+    real_time: Annotated[
+        bool, typer.Option("--real-time", help="20 steps a second instead of lock-step.")
+    ] = False,
+    domain_id: Annotated[
+        int | None, typer.Option(help="ROS domain.", show_default="a free one", min=0, max=232)
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for pictures and logs.")] = Path(
+        "demo_output"
+    ),
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File for everything that was shown.")
+    ] = None,
+    ros_parameter: Annotated[
+        list[str] | None, typer.Option(help="NAME:=VALUE for the nodes, as after -p; repeatable.")
+    ] = None,
+) -> None:
+    """A simulated Panda does what an instruction says, over ROS 2.
+
+    Exit code 0 where at least two episodes succeed (or the only one).
+    """
+    from heisd_ros.cli.demo_view import make_view
+    from heisd_ros.nodes.domain import free_domain_id
+
+    tasks = tuple(task or (0, 1, 2))
+    states = tuple(init_state or (40 + number % 10 for number in range(len(tasks))))
+    try:
+        settings = Settings(
+            suite=suite,
+            tasks=tasks,
+            init_states=states,
+            model=model,
+            max_steps=max_steps,
+            budget_sec=budget_sec,
+            real_time=real_time,
+            domain_id=free_domain_id() if domain_id is None else domain_id,
+            output=output,
+            ros_parameters=tuple(ros_parameter or ()),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    output.mkdir(parents=True, exist_ok=True)
+    view = make_view()
+    episodes: list[Episode] = []
+    began = time.monotonic()
+    try:
+        with _terminate_as_interrupt():
+            code = _run(settings, view, episodes)
+    except KeyboardInterrupt:
+        view.say("interrupted: the arm was stopped")
+        code = INTERRUPTED
+    finally:
+        view.close()
+    won = sum(episode.success for episode in episodes)
+    seconds = time.monotonic() - began
+    print(f"{won} of {len(tasks)} episodes succeeded in {seconds:.0f} s", flush=True)
+    if json_file is not None:
+        write_json(json_file, settings, episodes, seconds, code)
+    raise typer.Exit(code)
+
+
+def _run(settings: Settings, view: View, episodes: list[Episode]) -> int:
+    """Runs all episodes; fills the list; returns the exit code."""
+    os.environ.update(environment({}, settings.domain_id))
+    from heisd_ros.nodes.demo_monitor import DemoError, DemoMonitor
+
+    deadline = time.monotonic() + settings.budget_sec
+    mode = "real time" if settings.real_time else "lock-step"
+    view.say(f"ROS domain {settings.domain_id}, {mode}; loading the scene and the model")
+    with ExitStack() as stack:
+        monitor = DemoMonitor(settings.domain_id)
+        stack.callback(monitor.close)
+        # Ends run in reverse: the VLA node first, so that its stop command still finds the arm.
+        nodes = []
+        for name, arguments in _node_arguments(settings).items():
+            log = settings.output / f"{name}.log"
+            nodes.append(NodeProcess(name, arguments, settings.domain_id, log))
+            stack.callback(nodes[-1].stop)
+        try:
+            for number in range(len(settings.tasks)):
+                episodes.append(_episode(settings, number, monitor, nodes, view, deadline))
+        except (DemoError, NodeEndedError) as error:
+            view.say(f"error: {error}")
+            for node in nodes:
+                if node.ended():
+                    view.say(f"{node.name} ended ({node.log}):\n{node.last_lines()}")
+            return 1
+    needed = min(NEEDED_SUCCESSES, len(settings.tasks))
+    return 0 if sum(episode.success for episode in episodes) >= needed else 1
+
+
+def _node_arguments(settings: Settings) -> dict[str, list[str]]:
+    """ROS arguments of each node, in the order of their start."""
+    wiring = [part for rule in REMAPPINGS.items() for part in ("-r", ":=".join(rule))]
+    arm = {
+        "suite": settings.suite,
+        "task_index": settings.tasks[0],
+        "init_state": settings.init_states[0],
+        "lockstep": str(not settings.real_time).lower(),
+    }
+    vla = {
+        "autostart": "true",
+        "model.path": f"'{Path(settings.model).resolve()}'" if settings.model else "''",
+        "command.stamp": "now" if settings.real_time else "observation",
+    }
+    extra = [part for value in settings.ros_parameters for part in ("-p", value)]
+    return {
+        name: [*wiring, *(p for k, v in values.items() for p in ("-p", f"{k}:={v}")), *extra]
+        for name, values in (("sim_arm_node", arm), ("vla_node", vla))
+    }
+
+
+def _episode(
+    settings: Settings,
+    number: int,
+    monitor: DemoMonitor,
+    nodes: list[NodeProcess],
+    view: View,
+    deadline: float,
+) -> Episode:
+    from heisd_ros.cli.demo_figure import save_strip
+
+    task, state = settings.tasks[number], settings.init_states[number]
+    headline = f"episode {number + 1}/{len(settings.tasks)}: task {task}, initial state {state}"
+    _wait_for_nodes(monitor, nodes, deadline)
+    monitor.begin_episode(settings.suite, task, state, max(1.0, deadline - time.monotonic()))
+    began = time.monotonic()
+    now = monitor.snapshot()
+    while not now.success and now.step < settings.max_steps and time.monotonic() < deadline:
+        monitor.spin(0.1)
+        _check(nodes)
+        now = monitor.snapshot()
+        view.show(headline, now)
+    seconds = time.monotonic() - began
+    picture = None
+    frames = monitor.frames()
+    if frames:
+        picture = settings.output / f"episode_{number + 1}.png"
+        verdict = "success" if now.success else "failure"
+        save_strip(picture, f"{now.instruction}: {verdict} after {now.step} steps", frames)
+    episode = Episode(
+        suite=settings.suite,
+        task_index=task,
+        init_state=state,
+        instruction=now.instruction,
+        success=now.success,
+        steps=now.step,
+        seconds=seconds,
+        latency_ms=latency_summary(monitor.latencies),
+        rates_hz=now.rates_hz,
+        metric=now.metric if math.isfinite(now.metric) else None,
+        holds=list(monitor.holds),
+        picture=str(picture) if picture else None,
+    )
+    result = "SUCCESS" if episode.success else "FAILURE"
+    view.say(f"{headline}: {result} after {now.step} steps, {seconds:.1f} s: {now.instruction}")
+    return episode
+
+
+def _wait_for_nodes(monitor: DemoMonitor, nodes: list[NodeProcess], deadline: float) -> None:
+    """Waits until both nodes have spoken, which is when their scene and model are loaded."""
+    while not (monitor.arm_seen and monitor.vla_seen):
+        if time.monotonic() > deadline:
+            raise NodeEndedError("the nodes were not ready in time")
+        monitor.spin(0.1)
+        _check(nodes)
+
+
+def _check(nodes: list[NodeProcess]) -> None:
+    for node in nodes:
+        if node.ended():
+            raise NodeEndedError(f"{node.name} ended by itself")
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Makes SIGTERM end the demo as Ctrl-C does, with the arm stopped."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,54 @@
+"""The command `heisd`. Sub-commands are imported when they are called, so that help is quick."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+COMMANDS = {
+    "demo": "A simulated Panda does what an instruction says, over ROS 2.",
+}
+"""Sub-command `name` lives in the module `heisd_ros.cli.name`, which has a typer.Typer `app`."""
+
+
+class LazyGroup(TyperGroup):
+    """Loads the module of a sub-command only when that sub-command is wanted."""
+
+    _listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of all sub-commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The sub-command; while help is listed, its name and help line alone."""
+        if cmd_name not in COMMANDS:
+            return None
+        if self._listing:
+            return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
+        module = importlib.import_module(f"heisd_ros.cli.{cmd_name}")
+        command = typer.main.get_command(module.app)
+        command.name = cmd_name
+        return command
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Writes the help page."""
+        self._listing = True
+        super().format_help(ctx, formatter)
+
+
+app = typer.Typer(
+    name="heisd", cls=LazyGroup, no_args_is_help=True, pretty_exceptions_show_locals=False
+)
+
+
+@app.callback()
+def heisd() -> None:
+    """Vision-language-action control of robot arms over ROS 2."""
+
+
+if __name__ == "__main__":
+    app()

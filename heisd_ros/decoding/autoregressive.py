@@ -1,0 +1,73 @@
+"""Plain greedy decoding, one token a pass: what every other decoder is measured against."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from heisd_ros.decoding.stopwatch import Stopwatch
+from heisd_ros.decoding.types import Observation, StepResult
+from heisd_ros.vla.config import ACTION_DIMENSIONS
+from heisd_ros.vla.vla import VLA
+
+
+class AutoregressiveDecoder:
+    """One prefill and six passes of one token.
+
+    As upstream, each token is the argmax over the whole vocabulary; an id that is no action
+    decodes to the nearest end of its range. With ``actions_only`` the argmax is over the 256
+    action ids: the same tokens wherever the model answers with actions at all, never another kind.
+
+    Args:
+        vla: the model.
+        actions_only: restrict the argmax to the action ids.
+        allow_unknown: accept instructions that the model wasn't trained on.
+    """
+
+    def __init__(
+        self, vla: VLA, *, actions_only: bool = False, allow_unknown: bool = False
+    ) -> None:
+        self.vla = vla
+        self._allow_unknown = allow_unknown
+        rows = vla.model.action_rows
+        self._rows = rows if actions_only else slice(0, vla.config.language.vocab_size)
+
+    def reset(self) -> None:
+        """Nothing is kept between steps."""
+
+    @torch.inference_mode()
+    def infer(self, observation: Observation) -> StepResult:
+        """Decode one action; raises what `VLA.encode` raises."""
+        model = self.vla.model
+        watch = Stopwatch(self.vla.device)
+        inputs = self.vla.encode(
+            observation.images,
+            observation.instruction,
+            observation.proprio,
+            allow_unknown=self._allow_unknown,
+        )
+        watch.lap("preprocess")
+        visual_tokens = model.project(model.vision_features(inputs.pixels))
+        watch.lap("vision")
+        prefill = model.prefill(model.embed(inputs.ids, visual_tokens, inputs.proprio))
+        tokens = [self._greedy(prefill.logits)]
+        watch.lap("prefill")
+        for _ in range(ACTION_DIMENSIONS - 1):
+            tokens.append(self._greedy(model.decode(tokens[-1], prefill.cache)))
+        watch.lap("decode")
+        # The tokens leave the device once, after the loop: no waiting for a GPU inside it.
+        chosen = tuple(torch.cat(tokens, dim=1)[0].tolist())
+        action = self.vla.unnormalise(chosen)
+        watch.lap("detokenise")
+        return StepResult(
+            action=action,
+            tokens=chosen,
+            source="autoregressive",
+            reason="greedy, one token a pass",
+            timings_ms=watch.timings_ms(),
+            passes=ACTION_DIMENSIONS,
+        )
+
+    def _greedy(self, logits: Tensor) -> Tensor:
+        """[1, vocab] -> [1, 1], the best id of the rows in question."""
+        return logits[:, self._rows].argmax(dim=-1, keepdim=True) + self._rows.start

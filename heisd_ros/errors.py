@@ -1,0 +1,35 @@
+"""Every named error of the package, so that a caller can tell them apart without parsing text."""
+
+from __future__ import annotations
+
+
+class HeisdError(Exception):
+    """Base class of every error that this package raises on purpose."""
+
+
+class JointStateError(HeisdError):
+    """A joint state does not fit the arm: a joint is missing, unknown, repeated or not finite."""
+
+
+class UrdfError(HeisdError):
+    """A robot description is missing, unreadable, or has no usable chain to the tip frame."""
+
+
+class CheckpointError(HeisdError):
+    """A checkpoint folder is missing, incomplete, damaged, or not what its config says."""
+
+
+class UnknownStatisticsError(HeisdError):
+    """A checkpoint has no action statistics under the asked name, or several and none was asked."""
+
+
+class UnknownInstructionError(HeisdError):
+    """The model was not trained on this instruction."""
+
+
+class ImageError(HeisdError):
+    """A camera image is missing, empty, or not 8-bit RGB."""
+
+
+class ProprioceptionError(HeisdError):
+    """A proprioception vector is missing, not asked for, of the wrong size, or not finite."""

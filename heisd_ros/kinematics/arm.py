@@ -1,0 +1,215 @@
+"""Forward kinematics and tip velocity of an arm, from its URDF and named joint states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pinocchio as pin
+
+from heisd_ros.errors import JointStateError, UrdfError
+from heisd_ros.kinematics.pose import Pose
+
+__all__ = ["ArmKinematics", "JointSample", "Pose"]
+
+
+@dataclass(frozen=True, eq=False)
+class JointSample:
+    """A joint state in the arm's own joint order.
+
+    Attributes:
+        positions: shape (n,), rad (m for a prismatic joint), finite.
+        velocities: shape (n,), rad/s or m/s, finite; None where the source gave none that can be
+            used (left out, or not finite).
+    """
+
+    positions: np.ndarray
+    velocities: np.ndarray | None
+
+
+class ArmKinematics:
+    """The chain of joints from a base frame to a tip frame.
+
+    The description may hold more than the arm: joints off the chain (fingers, a second arm) do
+    not take part. A mimic joint on the chain follows the joint it names and is not listed itself.
+    Geometry is ignored, so no mesh has to exist. Calls share no state and may come from any thread.
+
+    Attributes:
+        joint_names: the joints, in the order of every `q` and `dq`.
+        base_frame: the link in whose frame poses and twists are given.
+        tip_frame: the link whose pose and twist are given.
+    """
+
+    def __init__(
+        self,
+        urdf: str,
+        tip_frame: str,
+        joint_names: Sequence[str] | None = None,
+        base_frame: str | None = None,
+    ) -> None:
+        """Parses the description and finds the chain.
+
+        Args:
+            urdf: text of a URDF file, as in the ROS topic `robot_description`.
+            tip_frame: name of a link.
+            joint_names: the joint order wanted; None takes them from base to tip.
+            base_frame: name of a link between the root and the tip; None takes the root link.
+
+        Raises:
+            UrdfError: the text is no URDF, a frame is not in it, the base is not an ancestor of
+                the tip, or no joint or one of several degrees of freedom lies between them.
+            JointStateError: `joint_names` are not exactly the joints of the chain.
+        """
+        try:
+            self._model = pin.buildModelFromXML(urdf, True)
+        except ValueError as error:
+            start = " ".join(urdf[:80].split())
+            raise UrdfError(f"not a valid URDF: {error} It starts with {start!r}") from error
+        self.tip_frame = tip_frame
+        self.base_frame = self._root_link() if base_frame is None else base_frame
+        self._tip = self._link(tip_frame)
+        self._base = self._link(self.base_frame)
+
+        chain = self._chain_joints()
+        self.joint_names = tuple(chain if joint_names is None else joint_names)
+        if sorted(self.joint_names) != sorted(chain):
+            raise JointStateError(
+                f"joint_names must be the joints between {self.base_frame} and {tip_frame}, each "
+                f"once: {chain}; got {list(self.joint_names)}"
+            )
+        ids = [self._model.getJointId(name) for name in self.joint_names]
+        self._velocity_index = [self._model.joints[i].idx_v for i in ids]
+        self._neutral = pin.neutral(self._model)
+
+    def reorder(
+        self,
+        names: Sequence[str],
+        positions: Sequence[float],
+        velocities: Sequence[float] | None = None,
+    ) -> JointSample:
+        """Picks this arm's joints out of a joint state, by name.
+
+        Args:
+            names: joint names of the state; others than the arm's may be among them.
+            positions: as many as `names`, rad or m.
+            velocities: as many as `names`, rad/s or m/s; None or empty where the source has none.
+
+        Returns:
+            The arm's joints in the order of `joint_names`.
+
+        Raises:
+            JointStateError: a name is repeated, lengths differ, a joint of the arm is missing or
+                its position is not finite.
+        """
+        names = list(names)
+        index = {name: i for i, name in enumerate(names)}
+        if len(index) != len(names):
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            raise JointStateError(f"duplicate joints {repeated} in the joint state {names}")
+        missing = [name for name in self.joint_names if name not in index]
+        if missing:
+            unknown = [name for name in names if not self._model.existJointName(name)]
+            raise JointStateError(
+                f"joints {missing} are missing from the joint state; it names {names}"
+                + (f", of which {unknown} are unknown to the robot description" if unknown else "")
+            )
+        order = [index[name] for name in self.joint_names]
+        q = self._values("positions", positions, len(names))[order]
+        if not np.isfinite(q).all():
+            pairs = zip(self.joint_names, q.tolist(), strict=True)
+            bad = {name: value for name, value in pairs if not np.isfinite(value)}
+            raise JointStateError(f"joint positions must be finite, got {bad}")
+        if velocities is None or len(velocities) == 0:
+            return JointSample(q, None)
+        dq = self._values("velocities", velocities, len(names))[order]
+        return JointSample(q, dq if np.isfinite(dq).all() else None)
+
+    def forward(self, q: np.ndarray) -> Pose:
+        """Returns the pose of the tip in the base frame.
+
+        Args:
+            q: shape (n,), joint positions in the order of `joint_names`, rad or m.
+
+        Raises:
+            JointStateError: `q` is not n finite numbers.
+        """
+        data = self._model.createData()
+        pin.forwardKinematics(self._model, data, self._configuration(q))
+        base = pin.updateFramePlacement(self._model, data, self._base)
+        tip = base.actInv(pin.updateFramePlacement(self._model, data, self._tip))
+        return Pose(tip.translation, tip.rotation)
+
+    def twist(self, q: np.ndarray, dq: np.ndarray) -> np.ndarray:
+        """Returns the velocity of the tip, J(q) dq.
+
+        Args:
+            q: shape (n,), joint positions in the order of `joint_names`, rad or m.
+            dq: shape (n,), joint velocities, rad/s or m/s.
+
+        Returns:
+            Shape (6,): linear velocity of the tip's origin (m/s), then angular velocity (rad/s),
+            relative to the base, both along the axes of the base frame.
+
+        Raises:
+            JointStateError: `q` or `dq` is not n finite numbers.
+        """
+        data = self._model.createData()
+        velocity = self._scatter("dq", dq)
+        pin.forwardKinematics(self._model, data, self._configuration(q), velocity)
+        # Joints before the base do not move here, so the velocity is relative to the base.
+        base = pin.updateFramePlacement(self._model, data, self._base).rotation
+        tip = pin.getFrameVelocity(self._model, data, self._tip, pin.LOCAL_WORLD_ALIGNED)
+        return np.concatenate([base.T @ tip.linear, base.T @ tip.angular])
+
+    def _configuration(self, q: np.ndarray) -> np.ndarray:
+        # `integrate` also serves continuous joints, which Pinocchio stores as (cos, sin).
+        return pin.integrate(self._model, self._neutral, self._scatter("q", q))
+
+    def _scatter(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Spreads values of the arm's joints over all degrees of freedom of the model."""
+        given = self._values(name, values, len(self.joint_names))
+        if not np.isfinite(given).all():
+            raise JointStateError(f"{name} must be finite, got {given.tolist()}")
+        full = np.zeros(self._model.nv)
+        full[self._velocity_index] = given
+        return full
+
+    @staticmethod
+    def _values(name: str, values: Sequence[float] | np.ndarray, count: int) -> np.ndarray:
+        try:
+            array = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise JointStateError(f"{name} must be {count} numbers, got {values!r}") from error
+        if array.shape != (count,):
+            raise JointStateError(f"{name} must have shape ({count},), got {array.shape}")
+        return array
+
+    def _root_link(self) -> str:
+        # Frame 0 is Pinocchio's universe; the root link is the first body after it.
+        return next(f.name for f in self._model.frames if f.type == pin.FrameType.BODY)
+
+    def _link(self, name: str) -> int:
+        if not self._model.existFrame(name, pin.FrameType.BODY):
+            links = [f.name for f in self._model.frames if f.type == pin.FrameType.BODY]
+            raise UrdfError(f"the robot description has no link {name!r}; it has {links}")
+        return self._model.getFrameId(name, pin.FrameType.BODY)
+
+    def _chain_joints(self) -> list[str]:
+        """Names the independent joints between the base and the tip, from the base on."""
+        model = self._model
+        before = list(model.supports[model.frames[self._base].parentJoint])
+        path = list(model.supports[model.frames[self._tip].parentJoint])
+        ends = f"between {self.base_frame!r} and {self.tip_frame!r}"
+        if path[: len(before)] != before:
+            raise UrdfError(f"{self.base_frame!r} is not an ancestor of {self.tip_frame!r}")
+        leaders = dict(zip(model.mimicking_joints, model.mimicked_joints, strict=True))
+        chain = list(dict.fromkeys(leaders.get(i, i) for i in path[len(before) :]))
+        if set(chain) & set(before):
+            raise UrdfError(f"a joint {ends} mimics a joint before the base, which would move it")
+        if not chain:
+            raise UrdfError(f"there is no movable joint {ends}")
+        wide = [model.names[i] for i in chain if model.joints[i].nv != 1]
+        if wide:
+            raise UrdfError(f"joints {wide} {ends} have several degrees of freedom, not one")
+        return [model.names[i] for i in chain]

@@ -1,0 +1,78 @@
+"""Radius of curvature of a short piece of path, by a closed-form circle fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Relative size below which a quantity is rounding, not geometry.
+_NEGLIGIBLE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class CircleFit:
+    """The circle nearest to a set of points.
+
+    Attributes:
+        radius: metres, finite, in [0, max_radius]. 0 where the points do not spread at all.
+        centre: shape (3,), metres; None where the radius is capped or 0, so no circle is meant.
+        normal: shape (3,), unit normal of the best plane, sign arbitrary.
+    """
+
+    radius: float
+    centre: np.ndarray | None
+    normal: np.ndarray
+
+
+def fit_circle(points: np.ndarray, max_radius: float) -> CircleFit:
+    """Fits a circle to points on their best plane (Taubin's fit, no iteration).
+
+    The points are centred and projected on the two leading principal directions; there Taubin's
+    algebraic fit is solved by a singular value decomposition (G. Taubin, "Estimation of planar
+    curves, surfaces and nonplanar space curves", PAMI 1991; in this form N. Chernov, "Circular and
+    linear regression", 2010, section 5.10). It has little bias on short arcs, where the plain
+    least-squares (Kasa) fit shrinks the radius. The fit commutes with rotation, translation and
+    scale (`max_radius` scaled along).
+
+    Args:
+        points: shape (n, 3), n >= 3, metres, any frame.
+        max_radius: metres, > 0. Flatter paths, straight lines among them, are given this radius.
+
+    Raises:
+        ValueError: fewer than 3 points, a wrong shape, a number that is not finite, or a
+            `max_radius` that is not positive and finite.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 3 or len(points) < 3:
+        raise ValueError(f"points must have shape (n >= 3, 3), got {points.shape}")
+    if not np.isfinite(points).all():
+        raise ValueError("points must be finite")
+    if not (np.isfinite(max_radius) and max_radius > 0.0):
+        raise ValueError(f"max_radius must be positive and finite, got {max_radius}")
+
+    middle = points.mean(axis=0)
+    centred = points - middle
+    size = np.abs(centred).max()
+    if size <= _NEGLIGIBLE * np.abs(points).max():
+        return CircleFit(0.0, None, np.array([0.0, 0.0, 1.0]))
+    _, spread, axes = np.linalg.svd(centred / size, full_matrices=False)
+    if spread[1] <= _NEGLIGIBLE * spread[0]:
+        return CircleFit(float(max_radius), None, axes[2])
+
+    x, y = axes[:2] @ (centred / size).T
+    z = x * x + y * y
+    scale = 2.0 * np.sqrt(z.mean())
+    # The smallest right singular vector is (a, b, c) of a z' + b x + c y = 0, in which Taubin's
+    # constraint has become |(a, b, c)| = 1.
+    terms = np.stack([(z - z.mean()) / scale, x, y], axis=1)
+    _, _, vectors = np.linalg.svd(terms, full_matrices=False)
+    a, b, c = vectors[2]
+    a /= scale
+    flatness = 2.0 * abs(a) * float(max_radius) / size  # diameter cap times curvature
+    root = np.sqrt(b * b + c * c + 4.0 * a * a * z.mean())
+    if flatness <= root:
+        return CircleFit(float(max_radius), None, axes[2])
+    radius = float(size * root / (2.0 * abs(a)))
+    centre = middle + size * (-(b * axes[0] + c * axes[1]) / (2.0 * a))
+    return CircleFit(radius, centre, axes[2])

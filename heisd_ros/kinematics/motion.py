@@ -1,0 +1,193 @@
+"""What the tip did over the last few samples: path length, radius of curvature, speed."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from heisd_ros.kinematics.curvature import fit_circle
+
+MetricKind = Literal["paper", "legacy", "speed"]
+VelocitySource = Literal["velocity", "position_difference"]
+
+_DEFAULT_WINDOW = {"paper": 15, "legacy": 5, "speed": 2}
+_LEAST_WINDOW = {"paper": 3, "legacy": 3, "speed": 2}
+
+
+@dataclass(frozen=True)
+class MetricSettings:
+    """How the fused metric is computed.
+
+    Attributes:
+        kind: `paper`: HeiSD (arXiv 2603.17573), F = alpha norm(R) + (1 - alpha) norm(D), with D the
+            path length over the window. `legacy`: the same with D as in the authors' released code,
+            the sum of distances from the newest point to the earlier ones (their curvature fit,
+            which stalls at its start, is not repeated). `speed`: norm(|v|) alone, the baseline.
+        window: samples in the window; None takes 15 (`paper`), 5 (`legacy`) or 2 (`speed`).
+        alpha: weight of the radius of curvature, in [0, 1].
+        max_radius: metres, > 0. A larger radius of curvature counts as this one: over a window of a
+            few centimetres an arc wider than the arm's own reach is a straight line, and a larger
+            cap would let straight lines set the scale of all curves.
+        still_extent: metres, >= 0. A window that stays in a box of this size is at rest: its shape
+            is sensor noise, and its radius counts as 0.
+        max_gap: seconds, > 0. After a longer pause between two samples the window starts anew.
+
+    Raises:
+        ValueError: a value is outside what is accepted.
+    """
+
+    kind: MetricKind = "paper"
+    window: int | None = None
+    alpha: float = 0.5
+    max_radius: float = 1.0
+    still_extent: float = 1e-4
+    max_gap: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Fills in the window and validates."""
+        if self.kind not in get_args(MetricKind):
+            raise ValueError(f"kind must be one of {get_args(MetricKind)}, got {self.kind!r}")
+        if self.window is None:
+            object.__setattr__(self, "window", _DEFAULT_WINDOW[self.kind])
+        least = _LEAST_WINDOW[self.kind]
+        if not isinstance(self.window, int) or self.window < least:
+            raise ValueError(
+                f"window must be an integer >= {least} for kind {self.kind!r}, got {self.window!r}"
+            )
+        if not 0.0 <= self.alpha <= 1.0:
+            raise ValueError(f"alpha must be in [0, 1], got {self.alpha}")
+        for name in ("max_radius", "max_gap"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0.0):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        if not (math.isfinite(self.still_extent) and self.still_extent >= 0.0):
+            raise ValueError(f"still_extent must be >= 0 and finite, got {self.still_extent}")
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The parts of the metric over one window, in physical units.
+
+    Attributes:
+        path_length: D, metres (`legacy`: sum of distances, metres).
+        curvature_radius: R, metres, in [0, max_radius].
+        speed: |v| at the newest sample, m/s; 0 where nothing is known yet.
+        ready: whether the window is full.
+        source: `velocity` where every sample of the window brought a usable velocity, else
+            `position_difference`: positions stood in for the missing ones.
+    """
+
+    path_length: float
+    curvature_radius: float
+    speed: float
+    ready: bool
+    source: VelocitySource
+
+
+class _Sample(NamedTuple):
+    stamp: float
+    position: np.ndarray
+    speed: float | None
+
+
+class MotionWindow:
+    """The last `window` samples of the tip's motion; O(window) work a sample, no drift."""
+
+    def __init__(self, settings: MetricSettings) -> None:
+        """Starts empty."""
+        self.settings = settings
+        self._samples: deque[_Sample] = deque(maxlen=settings.window)
+
+    def reset(self) -> None:
+        """Forgets every sample, as at the start of an episode."""
+        self._samples.clear()
+
+    def update(
+        self,
+        position: Sequence[float] | np.ndarray,
+        velocity: Sequence[float] | np.ndarray | None,
+        stamp: float,
+    ) -> Motion:
+        """Takes one sample and returns the motion over the window that it ends.
+
+        A repeated stamp replaces the newest sample. A stamp before it (a clock set back, a bag
+        played again) or after a pause longer than `max_gap` starts the window anew.
+
+        Args:
+            position: shape (3,), metres, in a frame that does not move.
+            velocity: shape (3,), linear velocity in that frame, m/s; None or not finite where
+                unknown.
+            stamp: time of the sample, seconds.
+
+        Raises:
+            ValueError: a shape is wrong, or the position or the stamp is not finite.
+        """
+        point = np.array(position, dtype=np.float64)
+        if point.shape != (3,) or not np.isfinite(point).all():
+            raise ValueError(f"position must be 3 finite numbers (m), got {position!r}")
+        if not math.isfinite(stamp):
+            raise ValueError(f"stamp must be a finite number of seconds, got {stamp!r}")
+        sample = _Sample(float(stamp), point, _speed(velocity))
+
+        if self._samples:
+            elapsed = sample.stamp - self._samples[-1].stamp
+            if elapsed == 0.0:
+                self._samples.pop()
+            elif not 0.0 < elapsed <= self.settings.max_gap:
+                self.reset()
+        self._samples.append(sample)
+        return self._motion()
+
+    def _motion(self) -> Motion:
+        samples = list(self._samples)
+        points = np.stack([sample.position for sample in samples])
+        steps = [_step_length(a, b) for a, b in pairwise(samples)]
+        newest = samples[-1].speed
+        if newest is None:
+            newest = 0.0
+            if steps:
+                newest = steps[-1] / (samples[-1].stamp - samples[-2].stamp)
+        if self.settings.kind == "legacy":
+            length = float(np.linalg.norm(points[:-1] - points[-1], axis=1).sum())
+        else:
+            length = math.fsum(steps)
+        return Motion(
+            path_length=length,
+            curvature_radius=self._radius(points),
+            speed=newest,
+            ready=len(samples) == self.settings.window,
+            source=(
+                "position_difference"
+                if any(sample.speed is None for sample in samples)
+                else "velocity"
+            ),
+        )
+
+    def _radius(self, points: np.ndarray) -> float:
+        if len(points) < 3 or np.ptp(points, axis=0).max() <= self.settings.still_extent:
+            return 0.0
+        return fit_circle(points, self.settings.max_radius).radius
+
+
+def _speed(velocity: Sequence[float] | np.ndarray | None) -> float | None:
+    """Returns |v|, or None where the velocity cannot be used."""
+    if velocity is None:
+        return None
+    vector = np.asarray(velocity, dtype=np.float64)
+    if vector.shape != (3,):
+        raise ValueError(f"velocity must have shape (3,) (m/s), got {vector.shape}")
+    speed = math.hypot(*vector)
+    return speed if math.isfinite(speed) else None
+
+
+def _step_length(a: _Sample, b: _Sample) -> float:
+    """Path length between two samples: the trapezoid rule on |v|, else the straight line."""
+    if a.speed is None or b.speed is None:
+        return math.dist(a.position, b.position)
+    return 0.5 * (a.speed + b.speed) * (b.stamp - a.stamp)

@@ -1,0 +1,41 @@
+"""A rigid pose in a named frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Loose enough for a rotation that went through float32 or a message, tight enough to catch a
+# matrix that is transposed in memory, scaled or a reflection.
+_ORTHONORMAL_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """A position and an orientation, in whatever frame the producer states.
+
+    Attributes:
+        position: shape (3,), metres, float64.
+        rotation: shape (3, 3), float64; columns are the axes of the posed frame.
+
+    Raises:
+        ValueError: a shape is wrong, a number is not finite, or `rotation` is not a rotation.
+    """
+
+    position: np.ndarray
+    rotation: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Converts to float64 and validates."""
+        position = np.array(self.position, dtype=np.float64)
+        rotation = np.array(self.rotation, dtype=np.float64)
+        if position.shape != (3,) or not np.isfinite(position).all():
+            raise ValueError(f"position must be 3 finite numbers, got {self.position!r}")
+        if rotation.shape != (3, 3) or not np.isfinite(rotation).all():
+            raise ValueError(f"rotation must be 3 x 3 finite numbers, got {self.rotation!r}")
+        skew = np.abs(rotation.T @ rotation - np.eye(3)).max()
+        if skew > _ORTHONORMAL_TOLERANCE or np.linalg.det(rotation) < 0.0:
+            raise ValueError(f"rotation must be a right-handed rotation, got {self.rotation!r}")
+        object.__setattr__(self, "position", position)
+        object.__setattr__(self, "rotation", rotation)

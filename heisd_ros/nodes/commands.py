@@ -1,0 +1,147 @@
+"""From the model's action to what a controller takes: a twist and a gripper opening.
+
+Knows no ROS.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from heisd_ros.nodes.parameters import VlaNodeParameters
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is sent to the arm for one action.
+
+    Attributes:
+        twist: (6,), linear m/s then angular rad/s, in the command frame.
+        limited: What was scaled down, in words; empty where nothing was.
+    """
+
+    twist: np.ndarray
+    limited: str = ""
+
+
+STOP = Command(np.zeros(6))
+
+
+def rotation_vector(roll: float, pitch: float, yaw: float) -> np.ndarray:
+    """Rotation vector of a turn about the fixed axes x, then y, then z.
+
+    Args:
+        roll: About x, rad.
+        pitch: About y, rad.
+        yaw: About z, rad.
+
+    Returns:
+        (3,), axis times angle, rad.
+    """
+    half = np.array([roll, pitch, yaw]) / 2.0
+    (cr, cp, cy), (sr, sp, sy) = np.cos(half), np.sin(half)
+    # Quaternion of Rz(yaw) Ry(pitch) Rx(roll).
+    w = cr * cp * cy + sr * sp * sy
+    v = np.array(
+        [
+            sr * cp * cy - cr * sp * sy,
+            cr * sp * cy + sr * cp * sy,
+            cr * cp * sy - sr * sp * cy,
+        ]
+    )
+    if w < 0.0:
+        w, v = -w, -v
+    norm = float(np.linalg.norm(v))
+    # For small angles axis * angle tends to 2 v; the quotient would be 0 / 0.
+    return 2.0 * v if norm < 1e-12 else v / norm * (2.0 * math.atan2(norm, w))
+
+
+class CommandMapper:
+    """Turns actions of 7 numbers into commands.
+
+    Args:
+        parameters: Scales, limits and conventions.
+        rate_hz: Control steps a second: an action's deltas are those of one step.
+    """
+
+    def __init__(self, parameters: VlaNodeParameters, rate_hz: float) -> None:
+        self._parameters = parameters
+        self.rate_hz = rate_hz
+
+    def command(self, action: np.ndarray) -> Command:
+        """The twist that makes the action's deltas in one control step.
+
+        Args:
+            action: (7,): translation, rotation, gripper, in the model's units.
+        """
+        settings = self._parameters
+        linear = action[:3] * settings.translation_scale
+        angular = action[3:6] * settings.rotation_scale
+        if settings.rotation_convention == "roll_pitch_yaw":
+            angular = rotation_vector(*angular)
+        linear, note_linear = _limit(
+            linear * self.rate_hz, settings.max_linear_speed, "linear speed", "m/s"
+        )
+        angular, note_angular = _limit(
+            angular * self.rate_hz, settings.max_angular_speed, "angular speed", "rad/s"
+        )
+        limited = "; ".join(note for note in (note_linear, note_angular) if note)
+        return Command(np.concatenate([linear, angular]), limited)
+
+    def gripper_openness(self, action: np.ndarray) -> float:
+        """How open the action wants the gripper: 0 closed, 1 open."""
+        closed = self._parameters.gripper_closed_action
+        share = (action[6] - closed) / (self._parameters.gripper_open_action - closed)
+        return float(np.clip(share, 0.0, 1.0))
+
+
+class GripperSwitch:
+    """Open or closed, with hysteresis; says when a command is to be sent.
+
+    A gripper is told on change and now and then again, not at every step: each command starts a
+    motion in most drivers.
+    """
+
+    def __init__(self, parameters: VlaNodeParameters) -> None:
+        self._parameters = parameters
+        self._open: bool | None = None
+        self._sent: float | None = None
+
+    @property
+    def position(self) -> float:
+        """The commanded opening, m; NaN before the first command."""
+        if self._open is None:
+            return math.nan
+        settings = self._parameters
+        return settings.gripper_open_position if self._open else settings.gripper_closed_position
+
+    def update(self, openness: float, now_sec: float) -> float | None:
+        """Takes what the newest action wants.
+
+        Args:
+            openness: 0 closed to 1 open.
+            now_sec: Steady time.
+
+        Returns:
+            The opening to send, m, or None where nothing is to be sent.
+        """
+        before = self._open
+        if before is None:
+            self._open = openness >= 0.5
+        elif abs(openness - 0.5) > self._parameters.gripper_hysteresis:
+            self._open = openness > 0.5
+        resend = self._parameters.gripper_resend_sec
+        due = self._sent is not None and resend > 0.0 and now_sec - self._sent >= resend
+        if self._open == before and not due:
+            return None
+        self._sent = now_sec
+        return self.position
+
+
+def _limit(vector: np.ndarray, limit: float, name: str, unit: str) -> tuple[np.ndarray, str]:
+    norm = float(np.linalg.norm(vector))
+    if norm <= limit:
+        return vector, ""
+    return vector * (limit / norm), f"{name} {norm:.3g} {unit} limited to {limit:g}"

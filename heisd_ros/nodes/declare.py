@@ -1,0 +1,169 @@
+"""Parameters declared once: a frozen dataclass whose fields carry name, description and range.
+
+A node's parameter set is one dataclass. Each field is made by `parameter`, and that one line is the
+source of the ROS declaration (`declare`), of the validation at configure time (`read`, `validate`)
+and of the table in docs/nodes.md (`markdown_table`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from rcl_interfaces.msg import ParameterDescriptor
+    from rclpy.node import Node
+
+T = TypeVar("T")
+_TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string", tuple: "string[]"}
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """What a parameter is called, means and accepts."""
+
+    name: str
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] | None = None
+    read_only: bool = False
+
+    def accepted(self) -> str:
+        """The accepted values in words; empty when any value of the type is."""
+        if self.choices is not None:
+            return "one of " + ", ".join(repr(choice) for choice in self.choices)
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g} to {self.high:g}"
+        return ""
+
+
+def parameter(
+    name: str,
+    default: Any,
+    description: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    read_only: bool = False,
+) -> Any:
+    """A dataclass field that is a ROS parameter.
+
+    Args:
+        name: ROS name, dots for groups.
+        default: Its type (bool, int, float, str or tuple of str) is the parameter's type.
+        description: One sentence with units.
+        low: Least accepted number; given together with `high`.
+        high: Largest accepted number.
+        choices: Accepted strings.
+        read_only: Whether it is fixed when the node starts.
+    """
+    info = ParameterInfo(name, description, low, high, choices, read_only)
+    return dataclasses.field(default=default, metadata={"ros": info})
+
+
+def parameters_of(kind: type) -> list[tuple[dataclasses.Field, ParameterInfo]]:
+    """The parameters of a parameter dataclass, in order."""
+    return [(field, field.metadata["ros"]) for field in dataclasses.fields(kind)]
+
+
+def validate(instance: Any) -> None:
+    """Checks type, range and choices of every field; called from `__post_init__`.
+
+    Raises:
+        ValueError: Names the parameter, its value and what is accepted.
+    """
+    for field, info in parameters_of(type(instance)):
+        value: Any = getattr(instance, field.name)
+        expected: type = type(field.default)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (isinstance(value, expected) and (number or expected not in (int, float))):
+            raise ValueError(
+                f"parameter '{info.name}' is {value!r}; accepted: a {_TYPE_NAMES[expected]}"
+            )
+        amount: Any = value if number else 0.0
+        inside = not number or (
+            math.isfinite(amount)
+            and (info.low is None or amount >= info.low)
+            and (info.high is None or amount <= info.high)
+        )
+        if not inside or (info.choices is not None and value not in info.choices):
+            raise ValueError(
+                f"parameter '{info.name}' is {value!r}; accepted: {info.accepted() or 'finite'}"
+            )
+
+
+def descriptor(info: ParameterInfo, default: Any) -> ParameterDescriptor:
+    """The ROS descriptor of a parameter."""
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+    message = ParameterDescriptor(
+        name=info.name, description=info.description, read_only=info.read_only
+    )
+    if info.choices is not None:
+        message.additional_constraints = info.accepted()
+    if info.low is not None and info.high is not None:
+        if isinstance(default, int):
+            span = IntegerRange(from_value=int(info.low), to_value=int(info.high), step=1)
+            message.integer_range = [span]
+        else:
+            limits = {"from_value": float(info.low), "to_value": float(info.high)}
+            message.floating_point_range = [FloatingPointRange(**limits)]
+    return message
+
+
+def declare(node: Node, kind: type) -> dict[str, str]:
+    """Declares every parameter of a parameter dataclass.
+
+    A start-up value of the wrong type or outside its range does not end the process: the parameter
+    keeps its default, and the message is handed back, so that the configure transition can fail
+    with it and the value can be put right on the running node.
+
+    Returns:
+        Parameter name to message, for each value that was refused.
+    """
+    from rclpy.exceptions import ParameterException
+
+    refused = {}
+    for field, info in parameters_of(kind):
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        about = descriptor(info, field.default)
+        try:
+            node.declare_parameter(info.name, default, about)
+        except ParameterException as error:
+            # rclpy leaves a wrongly typed parameter declared, one outside its range not.
+            if not node.has_parameter(info.name):
+                node.declare_parameter(info.name, default, about, ignore_override=True)
+            accepted = info.accepted()
+            hint = f"; accepted: {accepted}" if accepted else ""
+            refused[info.name] = f"parameter '{info.name}': {error}{hint}"
+    return refused
+
+
+def read(node: Node, kind: type[T]) -> T:
+    """Reads the node's parameters into the validated dataclass.
+
+    Raises:
+        ValueError: A parameter is out of range; the message names it.
+    """
+    values = {}
+    for field, info in parameters_of(kind):
+        value = node.get_parameter(info.name).value
+        values[field.name] = tuple(value) if isinstance(field.default, tuple) else value
+    return kind(**values)
+
+
+def markdown_table(kind: type) -> str:
+    """The parameters as a Markdown table, for docs/nodes.md."""
+    rows = ["| parameter | type | default | accepted | meaning |", "|---|---|---|---|---|"]
+    for field, info in parameters_of(kind):
+        default = field.default
+        shown = ", ".join(default) if isinstance(default, tuple) else repr(default)
+        meaning = info.description + (" (read-only)" if info.read_only else "")
+        kind_name = _TYPE_NAMES[type(default)]
+        cells = (f"`{info.name}`", kind_name, f"`{shown}`", info.accepted(), meaning)
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)

@@ -1,0 +1,103 @@
+"""What the VLA node says on /diagnostics once a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
+
+from heisd_ros.nodes.control import ControlLoop
+from heisd_ros.nodes.inputs import NANOSECONDS, InputHealth
+from heisd_ros.nodes.session import Session
+
+
+def status(name: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
+    """One diagnostic status; numbers are written with four digits."""
+    shown = {
+        key: f"{value:.4g}" if isinstance(value, float) else str(value)
+        for key, value in values.items()
+    }
+    return DiagnosticStatus(
+        level=level,
+        name=name,
+        message=message,
+        hardware_id="",
+        values=[KeyValue(key=key, value=value) for key, value in shown.items()],
+    )
+
+
+def input_status(node: str, health: InputHealth, timeout_sec: float, now: int) -> DiagnosticStatus:
+    """Rate and age of one input.
+
+    Args:
+        node: Name of the node.
+        health: The input.
+        timeout_sec: Age from which it is stale.
+        now: Steady time, ns.
+    """
+    age = health.age_sec(now)
+    if health.fault:
+        level, message = DiagnosticStatus.ERROR, health.fault
+    elif health.received is None:
+        level, message = DiagnosticStatus.STALE, "nothing received yet"
+    elif age > timeout_sec:
+        level, message = DiagnosticStatus.STALE, f"newest is {age:.2f} s old"
+    else:
+        level, message = DiagnosticStatus.OK, "received"
+    values = {
+        "rate_hz": health.rate_hz(now),
+        "age_sec": age,
+        "timeout_sec": timeout_sec,
+        "rejected": health.rejected,
+    }
+    return status(f"{node}: input {health.name}", level, message, values)
+
+
+def control_status(
+    node: str, session: Session | None, control: ControlLoop | None, now: int
+) -> DiagnosticStatus:
+    """State, hold in force, latency, and the counts of holds and observation sets.
+
+    Args:
+        node: Name of the node.
+        session: What was configured, if anything.
+        control: The active loop, if any.
+        now: Steady time, ns.
+    """
+    state = "active" if control else "inactive" if session else "unconfigured"
+    values: dict[str, object] = {"state": state}
+    level, message = DiagnosticStatus.OK, state
+    if session is not None:
+        values |= {f"sets.{key}": count for key, count in session.buffer.counts.items()}
+        sample = session.motion.latest
+        if sample is not None:
+            values["metric.source"] = sample.source
+            if sample.source != "velocity":
+                level = DiagnosticStatus.WARN
+                message = "joint velocities missing or NaN: metric from position differences"
+    if control is not None:
+        values["steps"] = control.step
+        if control.acted_at is not None:
+            values["action_age_sec"] = (now - control.acted_at) / NANOSECONDS
+        if control.latency is not None:
+            values["latency.inference_ms"] = control.latency.inference
+            values["latency.total_ms"] = control.latency.total
+        values |= {f"holds.{reason.value}": n for reason, n in control.holds.counts.items()}
+        if control.holds.current:
+            level, message = DiagnosticStatus.ERROR, f"arm held: {control.holds.current}"
+    return status(f"{node}: control", level, message, values)
+
+
+def report(node: Node, session: Session | None, control: ControlLoop | None) -> DiagnosticArray:
+    """The whole message: control first, then one status an input."""
+    now, name = time.monotonic_ns(), node.get_name()
+    message = DiagnosticArray(status=[control_status(name, session, control, now)])
+    message.header.stamp = node.get_clock().now().to_msg()
+    if session is not None:
+        limits, buffer = session.buffer.limits, session.buffer
+        inputs = [(health, limits.image_timeout_sec) for health in buffer.image_health]
+        inputs.append((buffer.joint_health, limits.joint_state_timeout_sec))
+        message.status += [input_status(name, *each, now) for each in inputs]
+    return message

@@ -1,0 +1,36 @@
+"""A ROS domain of one's own, so that a demo or a test does not meet a robot in the network."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+DOMAINS = range(1, 102)
+"""Domains whose ports stay below Linux's ephemeral ones; 0 is everybody's default."""
+
+
+def discovery_port(domain_id: int) -> int:
+    """UDP port on which the first participant of a domain is found (DDSI-RTPS 2.5, 9.6.2)."""
+    return 7400 + 250 * domain_id + 10
+
+
+def is_free(domain_id: int) -> bool:
+    """Whether no participant of the domain runs on this machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", discovery_port(domain_id)))
+        except OSError:
+            return False
+    return True
+
+
+def free_domain_id() -> int:
+    """A domain that nobody on this machine uses now, drawn at random.
+
+    Raises:
+        OSError: Every domain is in use.
+    """
+    for domain_id in random.sample(DOMAINS, len(DOMAINS)):
+        if is_free(domain_id):
+            return domain_id
+    raise OSError(f"every ROS domain from {DOMAINS[0]} to {DOMAINS[-1]} is in use")

@@ -1,0 +1,58 @@
+"""Why the arm is held: the named reasons, and how often each one happened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class HoldReason(StrEnum):
+    """Every reason for which the VLA node stops the arm."""
+
+    NO_ROBOT_DESCRIPTION = "no_robot_description"
+    NO_IMAGE = "no_image"
+    BAD_IMAGE = "bad_image"
+    STALE_IMAGE = "stale_image"
+    FROZEN_IMAGE = "frozen_image"
+    NO_JOINT_STATES = "no_joint_states"
+    BAD_JOINT_STATES = "bad_joint_states"
+    STALE_JOINT_STATES = "stale_joint_states"
+    UNSYNCHRONISED = "unsynchronised"
+    NO_INSTRUCTION = "no_instruction"
+    UNKNOWN_INSTRUCTION = "unknown_instruction"
+    MODEL_ERROR = "model_error"
+    ACTION_TOO_OLD = "action_too_old"
+
+
+@dataclass(frozen=True)
+class Hold:
+    """One reason to stop the arm, with the offending value in words."""
+
+    reason: HoldReason
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.reason.value}: {self.detail}"
+
+
+class HoldTracker:
+    """The hold in force, if any, and the count of holds by reason since it was made."""
+
+    def __init__(self) -> None:
+        self.current: Hold | None = None
+        self.counts: Counter[HoldReason] = Counter()
+
+    def update(self, hold: Hold | None) -> bool:
+        """Takes the hold in force now.
+
+        Returns:
+            Whether this is news: another reason than before, or the end of a hold. The detail may
+            change (an age grows) without being news.
+        """
+        before = self.current.reason if self.current else None
+        after = hold.reason if hold else None
+        self.current = hold
+        if after is not None and after != before:
+            self.counts[after] += 1
+        return before != after

@@ -1,0 +1,281 @@
+"""The newest complete observation, and what is wrong with the inputs. Knows no ROS.
+
+One thread adds messages, another takes observation sets. A set is one image of every view and one
+joint state whose header stamps lie within a tolerance; it is handed out once, and a newer set
+replaces one that nobody took. Ages count from reception on a steady clock, so that neither a
+stopped simulation clock nor a wrong wall clock hides a dead camera.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from heisd_ros.errors import ImageError, JointStateError
+from heisd_ros.nodes.holds import Hold, HoldReason
+from heisd_ros.nodes.inputs import (
+    NANOSECONDS,
+    IngestLimits,
+    InputHealth,
+    ObservationSet,
+    Received,
+    stamp_ns,
+)
+from heisd_ros.nodes.joints import ArmState, JointStateReader
+
+# Enough to match a camera against another that is 100 ms late, and against joint states at 1 kHz.
+IMAGE_HISTORY, JOINT_HISTORY = 8, 512
+CLOCK_JUMP = NANOSECONDS // 2
+"""A stamp that is this much older than the newest one means that the clock jumped back, ns."""
+
+
+@dataclass
+class _Content:
+    """A picture, where the joints were when it was new, and how far they went since, rad."""
+
+    digest: int
+    positions: np.ndarray
+    motion: float
+
+
+class ObservationBuffer:
+    """Thread-safe buffer of the inputs of the VLA node.
+
+    Args:
+        views: Names of the camera views, in the model's order.
+        limits: Ages and tolerances.
+        check_image: Raises ImageError for an image message that cannot be used.
+    """
+
+    def __init__(
+        self, views: Sequence[str], limits: IngestLimits, check_image: Callable[[Any], None]
+    ) -> None:
+        self.limits = limits
+        self.image_health = [InputHealth(view) for view in views]
+        self.joint_health = InputHealth("joint_states")
+        self.counts: Counter[str] = Counter()
+        """Sets `complete`, `superseded` by newer ones; images `unsynchronised`; messages
+        `out_of_order`; `clock_jumps`."""
+        self._check_image = check_image
+        self._reader: JointStateReader | None = None
+        self._condition = threading.Condition()
+        self._contents: list[_Content | None] = [None] * len(views)
+        self._pending: ObservationSet | None = None
+        self._complete: int | None = None
+        self._first: int | None = None
+        self._clear()
+
+    def set_robot(self, reader: JointStateReader) -> None:
+        """Gives the buffer the arm whose joints it reads."""
+        with self._condition:
+            self._reader = reader
+
+    def add_image(self, view: int, message: Any, now: int) -> None:
+        """Adds an image message of a view; a bad one becomes the view's fault.
+
+        Args:
+            view: Index of the view.
+            message: sensor_msgs/Image or CompressedImage.
+            now: Steady time, ns.
+        """
+        with self._condition:
+            health = self.image_health[view]
+            try:
+                self._check_image(message)
+            except ImageError as error:
+                health.reject(str(error))
+                return
+            health.accept(now)
+            self._note_content(view, message)
+            image = Received(stamp_ns(message), now, message)
+            if not self._in_order(self._images[view], image.stamp):
+                return
+            history = self._images[view]
+            if len(history) == IMAGE_HISTORY and history[0].stamp > self._used_stamps[view]:
+                self.counts["unsynchronised"] += 1
+            history.append(image)
+            self._match(now)
+
+    def add_joint_state(self, message: Any, now: int) -> ArmState | None:
+        """Adds a joint-state message; a bad one becomes the input's fault.
+
+        Returns:
+            The arm's state, or None where the message gave none.
+        """
+        with self._condition:
+            if self._reader is None:
+                return None
+            health, reader = self.joint_health, self._reader
+            try:
+                if not reader.concerns_arm(message):
+                    self._foreign_joint_state(reader, message, now)
+                    return None
+                arm = reader.read(message)
+            except JointStateError as error:
+                health.reject(str(error))
+                return None
+            health.accept(now)
+            stamp = stamp_ns(message)
+            if not self._in_order(self._joints, stamp):
+                return None
+            self._joints.append(Received(stamp, now, arm))
+            self._match(now)
+            return arm
+
+    def take(self, timeout_sec: float) -> ObservationSet | None:
+        """Waits for a set that was not handed out yet and takes the newest."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._pending is not None, timeout_sec)
+            taken, self._pending = self._pending, None
+            return taken
+
+    def discard(self) -> None:
+        """Forgets all sets and messages, so that the next set is made of new ones only."""
+        with self._condition:
+            self._clear()
+
+    def problem(self, now: int) -> Hold | None:
+        """What is wrong with the inputs, the most basic fault first; None when all is well.
+
+        Args:
+            now: Steady time, ns.
+        """
+        with self._condition:
+            for view, health in enumerate(self.image_health):
+                hold = self._image_problem(view, health, now)
+                if hold:
+                    return hold
+            return self._joint_problem(now) or self._sync_problem(now)
+
+    def _image_problem(self, view: int, health: InputHealth, now: int) -> Hold | None:
+        if health.fault:
+            return Hold(HoldReason.BAD_IMAGE, f"view {health.name}: {health.fault}")
+        if health.received is None:
+            return Hold(HoldReason.NO_IMAGE, f"view {health.name}: nothing received yet")
+        age = health.age_sec(now)
+        if age > self.limits.image_timeout_sec:
+            limit = self.limits.image_timeout_sec
+            return Hold(
+                HoldReason.STALE_IMAGE,
+                f"view {health.name}: newest is {age:.2f} s old; accepted: up to {limit:g} s",
+            )
+        content = self._contents[view]
+        motion = content.motion if content else 0.0
+        if 0.0 < self.limits.frozen_motion_rad < motion:
+            return Hold(
+                HoldReason.FROZEN_IMAGE,
+                f"view {health.name}: pixels unchanged while a joint moved {motion:.2f} rad",
+            )
+        return None
+
+    def _joint_problem(self, now: int) -> Hold | None:
+        health, limit = self.joint_health, self.limits.joint_state_timeout_sec
+        if self._reader is None:
+            return Hold(HoldReason.NO_ROBOT_DESCRIPTION, "nothing received yet")
+        if health.fault:
+            return Hold(HoldReason.BAD_JOINT_STATES, health.fault)
+        if health.received is None:
+            return Hold(HoldReason.NO_JOINT_STATES, "nothing received yet")
+        age = health.age_sec(now)
+        if age > limit:
+            return Hold(
+                HoldReason.STALE_JOINT_STATES,
+                f"newest is {age:.2f} s old; accepted: up to {limit:g} s",
+            )
+        return None
+
+    def _sync_problem(self, now: int) -> Hold | None:
+        limit = max(self.limits.image_timeout_sec, self.limits.joint_state_timeout_sec)
+        since = self._complete if self._complete is not None else self._first
+        if since is None or (now - since) / NANOSECONDS <= limit:
+            return None
+        stamps = [history[-1].stamp for history in (*self._images, self._joints) if history]
+        spread = (max(stamps) - min(stamps)) / NANOSECONDS
+        return Hold(
+            HoldReason.UNSYNCHRONISED,
+            f"no complete set for {(now - since) / NANOSECONDS:.2f} s; newest stamps differ by "
+            f"{spread:.3f} s; accepted: up to {self.limits.sync_tolerance_sec:g} s",
+        )
+
+    def _clear(self) -> None:
+        views = len(self.image_health)
+        self._images = [deque[Received](maxlen=IMAGE_HISTORY) for _ in range(views)]
+        self._joints = deque[Received](maxlen=JOINT_HISTORY)
+        self._used_stamps = [-1] * views
+        self._pending = self._complete = self._first = None
+
+    def _in_order(self, history: deque[Received], stamp: int) -> bool:
+        """Whether a stamp is new; starts afresh where the clock was set back.
+
+        A repeated or slightly older stamp tells nothing new. One far back means a restarted
+        simulation or bag, or a clock that was set: what was received before is of another time.
+        """
+        if not history or stamp > history[-1].stamp:
+            return True
+        if stamp > history[-1].stamp - CLOCK_JUMP:
+            self.counts["out_of_order"] += 1
+            return False
+        self.counts["clock_jumps"] += 1
+        self._clear()
+        return True
+
+    def _foreign_joint_state(self, reader: JointStateReader, message: Any, now: int) -> None:
+        """Handles a message without any joint of the arm: a gripper's own, or wrong names."""
+        reader.read_fingers(message)
+        if self.joint_health.age_sec(now) > self.limits.joint_state_timeout_sec:
+            expected = list(reader.kinematics.joint_names)
+            self.joint_health.reject(
+                f"joint names are {list(message.name)}; accepted: messages that name {expected}"
+            )
+
+    def _note_content(self, view: int, message: Any) -> None:
+        """Notes how far the joints went since the picture last changed.
+
+        Looked at only when a picture arrives: between two pictures the joints may be ahead.
+        """
+        if self.limits.frozen_motion_rad == 0.0 or not self._joints:
+            return
+        positions = self._joints[-1].content.positions
+        digest, last = zlib.crc32(message.data), self._contents[view]
+        if last is None or last.digest != digest:
+            self._contents[view] = _Content(digest, positions, 0.0)
+        else:
+            last.motion = max(last.motion, float(np.abs(positions - last.positions).max()))
+
+    def _match(self, now: int) -> None:
+        """Forms a set around the newest unused image of the first view that has partners."""
+        if not all((*self._images, self._joints)):
+            return
+        if self._first is None:
+            self._first = now
+        tolerance = self.limits.sync_tolerance_sec * NANOSECONDS
+        for anchor in reversed(self._images[0]):
+            if anchor.stamp <= self._used_stamps[0]:
+                return
+            others = (_nearest(history, anchor.stamp) for history in self._images[1:])
+            images = [anchor, *others]
+            arm = _nearest(self._joints, anchor.stamp)
+            stamps = [arm.stamp, *(image.stamp for image in images)]
+            spread = max(stamps) - min(stamps)
+            if spread <= tolerance:
+                self._offer(ObservationSet(tuple(images), arm, now, spread))
+                return
+
+    def _offer(self, observation: ObservationSet) -> None:
+        self.counts["complete"] += 1
+        if self._pending is not None:
+            self.counts["superseded"] += 1
+        for view, image in enumerate(observation.images):
+            self._used_stamps[view] = image.stamp
+        self._pending, self._complete = observation, observation.complete
+        self._condition.notify_all()
+
+
+def _nearest(history: deque[Received], stamp: int) -> Received:
+    return min(history, key=lambda item: abs(item.stamp - stamp))

@@ -1,0 +1,88 @@
+"""What the VLA node knows of its inputs: one message, one complete set, one input's health."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+NANOSECONDS = 1_000_000_000
+"""Nanoseconds in a second; stamps and steady times are whole nanoseconds."""
+
+
+def stamp_ns(message: Any) -> int:
+    """Header stamp of a message in nanoseconds."""
+    return message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message's content with its header stamp and the steady time of its reception, ns."""
+
+    stamp: int
+    received: int
+    content: Any
+
+
+@dataclass(frozen=True)
+class ObservationSet:
+    """One image of every view and one joint state that belong together.
+
+    Attributes:
+        images: Image messages, one a view, in the views' order.
+        arm: The joint state nearest to the first view's image; content is an `ArmState`.
+        complete: Steady time at which the set was complete, ns.
+        spread: Largest difference of the header stamps, ns.
+    """
+
+    images: tuple[Received, ...]
+    arm: Received
+    complete: int
+    spread: int
+
+    @property
+    def stamp(self) -> int:
+        """Header stamp of the first view's image, ns."""
+        return self.images[0].stamp
+
+
+@dataclass
+class InputHealth:
+    """What is known about one input."""
+
+    name: str
+    received: int | None = None
+    fault: str | None = None
+    rejected: int = 0
+    arrivals: deque[int] = field(default_factory=lambda: deque(maxlen=32))
+
+    def accept(self, now: int) -> None:
+        """A good message came: it ends a fault."""
+        self.received, self.fault = now, None
+        self.arrivals.append(now)
+
+    def reject(self, fault: str) -> None:
+        """A message came that cannot be used."""
+        self.fault = fault
+        self.rejected += 1
+
+    def age_sec(self, now: int) -> float:
+        """Seconds since the last good message; infinite before the first."""
+        return float("inf") if self.received is None else (now - self.received) / NANOSECONDS
+
+    def rate_hz(self, now: int) -> float:
+        """Good messages a second over the last two seconds at most."""
+        recent = [t for t in self.arrivals if now - t <= 2 * NANOSECONDS]
+        if len(recent) < 2:
+            return 0.0
+        return (len(recent) - 1) * NANOSECONDS / (now - recent[0])
+
+
+@dataclass(frozen=True)
+class IngestLimits:
+    """Limits of the buffer, in the units of the parameters of the same names."""
+
+    image_timeout_sec: float
+    joint_state_timeout_sec: float
+    frozen_motion_rad: float
+    sync_tolerance_sec: float

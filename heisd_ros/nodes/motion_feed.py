@@ -1,0 +1,83 @@
+"""Joint states to the kinematic fused metric, at the control rate. Knows no ROS."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from heisd_ros.kinematics.metric import FusedMetric, MetricBounds, MetricSample, MetricSettings
+from heisd_ros.kinematics.motion import MetricKind
+from heisd_ros.nodes.joints import ArmState
+
+BOUNDS_FILE = "metric_bounds.json"
+
+
+def load_bounds(kind: MetricKind, path: str, model_folder: Path) -> tuple[MetricBounds, str]:
+    """Finds the metric's bounds.
+
+    Args:
+        kind: Kind of the metric.
+        path: Their file; empty: the one beside the checkpoint, if any.
+        model_folder: Folder of the checkpoint.
+
+    Returns:
+        The bounds and where they came from, in words.
+
+    Raises:
+        ValueError: The file is missing, not readable, or for another kind.
+    """
+    file = Path(path).expanduser() if path else model_folder / BOUNDS_FILE
+    if not path and not file.exists():
+        # A Panda under LIBERO's controller: 0.4 m/s is fast, and 15 samples at 20 Hz are 0.75 s.
+        settings = MetricSettings(kind=kind)
+        bounds = MetricBounds(settings, (0.0, 1.0), (0.0, 0.3), (0.0, 0.4), boundary=0.25)
+        return bounds, "built-in"
+    try:
+        bounds = MetricBounds.from_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"parameter 'metric.bounds': {file}: {error}") from error
+    if bounds.settings.kind != kind:
+        raise ValueError(
+            f"parameter 'metric.kind' is {kind!r}; accepted: {bounds.settings.kind!r}, for which "
+            f"{file} was computed, or another file in 'metric.bounds'"
+        )
+    return bounds, str(file)
+
+
+class MotionFeed:
+    """Feeds joint states to the metric on a grid of the control period.
+
+    The metric's window counts samples at the control rate, so a stream at 1 kHz is thinned out; one
+    at or below the control rate is taken whole.
+
+    Args:
+        bounds: Settings and scale of the metric.
+        rate_hz: Control rate, by the header stamps.
+    """
+
+    def __init__(self, bounds: MetricBounds, rate_hz: float) -> None:
+        self.kind = bounds.settings.kind
+        self.latest: MetricSample | None = None
+        self._metric = FusedMetric(bounds)
+        self._period = 1.0 / rate_hz
+        self._due = -math.inf
+
+    def reset(self) -> None:
+        """Forgets the past motion."""
+        self._metric.reset()
+        self.latest, self._due = None, -math.inf
+
+    def add(self, arm: ArmState, stamp_sec: float) -> None:
+        """Takes one joint state.
+
+        Args:
+            arm: The arm's joints.
+            stamp_sec: Header stamp, s.
+        """
+        late = stamp_sec - self._due
+        # A tenth of a period early still counts as on time: stamps jitter.
+        if -2.0 * self._period < late < -0.1 * self._period:
+            return
+        on_grid = abs(late) <= self._period
+        self._due = (self._due if on_grid else stamp_sec) + self._period
+        self.latest = self._metric.update(arm.tip().position, arm.tip_velocity(), stamp_sec)

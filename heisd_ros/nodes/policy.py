@@ -1,0 +1,72 @@
+"""What the node runs: a decoder around a loaded model, and what it needs to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from heisd_ros.decoding.types import Decoder
+from heisd_ros.nodes.parameters import VlaNodeParameters
+
+SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "libero_panda"
+DEFAULT_RATE_HZ = 20.0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A decoder and the facts about its model that the node wires by.
+
+    Attributes:
+        decoder: Maps an observation to an action.
+        folder: Where the checkpoint lies.
+        views: Camera views in the model's order.
+        image_size: Side of the images that the model sees, pixels.
+        proprio_size: Numbers of proprioception; 0: none.
+        rate_hz: Control steps a second that the model was trained at.
+        instructions: The instructions it knows; None: any.
+    """
+
+    decoder: Decoder
+    folder: Path
+    views: tuple[str, ...]
+    image_size: int
+    proprio_size: int
+    rate_hz: float
+    instructions: tuple[str, ...] | None
+
+
+PolicyLoader = Callable[[VlaNodeParameters], Policy]
+
+
+def load_policy(parameters: VlaNodeParameters) -> Policy:
+    """Loads the checkpoint that the parameters name.
+
+    Raises:
+        CheckpointError: The folder is missing or its files cannot be read.
+        UnknownStatisticsError: The checkpoint has no action statistics of that name.
+        ValueError: The device is not there.
+    """
+    import torch
+
+    from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+    from heisd_ros.vla.checkpoint import load_checkpoint
+
+    if parameters.model_threads:
+        torch.set_num_threads(parameters.model_threads)
+    folder = Path(parameters.model_path).expanduser() if parameters.model_path else SHIPPED_MODEL
+    dtype = getattr(torch, parameters.model_dtype)
+    device = parameters.model_device
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"parameter 'model.device' is {device!r}; accepted: 'cpu' (no GPU)")
+    vla = load_checkpoint(folder, device, dtype, parameters.model_statistics or None)
+    config = vla.config
+    return Policy(
+        decoder=AutoregressiveDecoder(vla),
+        folder=folder,
+        views=config.views,
+        image_size=config.image_size,
+        proprio_size=config.proprio_size,
+        rate_hz=config.control_rate_hz or DEFAULT_RATE_HZ,
+        instructions=config.instructions,
+    )

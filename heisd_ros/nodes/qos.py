@@ -1,0 +1,50 @@
+"""Quality of service of each kind of topic, every one of them open to QoS overrides."""
+
+from __future__ import annotations
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+_POLICIES = (
+    QoSPolicyKind.HISTORY,
+    QoSPolicyKind.DEPTH,
+    QoSPolicyKind.RELIABILITY,
+    QoSPolicyKind.DURABILITY,
+)
+
+NO_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
+"""For the second subscription to a topic, whose mismatches the first one makes good."""
+
+
+def overrides(entity_id: str | None = None) -> QoSOverridingOptions:
+    """Opens a publisher or subscription to QoS overrides by parameters.
+
+    Args:
+        entity_id: Tells apart two subscriptions of a node to the same topic.
+    """
+    return QoSOverridingOptions(_POLICIES, entity_id=entity_id)
+
+
+def sensor_data() -> QoSProfile:
+    """Best effort, newest only; a reliable publisher matches too."""
+    return QoSProfile(
+        depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT
+    )
+
+
+def reliable() -> QoSProfile:
+    """Delivered, newest only: commands, telemetry and what the simulation measures."""
+    return QoSProfile(
+        depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE
+    )
+
+
+def latched() -> QoSProfile:
+    """Delivered, and kept for those who come later."""
+    return QoSProfile(
+        depth=1,
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )

@@ -1,0 +1,97 @@
+"""Building of StepTelemetry messages."""
+
+from __future__ import annotations
+
+import math
+
+from builtin_interfaces.msg import Time
+
+from heisd_ros.decoding.types import StepResult
+from heisd_ros.kinematics.metric import MetricSample
+from heisd_ros.msg import InputAges, KinematicMetric, StepLatency, StepTelemetry
+from heisd_ros.nodes.ingest import ObservationBuffer
+from heisd_ros.nodes.inputs import NANOSECONDS
+from heisd_ros.nodes.worker import Inference
+
+
+def time_message(nanoseconds: int) -> Time:
+    """A stamp of nanoseconds as a message."""
+    return Time(sec=nanoseconds // NANOSECONDS, nanosec=nanoseconds % NANOSECONDS)
+
+
+def metric_message(kind: str, sample: MetricSample | None) -> KinematicMetric:
+    """The metric's newest sample; NaN where there is none or its window is not full."""
+    message = KinematicMetric(kind=kind, source="none")
+    message.value = message.path_length = message.curvature_radius = message.speed = math.nan
+    if sample is None:
+        return message
+    message.ready, message.source = sample.ready, sample.source
+    if sample.ready:
+        message.value = float(sample.value)
+        message.path_length = float(sample.path_length)
+        message.curvature_radius = float(sample.curvature_radius)
+        message.speed = float(sample.speed)
+    return message
+
+
+def latency_message(inference: Inference, result: StepResult, now: int) -> StepLatency:
+    """Where the time of a step went.
+
+    Args:
+        inference: The step's inference.
+        result: Its result.
+        now: Steady time of publishing, ns.
+    """
+    message = StepLatency(wait=inference.wait_ms, convert=inference.convert_ms)
+    message.total = (now - inference.observation.complete) * 1e3 / NANOSECONDS
+    for part in ("preprocess", "vision", "prefill", "decode", "detokenise"):
+        setattr(message, part, float(result.timings_ms.get(part, 0.0)))
+    message.inference = float(result.timings_ms["total"])
+    return message
+
+
+def ages_message(buffer: ObservationBuffer, instruction_age_sec: float, now: int) -> InputAges:
+    """Ages of the newest inputs, as for a hold.
+
+    Args:
+        buffer: The inputs.
+        instruction_age_sec: Seconds since the instruction was set.
+        now: Steady time, ns.
+    """
+    return InputAges(
+        images=[health.age_sec(now) for health in buffer.image_health],
+        joint_states=buffer.joint_health.age_sec(now),
+        instruction=instruction_age_sec,
+        stamp_spread=math.nan,
+    )
+
+
+def step_message(
+    inference: Inference, result: StepResult, instruction_age_sec: float, now: int
+) -> StepTelemetry:
+    """Telemetry of a step that moved the arm; the caller adds step, command and metric.
+
+    Args:
+        inference: The step's inference.
+        result: Its result.
+        instruction_age_sec: Seconds since the instruction was set.
+        now: Steady time of publishing, ns.
+    """
+    observation = inference.observation
+    message = StepTelemetry(
+        instruction=inference.instruction,
+        source=result.source,
+        reason=result.reason,
+        tokens=[int(token) for token in result.tokens],
+        passes=int(result.passes),
+        action=[float(value) for value in result.action],
+        latency=latency_message(inference, result, now),
+        ages=InputAges(
+            images=[(now - image.received) / NANOSECONDS for image in observation.images],
+            joint_states=(now - observation.arm.received) / NANOSECONDS,
+            instruction=instruction_age_sec,
+            stamp_spread=observation.spread / NANOSECONDS,
+        ),
+    )
+    message.header.stamp = time_message(observation.stamp)
+    return message

@@ -1,0 +1,244 @@
+"""The VLA node: observations in, end-effector commands out. See docs/nodes.md.
+
+This file is the lifecycle and the wiring of the inputs. What happens with an observation is in
+`ingest`, `worker` and `control`; what exists between configure and cleanup is in `session`.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
+
+from heisd_ros.errors import HeisdError
+from heisd_ros.msg import StepTelemetry
+from heisd_ros.nodes import diagnostics, qos
+from heisd_ros.nodes.control import ControlLoop
+from heisd_ros.nodes.declare import declare, read
+from heisd_ros.nodes.inputs import NANOSECONDS, stamp_ns
+from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.policy import PolicyLoader, load_policy
+from heisd_ros.nodes.process import StoppableNode, run_node, spin
+from heisd_ros.nodes.session import Session, open_session
+
+STOP_TIMEOUT_SEC = 5.0
+"""How long a running inference is waited for at cleanup; its result is dropped in any case."""
+
+
+def _transition(callback: Callable[[VlaNode], None]) -> Callable[..., TransitionCallbackReturn]:
+    """Makes a lifecycle callback say why it failed: rclpy itself swallows exceptions there."""
+
+    @wraps(callback)
+    def reported(self: VlaNode, state: LifecycleState) -> TransitionCallbackReturn:
+        name = callback.__name__.removeprefix("on_")
+        try:
+            callback(self)
+        except (HeisdError, ValueError, OSError) as error:
+            self.get_logger().error(f"{name} failed: {error}")
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            self.get_logger().error(f"{name} failed:\n{traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.SUCCESS
+
+    return reported
+
+
+class VlaNode(LifecycleNode, StoppableNode):
+    """Lifecycle node around a vision-language-action policy.
+
+    Args:
+        load: Loads the policy; tests give their own.
+        **kwargs: For rclpy's Node, for instance `context` or `parameter_overrides`.
+    """
+
+    def __init__(self, load: PolicyLoader = load_policy, **kwargs: Any) -> None:
+        super().__init__("vla_node", **kwargs)
+        self._load = load
+        self._refused = declare(self, VlaNodeParameters)
+        self.autostart = bool(self.get_parameter("autostart").value)
+        self.add_on_set_parameters_callback(self._may_set)
+        self.add_post_set_parameters_callback(self._was_set)
+        self._session: Session | None = None
+        self._control: ControlLoop | None = None
+        self._instruction = ""
+        self._inputs: list[Subscription] = []
+        self._wake = self.create_guard_condition(self._on_inference)
+        self._telemetry = self.create_publisher(
+            StepTelemetry, "~/telemetry", qos.reliable(), qos_overriding_options=qos.overrides()
+        )
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
+        # On a steady clock: with use_sim_time and no /clock a timer on ROS time never fires.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._publish_diagnostics, clock=steady)
+
+    @_transition
+    def on_configure(self) -> None:
+        """Loads and warms up the model, then subscribes."""
+        if self._refused:
+            raise ValueError("; ".join(self._refused.values()))
+        parameters = read(self, VlaNodeParameters)
+        self._session = open_session(parameters, self._load, self._wake.trigger)
+        self._set_instruction(parameters.instruction)
+        self._subscribe(self._session)
+        self.get_logger().info(f"configured: {self._session.summary}")
+
+    @_transition
+    def on_activate(self) -> None:
+        """Makes the command topics and starts to act, on observations from now on."""
+        assert self._session is not None, "rclpy activates only what was configured"
+        self._control = ControlLoop(self, self._session, self._telemetry, self._instruction)
+
+    @_transition
+    def on_deactivate(self) -> None:
+        """Stops work, sends the stop command last, and takes the command topics down."""
+        self._halt()
+
+    @_transition
+    def on_cleanup(self) -> None:
+        """Frees the model and the subscriptions."""
+        self.stop()
+
+    @_transition
+    def on_shutdown(self) -> None:
+        """Stops the arm and frees everything, from any state."""
+        self.stop()
+
+    @_transition
+    def on_error(self) -> None:
+        """Stops the arm, frees everything, and goes back to unconfigured."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Stops the arm and frees everything, whatever the state."""
+        self._halt()
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._inputs = []
+        session, self._session = self._session, None
+        if session is not None and not session.worker.stop(STOP_TIMEOUT_SEC):
+            self.get_logger().error(
+                f"the inference thread did not end within {STOP_TIMEOUT_SEC:g} s; left behind"
+            )
+
+    def _halt(self) -> None:
+        control, self._control = self._control, None
+        if control is not None:
+            control.close()
+
+    def _subscribe(self, session: Session) -> None:
+        compressed = session.parameters.compressed
+        kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
+        for view, name in enumerate(session.policy.views):
+            topic = "~/input/image" + (f"_{re.sub('[^A-Za-z0-9]+', '_', name)}" if view else "")
+            self._listen(kind, topic + suffix, partial(self._on_image, view), qos.sensor_data())
+        self._listen(JointState, "~/input/joint_states", self._on_joints, qos.sensor_data())
+        # Heard twice: only a latched subscription gets what was said before, and only a volatile
+        # one matches a publisher that does not latch. The same text again changes nothing.
+        topic = "~/input/instruction"
+        self._listen(String, topic, self._on_instruction, qos.latched(), override_id="latched")
+        self._listen(String, topic, self._on_instruction, qos.reliable())
+        if session.parameters.robot_source == "topic":
+            self._listen(String, "robot_description", self._on_robot, qos.latched())
+
+    def _listen(
+        self,
+        kind: type,
+        topic: str,
+        callback: Callable[[Any], None],
+        profile: QoSProfile,
+        override_id: str | None = None,
+    ) -> None:
+        options = qos.overrides(override_id)
+        self._inputs.append(
+            self.create_subscription(kind, topic, callback, profile, qos_overriding_options=options)
+        )
+
+    def _on_image(self, view: int, message: Image | CompressedImage) -> None:
+        if self._session is not None:
+            self._session.buffer.add_image(view, message, time.monotonic_ns())
+
+    def _on_joints(self, message: JointState) -> None:
+        if self._session is None:
+            return
+        arm = self._session.buffer.add_joint_state(message, time.monotonic_ns())
+        if arm is not None:
+            self._session.motion.add(arm, stamp_ns(message) / NANOSECONDS)
+
+    def _on_instruction(self, message: String) -> None:
+        self._set_instruction(message.data)
+
+    def _on_robot(self, message: String) -> None:
+        if self._session is None:
+            return
+        try:
+            self._session.set_robot(message.data)
+        except HeisdError as error:
+            # The arm is held as long as no usable description has come.
+            self.get_logger().error(f"topic robot_description: {error}")
+
+    def _on_inference(self) -> None:
+        if self._control is not None:
+            self._control.on_inference()
+
+    def _set_instruction(self, text: str) -> None:
+        if text == self._instruction:
+            return
+        self._instruction = text
+        self.get_logger().info(f"instruction: {text!r}")
+        if self._control is not None:
+            self._control.set_instruction(text)
+
+    def _may_set(self, parameters: list[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            live = parameter.name == "instruction" or parameter.name.startswith("qos_overrides.")
+            if self._session is not None and not live:
+                reason = f"parameter '{parameter.name}' takes effect at configure; clean up first"
+                return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    def _was_set(self, parameters: list[Parameter]) -> None:
+        for parameter in parameters:
+            self._refused.pop(parameter.name, None)
+            if parameter.name == "instruction" and self._session is not None:
+                self._set_instruction(parameter.value)
+
+    def _publish_diagnostics(self) -> None:
+        self._diagnostics.publish(diagnostics.report(self, self._session, self._control))
+
+
+def run(node: VlaNode, executor: SingleThreadedExecutor, stopping: threading.Event) -> int:
+    """Spins the node, configured and activated first where the parameter `autostart` says so.
+
+    Returns:
+        Exit code: 1 where the automatic start failed.
+    """
+    if node.autostart:
+        for trigger in (node.trigger_configure, node.trigger_activate):
+            if trigger() != TransitionCallbackReturn.SUCCESS:
+                return 1
+    return spin(node, executor, stopping)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of the executable `vla_node`."""
+    return run_node(VlaNode, run, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,168 @@
+"""The inference thread: always the newest observation, one result at a time. Knows no ROS.
+
+Callbacks of an executor must stay short, so the model runs here. Results are not acted on in this
+thread: they wait in a slot until the node's executor, woken by `on_done`, collects them. All
+publishing then happens in one thread, and a stop command can never be overtaken by a late action.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from heisd_ros.decoding.types import Observation, StepResult
+from heisd_ros.errors import ImageError, UnknownInstructionError
+from heisd_ros.kinematics.proprio import proprio_vector
+from heisd_ros.nodes.holds import Hold, HoldReason
+from heisd_ros.nodes.inputs import NANOSECONDS, ObservationSet
+from heisd_ros.nodes.policy import Policy
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What came of one observation set.
+
+    Attributes:
+        generation: Which start or instruction it belongs to; an older one is not acted on.
+        observation: The set it answers.
+        instruction: What the arm was told to do.
+        outcome: The step's result, or why the arm has to be held instead.
+        trace: Traceback of an unexpected failure.
+        wait_ms: Time from the set's completion to the start of the work.
+        convert_ms: Time for images and proprioception.
+    """
+
+    generation: int
+    observation: ObservationSet
+    instruction: str
+    outcome: StepResult | Hold
+    trace: str
+    wait_ms: float
+    convert_ms: float
+
+
+class InferenceWorker:
+    """Runs a policy on the newest observation set in a thread of its own.
+
+    Args:
+        policy: What maps an observation to an action.
+        to_rgb: Image message to an RGB array; raises ImageError.
+        take: Waits up to the given seconds for a set nobody took.
+        on_done: Called in the worker's thread when a result waits.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        to_rgb: Callable[[object], np.ndarray],
+        take: Callable[[float], ObservationSet | None],
+        on_done: Callable[[], None],
+    ) -> None:
+        self._policy, self._to_rgb, self._take = policy, to_rgb, take
+        self._on_done = on_done
+        self._lock = threading.Lock()
+        self._instruction = ""
+        self._generation = 0
+        self._done: Inference | None = None
+        self._enabled = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._thread.start()
+
+    def restart(self, instruction: str) -> None:
+        """Works on this instruction from now on; results of earlier work are dropped.
+
+        Args:
+            instruction: Empty: no work until there is one.
+        """
+        with self._lock:
+            self._generation += 1
+            self._instruction, self._done = instruction, None
+        if instruction:
+            self._enabled.set()
+        else:
+            self._enabled.clear()
+
+    def collect(self) -> Inference | None:
+        """Takes the newest result that was not collected; None where there is none."""
+        with self._lock:
+            done, self._done = self._done, None
+            return done
+
+    def stop(self, timeout_sec: float) -> bool:
+        """Ends the thread; a model that does not return in time is left behind.
+
+        Returns:
+            Whether the thread ended.
+        """
+        self.restart("")
+        self._stopping.set()
+        self._enabled.set()
+        self._thread.join(timeout_sec)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        last_generation = -1
+        while not self._stopping.is_set():
+            self._enabled.wait()
+            observation = self._take(0.1)
+            with self._lock:
+                generation, instruction = self._generation, self._instruction
+            if observation is None or not instruction:
+                continue
+            inference = self._infer(observation, instruction, generation, last_generation)
+            last_generation = generation
+            with self._lock:
+                if generation != self._generation:
+                    continue
+                self._done = inference
+            self._on_done()
+
+    def _infer(
+        self, observation: ObservationSet, instruction: str, generation: int, last: int
+    ) -> Inference:
+        began = time.monotonic_ns()
+        converted, trace = began, ""
+        outcome: StepResult | Hold
+        try:
+            if generation != last:
+                self._policy.decoder.reset()
+            inputs = self._inputs(observation, instruction)
+            converted = time.monotonic_ns()
+            outcome = self._policy.decoder.infer(inputs)
+            if not np.isfinite(outcome.action).all():
+                raise ValueError(f"action is {outcome.action.tolist()}; accepted: finite numbers")
+        except ImageError as error:
+            outcome = Hold(HoldReason.BAD_IMAGE, str(error))
+        except UnknownInstructionError as error:
+            outcome = Hold(HoldReason.UNKNOWN_INSTRUCTION, str(error))
+        except Exception as error:  # whatever a model raises, the arm must stop
+            outcome = Hold(HoldReason.MODEL_ERROR, f"{type(error).__name__}: {error}")
+            trace = traceback.format_exc()
+        return Inference(
+            generation=generation,
+            observation=observation,
+            instruction=instruction,
+            outcome=outcome,
+            trace=trace,
+            wait_ms=(began - observation.complete) * 1e3 / NANOSECONDS,
+            convert_ms=max(converted - began, 0) * 1e3 / NANOSECONDS,
+        )
+
+    def _inputs(self, observation: ObservationSet, instruction: str) -> Observation:
+        images = tuple(self._to_rgb(image.content) for image in observation.images)
+        proprio = None
+        if self._policy.proprio_size:
+            arm = observation.arm.content
+            if arm.gripper_opening is None:
+                raise ValueError(
+                    "the model takes the gripper's opening, but no joint state names a joint of "
+                    "parameter 'robot.gripper_joints'"
+                )
+            proprio = proprio_vector(arm.tip(), arm.gripper_opening)
+        return Observation(images=images, instruction=instruction, proprio=proprio)

@@ -1,0 +1,262 @@
+"""A LIBERO task as a robot cell: one Panda, two cameras, objects, and LIBERO's own success check.
+
+This is the only module that touches LIBERO, robosuite and MuJoCo. It owns the rendering settings of
+this project (`RENDERING`): software rendering is the bottleneck of demonstrations and evaluation, so
+both use the same reduced settings and a model must be judged under the settings it was trained with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heisd_ros.errors import SceneError
+from heisd_ros.kinematics.pose import Pose
+
+SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+CONTROL_RATE_HZ = 20.0
+METRES_PER_UNIT = 0.05
+"""Translation commanded by one unit of LIBERO's action, in metres per control step."""
+RADIANS_PER_UNIT = 0.5
+"""Rotation commanded by one unit of LIBERO's action, in radians per control step."""
+OPEN_GRIPPER, CLOSE_GRIPPER = -1.0, 1.0
+SETTLE_STEPS = 10
+"""Steps without motion after a reset, while the objects fall into place (LIBERO's own protocol)."""
+
+RENDERING = {"offsamples": 0, "reflectance": 0.0, "shadows": False}
+"""Rendering settings of training and evaluation; LIBERO's own are 4, up to 0.5, and shadows."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """A movable object or fixture: position (m, base frame), rotation (3x3), half extents (m)."""
+
+    position: np.ndarray
+    rotation: np.ndarray
+    centre: np.ndarray
+    """Centre of the bounding box, metres, base frame."""
+    half_extents: np.ndarray
+    """Half extents of the bounding box along the body's own axes, metres."""
+
+
+class LiberoScene:
+    """One task of one LIBERO suite, stepped at 20 Hz.
+
+    Positions and poses are in the robot's base frame (`panda_link0`), whose axes are the world's.
+    An action is LIBERO's: six deltas in [-1, 1] (`METRES_PER_UNIT`, `RADIANS_PER_UNIT`) along and
+    about the base axes, then the gripper, -1 to open and 1 to close.
+
+    Args:
+        suite: One of `SUITES`.
+        task_index: Number of the task in its suite.
+        image_size: Height and width of both camera images, pixels.
+
+    Raises:
+        SceneError: Unknown suite, or a task or initial state outside it.
+    """
+
+    def __init__(self, suite: str, task_index: int, image_size: int = 128) -> None:
+        os.environ.setdefault("MUJOCO_GL", "osmesa")
+        if suite not in SUITES:
+            raise SceneError(f"suite {suite!r} is unknown; accepted: {', '.join(SUITES)}")
+        # LIBERO, robosuite and their parts greet on standard output when imported.
+        with contextlib.redirect_stdout(io.StringIO()):
+            from libero.libero import benchmark, get_libero_path
+            from libero.libero.envs.env_wrapper import ControlEnv
+
+            tasks = benchmark.get_benchmark(suite)()
+            if not 0 <= task_index < tasks.n_tasks:
+                raise SceneError(
+                    f"task_index {task_index} is outside {suite}; accepted: 0 to {tasks.n_tasks - 1}"
+                )
+            task = tasks.get_task(task_index)
+            bddl = Path(get_libero_path("bddl_files")) / task.problem_folder / task.bddl_file
+            # MuJoCo's own renderer draws the images (`images`): robosuite's would draw at each step.
+            self._env = ControlEnv(
+                bddl_file_name=str(bddl),
+                use_camera_obs=False,
+                has_offscreen_renderer=False,
+                ignore_done=True,
+                hard_reset=False,
+            )
+            self._init_states = np.asarray(tasks.get_task_init_states(task_index))
+        self.suite = suite
+        self.task_index = task_index
+        self.task_name: str = task.name
+        self.bddl_path = bddl
+        self.instruction: str = task.language
+        self.cameras = CAMERAS
+        self.image_size = image_size
+        self.goal: list[list[str]] = self._env.env.parsed_problem["goal_state"]
+        self._renderer: Any = None
+        self._reset_simulation()
+
+    @property
+    def n_init_states(self) -> int:
+        """Number of fixed initial states that LIBERO ships for the task."""
+        return len(self._init_states)
+
+    def reset(self, init_state: int) -> None:
+        """Starts an episode from one of the task's fixed initial states, settled.
+
+        Raises:
+            SceneError: `init_state` is not a state of the task.
+        """
+        if not 0 <= init_state < self.n_init_states:
+            raise SceneError(
+                f"init_state {init_state} is outside the task; accepted: 0 to "
+                f"{self.n_init_states - 1}"
+            )
+        self._reset_simulation()
+        self._env.set_state(self._init_states[init_state])
+        self._env.sim.forward()
+        for _ in range(SETTLE_STEPS):
+            self.step(np.array([0, 0, 0, 0, 0, 0, OPEN_GRIPPER]))
+
+    def step(self, action: np.ndarray) -> None:
+        """Advances the scene by one control step of 1/20 s.
+
+        Args:
+            action: (7,), LIBERO's units; values outside [-1, 1] are clipped by the controller.
+        """
+        self._env.env.step(np.asarray(action, dtype=np.float64))
+
+    def success(self) -> bool:
+        """Whether LIBERO's goal predicate of the task holds now."""
+        return bool(self._env.check_success())
+
+    def images(self) -> dict[str, np.ndarray]:
+        """Camera images, upright, as a real camera would give them.
+
+        Returns:
+            Camera name to (image_size, image_size, 3) uint8 RGB.
+        """
+        if self._renderer is None:
+            self._renderer = _make_renderer(self._model, self.image_size)
+        images = {}
+        for camera in self.cameras:
+            self._renderer.update_scene(self._data, camera, _scene_option())
+            images[camera] = self._renderer.render()
+        return images
+
+    def joint_positions(self) -> np.ndarray:
+        """(7,) arm joint positions, rad."""
+        return np.array(self._env.sim.data.qpos[self._robot._ref_joint_pos_indexes])
+
+    def joint_velocities(self) -> np.ndarray:
+        """(7,) arm joint velocities, rad/s."""
+        return np.array(self._env.sim.data.qvel[self._robot._ref_joint_vel_indexes])
+
+    def gripper_positions(self) -> np.ndarray:
+        """(2,) finger joint positions, m, of opposite sign as in LIBERO."""
+        return np.array(self._env.sim.data.qpos[self._robot._ref_gripper_joint_pos_indexes])
+
+    def gripper_velocities(self) -> np.ndarray:
+        """(2,) finger joint velocities, m/s, of opposite sign as in LIBERO."""
+        return np.array(self._env.sim.data.qvel[self._robot._ref_gripper_joint_vel_indexes])
+
+    def gripper_opening(self) -> float:
+        """Distance between the fingers, m: 0 when closed, about 0.08 when open."""
+        return float(np.abs(self.gripper_positions()).sum())
+
+    def tip_pose(self) -> Pose:
+        """Pose of robosuite's grip site (between the finger tips), base frame."""
+        site = self._env.sim.model.site_name2id("gripper0_grip_site")
+        return Pose(
+            position=np.array(self._data.site_xpos[site]) - self.base_position,
+            rotation=np.array(self._data.site_xmat[site]).reshape(3, 3),
+        )
+
+    def simulator_state(self) -> np.ndarray:
+        """MuJoCo's flattened state (time, positions, velocities), as LIBERO's files store it."""
+        return np.array(self._env.get_sim_state())
+
+    def model_xml(self) -> str:
+        """The scene's MJCF, as LIBERO's files store it."""
+        return str(self._env.sim.model.get_xml())
+
+    def object_positions(self) -> dict[str, np.ndarray]:
+        """Name to (3,) position, m, base frame, of every movable object and fixture."""
+        return {name: self.body(name).position for name in self._env.env.obj_body_id}
+
+    def body(self, name: str) -> Body:
+        """Pose and bounding box of an object or fixture, base frame."""
+        root = self._env.env.obj_body_id[name]
+        position = np.array(self._data.xpos[root])
+        rotation = np.array(self._data.xmat[root]).reshape(3, 3)
+        low, high = self._local_box(root)
+        return Body(
+            position=position - self.base_position,
+            rotation=rotation,
+            centre=position + rotation @ ((low + high) / 2) - self.base_position,
+            half_extents=(high - low) / 2,
+        )
+
+    def grasped(self, name: str) -> bool:
+        """Whether both fingers touch the object."""
+        gripper, item = self._robot.gripper, self._env.env.get_object(name)
+        return bool(self._env.env._check_grasp(gripper=gripper, object_geoms=item))
+
+    def site_position(self, name: str) -> np.ndarray:
+        """(3,) position of a named region of a fixture, m, base frame."""
+        return np.array(self._env.sim.data.get_site_xpos(name)) - self.base_position
+
+    def close(self) -> None:
+        """Frees the renderer and the simulation."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+        self._env.close()
+
+    def _reset_simulation(self) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._env.reset()
+        self._model = self._env.sim.model._model
+        self._data = self._env.sim.data._data
+        self._robot = self._env.robots[0]
+        base = self._env.sim.model.body_name2id("robot0_base")
+        self.base_position = np.array(self._data.xpos[base])
+
+    def _local_box(self, root: int) -> tuple[np.ndarray, np.ndarray]:
+        """Corners of the bounding box of a body tree's collision geoms, in the root's frame."""
+        model, data = self._model, self._data
+        origin, axes = data.xpos[root], data.xmat[root].reshape(3, 3)
+        signs = np.array(np.meshgrid(*[[-1, 1]] * 3)).reshape(3, -1).T
+        corners = []
+        for geom in range(model.ngeom):
+            if model.body_rootid[model.geom_bodyid[geom]] != model.body_rootid[root]:
+                continue
+            if model.geom_contype[geom] == 0 and model.geom_conaffinity[geom] == 0:
+                continue
+            centre, half = model.geom_aabb[geom][:3], model.geom_aabb[geom][3:]
+            local = centre + signs * half
+            world = data.geom_xpos[geom] + local @ data.geom_xmat[geom].reshape(3, 3).T
+            corners.append((world - origin) @ axes)
+        points = np.concatenate(corners)
+        return points.min(axis=0), points.max(axis=0)
+
+
+def _make_renderer(model: Any, image_size: int) -> Any:
+    import mujoco
+
+    model.vis.quality.offsamples = RENDERING["offsamples"]
+    model.mat_reflectance[:] = RENDERING["reflectance"]
+    model.light_castshadow[:] = RENDERING["shadows"]
+    return mujoco.Renderer(model, height=image_size, width=image_size)
+
+
+def _scene_option() -> Any:
+    """What LIBERO's own pictures show: visual geoms, without collision shapes and sites."""
+    import mujoco
+
+    option = mujoco.MjvOption()
+    option.geomgroup[0] = 0
+    option.sitegroup[:] = 0
+    return option

@@ -1,0 +1,248 @@
+"""Configuration of the vision-language-action model: every size comes from here.
+
+`VLAConfig.from_dict` reads OpenVLA's own ``config.json`` as it is, and ours, which is the same file
+with extra keys under ``"heisd"``. `VLAConfig.to_dict` writes a file that both can read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heisd_ros.vla.tower_config import (
+    TowerConfig,
+    reject_unknown,
+    require,
+    timm_towers,
+    written_towers,
+)
+
+OPENVLA_PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
+OPENVLA_EMPTY_TOKEN = 29871  # Llama-2's U+2581, which OpenVLA appends to every prompt.
+ACTION_DIMENSIONS = 7  # dx dy dz, drx dry drz, gripper
+ACTION_BINS = 256
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """The Llama decoder. Defaults are Llama-2-7B's, which OpenVLA-7B's ``text_config`` relies on.
+
+    Attributes:
+        vocab_size: rows of the embedding and of the LM head, padding rows included.
+        hidden_size: width of the residual stream.
+        intermediate_size: width of the gated MLP.
+        num_hidden_layers: decoder layers.
+        num_attention_heads: query heads.
+        num_key_value_heads: key and value heads (None: as many as query heads).
+        rms_norm_eps: RMSNorm epsilon (LlamaConfig's default where ``config.json`` is silent).
+        rope_theta: base of the rotary frequencies.
+        max_position_embeddings: longest sequence.
+    """
+
+    vocab_size: int = 32064
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    num_key_value_heads: int | None = None
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    max_position_embeddings: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.num_key_value_heads is None:
+            object.__setattr__(self, "num_key_value_heads", self.num_attention_heads)
+        for name in (f.name for f in dataclasses.fields(self)):
+            value = getattr(self, name)
+            require(value > 0, f"text_config {name} is {value}; above 0")
+        require(
+            self.hidden_size % (2 * self.num_attention_heads) == 0,
+            f"text_config hidden_size {self.hidden_size} must divide into "
+            f"{self.num_attention_heads} heads of even width",
+        )
+        require(
+            self.num_attention_heads % self.key_value_heads == 0,
+            f"text_config num_attention_heads {self.num_attention_heads} is no multiple of "
+            f"num_key_value_heads {self.num_key_value_heads}",
+        )
+
+    @property
+    def key_value_heads(self) -> int:
+        """Key and value heads, the default resolved."""
+        return self.num_key_value_heads or self.num_attention_heads
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+
+@dataclass(frozen=True)
+class VLAConfig:
+    """The whole model.
+
+    Attributes:
+        towers: two vision towers, whose patches are concatenated channel-wise.
+        language: the Llama decoder.
+        pad_to_multiple_of: padding rows of the vocabulary, as upstream subtracts them: the real
+            vocabulary has ``language.vocab_size - pad_to_multiple_of`` ids, and the last 256 of
+            those are the action tokens.
+        pad_token_id: id of ``<PAD>``.
+        projector_width: hidden width of the projector's first layer (None: OpenVLA's 4 x vision).
+        views: names of the camera views, in the order in which images are given.
+        proprio_size: numbers in the proprioception vector; 0, as in OpenVLA: no such token.
+        control_rate_hz: rate at which the policy was demonstrated, Hz (None: unknown).
+        prompt: template with ``{instruction}``, which is lower-cased.
+        prompt_suffix: token ids that end every prompt (appended unless already there).
+        instructions: the instructions that the model was trained on (None: any is accepted).
+    """
+
+    towers: tuple[TowerConfig, TowerConfig]
+    language: LanguageConfig
+    pad_to_multiple_of: int = 64
+    pad_token_id: int = 32000
+    projector_width: int | None = None
+    views: tuple[str, ...] = ("image",)
+    proprio_size: int = 0
+    control_rate_hz: float | None = None
+    prompt: str = OPENVLA_PROMPT
+    prompt_suffix: tuple[int, ...] = ()
+    instructions: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        require(len(self.towers) == 2, f"{len(self.towers)} towers; exactly 2")
+        first = self.towers[0]
+        for tower in self.towers:
+            require(
+                (tower.image_size, tower.tokens) == (first.image_size, first.tokens),
+                f"towers differ: {tower.image_size} px and {tower.tokens} tokens against "
+                f"{first.image_size} px and {first.tokens} tokens; both must agree",
+            )
+        require(
+            self.real_vocab_size > ACTION_BINS,
+            f"vocab_size {self.language.vocab_size} less {self.pad_to_multiple_of} padding rows "
+            f"leaves {self.real_vocab_size} ids; more than {ACTION_BINS} action ids are needed",
+        )
+        require(
+            self.pad_to_multiple_of >= 0,
+            f"pad_to_multiple_of is {self.pad_to_multiple_of}; at least 0",
+        )
+        require(
+            0 <= self.pad_token_id < self.language.vocab_size,
+            f"pad_token_id {self.pad_token_id} is outside the {self.language.vocab_size} ids",
+        )
+        require(
+            self.projector_width is None or self.projector_width > 0,
+            f"projector_width is {self.projector_width}; above 0 or null",
+        )
+        require(
+            len(self.views) > 0 and len(set(self.views)) == len(self.views),
+            f"views are {self.views}; one or more different names",
+        )
+        require(self.proprio_size >= 0, f"proprio_size is {self.proprio_size}; at least 0")
+        require("{instruction}" in self.prompt, f"prompt {self.prompt!r} lacks '{{instruction}}'")
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square image that every tower takes, pixels."""
+        return self.towers[0].image_size
+
+    @property
+    def visual_tokens(self) -> int:
+        """Visual tokens of all views together."""
+        return len(self.views) * self.towers[0].tokens
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens between BOS and the text: visual, then proprioception if the model takes it."""
+        return self.visual_tokens + (1 if self.proprio_size else 0)
+
+    @property
+    def vision_width(self) -> int:
+        """Channels of a visual token before the projector."""
+        return sum(tower.output_width for tower in self.towers)
+
+    @property
+    def real_vocab_size(self) -> int:
+        """Ids that mean something; the last 256 of them are the action tokens."""
+        return self.language.vocab_size - self.pad_to_multiple_of
+
+    @classmethod
+    def from_dict(
+        cls, config: Mapping[str, Any], preprocessor: Mapping[str, Any] | None = None
+    ) -> VLAConfig:
+        """Read a ``config.json``, OpenVLA's or ours.
+
+        Args:
+            config: the parsed ``config.json``.
+            preprocessor: the parsed ``preprocessor_config.json``; its normalisation constants win.
+
+        Raises:
+            ValueError: naming what is unknown, missing or out of range.
+        """
+        for key, accepted in _FIXED_KEYS.items():
+            _require_fixed(config, key, accepted)
+        text = config.get("text_config", {})
+        for key, accepted in _FIXED_TEXT_KEYS.items():
+            _require_fixed(text, key, accepted)
+        ours = dict(config.get("heisd", {}))
+        towers = ours.pop("towers", None)
+        suffix = ours.pop("prompt_suffix", () if "heisd" in config else (OPENVLA_EMPTY_TOKEN,))
+        instructions = ours.pop("instructions", None)
+        own_fields = {"projector_width", "views", "proprio_size", "control_rate_hz", "prompt"}
+        reject_unknown("heisd", ours, own_fields)
+        if "views" in ours:
+            ours["views"] = tuple(ours["views"])
+        known = {f.name for f in dataclasses.fields(LanguageConfig)}
+        return cls(
+            towers=written_towers(towers) if towers else timm_towers(config, preprocessor or {}),
+            language=LanguageConfig(**{k: v for k, v in text.items() if k in known}),
+            pad_to_multiple_of=config.get("pad_to_multiple_of", 64),
+            pad_token_id=config.get("pad_token_id", 32000),
+            prompt_suffix=tuple(suffix),
+            instructions=None if instructions is None else tuple(instructions),
+            **ours,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The ``config.json`` of this model, without its ``norm_stats``."""
+        ours = dataclasses.asdict(self)
+        top = {key: ours.pop(key) for key in ("pad_to_multiple_of", "pad_token_id")}
+        text = ours.pop("language")
+        return {
+            "model_type": "openvla",
+            "arch_specifier": "no-align+fused-gelu-mlp",
+            "image_resize_strategy": "resize-naive",
+            "image_sizes": [self.image_size] * 2,
+            "n_action_bins": ACTION_BINS,
+            "use_fused_vision_backbone": True,
+            **top,
+            "text_config": {**text, "model_type": "llama", "pad_token_id": self.pad_token_id},
+            "heisd": ours,
+        }
+
+
+# What this implementation does in one way only; another value in a config is an error, not a guess.
+_FIXED_KEYS: dict[str, tuple[Any, ...]] = {
+    "model_type": ("openvla",),
+    "arch_specifier": ("no-align+fused-gelu-mlp",),
+    "image_resize_strategy": ("resize-naive",),
+    "n_action_bins": (ACTION_BINS,),
+    "use_fused_vision_backbone": (True,),
+    "timm_override_act_layers": ([None, None],),
+}
+_FIXED_TEXT_KEYS: dict[str, tuple[Any, ...]] = {
+    "model_type": ("llama",),
+    "hidden_act": ("silu",),
+    "rope_scaling": (None,),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "tie_word_embeddings": (False,),
+}
+
+
+def _require_fixed(config: Mapping[str, Any], key: str, accepted: tuple[Any, ...]) -> None:
+    if key in config:
+        require(config[key] in accepted, f"{key} is {config[key]!r}; only {accepted[0]!r}")

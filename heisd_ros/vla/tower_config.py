@@ -1,0 +1,170 @@
+"""Configuration of a vision tower, and the towers that OpenVLA names by timm's ids."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ValueError with the message unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def reject_unknown(where: str, given: Mapping[str, Any], known: set[str]) -> None:
+    """Raise ValueError if a mapping has keys that nothing reads: most likely misspelt."""
+    unknown = sorted(set(given) - known)
+    require(not unknown, f"unknown keys in {where}: {unknown}; known are {sorted(known)}")
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """One vision tower (a ViT, named as timm names its parts).
+
+    Attributes:
+        image_size: side of the square input image, pixels.
+        patch_size: pixels per patch, and total stride of the stem.
+        width: channels of a patch.
+        depth: number of blocks that the checkpoint describes.
+        heads: attention heads of a block.
+        mlp_width: hidden width of a block's MLP.
+        registers: DINOv2 register tokens.
+        class_token: whether a class token stands before the registers.
+        layer_scale: whether the blocks scale their residuals (DINOv2).
+        stem: ``"patch"``, one convolution per patch; ``"conv"``, several of 3x3 with stride 2.
+        output_block: the block whose output is the feature, as a negative index. OpenVLA takes the
+            second to last (-2) and never runs what follows; a small model takes the last (-1).
+        final_norm: whether the tower's last LayerNorm is applied (OpenVLA: no).
+        pixel_shuffle: r folds r x r patches into channels, so that r*r times fewer tokens remain.
+        mean: per-channel mean subtracted from RGB values in [0, 1].
+        std: per-channel divisor after that.
+    """
+
+    image_size: int = 224
+    patch_size: int = 14
+    width: int = 64
+    depth: int = 2
+    heads: int = 4
+    mlp_width: int = 256
+    registers: int = 0
+    class_token: bool = False
+    layer_scale: bool = False
+    stem: str = "patch"
+    output_block: int = -1
+    final_norm: bool = False
+    pixel_shuffle: int = 1
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "patch_size", "width", "depth", "heads", "mlp_width"):
+            require(getattr(self, name) >= 1, f"tower {name} is {getattr(self, name)}; at least 1")
+        require(self.registers >= 0, f"tower registers is {self.registers}; at least 0")
+        require(
+            self.image_size % self.patch_size == 0,
+            f"tower image_size {self.image_size} is no multiple of patch_size {self.patch_size}",
+        )
+        require(
+            self.width % self.heads == 0,
+            f"tower width {self.width} is no multiple of heads {self.heads}",
+        )
+        require(self.stem in ("patch", "conv"), f"tower stem is {self.stem!r}; 'patch' or 'conv'")
+        halvings = self.patch_size.bit_length() - 1
+        require(
+            self.stem == "patch" or (halvings >= 1 and self.patch_size == 2**halvings),
+            f"a 'conv' stem halves the image again and again; patch_size {self.patch_size} "
+            "must be 2, 4, 8, 16, ...",
+        )
+        require(
+            -self.depth <= self.output_block <= -1,
+            f"tower output_block is {self.output_block}; from {-self.depth} to -1",
+        )
+        require(
+            self.pixel_shuffle >= 1 and self.grid % self.pixel_shuffle == 0,
+            f"tower pixel_shuffle {self.pixel_shuffle} does not divide its grid of {self.grid}",
+        )
+        require(
+            len(self.mean) == 3 and len(self.std) == 3 and all(s > 0 for s in self.std),
+            f"tower mean {self.mean} and std {self.std} are three numbers each, std positive",
+        )
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the image."""
+        return self.image_size // self.patch_size
+
+    @property
+    def blocks_run(self) -> int:
+        """Blocks up to and including the output block."""
+        return self.depth + self.output_block + 1
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens per image after the pixel shuffle."""
+        return (self.grid // self.pixel_shuffle) ** 2
+
+    @property
+    def output_width(self) -> int:
+        """Channels of a visual token after the pixel shuffle."""
+        return self.width * self.pixel_shuffle**2
+
+
+# timm's ViTs that OpenVLA uses: kind of normalisation, sizes and extras (timm 0.9.16 model zoo).
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_TIMM_TOWERS: dict[str, dict[str, Any]] = {
+    "vit_large_patch14_reg4_dinov2.lvd142m": {
+        "sizes": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "mlp_ratio": 4.0},
+        "extras": {"registers": 4, "class_token": True, "layer_scale": True, **_IMAGENET},
+    },
+    "vit_so400m_patch14_siglip_224": {
+        "sizes": {"embed_dim": 1152, "depth": 27, "num_heads": 16, "mlp_ratio": 3.7362},
+        "extras": {},
+    },
+}
+
+
+def written_towers(towers: Sequence[Mapping[str, Any]]) -> tuple[TowerConfig, TowerConfig]:
+    """Towers written out under ``"heisd"``."""
+    known = {f.name for f in dataclasses.fields(TowerConfig)}
+    result = []
+    for tower in towers:
+        reject_unknown("heisd.towers", tower, known)
+        constants = {key: tuple(tower[key]) for key in ("mean", "std") if key in tower}
+        result.append(TowerConfig(**{**tower, **constants}))
+    return tuple(result)  # type: ignore[return-value]  # VLAConfig checks that there are two
+
+
+def timm_towers(
+    config: Mapping[str, Any], preprocessor: Mapping[str, Any]
+) -> tuple[TowerConfig, TowerConfig]:
+    """Towers named by timm ids, as OpenVLA does; ``timm_tiny_kwargs`` may override the sizes."""
+    ids = config.get("timm_model_ids", [])
+    require(len(ids) == 2, f"timm_model_ids {ids} and no heisd.towers; two ids are needed")
+    overrides = config.get("timm_tiny_kwargs", [{}, {}])
+    image_sizes = config.get("image_sizes", [224, 224])
+    constants = preprocessor.get("tvf_normalize_params", [{}, {}])
+    result = []
+    for timm_id, override, image_size, constant in zip(
+        ids, overrides, image_sizes, constants, strict=True
+    ):
+        require(
+            timm_id in _TIMM_TOWERS,
+            f"timm_model_ids names {timm_id!r}; known are {sorted(_TIMM_TOWERS)}",
+        )
+        sizes = {**_TIMM_TOWERS[timm_id]["sizes"], **override}
+        normalisation = {key: tuple(constant[key]) for key in ("mean", "std") if key in constant}
+        result.append(
+            TowerConfig(
+                image_size=image_size,
+                width=sizes["embed_dim"],
+                depth=sizes["depth"],
+                heads=sizes["num_heads"],
+                mlp_width=int(sizes["embed_dim"] * sizes["mlp_ratio"]),
+                output_block=-2,
+                **{**_TIMM_TOWERS[timm_id]["extras"], **normalisation},
+            )
+        )
+    return tuple(result)  # type: ignore[return-value]  # two ids, checked above

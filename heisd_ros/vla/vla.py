@@ -1,0 +1,120 @@
+"""A VLA ready for use: the model with its preprocessing, tokenizer and action statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from heisd_ros.errors import ProprioceptionError, UnknownStatisticsError
+from heisd_ros.vla.actions import ActionStatistics, ActionTokenizer
+from heisd_ros.vla.config import VLAConfig
+from heisd_ros.vla.model import VLAModel
+from heisd_ros.vla.preprocessing import ImagePreprocessor, PromptTokenizer
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """One observation on the model's device.
+
+    Attributes:
+        pixels: [1, V, 6, S, S] in the model's type.
+        ids: [1, T] prompt ids, BOS first.
+        proprio: [1, P] float32, or None.
+    """
+
+    pixels: Tensor
+    ids: Tensor
+    proprio: Tensor | None = None
+
+
+class VLA:
+    """What a checkpoint folder holds.
+
+    Attributes:
+        model: the network, in evaluation mode.
+        config: its configuration.
+        statistics: action statistics by name (``norm_stats``).
+        statistics_key: the name in use.
+    """
+
+    def __init__(
+        self,
+        model: VLAModel,
+        tokenizer: Tokenizer,
+        statistics: Mapping[str, ActionStatistics],
+        statistics_key: str | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.config: VLAConfig = model.config
+        self.statistics = dict(statistics)
+        self.statistics_key = self._choose(statistics_key)
+        self.images = ImagePreprocessor(self.config)
+        self.prompts = PromptTokenizer(self.config, tokenizer)
+        self.action_tokens = ActionTokenizer(self.config.real_vocab_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.language_model.lm_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return self.model.language_model.lm_head.weight.dtype
+
+    def encode(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        instruction: str,
+        proprio: ArrayLike | None = None,
+        *,
+        allow_unknown: bool = False,
+    ) -> ModelInputs:
+        """Preprocess one observation.
+
+        Args:
+            images: RGB uint8 [H, W, 3], one per view of the config, in its order.
+            instruction: what the robot is to do.
+            proprio: [P] in the units of the demonstrations, if the model takes it.
+            allow_unknown: accept an instruction that the model wasn't trained on.
+
+        Raises:
+            ImageError: an image is missing or malformed.
+            UnknownInstructionError: see `PromptTokenizer.encode`.
+            ProprioceptionError: the vector is missing, unasked, of the wrong size or not finite.
+        """
+        ids = self.prompts.encode(instruction, allow_unknown=allow_unknown)
+        pixels = self.images(images).to(self.device, self.dtype)
+        return ModelInputs(pixels, torch.tensor([ids], device=self.device), self._proprio(proprio))
+
+    def unnormalise(self, tokens: ArrayLike) -> NDArray[np.float64]:
+        """7 token ids -> the action in robot units."""
+        statistics = self.statistics[self.statistics_key]
+        return statistics.unnormalise(self.action_tokens.decode(tokens))
+
+    def _proprio(self, proprio: ArrayLike | None) -> Tensor | None:
+        size = self.config.proprio_size
+        if proprio is None and size == 0:
+            return None
+        if proprio is None or size == 0:
+            given = "none was" if proprio is None else "a vector was"
+            raise ProprioceptionError(f"the model takes {size or 'no'} numbers; {given} given")
+        vector = np.asarray(proprio, dtype=np.float32)
+        if vector.shape != (size,) or not np.isfinite(vector).all():
+            raise ProprioceptionError(f"proprioception {vector}; {size} finite numbers are needed")
+        return torch.from_numpy(vector).unsqueeze(0).to(self.device, self.dtype)
+
+    def _choose(self, key: str | None) -> str:
+        names = sorted(self.statistics)
+        if key is None and len(names) == 1:
+            return names[0]
+        if key not in self.statistics:
+            asked = "no statistics key was chosen" if key is None else f"no statistics {key!r}"
+            raise UnknownStatisticsError(f"{asked}; the checkpoint has {names}")
+        return key

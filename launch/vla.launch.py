@@ -1,0 +1,57 @@
+"""The VLA node alone, for a real arm: wire its topics with the arguments."""
+
+from __future__ import annotations
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode
+from launch_ros.parameter_descriptions import ParameterValue
+
+ARGUMENTS = {
+    "namespace": ("", "Namespace of the node."),
+    "params_file": (
+        f"{get_package_share_directory('heisd_ros')}/config/vla_node.yaml",
+        "Parameter file, keyed /**.",
+    ),
+    "model": ("", "Folder of the checkpoint; empty: the shipped model."),
+    "instruction": ("", "What the arm is told to do; ~/input/instruction may say otherwise."),
+    "autostart": ("true", "Whether the node configures and activates itself at start."),
+    "image": ("~/input/image", "Topic of the scene camera."),
+    "image_wrist": ("~/input/image_wrist", "Topic of the wrist camera."),
+    "joint_states": ("joint_states", "Topic of the joint states."),
+    "twist": ("~/output/twist", "Topic of the arm's twist command."),
+    "gripper": ("~/output/gripper", "Topic of the gripper's opening command."),
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, (default, description) in ARGUMENTS.items()
+    ]
+    given = {name: LaunchConfiguration(name) for name in ARGUMENTS}
+    node = LifecycleNode(
+        package="heisd_ros",
+        executable="vla_node",
+        name="vla_node",
+        namespace=given["namespace"],
+        output="screen",
+        parameters=[
+            given["params_file"],
+            {
+                "model.path": ParameterValue(given["model"], value_type=str),
+                "instruction": ParameterValue(given["instruction"], value_type=str),
+                "autostart": ParameterValue(given["autostart"], value_type=bool),
+            },
+        ],
+        remappings=[
+            ("~/input/image", given["image"]),
+            ("~/input/image_wrist", given["image_wrist"]),
+            ("~/input/joint_states", given["joint_states"]),
+            ("~/output/twist", given["twist"]),
+            ("~/output/gripper", given["gripper"]),
+        ],
+    )
+    return LaunchDescription([*declared, node])

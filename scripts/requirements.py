@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Print Python requirements of this package, one a line, in the form that `pip install -r` reads.
+
+pyproject.toml is the only list; this prints its `dependencies` and the optional groups asked for:
+
+    scripts/requirements.py sim test jazzy    what `make` installs
+    scripts/requirements.py sim               the pip step of a colcon build: ROS comes from apt
+    scripts/requirements.py --torch           the torch release that `make` installs, "2.13.0"
+
+It needs nothing but Python, so that it can run before anything is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
+
+
+def requirements(pyproject: dict[str, Any], extras: list[str]) -> list[str]:
+    """Dependencies of the package and of the extras, each once, in the order written.
+
+    Raises:
+        ValueError: If an extra does not exist.
+    """
+    groups = pyproject["project"]["optional-dependencies"]
+    unknown = [name for name in extras if name not in groups]
+    if unknown:
+        raise ValueError(f"unknown extras {unknown}; there are {sorted(groups)}")
+    listed = [*pyproject["project"]["dependencies"], *(r for e in extras for r in groups[e])]
+    return list(dict.fromkeys(listed))
+
+
+def main() -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description="Print Python requirements, one a line.")
+    parser.add_argument("extras", nargs="*", help="optional groups of pyproject.toml")
+    parser.add_argument("--torch", action="store_true", help="print the torch release instead")
+    arguments = parser.parse_args()
+    pyproject = tomllib.loads(PYPROJECT.read_text())
+    if arguments.torch:
+        print(pyproject["tool"]["heisd"]["torch"])
+        return 0
+    try:
+        print("\n".join(requirements(pyproject, arguments.extras)))
+    except ValueError as error:
+        print(f"requirements.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,20 @@
+"""Settings that hold for every test run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from hypothesis import settings
+
+# Tests talk over real DDS. A domain of their own and no traffic beyond this machine keep them apart
+# from robots in the network and from another run beside them. (On Linux domains to 101 are safe.)
+os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+os.environ.setdefault("ROS_LOG_DIR", tempfile.mkdtemp(prefix="heisd_ros_log_"))
+os.environ.setdefault("MPLBACKEND", "agg")
+
+# A slow machine is no failure; on CI the same examples are drawn every time.
+settings.register_profile("heisd", deadline=None, print_blob=True)
+settings.register_profile("ci", parent=settings.get_profile("heisd"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "heisd")

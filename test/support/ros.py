@@ -1,0 +1,161 @@
+"""ROS in tests: a domain for each, nodes in one executor, sensors to publish with."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import TwistStamped
+from heisd_ros.msg import StepTelemetry
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import Float64, String
+from support.fake_scene import REST
+
+from heisd_ros.kinematics.robots import PANDA_FINGER_JOINTS, PANDA_JOINTS
+from heisd_ros.nodes import qos
+from heisd_ros.nodes.domain import DOMAINS, is_free
+
+TIMEOUT_SEC = 60.0
+_numbers = itertools.count(int(os.environ.get("ROS_DOMAIN_ID", "1")))
+
+
+def next_domain_id():
+    """A domain that no test of this run had before and nobody uses."""
+    for number in itertools.islice(_numbers, len(DOMAINS)):
+        domain_id = DOMAINS[number % len(DOMAINS)]
+        if is_free(domain_id):
+            return domain_id
+    raise OSError("no free ROS domain")
+
+
+class World:
+    """A context in a domain of its own, with an executor that the test spins."""
+
+    def __init__(self):
+        self.domain_id = next_domain_id()
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=self.domain_id)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.nodes = []
+
+    def add(self, make, *args, parameters=None, **kwargs):
+        """Makes a node in this world."""
+        overrides = [Parameter(name, value=value) for name, value in (parameters or {}).items()]
+        node = make(*args, context=self.context, parameter_overrides=overrides, **kwargs)
+        self.executor.add_node(node)
+        self.nodes.append(node)
+        return node
+
+    def spin_until(self, condition, what="condition", doing=None):
+        """Spins until the condition holds; `doing` is called every 20 ms meanwhile."""
+        deadline, last = time.monotonic() + TIMEOUT_SEC, 0.0
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {TIMEOUT_SEC:g} s in vain for: {what}"
+            if doing is not None and time.monotonic() - last > 0.02:
+                doing()
+                last = time.monotonic()
+            self.executor.spin_once(timeout_sec=0.01)
+
+    def spin_for(self, seconds, doing=None):
+        """Spins for a time."""
+        end = time.monotonic() + seconds
+        self.spin_until(lambda: time.monotonic() > end, doing=doing)
+
+    def call(self, kind, name, request=None):
+        """Calls a service and returns its response."""
+        client = self.nodes[0].create_client(kind, name)
+        self.spin_until(client.service_is_ready, f"service {name}")
+        future = client.call_async(request or kind.Request())
+        self.spin_until(future.done, f"answer of {name}")
+        return future.result()
+
+    def close(self):
+        for node in reversed(self.nodes):
+            if hasattr(node, "stop"):
+                node.stop()
+        self.executor.shutdown(timeout_sec=1.0)
+        for node in self.nodes:
+            node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+def image(shade=100, size=32, encoding="rgb8", stamp=None, channels=3):
+    """An image of one shade."""
+    message = Image(height=size, width=size, encoding=encoding, step=size * channels)
+    message.data.frombytes(np.full(size * size * channels, shade, np.uint8).tobytes())
+    if stamp is not None:
+        message.header.stamp = stamp
+    return message
+
+
+def joint_state(positions=REST, velocities=(0.0,) * 7, fingers=(0.02, 0.02), stamp=None):
+    """A joint state of the Panda."""
+    message = JointState(
+        name=[*PANDA_JOINTS, *PANDA_FINGER_JOINTS],
+        position=[*map(float, positions), *fingers],
+        velocity=[*map(float, velocities), 0.0, 0.0] if velocities is not None else [],
+    )
+    if stamp is not None:
+        message.header.stamp = stamp
+    return message
+
+
+class Bench(Node):
+    """Publishes what a cell measures to a vla_node and records what it commands.
+
+    Each message is made by a function of the stamp that a test may replace; None: nothing is sent.
+    """
+
+    def __init__(self, views=("image", "image_wrist"), compressed=False, **kwargs):
+        super().__init__("bench", **kwargs)
+        kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
+        self.shade = itertools.count()
+        self.image_of = dict.fromkeys(views, self._fresh_image)
+        self.joints_of = lambda stamp: joint_state(stamp=stamp)
+        publisher = self.create_publisher
+        self._images = {v: publisher(kind, f"/vla_node/input/{v}{suffix}", 1) for v in views}
+        self._joints = publisher(JointState, "/vla_node/input/joint_states", 1)
+        self.instruction = publisher(String, "/vla_node/input/instruction", 1)
+        self.description = publisher(String, "/robot_description", qos.latched())
+        self.twists, self.grippers, self.telemetry = [], [], []
+        for kind, topic, record in (
+            (TwistStamped, "/vla_node/output/twist", self.twists),
+            (Float64, "/vla_node/output/gripper", self.grippers),
+            (StepTelemetry, "/vla_node/telemetry", self.telemetry),
+        ):
+            self.create_subscription(kind, topic, record.append, 100)
+
+    def _fresh_image(self, stamp):
+        return image(next(self.shade) % 200, stamp=stamp)
+
+    def publish(self):
+        """Publishes one observation with one stamp."""
+        stamp = self.get_clock().now().to_msg()
+        joints = self.joints_of(stamp)
+        if joints is not None:
+            self._joints.publish(joints)
+        for view, publisher in self._images.items():
+            message = self.image_of[view](stamp)
+            if message is not None:
+                publisher.publish(message)
+
+    def steps(self):
+        """Telemetry of the steps that moved the arm."""
+        return [message for message in self.telemetry if not message.hold]
+
+    def holds(self):
+        """Reasons of the holds, without their details."""
+        return [message.reason.split(":")[0] for message in self.telemetry if message.hold]
+
+
+def numbers(twist):
+    """The six numbers of a TwistStamped."""
+    linear, angular = twist.twist.linear, twist.twist.angular
+    return [linear.x, linear.y, linear.z, angular.x, angular.y, angular.z]

@@ -1,0 +1,73 @@
+"""Imports point one way, and only nodes/ knows ROS."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from support.tree import PACKAGE, imports_of, python_files
+
+ROS = re.compile(
+    r"(rclpy|launch|launch_ros|ament_index_python|cv_bridge|tf2_ros|builtin_interfaces|std_srvs"
+    r"|rosidl_\w+|\w+_msgs|\w+_interfaces|heisd_ros\.msg)(\.|$)"
+)
+
+# Room -> the rooms it may import besides itself. docs/architecture.md draws this.
+CORE = {"errors", "vla", "retrieval", "kinematics"}
+ALLOWED = {
+    "errors": set(),
+    "kinematics": {"errors"},
+    "vla": {"errors"},
+    "retrieval": {"errors"},
+    "decoding": CORE,
+    "data": {"errors", "kinematics"},
+    "sim": CORE | {"decoding", "data"},
+    "training": CORE | {"decoding", "data", "sim"},
+    "evaluation": CORE | {"decoding", "data", "sim", "training"},
+    "nodes": CORE | {"decoding", "data", "sim"},
+    "cli": CORE | {"decoding", "data", "sim", "training", "evaluation", "nodes"},
+}
+
+HEAVY = ["torch", "mujoco", "libero", "robosuite", "pinocchio", "rclpy", "cv2", "matplotlib"]
+
+
+def room_of(path):
+    """First folder or module name below heisd_ros/; empty for heisd_ros/__init__.py."""
+    name = path.relative_to(PACKAGE).parts[0]
+    return "" if name == "__init__.py" else name.removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_imports_only_what_its_room_may(path):
+    room = room_of(path)
+    names = list(imports_of(path))
+    if room != "nodes":
+        ros = [name for name in names if ROS.match(name)]
+        assert not ros, f"only nodes/ may import ROS, but {path.name} imports {ros}"
+    if room == "":
+        return
+    assert room in ALLOWED, f"new room {room!r}: say in this test what it may import"
+    own = [name.split(".")[1] for name in names if re.match(r"heisd_ros\.\w+", name)]
+    rooms = {
+        name for name in own if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()
+    }
+    assert rooms - {room} <= ALLOWED[room]
+
+
+def test_allowed_imports_have_no_cycle():
+    done = set()
+    while len(done) < len(ALLOWED):
+        ready = {room for room, below in ALLOWED.items() if room not in done and below <= done}
+        assert ready, f"cycle among {set(ALLOWED) - done}"
+        done |= ready
+
+
+@pytest.mark.parametrize("module", ["heisd_ros", "heisd_ros.errors", "heisd_ros.cli.main"])
+def test_import_is_light(module):
+    """`heisd --help` and `import heisd_ros` answer at once."""
+    code = f"import sys, {module}; print([n for n in {HEAVY} if n in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]"
