@@ -33,3 +33,11 @@ class ImageError(HeisdError):
 
 class ProprioceptionError(HeisdError):
     """A proprioception vector is missing, not asked for, of the wrong size, or not finite."""
+
+
+class SceneError(HeisdError):
+    """A simulated scene was asked for a suite, task or state that it does not have."""
+
+
+class DemonstrationError(HeisdError):
+    """A file of demonstrations is missing, damaged, or not in LIBERO's layout."""

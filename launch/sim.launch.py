@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
+from pathlib import Path
+
 from launch.actions import DeclareLaunchArgument
 from launch.conditions import IfCondition, UnlessCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-CONFIG = f"{get_package_share_directory('heisd_ros')}/config"
+from launch import LaunchDescription
+
+CONFIG = Path(__file__).parent.parent / "config"
 ARGUMENTS = {
     "namespace": ("", "Namespace of both nodes."),
     "suite": ("libero_spatial", "LIBERO suite."),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
+from pathlib import Path
+
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 
+from launch import LaunchDescription
+
+CONFIG = Path(__file__).parent.parent / "config"
 ARGUMENTS = {
     "namespace": ("", "Namespace of the node."),
     "params_file": (
-        f"{get_package_share_directory('heisd_ros')}/config/vla_node.yaml",
+        f"{CONFIG}/vla_node.yaml",
         "Parameter file, keyed /**.",
     ),
     "model": ("", "Folder of the checkpoint; empty: the shipped model."),

@@ -57,9 +57,7 @@ def demo(
     domain_id: Annotated[
         int | None, typer.Option(help="ROS domain.", show_default="a free one", min=0, max=232)
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder for pictures and logs.")] = Path(
-        "demo_output"
-    ),
+    output: Annotated[Path, typer.Option(help="Folder for pictures and logs.")] = Path("out/demo"),
     json_file: Annotated[
         Path | None, typer.Option("--json", help="File for everything that was shown.")
     ] = None,

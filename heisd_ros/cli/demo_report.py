@@ -76,4 +76,5 @@ def write_json(
         "seconds": seconds,
         "exit_code": code,
     }
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,3 +71,12 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
         rate_hz=config.control_rate_hz or DEFAULT_RATE_HZ,
         instructions=config.instructions,
     )
+
+
+def free_memory() -> None:
+    """Gives the memory of a policy that nobody holds any more back, the GPU's too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

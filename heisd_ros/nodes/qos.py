@@ -33,10 +33,14 @@ def sensor_data() -> QoSProfile:
     )
 
 
-def reliable() -> QoSProfile:
-    """Delivered, newest only: commands, telemetry and what the simulation measures."""
+def reliable(depth: int = 1) -> QoSProfile:
+    """Delivered: commands and what the simulation measures, the newest only by default.
+
+    Args:
+        depth: Messages kept for a reader that is behind.
+    """
     return QoSProfile(
-        depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE
+        depth=depth, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE
     )
 
 

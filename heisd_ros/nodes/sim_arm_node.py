@@ -219,10 +219,11 @@ class SimArmNode(StoppableNode):
         except ValueError as error:
             self._refuse(str(error))
             return
-        # A stop, or a late command, answers an observation that is not the newest: in lock-step
-        # it does not advance the scene.
+        # A stop, or a late command, answers an observation that is not the newest, or one that was
+        # answered already: in lock-step it does not count.
         stamp = stamp_ns(message)
-        if self._settings.lockstep and (stamp == 0 or stamp in self._old_stamps):
+        old = stamp == 0 or stamp in self._old_stamps
+        if self._settings.lockstep and (old or self._answered):
             return
         self._twist, self._twist_at = motion, time.monotonic()
         self._answered = True

@@ -32,12 +32,15 @@ from heisd_ros.nodes.control import ControlLoop
 from heisd_ros.nodes.declare import declare, read
 from heisd_ros.nodes.inputs import NANOSECONDS, stamp_ns
 from heisd_ros.nodes.parameters import VlaNodeParameters
-from heisd_ros.nodes.policy import PolicyLoader, load_policy
+from heisd_ros.nodes.policy import PolicyLoader, free_memory, load_policy
 from heisd_ros.nodes.process import StoppableNode, run_node, spin
 from heisd_ros.nodes.session import Session, open_session
 
 STOP_TIMEOUT_SEC = 5.0
 """How long a running inference is waited for at cleanup; its result is dropped in any case."""
+
+TELEMETRY_DEPTH = 100
+"""Steps kept for an observer that is behind: telemetry is a record, not a command."""
 
 
 def _transition(callback: Callable[[VlaNode], None]) -> Callable[..., TransitionCallbackReturn]:
@@ -80,7 +83,10 @@ class VlaNode(LifecycleNode, StoppableNode):
         self._inputs: list[Subscription] = []
         self._wake = self.create_guard_condition(self._on_inference)
         self._telemetry = self.create_publisher(
-            StepTelemetry, "~/telemetry", qos.reliable(), qos_overriding_options=qos.overrides()
+            StepTelemetry,
+            "~/telemetry",
+            qos.reliable(TELEMETRY_DEPTH),
+            qos_overriding_options=qos.overrides(),
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         # On a steady clock: with use_sim_time and no /clock a timer on ROS time never fires.
@@ -135,6 +141,9 @@ class VlaNode(LifecycleNode, StoppableNode):
             self.get_logger().error(
                 f"the inference thread did not end within {STOP_TIMEOUT_SEC:g} s; left behind"
             )
+        if session is not None:
+            del session
+            free_memory()
 
     def _halt(self) -> None:
         control, self._control = self._control, None

@@ -155,7 +155,7 @@ class PickPlaceExpert:
             # A plate or a bowl: the object comes to rest a little over the other's centre.
             support = self.scene.body(self.task.target).position.copy()
             return np.array([*support[:2], support[2] + half_height])
-        site = self.scene.site_position(self.task.target)
+        site = self.scene.region_position(self.task.target)
         owner = self.scene.body(_owner(self.scene, self.task.target))
         top = site[2] if "cook" in self.task.target else owner.centre[2] + owner.half_extents[2]
         return np.array([*site[:2], top + half_height])
@@ -169,12 +169,12 @@ class PickPlaceExpert:
 
     def finished(self) -> bool:
         """Whether the object is placed and the hand has withdrawn upwards."""
-        tip = self.scene.tip_pose().position
+        tip = self.scene.grip_pose().position
         return self.placed() and tip[2] > self.place_point()[2] + _CLEARANCE
 
     def action(self) -> np.ndarray:
         """The expert's (7,) action for the present state, LIBERO's units, clipped to [-1, 1]."""
-        tip = self.scene.tip_pose()
+        tip = self.scene.grip_pose()
         turn = Rotation.from_matrix(self._rotation @ tip.rotation.T).as_rotvec()
         if self.placed():
             motion, gripper = np.array([0.0, 0.0, _CLEARANCE]), OPEN_GRIPPER

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from heisd_ros.errors import SceneError
+from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.pose import Pose
+from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 CAMERAS = ("agentview", "robot0_eye_in_hand")
@@ -95,6 +97,8 @@ class LiberoScene:
         self.cameras = CAMERAS
         self.image_size = image_size
         self.goal: list[list[str]] = self._env.env.parsed_problem["goal_state"]
+        self._arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
+        self._boxes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._renderer: Any = None
         self._reset_simulation()
 
@@ -146,6 +150,12 @@ class LiberoScene:
             images[camera] = self._renderer.render()
         return images
 
+    def images_of(self, state: np.ndarray) -> dict[str, np.ndarray]:
+        """Camera images of a state that `simulator_state` gave; the scene is left in that state."""
+        self._env.set_state(state)
+        self._env.sim.forward()
+        return self.images()
+
     def joint_positions(self) -> np.ndarray:
         """(7,) arm joint positions, rad."""
         return np.array(self._env.sim.data.qpos[self._robot._ref_joint_pos_indexes])
@@ -167,7 +177,11 @@ class LiberoScene:
         return float(np.abs(self.gripper_positions()).sum())
 
     def tip_pose(self) -> Pose:
-        """Pose of robosuite's grip site (between the finger tips), base frame."""
+        """Pose of `panda_hand_tcp`, base frame, from the joint positions as a real arm's is."""
+        return self._arm.forward(self.joint_positions())
+
+    def grip_pose(self) -> Pose:
+        """Pose of robosuite's grip site, base frame: between the fingers, 7 mm over the tip."""
         site = self._env.sim.model.site_name2id("gripper0_grip_site")
         return Pose(
             position=np.array(self._data.site_xpos[site]) - self.base_position,
@@ -191,7 +205,9 @@ class LiberoScene:
         root = self._env.env.obj_body_id[name]
         position = np.array(self._data.xpos[root])
         rotation = np.array(self._data.xmat[root]).reshape(3, 3)
-        low, high = self._local_box(root)
+        if root not in self._boxes:
+            self._boxes[root] = self._local_box(root)
+        low, high = self._boxes[root]
         return Body(
             position=position - self.base_position,
             rotation=rotation,
@@ -204,8 +220,10 @@ class LiberoScene:
         gripper, item = self._robot.gripper, self._env.env.get_object(name)
         return bool(self._env.env._check_grasp(gripper=gripper, object_geoms=item))
 
-    def site_position(self, name: str) -> np.ndarray:
-        """(3,) position of a named region of a fixture, m, base frame."""
+    def region_position(self, name: str) -> np.ndarray:
+        """(3,) position of an object, a fixture, or a named region of one, m, base frame."""
+        if name in self._env.env.obj_body_id:
+            return self.body(name).position
         return np.array(self._env.sim.data.get_site_xpos(name)) - self.base_position
 
     def close(self) -> None:

@@ -64,6 +64,8 @@ def load_checkpoint(
         model = VLAModel(config).to(dtype)
     model.to_empty(device=device).requires_grad_(False)
     _fill(model, files)
+    if torch.device(device).type == "cpu":
+        model.language_model.store_columns()
     return VLA(model, tokenizer, statistics, statistics_key)
 
 

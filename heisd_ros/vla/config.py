@@ -15,6 +15,7 @@ from heisd_ros.vla.tower_config import (
     TowerConfig,
     reject_unknown,
     require,
+    require_whole,
     timm_towers,
     written_towers,
 )
@@ -54,9 +55,12 @@ class LanguageConfig:
     def __post_init__(self) -> None:
         if self.num_key_value_heads is None:
             object.__setattr__(self, "num_key_value_heads", self.num_attention_heads)
-        for name in (f.name for f in dataclasses.fields(self)):
-            value = getattr(self, name)
-            require(value > 0, f"text_config {name} is {value}; above 0")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("rms_norm_eps", "rope_theta"):
+                require(value > 0, f"text_config {field.name} is {value}; above 0")
+            else:
+                require_whole(f"text_config {field.name}", value)
         require(
             self.hidden_size % (2 * self.num_attention_heads) == 0,
             f"text_config hidden_size {self.hidden_size} must divide into "
@@ -120,28 +124,28 @@ class VLAConfig:
                 f"towers differ: {tower.image_size} px and {tower.tokens} tokens against "
                 f"{first.image_size} px and {first.tokens} tokens; both must agree",
             )
+        require_whole("pad_to_multiple_of", self.pad_to_multiple_of, least=0)
+        require_whole("proprio_size", self.proprio_size, least=0)
+        if self.projector_width is not None:
+            require_whole("projector_width", self.projector_width)
         require(
             self.real_vocab_size > ACTION_BINS,
             f"vocab_size {self.language.vocab_size} less {self.pad_to_multiple_of} padding rows "
             f"leaves {self.real_vocab_size} ids; more than {ACTION_BINS} action ids are needed",
         )
         require(
-            self.pad_to_multiple_of >= 0,
-            f"pad_to_multiple_of is {self.pad_to_multiple_of}; at least 0",
-        )
-        require(
             0 <= self.pad_token_id < self.language.vocab_size,
             f"pad_token_id {self.pad_token_id} is outside the {self.language.vocab_size} ids",
-        )
-        require(
-            self.projector_width is None or self.projector_width > 0,
-            f"projector_width is {self.projector_width}; above 0 or null",
         )
         require(
             len(self.views) > 0 and len(set(self.views)) == len(self.views),
             f"views are {self.views}; one or more different names",
         )
-        require(self.proprio_size >= 0, f"proprio_size is {self.proprio_size}; at least 0")
+        require(
+            self.control_rate_hz is None or self.control_rate_hz > 0,
+            f"control_rate_hz is {self.control_rate_hz}; above 0 or null",
+        )
+        require(self.instructions != (), "instructions is empty; name some, or null for any")
         require("{instruction}" in self.prompt, f"prompt {self.prompt!r} lacks '{{instruction}}'")
 
     @property

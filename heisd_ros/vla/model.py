@@ -57,8 +57,10 @@ class VLAModel(nn.Module):
         end = config.real_vocab_size
         self.action_rows = slice(end - ACTION_BINS, end)
 
-    def initialise(self, generator: torch.Generator | None = None) -> VLAModel:
-        """Random weights for training from nothing: normal 0.02, residual outputs scaled by depth.
+    def initialise(self) -> VLAModel:
+        """Weights to train from: normal 0.02, the residual outputs scaled by depth.
+
+        Drawn from torch's global generator, like what the constructor draws (stems, positions).
 
         Returns:
             the model itself.
@@ -66,7 +68,7 @@ class VLAModel(nn.Module):
         with torch.no_grad():
             for module in self.modules():
                 if isinstance(module, nn.Linear | nn.Embedding):
-                    module.weight.normal_(0.0, 0.02, generator=generator)
+                    module.weight.normal_(0.0, 0.02)
                 if isinstance(module, nn.Linear) and module.bias is not None:
                     module.bias.zero_()
             scale = (2 * self.config.language.num_hidden_layers) ** -0.5

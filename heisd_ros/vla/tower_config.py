@@ -14,6 +14,12 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def require_whole(what: str, value: object, least: int = 1) -> None:
+    """Raise ValueError unless the value is a whole number of at least `least`."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    require(whole, f"{what} is {value!r}; a whole number of at least {least} is needed")
+
+
 def reject_unknown(where: str, given: Mapping[str, Any], known: set[str]) -> None:
     """Raise ValueError if a mapping has keys that nothing reads: most likely misspelt."""
     unknown = sorted(set(given) - known)
@@ -61,8 +67,9 @@ class TowerConfig:
 
     def __post_init__(self) -> None:
         for name in ("image_size", "patch_size", "width", "depth", "heads", "mlp_width"):
-            require(getattr(self, name) >= 1, f"tower {name} is {getattr(self, name)}; at least 1")
-        require(self.registers >= 0, f"tower registers is {self.registers}; at least 0")
+            require_whole(f"tower {name}", getattr(self, name))
+        require_whole("tower registers", self.registers, least=0)
+        require_whole("tower pixel_shuffle", self.pixel_shuffle)
         require(
             self.image_size % self.patch_size == 0,
             f"tower image_size {self.image_size} is no multiple of patch_size {self.patch_size}",
@@ -83,7 +90,7 @@ class TowerConfig:
             f"tower output_block is {self.output_block}; from {-self.depth} to -1",
         )
         require(
-            self.pixel_shuffle >= 1 and self.grid % self.pixel_shuffle == 0,
+            self.grid % self.pixel_shuffle == 0,
             f"tower pixel_shuffle {self.pixel_shuffle} does not divide its grid of {self.grid}",
         )
         require(

@@ -1,0 +1,1 @@
+"""Recorded episodes: reading and writing them."""

@@ -1,0 +1,1 @@
+"""Rollouts in simulation and the statistics over them."""

@@ -1,0 +1,1 @@
+"""The simulated cell: LIBERO scenes, a scripted expert, demonstrations."""

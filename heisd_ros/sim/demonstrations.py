@@ -1,0 +1,220 @@
+"""Makes demonstrations with the scripted expert, in LIBERO's file layout.
+
+Three quarters of the episodes are disturbed: autocorrelated noise and short pushes act on the arm,
+while the recorded label stays what the expert would do from there. Every episode starts from a
+slightly different arm pose and is recorded on through release and retreat. An episode that fails,
+drops the object, or takes too long is not recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from heisd_ros.data.episode import Episode
+from heisd_ros.data.libero_hdf5 import LiberoWriter
+from heisd_ros.sim.expert import Grasp, PickPlaceExpert, PickPlaceTask, grasp_candidates
+from heisd_ros.sim.scene import OPEN_GRIPPER, RENDERING, LiberoScene
+
+DEMONSTRATION_STATES = range(40)
+"""Initial states that may be used for training."""
+HELD_OUT_STATES = range(40, 50)
+"""Initial states that are for evaluation alone and never rendered for training."""
+MAX_STEPS = 170
+_VIEWS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """How an episode's arm is knocked about, in action units.
+
+    Attributes:
+        noise: Standard deviation of the autocorrelated noise on the translation.
+        push_rate: Chance of a push beginning at a step.
+        push: Size of a push.
+        start_steps: At most so many random steps before the episode.
+    """
+
+    noise: float = 0.3
+    push_rate: float = 0.02
+    push: float = 0.8
+    start_steps: int = 10
+
+
+CALM = Disturbance(noise=0.0, push_rate=0.0)
+
+
+def collect_task(
+    suite: str,
+    task_index: int,
+    folder: Path,
+    episodes: int,
+    *,
+    stride: int = 2,
+    image_size: int = 128,
+    on_episode: Callable[[int], None] = lambda recorded: None,
+) -> Path:
+    """Records demonstrations of one task until its file holds `episodes` of them.
+
+    Args:
+        suite: LIBERO suite.
+        task_index: Task of the suite.
+        folder: Where `<task>_demo.hdf5` is written; an existing file is continued.
+        episodes: Number of episodes that the file shall hold.
+        stride: Record (and render) every n-th control step.
+        image_size: Height and width of the images, pixels.
+        on_episode: Called with the number of recorded episodes after each.
+
+    Returns:
+        The file.
+
+    Raises:
+        SceneError: No such task, or not a pick-and-place task.
+    """
+    scene = LiberoScene(suite, task_index, image_size=image_size)
+    path = folder / f"{scene.task_name}_demo.hdf5"
+    environment = {"suite": suite, "task_index": task_index, "rendering": RENDERING}
+    with LiberoWriter(path, scene.instruction, scene.bddl_path.name, environment) as writer:
+        seeds = writer.seeds()
+        recorded, seed = len(seeds), max(seeds, default=-1) + 1
+        on_episode(recorded)
+        if recorded < episodes and writer.grasp_candidate is None:
+            writer.grasp_candidate = choose_grasp(scene)
+        while recorded < episodes:
+            result = record_episode(scene, writer.grasp_candidate, seed, stride)
+            if result is not None:
+                episode, states = result
+                writer.add(episode, seed, states, scene.model_xml())
+                recorded += 1
+                on_episode(recorded)
+            seed += 1
+    scene.close()
+    return path
+
+
+def choose_grasp(scene: LiberoScene, trials: int = 4) -> int:
+    """The first grasp candidate that solves all trials, else the one that solves most.
+
+    One grasp a task keeps the demonstrations consistent: two ways to take the same object from the
+    same view average to none.
+    """
+    task = PickPlaceTask.from_scene(scene)
+    scene.reset(DEMONSTRATION_STATES[0])
+    solved = []
+    for candidate in range(len(grasp_candidates(scene, task.item))):
+        solved.append(0)
+        for trial in range(trials):
+            if run_expert(scene, candidate, seed=trial) is None:
+                break
+            solved[-1] += 1
+        if solved[-1] == trials:
+            break
+    return int(np.argmax(solved))
+
+
+def run_expert(
+    scene: LiberoScene,
+    grasp_index: int,
+    seed: int,
+    on_step: Callable[[np.ndarray], None] = lambda action: None,
+    state: int | None = None,
+) -> int | None:
+    """Runs the expert through one disturbed episode.
+
+    Args:
+        scene: The scene; it is reset.
+        grasp_index: Which grasp candidate to use.
+        seed: Decides initial state, start pose and disturbance; every fourth episode is calm.
+        on_step: Called before each step with the expert's (7,) clean action.
+        state: Initial state; None lets the seed choose among `DEMONSTRATION_STATES`.
+
+    Returns:
+        The number of steps until the object was placed and the hand withdrawn, or None if that
+        failed, the object was dropped on the way, or it took more than `MAX_STEPS`.
+    """
+    rng = np.random.default_rng([scene.task_index, seed])
+    disturbance = CALM if seed % 4 == 0 else Disturbance()
+    scene.reset(DEMONSTRATION_STATES[seed % len(DEMONSTRATION_STATES)] if state is None else state)
+    candidates = grasp_candidates(scene, PickPlaceTask.from_scene(scene).item)
+    expert = PickPlaceExpert(scene, candidates[grasp_index])
+    _wander(scene, rng, disturbance)
+    noise, push, held = np.zeros(6), np.zeros(6), False
+    for step in range(MAX_STEPS):
+        action = expert.action()
+        on_step(action)
+        noise = 0.8 * noise + 0.6 * disturbance.noise * rng.normal(size=6) * _TURN_SHARE
+        if rng.random() < disturbance.push_rate:
+            direction = rng.normal(size=3)
+            push = np.zeros(6)
+            push[:3] = disturbance.push * direction / np.linalg.norm(direction)
+        elif rng.random() < 0.2:
+            push = np.zeros(6)
+        scene.step(np.append(np.clip(action[:6] + noise + push, -1.0, 1.0), action[6]))
+        grasped = scene.grasped(expert.task.item)
+        if held and not grasped and action[6] != OPEN_GRIPPER:
+            return None
+        held = grasped
+        if expert.finished():
+            return step + 1 if scene.success() else None
+    return None
+
+
+_TURN_SHARE = np.array([1.0, 1.0, 1.0, 0.3, 0.3, 0.3])
+
+
+def _wander(scene: LiberoScene, rng: np.random.Generator, disturbance: Disturbance) -> None:
+    """Moves the arm a little from its rest pose, mostly sideways."""
+    drift = rng.uniform(-0.5, 0.5, size=6) * np.array([1, 1, 0.5, 0.1, 0.1, 0.1])
+    for _ in range(rng.integers(disturbance.start_steps + 1)):
+        scene.step(np.append(drift, OPEN_GRIPPER))
+
+
+def record_episode(
+    scene: LiberoScene, grasp_index: int, seed: int, stride: int
+) -> tuple[Episode, np.ndarray] | None:
+    """Records one episode; None if the expert failed in it.
+
+    Returns:
+        The episode and its (T, S) simulator states.
+    """
+    rows: list[dict[str, np.ndarray]] = []
+    steps = 0
+    task = PickPlaceTask.from_scene(scene)
+
+    def record(action: np.ndarray) -> None:
+        nonlocal steps
+        if steps % stride == 0:
+            rows.append(
+                {
+                    "actions": action,
+                    "joint_positions": scene.joint_positions(),
+                    "joint_velocities": scene.joint_velocities(),
+                    "gripper_opening": np.array(scene.gripper_opening()),
+                    "landmarks": np.concatenate(
+                        [scene.body(task.item).centre, scene.region_position(task.target)]
+                    ),
+                    "states": scene.simulator_state(),
+                }
+            )
+        steps += 1
+
+    if run_expert(scene, grasp_index, seed, record) is None:
+        return None
+    columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    # Rendering costs more than the physics, so only what succeeded is drawn, from its states.
+    pictures = [scene.images_of(state) for state in columns["states"]]
+    episode = Episode(
+        instruction=scene.instruction,
+        images={v: np.stack([images[c] for images in pictures]) for v, c in _VIEWS.items()},
+        actions=columns["actions"],
+        joint_positions=columns["joint_positions"],
+        joint_velocities=columns["joint_velocities"],
+        gripper_opening=columns["gripper_opening"],
+        landmarks=columns["landmarks"],
+        init_state=DEMONSTRATION_STATES[seed % len(DEMONSTRATION_STATES)],
+        stride=stride,
+    )
+    return episode, columns["states"]

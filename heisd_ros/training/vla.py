@@ -1,0 +1,304 @@
+"""Trains a small VLA of OpenVLA's architecture on demonstrations, by imitation.
+
+Soft targets over neighbouring action bins, an auxiliary loss on where item and target lie relative
+to the tip, and an exponential moving average of the weights. A run is resumable: its folder holds
+the trainer's state, the loss curve, and the checkpoint so far.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from heisd_ros.training.dataset import Samples
+from heisd_ros.vla.actions import ActionStatistics, ActionTokenizer
+from heisd_ros.vla.checkpoint import save_checkpoint
+from heisd_ros.vla.config import LanguageConfig, VLAConfig
+from heisd_ros.vla.model import VLAModel
+from heisd_ros.vla.preprocessing import ImagePreprocessor, PromptTokenizer
+from heisd_ros.vla.tokenizer_training import train_tokenizer
+from heisd_ros.vla.vision import TowerConfig
+
+STATISTICS_KEY = "libero_panda"
+_LANDMARK_SCALE = 0.1
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of a training run.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Samples a step.
+        learning_rate: Peak of the cosine schedule.
+        weight_decay: AdamW's, on matrices.
+        warmup_steps: Steps of linear warm-up.
+        soft_bins: Standard deviation of the soft target, in action bins.
+        landmark_weight: Weight of the auxiliary loss.
+        average: Decay of the moving average of the weights.
+        shift: Random shift of the images, at most so many pixels.
+        brightness: Random gain and offset of the images, at most this share.
+        proprio_noise: Standard deviation of the noise on the tip position, m.
+        seed: Seed of weights, order and augmentation.
+    """
+
+    steps: int = 4000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_steps: int = 100
+    soft_bins: float = 2.0
+    landmark_weight: float = 1.0
+    average: float = 0.995
+    shift: int = 0
+    brightness: float = 0.1
+    proprio_noise: float = 0.002
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Validates the counts."""
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+def small_config(instructions: tuple[str, ...], vocab_size: int) -> VLAConfig:
+    """The architecture of the model that ships: deep and narrow, few visual tokens."""
+    tower = {
+        "image_size": 128,
+        "patch_size": 16,
+        "width": 64,
+        "depth": 2,
+        "heads": 4,
+        "mlp_width": 256,
+        "stem": "conv",
+        "final_norm": True,
+        "pixel_shuffle": 4,
+    }
+    padding = 8
+    return VLAConfig(
+        towers=(TowerConfig(**tower), TowerConfig(**tower, layer_scale=False)),
+        projector_width=512,
+        language=LanguageConfig(
+            vocab_size=vocab_size + padding,
+            hidden_size=192,
+            intermediate_size=512,
+            num_hidden_layers=12,
+            num_attention_heads=6,
+            max_position_embeddings=256,
+        ),
+        pad_to_multiple_of=padding,
+        pad_token_id=vocab_size,
+        views=("agentview", "wrist"),
+        proprio_size=7,
+        control_rate_hz=20,
+        prompt="{instruction}\n",
+        instructions=instructions,
+    )
+
+
+class LandmarkHead(nn.Module):
+    """Reads item and target positions off the visual tokens; thrown away after training."""
+
+    def __init__(self, visual_tokens: int, width: int, instructions: int) -> None:
+        super().__init__()
+        self.instruction = nn.Embedding(instructions, 128)
+        self.visual = nn.Linear(visual_tokens * width, 128)
+        self.out = nn.Linear(128, 6)
+
+    def forward(self, visual_tokens: Tensor, instruction: Tensor) -> Tensor:
+        """[B, 6] relative positions, in units of `_LANDMARK_SCALE` metres."""
+        hidden = self.visual(visual_tokens.flatten(1)) + self.instruction(instruction)
+        position: Tensor = self.out(F.gelu(hidden))
+        return position
+
+
+class Trainer:
+    """One training run in one folder.
+
+    Args:
+        samples: Training samples.
+        folder: Folder of the run; state found there is resumed.
+        settings: Settings of the run.
+    """
+
+    def __init__(self, samples: Samples, folder: Path, settings: TrainingSettings) -> None:
+        torch.manual_seed(settings.seed)
+        self.samples, self.folder, self.settings = samples, folder, settings
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        vocab_size = 1024
+        prompt = "{instruction}\n"
+        self.tokenizer = train_tokenizer(samples.instructions, vocab_size, prompt=prompt)
+        config = small_config(samples.instructions, vocab_size)
+        self.model = VLAModel(config).initialise().to(self.device)
+        self.model.proprio_projector.mean.copy_(samples.proprio.mean(0))
+        self.model.proprio_projector.std.copy_(samples.proprio.std(0) + 1e-3)
+        self.head = LandmarkHead(
+            config.visual_tokens, config.language.hidden_size, len(samples.instructions)
+        ).to(self.device)
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average)
+        )
+        self.preprocess = ImagePreprocessor(config)
+        self.statistics = _statistics(samples)
+        self._encode_targets(config)
+        matrices = [p for p in self._parameters() if p.ndim > 1]
+        vectors = [p for p in self._parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors}],
+            lr=settings.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=0.0,
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.step = 0
+        self.losses: list[tuple[int, float, float]] = []
+        self._resume()
+
+    def run(self, on_step: Callable[[int, float, float], None], save_every_sec: float = 120) -> None:
+        """Trains to the end, saving as it goes.
+
+        Args:
+            on_step: Called with step, action loss and landmark loss (cm) every 10 steps.
+            save_every_sec: Seconds between two saved states.
+        """
+        saved = time.monotonic()
+        while self.step < self.settings.steps:
+            action_loss, landmark_loss = self._train_step()
+            self.step += 1
+            if self.step % 10 == 0:
+                self.losses.append((self.step, action_loss.item(), landmark_loss.item()))
+                on_step(*self.losses[-1])
+            if time.monotonic() - saved > save_every_sec:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    def save(self) -> None:
+        """Writes trainer state, loss curve and checkpoint (of the averaged weights)."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.module.state_dict(),
+            "head": self.head.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "step": self.step,
+        }
+        torch.save(state, self.folder / "trainer.pt.part")
+        (self.folder / "trainer.pt.part").replace(self.folder / "trainer.pt")
+        (self.folder / "losses.json").write_text(json.dumps(self.losses))
+        save_checkpoint(
+            self.folder / "checkpoint",
+            self.average.module,
+            self.tokenizer,
+            {STATISTICS_KEY: self.statistics},
+            dtype=torch.float16,
+        )
+
+    def _train_step(self) -> tuple[Tensor, Tensor]:
+        index = torch.randint(len(self.samples), (self.settings.batch_size,))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            action_loss, landmark_loss = self._losses(index)
+        loss = action_loss + self.settings.landmark_weight * landmark_loss
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.average.update_parameters(self.model)
+        return action_loss.detach(), landmark_loss.detach()
+
+    def _losses(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        samples, settings, device = self.samples, self.settings, self.device
+        proprio = samples.proprio[index].clone()
+        jitter = torch.randn(len(index), 3) * settings.proprio_noise
+        proprio[:, :3] += jitter
+        pixels = self.preprocess.normalise(self._augment(samples.images[index]).to(device))
+        instruction = samples.instruction[index].to(device)
+        output = self.model.forward_train(
+            pixels,
+            self._ids[instruction],
+            self._tokens[index].to(device),
+            proprio.to(device),
+            self._lengths[instruction],
+        )
+        logits = output.logits.float()
+        action_loss = F.cross_entropy(
+            logits.flatten(0, 1), self._soft[self._columns[index].to(device)].flatten(0, 1)
+        )
+        known = samples.landmarks[index].to(device)
+        error = self.head(output.visual_tokens, instruction).float() - known / _LANDMARK_SCALE
+        mask = torch.isfinite(error)
+        landmark_loss = F.smooth_l1_loss(
+            error[mask], torch.zeros_like(error[mask]), beta=0.1, reduction="sum"
+        ) / max(int(mask.sum()), 1)
+        return action_loss, landmark_loss
+
+    def _augment(self, images: Tensor) -> Tensor:
+        """Random gain, offset and shift per sample, [B, V, H, W, 3] uint8 to uint8."""
+        settings, batch = self.settings, len(images)
+        shape = (batch, 1, 1, 1, 1)
+        gain = 1 + settings.brightness * (2 * torch.rand(shape) - 1)
+        offset = 255 * settings.brightness * (2 * torch.rand(shape) - 1) / 2
+        out = (images * gain + offset).clamp(0, 255).to(torch.uint8)
+        if settings.shift:
+            dx, dy = torch.randint(-settings.shift, settings.shift + 1, (2,)).tolist()
+            out = torch.roll(out, (dy, dx), dims=(2, 3))
+        return out
+
+    def _encode_targets(self, config: VLAConfig) -> None:
+        prompts = PromptTokenizer(config, self.tokenizer)
+        ids = [torch.tensor(prompts.encode(text)) for text in self.samples.instructions]
+        self._lengths = torch.tensor([len(text) for text in ids], device=self.device)
+        self._ids = nn.utils.rnn.pad_sequence(
+            ids, batch_first=True, padding_value=config.pad_token_id
+        ).to(self.device)
+        tokens = ActionTokenizer(config.real_vocab_size).encode(
+            self.statistics.normalise(self.samples.actions)
+        )
+        self._tokens = torch.from_numpy(tokens)
+        self._columns = self._tokens - (config.real_vocab_size - 256)
+        distance = torch.arange(256)[:, None] - torch.arange(256)
+        self._soft = torch.softmax(-0.5 * (distance / self.settings.soft_bins) ** 2, dim=1)
+        self._soft = self._soft.to(self.device)
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [*self.model.parameters(), *self.head.parameters()]
+
+    def _rate(self, step: int) -> float:
+        warmup, steps = self.settings.warmup_steps, self.settings.steps
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min((step - warmup) / max(steps - warmup, 1), 1.0)
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _resume(self) -> None:
+        path = self.folder / "trainer.pt"
+        if not path.is_file():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.module.load_state_dict(state["average"])
+        self.average.n_averaged.fill_(1)
+        self.head.load_state_dict(state["head"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step = state["step"]
+        self.losses = [tuple(row) for row in json.loads((self.folder / "losses.json").read_text())]
+
+
+def _statistics(samples: Samples) -> ActionStatistics:
+    """Quantiles of the deltas; the gripper is -1 or 1 already and passes through."""
+    low, high = torch.quantile(
+        torch.from_numpy(samples.actions), torch.tensor([0.01, 0.99], dtype=torch.float64), dim=0
+    ).tolist()
+    return ActionStatistics(q01=low, q99=high, mask=(True,) * 6 + (False,))

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.small_models import CONFIG, INSTRUCTIONS, configs, random_images, small_vla
+
+from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+from heisd_ros.decoding.types import TIMING_KEYS, Observation
+from heisd_ros.errors import UnknownInstructionError
+
+
+def observation_for(config, seed=0, instruction=INSTRUCTIONS[0]):
+    proprio = np.full(config.proprio_size, 0.5, np.float32) if config.proprio_size else None
+    return Observation(random_images(config, seed), instruction, proprio)
+
+
+@torch.inference_mode()
+def greedy_without_cache(vla, observation, rows=slice(None)):
+    """Every token from one pass over the whole sequence so far."""
+    model = vla.model
+    inputs = vla.encode(observation.images, observation.instruction, observation.proprio)
+    visual_tokens = model.project(model.vision_features(inputs.pixels))
+    ids = inputs.ids
+    for _ in range(7):
+        hidden = model.language_model.model(model.embed(ids, visual_tokens, inputs.proprio))
+        logits = model.language_model.logits(hidden[:, -1])
+        token = logits[:, rows].argmax(-1, keepdim=True) + (rows.start or 0)
+        ids = torch.cat([ids, token], 1)
+    return tuple(ids[0, -7:].tolist())
+
+
+@settings(max_examples=20)
+@given(configs(), st.integers(0, 99))
+def test_tokens_are_the_greedy_ones(config, seed):
+    vla = small_vla(config, seed)
+    observation = observation_for(config, seed)
+    result = AutoregressiveDecoder(vla).infer(observation)
+    assert result.tokens == greedy_without_cache(vla, observation)
+    only = AutoregressiveDecoder(vla, actions_only=True).infer(observation)
+    assert only.tokens == greedy_without_cache(vla, observation, vla.model.action_rows)
+    end = config.real_vocab_size
+    assert all(end - 256 <= token < end for token in only.tokens)
+
+
+def test_the_result_accounts_for_the_step():
+    vla = small_vla()
+    result = AutoregressiveDecoder(vla).infer(observation_for(CONFIG))
+    assert result.action.shape == (7,) and result.action.dtype == np.float64
+    np.testing.assert_array_equal(result.action, vla.unnormalise(result.tokens))
+    assert (result.source, result.passes) == ("autoregressive", 7)
+    assert tuple(result.timings_ms) == TIMING_KEYS
+    parts = [result.timings_ms[key] for key in TIMING_KEYS[:-1]]
+    assert min(parts) > 0
+    assert sum(parts) == pytest.approx(result.timings_ms["total"])
+
+
+def test_the_language_model_runs_seven_times_and_its_head_on_one_column():
+    vla = small_vla()
+    widths = []
+    language = vla.model.language_model
+    language.model.register_forward_pre_hook(lambda _, args: widths.append(args[0].shape[1]))
+    rows = []
+    logits = language.logits
+    language.logits = lambda hidden, *a: rows.append(hidden.shape[:-1]) or logits(hidden, *a)
+    result = AutoregressiveDecoder(vla).infer(observation_for(CONFIG))
+    assert len(widths) == result.passes == 7 and widths[1:] == [1] * 6
+    assert rows == [(1,)] * 7
+
+
+def test_steps_do_not_depend_on_what_came_before():
+    decoder = AutoregressiveDecoder(small_vla())
+    first = decoder.infer(observation_for(CONFIG, 1))
+    other = decoder.infer(observation_for(CONFIG, 2, INSTRUCTIONS[1]))
+    decoder.reset()
+    again = decoder.infer(observation_for(CONFIG, 1))
+    assert first.tokens == again.tokens != other.tokens
+
+
+def test_unknown_instructions_need_permission():
+    vla = small_vla()
+    observation = observation_for(CONFIG, instruction="sing")
+    with pytest.raises(UnknownInstructionError, match="sing"):
+        AutoregressiveDecoder(vla).infer(observation)
+    assert len(AutoregressiveDecoder(vla, allow_unknown=True).infer(observation).tokens) == 7
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_same_tokens():
+    vla = small_vla()
+    observation = observation_for(CONFIG)
+    expected = AutoregressiveDecoder(vla).infer(observation)
+    vla.model.cuda()
+    result = AutoregressiveDecoder(vla).infer(observation)
+    assert result.tokens == expected.tokens

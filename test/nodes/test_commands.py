@@ -1,0 +1,96 @@
+"""Actions to twists and gripper commands."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from heisd_ros.nodes.commands import CommandMapper, GripperSwitch, rotation_vector
+from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.sim_messages import twist_action
+
+DEFAULTS = VlaNodeParameters()
+angles = st.floats(-3.1, 3.1)
+actions = st.lists(st.floats(-1, 1), min_size=7, max_size=7).map(np.array)
+
+
+@given(angles, angles, angles)
+def test_rotation_vector_is_that_of_fixed_axes_x_y_z(roll, pitch, yaw):
+    vector = rotation_vector(roll, pitch, yaw)
+    expected = Rotation.from_euler("xyz", [roll, pitch, yaw])
+    assert (Rotation.from_rotvec(vector).inv() * expected).magnitude() < 1e-7
+    assert np.linalg.norm(vector) <= math.pi + 1e-9
+
+
+def test_rotation_vector_of_nothing_is_nothing():
+    assert rotation_vector(0.0, 0.0, 0.0).tolist() == [0.0, 0.0, 0.0]
+
+
+@given(actions)
+def test_the_simulated_arm_undoes_the_mapping(action):
+    from geometry_msgs.msg import Twist
+
+    twist = CommandMapper(DEFAULTS, 20.0).command(action).twist
+    message = Twist()
+    message.linear.x, message.linear.y, message.linear.z = twist[:3]
+    message.angular.x, message.angular.y, message.angular.z = twist[3:]
+    np.testing.assert_allclose(twist_action(message), action[:6], atol=1e-12)
+
+
+@given(actions, st.floats(0.01, 5.0), st.floats(0.01, 5.0))
+def test_limits_keep_the_direction(action, linear, angular):
+    limits = replace(DEFAULTS, max_linear_speed=linear, max_angular_speed=angular)
+    command = CommandMapper(limits, 20.0).command(action)
+    free = CommandMapper(DEFAULTS, 20.0).command(action).twist
+    for part, limit in ((slice(0, 3), linear), (slice(3, 6), angular)):
+        assert np.linalg.norm(command.twist[part]) <= limit * (1 + 1e-9)
+        assert np.linalg.norm(np.cross(command.twist[part], free[part])) < 1e-9
+    changed = not np.allclose(command.twist, free)
+    assert not changed or "limited to" in command.limited
+
+
+def test_roll_pitch_yaw_is_converted():
+    settings = replace(DEFAULTS, rotation_convention="roll_pitch_yaw", rotation_scale=1.0)
+    action = np.array([0, 0, 0, 0.3, -0.2, 0.9, 0])
+    twist = CommandMapper(settings, 10.0).command(action).twist
+    expected = Rotation.from_euler("xyz", action[3:6]).as_rotvec() * 10.0
+    np.testing.assert_allclose(twist[3:], expected)
+
+
+@pytest.mark.parametrize(
+    ("open_action", "closed_action", "value", "openness"),
+    [(-1, 1, -1, 1), (-1, 1, 1, 0), (1, 0, 1, 1), (1, 0, 0.25, 0.25), (-1, 1, -7, 1)],
+)
+def test_gripper_polarity_is_that_of_the_parameters(open_action, closed_action, value, openness):
+    settings = replace(
+        DEFAULTS, gripper_open_action=float(open_action), gripper_closed_action=float(closed_action)
+    )
+    action = np.array([0, 0, 0, 0, 0, 0, value], float)
+    assert CommandMapper(settings, 20.0).gripper_openness(action) == openness
+
+
+def test_the_gripper_is_told_on_change_and_now_and_then():
+    switch = GripperSwitch(replace(DEFAULTS, gripper_resend_sec=1.0))
+    assert math.isnan(switch.position)
+    assert switch.update(0.9, 0.0) == 0.08
+    assert switch.update(0.45, 0.1) is None  # within the hysteresis
+    assert switch.update(0.3, 0.2) == 0.0
+    assert switch.update(0.55, 0.3) is None
+    assert switch.update(0.1, 1.2) == 0.0  # said again after a second
+    assert switch.update(0.1, 1.3) is None
+    assert switch.position == 0.0
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
+def test_without_resending_two_commands_in_a_row_differ(opennesses):
+    switch = GripperSwitch(replace(DEFAULTS, gripper_resend_sec=0.0))
+    sent = [switch.update(value, float(i)) for i, value in enumerate(opennesses)]
+    sent = [position for position in sent if position is not None]
+    assert all(a != b for a, b in pairwise(sent))

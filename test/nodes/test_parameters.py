@@ -1,0 +1,90 @@
+"""Parameters: declared once, validated with their name, documented."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import yaml
+from rclpy.node import Node
+from support.tree import ROOT
+
+from heisd_ros.nodes.declare import declare, markdown_table, parameters_of, read
+from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.sim_parameters import SimArmParameters
+
+KINDS = {"vla_node": VlaNodeParameters, "sim_arm_node": SimArmParameters}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_names_are_unique_described_and_the_defaults_accepted(kind):
+    infos = [info for _, info in parameters_of(kind)]
+    assert len({info.name for info in infos}) == len(infos)
+    assert all(info.description for info in infos)
+    assert all((info.low is None) == (info.high is None) for info in infos)
+    kind()
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_docs_hold_the_table(kind):
+    assert markdown_table(kind) in (ROOT / "docs" / "nodes.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("file", "kind"), [("vla_node", "vla_node"), ("sim", "sim_arm_node")])
+def test_shipped_files_are_keyed_for_any_namespace_and_accepted(file, kind):
+    content = yaml.safe_load((ROOT / "config" / f"{file}.yaml").read_text(encoding="utf-8"))
+    assert list(content) == ["/**"]
+    values = content["/**"]["ros__parameters"]
+    fields = {info.name: field.name for field, info in parameters_of(KINDS[kind])}
+    KINDS[kind](**{fields[name]: value for name, value in values.items()})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rate_hz": -1.0}, "'command.rate_hz' is -1.0; accepted: 0 to 1000"),
+        ({"rate_hz": float("nan")}, "'command.rate_hz' is nan"),
+        ({"rate_hz": 20}, "accepted: a double"),
+        ({"model_threads": True}, "accepted: a integer"),
+        ({"model_dtype": "int8"}, "'model.dtype' is 'int8'; accepted: one of 'float32'"),
+        ({"robot_source": "file"}, "'robot.urdf' is ''"),
+        ({"gripper_open_action": 1.0}, "'gripper.open_action' is 1.0"),
+        ({"robot_joint_names": ()}, r"'robot.joint_names' is \[\]"),
+    ],
+)
+def test_bad_values_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(VlaNodeParameters(), **changes)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_node_declares_with_descriptors_and_reads_the_defaults_back(world, kind):
+    node = world.add(lambda **options: Node("declares", **options))
+    assert declare(node, kind) == {}
+    assert read(node, kind) == kind()
+    for field, info in parameters_of(kind):
+        descriptor = node.describe_parameter(info.name)
+        assert descriptor.description == info.description
+        assert descriptor.read_only == info.read_only
+        ranges = [*descriptor.floating_point_range, *descriptor.integer_range]
+        if info.low is not None:
+            assert (ranges[0].from_value, ranges[0].to_value) == (info.low, info.high)
+            assert type(ranges[0].from_value) is type(field.default)
+
+
+def test_refused_start_values_are_reported_and_the_default_kept(world):
+    wrong = {"command.rate_hz": -1.0, "model.threads": "many"}
+    node = world.add(lambda **options: Node("refuses", **options), parameters=wrong)
+    refused = declare(node, VlaNodeParameters)
+    assert set(refused) == set(wrong)
+    assert all(name in message for name, message in refused.items())
+    assert node.get_parameter("command.rate_hz").value == 0.0
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "msg").glob("*.msg")), ids=lambda file: file.stem)
+def test_docs_name_every_field_of_our_messages(file):
+    docs = (ROOT / "docs" / "nodes.md").read_text(encoding="utf-8")
+    section = docs.split(f"### {file.stem}\n")[1].split("\n### ")[0]
+    lines = [line.split("#")[0].split() for line in file.read_text(encoding="utf-8").splitlines()]
+    names = [line[1] for line in lines if len(line) == 2]
+    assert names and all(f"| `{name}` |" in section for name in names)

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support.small_models import CONFIG, STATISTICS, random_batch, small_model, small_tokenizer
+
+from heisd_ros.errors import CheckpointError, UnknownStatisticsError
+from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_checkpoint(tmp_path, small_model(), small_tokenizer(), STATISTICS)
+    return tmp_path
+
+
+def edit_weights(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def edit_config(folder, change):
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_round_trip(folder):
+    vla = load_checkpoint(folder)
+    assert vla.config == CONFIG
+    assert vla.statistics == STATISTICS and vla.statistics_key == "small"
+    assert vla.prompts.tokenizer.to_str() == small_tokenizer().to_str()
+    assert not any(p.requires_grad for p in vla.model.parameters()) and not vla.model.training
+    saved = small_model().state_dict()
+    loaded = vla.model.state_dict()
+    assert loaded.keys() == saved.keys()
+    for name, tensor in saved.items():
+        torch.testing.assert_close(loaded[name], tensor, rtol=0, atol=0)
+
+
+def test_saving_again_replaces_only_its_own_files(folder):
+    (folder / "MODEL_CARD.md").write_text("kept")
+    before = fingerprint(folder)
+    save_checkpoint(folder, load_checkpoint(folder).model, small_tokenizer(), STATISTICS)
+    assert fingerprint(folder) == before
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "MODEL_CARD.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+
+
+def test_half_precision_on_disk_keeps_the_robot_s_units(folder):
+    model = small_model()
+    model.proprio_projector.mean.fill_(0.123456789)
+    save_checkpoint(folder, model, small_tokenizer(), STATISTICS, dtype=torch.bfloat16)
+    stored = load_file(folder / "model.safetensors")
+    assert stored["projector.fc1.weight"].dtype == torch.bfloat16
+    loaded = load_checkpoint(folder).model
+    torch.testing.assert_close(
+        loaded.proprio_projector.mean, model.proprio_projector.mean, rtol=0, atol=0
+    )
+    expected = model.projector.fc1.weight.to(torch.bfloat16).float()
+    torch.testing.assert_close(loaded.projector.fc1.weight, expected, rtol=0, atol=0)
+
+
+def test_shards(folder):
+    whole = load_checkpoint(folder)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for shard, members in shards.items():
+        save_file({name: tensors[name] for name in members}, folder / shard)
+    index = {"weight_map": {name: shard for shard, part in shards.items() for name in part}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    batch = random_batch(CONFIG, [5])
+    expected = whole.model.forward_train(*batch).logits
+    got = load_checkpoint(folder).model.forward_train(*batch).logits
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
+    (folder / "b.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"lacks the shards \['b.safetensors'\]"):
+        load_checkpoint(folder)
+
+
+def test_fingerprint_follows_the_content(folder, tmp_path_factory):
+    copy = tmp_path_factory.mktemp("copy") / "checkpoint"
+    shutil.copytree(folder, copy)
+    assert fingerprint(copy) == fingerprint(folder)
+    edit_weights(copy, lambda tensors: tensors["projector.fc1.bias"].add_(1.0))
+    assert fingerprint(copy) != fingerprint(folder)
+
+
+def test_every_misfit_is_listed(folder):
+    def spoil(tensors):
+        tensors["language_model.model.extra.weight"] = torch.zeros(1)
+        del tensors["projector.fc1.bias"]
+        del tensors["language_model.model.layers.0.self_attn.k_proj.weight"]
+        tensors["projector.fc3.bias"] = torch.zeros(31)
+
+    edit_weights(folder, spoil)
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(folder)
+    lines = str(error.value).split("\n  ")
+    assert lines[0].endswith("4 tensors do not fit the config:")
+    assert lines[1:] == [
+        "missing language_model.model.layers.0.self_attn.k_proj.weight",
+        "missing projector.fc1.bias",
+        "projector.fc3.bias is (31,), the config says (32,)",
+        "unexpected language_model.model.extra.weight",
+    ]
+
+
+def test_what_openvla_never_runs_may_be_there(folder):
+    """Only that: a block beyond the tower's depth is as unexpected as any other name."""
+
+    def add(name):
+        return lambda tensors: tensors.update({f"vision_backbone.{name}": torch.zeros(1)})
+
+    edit_weights(folder, add("fused_featurizer.attn_pool.q.weight"))
+    load_checkpoint(folder)
+    edit_weights(folder, add("featurizer.blocks.1.norm1.weight"))
+    with pytest.raises(CheckpointError, match=r"unexpected vision_backbone.featurizer.blocks.1"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=name):
+        load_checkpoint(folder)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no checkpoint folder .*nowhere"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_truncated_weights(folder, share):
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"\x00\xff" * 50, b'{"model_type": '])
+def test_a_corrupt_file_is_named(folder, name, content):
+    (folder / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=name):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["heisd"].update(proprio_size="three"), "proprio_size is 'three'"),
+        (lambda c: c["heisd"]["towers"][0].update(heads=3), "no multiple of heads 3"),
+        (lambda c: c["text_config"].update(hidden_size=64), "the config says"),
+        (lambda c: c.update(text_config=[]), "config.json"),
+        (lambda c: c["norm_stats"]["small"].pop("action"), "action"),
+        (lambda c: c["norm_stats"]["small"]["action"].pop("q01"), "lack 'q01'"),
+    ],
+)
+def test_a_wrong_config_is_explained(folder, change, message):
+    edit_config(folder, change)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+
+
+def test_statistics_are_chosen_by_name(folder):
+    with pytest.raises(UnknownStatisticsError, match=r"no statistics 'bridge'; .* \['small'\]"):
+        load_checkpoint(folder, statistics_key="bridge")
+    edit_config(folder, lambda c: c["norm_stats"].update(other=c["norm_stats"]["small"]))
+    with pytest.raises(UnknownStatisticsError, match=r"no statistics key was chosen.*'other'"):
+        load_checkpoint(folder)
+    assert load_checkpoint(folder, statistics_key="other").statistics_key == "other"
