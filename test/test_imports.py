@@ -18,6 +18,7 @@ ROS = re.compile(
 CORE = {"errors", "vla", "retrieval", "kinematics"}
 ALLOWED = {
     "errors": set(),
+    "models": set(),
     "kinematics": {"errors"},
     "vla": {"errors"},
     "retrieval": {"errors"},
@@ -26,8 +27,9 @@ ALLOWED = {
     "sim": CORE | {"decoding", "data"},
     "training": CORE | {"decoding", "data", "sim"},
     "evaluation": CORE | {"decoding", "data", "sim", "training"},
-    "nodes": CORE | {"decoding", "data", "sim"},
-    "cli": CORE | {"decoding", "data", "sim", "training", "evaluation", "nodes"},
+    "nodes": CORE | {"decoding", "data", "sim", "models"},
+    "cli": CORE
+    | {"decoding", "data", "sim", "training", "evaluation", "nodes", "models"},
 }
 
 HEAVY = ["torch", "mujoco", "libero", "robosuite", "pinocchio", "rclpy", "cv2", "matplotlib"]

@@ -10,6 +10,9 @@ from typer.core import TyperCommand, TyperGroup
 
 COMMANDS = {
     "demo": "A simulated Panda does what an instruction says, over ROS 2.",
+    "demos": "Record demonstrations with the scripted expert.",
+    "train": "Train the models that ship with the package.",
+    "eval": "Success rate and latency on held-out initial states.",
 }
 """Sub-command `name` lives in the module `heisd_ros.cli.name`, which has a typer.Typer `app`."""
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heisd_ros.decoding.types import Decoder
+from heisd_ros.models import shipped_model
 from heisd_ros.nodes.parameters import VlaNodeParameters
 
-SHIPPED_MODEL = Path(__file__).parent.parent / "models" / "libero_panda"
 DEFAULT_RATE_HZ = 20.0
 
 
@@ -55,7 +55,7 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
 
     if parameters.model_threads:
         torch.set_num_threads(parameters.model_threads)
-    folder = Path(parameters.model_path).expanduser() if parameters.model_path else SHIPPED_MODEL
+    folder = Path(parameters.model_path).expanduser() if parameters.model_path else shipped_model()
     dtype = getattr(torch, parameters.model_dtype)
     device = parameters.model_device
     if device.startswith("cuda") and not torch.cuda.is_available():

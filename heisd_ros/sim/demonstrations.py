@@ -38,9 +38,9 @@ class Disturbance:
         start_steps: At most so many random steps before the episode.
     """
 
-    noise: float = 0.3
-    push_rate: float = 0.02
-    push: float = 0.8
+    noise: float = 0.2
+    push_rate: float = 0.015
+    push: float = 0.6
     start_steps: int = 10
 
 
@@ -95,7 +95,7 @@ def collect_task(
     return path
 
 
-def choose_grasp(scene: LiberoScene, trials: int = 4) -> int:
+def choose_grasp(scene: LiberoScene, trials: int = 8) -> int:
     """The first grasp candidate that solves all trials, else the one that solves most.
 
     One grasp a task keeps the demonstrations consistent: two ways to take the same object from the
@@ -107,9 +107,9 @@ def choose_grasp(scene: LiberoScene, trials: int = 4) -> int:
     for candidate in range(len(grasp_candidates(scene, task.item))):
         solved.append(0)
         for trial in range(trials):
-            if run_expert(scene, candidate, seed=trial) is None:
+            solved[-1] += run_expert(scene, candidate, seed=trial) is not None
+            if trial - solved[-1] >= 1:
                 break
-            solved[-1] += 1
         if solved[-1] == trials:
             break
     return int(np.argmax(solved))

@@ -1,0 +1,47 @@
+"""Independent jobs on all cores, with one progress bar."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any
+
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def run_jobs(
+    function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], label: str, workers: int = 0
+) -> Iterator[Any]:
+    """Yields the results of `function(*job)` as they come.
+
+    A simulator's rendering and a model's threads spread over all cores by themselves and then slow
+    each other down, so each worker is held to one thread.
+
+    Args:
+        function: A function at module level, since workers are fresh processes.
+        jobs: Its arguments, one tuple a job.
+        label: What the progress bar says.
+        workers: Processes; 0: one a core.
+    """
+    for variable in ("OMP_NUM_THREADS", "LP_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    context = multiprocessing.get_context("spawn")
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        ProcessPoolExecutor(workers or cores(), mp_context=context) as pool,
+        Progress(*columns) as progress,
+    ):
+        running = [pool.submit(function, *job) for job in jobs]
+        try:
+            for job in progress.track(as_completed(running), len(running), description=label):
+                yield job.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

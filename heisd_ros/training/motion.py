@@ -1,0 +1,61 @@
+"""The scale of the kinematic metric, from the motion in demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from scipy.interpolate import CubicHermiteSpline
+
+from heisd_ros.data.episode import Episode
+from heisd_ros.data.libero_hdf5 import read_episodes
+from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.kinematics.metric import MetricBounds, Trajectory
+from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
+
+
+def bounds_of(folder: Path, control_rate_hz: float) -> MetricBounds:
+    """Metric bounds of all demonstrations in a folder.
+
+    Args:
+        folder: Folder of `*_demo.hdf5` files with joint velocities.
+        control_rate_hz: Rate of the joint states that the metric will be fed live.
+
+    Raises:
+        DemonstrationError: A file cannot be read.
+        ValueError: No episode is long enough.
+    """
+    return MetricBounds.from_trajectories(_trajectories(folder, control_rate_hz))
+
+
+def _trajectories(folder: Path, rate_hz: float) -> Iterable[Trajectory]:
+    arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
+    for path in sorted(folder.glob("*_demo.hdf5")):
+        for episode in read_episodes(path, views=()):
+            if episode.joint_velocities is not None and len(episode) > 1:
+                yield trajectory_of(episode, arm, rate_hz)
+
+
+def trajectory_of(episode: Episode, arm: ArmKinematics, rate_hz: float) -> Trajectory:
+    """The tip's motion at every control step, also where only every n-th was recorded.
+
+    The metric's window counts samples, so its bounds hold for one rate. Between recorded steps the
+    joints follow the cubic that meets their positions and velocities.
+
+    Args:
+        episode: With joint velocities.
+        arm: Kinematics of the arm that made it.
+        rate_hz: Control rate of the recording and of the trajectory.
+    """
+    recorded = np.arange(len(episode)) * episode.stride / rate_hz
+    joints = CubicHermiteSpline(recorded, episode.joint_positions, episode.joint_velocities)
+    stamps = np.arange((len(episode) - 1) * episode.stride + 1) / rate_hz
+    positions, velocities = joints(stamps), joints(stamps, 1)
+    return Trajectory(
+        positions=np.stack([arm.forward(q).position for q in positions]),
+        stamps=stamps,
+        velocities=np.stack(
+            [arm.twist(q, dq)[:3] for q, dq in zip(positions, velocities, strict=True)]
+        ),
+    )

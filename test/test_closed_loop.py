@@ -1,0 +1,41 @@
+"""The shipped model drives the simulated arm over DDS, as `make demo` shows it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from heisd_ros.models import shipped_model
+
+pytest.importorskip("libero", reason="LIBERO is not installed")
+
+
+def test_the_demo_succeeds_in_lock_step(tmp_path):
+    report = tmp_path / "demo.json"
+    command = [sys.executable, "-m", "heisd_ros.cli.main", "demo"]
+    run = subprocess.run(
+        [*command, "--output", str(tmp_path), "--json", str(report)],
+        capture_output=True,
+        text=True,
+        timeout=420,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    episodes = json.loads(report.read_text())["episodes"]
+    won = [episode for episode in episodes if episode["success"]]
+    assert len(won) >= 2
+    for episode in won:
+        assert 20 < episode["steps"] < 220
+        assert set(episode["latency_ms"]) >= {"vision", "prefill", "decode", "total"}
+        assert (tmp_path / "episode_1.png").stat().st_size > 10_000
+
+
+def test_the_shipped_model_is_small_enough_and_described():
+    folder = shipped_model()
+    assert (folder / "model.safetensors").stat().st_size <= 32 * 2**20
+    card = (folder / "MODEL_CARD.md").read_text()
+    for part in ("Data", "Settings", "Results", "Limits"):
+        assert f"## {part}" in card
