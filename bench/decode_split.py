@@ -34,7 +34,7 @@ def random_vla(layers: int, hidden: int) -> VLA:
     """A model of the size that ships, with random weights."""
     prompt = "{instruction}\n"
     tower = TowerConfig(
-        image_size=128, patch_size=16, stem="conv", final_norm=True, pixel_shuffle=2
+        image_size=128, patch_size=16, stem="conv", final_norm=True, pixel_shuffle=4
     )
     config = VLAConfig(
         towers=(tower, tower),

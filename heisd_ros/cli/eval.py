@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from heisd_ros.cli.demos import PICK_AND_PLACE
-from heisd_ros.cli.workers import run_jobs
+from heisd_ros.cli.workers import cores, run_jobs
 
 app = typer.Typer(add_completion=False)
 
@@ -34,13 +34,22 @@ def evaluate(
     ] = None,
 ) -> None:
     """Run a model by plain greedy decoding on initial states that training never saw."""
+    from heisd_ros.models import shipped_model
+    from heisd_ros.vla.checkpoint import fingerprint
+
     tasks = task or list(PICK_AND_PLACE.get(suite, range(10)))
-    results: dict[str, Any] = {"suite": suite, "model": model, "mode": "ar", "episodes": []}
+    print_of_model = fingerprint(model or shipped_model())
+    results: dict[str, Any] = {
+        "suite": suite,
+        "model": print_of_model,
+        "mode": "ar",
+        "machine": f"{platform.machine()}, {cores()} cores",
+        "episodes": [],
+    }
     if json_file is not None and json_file.is_file():
         results = json.loads(json_file.read_text())
-        if (results["suite"], results["model"]) != (suite, model):
+        if (results["suite"], results["model"]) != (suite, print_of_model):
             raise typer.BadParameter(f"{json_file} holds another suite or model; give a new file")
-    results["machine"] = {"processor": platform.processor() or platform.machine()}
     done = {(row["task_index"], row["init_state"]) for row in results["episodes"]}
     jobs = [
         (suite, index, state, model)

@@ -49,7 +49,10 @@ def vla(
         trainer.run(show)
     # What the node's kinematic metric measures a motion against travels with the checkpoint.
     bounds = bounds_of(demonstrations, trainer.model.config.control_rate_hz)
-    (folder / "checkpoint" / "metric_bounds.json").write_text(bounds.to_json() + "\n")
+    if bounds is None:
+        typer.echo("no joint velocities in the demonstrations: no metric_bounds.json is written")
+    else:
+        (folder / "checkpoint" / "metric_bounds.json").write_text(bounds.to_json() + "\n")
     draw_losses(trainer.losses, folder / "losses.png")
     shutil.copy(folder / "losses.png", folder / "checkpoint" / "losses.png")
     typer.echo(f"checkpoint: {folder / 'checkpoint'}; loss curve: {folder / 'losses.png'}")

@@ -15,18 +15,22 @@ from heisd_ros.kinematics.metric import MetricBounds, Trajectory
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 
 
-def bounds_of(folder: Path, control_rate_hz: float) -> MetricBounds:
+def bounds_of(folder: Path, control_rate_hz: float) -> MetricBounds | None:
     """Metric bounds of all demonstrations in a folder.
 
     Args:
         folder: Folder of `*_demo.hdf5` files with joint velocities.
         control_rate_hz: Rate of the joint states that the metric will be fed live.
 
+    Returns:
+        The bounds, or None where no recording has joint velocities (LIBERO's own have none).
+
     Raises:
         DemonstrationError: A file cannot be read.
         ValueError: No episode is long enough.
     """
-    return MetricBounds.from_trajectories(_trajectories(folder, control_rate_hz))
+    trajectories = list(_trajectories(folder, control_rate_hz))
+    return MetricBounds.from_trajectories(trajectories) if trajectories else None
 
 
 def _trajectories(folder: Path, rate_hz: float) -> Iterable[Trajectory]:

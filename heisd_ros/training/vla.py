@@ -44,7 +44,6 @@ class TrainingSettings:
         soft_bins: Standard deviation of the soft target, in action bins.
         landmark_weight: Weight of the auxiliary loss.
         average: Decay of the moving average of the weights.
-        shift: Random shift of the images, at most so many pixels.
         brightness: Random gain and offset of the images, at most this share.
         proprio_noise: Standard deviation of the noise on the tip position, m.
         seed: Seed of weights, order and augmentation.
@@ -58,7 +57,6 @@ class TrainingSettings:
     soft_bins: float = 2.0
     landmark_weight: float = 1.0
     average: float = 0.995
-    shift: int = 0
     brightness: float = 0.1
     proprio_noise: float = 0.002
     seed: int = 0
@@ -244,16 +242,14 @@ class Trainer:
         return action_loss, landmark_loss
 
     def _augment(self, images: Tensor) -> Tensor:
-        """Random gain, offset and shift per sample, [B, V, H, W, 3] uint8 to uint8."""
-        settings, batch = self.settings, len(images)
-        shape = (batch, 1, 1, 1, 1)
-        gain = 1 + settings.brightness * (2 * torch.rand(shape) - 1)
-        offset = 255 * settings.brightness * (2 * torch.rand(shape) - 1) / 2
-        out = (images * gain + offset).clamp(0, 255).to(torch.uint8)
-        if settings.shift:
-            dx, dy = torch.randint(-settings.shift, settings.shift + 1, (2,)).tolist()
-            out = torch.roll(out, (dy, dx), dims=(2, 3))
-        return out
+        """Random gain and offset per sample, [B, V, H, W, 3] uint8 to uint8.
+
+        No shift: the cameras are fixed, and what a shift takes away is where things stand.
+        """
+        brightness, shape = self.settings.brightness, (len(images), 1, 1, 1, 1)
+        gain = 1 + brightness * (2 * torch.rand(shape) - 1)
+        offset = 255 * brightness * (torch.rand(shape) - 0.5)
+        return (images * gain + offset).clamp(0, 255).to(torch.uint8)
 
     def _encode_targets(self, config: VLAConfig) -> None:
         prompts = PromptTokenizer(config, self.tokenizer)
@@ -293,6 +289,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.step = state["step"]
+        # A seed of its own for what follows: the first part's samples are not drawn again.
+        torch.manual_seed(self.settings.seed + self.step)
         self.losses = [tuple(row) for row in json.loads((self.folder / "losses.json").read_text())]
 
 
