@@ -28,8 +28,7 @@ ALLOWED = {
     "training": CORE | {"decoding", "data", "sim"},
     "evaluation": CORE | {"decoding", "data", "sim", "training"},
     "nodes": CORE | {"decoding", "data", "sim", "models"},
-    "cli": CORE
-    | {"decoding", "data", "sim", "training", "evaluation", "nodes", "models"},
+    "cli": CORE | {"decoding", "data", "sim", "training", "evaluation", "nodes", "models"},
 }
 
 HEAVY = ["torch", "mujoco", "libero", "robosuite", "pinocchio", "rclpy", "cv2", "matplotlib"]

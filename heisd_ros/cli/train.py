@@ -27,6 +27,7 @@ def vla(
     seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
 ) -> None:
     """Train a small VLA of OpenVLA's architecture by imitation, on the GPU where there is one."""
+    from heisd_ros.sim.scene import CONTROL_RATE_HZ
     from heisd_ros.training.dataset import load_samples
     from heisd_ros.training.loss_curve import draw_losses
     from heisd_ros.training.motion import bounds_of
@@ -48,7 +49,7 @@ def vla(
 
         trainer.run(show)
     # What the node's kinematic metric measures a motion against travels with the checkpoint.
-    bounds = bounds_of(demonstrations, trainer.model.config.control_rate_hz)
+    bounds = bounds_of(demonstrations, CONTROL_RATE_HZ)
     if bounds is None:
         typer.echo("no joint velocities in the demonstrations: no metric_bounds.json is written")
     else:

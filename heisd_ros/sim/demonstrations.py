@@ -9,14 +9,14 @@ drops the object, or takes too long is not recorded.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.libero_hdf5 import LiberoWriter
-from heisd_ros.sim.expert import Grasp, PickPlaceExpert, PickPlaceTask, grasp_candidates
+from heisd_ros.sim.expert import PickPlaceExpert, PickPlaceTask, grasp_candidates
 from heisd_ros.sim.scene import OPEN_GRIPPER, RENDERING, LiberoScene
 
 DEMONSTRATION_STATES = range(40)
@@ -42,6 +42,10 @@ class Disturbance:
     push_rate: float = 0.015
     push: float = 0.6
     start_steps: int = 10
+
+    def scaled(self, share: float) -> Disturbance:
+        """The same, weaker."""
+        return replace(self, noise=self.noise * share, push=self.push * share)
 
 
 CALM = Disturbance(noise=0.0, push_rate=0.0)
@@ -81,10 +85,16 @@ def collect_task(
         seeds = writer.seeds()
         recorded, seed = len(seeds), max(seeds, default=-1) + 1
         on_episode(recorded)
-        if recorded < episodes and writer.grasp_candidate is None:
-            writer.grasp_candidate = choose_grasp(scene)
+        grasp = writer.grasp_candidate
+        if recorded < episodes and grasp is None:
+            grasp = writer.grasp_candidate = choose_grasp(scene)
+        failures = 0
         while recorded < episodes:
-            result = record_episode(scene, writer.grasp_candidate, seed, stride)
+            # Where there is little room, as in a drawer, the task itself sets what can be borne.
+            result = record_episode(
+                scene, grasp or 0, seed, stride, Disturbance().scaled(0.7**failures)
+            )
+            failures = 0 if result is not None else failures + 1
             if result is not None:
                 episode, states = result
                 writer.add(episode, seed, states, scene.model_xml())
@@ -121,6 +131,7 @@ def run_expert(
     seed: int,
     on_step: Callable[[np.ndarray], None] = lambda action: None,
     state: int | None = None,
+    disturbance: Disturbance | None = None,
 ) -> int | None:
     """Runs the expert through one disturbed episode.
 
@@ -130,13 +141,14 @@ def run_expert(
         seed: Decides initial state, start pose and disturbance; every fourth episode is calm.
         on_step: Called before each step with the expert's (7,) clean action.
         state: Initial state; None lets the seed choose among `DEMONSTRATION_STATES`.
+        disturbance: What acts on the episodes that are not calm; None takes the default.
 
     Returns:
         The number of steps until the object was placed and the hand withdrawn, or None if that
         failed, the object was dropped on the way, or it took more than `MAX_STEPS`.
     """
     rng = np.random.default_rng([scene.task_index, seed])
-    disturbance = CALM if seed % 4 == 0 else Disturbance()
+    disturbance = CALM if seed % 4 == 0 else disturbance or Disturbance()
     scene.reset(DEMONSTRATION_STATES[seed % len(DEMONSTRATION_STATES)] if state is None else state)
     candidates = grasp_candidates(scene, PickPlaceTask.from_scene(scene).item)
     expert = PickPlaceExpert(scene, candidates[grasp_index])
@@ -153,10 +165,9 @@ def run_expert(
         elif rng.random() < 0.2:
             push = np.zeros(6)
         scene.step(np.append(np.clip(action[:6] + noise + push, -1.0, 1.0), action[6]))
-        grasped = scene.grasped(expert.task.item)
-        if held and not grasped and action[6] != OPEN_GRIPPER:
+        held = held or expert.held()
+        if held and expert.lost() and not expert.placed():
             return None
-        held = grasped
         if expert.finished():
             return step + 1 if scene.success() else None
     return None
@@ -173,7 +184,7 @@ def _wander(scene: LiberoScene, rng: np.random.Generator, disturbance: Disturban
 
 
 def record_episode(
-    scene: LiberoScene, grasp_index: int, seed: int, stride: int
+    scene: LiberoScene, grasp_index: int, seed: int, stride: int, disturbance: Disturbance
 ) -> tuple[Episode, np.ndarray] | None:
     """Records one episode; None if the expert failed in it.
 
@@ -201,7 +212,7 @@ def record_episode(
             )
         steps += 1
 
-    if run_expert(scene, grasp_index, seed, record) is None:
+    if run_expert(scene, grasp_index, seed, record, disturbance=disturbance) is None:
         return None
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     # Rendering costs more than the physics, so only what succeeded is drawn, from its states.

@@ -39,6 +39,12 @@ _PRESS = 0.006
 """The expert aims this far under its goals, m, so that it arrives with some speed, not never."""
 _CLOSING = 0.072
 """Finger opening, m, under which the fingers are on their way to close."""
+_NOTHING = 0.002
+"""Finger opening, m, under which the fingers have closed on nothing."""
+_AT_REST = 0.01
+"""Finger speed, m/s, under which the fingers have stopped."""
+_LOST = 0.04
+"""Distance of the hand from the grasp point, m, from which on it does not hold the object."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,9 @@ def grasp_candidates(scene: LiberoScene, item: str) -> list[Grasp]:
         rim = body.half_extents[0] - 0.004
         depth = body.half_extents[2] - 0.014
         return [
-            Grasp(offset=np.array([-rim * np.sin(yaw), rim * np.cos(yaw), depth]) * [s, s, 1], yaw=yaw)
+            Grasp(
+                offset=np.array([-rim * np.sin(yaw), rim * np.cos(yaw), depth]) * [s, s, 1], yaw=yaw
+            )
             for yaw in (0.0, np.pi / 4, -np.pi / 4, np.pi / 2)
             for s in (1.0, -1.0)
         ]
@@ -160,12 +168,29 @@ class PickPlaceExpert:
         top = site[2] if "cook" in self.task.target else owner.centre[2] + owner.half_extents[2]
         return np.array([*site[:2], top + half_height])
 
+    def held(self) -> bool:
+        """Whether the object is in the hand.
+
+        Contact of both fingers flickers on a thin rim, so fingers that have come to rest around
+        something at the grasp point count as well.
+        """
+        if self.scene.grasped(self.task.item):
+            return True
+        opening = self.scene.gripper_opening()
+        at_rest = np.abs(self.scene.gripper_velocities()).max() < _AT_REST
+        return bool(at_rest and _NOTHING < opening < _CLOSING and not self.lost())
+
+    def lost(self) -> bool:
+        """Whether the hand is away from where it would hold the object."""
+        away = self.grasp_point() - self.scene.grip_pose().position
+        return bool(np.linalg.norm(away) > _LOST)
+
     def placed(self) -> bool:
         """Whether the object lies free at its target."""
         error = self.scene.body(self.task.item).centre - self.place_point()
         below = error[2] < (0.0 if self.task.inside else 0.02)
         near = np.linalg.norm(error[:2]) < (0.08 if self.task.inside else 0.035)
-        return bool(near and below and not self.scene.grasped(self.task.item))
+        return bool(near and below and not self.held())
 
     def finished(self) -> bool:
         """Whether the object is placed and the hand has withdrawn upwards."""
@@ -178,7 +203,7 @@ class PickPlaceExpert:
         turn = Rotation.from_matrix(self._rotation @ tip.rotation.T).as_rotvec()
         if self.placed():
             motion, gripper = np.array([0.0, 0.0, _CLEARANCE]), OPEN_GRIPPER
-        elif self.scene.grasped(self.task.item):
+        elif self.held():
             motion, gripper = self._carry()
         else:
             motion, gripper = self._approach(tip.position, float(np.linalg.norm(turn)))

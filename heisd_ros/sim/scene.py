@@ -1,8 +1,9 @@
 """A LIBERO task as a robot cell: one Panda, two cameras, objects, and LIBERO's own success check.
 
-This is the only module that touches LIBERO, robosuite and MuJoCo. It owns the rendering settings of
-this project (`RENDERING`): software rendering is the bottleneck of demonstrations and evaluation, so
-both use the same reduced settings and a model must be judged under the settings it was trained with.
+This is the only module that touches LIBERO, robosuite and MuJoCo. It owns the rendering settings
+of this project (`RENDERING`): software rendering is the bottleneck of demonstrations and
+evaluation, so both use the same reduced settings, and a model must be judged under the settings it
+was trained with.
 """
 
 from __future__ import annotations
@@ -75,12 +76,13 @@ class LiberoScene:
 
             tasks = benchmark.get_benchmark(suite)()
             if not 0 <= task_index < tasks.n_tasks:
+                last = tasks.n_tasks - 1
                 raise SceneError(
-                    f"task_index {task_index} is outside {suite}; accepted: 0 to {tasks.n_tasks - 1}"
+                    f"task_index {task_index} is outside {suite}; accepted: 0 to {last}"
                 )
             task = tasks.get_task(task_index)
             bddl = Path(get_libero_path("bddl_files")) / task.problem_folder / task.bddl_file
-            # MuJoCo's own renderer draws the images (`images`): robosuite's would draw at each step.
+            # MuJoCo's own renderer draws the images when asked; robosuite's would at each step.
             self._env = ControlEnv(
                 bddl_file_name=str(bddl),
                 use_camera_obs=False,
