@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_ROW_SHAPES: dict[str, tuple[int, ...]] = {
+    "actions": (7,),
+    "joint_positions": (7,),
+    "joint_velocities": (7,),
+    "gripper_opening": (),
+    "landmarks": (6,),
+}
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -22,6 +30,9 @@ class Episode:
             where unknown. Known in simulation only; used by an auxiliary training loss.
         init_state: Number of the fixed initial state that it started from, or None.
         stride: Control steps between two recorded steps (1: every step).
+
+    Raises:
+        ValueError: There is no step, or an array does not have the shape above.
     """
 
     instruction: str
@@ -33,6 +44,23 @@ class Episode:
     landmarks: np.ndarray | None = None
     init_state: int | None = None
     stride: int = 1
+
+    def __post_init__(self) -> None:
+        """Validates the shapes."""
+        steps = len(self.actions)
+        if steps < 1:
+            raise ValueError("an episode has at least one step, got none")
+        for name, row in _ROW_SHAPES.items():
+            array = getattr(self, name)
+            if array is not None and array.shape != (steps, *row):
+                raise ValueError(f"{name} must have shape {(steps, *row)}, got {array.shape}")
+        for view, images in self.images.items():
+            right = images.dtype == np.uint8 and images.ndim == 4
+            if not right or len(images) != steps or images.shape[-1] != 3:
+                raise ValueError(
+                    f"images of {view!r} must be uint8 of shape ({steps}, H, W, 3), "
+                    f"got {images.dtype} of {images.shape}"
+                )
 
     def __len__(self) -> int:
         """Number of recorded steps."""

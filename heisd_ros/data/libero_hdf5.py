@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
@@ -20,55 +20,52 @@ from heisd_ros.errors import DemonstrationError
 
 _VIEWS = {"agentview": "agentview_rgb", "wrist": "eye_in_hand_rgb"}
 """View name to LIBERO's data set. LIBERO stores images bottom row first; an Episode is upright."""
+_CLOSED = "num_samples"
+"""A demo's attribute that is written last: a demo without it was cut off."""
+_HDF5_ERRORS = (KeyError, OSError, RuntimeError, TypeError)
+"""What h5py raises on damage, on a name that is not there, and on a group that is a data set."""
 
 
 class LiberoWriter:
-    """Appends episodes to one task's file, each complete on disk before the next.
+    """Appends episodes to one task's file.
+
+    The file is open only while something is read or written, so a process that is killed between
+    two episodes leaves it whole, and others may read it meanwhile.
 
     Args:
         path: File to create or to continue.
         instruction: The task's instruction.
         bddl_file: LIBERO's problem file of the task, kept as its files keep it.
         environment: The settings the episodes were made with, stored as JSON in `env_args`.
+
+    Raises:
+        DemonstrationError: The file exists and cannot be continued. Every method may raise it.
     """
 
     def __init__(self, path: Path, instruction: str, bddl_file: str, environment: dict) -> None:
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = h5py.File(path, "a")
-        self._data = self._file.require_group("data")
-        self._data.attrs["problem_info"] = json.dumps({"language_instruction": instruction})
-        self._data.attrs["bddl_file_name"] = bddl_file
-        self._data.attrs["env_args"] = json.dumps(environment)
-        self._data.attrs["tag"] = "libero-v1"
-        # A demo without its closing mark was cut off while it was written.
-        for name in [n for n in self._data if "num_samples" not in self._data[n].attrs]:
-            del self._data[name]
-
-    def __enter__(self) -> LiberoWriter:
-        """Opens the writer as a context."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Closes the file."""
-        self._file.close()
+        with self._open() as data:
+            data.attrs["problem_info"] = json.dumps({"language_instruction": instruction})
+            data.attrs["bddl_file_name"] = bddl_file
+            data.attrs["env_args"] = json.dumps(environment)
+            data.attrs["tag"] = "libero-v1"
 
     @property
     def grasp_candidate(self) -> int | None:
         """Which of the expert's grasps the file's episodes use, once that is chosen."""
-        return _optional_index(self._data, "grasp_candidate")
+        with self._open() as data:
+            return _optional_index(data, "grasp_candidate")
 
     @grasp_candidate.setter
     def grasp_candidate(self, candidate: int) -> None:
-        self._data.attrs["grasp_candidate"] = candidate
+        with self._open() as data:
+            data.attrs["grasp_candidate"] = candidate
 
     def seeds(self) -> set[int]:
         """Seeds of the episodes already in the file."""
-        return {int(demo.attrs["seed"]) for demo in self._data.values() if "seed" in demo.attrs}
+        with self._open() as data:
+            return {int(demo.attrs["seed"]) for demo in data.values() if "seed" in demo.attrs}
 
     def add(self, episode: Episode, seed: int, states: np.ndarray, model_xml: str) -> None:
         """Writes one episode.
@@ -79,32 +76,54 @@ class LiberoWriter:
             states: (T, S) flattened simulator states.
             model_xml: The scene's MJCF.
         """
-        demo = self._data.create_group(f"demo_{len(self._data)}")
-        steps = len(episode)
-        demo.create_dataset("actions", data=episode.actions)
-        demo.create_dataset("states", data=states)
-        demo.create_dataset("rewards", data=np.eye(1, steps, steps - 1, dtype=np.uint8)[0])
-        demo.create_dataset("dones", data=np.eye(1, steps, steps - 1, dtype=np.uint8)[0])
-        obs = demo.create_group("obs")
-        for view, name in _VIEWS.items():
-            obs.create_dataset(name, data=episode.images[view][:, ::-1])
-        half = episode.gripper_opening[:, None] / 2
-        obs.create_dataset("gripper_states", data=np.concatenate([half, -half], axis=1))
-        obs.create_dataset("joint_states", data=episode.joint_positions)
-        if episode.joint_velocities is not None:
-            obs.create_dataset("joint_velocities", data=episode.joint_velocities)
-        if episode.landmarks is not None:
-            obs.create_dataset("landmarks", data=episode.landmarks)
-        demo.attrs["init_state"] = states[0]
-        demo.attrs["model_file"] = model_xml
-        demo.attrs["seed"] = seed
-        demo.attrs["stride"] = episode.stride
-        if episode.init_state is not None:
-            demo.attrs["init_state_index"] = episode.init_state
-        demo.attrs["num_samples"] = steps
-        self._data.attrs["num_demos"] = len(self._data)
-        self._data.attrs["total"] = sum(int(d.attrs["num_samples"]) for d in self._data.values())
-        self._file.flush()
+        with self._open() as data:
+            _write_episode(data, episode, seed, states, model_xml)
+
+    @contextmanager
+    def _open(self) -> Iterator[h5py.Group]:
+        """Opens the group of all demos, rid of those that were not written to their end."""
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(h5py.File(self._path, "a"))
+                data = file.require_group("data")
+                for name in [name for name in data if _CLOSED not in data[name].attrs]:
+                    del data[name]
+            except _HDF5_ERRORS as error:
+                raise DemonstrationError(
+                    f"{self._path} cannot be continued: {error}. Unless another process is writing "
+                    "it, move it away; the recording then begins anew"
+                ) from error
+            yield data
+
+
+def _write_episode(
+    data: h5py.Group, episode: Episode, seed: int, states: np.ndarray, model_xml: str
+) -> None:
+    demo = data.create_group(f"demo_{len(data)}")
+    steps = len(episode)
+    demo.create_dataset("actions", data=episode.actions)
+    demo.create_dataset("states", data=states)
+    demo.create_dataset("rewards", data=np.eye(1, steps, steps - 1, dtype=np.uint8)[0])
+    demo.create_dataset("dones", data=np.eye(1, steps, steps - 1, dtype=np.uint8)[0])
+    obs = demo.create_group("obs")
+    for view, name in _VIEWS.items():
+        obs.create_dataset(name, data=episode.images[view][:, ::-1])
+    half = episode.gripper_opening[:, None] / 2
+    obs.create_dataset("gripper_states", data=np.concatenate([half, -half], axis=1))
+    obs.create_dataset("joint_states", data=episode.joint_positions)
+    if episode.joint_velocities is not None:
+        obs.create_dataset("joint_velocities", data=episode.joint_velocities)
+    if episode.landmarks is not None:
+        obs.create_dataset("landmarks", data=episode.landmarks)
+    demo.attrs["init_state"] = states[0]
+    demo.attrs["model_file"] = model_xml
+    demo.attrs["seed"] = seed
+    demo.attrs["stride"] = episode.stride
+    if episode.init_state is not None:
+        demo.attrs["init_state_index"] = episode.init_state
+    demo.attrs[_CLOSED] = steps
+    data.attrs["num_demos"] = len(data)
+    data.attrs["total"] = sum(int(d.attrs[_CLOSED]) for d in data.values())
 
 
 def read_episodes(path: Path, views: tuple[str, ...] = ("agentview", "wrist")) -> Iterator[Episode]:
@@ -122,16 +141,16 @@ def read_episodes(path: Path, views: tuple[str, ...] = ("agentview", "wrist")) -
         raise DemonstrationError(f"views {unknown} are unknown; accepted: {sorted(_VIEWS)}")
     try:
         file = h5py.File(path, "r")
-    except (FileNotFoundError, OSError) as error:
+    except OSError as error:
         raise DemonstrationError(f"{path} cannot be read as HDF5: {error}") from error
     with file:
         try:
             data = file["data"]
             instruction = _instruction(data.attrs["problem_info"])
             for name in sorted(data, key=lambda demo: int(demo.split("_")[1])):
-                if "num_samples" in data[name].attrs:
+                if _CLOSED in data[name].attrs:
                     yield _read_episode(data[name], instruction, views)
-        except (KeyError, OSError) as error:
+        except (*_HDF5_ERRORS, AttributeError, IndexError, ValueError) as error:
             raise DemonstrationError(f"{path} is not in LIBERO's layout: {error}") from error
 
 

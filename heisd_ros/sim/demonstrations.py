@@ -81,26 +81,26 @@ def collect_task(
     scene = LiberoScene(suite, task_index, image_size=image_size)
     path = folder / f"{scene.task_name}_demo.hdf5"
     environment = {"suite": suite, "task_index": task_index, "rendering": RENDERING}
-    with LiberoWriter(path, scene.instruction, scene.bddl_path.name, environment) as writer:
-        seeds = writer.seeds()
-        recorded, seed = len(seeds), max(seeds, default=-1) + 1
-        on_episode(recorded)
-        grasp = writer.grasp_candidate
-        if recorded < episodes and grasp is None:
-            grasp = writer.grasp_candidate = choose_grasp(scene)
-        failures = 0
-        while recorded < episodes:
-            # Where there is little room, as in a drawer, the task itself sets what can be borne.
-            result = record_episode(
-                scene, grasp or 0, seed, stride, Disturbance().scaled(0.7**failures)
-            )
-            failures = 0 if result is not None else failures + 1
-            if result is not None:
-                episode, states = result
-                writer.add(episode, seed, states, scene.model_xml())
-                recorded += 1
-                on_episode(recorded)
-            seed += 1
+    writer = LiberoWriter(path, scene.instruction, scene.bddl_path.name, environment)
+    seeds = writer.seeds()
+    recorded, seed = len(seeds), max(seeds, default=-1) + 1
+    on_episode(recorded)
+    grasp = writer.grasp_candidate
+    if recorded < episodes and grasp is None:
+        grasp = writer.grasp_candidate = choose_grasp(scene)
+    failures = 0
+    while recorded < episodes:
+        # Where there is little room, as in a drawer, the task itself sets what can be borne.
+        result = record_episode(
+            scene, grasp or 0, seed, stride, Disturbance().scaled(0.7**failures)
+        )
+        failures = 0 if result is not None else failures + 1
+        if result is not None:
+            episode, states = result
+            writer.add(episode, seed, states, scene.model_xml())
+            recorded += 1
+            on_episode(recorded)
+        seed += 1
     scene.close()
     return path
 

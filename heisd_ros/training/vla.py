@@ -150,7 +150,6 @@ class Trainer:
         )
         self.preprocess = ImagePreprocessor(config)
         self.statistics = _statistics(samples)
-        self._encode_targets(config)
         matrices = [p for p in self._parameters() if p.ndim > 1]
         vectors = [p for p in self._parameters() if p.ndim <= 1]
         groups: list[dict[str, Any]] = [
@@ -167,6 +166,7 @@ class Trainer:
         self.step = 0
         self.losses: list[tuple[int, float, float]] = []
         self._resume()
+        self._encode_targets(config)
 
     def run(
         self, on_step: Callable[[int, float, float], None], save_every_sec: float = 120
@@ -199,6 +199,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "step": self.step,
+            "statistics": self.statistics.to_dict(),
         }
         torch.save(state, self.folder / "trainer.pt.part")
         (self.folder / "trainer.pt.part").replace(self.folder / "trainer.pt")
@@ -300,6 +301,8 @@ class Trainer:
         self.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        # More demonstrations may have come; what the action tokens mean stays.
+        self.statistics = ActionStatistics.from_dict(state["statistics"])
         self.step = state["step"]
         # A seed of its own for what follows: the first part's samples are not drawn again.
         torch.manual_seed(self.settings.seed + self.step)
