@@ -19,6 +19,8 @@ from heisd_ros.data.libero_hdf5 import LiberoWriter, read_episodes
 from heisd_ros.errors import DemonstrationError
 
 STATES = np.arange(12.0).reshape(3, 4)
+DAMAGED = [b"not HDF5", b"\x89HDF\r\n\x1a\n", None]
+"""Contents of files; None: a good one with its end cut off."""
 
 
 def writer_of(path):
@@ -147,12 +149,10 @@ def test_a_killed_recording_leaves_its_episodes(path):
     assert_same(next(read_episodes(path)), episode())
 
 
-@pytest.mark.parametrize("content", [b"", b"not HDF5", None])
+@pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_file_is_not_continued(path, content):
     write(path, episode(size=32))
-    path.write_bytes(path.read_bytes()[:-4000] if content is None else content)
-    if content == b"":
-        path.write_bytes(b"\x89HDF\r\n\x1a\n")
+    path.write_bytes(content or path.read_bytes()[:-4000])
     with pytest.raises(DemonstrationError, match=r"bowl_demo.hdf5 cannot be continued.*move it"):
         writer_of(path)
 
@@ -163,7 +163,6 @@ def test_a_file_whose_data_is_no_group_is_not_continued(path):
         file["data"] = np.zeros(3)
     with pytest.raises(DemonstrationError, match=r"bowl_demo.hdf5 cannot be continued"):
         writer_of(path)
-    path.unlink()
 
 
 def public_file(path, instruction="pick up the black bowl", steps=4):
@@ -229,15 +228,15 @@ def test_other_spellings_of_the_instruction(path, instruction):
 
 
 def test_a_missing_file_is_refused(path):
-    with pytest.raises(DemonstrationError, match="bowl_demo.hdf5 cannot be read"):
+    with pytest.raises(DemonstrationError, match=r"bowl_demo.hdf5 cannot be read"):
         next(read_episodes(path))
 
 
-@pytest.mark.parametrize("content", [b"", b"not HDF5", None])
+@pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_file_is_refused(path, content):
     public_file(path)
-    path.write_bytes(path.read_bytes()[:-4000] if content is None else content)
-    with pytest.raises(DemonstrationError, match="bowl_demo.hdf5 cannot be read"):
+    path.write_bytes(content or path.read_bytes()[:-4000])
+    with pytest.raises(DemonstrationError, match=r"bowl_demo.hdf5 cannot be read"):
         next(read_episodes(path))
 
 
@@ -298,5 +297,5 @@ def test_another_layout_is_refused(path, change):
 
 def test_an_unknown_view_is_refused(path):
     public_file(path)
-    with pytest.raises(DemonstrationError, match="sideview.*agentview.*wrist"):
+    with pytest.raises(DemonstrationError, match=r"sideview.*agentview.*wrist"):
         next(read_episodes(path, ("sideview",)))

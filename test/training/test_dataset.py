@@ -1,0 +1,76 @@
+"""Samples from files: columns in step, positions relative to the tip, views in the asked order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from support.episodes import VIEWS, episode
+
+from heisd_ros.data.libero_hdf5 import LiberoWriter
+from heisd_ros.errors import DemonstrationError
+from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
+from heisd_ros.training.dataset import episode_proprio, load_samples
+
+ARM = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
+
+
+def write(folder, name, instruction, *episodes):
+    writer = LiberoWriter(folder / f"{name}_demo.hdf5", instruction, "x.bddl", {})
+    for seed, recorded in enumerate(episodes):
+        writer.add(recorded, seed, np.zeros((len(recorded), 4)), "")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path, "a", "pick up the bowl", episode(steps=3, seed=1), episode(steps=2, seed=2))
+    write(tmp_path, "b", "open the drawer", episode(steps=4, seed=3, landmarks=None))
+    return tmp_path
+
+
+def test_files_follow_each_other(folder):
+    samples = load_samples(folder, VIEWS)
+    assert len(samples) == 9
+    assert samples.instructions == ("pick up the bowl", "open the drawer")
+    assert samples.instruction.tolist() == [0] * 5 + [1] * 4
+    assert samples.images.shape == (9, 2, 8, 8, 3) and samples.images.dtype == torch.uint8
+    recorded = [episode(steps=n, seed=s) for n, s in ((3, 1), (2, 2), (4, 3))]
+    np.testing.assert_array_equal(samples.actions, np.concatenate([e.actions for e in recorded]))
+    for view, name in enumerate(VIEWS):
+        expected = np.concatenate([e.images[name] for e in recorded])
+        np.testing.assert_array_equal(samples.images[:, view], expected)
+
+
+def test_views_come_in_the_asked_order(folder):
+    forward, backward = load_samples(folder, VIEWS), load_samples(folder, VIEWS[::-1])
+    assert torch.equal(forward.images, backward.images.flip(1))
+
+
+def test_landmarks_are_relative_to_the_tip_and_unknown_ones_nan(folder):
+    samples = load_samples(folder, VIEWS)
+    first = episode(steps=3, seed=1)
+    tips = np.stack([ARM.forward(q).position for q in first.joint_positions])
+    np.testing.assert_allclose(samples.landmarks[:3, :3], first.landmarks[:, :3] - tips, atol=1e-6)
+    np.testing.assert_allclose(samples.landmarks[:3, 3:], first.landmarks[:, 3:] - tips, atol=1e-6)
+    assert torch.isfinite(samples.landmarks[:5]).all() and samples.landmarks[5:].isnan().all()
+
+
+def test_proprioception_is_tip_and_opening():
+    recorded = episode(steps=3)
+    proprio = episode_proprio(recorded, ARM)
+    assert proprio.shape == (3, 7) and proprio.dtype == np.float32
+    tip = ARM.forward(recorded.joint_positions[1]).position
+    np.testing.assert_allclose(proprio[1, :3], tip, atol=1e-6)
+    np.testing.assert_allclose(proprio[:, 6], recorded.gripper_opening, atol=1e-6)
+
+
+def test_a_folder_without_files_is_refused(tmp_path):
+    with pytest.raises(DemonstrationError, match=r"no \*_demo.hdf5"):
+        load_samples(tmp_path, VIEWS)
+
+
+def test_a_damaged_file_among_good_ones_is_named(folder):
+    (folder / "c_demo.hdf5").write_bytes(b"not HDF5")
+    with pytest.raises(DemonstrationError, match=r"c_demo.hdf5"):
+        load_samples(folder, VIEWS)

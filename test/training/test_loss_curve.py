@@ -1,0 +1,16 @@
+"""The picture of the losses is a picture, however short the run was."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from heisd_ros.training.loss_curve import draw_losses
+
+
+@pytest.mark.parametrize("rows", [1, 250])
+def test_draws_a_picture(tmp_path, rows):
+    path = tmp_path / "losses.png"
+    draw_losses([(10 * i, 5.0 / (i + 1), 2.0 / (i + 1)) for i in range(rows)], path)
+    with Image.open(path) as picture:
+        assert picture.format == "PNG" and picture.width > picture.height > 100
