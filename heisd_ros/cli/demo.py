@@ -42,7 +42,7 @@ class NodeEndedError(RuntimeError):
 def demo(
     suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
     task: Annotated[
-        list[int] | None, typer.Option(help="Task of each episode, from 0.", show_default="0 1 2")
+        list[int] | None, typer.Option(help="Task of each episode, from 0.", show_default="1 3 0")
     ] = None,
     init_state: Annotated[
         list[int] | None,
@@ -72,7 +72,7 @@ def demo(
     from heisd_ros.cli.demo_view import make_view
     from heisd_ros.nodes.domain import free_domain_id
 
-    tasks = tuple(task or (0, 1, 2))
+    tasks = tuple(task or (1, 3, 0))
     states = tuple(init_state or (40 + number % 10 for number in range(len(tasks))))
     try:
         settings = Settings(
