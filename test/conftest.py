@@ -13,6 +13,8 @@ os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("ROS_LOG_DIR", tempfile.mkdtemp(prefix="heisd_ros_log_"))
 os.environ.setdefault("MPLBACKEND", "agg")
+# MuJoCo chooses its renderer when it is first imported, by whichever test that is.
+os.environ.setdefault("MUJOCO_GL", "osmesa")
 
 # A slow machine is no failure; on CI the same examples are drawn every time.
 settings.register_profile("heisd", deadline=None, print_blob=True)
