@@ -1,8 +1,9 @@
-"""How often the scripted expert solves its tasks, undisturbed, from the held-out initial states.
+"""How often the scripted expert solves its tasks from the held-out initial states.
 
     python bench/expert_success.py --suite libero_spatial --json out/expert.json
 
-Nothing is rendered, so this shows the held-out states to no one.
+In calm episodes: no noise and no pushes, but the start pose varies as in demonstrations. Nothing is
+rendered, so this shows the held-out states to no one.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from heisd_ros.evaluation.statistics import wilson_interval
 
 def solve(suite: str, task: int, states: int) -> tuple[str, list[int | None]]:
     """Steps of each episode of one task, None where the expert failed."""
-    from heisd_ros.sim.demonstrations import HELD_OUT_STATES, choose_grasp, run_expert
+    from heisd_ros.sim.demonstrations import HELD_OUT_STATES as held_out
+    from heisd_ros.sim.demonstrations import choose_grasp, run_expert
     from heisd_ros.sim.scene import LiberoScene
 
     scene = LiberoScene(suite, task)
-    grasp = choose_grasp(scene)
-    # Seeds divisible by four are the calm ones.
-    steps = [
-        run_expert(scene, grasp, seed=4 * state, state=state) for state in HELD_OUT_STATES[:states]
-    ]
-    scene.close()
+    try:
+        grasp = choose_grasp(scene)
+        # Seeds divisible by four are the calm ones.
+        steps = [run_expert(scene, grasp, 4 * state, state=state) for state in held_out[:states]]
+    finally:
+        scene.close()
     return scene.task_name, steps
 
 
@@ -35,8 +37,10 @@ def main() -> None:
     """Prints a line a task and the total."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--suite", choices=sorted(PICK_AND_PLACE), default="libero_spatial")
-    parser.add_argument("--states", type=int, default=10)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--states", type=int, choices=range(1, 11), default=10, help="held-out states of each task"
+    )
+    parser.add_argument("--json", type=Path, help="file of the results")
     options = parser.parse_args()
     jobs = [(options.suite, task, options.states) for task in PICK_AND_PLACE[options.suite]]
     tasks = dict(run_jobs(solve, jobs, options.suite))
@@ -48,7 +52,8 @@ def main() -> None:
     print(f"{won}/{len(every)} solved, 95% interval {low:.1%} to {high:.1%}")
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"suite": options.suite, "tasks": tasks}) + "\n")
+        results = {"suite": options.suite, "solved": won, "episodes": len(every), "tasks": tasks}
+        options.json.write_text(json.dumps(results | {"interval": [low, high]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

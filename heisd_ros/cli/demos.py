@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from heisd_ros.cli.workers import run_jobs
+from heisd_ros.cli.workers import cores
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from heisd_ros.sim.scene import LiberoScene
 
 app = typer.Typer(add_completion=False)
 
@@ -18,6 +29,7 @@ PICK_AND_PLACE = {
 }
 """The tasks that the expert knows; of libero_goal, those that only put something somewhere."""
 _ROUND = 10
+_REFRESH_SEC = 0.5
 
 
 @app.command()
@@ -28,6 +40,10 @@ def demos(
     ),
     episodes: Annotated[int, typer.Option(help="Episodes of each task.", min=1)] = 50,
     stride: Annotated[int, typer.Option(help="Record every n-th control step.", min=1)] = 2,
+    lead: Annotated[
+        str, typer.Option(help="Checkpoint that begins each episode; the expert labels it.")
+    ] = "",
+    task: Annotated[list[int] | None, typer.Option(help="Only these tasks.")] = None,
     workers: Annotated[int, typer.Option(help="Processes; 0: one a core.", min=0)] = 0,
 ) -> None:
     """Record demonstrations of a suite's pick-and-place tasks in LIBERO's file layout."""
@@ -36,13 +52,97 @@ def demos(
         raise typer.BadParameter(f"{suite!r} has no scripted tasks; accepted: {accepted}")
     # In rounds over the tasks, so that a run that is cut short leaves balanced data.
     rounds = [*range(_ROUND, episodes, _ROUND), episodes]
-    for upto in rounds:
-        jobs = [(suite, task, folder, upto, stride) for task in PICK_AND_PLACE[suite]]
-        for _ in run_jobs(_collect, jobs, f"{suite}: {upto} of {episodes} a task", workers):
-            pass
+    collect = partial(_collect, suite, folder, stride, lead)
+    record_rounds(collect, task or PICK_AND_PLACE[suite], rounds, suite, workers)
 
 
-def _collect(suite: str, task: int, folder: Path, episodes: int, stride: int) -> Path:
+Collector = Callable[[int, int, Callable[[int], None]], Any]
+"""Records a task until it has so many episodes; calls back with how many it has, at first too."""
+
+
+def record_rounds(
+    collect: Collector, tasks: Sequence[int], rounds: Sequence[int], label: str, workers: int = 0
+) -> None:
+    """Lets all tasks reach one number of episodes after another, under one bar of episodes.
+
+    Args:
+        collect: A function at module level, since workers are fresh processes.
+        tasks: The tasks.
+        rounds: Numbers of episodes that every task reaches before any goes on, increasing.
+        label: What the progress bar says.
+        workers: Processes, each held to one thread; 0: one a core.
+    """
+    for variable in ("OMP_NUM_THREADS", "LP_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    context = multiprocessing.get_context("spawn")
+    # Without a lock, since a worker may be killed with it: each number has one writer at a time.
+    recorded = context.Array("q", len(tasks), lock=False)
+    columns = (
+        TextColumn("{task.description}, episodes"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as progress:
+        bar = progress.add_task(label, total=rounds[-1] * len(tasks))
+        for upto in rounds:
+            with ProcessPoolExecutor(
+                workers or cores(), context, initializer=_share, initargs=(recorded,)
+            ) as pool:
+                running = {
+                    pool.submit(_record, collect, slot, index, upto)
+                    for slot, index in enumerate(tasks)
+                }
+                try:
+                    while running:
+                        done, running = wait(running, _REFRESH_SEC, FIRST_COMPLETED)
+                        had = sum(min(count, rounds[-1]) for count in recorded)
+                        progress.update(bar, completed=had)
+                        for job in done:
+                            job.result()
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+
+
+_recorded: Any = None
+"""In a worker: the episodes that each task has."""
+
+
+def _share(recorded: Any) -> None:
+    global _recorded
+    _recorded = recorded
+
+
+def _record(collect: Collector, slot: int, task: int, episodes: int) -> None:
+    def note(count: int) -> None:
+        _recorded[slot] = count
+
+    collect(task, episodes, note)
+
+
+def _collect(
+    suite: str,
+    folder: Path,
+    stride: int,
+    lead: str,
+    task: int,
+    episodes: int,
+    on_episode: Callable[[int], None],
+) -> None:
     from heisd_ros.sim.demonstrations import collect_task
 
-    return collect_task(suite, task, folder, episodes, stride=stride)
+    policy = _lead_policy(lead) if lead else None
+    collect_task(suite, task, folder, episodes, stride=stride, lead=policy, on_episode=on_episode)
+
+
+def _lead_policy(checkpoint: str) -> Callable[[LiberoScene], np.ndarray]:
+    import torch
+
+    from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+    from heisd_ros.evaluation.rollout import observe
+    from heisd_ros.vla.checkpoint import load_checkpoint
+
+    torch.set_num_threads(1)
+    decoder = AutoregressiveDecoder(load_checkpoint(checkpoint))
+    return lambda scene: decoder.infer(observe(scene)).action

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -65,3 +66,12 @@ class Episode:
     def __len__(self) -> int:
         """Number of recorded steps."""
         return len(self.actions)
+
+    def thinned(self, every: int) -> Episode:
+        """Every n-th recorded step, from the first on."""
+        rows = {name: getattr(self, name) for name in _ROW_SHAPES}
+        thin: dict[str, Any] = {
+            name: None if array is None else array[::every] for name, array in rows.items()
+        }
+        images = {view: pictures[::every] for view, pictures in self.images.items()}
+        return replace(self, **thin, images=images, stride=self.stride * every)

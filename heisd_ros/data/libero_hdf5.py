@@ -7,7 +7,10 @@ velocities and the positions of item and target, and may hold every n-th step on
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,8 +32,9 @@ _HDF5_ERRORS = (KeyError, OSError, RuntimeError, TypeError)
 class LiberoWriter:
     """Appends episodes to one task's file.
 
-    The file is open only while something is read or written, so a process that is killed between
-    two episodes leaves it whole, and others may read it meanwhile.
+    HDF5 changes a file in place, and one whose writing was cut off may not open again. So a change
+    is made to a copy, which then takes the file's place: a process that is killed leaves the file
+    as it was before or after an episode, and others may read it at any time.
 
     Args:
         path: File to create or to continue.
@@ -39,13 +43,14 @@ class LiberoWriter:
         environment: The settings the episodes were made with, stored as JSON in `env_args`.
 
     Raises:
-        DemonstrationError: The file exists and cannot be continued. Every method may raise it.
+        DemonstrationError: The file exists and cannot be continued, or another process is writing
+            it. Every method may raise it.
     """
 
     def __init__(self, path: Path, instruction: str, bddl_file: str, environment: dict) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._open() as data:
+        with self._changed() as data:
             data.attrs["problem_info"] = json.dumps({"language_instruction": instruction})
             data.attrs["bddl_file_name"] = bddl_file
             data.attrs["env_args"] = json.dumps(environment)
@@ -54,17 +59,17 @@ class LiberoWriter:
     @property
     def grasp_candidate(self) -> int | None:
         """Which of the expert's grasps the file's episodes use, once that is chosen."""
-        with self._open() as data:
+        with self._read() as data:
             return _optional_index(data, "grasp_candidate")
 
     @grasp_candidate.setter
     def grasp_candidate(self, candidate: int) -> None:
-        with self._open() as data:
+        with self._changed() as data:
             data.attrs["grasp_candidate"] = candidate
 
     def seeds(self) -> set[int]:
         """Seeds of the episodes already in the file."""
-        with self._open() as data:
+        with self._read() as data:
             return {int(demo.attrs["seed"]) for demo in data.values() if "seed" in demo.attrs}
 
     def add(self, episode: Episode, seed: int, states: np.ndarray, model_xml: str) -> None:
@@ -76,24 +81,70 @@ class LiberoWriter:
             states: (T, S) flattened simulator states.
             model_xml: The scene's MJCF.
         """
-        with self._open() as data:
+        with self._changed() as data:
             _write_episode(data, episode, seed, states, model_xml)
 
     @contextmanager
-    def _open(self) -> Iterator[h5py.Group]:
-        """Opens the group of all demos, rid of those that were not written to their end."""
+    def _read(self) -> Iterator[h5py.Group]:
+        """Opens the group of all demos."""
         with ExitStack() as stack:
-            try:
-                file = stack.enter_context(h5py.File(self._path, "a"))
+            with self._refusal():
+                data = stack.enter_context(h5py.File(self._path))["data"]
+            yield data
+
+    @contextmanager
+    def _changed(self) -> Iterator[h5py.Group]:
+        """Opens the group of all demos in a copy that replaces the file, unless an error is raised.
+
+        Demos that were not written to their end are left out.
+        """
+        part = self._path.with_name(f"{self._path.name}.part")
+        with ExitStack() as stack:
+            with self._refusal():
+                stack.enter_context(_sole_writer(part))
+                mode = "w"
+                if self._path.exists():
+                    shutil.copyfile(self._path, part)
+                    mode = "a"
+                # The lock is held already, by another handle than HDF5's.
+                file = stack.enter_context(h5py.File(part, mode, locking=False))
                 data = file.require_group("data")
                 for name in [name for name in data if _CLOSED not in data[name].attrs]:
                     del data[name]
-            except _HDF5_ERRORS as error:
-                raise DemonstrationError(
-                    f"{self._path} cannot be continued: {error}. Unless another process is writing "
-                    "it, move it away; the recording then begins anew"
-                ) from error
             yield data
+            file.close()
+            part.replace(self._path)
+
+    @contextmanager
+    def _refusal(self) -> Iterator[None]:
+        try:
+            yield
+        except _HDF5_ERRORS as error:
+            raise DemonstrationError(
+                f"{self._path} cannot be continued: {error}. Unless another process is writing "
+                "it, move it away; the recording then begins anew"
+            ) from error
+
+
+@contextmanager
+def _sole_writer(path: Path) -> Iterator[None]:
+    """Makes a file that no other process writes meanwhile; an error removes it.
+
+    A process that is killed leaves the file behind and its lock not, so the next one takes it over.
+
+    Raises:
+        OSError: Another process has the file.
+    """
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The other process may have renamed or removed what was opened here.
+        if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            raise BlockingIOError(f"{path} was renamed by another process")
+        try:
+            yield
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _write_episode(

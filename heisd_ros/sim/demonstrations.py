@@ -4,6 +4,10 @@ Three quarters of the episodes are disturbed: autocorrelated noise and short pus
 while the recorded label stays what the expert would do from there. Every episode starts from a
 slightly different arm pose and is recorded on through release and retreat. An episode that fails,
 drops the object, or takes too long is not recorded.
+
+With a policy in the lead an episode begins with that policy's own actions, labelled all the same
+with what the expert would do, and the expert finishes it (DAgger, arXiv 1011.0686): so the states
+where a trained policy stalls come with the way out of them.
 """
 
 from __future__ import annotations
@@ -50,6 +54,11 @@ class Disturbance:
 
 CALM = Disturbance(noise=0.0, push_rate=0.0)
 
+LeadPolicy = Callable[[LiberoScene], np.ndarray]
+"""A scene to the (7,) action that a trained policy takes in it."""
+LEAD_STEPS = (20, 160)
+"""Least and most steps that a policy leads an episode."""
+
 
 def collect_task(
     suite: str,
@@ -59,6 +68,7 @@ def collect_task(
     *,
     stride: int = 2,
     image_size: int = 128,
+    lead: LeadPolicy | None = None,
     on_episode: Callable[[int], None] = lambda recorded: None,
 ) -> Path:
     """Records demonstrations of one task until its file holds `episodes` of them.
@@ -70,6 +80,7 @@ def collect_task(
         episodes: Number of episodes that the file shall hold.
         stride: Record (and render) every n-th control step.
         image_size: Height and width of the images, pixels.
+        lead: A policy whose own actions begin each episode; None: the expert alone.
         on_episode: Called with the number of recorded episodes after each.
 
     Returns:
@@ -91,9 +102,8 @@ def collect_task(
     failures = 0
     while recorded < episodes:
         # Where there is little room, as in a drawer, the task itself sets what can be borne.
-        result = record_episode(
-            scene, grasp or 0, seed, stride, Disturbance().scaled(0.7**failures)
-        )
+        disturbance = Disturbance().scaled(0.7**failures)
+        result = record_episode(scene, grasp or 0, seed, stride, disturbance, lead)
         failures = 0 if result is not None else failures + 1
         if result is not None:
             episode, states = result
@@ -132,6 +142,7 @@ def run_expert(
     on_step: Callable[[np.ndarray], None] = lambda action: None,
     state: int | None = None,
     disturbance: Disturbance | None = None,
+    lead: LeadPolicy | None = None,
 ) -> int | None:
     """Runs the expert through one disturbed episode.
 
@@ -142,10 +153,11 @@ def run_expert(
         on_step: Called before each step with the expert's (7,) clean action.
         state: Initial state; None lets the seed choose among `DEMONSTRATION_STATES`.
         disturbance: What acts on the episodes that are not calm; None takes the default.
+        lead: A policy that acts for the first steps, as many as the seed says of `LEAD_STEPS`.
 
     Returns:
         The number of steps until the object was placed and the hand withdrawn, or None if that
-        failed, the object was dropped on the way, or it took more than `MAX_STEPS`.
+        failed, or if the expert dropped the object or took more than `MAX_STEPS`.
     """
     rng = np.random.default_rng([scene.task_index, seed])
     disturbance = CALM if seed % 4 == 0 else disturbance or Disturbance()
@@ -154,9 +166,15 @@ def run_expert(
     expert = PickPlaceExpert(scene, candidates[grasp_index])
     _wander(scene, rng, disturbance)
     noise, push, held = np.zeros(6), np.zeros(6), False
-    for step in range(MAX_STEPS):
+    lead_steps = 0 if lead is None else int(rng.integers(*LEAD_STEPS))
+    for step in range(lead_steps + MAX_STEPS):
         action = expert.action()
         on_step(action)
+        if lead is not None and step < lead_steps:
+            scene.step(lead(scene))
+            if expert.finished():
+                return step + 1 if scene.success() else None
+            continue
         noise = 0.8 * noise + 0.6 * disturbance.noise * rng.normal(size=6) * _TURN_SHARE
         if rng.random() < disturbance.push_rate:
             direction = rng.normal(size=3)
@@ -184,7 +202,12 @@ def _wander(scene: LiberoScene, rng: np.random.Generator, disturbance: Disturban
 
 
 def record_episode(
-    scene: LiberoScene, grasp_index: int, seed: int, stride: int, disturbance: Disturbance
+    scene: LiberoScene,
+    grasp_index: int,
+    seed: int,
+    stride: int,
+    disturbance: Disturbance,
+    lead: LeadPolicy | None = None,
 ) -> tuple[Episode, np.ndarray] | None:
     """Records one episode; None if the expert failed in it.
 
@@ -212,7 +235,7 @@ def record_episode(
             )
         steps += 1
 
-    if run_expert(scene, grasp_index, seed, record, disturbance=disturbance) is None:
+    if run_expert(scene, grasp_index, seed, record, disturbance=disturbance, lead=lead) is None:
         return None
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     # Rendering costs more than the physics, so only what succeeded is drawn, from its states.

@@ -51,3 +51,14 @@ def test_wrong_images_are_named(images):
 def test_no_step_is_no_episode():
     with pytest.raises(ValueError, match="at least one step"):
         episode(steps=0)
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_thinning_keeps_every_nth_step_and_says_so(every):
+    whole = episode(steps=5)
+    thin = whole.thinned(every)
+    assert (len(thin), thin.stride) == (len(range(0, 5, every)), 2 * every)
+    np.testing.assert_array_equal(thin.actions, whole.actions[::every])
+    for view, pictures in thin.images.items():
+        np.testing.assert_array_equal(pictures, whole.images[view][::every])
+    assert (thin.instruction, thin.init_state) == (whole.instruction, whole.init_state)

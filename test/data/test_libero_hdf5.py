@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -119,10 +120,11 @@ def test_an_unclosed_demo_is_not_read_and_is_gone_on_resuming(path):
 
 def test_an_episode_that_fails_to_be_written_leaves_the_file_as_it_was(path):
     writer = write(path, episode(seed=1))
+    before = path.read_bytes()
     with pytest.raises(KeyError):
         writer.add(episode(images={}), 1, STATES, "<mujoco/>")
-    assert writer.seeds() == {0}
-    assert len([*read_episodes(path)]) == 1
+    assert path.read_bytes() == before
+    assert [*path.parent.iterdir()] == [path]
 
 
 def test_the_file_can_be_read_between_two_episodes(path):
@@ -132,29 +134,71 @@ def test_the_file_can_be_read_between_two_episodes(path):
     assert len([*read_episodes(path)]) == 2
 
 
-def test_a_killed_recording_leaves_its_episodes(path):
-    code = (
-        "import os, pathlib, signal, sys\n"
-        "sys.path[:0] = sys.argv[2:]\n"
-        "import numpy as np\n"
-        "from support.episodes import episode\n"
-        "from heisd_ros.data.libero_hdf5 import LiberoWriter\n"
-        "writer = LiberoWriter(pathlib.Path(sys.argv[1]), 'i', 'b', {})\n"
-        "writer.add(episode(), 3, np.zeros((3, 4)), '')\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    command = [sys.executable, "-c", code, str(path), str(ROOT), str(ROOT / "test")]
-    assert subprocess.run(command, env=os.environ).returncode == -signal.SIGKILL
-    assert writer_of(path).seeds() == {3}
-    assert_same(next(read_episodes(path)), episode())
+RECORDING = """
+import pathlib, resource, signal, sys
+target, beyond, *folders = sys.argv[1:]
+sys.path[:0] = folders
+import numpy as np
+from support.episodes import episode
+from heisd_ros.data.libero_hdf5 import LiberoWriter
+
+path = pathlib.Path(target)
+writer = LiberoWriter(path, "pick up the bowl", "bowl.bddl", {})
+writer.add(episode(seed=1), 3, np.zeros((3, 4)), "")
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+limit = path.stat().st_size + int(beyond)
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+writer.add(episode(seed=2, steps=40, size=32), 4, np.zeros((40, 4)), "")
+"""
+"""Adds an episode, then a second one that the kernel kills at a write beyond a size of the file."""
+
+
+@pytest.mark.parametrize("beyond", [0, 200_000])
+def test_a_recording_that_is_killed_within_an_episode_keeps_the_ones_before(path, beyond):
+    folders = [str(ROOT), str(ROOT / "test")]
+    command = [sys.executable, "-c", RECORDING, str(path), str(beyond), *folders]
+    assert subprocess.run(command, env=os.environ).returncode == -signal.SIGXFSZ
+    (kept,) = read_episodes(path)
+    assert_same(kept, episode(seed=1))
+    resumed = writer_of(path)
+    assert resumed.seeds() == {3}
+    resumed.add(episode(seed=3), 5, STATES, "<mujoco/>")
+    assert_same([*read_episodes(path)][1], episode(seed=3))
+    assert [*path.parent.iterdir()] == [path]
+
+
+def test_a_file_that_another_process_is_writing_is_left_alone(path):
+    writer = write(path, episode(seed=1))
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as other:
+        other.write(b"half an episode")
+        other.flush()
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DemonstrationError, match="Unless another process is writing it"):
+            writer.add(episode(seed=2), 1, STATES, "<mujoco/>")
+        assert part.read_bytes() == b"half an episode"
+    writer.add(episode(seed=2), 1, STATES, "<mujoco/>")
+    assert writer.seeds() == {0, 1}
+
+
+def test_a_reader_that_has_begun_is_not_disturbed(path):
+    writer = write(path, episode(seed=1), episode(seed=2))
+    reader = read_episodes(path)
+    assert_same(next(reader), episode(seed=1))
+    writer.add(episode(seed=3), 2, STATES, "<mujoco/>")
+    assert_same(next(reader), episode(seed=2))
+    assert [*reader] == []
 
 
 @pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_file_is_not_continued(path, content):
     write(path, episode(size=32))
     path.write_bytes(content or path.read_bytes()[:-4000])
+    damaged = path.read_bytes()
     with pytest.raises(DemonstrationError, match=r"bowl_demo.hdf5 cannot be continued.*move it"):
         writer_of(path)
+    assert path.read_bytes() == damaged
+    assert [*path.parent.iterdir()] == [path]
 
 
 def test_a_file_whose_data_is_no_group_is_not_continued(path):
