@@ -43,19 +43,34 @@ class Samples:
         return len(self.actions)
 
 
-def load_samples(folder: Path, views: Sequence[str]) -> Samples:
-    """Reads every `*_demo.hdf5` of a folder.
+def demonstration_files(folders: Sequence[Path]) -> list[Path]:
+    """Every `*_demo.hdf5` of some folders, folder by folder.
+
+    Raises:
+        DemonstrationError: A folder has none.
+    """
+    files: list[Path] = []
+    for folder in folders:
+        found = sorted(folder.glob("*_demo.hdf5"))
+        if not found:
+            raise DemonstrationError(
+                f"{folder} holds no *_demo.hdf5 file; `heisd demos` makes them"
+            )
+        files += found
+    return files
+
+
+def load_samples(folders: Sequence[Path], views: Sequence[str]) -> Samples:
+    """Reads every `*_demo.hdf5` of some folders.
 
     Args:
-        folder: Where the files are.
+        folders: Where the files are.
         views: Camera views, in the model's order.
 
     Raises:
         DemonstrationError: No files, or one that cannot be read.
     """
-    paths = sorted(folder.glob("*_demo.hdf5"))
-    if not paths:
-        raise DemonstrationError(f"{folder} holds no *_demo.hdf5 file; `heisd demos` makes them")
+    paths = demonstration_files(folders)
     arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
     columns: dict[str, list[np.ndarray]] = {
         name: [] for name in ("images", "proprio", "actions", "instruction", "landmarks")

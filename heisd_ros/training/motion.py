@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,14 @@ from heisd_ros.data.libero_hdf5 import read_episodes
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import MetricBounds, Trajectory
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
+from heisd_ros.training.dataset import demonstration_files
 
 
-def bounds_of(folder: Path, control_rate_hz: float) -> MetricBounds | None:
-    """Metric bounds of all demonstrations in a folder.
+def bounds_of(folders: Sequence[Path], control_rate_hz: float) -> MetricBounds | None:
+    """Metric bounds of all demonstrations in some folders.
 
     Args:
-        folder: Folder of `*_demo.hdf5` files with joint velocities.
+        folders: Folders of `*_demo.hdf5` files with joint velocities.
         control_rate_hz: Rate of the joint states that the metric will be fed live.
 
     Returns:
@@ -29,13 +30,13 @@ def bounds_of(folder: Path, control_rate_hz: float) -> MetricBounds | None:
         DemonstrationError: A file cannot be read.
         ValueError: No episode is long enough.
     """
-    trajectories = list(_trajectories(folder, control_rate_hz))
+    trajectories = list(_trajectories(folders, control_rate_hz))
     return MetricBounds.from_trajectories(trajectories) if trajectories else None
 
 
-def _trajectories(folder: Path, rate_hz: float) -> Iterable[Trajectory]:
+def _trajectories(folders: Sequence[Path], rate_hz: float) -> Iterable[Trajectory]:
     arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
-    for path in sorted(folder.glob("*_demo.hdf5")):
+    for path in demonstration_files(folders):
         for episode in read_episodes(path, views=()):
             if episode.joint_velocities is not None and len(episode) > 1:
                 yield trajectory_of(episode, arm, rate_hz)

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from heisd_ros.training.dataset import Samples
+from heisd_ros.training.settings import TrainingSettings
+from heisd_ros.training.state import resume_state, save_state
 from heisd_ros.vla.actions import ActionStatistics, ActionTokenizer
 from heisd_ros.vla.checkpoint import save_checkpoint
 from heisd_ros.vla.config import LanguageConfig, VLAConfig
@@ -28,47 +30,12 @@ from heisd_ros.vla.model import VLAModel
 from heisd_ros.vla.preprocessing import ImagePreprocessor, PromptTokenizer
 from heisd_ros.vla.tokenizer_training import train_tokenizer
 from heisd_ros.vla.vision import TowerConfig
+from heisd_ros.vla.vla import VLA
 
 STATISTICS_KEY = "libero_panda"
+_STATE = "trainer.pt"
 _LANDMARK_SCALE = 0.1
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Settings of a training run.
-
-    Attributes:
-        steps: Optimiser steps.
-        batch_size: Samples a step.
-        learning_rate: Peak of the cosine schedule.
-        weight_decay: AdamW's, on matrices.
-        warmup_steps: Steps of linear warm-up.
-        soft_bins: Standard deviation of the soft target, in action bins.
-        landmark_weight: Weight of the auxiliary loss.
-        average: Decay of the moving average of the weights.
-        brightness: Random gain and offset of the images, at most this share.
-        proprio_noise: Standard deviation of the noise on the tip position, m.
-        seed: Seed of weights, order and augmentation.
-    """
-
-    steps: int = 4000
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    warmup_steps: int = 100
-    soft_bins: float = 2.0
-    landmark_weight: float = 1.0
-    average: float = 0.995
-    brightness: float = 0.1
-    proprio_noise: float = 0.002
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Validates the counts."""
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 def small_config(instructions: tuple[str, ...], vocab_size: int) -> VLAConfig:
@@ -127,21 +94,29 @@ class Trainer:
 
     Args:
         samples: Training samples.
-        folder: Folder of the run; state found there is resumed.
+        folder: Folder of the run; state found there is resumed, and goes before `start`.
         settings: Settings of the run.
+        start: Go on from these weights, with their tokens and action scale; None: from nothing.
+
+    Raises:
+        UnknownInstructionError: `start` does not know an instruction of the samples.
+        CheckpointError: The folder holds the state of a run of another layout, or a damaged one.
     """
 
-    def __init__(self, samples: Samples, folder: Path, settings: TrainingSettings) -> None:
+    def __init__(
+        self,
+        samples: Samples,
+        folder: Path,
+        settings: TrainingSettings,
+        start: VLA | None = None,
+    ) -> None:
         torch.manual_seed(settings.seed)
         self.samples, self.folder, self.settings = samples, folder, settings
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        vocab_size = 1024
-        prompt = "{instruction}\n"
-        self.tokenizer = train_tokenizer(samples.instructions, vocab_size, prompt=prompt)
-        config = small_config(samples.instructions, vocab_size)
-        self.model = VLAModel(config).initialise().to(self.device)
-        self.model.proprio_projector.mean.copy_(samples.proprio.mean(0))
-        self.model.proprio_projector.std.copy_(samples.proprio.std(0) + 1e-3)
+        start = start or _blank(samples)
+        self.tokenizer, config = start.prompts.tokenizer, start.config
+        # A loaded checkpoint is frozen, for inference.
+        self.model = start.model.train().requires_grad_(True).to(self.device)
         self.head = LandmarkHead(
             config.visual_tokens, config.language.hidden_size, len(samples.instructions)
         ).to(self.device)
@@ -149,7 +124,7 @@ class Trainer:
             self.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average)
         )
         self.preprocess = ImagePreprocessor(config)
-        self.statistics = _statistics(samples)
+        self.statistics = start.statistics[start.statistics_key]
         matrices = [p for p in self._parameters() if p.ndim > 1]
         vectors = [p for p in self._parameters() if p.ndim <= 1]
         groups: list[dict[str, Any]] = [
@@ -165,7 +140,7 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.step = 0
         self.losses: list[tuple[int, float, float]] = []
-        self._resume()
+        resume_state(self.folder / _STATE, self._layout(), self.device, self._restore)
         self._encode_targets(config)
 
     def run(
@@ -190,7 +165,10 @@ class Trainer:
         self.save()
 
     def save(self) -> None:
-        """Writes trainer state, loss curve and checkpoint (of the averaged weights)."""
+        """Writes trainer state, loss curve and checkpoint (of the averaged weights).
+
+        The state alone is what a run is resumed from; the others are written anew at each save.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {
             "model": self.model.state_dict(),
@@ -199,10 +177,10 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "step": self.step,
+            "losses": self.losses,
             "statistics": self.statistics.to_dict(),
         }
-        torch.save(state, self.folder / "trainer.pt.part")
-        (self.folder / "trainer.pt.part").replace(self.folder / "trainer.pt")
+        save_state(self.folder / _STATE, self._layout(), state)
         (self.folder / "losses.json").write_text(json.dumps(self.losses))
         save_checkpoint(
             self.folder / "checkpoint",
@@ -290,11 +268,19 @@ class Trainer:
         progress = min((step - warmup) / max(steps - warmup, 1), 1.0)
         return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
 
-    def _resume(self) -> None:
-        path = self.folder / "trainer.pt"
-        if not path.is_file():
-            return
-        state = torch.load(path, map_location=self.device, weights_only=True)
+    def _layout(self) -> dict[str, Any]:
+        """What must be the same when the run is resumed: the network and what its ids mean.
+
+        In this order, since the landmark head counts instructions as the samples do.
+        """
+        prompts = PromptTokenizer(self.model.config, self.tokenizer)
+        texts = self.samples.instructions
+        return {
+            "config": self.model.config.to_dict(),
+            "prompts": [(text, prompts.encode(text)) for text in texts],
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.average.module.load_state_dict(state["average"])
         self.average.n_averaged.fill_(1)
@@ -303,15 +289,29 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         # More demonstrations may have come; what the action tokens mean stays.
         self.statistics = ActionStatistics.from_dict(state["statistics"])
-        self.step = state["step"]
+        self.step, self.losses = state["step"], state["losses"]
         # A seed of its own for what follows: the first part's samples are not drawn again.
         torch.manual_seed(self.settings.seed + self.step)
-        self.losses = [tuple(row) for row in json.loads((self.folder / "losses.json").read_text())]
+
+
+def _blank(samples: Samples) -> VLA:
+    """A model that has learnt nothing, scaled to the samples."""
+    prompt, vocab_size = "{instruction}\n", 1024
+    tokenizer = train_tokenizer(samples.instructions, vocab_size, prompt=prompt)
+    model = VLAModel(small_config(samples.instructions, vocab_size)).initialise()
+    model.proprio_projector.mean.copy_(samples.proprio.mean(0))
+    model.proprio_projector.std.copy_(samples.proprio.std(0) + 1e-3)
+    return VLA(model, tokenizer, {STATISTICS_KEY: _statistics(samples)})
 
 
 def _statistics(samples: Samples) -> ActionStatistics:
-    """Quantiles of the deltas; the gripper is -1 or 1 already and passes through."""
+    """Quantiles of the deltas; the gripper is -1 or 1 already and passes through.
+
+    The three rotations share the widest of their ranges: an axis that nearly stands still in the
+    demonstrations would spend its bins on noise, and no draft of it would ever be right.
+    """
     low, high = torch.quantile(
         torch.from_numpy(samples.actions), torch.tensor([0.01, 0.99], dtype=torch.float64), dim=0
     ).tolist()
-    return ActionStatistics(q01=low, q99=high, mask=(True,) * 6 + (False,))
+    low[3:6], high[3:6] = [min(low[3:6])] * 3, [max(high[3:6])] * 3
+    return ActionStatistics(q01=tuple(low), q99=tuple(high), mask=(True,) * 6 + (False,))

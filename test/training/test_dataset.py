@@ -11,7 +11,7 @@ from heisd_ros.data.libero_hdf5 import LiberoWriter
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
-from heisd_ros.training.dataset import episode_proprio, load_samples
+from heisd_ros.training.dataset import demonstration_files, episode_proprio, load_samples
 
 ARM = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
 
@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 
 def test_files_follow_each_other(folder):
-    samples = load_samples(folder, VIEWS)
+    samples = load_samples([folder], VIEWS)
     assert len(samples) == 9
     assert samples.instructions == ("pick up the bowl", "open the drawer")
     assert samples.instruction.tolist() == [0] * 5 + [1] * 4
@@ -43,12 +43,12 @@ def test_files_follow_each_other(folder):
 
 
 def test_views_come_in_the_asked_order(folder):
-    forward, backward = load_samples(folder, VIEWS), load_samples(folder, VIEWS[::-1])
+    forward, backward = load_samples([folder], VIEWS), load_samples([folder], VIEWS[::-1])
     assert torch.equal(forward.images, backward.images.flip(1))
 
 
 def test_landmarks_are_relative_to_the_tip_and_unknown_ones_nan(folder):
-    samples = load_samples(folder, VIEWS)
+    samples = load_samples([folder], VIEWS)
     first = episode(steps=3, seed=1)
     tips = np.stack([ARM.forward(q).position for q in first.joint_positions])
     np.testing.assert_allclose(samples.landmarks[:3, :3], first.landmarks[:, :3] - tips, atol=1e-6)
@@ -67,10 +67,39 @@ def test_proprioception_is_tip_and_opening():
 
 def test_a_folder_without_files_is_refused(tmp_path):
     with pytest.raises(DemonstrationError, match=r"no \*_demo.hdf5"):
-        load_samples(tmp_path, VIEWS)
+        load_samples([tmp_path], VIEWS)
+
+
+def test_folders_follow_each_other_in_the_given_order(folder, tmp_path):
+    more = tmp_path / "more"
+    # The same file name and instruction as in the first folder, and a new instruction.
+    write(more, "b", "open the drawer", episode(steps=2, seed=4))
+    write(more, "a", "close the drawer", episode(steps=1, seed=5))
+    assert [
+        path.relative_to(tmp_path).as_posix() for path in demonstration_files([folder, more])
+    ] == [
+        "a_demo.hdf5",
+        "b_demo.hdf5",
+        "more/a_demo.hdf5",
+        "more/b_demo.hdf5",
+    ]
+    samples = load_samples([folder, more], VIEWS)
+    assert samples.instructions == ("pick up the bowl", "open the drawer", "close the drawer")
+    assert samples.instruction.tolist() == [0] * 5 + [1] * 4 + [2] + [1] * 2
+    first, second = load_samples([folder], VIEWS), load_samples([more], VIEWS)
+    for name in ("images", "proprio", "landmarks"):
+        parts = torch.cat([getattr(first, name), getattr(second, name)])
+        torch.testing.assert_close(getattr(samples, name), parts, rtol=0, atol=0, equal_nan=True)
+    np.testing.assert_array_equal(samples.actions, np.concatenate([first.actions, second.actions]))
+
+
+def test_an_empty_folder_among_others_is_refused(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DemonstrationError, match=r"empty holds no \*_demo.hdf5"):
+        load_samples([folder, tmp_path / "empty"], VIEWS)
 
 
 def test_a_damaged_file_among_good_ones_is_named(folder):
     (folder / "c_demo.hdf5").write_bytes(b"not HDF5")
     with pytest.raises(DemonstrationError, match=r"c_demo.hdf5"):
-        load_samples(folder, VIEWS)
+        load_samples([folder], VIEWS)

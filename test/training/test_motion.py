@@ -7,6 +7,7 @@ import pytest
 from support.episodes import episode
 
 from heisd_ros.data.libero_hdf5 import LiberoWriter
+from heisd_ros.errors import DemonstrationError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.training.motion import bounds_of, trajectory_of
@@ -51,13 +52,27 @@ def test_bounds_of_sparse_and_dense_recordings_agree(tmp_path):
     bounds = []
     for stride, steps in ((1, 101), (2, 51)):
         write(tmp_path / str(stride), recording(steps, stride))
-        bounds.append(bounds_of(tmp_path / str(stride), RATE_HZ))
+        bounds.append(bounds_of([tmp_path / str(stride)], RATE_HZ))
     dense, sparse = bounds
     for name in ("radius_range", "path_range", "speed_range"):
         np.testing.assert_allclose(getattr(sparse, name), getattr(dense, name), rtol=0.02)
     assert sparse.boundary == pytest.approx(dense.boundary, abs=0.02)
 
 
+def test_bounds_are_those_of_all_folders_together(tmp_path):
+    write(tmp_path / "long", recording(101, 1))
+    write(tmp_path / "short", recording(40, 1))
+    write(tmp_path / "both", recording(101, 1), recording(40, 1))
+    apart = bounds_of([tmp_path / "long", tmp_path / "short"], RATE_HZ)
+    assert apart == bounds_of([tmp_path / "both"], RATE_HZ)
+    assert apart != bounds_of([tmp_path / "long"], RATE_HZ)
+
+
+def test_a_folder_without_files_is_refused(tmp_path):
+    with pytest.raises(DemonstrationError, match=r"no \*_demo.hdf5"):
+        bounds_of([tmp_path], RATE_HZ)
+
+
 def test_recordings_without_velocities_have_no_bounds(tmp_path):
     write(tmp_path, episode(joint_velocities=None))
-    assert bounds_of(tmp_path, RATE_HZ) is None
+    assert bounds_of([tmp_path], RATE_HZ) is None

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from support.episodes import samples
+from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.types import Observation
-from heisd_ros.training.vla import STATISTICS_KEY, Trainer, TrainingSettings, small_config
+from heisd_ros.errors import CheckpointError, UnknownInstructionError
+from heisd_ros.training.settings import TrainingSettings
+from heisd_ros.training.vla import STATISTICS_KEY, Trainer, small_config
 from heisd_ros.vla.checkpoint import load_checkpoint
 
 SAMPLES = samples(2)
@@ -143,11 +146,90 @@ def test_the_schedule_warms_up_then_falls(tmp_path):
     assert trainer.schedule.get_last_lr()[0] == pytest.approx(0.02 * SHORT.learning_rate)
 
 
-@pytest.mark.parametrize("name", ["steps", "batch_size"])
-@pytest.mark.parametrize("value", [0, -3])
-def test_settings_refuse_what_is_no_count(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, got {value}"):
-        TrainingSettings(**{name: value})
+def test_statistics_are_values_like_those_of_a_checkpoint(tmp_path):
+    trainer = Trainer(SAMPLES, tmp_path, SHORT)
+    trainer.save()
+    loaded = load_checkpoint(tmp_path / "checkpoint").statistics[STATISTICS_KEY]
+    assert trainer.statistics == loaded
+    assert hash(trainer.statistics) == hash(loaded)
+
+
+TINY = dataclasses.replace(SAMPLES, images=SAMPLES.images[:, :, :32, :32].contiguous())
+"""Samples for the tiny checkpoint."""
+
+
+@pytest.fixture
+def start(tmp_path):
+    return load_checkpoint(save_tiny_checkpoint(tmp_path / "start"))
+
+
+def test_a_run_goes_on_from_the_weights_tokens_and_scale_of_a_checkpoint(tmp_path, start):
+    before = {name: tensor.clone() for name, tensor in start.model.state_dict().items()}
+    trainer = Trainer(TINY, tmp_path / "run", SHORT, start)
+    assert all(torch.equal(before[k], v) for k, v in trainer.model.state_dict().items())
+    assert trainer.statistics == start.statistics["test"]
+    trainer.run(lambda *row: None)
+    # A loaded checkpoint is frozen: it must not stay so.
+    same = [k for k, v in trainer.model.state_dict().items() if torch.equal(before[k], v)]
+    assert set(same) <= {name for name, _ in trainer.model.named_buffers()}
+
+    trained = load_checkpoint(tmp_path / "run" / "checkpoint")
+    assert trained.statistics == {STATISTICS_KEY: start.statistics["test"]}
+    assert trained.config == start.config
+    for text in INSTRUCTIONS:
+        assert trained.prompts.encode(text) == start.prompts.encode(text)
+    assert AutoregressiveDecoder(trained).infer(observation_of(TINY, 0)).passes == 7
+
+
+def test_a_checkpoint_that_goes_on_lowers_its_loss(tmp_path, start):
+    settings = dataclasses.replace(SHORT, steps=60, learning_rate=3e-3)
+    trainer = Trainer(TINY, tmp_path / "run", settings, start)
+    trainer.run(lambda *row: None)
+    assert trainer.losses[-1][1] < trainer.losses[0][1]
+
+
+def test_a_resumed_run_goes_on_from_its_own_state_not_from_the_checkpoint(tmp_path, start):
+    Trainer(TINY, tmp_path / "run", SHORT, start).run(lambda *row: None)
+    longer = dataclasses.replace(SHORT, steps=20)
+    fresh = load_checkpoint(tmp_path / "start")
+    resumed = Trainer(TINY, tmp_path / "run", longer, fresh)
+    assert resumed.step == 10
+    trained = torch.load(tmp_path / "run" / "trainer.pt", weights_only=True)["model"]
+    assert all(torch.equal(trained[k], v) for k, v in resumed.model.state_dict().items())
+
+
+def test_a_checkpoint_that_does_not_know_an_instruction_is_refused(tmp_path):
+    folder = save_tiny_checkpoint(tmp_path / "start", instructions=INSTRUCTIONS[:1])
+    with pytest.raises(UnknownInstructionError, match="open the drawer"):
+        Trainer(TINY, tmp_path / "run", SHORT, load_checkpoint(folder))
+
+
+def test_losses_travel_with_the_state(tmp_path, start):
+    run = tmp_path / "run"
+    trainer = Trainer(TINY, run, SHORT, start)
+    trainer.run(lambda *row: None)
+    (run / "losses.json").unlink()
+    assert Trainer(TINY, run, SHORT, start).losses == trainer.losses
+    (run / "losses.json").write_text("[[10, 1.0")
+    assert Trainer(TINY, run, SHORT, start).losses == trainer.losses
+
+
+def test_the_state_of_another_network_is_refused(tmp_path, start):
+    Trainer(SAMPLES, tmp_path / "run", SHORT).save()
+    with pytest.raises(CheckpointError, match=r"trainer\.pt is of another run.*num_hidden_layers"):
+        Trainer(TINY, tmp_path / "run", SHORT, start)
+
+
+@pytest.mark.parametrize(
+    "instructions", [("pick up the bowl",), ("open the drawer", "pick up the bowl")]
+)
+def test_the_state_of_other_instructions_or_another_order_is_refused(tmp_path, instructions):
+    Trainer(SAMPLES, tmp_path, SHORT).save()
+    other = dataclasses.replace(
+        SAMPLES, instructions=instructions, instruction=torch.zeros(2, dtype=torch.long)
+    )
+    with pytest.raises(CheckpointError, match=r"differs in .*prompts; give a new folder"):
+        Trainer(other, tmp_path, SHORT)
 
 
 def test_the_model_that_ships_sees_few_visual_tokens():
