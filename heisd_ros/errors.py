@@ -41,3 +41,19 @@ class SceneError(HeisdError):
 
 class DemonstrationError(HeisdError):
     """A file of demonstrations is missing, damaged, or not in LIBERO's layout."""
+
+
+class DatabaseError(HeisdError):
+    """A retrieval database is missing, damaged, empty, or made for another model or robot."""
+
+
+class DrafterError(HeisdError):
+    """A drafter is missing, damaged, or made for another model."""
+
+
+class CalibrationError(HeisdError):
+    """A calibration is missing, damaged, or older than what it calibrates."""
+
+
+class ModeError(HeisdError):
+    """A decoding mode is unknown, malformed, or needs something that was not given."""

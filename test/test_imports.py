@@ -21,7 +21,7 @@ ALLOWED = {
     "models": set(),
     "kinematics": {"errors"},
     "vla": {"errors"},
-    "retrieval": {"errors"},
+    "retrieval": {"errors", "kinematics"},
     "decoding": CORE,
     "data": {"errors", "kinematics"},
     "sim": CORE | {"decoding", "data"},

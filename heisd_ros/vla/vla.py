@@ -93,6 +93,20 @@ class VLA:
         pixels = self.images(images).to(self.device, self.dtype)
         return ModelInputs(pixels, torch.tensor([ids], device=self.device), self._proprio(proprio))
 
+    def retrieval_key(self, features: Tensor) -> NDArray[np.float32]:
+        """Visual features [1, V * N, D] -> what frames are compared by: [V * D], of unit length.
+
+        Mean-pooled per tower and view; D holds both towers (HeiSD, arXiv 2603.17573).
+        """
+        views = len(self.config.views)
+        pooled = features[0].float().unflatten(0, (views, -1)).mean(dim=1).flatten()
+        key: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=0).cpu().numpy()
+        return key
+
+    def tokens_of(self, actions: ArrayLike) -> NDArray[np.int64]:
+        """Actions [..., 7] in robot units -> token ids: `unnormalise` inverted, up to a bin."""
+        return self.action_tokens.encode(self.statistics[self.statistics_key].normalise(actions))
+
     def unnormalise(self, tokens: ArrayLike) -> NDArray[np.float64]:
         """7 token ids -> the action in robot units."""
         statistics = self.statistics[self.statistics_key]

@@ -1,0 +1,138 @@
+"""Opening a database of demonstrated frames, and finding the shard of a task."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from heisd_ros.errors import DatabaseError
+from heisd_ros.kinematics.metric import MetricBounds
+from heisd_ros.kinematics.motion import MetricKind
+from heisd_ros.retrieval.arrays import file_hash
+from heisd_ros.retrieval.entries import Matches
+from heisd_ros.retrieval.key_space import KeySpace
+from heisd_ros.retrieval.manifest import MANIFEST, Manifest
+from heisd_ros.retrieval.shard import Shard
+
+__all__ = ["Database", "Matches", "Shard"]
+
+NEAREST = 0.95
+"""Least likeness (difflib) of an instruction to the nearest one. Two tasks of libero_spatial, which
+differ in where the bowl stands, come to 0.949: what passes is a slip of the pen, not a task."""
+
+
+class Database:
+    """Demonstrated frames of some tasks, one shard each.
+
+    Attributes:
+        folder: where it is.
+        manifest: what it says about itself.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, shards: list[Shard]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._shards = {normalise(shard.instruction): shard for shard in shards}
+        self._nearest = lru_cache(maxsize=256)(self._find_nearest)
+
+    @classmethod
+    def open(cls, folder: str | Path, model_fingerprint: str, robot: str | None = None) -> Database:
+        """Opens a database for one model; its arrays stay on disk and are mapped.
+
+        Every file is read once and compared with its checksum.
+
+        Args:
+            folder: what `write_database` wrote.
+            model_fingerprint: `vla.checkpoint.fingerprint` of the model that will search.
+            robot: the arm that will execute; None: any.
+
+        Raises:
+            DatabaseError: there is no database, it is empty or damaged, or it was made for another
+                model or robot.
+        """
+        folder = Path(folder)
+        manifest = Manifest.read(folder)
+        if manifest.model_fingerprint != model_fingerprint:
+            raise DatabaseError(
+                f"{folder} was built with the model {manifest.model_fingerprint[:12]}, but "
+                f"{model_fingerprint[:12]} is in use, whose features and tokens are others; build "
+                "one with `heisd db build DEMOS FOLDER --model MODEL`"
+            )
+        if robot is not None and manifest.robot != robot:
+            raise DatabaseError(
+                f"{folder} holds demonstrations of the robot {manifest.robot!r}, but {robot!r} is "
+                "in use; build one from its own demonstrations with `heisd db build`"
+            )
+        if manifest.entries == 0:
+            raise DatabaseError(
+                f"{folder} is empty; build it anew from demonstrations with `heisd db build`"
+            )
+        _verify(folder, manifest)
+        space = KeySpace.load(folder, manifest.features.size, manifest.features.kept)
+        return cls(folder, manifest, [Shard.open(folder, info, space) for info in manifest.shards])
+
+    def __iter__(self) -> Iterator[Shard]:
+        """Every shard."""
+        return iter(self._shards.values())
+
+    def __len__(self) -> int:
+        """Number of entries in all shards."""
+        return sum(len(shard) for shard in self)
+
+    def bounds(self, kind: MetricKind) -> MetricBounds:
+        """Scale and boundary of the kinematic metric of one kind, from the demonstrations.
+
+        Raises:
+            DatabaseError: the demonstrations had no joint velocities, or none was long enough.
+        """
+        if kind not in self.manifest.bounds:
+            raise DatabaseError(
+                f"{self.folder} has no bounds of the metric {kind!r}, only of "
+                f"{sorted(self.manifest.bounds)}; build it from demonstrations with joint "
+                "velocities that are longer than the metric's window"
+            )
+        return self.manifest.bounds[kind]
+
+    def shard_for(self, instruction: str) -> tuple[Shard | None, str]:
+        """The shard of a task, and how it was found.
+
+        Args:
+            instruction: what the robot is to do; case and white space don't matter.
+
+        Returns:
+            the shard and ``exact``, or the shard of almost the same instruction and which that is,
+            or None and that there is no retrieval.
+        """
+        shard = self._shards.get(normalise(instruction))
+        return (shard, "exact") if shard is not None else self._nearest(instruction)
+
+    def _find_nearest(self, instruction: str) -> tuple[Shard | None, str]:
+        found = difflib.get_close_matches(normalise(instruction), self._shards, 1, NEAREST)
+        if not found:
+            return None, f"no shard for {instruction!r}; no retrieval"
+        shard = self._shards[found[0]]
+        return shard, f"nearest: {shard.instruction!r}"
+
+
+def normalise(instruction: str) -> str:
+    """Lower case, runs of white space as one space: what instructions are compared by."""
+    return " ".join(instruction.lower().split())
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    """Every file is there and is the one that was written."""
+    for name, digest in manifest.files.items():
+        try:
+            found = file_hash(folder / name)
+        except OSError as error:
+            raise DatabaseError(
+                f"{folder / name} is missing or cannot be read: {error}; copy the database again, "
+                "or build it anew with `heisd db build`"
+            ) from error
+        if found != digest:
+            raise DatabaseError(
+                f"{folder / name} is damaged: its checksum differs from that in {MANIFEST}; copy "
+                "the database again, or build it anew with `heisd db build`"
+            )

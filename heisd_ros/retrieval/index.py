@@ -1,0 +1,70 @@
+"""Nearest neighbours by faiss, in this process and on one thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from heisd_ros.errors import DatabaseError
+
+EXACT_BELOW = 20_000
+"""Shards below this many entries are searched exhaustively; above, through a graph."""
+# The graph is HeiSD's (arXiv 2603.17573, which does not say how broadly it searches).
+_LINKS, _BUILD_BREADTH, _SEARCH_BREADTH = 16, 100, 128
+
+
+class Index:
+    """Squared Euclidean distance to the rows of one array."""
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+
+    @classmethod
+    def exact(cls, rows: NDArray[np.floating]) -> Index:
+        """Looks at every one of the rows [N, C]; they are copied into memory as float32."""
+        index = faiss.IndexFlatL2(rows.shape[1])
+        index.add(np.ascontiguousarray(rows, dtype=np.float32))
+        return cls(index)
+
+    @classmethod
+    def graph(cls, rows: NDArray[np.floating]) -> Index:
+        """An HNSW graph over the rows [N, C], which it keeps in half precision."""
+        faiss.omp_set_num_threads(1)
+        index: Any = faiss.index_factory(rows.shape[1], f"HNSW{_LINKS}_SQfp16")
+        index.hnsw.efConstruction = _BUILD_BREADTH
+        index.hnsw.efSearch = _SEARCH_BREADTH
+        matrix = np.ascontiguousarray(rows, dtype=np.float32)
+        index.train(matrix)
+        index.add(matrix)
+        return cls(index)
+
+    @classmethod
+    def read(cls, path: Path) -> Index:
+        """A graph that `write` wrote, left on disk until it is searched.
+
+        Raises:
+            DatabaseError: the file is no such graph.
+        """
+        try:
+            return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP))
+        except RuntimeError as error:
+            raise DatabaseError(f"{path} is no faiss index: {error}") from error
+
+    def write(self, path: Path) -> None:
+        """Writes the graph."""
+        faiss.write_index(self._index, str(path))
+
+    def search(self, query: NDArray[np.float32], number: int) -> NDArray[np.int64]:
+        """Numbers (number,) of the rows nearest to a query [C], nearest first.
+
+        A graph may find fewer.
+        """
+        # The setting belongs to the calling thread, and the model's threads want the cores.
+        faiss.omp_set_num_threads(1)
+        _, rows = self._index.search(query[None], number)
+        found: NDArray[np.int64] = rows[0][rows[0] >= 0]
+        return found

@@ -1,0 +1,178 @@
+"""What a database says about itself: ``manifest.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from heisd_ros.errors import DatabaseError
+from heisd_ros.kinematics.metric import MetricBounds
+
+FORMAT = 1
+"""Version of the on-disk format. Folders of another version are built anew."""
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class FeatureLayout:
+    """How a key is composed and stored.
+
+    Attributes:
+        views: camera views, in order.
+        towers: channels of each vision tower, in order.
+        size: numbers in a key: every tower of every view.
+        kept: principal coordinates that candidates are found by.
+    """
+
+    views: tuple[str, ...]
+    towers: tuple[int, ...]
+    size: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How well stored keys stand for full ones, on frames that the projection was not fitted to.
+
+    Attributes:
+        queries: frames measured; 0: no task had an episode to spare.
+        recall: share of them whose best entry is the best by full keys too.
+        similarity_error: 99th percentile of the error of the best entry's similarity.
+    """
+
+    queries: int = 0
+    recall: float | None = None
+    similarity_error: float | None = None
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """One task's part.
+
+    Attributes:
+        instruction: the task, as its demonstrations word it.
+        folder: where its arrays are, relative to the database.
+        entries: number of frames.
+        episodes: number of episodes that they come from.
+        graph: whether it is searched through a graph instead of exhaustively.
+    """
+
+    instruction: str
+    folder: str
+    entries: int
+    episodes: int
+    graph: bool = False
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a database says about itself.
+
+    Attributes:
+        model_fingerprint: `vla.checkpoint.fingerprint` of the model whose features and tokens it
+            holds.
+        statistics_key: name of the action statistics in use when its tokens were made.
+        robot: the arm that demonstrated.
+        control_rate_hz: control rate of the demonstrations, Hz.
+        features: how a key is composed.
+        bounds: scale and boundary of the kinematic metric, by kind; empty where demonstrations have
+            no joint velocities.
+        fidelity: what storing keys in less room costs.
+        provenance: what it was built from, for a reader.
+        shards: one for each task.
+        files: sha256 of each other file, by path relative to the database.
+        created: time of writing, ISO 8601, UTC.
+        database_id: `content_id` when it was written.
+        format: version of the format.
+    """
+
+    model_fingerprint: str
+    statistics_key: str
+    robot: str
+    control_rate_hz: float
+    features: FeatureLayout
+    bounds: dict[str, MetricBounds] = field(default_factory=dict)
+    fidelity: Fidelity = Fidelity()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    shards: tuple[ShardInfo, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    database_id: str = ""
+    format: int = FORMAT
+
+    @property
+    def entries(self) -> int:
+        """Frames in all shards."""
+        return sum(shard.entries for shard in self.shards)
+
+    def content_id(self) -> str:
+        """sha256 over everything here but `created` and `database_id`, and so over every file."""
+        content = asdict(replace(self, created="", database_id=""))
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The text of ``manifest.json``."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Reads and checks the manifest of a database.
+
+        Raises:
+            DatabaseError: there is none, it is damaged, or it is of another format.
+        """
+        path = folder / MANIFEST
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise DatabaseError(
+                f"{folder} holds no database ({MANIFEST} is missing); `heisd db build` makes one"
+            ) from error
+        except (OSError, UnicodeError) as error:
+            raise DatabaseError(f"{path} cannot be read: {error}") from error
+        try:
+            values: dict[str, Any] = json.loads(text)
+            version = values["format"]
+            if version == FORMAT:
+                manifest = _from_dict(values)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DatabaseError(
+                f"{path} is damaged: {error!r}; copy the database again, or build it anew with "
+                "`heisd db build`"
+            ) from error
+        if version != FORMAT:
+            raise DatabaseError(
+                f"{folder} has format {version!r}, this version reads {FORMAT}; build it anew with "
+                "`heisd db build`"
+            )
+        if manifest.database_id != manifest.content_id():
+            raise DatabaseError(
+                f"{path} was changed after it was written; copy the database again, or build it "
+                "anew with `heisd db build`"
+            )
+        return manifest
+
+
+def _from_dict(values: dict[str, Any]) -> Manifest:
+    features = values["features"]
+    return Manifest(
+        **{
+            **values,
+            "features": FeatureLayout(
+                **{
+                    **features,
+                    "views": tuple(features["views"]),
+                    "towers": tuple(features["towers"]),
+                }
+            ),
+            "bounds": {
+                kind: MetricBounds.from_json(json.dumps(bounds))
+                for kind, bounds in values["bounds"].items()
+            },
+            "fidelity": Fidelity(**values["fidelity"]),
+            "shards": tuple(ShardInfo(**shard) for shard in values["shards"]),
+        }
+    )

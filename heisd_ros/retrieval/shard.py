@@ -1,0 +1,147 @@
+"""One task's part of a database, and the search in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heisd_ros.errors import DatabaseError
+from heisd_ros.retrieval.arrays import map_array
+from heisd_ros.retrieval.entries import COLUMNS, Matches
+from heisd_ros.retrieval.index import Index
+from heisd_ros.retrieval.key_space import KeySpace
+from heisd_ros.retrieval.manifest import ShardInfo
+
+KEYS, LENGTHS = "keys.npy", "lengths.npy"
+COORDINATES, GRAPH = "coordinates.npy", "index.faiss"
+
+
+def candidates_of(k: int) -> int:
+    """Entries whose full keys a search for k looks at, where the shard has that many."""
+    return max(64, 4 * k)
+
+
+class Shard:
+    """The demonstrated frames of one task.
+
+    A search has two stages: candidates by few coordinates, ordered by full keys.
+
+    Attributes:
+        instruction: the task, as its demonstrations word it.
+        columns: its arrays by the names of `COLUMNS`, N rows each, mapped from disk.
+    """
+
+    def __init__(
+        self,
+        instruction: str,
+        columns: Mapping[str, NDArray[Any]],
+        keys: NDArray[np.uint8],
+        lengths: NDArray[np.float32],
+        coordinates: NDArray[np.float16],
+        space: KeySpace,
+        index: Index,
+    ) -> None:
+        self.instruction = instruction
+        self.columns = columns
+        self._keys = keys
+        self._lengths = lengths
+        self._coordinates = coordinates
+        self._space = space
+        self._index = index
+
+    @classmethod
+    def open(cls, folder: Path, info: ShardInfo, space: KeySpace) -> Shard:
+        """Maps a shard's arrays.
+
+        Args:
+            folder: the database.
+            info: which shard.
+            space: the database's.
+
+        Raises:
+            DatabaseError: a file is missing or has another shape or type than the manifest says.
+        """
+        place, rows, projection = folder / info.folder, info.entries, space.projection
+        keys = map_array(place / KEYS, (rows, projection.size), "u1")
+        lengths = map_array(place / LENGTHS, (rows,), "<f4")
+        coordinates = map_array(place / COORDINATES, (rows, projection.kept), "<f2")
+        columns = {
+            name: map_array(place / f"{name}.npy", (rows, *column.row), column.disk)
+            for name, column in COLUMNS.items()
+        }
+        index = Index.read(place / GRAPH) if info.graph else Index.exact(coordinates)
+        return cls(info.instruction, columns, keys, lengths, coordinates, space, index)
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        return len(self._keys)
+
+    def search(self, key: NDArray[np.float32], k: int) -> Matches:
+        """The k entries most similar to a frame.
+
+        Args:
+            key: (D,) from `VLA.retrieval_key`, of unit length.
+            k: how many.
+
+        Raises:
+            DatabaseError: k is less than 1 or more than there are entries, or the key has another
+                size, is not finite or not of unit length.
+        """
+        self._check_k(k, len(self), "entries")
+        self._check_key(key)
+        query = self._space.projection(key)
+        candidates = self._index.search(query, min(len(self), candidates_of(k)))
+        return self._best(key, candidates, k)
+
+    def neighbours(self, entry: int, k: int) -> Matches:
+        """The k entries most similar to one of the shard's own, from other episodes than its own.
+
+        What a search would have found for that frame, had its episode not been demonstrated.
+
+        Args:
+            entry: row of the shard, 0 to its length less 1.
+            k: how many.
+
+        Raises:
+            DatabaseError: k is less than 1 or more than there are entries of other episodes.
+        """
+        others = np.flatnonzero(self.columns["episodes"] != self.columns["episodes"][entry])
+        self._check_k(k, len(others), f"entries of other episodes than that of entry {entry}")
+        key = self._space.quantiser.decode(self._keys[entry]) / self._lengths[entry]
+        query = self._space.projection(key)
+        squares = np.square(self._coordinates[others].astype(np.float32) - query).sum(axis=1)
+        nearest = np.argsort(squares, kind="stable")[: candidates_of(k)]
+        return self._best(key, others[nearest], k)
+
+    def _best(self, key: NDArray[np.float32], candidates: NDArray[np.int64], k: int) -> Matches:
+        """The k best of some entries by their full keys."""
+        cosines = self._space.quantiser.cosines(
+            self._keys[candidates], self._lengths[candidates], key
+        )
+        best = np.argsort(-cosines, kind="stable")[:k]
+        return Matches.gather(self.columns, candidates[best], cosines[best])
+
+    def _check_k(self, k: int, most: int, what: str) -> None:
+        if not 1 <= k <= most:
+            raise DatabaseError(
+                f"k is {k}, but the shard of {self.instruction!r} has {most} {what}; set "
+                f"retrieval.k to 1 to {most}, or build the database from more demonstrations"
+            )
+
+    def _check_key(self, key: NDArray[np.float32]) -> None:
+        size = self._space.projection.size
+        if key.shape != (size,):
+            raise DatabaseError(
+                f"the key has shape {key.shape}, the database's have ({size},); search with "
+                "VLA.retrieval_key of the model that it was built with"
+            )
+        length = float(np.linalg.norm(key))
+        if not abs(length - 1.0) < 1e-2:  # false for NaN as well
+            raise DatabaseError(
+                f"the key has length {length}; VLA.retrieval_key gives unit length unless the "
+                "model's features are not finite or all zero: check its images and its weights"
+            )

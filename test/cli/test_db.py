@@ -1,0 +1,64 @@
+"""`heisd db` builds a database and says what is in it, or what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import typer
+from support.database import write_small
+from support.episodes import episode
+from support.skipping import calibration
+from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
+from typer.testing import CliRunner
+
+from heisd_ros.cli.db import app, parse_states
+from heisd_ros.data.libero_hdf5 import LiberoWriter
+from heisd_ros.retrieval.database import Database
+from heisd_ros.vla.checkpoint import fingerprint
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_build_then_info(tmp_path):
+    model = save_tiny_checkpoint(tmp_path / "model")
+    writer = LiberoWriter(tmp_path / "demos" / "a_demo.hdf5", INSTRUCTIONS[0], "x.bddl", {})
+    for seed in range(3):
+        recorded = episode(steps=9, seed=seed, init_state=seed)
+        writer.add(recorded, seed, np.zeros((9, 4)), "")
+    folder = tmp_path / "db"
+    built = run("build", tmp_path / "demos", folder, "--model", model, "--states", "0,2")
+    assert built.exit_code == 0, built.output
+    database = Database.open(folder, fingerprint(model))
+    assert database.manifest.entries == 18
+    told = run("info", folder, "--model", model)
+    assert told.exit_code == 0, told.output
+    for text in (database.manifest.database_id[:12], "panda, 20 Hz", "agentview, wrist", "0,2"):
+        assert text in built.output and text in told.output
+    assert "no calibration" in told.output and "heisd calibrate" in told.output
+    calibration(
+        database_id=database.manifest.database_id, model_fingerprint=fingerprint(model)
+    ).save(folder)
+    assert "no calibration" not in run("info", folder).output
+
+
+def test_what_is_wrong_is_said_in_one_line(tmp_path):
+    model = save_tiny_checkpoint(tmp_path / "model")
+    write_small(tmp_path / "db")
+    for arguments, message in (
+        (("info", tmp_path / "nowhere"), "holds no database"),
+        (("info", tmp_path / "db", "--model", model), "is in use"),
+        (("build", tmp_path, tmp_path / "new", "--model", model), "heisd demos"),
+        (("build", tmp_path, tmp_path / "new", "--model", tmp_path), "config.json"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 2 and "Traceback" not in result.output
+        assert message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_states_are_numbers_and_ranges():
+    assert parse_states("0-3, 7,9-9") == {0, 1, 2, 3, 7, 9}
+    for text in ("", "a", "3-1", "1-", "-1", "1;2"):
+        with pytest.raises(typer.BadParameter, match="numbers and ranges"):
+            parse_states(text)

@@ -1,0 +1,203 @@
+"""From files of demonstrations to a database that opens and answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.episodes import episode
+from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
+
+from heisd_ros.data.libero_hdf5 import LiberoWriter
+from heisd_ros.errors import DatabaseError, DemonstrationError, UnknownInstructionError
+from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.kinematics.metric import Trajectory
+from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
+from heisd_ros.retrieval.database import Database
+from heisd_ros.training.database import build_database, lookahead, metric_bounds
+from heisd_ros.training.dataset import episode_proprio
+from heisd_ros.training.frames import read_frames
+from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
+
+ARM = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
+RATE_HZ = 20.0
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def vla(checkpoint):
+    return load_checkpoint(checkpoint)
+
+
+def recording(instruction, state, steps=10, seed=0, **changes):
+    return episode(steps=steps, seed=seed, instruction=instruction, init_state=state, **changes)
+
+
+def write(folder, name, *episodes):
+    writer = LiberoWriter(folder / f"{name}_demo.hdf5", episodes[0].instruction, "x.bddl", {})
+    for seed, recorded in enumerate(episodes):
+        writer.add(recorded, seed, np.zeros((len(recorded), 4)), "")
+
+
+@pytest.fixture
+def demonstrations(tmp_path):
+    """Two folders with the same two tasks; states 30 and above are for others."""
+    for number, folder in enumerate((tmp_path / "demos", tmp_path / "dagger")):
+        for task, instruction in enumerate(INSTRUCTIONS):
+            seed = 10 * number + 3 * task
+            write(
+                folder,
+                f"task{task}",
+                recording(instruction, 3, seed=seed),
+                recording(instruction, 29, steps=8, seed=seed + 1),
+                recording(instruction, 30, seed=seed + 2),
+            )
+    return [tmp_path / "demos", tmp_path / "dagger"]
+
+
+def build(vla, demonstrations, folder, **options):
+    return build_database(vla, "f" * 64, demonstrations, folder, RATE_HZ, **options)
+
+
+def test_a_database_holds_what_was_demonstrated_and_what_the_model_says(
+    vla, demonstrations, tmp_path
+):
+    seen = []
+    manifest = build(
+        vla, demonstrations, tmp_path / "db", batch_size=4, on_frames=lambda *row: seen.append(row)
+    )
+    assert seen == [(done, 72) for done in (10, 18, 28, 36, 46, 54, 64, 72)]
+    database = Database.open(tmp_path / "db", "f" * 64, robot="panda")
+    assert database.manifest == manifest
+    assert (manifest.control_rate_hz, manifest.statistics_key) == (RATE_HZ, "test")
+    features = manifest.features
+    assert (features.views, features.towers) == (("agentview", "wrist"), (16, 16))
+    assert features.size == 64
+    assert [(shard.instruction, len(shard)) for shard in database] == [
+        (instruction, 36) for instruction in INSTRUCTIONS
+    ]
+    for number, recorded in (
+        (0, recording(INSTRUCTIONS[0], 3, seed=0)),
+        (7, recording(INSTRUCTIONS[1], 29, steps=8, seed=14)),
+    ):
+        frames = read_frames(vla, recorded, episode_proprio(recorded, ARM), 10)
+        shard, _ = database.shard_for(recorded.instruction)
+        for step in range(len(recorded)):
+            matches = shard.search(frames.keys[step], 1)
+            assert (matches.episodes[0], matches.steps[0]) == (number, 2 * step)
+            np.testing.assert_array_equal(matches.tokens[0], frames.tokens[step])
+            np.testing.assert_allclose(matches.margins[0], frames.margins[step], atol=1e-2)
+            np.testing.assert_allclose(matches.actions[0], recorded.actions[step], rtol=1e-6)
+            tip = ARM.forward(recorded.joint_positions[step]).position
+            np.testing.assert_allclose(matches.positions[0], tip, atol=1e-6)
+            np.testing.assert_allclose(matches.joints[0], recorded.joint_positions[step], rtol=1e-6)
+
+
+def test_every_folder_adds_to_the_same_shards(vla, demonstrations, tmp_path):
+    manifest = build(vla, demonstrations, tmp_path / "db")
+    assert [(shard.episodes, shard.entries) for shard in manifest.shards] == [(4, 36)] * 2
+    assert manifest.provenance["states"] == "0-29"
+    assert manifest.provenance["demonstrations"] == {
+        f"{folder}/task{task}_demo.hdf5": {"episodes": 2, "frames": 18}
+        for folder in ("demos", "dagger")
+        for task in (0, 1)
+    }
+    assert str(tmp_path) not in manifest.to_json()
+
+
+def test_states_choose_the_episodes(vla, demonstrations, tmp_path):
+    manifest = build(vla, demonstrations, tmp_path / "db", states={3, 30, 31})
+    assert manifest.entries == 2 * 2 * 20
+    assert manifest.provenance["states"] == "3,30-31"
+
+
+def test_episodes_that_name_no_state_are_taken(vla, tmp_path):
+    write(tmp_path / "libero", "a", recording(INSTRUCTIONS[0], None))
+    assert build(vla, [tmp_path / "libero"], tmp_path / "db").entries == 10
+
+
+def test_no_episode_of_these_states_is_an_error(vla, demonstrations, tmp_path):
+    with pytest.raises(DatabaseError, match=r"no episode of the initial states 5-7,9; record more"):
+        build(vla, demonstrations, tmp_path / "db", states=[9, 5, 6, 7])
+    assert not (tmp_path / "db").exists()
+
+
+def test_no_files_and_other_tasks_are_errors(vla, tmp_path):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DemonstrationError, match="heisd demos"):
+        build(vla, [tmp_path / "none"], tmp_path / "db")
+    write(tmp_path / "other", "a", recording("dance", 0))
+    with pytest.raises(UnknownInstructionError, match="dance"):
+        build(vla, [tmp_path / "other"], tmp_path / "db")
+
+
+def test_a_folder_of_something_else_is_refused_before_the_work(vla, demonstrations, tmp_path):
+    with pytest.raises(DatabaseError, match="something else than a database"):
+        build(vla, demonstrations, tmp_path, on_frames=lambda *row: pytest.fail("too late"))
+
+
+def test_a_model_with_other_proprioception_is_refused(demonstrations, tmp_path):
+    vla = load_checkpoint(save_tiny_checkpoint(tmp_path / "model", proprio_size=3))
+    with pytest.raises(DatabaseError, match="takes 3 numbers of proprioception"):
+        build(vla, demonstrations, tmp_path / "db")
+
+
+def test_a_model_without_proprioception_builds_too(demonstrations, tmp_path):
+    vla = load_checkpoint(save_tiny_checkpoint(tmp_path / "model", proprio_size=0))
+    assert build(vla, demonstrations, tmp_path / "db").entries == 72
+
+
+def test_features_that_are_not_finite_name_their_episode(checkpoint, demonstrations, tmp_path):
+    vla = load_checkpoint(checkpoint)
+    next(vla.model.vision_backbone.parameters()).fill_(float("nan"))
+    with pytest.raises(DatabaseError, match=r"episode 0, 'pick up the bowl': keys of entries"):
+        build(vla, demonstrations, tmp_path / "db")
+
+
+def test_the_fingerprint_is_the_checkpoints(checkpoint, vla, demonstrations, tmp_path):
+    build_database(vla, fingerprint(checkpoint), demonstrations, tmp_path / "db", RATE_HZ)
+    Database.open(tmp_path / "db", fingerprint(checkpoint))
+
+
+def test_bounds_of_every_kind_come_from_the_demonstrations(vla, demonstrations, tmp_path):
+    build(vla, demonstrations, tmp_path / "db")
+    database = Database.open(tmp_path / "db", "f" * 64)
+    for kind in ("paper", "legacy", "speed"):
+        assert database.bounds(kind).settings.kind == kind
+        assert 0.0 <= database.bounds(kind).boundary <= 1.0
+
+
+def test_kinds_whose_window_nobody_fills_have_no_bounds(vla, tmp_path):
+    short = Trajectory(np.eye(6, 3), np.arange(6) / RATE_HZ)
+    assert sorted(metric_bounds([short])) == ["legacy", "speed"]
+    assert metric_bounds([]) == {}
+    write(tmp_path / "libero", "a", recording(INSTRUCTIONS[0], 0, joint_velocities=None))
+    assert build(vla, [tmp_path / "libero"], tmp_path / "db").bounds == {}
+
+
+@given(st.integers(1, 8), st.integers(1, 4), st.integers(0, 99))
+def test_the_lookahead_is_what_comes_next_and_never_zero(steps, stride, seed):
+    actions = np.random.default_rng(seed).uniform(0.1, 1.0, (steps, 7))
+    actions[:, 6] = np.where(actions[:, 6] > 0.5, 1.0, -1.0)
+    ahead = lookahead(actions, stride)
+    assert ahead.shape == (steps, 3, 7)
+    last = (steps - 1) * stride
+    for step in range(steps):
+        for offset in range(3):
+            wanted = step * stride + offset + 1
+            if wanted >= last:
+                np.testing.assert_array_equal(ahead[step, offset], actions[-1])
+            elif wanted % stride == 0:
+                np.testing.assert_allclose(ahead[step, offset], actions[wanted // stride])
+            else:
+                before, after = actions[wanted // stride], actions[wanted // stride + 1]
+                low, high = np.minimum(before, after), np.maximum(before, after)
+                assert (ahead[step, offset, :6] >= low[:6]).all()
+                assert (ahead[step, offset, :6] <= high[:6]).all()
+                assert ahead[step, offset, 6] == before[6]
+    assert (ahead != 0).all()
