@@ -19,11 +19,17 @@ def train() -> None:
 
 @app.command()
 def vla(
-    demonstrations: Annotated[Path, typer.Argument(help="Folder of *_demo.hdf5 files.")],
+    demonstrations: Annotated[list[Path], typer.Argument(help="Folders of *_demo.hdf5 files.")],
     folder: Annotated[Path, typer.Argument(help="Folder of the run; a run is resumed.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 4000,
     batch_size: Annotated[int, typer.Option(help="Samples a step.", min=1)] = 64,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.", min=0)] = 1e-3,
+    soft_bins: Annotated[
+        float, typer.Option(help="Deviation of the soft targets, bins; less is sharper.", min=0.1)
+    ] = 2.0,
+    start_from: Annotated[
+        str, typer.Option(help="Checkpoint whose weights, tokens and action scale to go on from.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
 ) -> None:
     """Train a small VLA of OpenVLA's architecture by imitation, on the GPU where there is one."""
@@ -32,13 +38,19 @@ def vla(
     from heisd_ros.training.loss_curve import draw_losses
     from heisd_ros.training.motion import bounds_of
     from heisd_ros.training.vla import Trainer, TrainingSettings
+    from heisd_ros.vla.checkpoint import load_checkpoint
 
     samples = load_samples(demonstrations, ("agentview", "wrist"))
     typer.echo(f"{len(samples)} samples of {len(samples.instructions)} instructions")
     settings = TrainingSettings(
-        steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        soft_bins=soft_bins,
+        seed=seed,
     )
-    trainer = Trainer(samples, folder, settings)
+    start = load_checkpoint(start_from) if start_from else None
+    trainer = Trainer(samples, folder, settings, start)
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[losses]}"))
     with Progress(*columns) as progress:
         bar = progress.add_task("training", total=steps, completed=trainer.step, losses="")
@@ -57,3 +69,63 @@ def vla(
     draw_losses(trainer.losses, folder / "losses.png")
     shutil.copy(folder / "losses.png", folder / "checkpoint" / "losses.png")
     typer.echo(f"checkpoint: {folder / 'checkpoint'}; loss curve: {folder / 'losses.png'}")
+
+
+@app.command()
+def drafter(
+    demonstrations: Annotated[list[Path], typer.Argument(help="Folders of *_demo.hdf5 files.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the run; a run is resumed.")],
+    model: Annotated[
+        str, typer.Option(help="Checkpoint to draft for; empty: the one that ships.")
+    ] = "",
+    steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 4000,
+    batch_size: Annotated[int, typer.Option(help="Frames a step.", min=1)] = 64,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.", min=0)] = 2e-3,
+    seed: Annotated[int, typer.Option(help="Seed of weights and order.", min=0)] = 0,
+) -> None:
+    """Train a drafter for a VLA on the VLA's own tokens, on the GPU where there is one."""
+    import torch
+
+    from heisd_ros.errors import HeisdError
+    from heisd_ros.models import shipped_model
+    from heisd_ros.training.distillation import teacher_frames
+    from heisd_ros.training.drafter import DistillationSettings, DrafterTrainer
+    from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
+
+    checkpoint = model or shipped_model()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    settings = DistillationSettings(
+        steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed
+    )
+    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[note]}"))
+    try:
+        teacher, identity = load_checkpoint(checkpoint, device), fingerprint(checkpoint)
+        with Progress(*columns) as progress:
+            reading = progress.add_task("running the VLA", total=None, note="")
+            frames = teacher_frames(
+                demonstrations,
+                teacher,
+                identity,
+                folder / "frames",
+                lambda done, of: progress.update(
+                    reading, completed=done, total=of, note=f"{done} of {of} files"
+                ),
+            )
+            trainer = DrafterTrainer(frames, teacher, identity, folder, settings)
+            training = progress.add_task("training", total=steps, completed=trainer.step, note="")
+
+            def show(step: int, feature: float, token: float, greedy: float) -> None:
+                note = f"feature {feature:.3f} token {token:.3f} greedy {greedy:.3f}"
+                progress.update(training, completed=step, note=note)
+
+            trainer.run(show)
+        typer.echo(f"drafter: {folder / 'drafter'}, {len(frames)} frames")
+        measured = trainer.measure()
+    except HeisdError as error:
+        raise typer.BadParameter(str(error)) from error
+    chain, tree = measured["chain"], measured["tree"]
+    typer.echo(
+        f"on {chain.frames} held-out frames the VLA accepts {chain.length:.2f} of {chain.depth} "
+        f"drafted tokens (greedy chain), {tree.length:.2f} (tree of {tree.nodes} nodes, "
+        f"top-k {tree.top_k})"
+    )

@@ -1,0 +1,291 @@
+"""Trains a drafter for a VLA, by distillation: it learns to go on as the VLA itself would.
+
+The drafter is unrolled in training as in drafting: every guess is made from the guess before it,
+and gradients run back through all of them. A run is resumable: its folder holds the trainer's
+state, what the VLA made of the frames, and the drafter so far.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from heisd_ros.training.distillation import TeacherFrames
+from heisd_ros.training.draft_acceptance import DraftAcceptance, measure_acceptance
+from heisd_ros.training.state import resume_state, save_state
+from heisd_ros.vla.config import ACTION_DIMENSIONS
+from heisd_ros.vla.drafter import Drafter, load_drafter, save_drafter
+from heisd_ros.vla.vla import VLA
+
+DRAFTED = ACTION_DIMENSIONS - 1
+"""Tokens that a drafter can draft: the first comes from the prefill."""
+_STATE, _DRAFTER = "trainer.pt", "drafter"
+
+
+@dataclass(frozen=True)
+class DistillationSettings:
+    """Settings of a drafter's training run.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Frames a step.
+        learning_rate: Peak of the cosine schedule.
+        weight_decay: AdamW's, on matrices.
+        warmup_steps: Steps of linear warm-up.
+        feature_weight: Weight of the smooth L1 loss between guessed and true hidden states.
+        token_weight: Weight of the cross-entropy against the VLA's distribution.
+        greedy_weight: Weight of the cross-entropy against the VLA's greedy token. The VLA spreads
+            its probability over neighbouring bins; a draft is accepted for one of them.
+        seed: Seed of weights and order.
+
+    Raises:
+        ValueError: A value is not accepted.
+    """
+
+    steps: int = 4000
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warmup_steps: int = 100
+    feature_weight: float = 1.0
+    token_weight: float = 0.1
+    greedy_weight: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Validates every field; NaN is in no range."""
+        for name, least in {"steps": 1, "batch_size": 1, "warmup_steps": 0, "seed": 0}.items():
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value}")
+        weights = ("feature_weight", "token_weight", "greedy_weight")
+        for name in ("learning_rate", "weight_decay", *weights):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and at least 0, got {value}")
+
+
+class Losses(NamedTuple):
+    """Losses of one step, not weighted: smooth L1; cross-entropies in nats.
+
+    Attributes:
+        feature: Between guessed and true hidden states.
+        token: Against the VLA's distribution over the action ids.
+        greedy: Against the VLA's greedy token.
+    """
+
+    feature: Tensor
+    token: Tensor
+    greedy: Tensor
+
+
+class DrafterTrainer:
+    """One training run in one folder.
+
+    Args:
+        frames: What the VLA made of the demonstrations.
+        vla: The VLA, frozen, in float32.
+        fingerprint: Of its checkpoint.
+        folder: Folder of the run; state found there is resumed.
+        settings: Settings of the run.
+
+    Raises:
+        CheckpointError: The folder holds the state of another VLA's run, or a damaged one.
+    """
+
+    def __init__(
+        self,
+        frames: TeacherFrames,
+        vla: VLA,
+        fingerprint: str,
+        folder: Path,
+        settings: DistillationSettings,
+    ) -> None:
+        torch.manual_seed(settings.seed)
+        self.frames, self.fingerprint = frames, fingerprint
+        self.folder, self.settings = folder, settings
+        self.device, self.config = vla.device, vla.config
+        self.language_model = vla.model.language_model
+        self.drafter = Drafter(self.config).to(self.device)
+        # Its guesses are to look like what comes from behind the VLA's last norm.
+        self.drafter.norm.load_state_dict(self.language_model.model.norm.state_dict())
+        parameters = [*self.drafter.parameters()]
+        groups: list[dict[str, Any]] = [
+            {
+                "params": [p for p in parameters if p.ndim > 1],
+                "weight_decay": settings.weight_decay,
+            },
+            {"params": [p for p in parameters if p.ndim <= 1]},
+        ]
+        self.optimizer = torch.optim.AdamW(
+            groups,
+            lr=settings.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=0.0,
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.step = 0
+        self.losses: list[tuple[int, float, float, float]] = []
+        self._learnt = torch.nonzero(~frames.held_out)[:, 0]
+        resume_state(folder / _STATE, self._layout(), self.device, self._restore)
+
+    def run(
+        self, on_step: Callable[[int, float, float, float], None], save_every_sec: float = 60
+    ) -> None:
+        """Trains to the end, saving as it goes.
+
+        Args:
+            on_step: Called with step and the losses (feature, token, greedy) every 10 steps.
+            save_every_sec: Seconds between two saved states.
+        """
+        saved = time.monotonic()
+        while self.step < self.settings.steps:
+            losses = self._train_step()
+            self.step += 1
+            if self.step % 10 == 0:
+                feature, token, greedy = (loss.item() for loss in losses)
+                self.losses.append((self.step, feature, token, greedy))
+                on_step(*self.losses[-1])
+            if time.monotonic() - saved > save_every_sec:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    def save(self) -> None:
+        """Writes the trainer's state and the drafter so far."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "drafter": self.drafter.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "step": self.step,
+            "losses": self.losses,
+        }
+        save_state(self.folder / _STATE, self._layout(), state)
+        self._save_drafter({})
+
+    def measure(self, limit: int = 2000) -> dict[str, DraftAcceptance]:
+        """Measures the saved drafter on held-out frames, and writes the result beside it.
+
+        Args:
+            limit: Frames at most, evenly spread.
+
+        Returns:
+            Exact acceptance: ``chain`` of the greedy draft, ``tree`` of SpecVLA's 50 nodes.
+        """
+        held_out = torch.nonzero(self.frames.held_out)[:, 0]
+        chosen = held_out[:: math.ceil(len(held_out) / limit)]
+        drafter = load_drafter(self.folder / _DRAFTER, self.fingerprint, self.config, self.device)
+        measured = {
+            name: measure_acceptance(
+                drafter, self.language_model, self.frames, chosen, DRAFTED, top_k, nodes
+            )
+            for name, (top_k, nodes) in {"chain": (1, DRAFTED), "tree": (8, 50)}.items()
+        }
+        self._save_drafter({name: result.to_dict() for name, result in measured.items()})
+        return measured
+
+    def guess(self, index: Tensor) -> Tensor:
+        """Guesses behind the VLA's own tokens, each made from the one before.
+
+        Args:
+            index: [B] which frames.
+
+        Returns:
+            [B, 6, hidden], guesses of the VLA's hidden states at its first 6 tokens.
+        """
+        frames, device, drafter = self.frames, self.device, self.drafter
+        hidden = frames.hidden[index].to(device).float()
+        embeds = frames.embeds[index].to(device).float()
+        tokens = frames.tokens[index].to(device)
+        follow = self.language_model.model.embed_tokens(tokens[:, :-1])
+        columns = embeds.shape[1]
+        padding = columns - frames.lengths[index].to(device).unsqueeze(1)
+        order = torch.arange(columns + DRAFTED - 1, device=device)
+        positions = (order - padding).clamp(min=0)
+        visible = (order >= padding)[:, None, None]
+        prompt = slice(columns - 1)
+        cache = drafter.remember(hidden[:, prompt], embeds[:, 1:], positions[:, prompt])
+        guesses, guess = [], hidden[:, columns - 1 : columns]
+        for step in range(DRAFTED):
+            now = slice(columns - 1 + step, columns + step)
+            guess = drafter.advance(
+                guess,
+                follow[:, step : step + 1],
+                positions[:, now],
+                cache,
+                visible[..., : now.stop],
+            )
+            guesses.append(guess)
+        return torch.cat(guesses, dim=1)
+
+    def _save_drafter(self, acceptance: dict[str, Any]) -> None:
+        learnt, held_out = self.frames.episodes
+        record = {
+            "training": {
+                **asdict(self.settings),
+                "done": self.step,
+                "frames": len(self._learnt),
+                "episodes": learnt,
+                "episodes_held_out": held_out,
+            },
+            "acceptance": acceptance,
+        }
+        save_drafter(self.folder / _DRAFTER, self.drafter, self.fingerprint, record)
+
+    def _train_step(self) -> Losses:
+        index = self._learnt[torch.randint(len(self._learnt), (self.settings.batch_size,))]
+        self.optimizer.zero_grad(set_to_none=True)
+        losses, settings = self._losses(index), self.settings
+        (
+            settings.feature_weight * losses.feature
+            + settings.token_weight * losses.token
+            + settings.greedy_weight * losses.greedy
+        ).backward()
+        nn.utils.clip_grad_norm_(self.drafter.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        return Losses(*(loss.detach() for loss in losses))
+
+    def _losses(self, index: Tensor) -> Losses:
+        guesses = self.guess(index)
+        truth = self.frames.hidden[index, -DRAFTED:].to(self.device).float()
+        rows = self.drafter.action_rows
+        tokens = self.frames.tokens[index, 1:].to(self.device)
+        logits = self.language_model.logits(guesses, rows).flatten(0, 1)
+        with torch.no_grad():
+            spread = self.language_model.logits(truth, rows).softmax(dim=-1).flatten(0, 1)
+        # The VLA may emit an id that is no action; the nearest action id stands for it.
+        greedy = (tokens.flatten() - rows.start).clamp(0, rows.stop - rows.start - 1)
+        return Losses(
+            feature=F.smooth_l1_loss(guesses, truth),
+            token=F.cross_entropy(logits, spread),
+            greedy=F.cross_entropy(logits, greedy),
+        )
+
+    def _rate(self, step: int) -> float:
+        warmup, steps = self.settings.warmup_steps, self.settings.steps
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min((step - warmup) / max(steps - warmup, 1), 1.0)
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _layout(self) -> dict[str, Any]:
+        """What must be the same when the run is resumed."""
+        return {"model": self.fingerprint}
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.drafter.load_state_dict(state["drafter"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step, self.losses = state["step"], state["losses"]
+        # A seed of its own for what follows: the first part's frames are not drawn again.
+        torch.manual_seed(self.settings.seed + self.step)

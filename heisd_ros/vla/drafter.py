@@ -1,0 +1,318 @@
+"""The drafter: one decoder layer that guesses the VLA's next action tokens, as a tree.
+
+EAGLE (Li et al. 2024) as in SpecVLA (arXiv 2507.22424): the input of a column is what the VLA made
+of it (its last hidden state) beside the embedding of the token that follows; the output is a guess
+of the next hidden state, which the VLA's own LM head reads. From then on the drafter lives on its
+own guesses. Which guesses become nodes is decided by their probability, as in EAGLE-2: the expected
+number of accepted tokens is the sum of the path probabilities of all nodes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from heisd_ros.errors import DrafterError
+from heisd_ros.vla.config import ACTION_BINS, VLAConfig
+from heisd_ros.vla.language import (
+    DecoderLayer,
+    KVCache,
+    LanguageModel,
+    RMSNorm,
+    RotaryTable,
+    rotate,
+)
+
+WEIGHTS, RECORD = "drafter.safetensors", "drafter.json"
+FORMAT = 1
+_REMEDY = "`heisd train drafter` makes one"
+
+
+class GrowingCache(KVCache):
+    """Keys and values of one layer that grow by concatenation, so that gradients reach them.
+
+    Args:
+        keys: [B, key heads, T, head width].
+        values: of the same shape.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys, self.values = [keys], [values]
+
+    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Append the new columns; return all."""
+        self.keys[layer] = torch.cat([self.keys[layer], keys], dim=2)
+        self.values[layer] = torch.cat([self.values[layer], values], dim=2)
+        return self.keys[layer], self.values[layer]
+
+    def fork(self) -> GrowingCache:
+        """A cache of the same columns that grows on its own."""
+        return GrowingCache(self.keys[0], self.values[0])
+
+
+@dataclass(frozen=True)
+class DrafterState:
+    """What the drafter keeps of one prompt; any number of proposals may start from it.
+
+    Attributes:
+        cache: keys and values of the prompt's columns but the last.
+        hidden: [1, 1, hidden], the VLA's last hidden state of the prompt's last column.
+        first_token: the token that the VLA chose there.
+        position: the position of that column.
+    """
+
+    cache: GrowingCache
+    hidden: Tensor
+    first_token: int
+    position: int
+
+
+class Drafter(nn.Module):
+    """``fc(2h -> h)``, one decoder layer and a norm; embedding and LM head are the VLA's own.
+
+    The norm is what EAGLE's drafter lacks: the states that it is to guess come from behind one.
+
+    Args:
+        config: of the VLA that it drafts for.
+    """
+
+    def __init__(self, config: VLAConfig) -> None:
+        super().__init__()
+        width = config.language.hidden_size
+        self.fc = nn.Linear(2 * width, width, bias=False)
+        self.layer = DecoderLayer(config.language, 0)
+        self.norm = RMSNorm(width, config.language.rms_norm_eps)
+        self.rotary = RotaryTable(config.language)
+        end = config.real_vocab_size
+        self.action_rows = slice(end - ACTION_BINS, end)
+
+    def remember(self, hidden: Tensor, embeds: Tensor, positions: Tensor) -> GrowingCache:
+        """Keys and values of prompt columns.
+
+        Nothing reads the layer's output there, so attention and MLP are not computed.
+
+        Args:
+            hidden: [B, T, hidden], the VLA's hidden states of the columns, after the last norm.
+            embeds: [B, T, hidden], the VLA's input column that follows each of them.
+            positions: [B or 1, T].
+        """
+        attention = self.layer.self_attn
+        x = self.layer.input_layernorm(self._join(hidden, embeds))
+        qkv = attention.qkv_proj(x).unflatten(-1, (-1, attention.head_width))
+        keys, values = qkv[:, :, attention.heads :].split(attention.kv_heads, dim=2)
+        keys = rotate(keys, *self.rotary(positions, x.dtype))
+        return GrowingCache(keys.transpose(1, 2), values.transpose(1, 2))
+
+    def advance(
+        self,
+        hidden: Tensor,
+        embeds: Tensor,
+        positions: Tensor,
+        cache: GrowingCache,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Guess the hidden states that come after some columns.
+
+        Args:
+            hidden: [B, T, hidden], hidden states of the columns, the VLA's or guessed.
+            embeds: [B, T, hidden], the embedding of the token that follows each of them.
+            positions: [B or 1, T].
+            cache: earlier columns; the new ones are appended to it.
+            mask: true = may look; broadcastable to [B, heads, T, cached + T]. By default
+                everything is seen.
+
+        Returns:
+            [B, T, hidden], as the VLA's after the last norm.
+        """
+        x = self._join(hidden, embeds)
+        guess: Tensor = self.norm(
+            self.layer(x, self.rotary(positions, x.dtype), mask, False, cache)
+        )
+        return guess
+
+    @torch.inference_mode()
+    def start(self, hidden: Tensor, embeds: Tensor, first_token: int) -> DrafterState:
+        """Read a prompt that the VLA has read.
+
+        Args:
+            hidden: [1, P, hidden], ``Prefill.hidden`` of the prompt's columns, drafts excluded.
+            embeds: [1, P, hidden], the prompt's input columns (`VLAModel.embed`).
+            first_token: the token id that the VLA chose after the prompt.
+        """
+        last = hidden.shape[1] - 1
+        positions = torch.arange(last, device=hidden.device).unsqueeze(0)
+        cache = self.remember(hidden[:, :-1], embeds[:, 1:], positions)
+        return DrafterState(cache, hidden[:, -1:], first_token, last)
+
+    @torch.inference_mode()
+    def propose(
+        self, language_model: LanguageModel, state: DrafterState, depth: int, top_k: int, nodes: int
+    ) -> tuple[list[int], list[int]]:
+        """Draft a tree of the tokens after the first one.
+
+        Every level extends the `top_k` likeliest paths by their `top_k` likeliest tokens each. Of
+        all nodes made, the `nodes` likeliest are proposed.
+
+        Args:
+            language_model: the VLA's, for its embedding and LM head.
+            state: of the prompt; it is left as it is.
+            depth: levels, at least 1.
+            top_k: children of a node and extended nodes of a level, at least 1.
+            nodes: nodes of the tree at most, at least 1.
+
+        Returns:
+            the token ids of the nodes, level by level and within a level the likeliest path first,
+            and for each node the index of its parent in that list, -1 for a child of the first
+            token.
+        """
+        rows, cache, device = self.action_rows, state.cache.fork(), state.hidden.device
+        top_k = min(top_k, rows.stop - rows.start)
+        hidden, tokens = state.hidden, torch.tensor([state.first_token], device=device)
+        scores = torch.zeros(1, device=device)
+        places = torch.full((1,), -1, device=device)  # of the extended nodes, among all made
+        visible: Tensor | None = None  # [extended nodes, columns]; None: a chain sees everything
+        made: list[_Level] = []
+        count = 0
+        for left in reversed(range(depth)):
+            positions = torch.full((1, 1), state.position + len(made), device=device)
+            embeds = language_model.model.embed_tokens(tokens).unsqueeze(0)
+            hidden = self.advance(hidden, embeds, positions, cache, visible)
+            likelihood = language_model.logits(hidden[0], rows).float().log_softmax(dim=-1)
+            best, columns = likelihood.topk(top_k, dim=-1)
+            level = _Level(
+                scores=(scores.unsqueeze(1) + best).flatten(),
+                tokens=columns.flatten() + rows.start,
+                parents=places.repeat_interleave(top_k),
+            )
+            made.append(level)
+            if not left:
+                break
+            scores, kept = level.scores.topk(min(top_k, len(level.scores)))
+            above = kept // top_k
+            hidden, tokens, places = hidden[:, above], level.tokens[kept], kept + count
+            count += len(level.scores)
+            if top_k > 1:
+                own = torch.eye(len(kept), dtype=torch.bool, device=device)
+                seen = own.new_ones(1, state.position + 1) if visible is None else visible
+                visible = torch.cat([seen[above], own], dim=1)
+        return _likeliest(made, nodes)
+
+    def _join(self, hidden: Tensor, embeds: Tensor) -> Tensor:
+        joined: Tensor = self.fc(torch.cat([embeds, hidden], dim=-1))
+        return joined
+
+
+class _Level(NamedTuple):
+    """The nodes made at one level: path log-probabilities, token ids, and the parents' places."""
+
+    scores: Tensor
+    tokens: Tensor
+    parents: Tensor
+
+
+def _likeliest(made: list[_Level], nodes: int) -> tuple[list[int], list[int]]:
+    """The `nodes` likeliest of all nodes, level by level, and their parents' places among them."""
+    scores, tokens, parents = (torch.cat(part) for part in zip(*made, strict=True))
+    levels = torch.cat([torch.full_like(made_at.tokens, n) for n, made_at in enumerate(made)])
+    # A child is never likelier than its parent and was made later: in a stable order a parent
+    # stands first, and so is among the chosen, even where a probability is exactly 1.
+    order = scores.argsort(descending=True, stable=True)[:nodes]
+    order = order[levels[order].argsort(stable=True)]
+    chosen, ids, above = torch.stack([order, tokens[order], parents[order]]).tolist()
+    place = {-1: -1} | {node: number for number, node in enumerate(chosen)}
+    return ids, [place[parent] for parent in above]
+
+
+def save_drafter(
+    folder: str | Path,
+    drafter: Drafter,
+    model_fingerprint: str,
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """Write ``drafter.safetensors`` (float16) and ``drafter.json``, each whole or not at all.
+
+    Args:
+        folder: made if it doesn't exist.
+        drafter: its weights are saved.
+        model_fingerprint: of the checkpoint that it drafts for (`checkpoint.fingerprint`).
+        record: how it was made and what it reached, for readers.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Cloned, because parts of fused weights share memory, which safetensors refuses.
+    tensors = {
+        name: tensor.to("cpu", torch.float16).clone().contiguous()
+        for name, tensor in drafter.state_dict().items()
+    }
+    content = {"format": FORMAT, "model": model_fingerprint, **(record or {})}
+    weights, text = folder / f".{WEIGHTS}.partial", folder / f".{RECORD}.partial"
+    save_file(tensors, weights, metadata={"format": "pt"})
+    text.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(weights, folder / WEIGHTS)
+    os.replace(text, folder / RECORD)
+
+
+def load_drafter(
+    folder: str | Path,
+    model_fingerprint: str,
+    config: VLAConfig,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Drafter:
+    """Load what `save_drafter` wrote.
+
+    Args:
+        folder: holds ``drafter.safetensors`` and ``drafter.json``.
+        model_fingerprint: of the checkpoint that it is to draft for.
+        config: of that checkpoint.
+        device: where the drafter goes.
+        dtype: what the weights become.
+
+    Raises:
+        DrafterError: it is missing, damaged, or made for another model.
+    """
+    folder = Path(folder)
+    _check_record(folder, model_fingerprint)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise DrafterError(
+            f"{folder / WEIGHTS} cannot be read (truncated?): {error}. {_REMEDY}"
+        ) from error
+    drafter = Drafter(config)
+    try:
+        drafter.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise DrafterError(
+            f"{folder / WEIGHTS} does not fit the model: {error}. {_REMEDY}"
+        ) from error
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise DrafterError(f"{folder / WEIGHTS} holds numbers that are not finite. {_REMEDY}")
+    return drafter.to(device, dtype).eval().requires_grad_(False)
+
+
+def _check_record(folder: Path, model_fingerprint: str) -> None:
+    """Whether ``drafter.json`` is one, and for that model."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DrafterError(f"no drafter in {folder}: {RECORD} is missing. {_REMEDY}") from error
+    except (OSError, ValueError) as error:
+        raise DrafterError(f"{folder / RECORD} is not readable JSON: {error}. {_REMEDY}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else type(record).__name__
+        raise DrafterError(f"{folder / RECORD} has format {found!r}; {FORMAT} is read. {_REMEDY}")
+    if record.get("model") != model_fingerprint:
+        raise DrafterError(
+            f"the drafter in {folder} was made for the model {str(record.get('model'))[:12]}..., "
+            f"this one is {model_fingerprint[:12]}... {_REMEDY}"
+        )
