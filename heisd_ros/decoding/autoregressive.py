@@ -32,7 +32,14 @@ class AutoregressiveDecoder:
         rows = vla.model.action_rows
         self._rows = rows if actions_only else slice(0, vla.config.language.vocab_size)
 
-    def reset(self) -> None:
+    def settle(self) -> None:
+        """Nothing is left to do after a step."""
+
+    def warning(self) -> str:
+        """Nothing can be amiss that is no error."""
+        return ""
+
+    def reset(self, success: bool | None = None) -> None:
         """Nothing is kept between steps."""
 
     @torch.inference_mode()

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-TIMING_KEYS = ("preprocess", "vision", "prefill", "decode", "detokenise", "total")
+from heisd_ros.kinematics.metric import MetricSample
+
+TIMING_KEYS = (
+    "preprocess",
+    "vision",
+    "retrieval",
+    "prefill",
+    "draft",
+    "verify",
+    "decode",
+    "detokenise",
+    "total",
+)
+"""Parts of a step; one that did not happen is absent. A pass over prompt and draft is `prefill`."""
+
+Source = Literal["autoregressive", "retrieval", "drafter", "skip"]
 
 
 @dataclass(frozen=True)
@@ -19,11 +34,13 @@ class Observation:
         images: RGB uint8 [H, W, 3], one per view of the model, in its order.
         instruction: what the robot is to do.
         proprio: [P] in the units of the demonstrations; None for a model without that token.
+        motion: the kinematic metric at this instant; None where nobody measures it.
     """
 
     images: tuple[NDArray[np.uint8], ...]
     instruction: str
     proprio: NDArray[np.float32] | None = None
+    motion: MetricSample | None = None
 
 
 @dataclass(frozen=True)
@@ -33,18 +50,35 @@ class StepResult:
     Attributes:
         action: [7] float64 in robot units: dx dy dz, drx dry drz, gripper.
         tokens: the 7 action token ids.
-        source: what decided the action, for instance ``"autoregressive"``.
+        source: what decided the action: ``"autoregressive"``, ``"retrieval"`` or ``"drafter"`` for
+            a draft that the model verified, ``"skip"`` for a retrieved action it did not see.
         reason: why that source was used, for a reader of the telemetry.
         timings_ms: milliseconds by `TIMING_KEYS`; ``total`` covers the whole step.
         passes: passes through the language model, the prefill included.
+        accepted: drafted tokens that verification accepted, 0 to 7; None where nothing was drafted.
+        similarity: cosine similarity of the best retrieved entry; None without retrieval.
     """
 
     action: NDArray[np.float64]
     tokens: tuple[int, ...]
-    source: str
+    source: Source
     reason: str
     timings_ms: dict[str, float]
     passes: int
+    accepted: int | None = None
+    similarity: float | None = None
+
+
+class Settled(NamedTuple):
+    """What came of a step that was executed unseen and verified while the arm moved.
+
+    Attributes:
+        ms: milliseconds that the verification took.
+        agrees: whether the executed tokens keep the tolerance around the model's own.
+    """
+
+    ms: float
+    agrees: bool
 
 
 class Decoder(Protocol):
@@ -54,6 +88,18 @@ class Decoder(Protocol):
         """Decide one step."""
         ...
 
-    def reset(self) -> None:
-        """Forget the episode."""
+    def settle(self) -> Settled | None:
+        """Do what may be done while the arm moves; None where there was nothing to do."""
+        ...
+
+    def warning(self) -> str:
+        """What somebody should know of, for diagnostics; empty while all is well."""
+        ...
+
+    def reset(self, success: bool | None = None) -> None:
+        """Forget the episode.
+
+        Args:
+            success: how it ended, where that is known.
+        """
         ...

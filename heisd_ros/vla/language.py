@@ -6,6 +6,7 @@ Inside, projections that read one input are one matrix: fewer and larger product
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -116,6 +117,21 @@ class KVCache:
         self.keys[layer].narrow(2, self.length, new).copy_(keys)
         self.values[layer].narrow(2, self.length, new).copy_(values)
         return self.keys[layer].narrow(2, 0, end), self.values[layer].narrow(2, 0, end)
+
+    def keep(self, start: int, columns: Sequence[int]) -> None:
+        """Of the columns from `start` on, keep only the given ones, in their order.
+
+        Args:
+            start: columns before it stay as they are.
+            columns: indices into the cache, each at least `start`, increasing.
+        """
+        end = start + len(columns)
+        # Drafts that are accepted from their first node on lie where they belong already.
+        if list(columns) != list(range(start, end)):
+            index = torch.tensor(columns, device=self.keys[0].device)
+            for buffer in (*self.keys, *self.values):
+                buffer[:, :, start:end] = buffer.index_select(2, index)
+        self.length = end
 
 
 class RMSNorm(nn.Module):

@@ -51,8 +51,10 @@ def test_the_result_accounts_for_the_step():
     assert result.action.shape == (7,) and result.action.dtype == np.float64
     np.testing.assert_array_equal(result.action, vla.unnormalise(result.tokens))
     assert (result.source, result.passes) == ("autoregressive", 7)
-    assert tuple(result.timings_ms) == TIMING_KEYS
-    parts = [result.timings_ms[key] for key in TIMING_KEYS[:-1]]
+    keys = tuple(result.timings_ms)
+    assert keys == ("preprocess", "vision", "prefill", "decode", "detokenise", "total")
+    assert set(keys) <= set(TIMING_KEYS)
+    parts = [result.timings_ms[key] for key in keys[:-1]]
     assert min(parts) > 0
     assert sum(parts) == pytest.approx(result.timings_ms["total"])
 

@@ -1,0 +1,288 @@
+"""HeiSD: one control step from an observation to 7 tokens, drafted by the past or by a drafter.
+
+    vision -> F high: retrieve -> trusted? execute : verify in the prefill
+              F low:  prefill -> draft -> verify
+           -> what is not accepted is decoded by the model itself
+
+Each mode of ``config/modes`` is this decoder with other settings. What verifies nothing and decodes
+nothing by itself costs nothing: without a proposer it is the plain autoregressive loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from heisd_ros.decoding.acceptance import within_tolerance
+from heisd_ros.decoding.boundary import Boundary, Zone
+from heisd_ros.decoding.consensus import consensus_of, votes_of
+from heisd_ros.decoding.settings import ModeSettings
+from heisd_ros.decoding.skip import SkipContext, SkipDecision, SkipGate
+from heisd_ros.decoding.stopwatch import Stopwatch
+from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
+from heisd_ros.decoding.types import Observation, Settled, Source, StepResult
+from heisd_ros.decoding.verifier import Verification
+from heisd_ros.retrieval.database import Database, Matches, Shard
+from heisd_ros.vla.drafter import Drafter
+from heisd_ros.vla.vla import VLA, ModelInputs
+
+
+@dataclass(frozen=True)
+class _Skipped:
+    """A step that was executed unseen, to be verified while the arm moves."""
+
+    inputs: ModelInputs
+    features: Tensor
+    tokens: tuple[int, ...]
+
+
+class HybridDecoder:
+    """Speculative decoding in one mode.
+
+    Args:
+        vla: the model that has the last word.
+        mode: which parts take part, and how.
+        database: past frames of the same model; needed by modes that retrieve.
+        drafter: needed by modes that draft.
+        gate: decides when a retrieved action is executed unseen.
+        boundary: parts retrieval from drafting; needed by ``hybrid``.
+        allow_unknown: accept instructions that the model wasn't trained on.
+    """
+
+    def __init__(
+        self,
+        vla: VLA,
+        mode: ModeSettings,
+        *,
+        database: Database | None,
+        drafter: Drafter | None,
+        gate: SkipGate,
+        boundary: Boundary | None,
+        allow_unknown: bool = False,
+    ) -> None:
+        self.vla, self.mode = vla, mode
+        self.database, self.drafter = database, drafter
+        self.gate, self.boundary = gate, boundary
+        self._allow_unknown = allow_unknown
+        self._shards: dict[str, tuple[Shard | None, str]] = {}
+        self._last: tuple[int, ...] | None = None
+        self._to_settle: _Skipped | None = None
+        self._disagreed = False
+
+    def warning(self) -> str:
+        """Why nothing is skipped in a mode that is meant to."""
+        return self.gate.warning
+
+    def reset(self, success: bool | None = None) -> None:
+        """Forget the episode; how it ended may loosen or tighten the skipping."""
+        self.gate.reset(success)
+        if self.boundary is not None:
+            self.boundary.reset()
+        self._last = self._to_settle = None
+        self._disagreed = False
+
+    @torch.inference_mode()
+    def infer(self, observation: Observation) -> StepResult:
+        """Decode one action; raises what `VLA.encode` raises."""
+        watch = Stopwatch(self.vla.device)
+        self._to_settle = None
+        inputs = self.vla.encode(
+            observation.images,
+            observation.instruction,
+            observation.proprio,
+            allow_unknown=self._allow_unknown,
+        )
+        watch.lap("preprocess")
+        features = self.vla.model.vision_features(inputs.pixels)
+        watch.lap("vision")
+        zone, shard = self._route(observation)
+        matches = None
+        if shard is not None:
+            matches = self._retrieve(shard, features)
+            decision = self._may_skip(matches, zone)
+            watch.lap("retrieval")
+            zone = zone._replace(reason=f"{zone.reason}; {decision.reason}")
+            if decision.skip:
+                return self._skip(matches, zone.reason, decision.shadow, inputs, features, watch)
+        else:
+            self.gate.note_verified()
+        verification, source = self._decode(inputs, features, matches, watch)
+        return self._result(
+            tuple(verification.tokens),
+            source=source,
+            reason=zone.reason,
+            watch=watch,
+            passes=verification.passes,
+            accepted=verification.accepted if source != "autoregressive" else None,
+            similarity=None if matches is None else float(matches.similarity[0]),
+        )
+
+    @torch.inference_mode()
+    def settle(self) -> Settled | None:
+        """Verify the step that was just executed unseen, if it was chosen for that."""
+        skipped, self._to_settle = self._to_settle, None
+        if skipped is None:
+            return None
+        watch = Stopwatch(self.vla.device)
+        verified = self.verified_tokens(skipped.inputs, skipped.features, skipped.tokens)
+        agrees = within_tolerance(skipped.tokens, verified)
+        self.gate.observe_shadow(agrees)
+        # The next command is then the model's own, on what it sees by then.
+        self._disagreed = not agrees
+        watch.lap("verify")
+        return Settled(watch.timings_ms()["total"], agrees)
+
+    def verified_tokens(
+        self, inputs: ModelInputs, features: Tensor, draft: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """The model's own greedy tokens, found with the help of a draft: lossless."""
+        model = self.vla.model
+        prompt = model.embed(inputs.ids, model.project(features), inputs.proprio)
+        tree = DraftTree.from_chains([draft])
+        verification = Verification.start(model, prompt, tree, "exact")
+        while not verification.finished:
+            verification.advance(tree.tails(len(verification.tokens)), "exact")
+        return tuple(verification.tokens)
+
+    def _route(self, observation: Observation) -> tuple[Zone, Shard | None]:
+        """Who proposes, and the shard if that is retrieval."""
+        if not self.mode.retrieves or self.database is None:
+            return Zone(False, f"mode proposes by {self.mode.propose}"), None
+        zone = Zone(True, "mode always retrieves")
+        if self.mode.propose == "hybrid" and self.boundary is not None:
+            zone = self.boundary.update(observation.motion)
+            if not zone.retrieval:
+                return zone, None
+        instruction = observation.instruction
+        if instruction not in self._shards:
+            self._shards[instruction] = self.database.shard_for(instruction)
+        shard, how = self._shards[instruction]
+        return (zone, shard) if shard is not None else (Zone(False, how), None)
+
+    def _retrieve(self, shard: Shard, features: Tensor) -> Matches:
+        matches = shard.search(self.vla.retrieval_key(features), self.mode.retrieval.k)
+        if self.mode.retrieval.payload == "own":
+            return matches
+        return replace(matches, tokens=self.vla.tokens_of(matches.actions))
+
+    def _may_skip(self, matches: Matches, zone: Zone) -> SkipDecision:
+        if self._disagreed:
+            self.gate.note_verified()
+            return SkipDecision(False, False, "no skip: the model disagreed with the last one")
+        context = SkipContext(
+            retrieval_zone=zone.retrieval,
+            gripper=None if self._last is None else self._last[-1],
+            votes=self._votes(matches),
+        )
+        return self.gate.decide(matches, context)
+
+    def _votes(self, matches: Matches) -> NDArray[np.int64]:
+        return votes_of(matches.tokens, self._last, self.mode.retrieval.momentum)
+
+    def _skip(
+        self,
+        matches: Matches,
+        reason: str,
+        shadow: bool,
+        inputs: ModelInputs,
+        features: Tensor,
+        watch: Stopwatch,
+    ) -> StepResult:
+        chosen = tuple(matches.tokens[0].tolist())
+        if self.mode.skip.execute == "consensus":
+            chosen = consensus_of(self._votes(matches))
+        if shadow or self.mode.skip.act_first:
+            self._to_settle = _Skipped(inputs, features, chosen)
+        return self._result(
+            chosen,
+            source="skip",
+            reason=reason,
+            watch=watch,
+            passes=0,
+            similarity=float(matches.similarity[0]),
+        )
+
+    def _decode(
+        self, inputs: ModelInputs, features: Tensor, matches: Matches | None, watch: Stopwatch
+    ) -> tuple[Verification, Source]:
+        model, mode = self.vla.model, self.mode
+        prompt = model.embed(inputs.ids, model.project(features), inputs.proprio)
+        if matches is not None:
+            source: Source = "retrieval"
+            rule, draft = mode.retrieval.accept, self._tree(matches)
+            in_prefill = draft if mode.one_pass else NO_DRAFT
+            verification = Verification.start(
+                model, prompt, in_prefill, rule, len(draft), mode.correct
+            )
+            watch.lap("prefill")
+            # The draft, its first level that of the first token, and whether it is still unseen.
+            level, unseen = 0, not mode.one_pass
+        elif mode.drafts and self.drafter is not None:
+            source, rule = "drafter", mode.drafter.accept
+            verification = Verification.start(
+                model, prompt, NO_DRAFT, rule, mode.drafter.nodes, mode.correct
+            )
+            watch.lap("prefill")
+            draft = self._draft(self.drafter, verification, prompt)
+            watch.lap("draft")
+            level, unseen = 1, True
+        else:
+            source, rule, draft = "autoregressive", "exact", NO_DRAFT
+            verification = Verification.start(model, prompt, draft, rule)
+            watch.lap("prefill")
+            level, unseen = 0, False
+        while not verification.finished:
+            tree = NO_DRAFT
+            if unseen or mode.redraft:
+                tree = draft.tails(len(verification.tokens) - level)
+            unseen = False
+            verification.advance(tree, rule)
+            watch.lap("verify" if len(tree) else "decode")
+        return verification, source
+
+    def _tree(self, matches: Matches) -> DraftTree:
+        settings = self.mode.retrieval
+        if settings.draft == "consensus":
+            return DraftTree.from_chains([consensus_of(self._votes(matches))])
+        # The last command is a draft as well, where it has a vote: one, whatever the votes.
+        chains = votes_of(matches.tokens, self._last, min(settings.momentum, 1)).tolist()
+        return DraftTree.crossed(chains) if settings.cross else DraftTree.from_chains(chains)
+
+    def _draft(self, drafter: Drafter, verification: Verification, prompt: Tensor) -> DraftTree:
+        settings, first = self.mode.drafter, verification.tokens[0]
+        state = drafter.start(verification.prompt_hidden, prompt, first)
+        tokens, parents = drafter.propose(
+            self.vla.model.language_model, state, settings.depth, settings.top_k, settings.nodes
+        )
+        return DraftTree(tuple(tokens), tuple(parents))
+
+    def _result(
+        self,
+        tokens: tuple[int, ...],
+        *,
+        source: Source,
+        reason: str,
+        watch: Stopwatch,
+        passes: int,
+        accepted: int | None = None,
+        similarity: float | None = None,
+    ) -> StepResult:
+        action = self.vla.unnormalise(tokens)
+        watch.lap("detokenise")
+        self._last = tokens
+        if passes:
+            self._disagreed = False
+        return StepResult(
+            action=action,
+            tokens=tokens,
+            source=source,
+            reason=reason,
+            timings_ms=watch.timings_ms(),
+            passes=passes,
+            accepted=accepted,
+            similarity=similarity,
+        )

@@ -1,0 +1,164 @@
+"""Decoding modes: the files of ``config/modes`` and the decoders that they describe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+from heisd_ros.decoding.boundary import Boundary
+from heisd_ros.decoding.calibration import FILE, Calibration
+from heisd_ros.decoding.hybrid import HybridDecoder
+from heisd_ros.decoding.settings import ModeSettings
+from heisd_ros.decoding.skip import SkipGate
+from heisd_ros.decoding.types import Decoder
+from heisd_ros.errors import ModeError
+from heisd_ros.kinematics.metric import MetricBounds
+from heisd_ros.retrieval.database import Database
+from heisd_ros.vla.checkpoint import fingerprint
+from heisd_ros.vla.drafter import Drafter, load_drafter
+from heisd_ros.vla.vla import VLA
+
+
+def mode_folder() -> Path:
+    """Where the modes lie: in the checkout, or in ``share/`` of the prefix of the installation.
+
+    Raises:
+        ModeError: neither is there.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for parent in package.parents:
+        for folder in (parent / "config/modes", parent / "share/heisd_ros/config/modes"):
+            if (folder / "ar.yaml").is_file():
+                return folder
+    raise ModeError(f"no config/modes beside or above {package}; install the package again")
+
+
+def mode_names() -> list[str]:
+    """The modes that come with the package."""
+    return sorted(path.stem for path in mode_folder().glob("*.yaml"))
+
+
+def load_mode(name: str) -> ModeSettings:
+    """Reads a mode.
+
+    Args:
+        name: one of `mode_names`, or the path of a YAML file of one's own.
+
+    Raises:
+        ModeError: there is no such mode, or the file does not describe one.
+    """
+    own = name.endswith((".yaml", ".yml"))
+    path = Path(name).expanduser() if own else mode_folder() / f"{name}.yaml"
+    if not path.is_file():
+        accepted = ", ".join(mode_names())
+        raise ModeError(f"unknown mode {name!r}; accepted: {accepted}, or a path to a YAML file")
+    try:
+        return ModeSettings.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ModeError(f"{path} is not readable YAML: {error}") from error
+    except ModeError as error:
+        raise ModeError(f"{path}: {error}") from error
+
+
+def load_decoder(
+    vla: VLA,
+    mode: ModeSettings,
+    model_folder: Path,
+    *,
+    database: str = "",
+    drafter: str = "",
+    seed: int = 0,
+) -> tuple[Decoder, MetricBounds | None]:
+    """Loads what a mode needs beside the model, and composes its decoder.
+
+    Args:
+        vla: the model.
+        mode: the mode.
+        model_folder: the checkpoint's folder.
+        database: folder of the database; empty: ``database`` in the checkpoint's folder.
+        drafter: folder of the drafter; empty: ``drafter`` there.
+        seed: as in `build_decoder`.
+
+    Returns:
+        The decoder, and the bounds of the metric that it wants in `Observation.motion` (None: it
+        looks at no metric).
+
+    Raises:
+        DatabaseError, CalibrationError, DrafterError: a part is missing or does not fit the model.
+    """
+    if mode.propose == "none":
+        return build_decoder(vla, mode), None
+    identity = fingerprint(model_folder)
+    opened, calibration, loaded, bounds = None, None, None, None
+    if mode.retrieves:
+        folder = Path(database).expanduser() if database else model_folder / "database"
+        opened = Database.open(folder, identity)
+        # A mode that has none refuses to skip, and says why; one of another database is an error.
+        if uses_calibration(mode) and (folder / FILE).is_file():
+            calibration = Calibration.load(folder, opened.manifest.database_id, identity)
+    if mode.drafts:
+        folder = Path(drafter).expanduser() if drafter else model_folder / "drafter"
+        loaded = load_drafter(folder, identity, vla.config, vla.device, vla.dtype)
+    if mode.propose == "hybrid" and opened is not None:
+        bounds = opened.bounds(mode.boundary.metric)
+    decoder = build_decoder(
+        vla, mode, database=opened, drafter=loaded, calibration=calibration, seed=seed
+    )
+    return decoder, bounds
+
+
+def uses_calibration(mode: ModeSettings) -> bool:
+    """Whether what a mode skips depends on the calibration of its database."""
+    random = mode.skip.policy == "random" and mode.skip.rate == 0.0
+    return mode.skip.policy == "calibrated" or random
+
+
+def build_decoder(
+    vla: VLA,
+    mode: ModeSettings,
+    *,
+    database: Database | None = None,
+    drafter: Drafter | None = None,
+    calibration: Calibration | None = None,
+    seed: int = 0,
+    actions_only: bool = False,
+    allow_unknown: bool = False,
+) -> Decoder:
+    """Composes the decoder of a mode.
+
+    Args:
+        vla: the model.
+        mode: the mode.
+        database: needed by modes that retrieve.
+        drafter: needed by modes that draft.
+        calibration: of the database; without one a calibrated mode does not skip, and says so.
+        seed: of random skips and shadow verification.
+        actions_only: as in `AutoregressiveDecoder`; for mode ``ar`` alone.
+        allow_unknown: accept instructions that the model wasn't trained on.
+
+    Raises:
+        ModeError: the mode needs a part that was not given.
+    """
+    if mode.propose == "none":
+        return AutoregressiveDecoder(vla, actions_only=actions_only, allow_unknown=allow_unknown)
+    if mode.retrieves and database is None:
+        raise ModeError("the mode needs a database (`heisd db build` makes one); none was given")
+    if mode.drafts and drafter is None:
+        raise ModeError(
+            "the mode needs a drafter (`heisd train drafter` makes one); none was given"
+        )
+    boundary = None
+    if mode.propose == "hybrid" and database is not None:
+        bounds = database.bounds(mode.boundary.metric)
+        boundary = Boundary(bounds.boundary, mode.boundary.hysteresis)
+    return HybridDecoder(
+        vla,
+        mode,
+        database=database,
+        drafter=drafter,
+        gate=SkipGate(mode.skip, calibration, seed),
+        boundary=boundary,
+        allow_unknown=allow_unknown,
+    )

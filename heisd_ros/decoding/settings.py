@@ -1,0 +1,195 @@
+"""A decoding mode as settings: which parts a decoder is composed of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+from heisd_ros.errors import ModeError
+from heisd_ros.kinematics.motion import MetricKind
+
+AcceptanceRule = Literal["exact", "token_relaxed", "sequence_relaxed"]
+SkipPolicy = Literal["never", "always", "calibrated", "threshold", "cadence", "random"]
+Proposers = Literal["none", "retrieval", "drafter", "hybrid"]
+Payload = Literal["own", "demonstrated"]
+
+
+@dataclass(frozen=True)
+class RetrievalSettings:
+    """How retrieved entries draft.
+
+    Attributes:
+        k: entries retrieved.
+        draft: the ``entries``, each a chain, or one chain, their ``consensus``.
+        momentum: votes of the last command in the consensus, where an entry has one; among entries
+            it is one more chain.
+        payload: the model's own tokens for those frames, or the demonstrated actions.
+        accept: acceptance rule of retrieved drafts.
+        cross: let position and rotation groups of different entries be combined.
+    """
+
+    k: int = 5
+    draft: Literal["entries", "consensus"] = "entries"
+    momentum: int = 0
+    payload: Payload = "own"
+    accept: AcceptanceRule = "sequence_relaxed"
+    cross: bool = True
+
+
+@dataclass(frozen=True)
+class DrafterSettings:
+    """How the drafter drafts.
+
+    Attributes:
+        depth: levels of the tree, 1 to 6: the first token comes from the prefill.
+        top_k: children proposed of a node.
+        nodes: nodes of the tree at most.
+        accept: acceptance rule of its drafts.
+    """
+
+    depth: int = 4
+    top_k: int = 8
+    nodes: int = 50
+    accept: AcceptanceRule = "token_relaxed"
+
+
+@dataclass(frozen=True)
+class BoundarySettings:
+    """Where the kinematic metric parts retrieval from drafting.
+
+    Attributes:
+        metric: formula of the metric.
+        hysteresis: F has to pass the boundary by this much before the zone changes.
+    """
+
+    metric: MetricKind = "paper"
+    hysteresis: float = 0.05
+
+
+@dataclass(frozen=True)
+class SkipSettings:
+    """When a retrieved action is executed without verification.
+
+    Attributes:
+        policy: ``never``; ``always``; ``calibrated`` thresholds; hand-set ``threshold`` values;
+            a fixed ``cadence``; ``random`` with `rate`.
+        max_consecutive: skips in a row, at most (``cadence``: exactly).
+        similarity: hand-set least similarity (``threshold``).
+        dispersion: hand-set greatest dispersion, bins (``threshold``).
+        rate: chance of a skip (``random``); 0: the skip rate that the calibration measured.
+        execute: the ``nearest`` entry's tokens, or the ``consensus``.
+        shadow_share: share of skips that is verified all the same, to notice drift.
+        feedback: loosen after successful episodes and tighten after failed ones.
+        act_first: verify skipped steps while the arm moves, and correct the next command.
+    """
+
+    policy: SkipPolicy = "never"
+    max_consecutive: int = 2
+    similarity: float = 0.9
+    dispersion: float = 15.0
+    rate: float = 0.0
+    execute: Literal["nearest", "consensus"] = "nearest"
+    shadow_share: float = 0.05
+    feedback: bool = False
+    act_first: bool = False
+
+
+@dataclass(frozen=True)
+class ModeSettings:
+    """One decoding mode.
+
+    Attributes:
+        description: one line for readers.
+        propose: who drafts; ``hybrid``: retrieval or drafter, by the kinematic metric.
+        one_pass: a draft that is known before the prefill is verified in it.
+        correct: an accepted draft only saves the pass; what is executed are the model's own tokens
+            after it, not the drafted ones.
+        redraft: after a rejected token the rest of the draft is verified again, in one pass.
+        retrieval: how retrieved entries draft.
+        drafter: how the drafter drafts.
+        boundary: the hybrid's boundary.
+        skip: when verification is skipped.
+
+    Raises:
+        ModeError: a value is not accepted.
+    """
+
+    description: str = ""
+    propose: Proposers = "none"
+    one_pass: bool = True
+    correct: bool = False
+    redraft: bool = False
+    retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
+    drafter: DrafterSettings = field(default_factory=DrafterSettings)
+    boundary: BoundarySettings = field(default_factory=BoundarySettings)
+    skip: SkipSettings = field(default_factory=SkipSettings)
+
+    def __post_init__(self) -> None:
+        """Validates ranges and combinations."""
+        _within("retrieval.k", self.retrieval.k, 1, 64)
+        _within("retrieval.momentum", self.retrieval.momentum, 0, 64)
+        _within("drafter.depth", self.drafter.depth, 1, 6)
+        _within("drafter.top_k", self.drafter.top_k, 1, 64)
+        _within("drafter.nodes", self.drafter.nodes, 1, 256)
+        _within("boundary.hysteresis", self.boundary.hysteresis, 0.0, 0.5)
+        _within("skip.max_consecutive", self.skip.max_consecutive, 1, 100)
+        _within("skip.similarity", self.skip.similarity, -1.0, 1.0)
+        _within("skip.dispersion", self.skip.dispersion, 0.0, 255.0)
+        _within("skip.rate", self.skip.rate, 0.0, 1.0)
+        _within("skip.shadow_share", self.skip.shadow_share, 0.0, 1.0)
+        if self.skip.policy != "never" and not self.retrieves:
+            raise ModeError(
+                f"skip.policy {self.skip.policy!r} executes retrieved actions, but propose is "
+                f"{self.propose!r}; accepted with it: 'retrieval', 'hybrid'"
+            )
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether the mode needs a database."""
+        return self.propose in ("retrieval", "hybrid")
+
+    @property
+    def drafts(self) -> bool:
+        """Whether the mode needs a drafter."""
+        return self.propose in ("drafter", "hybrid")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModeSettings:
+        """Reads nested settings, as in ``config/modes/*.yaml``; what is not given has its default.
+
+        Raises:
+            ModeError: a name is unknown or a value is not accepted.
+        """
+        return _read(cls, values, "")
+
+
+def _read(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise ModeError(f"{prefix or 'a mode'} must be a mapping, got {values!r}")
+    hints = get_type_hints(cls)
+    names = [entry.name for entry in fields(cls)]
+    for name in values:
+        if name not in names:
+            raise ModeError(f"unknown setting {prefix}{name}; accepted: {', '.join(names)}")
+    return cls(**{n: _value(hints[n], value, prefix + n) for n, value in values.items()})
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
+        return _read(hint, value, f"{name}.")
+    choices = get_args(hint)
+    if choices:
+        if value not in choices:
+            raise ModeError(f"{name} {value!r} is unknown; accepted: {', '.join(choices)}")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise ModeError(f"{name} must be of type {hint.__name__}, got {value!r}")
+    return value
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ModeError(f"{name} must be in [{low}, {high}], got {value}")

@@ -1,0 +1,268 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.small_models import CONFIG, INSTRUCTIONS, random_images, small_vla
+
+from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+from heisd_ros.decoding.boundary import Boundary
+from heisd_ros.decoding.hybrid import HybridDecoder
+from heisd_ros.decoding.settings import ModeSettings
+from heisd_ros.decoding.skip import SkipGate
+from heisd_ros.decoding.types import Observation
+from heisd_ros.kinematics.metric import MetricSample
+from heisd_ros.retrieval.entries import Matches
+
+VLA = small_vla()
+VLA.model.double()
+FIRST = VLA.model.action_rows.start
+ONCE = {"max_examples": 40, "deadline": None}
+
+
+def motion(value):
+    return MetricSample(value, 0.1, 0.1, 0.1, "paper", True, "velocity")
+
+
+def observation(seed=0, f=0.9, instruction=INSTRUCTIONS[0]):
+    proprio = np.zeros(CONFIG.proprio_size, np.float32)
+    return Observation(random_images(CONFIG, seed), instruction, proprio, motion(f))
+
+
+def own_tokens(seed=0):
+    return AutoregressiveDecoder(VLA).infer(observation(seed)).tokens
+
+
+class FakeShard:
+    """Gives the same entries to every key."""
+
+    def __init__(self, chains, similarity=0.99):
+        count = len(chains)
+        tokens = np.array(chains, np.int64)
+        self.matches = Matches(
+            similarity=np.full(count, similarity, np.float32),
+            actions=VLA.unnormalise(tokens).astype(np.float32),
+            lookahead=np.zeros((count, 3, 7), np.float32),
+            tokens=tokens,
+            margins=np.ones((count, 7), np.float32),
+            positions=np.zeros((count, 3), np.float32),
+            episodes=np.zeros(count, np.int64),
+            steps=np.arange(count),
+        )
+
+    def search(self, key, k):
+        return self.matches
+
+
+class FakeDatabase:
+    def __init__(self, shard):
+        self.shard = shard
+
+    def shard_for(self, instruction):
+        if instruction == INSTRUCTIONS[0]:
+            return self.shard, "exact"
+        return None, f"no shard for {instruction!r}; no retrieval"
+
+
+class FakeDrafter:
+    """Proposes one given chain of what follows the first token."""
+
+    def __init__(self, chain):
+        self.chain = tuple(chain)
+
+    def start(self, hidden, embeds, first_token):
+        assert hidden.shape == embeds.shape
+        return None
+
+    def propose(self, language_model, state, depth, top_k, nodes):
+        chain = self.chain[:depth]
+        return list(chain), list(range(-1, len(chain) - 1))
+
+
+def decoder(chains=(), drafted=(), boundary=0.5, **mode):
+    settings = ModeSettings.from_dict({"propose": "hybrid", **mode})
+    return HybridDecoder(
+        VLA,
+        settings,
+        database=FakeDatabase(FakeShard(chains)) if len(chains) else None,
+        drafter=FakeDrafter(drafted) if len(drafted) else None,
+        gate=SkipGate(settings.skip),
+        boundary=Boundary(boundary, 0.0),
+    )
+
+
+@st.composite
+def chains_near(draw, tokens):
+    ids = st.integers(FIRST, FIRST + 255)
+    chain = st.tuples(*[st.one_of(st.just(token), ids) for token in tokens])
+    return draw(st.lists(chain, min_size=1, max_size=5))
+
+
+@settings(**ONCE)
+@given(st.data(), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 3))
+def test_exact_modes_return_the_models_own_tokens(data, one_pass, redraft, cross, seed):
+    tokens = own_tokens(seed)
+    exact = {"accept": "exact"}
+    subject = decoder(
+        data.draw(chains_near(tokens)),
+        data.draw(chains_near(tokens[1:]))[0],
+        one_pass=one_pass,
+        redraft=redraft,
+        retrieval={**exact, "cross": cross},
+        drafter={**exact, "depth": data.draw(st.integers(1, 6))},
+    )
+    for f, source in ((0.9, "retrieval"), (0.1, "drafter")):
+        result = subject.infer(observation(seed, f))
+        assert (result.tokens, result.source) == (tokens, source)
+        assert result.passes <= 8 - one_pass
+
+
+def test_a_perfect_retrieved_draft_costs_one_pass():
+    tokens = own_tokens()
+    result = decoder([tokens], retrieval={"accept": "exact"}).infer(observation())
+    assert (result.passes, result.accepted) == (1, 7)
+    assert result.similarity == pytest.approx(0.99)
+    assert "retrieval" in result.timings_ms and "draft" not in result.timings_ms
+
+
+def test_two_passes_where_the_prefill_is_not_to_verify():
+    tokens = own_tokens()
+    mode = {"one_pass": False, "retrieval": {"accept": "exact"}}
+    result = decoder([tokens], **mode).infer(observation())
+    assert (result.passes, result.accepted, result.tokens) == (2, 6, tokens)
+
+
+def test_a_perfect_drafter_costs_two_passes():
+    tokens = own_tokens()
+    result = decoder(drafted=tokens[1:], drafter={"accept": "exact", "depth": 6}).infer(
+        observation()
+    )
+    assert (result.source, result.passes, result.accepted) == ("drafter", 2, 6)
+
+
+def test_redrafting_goes_on_behind_a_wrong_token():
+    tokens = own_tokens()
+    wrong = (*tokens[:2], FIRST + (tokens[2] == FIRST), *tokens[3:])
+    exact = {"retrieval": {"accept": "exact"}}
+    plain = decoder([wrong], **exact).infer(observation())
+    again = decoder([wrong], redraft=True, **exact).infer(observation())
+    assert (plain.passes, again.passes) == (5, 2)
+    assert plain.tokens == again.tokens == tokens
+    assert (plain.accepted, again.accepted) == (2, 6)
+
+
+def test_the_last_command_is_a_draft_too_where_it_has_a_vote():
+    tokens = own_tokens()
+    exact = {"retrieval": {"accept": "exact", "momentum": 1}}
+    subject = decoder([far(tokens)], **exact)
+    assert subject.infer(observation()).passes == 7
+    assert subject.infer(observation()).passes == 1
+    subject.reset()
+    assert subject.infer(observation()).passes == 7
+
+
+def test_without_a_shard_there_is_no_retrieval_and_the_reason_says_so():
+    tokens = own_tokens()
+    subject = decoder([tokens])
+    result = subject.infer(observation(instruction=INSTRUCTIONS[1]))
+    assert (result.source, result.passes) == ("autoregressive", 7)
+    assert "no shard" in result.reason
+
+
+def test_slow_motion_without_a_drafter_is_the_plain_loop():
+    result = decoder([own_tokens()]).infer(observation(f=0.1))
+    assert (result.source, result.accepted, result.tokens) == ("autoregressive", None, own_tokens())
+
+
+SKIP = {"policy": "threshold", "similarity": 0.9, "dispersion": 40, "shadow_share": 0.0}
+
+
+def test_a_trusted_step_is_executed_unseen():
+    tokens = own_tokens()
+    subject = decoder([tokens, tokens], skip={**SKIP, "max_consecutive": 2})
+    sources = [subject.infer(observation()).source for _ in range(5)]
+    # The gripper's last command is known after a verified step only.
+    assert sources == ["retrieval", "skip", "skip", "retrieval", "skip"]
+    result = subject.infer(observation())
+    assert (result.passes, result.tokens) == (0, tokens)
+    np.testing.assert_array_equal(result.action, VLA.unnormalise(tokens))
+    assert "prefill" not in result.timings_ms
+
+
+def test_the_consensus_of_the_entries_may_be_executed():
+    tokens = np.array(own_tokens())
+    middle = np.clip(tokens, FIRST + 20, FIRST + 230)
+    chains = [middle + offset for offset in (-10, 2, 8)]
+    for chain in chains:
+        chain[-1] = tokens[-1]
+    subject = decoder(chains, skip={**SKIP, "execute": "consensus"}, retrieval={"accept": "exact"})
+    subject.infer(observation())
+    result = subject.infer(observation())
+    assert result.source == "skip"
+    assert result.tokens == (*middle[:-1].tolist(), tokens[-1])
+
+
+def far(tokens):
+    """The same gripper, another motion."""
+    moved = [FIRST + (token - FIRST + 100) % 256 for token in tokens[:-1]]
+    return (*moved, tokens[-1])
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_a_skipped_step_is_verified_while_the_arm_moves(agrees):
+    tokens = own_tokens()
+    entry = tokens if agrees else far(tokens)
+    skip = {**SKIP, "act_first": True, "max_consecutive": 9}
+    subject = decoder([entry, entry], skip=skip, retrieval={"accept": "exact"})
+    first = subject.infer(observation())
+    assert first.source == "retrieval" and subject.settle() is None
+    assert subject.infer(observation()).source == "skip"
+    settled = subject.settle()
+    assert settled.agrees == agrees and settled.ms > 0
+    assert subject.settle() is None
+    following = subject.infer(observation())
+    if agrees:
+        assert following.source == "skip"
+    else:
+        assert following.source == "retrieval" and following.tokens == tokens
+        assert "disagreed" in following.reason
+        assert subject.infer(observation()).source == "skip"
+
+
+def test_reset_forgets_gripper_and_disagreement():
+    tokens = own_tokens()
+    subject = decoder([tokens], skip={**SKIP, "max_consecutive": 9, "act_first": True})
+    subject.infer(observation())
+    assert subject.infer(observation()).source == "skip"
+    subject.reset()
+    assert subject.settle() is None
+    assert subject.infer(observation()).source == "retrieval"
+
+
+def test_demonstrated_actions_become_tokens():
+    demonstrated = tuple(range(FIRST + 20, FIRST + 90, 10))
+    shard = FakeShard([own_tokens()])
+    shard.matches = dataclasses.replace(
+        shard.matches, actions=VLA.unnormalise([demonstrated]).astype(np.float32)
+    )
+    mode = ModeSettings.from_dict(
+        {
+            "propose": "retrieval",
+            "retrieval": {"payload": "demonstrated"},
+            "skip": {"policy": "always"},
+        }
+    )
+    subject = HybridDecoder(
+        VLA, mode, database=FakeDatabase(shard), drafter=None, gate=SkipGate(mode.skip),
+        boundary=None,
+    )  # fmt: skip
+    assert subject.infer(observation()).tokens == demonstrated
+
+
+def test_every_part_of_a_step_is_charged():
+    tokens = own_tokens()
+    subject = decoder([tokens], tokens[1:])
+    for f in (0.9, 0.1):
+        timings = subject.infer(observation(f=f)).timings_ms
+        assert sum(timings.values()) - timings["total"] == pytest.approx(timings["total"])

@@ -1,0 +1,88 @@
+import pytest
+from support.small_models import small_vla
+
+from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+from heisd_ros.decoding.modes import build_decoder, load_decoder, load_mode, mode_names
+from heisd_ros.decoding.settings import ModeSettings
+from heisd_ros.errors import DatabaseError, DrafterError, ModeError
+
+TEN = {
+    "ar", "retrieval_only", "rsd", "dsd", "spec_vla", "heisd_paper", "heisd_release",
+    "speed_switch", "random_skip", "heisd",
+}  # fmt: skip
+
+
+def test_the_ten_modes_and_variants_are_there():
+    assert set(mode_names()) >= TEN
+
+
+@pytest.mark.parametrize("name", mode_names())
+def test_every_mode_is_readable_and_says_what_it_is(name):
+    assert load_mode(name).description
+
+
+def test_the_lossless_modes_neither_relax_nor_skip():
+    for name in ("ar", "rsd", "dsd", "heisd_exact"):
+        mode = load_mode(name)
+        assert mode.skip.policy == "never"
+        rules = [mode.retrieval.accept] * mode.retrieves + [mode.drafter.accept] * mode.drafts
+        assert set(rules) <= {"exact"}
+
+
+def test_baselines_of_heisd_differ_from_it_in_one_thing():
+    ours, speed, random = (load_mode(name) for name in ("heisd", "speed_switch", "random_skip"))
+    assert speed.boundary.metric == "speed" and speed.skip == ours.skip
+    assert random.skip.policy == "random" and random.boundary == ours.boundary
+    assert speed.retrieval == random.retrieval == ours.retrieval
+    assert speed.drafter == random.drafter == ours.drafter
+
+
+def test_a_mode_of_ones_own(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("propose: drafter\ndrafter: {depth: 2}\n")
+    assert load_mode(str(path)).drafter.depth == 2
+
+
+def test_an_unknown_mode_names_the_known_ones():
+    with pytest.raises(
+        ModeError, match=r"unknown mode 'fast'; accepted: ablation_1_hybrid, .* ar, dsd"
+    ):
+        load_mode("fast")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("propose: [", "not readable YAML"),
+        ("- 1", "a mode must be a mapping"),
+        ("propose: magic", "mine.yaml: propose 'magic' is unknown"),
+    ],
+)
+def test_a_file_that_is_no_mode_is_named(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ModeError, match=message):
+        load_mode(str(path))
+
+
+def test_ar_is_the_plain_loop():
+    assert isinstance(build_decoder(small_vla(), load_mode("ar")), AutoregressiveDecoder)
+
+
+@pytest.mark.parametrize(
+    ("propose", "message"), [("retrieval", "heisd db build"), ("drafter", "heisd train drafter")]
+)
+def test_a_missing_part_names_the_command_that_makes_it(propose, message):
+    with pytest.raises(ModeError, match=message):
+        build_decoder(small_vla(), ModeSettings(propose=propose))
+
+
+@pytest.mark.parametrize(("name", "error"), [("rsd", DatabaseError), ("dsd", DrafterError)])
+def test_parts_are_looked_for_beside_the_model(name, error, tmp_path):
+    from support.tiny_vla import save_tiny_checkpoint
+
+    from heisd_ros.vla.checkpoint import load_checkpoint
+
+    folder = save_tiny_checkpoint(tmp_path)
+    with pytest.raises(error, match=str(tmp_path)):
+        load_decoder(load_checkpoint(folder), load_mode(name), folder)

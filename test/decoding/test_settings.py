@@ -1,0 +1,33 @@
+import pytest
+
+from heisd_ros.decoding.settings import ModeSettings
+from heisd_ros.errors import ModeError
+
+
+def test_settings_are_read_and_the_rest_has_its_default():
+    mode = ModeSettings.from_dict(
+        {"propose": "hybrid", "retrieval": {"k": 3}, "skip": {"policy": "random", "rate": 1}}
+    )
+    assert (mode.retrieval.k, mode.retrieval.payload, mode.skip.rate) == (3, "own", 1.0)
+    assert mode.retrieves and mode.drafts
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"propose": "guess"}, "propose 'guess' is unknown; accepted: none, retrieval"),
+        ({"speed": 3}, "unknown setting speed; accepted: description, propose"),
+        ({"retrieval": {"top": 3}}, "unknown setting retrieval.top"),
+        ({"retrieval": {"k": 0}}, r"retrieval.k must be in \[1, 64\], got 0"),
+        ({"retrieval": {"k": 2.5}}, "retrieval.k must be of type int, got 2.5"),
+        ({"retrieval": {"k": True}}, "retrieval.k must be of type int, got True"),
+        ({"retrieval": 5}, "retrieval. must be a mapping, got 5"),
+        ({"one_pass": "yes"}, "one_pass must be of type bool, got 'yes'"),
+        ({"drafter": {"depth": 7}}, r"drafter.depth must be in \[1, 6\], got 7"),
+        ({"skip": {"policy": "always"}}, "but propose is 'none'"),
+        ({"skip": {"rate": float("nan")}}, "skip.rate must be in"),
+    ],
+)
+def test_what_is_not_accepted_is_named(values, message):
+    with pytest.raises(ModeError, match=message):
+        ModeSettings.from_dict(values)

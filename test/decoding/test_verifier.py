@@ -1,0 +1,158 @@
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.small_models import CONFIG, INSTRUCTIONS, configs, random_images, small_vla
+
+from heisd_ros.decoding.acceptance import within_tolerance
+from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
+from heisd_ros.decoding.types import Observation
+from heisd_ros.decoding.verifier import Verification
+
+LEVELS = range(7)
+
+
+@functools.lru_cache(maxsize=64)
+def greedy_run(config, seed):
+    """A random model, its prompt columns and the tokens of the plain loop, in double precision.
+
+    So that no rounding decides between two tokens: shapes of the products differ between the loops.
+    """
+    vla = small_vla(config, seed)
+    vla.model.double()
+    size = config.proprio_size
+    observation = Observation(
+        random_images(config, seed), INSTRUCTIONS[0], np.zeros(size, np.float32) if size else None
+    )
+    tokens = AutoregressiveDecoder(vla).infer(observation).tokens
+    with torch.inference_mode():
+        inputs = vla.encode(observation.images, observation.instruction, observation.proprio)
+        features = vla.model.vision_features(inputs.pixels)
+        prompt = vla.model.embed(inputs.ids, vla.model.project(features), inputs.proprio)
+    return vla.model, prompt, tokens
+
+
+@st.composite
+def drafts(draw, model, tokens):
+    """Chains that agree with the model now and then, also after they went wrong."""
+    ids = st.integers(model.action_rows.start, model.action_rows.stop - 1)
+    chain = st.tuples(*[st.one_of(st.just(tokens[i]), ids) for i in LEVELS])
+    chains = draw(st.lists(chain, max_size=5))
+    return draw(st.sampled_from([DraftTree.from_chains, DraftTree.crossed]))(chains)
+
+
+@torch.inference_mode()
+def decode(model, prompt, tree, rule, redraft):
+    verification = Verification.start(model, prompt, tree, rule)
+    first = verification.accepted
+    while not verification.finished:
+        tails = tree.tails(len(verification.tokens)) if redraft else NO_DRAFT
+        verification.advance(tails, rule)
+    return verification, first
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), config=configs(), seed=st.integers(0, 2))
+def test_exact_verification_returns_the_autoregressive_tokens(data, config, seed):
+    model, prompt, tokens = greedy_run(config, seed)
+    tree = data.draw(drafts(model, tokens))
+    verification, _ = decode(model, prompt, tree, "exact", data.draw(st.booleans()))
+    assert tuple(verification.tokens) == tokens
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 3))
+def test_partial_acceptance_costs_the_tokens_that_are_missing(data, seed):
+    model, prompt, tokens = greedy_run(CONFIG, seed)
+    tree = data.draw(drafts(model, tokens))
+    plain, accepted = decode(model, prompt, tree, "exact", redraft=False)
+    assert plain.passes == 1 + max(0, 6 - accepted)
+    again, _ = decode(model, prompt, tree, "exact", redraft=True)
+    assert again.passes <= plain.passes
+
+
+@pytest.mark.parametrize("accepted", range(8))
+def test_passes_are_counted_where_the_model_runs(accepted):
+    model, prompt, tokens = greedy_run(CONFIG, 0)
+    wrong = model.action_rows.start + (tokens[min(accepted, 6)] == model.action_rows.start)
+    chain = (*tokens[:accepted], *[wrong] * (7 - accepted))
+    calls = []
+    hook = model.language_model.model.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        verification, _ = decode(model, prompt, DraftTree.from_chains([chain]), "exact", False)
+    finally:
+        hook.remove()
+    assert len(calls) == verification.passes == 1 + max(0, 6 - accepted)
+    assert tuple(verification.tokens) == tokens
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 3))
+def test_relaxed_tokens_stay_near_what_the_model_says_after_them(data, seed):
+    """Judged by a pass over the outcome itself: what was kept of the cache belongs to it."""
+    model, prompt, tokens = greedy_run(CONFIG, seed)
+    ids = range(model.action_rows.start, model.action_rows.stop)
+
+    def near(token):
+        offset = st.integers(-18, 18)
+        return offset.map(lambda o: min(max(token + o, ids.start), ids.stop - 1))
+
+    chain = st.tuples(*[near(token) for token in tokens])
+    tree = DraftTree.crossed(data.draw(st.lists(chain, max_size=4)))
+    verification, _ = decode(model, prompt, tree, "sequence_relaxed", data.draw(st.booleans()))
+    with torch.inference_mode():
+        embedded = model.language_model.model.embed_tokens(torch.tensor([verification.tokens[:6]]))
+        hidden = model.language_model.model(torch.cat([prompt, embedded], dim=1))
+        own = model.language_model.logits(hidden[0, prompt.shape[1] - 1 :]).argmax(-1).tolist()
+    assert within_tolerance(verification.tokens, own)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 3))
+def test_corrected_tokens_are_the_models_own_after_the_draft(data, seed):
+    model, prompt, tokens = greedy_run(CONFIG, seed)
+    ids = st.integers(model.action_rows.start, model.action_rows.stop - 1)
+    near = [st.one_of(st.just(token), ids) for token in tokens[:6]]
+    chain = (*data.draw(st.tuples(*near)), tokens[6])
+    tree = DraftTree.from_chains([chain])
+    with torch.inference_mode():
+        drafted = Verification.start(model, prompt, tree, "sequence_relaxed")
+        corrected = Verification.start(model, prompt, tree, "sequence_relaxed", correct=True)
+        embedded = model.language_model.model.embed_tokens(torch.tensor([chain[:6]]))
+        hidden = model.language_model.model(torch.cat([prompt, embedded], dim=1))
+        own = model.language_model.logits(hidden[0, prompt.shape[1] - 1 :]).argmax(-1).tolist()
+    accepted = drafted.accepted
+    assert corrected.accepted == accepted
+    assert drafted.tokens[:accepted] == list(chain[:accepted])
+    # The token that comes for nothing follows the draft as well.
+    assert corrected.tokens == own[: len(corrected.tokens)]
+
+
+def test_nothing_drafted_is_the_plain_loop():
+    model, prompt, tokens = greedy_run(CONFIG, 1)
+    verification, _ = decode(model, prompt, NO_DRAFT, "exact", redraft=True)
+    assert (tuple(verification.tokens), verification.passes) == (tokens, 7)
+    assert verification.accepted == 0
+
+
+def test_a_draft_that_comes_after_the_prefill_is_verified_in_the_next_pass():
+    model, prompt, tokens = greedy_run(CONFIG, 2)
+    tree = DraftTree.from_chains([tokens[1:]])
+    with torch.inference_mode():
+        verification = Verification.start(model, prompt, NO_DRAFT, "exact", room=len(tree))
+        verification.advance(tree, "exact")
+    assert (tuple(verification.tokens), verification.passes) == (tokens, 2)
+    assert verification.accepted == 6
+
+
+def test_the_prompts_columns_do_not_see_the_draft():
+    model, prompt, tokens = greedy_run(dataclasses.replace(CONFIG), 3)
+    with torch.inference_mode():
+        plain = Verification.start(model, prompt, NO_DRAFT, "exact")
+        drafted = Verification.start(model, prompt, DraftTree.from_chains([tokens]), "exact")
+    torch.testing.assert_close(plain.prompt_hidden, drafted.prompt_hidden)
