@@ -1,0 +1,247 @@
+"""`heisd calibrate`: how far skipping may go, measured in closed loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from heisd_ros.cli.db import parse_states
+from heisd_ros.cli.demos import PICK_AND_PLACE
+from heisd_ros.cli.workers import run_jobs
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from heisd_ros.decoding.calibration import Calibration
+    from heisd_ros.decoding.settings import ModeSettings
+    from heisd_ros.evaluation.calibration import CalibrationEpisode, EpisodeLoss
+    from heisd_ros.evaluation.calibration_run import CalibrationRun
+    from heisd_ros.retrieval.database import Database, Matches
+
+app = typer.Typer(add_completion=False)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a worker loads: names and folders.
+
+    Attributes:
+        suite: LIBERO suite.
+        model: folder of the checkpoint.
+        database: folder of the database.
+        drafter: folder of the drafter.
+        mode: the mode that skips.
+    """
+
+    suite: str
+    model: str
+    database: str
+    drafter: str
+    mode: str
+
+
+@app.command()
+def calibrate(
+    database: Annotated[Path, typer.Argument(help="Database; the result goes into its folder.")],
+    model: Annotated[str, typer.Option(help="Checkpoint folder; empty: the shipped one.")] = "",
+    suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
+    risk: Annotated[
+        float, typer.Option(help="Share of skipped steps that may disagree with the model.")
+    ] = 0.05,
+    episodes: Annotated[int, typer.Option(help="Episodes at each setting, 19 at least.")] = 100,
+    mode: Annotated[str, typer.Option(help="Mode to calibrate, or its YAML file.")] = "heisd",
+    drafter: Annotated[str, typer.Option(help="Drafter folder; empty: MODEL/drafter.")] = "",
+    level: Annotated[
+        list[float] | None,
+        typer.Option(help="Levels of the path in the database, rising; repeatable."),
+    ] = None,
+    rule: Annotated[
+        Literal["each_setting", "path_maximum"],
+        typer.Option(help="path_maximum promises more and lets less pass."),
+    ] = "each_setting",
+    task: Annotated[list[int] | None, typer.Option(help="Only these tasks.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes; 0: one a core.", min=0)] = 0,
+) -> None:
+    """Find the loosest skipping whose disagreement with the model stays within a risk.
+
+    Episodes start from initial states 30 to 39, which neither the database nor an evaluation holds.
+    A run that was stopped goes on where it was.
+    """
+    from heisd_ros.errors import HeisdError
+    from heisd_ros.evaluation.calibration import plan_episodes
+    from heisd_ros.models import shipped_model
+
+    folder = model or str(shipped_model())
+    place = Place(suite, folder, str(database), drafter or str(Path(folder) / "drafter"), mode)
+    tasks = task or list(PICK_AND_PLACE.get(suite, range(10)))
+    try:
+        run = _prepare(place, tasks, risk, episodes, level, rule)
+        plan = plan_episodes(tasks, episodes)
+        while pending := run.pending():
+            # Task by task, so that a worker seldom has to make another scene.
+            pending.sort(key=lambda job: plan[job[1]].task_index)
+            setting = pending[0][0]
+            jobs = [(place, run.candidate.at(s), number, plan[number]) for s, number in pending]
+            label = f"setting {setting + 1} of {len(run.candidate.similarity)}, episodes"
+            for number, loss in run_jobs(_episode, jobs, label, workers):
+                run.add(setting, number, loss)
+                if run.fails(setting):
+                    break  # the jobs that have not begun are cancelled
+        calibration = run.result()
+        path = calibration.save(database)
+    except HeisdError as error:
+        raise typer.BadParameter(str(error)) from error
+    _print(calibration)
+    typer.echo(f"{calibration.guarantee}\ncalibration: {path}")
+
+
+def _prepare(
+    place: Place,
+    tasks: list[int],
+    risk: float,
+    episodes: int,
+    levels: list[float] | None,
+    rule: Literal["each_setting", "path_maximum"],
+) -> CalibrationRun:
+    """The walk, begun or gone on with; raises the errors of what it reads."""
+    from heisd_ros.decoding.calibration import Calibration
+    from heisd_ros.evaluation.calibration import CALIBRATION_STATES, LEVELS, path_of
+    from heisd_ros.evaluation.calibration_run import FILE, CalibrationRun
+    from heisd_ros.retrieval.database import file_hash
+
+    if not 0.0 < risk < 1.0:
+        raise typer.BadParameter(f"--risk {risk} must be between 0 and 1")
+    settings, opened, model = _open(place)
+    states = opened.manifest.provenance.get("states")
+    stored = parse_states(states) if isinstance(states, str) else set()
+    if shared := sorted(stored & set(CALIBRATION_STATES)):
+        raise typer.BadParameter(
+            f"{place.database} holds initial states {shared}, which are to calibrate with; build "
+            "it without them (`heisd db build --states 0-29`)"
+        )
+    path = path_of(opened, settings.retrieval.k, levels or LEVELS, _executed(place, settings))
+    candidate = Calibration(
+        similarity=path[0],
+        dispersion=path[1],
+        chosen=None,
+        risk=risk,
+        rule=rule,
+        tried=(),
+        k=settings.retrieval.k,
+        max_consecutive=settings.skip.max_consecutive,
+        mode=Path(place.mode).stem,
+        suite=place.suite,
+        episodes=episodes,
+        database_id=opened.manifest.database_id,
+        model_fingerprint=model,
+        created="",
+    )
+    weights = Path(place.drafter) / "drafter.safetensors"
+    provenance = {
+        "tasks": tasks,
+        "mode": asdict(settings),
+        "drafter": file_hash(weights) if settings.drafts and weights.is_file() else None,
+    }
+    return CalibrationRun(candidate, Path(place.database) / FILE, provenance)
+
+
+def _executed(place: Place, settings: ModeSettings) -> Callable[[Matches], NDArray[np.int64]]:
+    """The tokens that the mode makes of what was retrieved."""
+    if settings.retrieval.payload == "own":
+        return lambda matches: matches.tokens
+    from heisd_ros.vla.checkpoint import load_checkpoint
+
+    vla = load_checkpoint(place.model)
+    return lambda matches: vla.tokens_of(matches.actions)
+
+
+def _open(place: Place) -> tuple[ModeSettings, Database, str]:
+    """The mode as it is calibrated, the database, and the model's fingerprint."""
+    from heisd_ros.decoding.modes import load_mode
+    from heisd_ros.evaluation.calibration import calibration_mode
+    from heisd_ros.retrieval.database import Database
+    from heisd_ros.vla.checkpoint import fingerprint
+
+    settings = calibration_mode(load_mode(place.mode))
+    model = fingerprint(place.model)
+    return settings, Database.open(place.database, model), model
+
+
+class _Rig:
+    """What a worker keeps from episode to episode."""
+
+    def __init__(self, place: Place) -> None:
+        import torch
+
+        from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+        from heisd_ros.vla.checkpoint import load_checkpoint
+        from heisd_ros.vla.drafter import load_drafter
+
+        torch.set_num_threads(1)
+        self._place = place
+        self._mode, self._database, model = _open(place)
+        self._vla = vla = load_checkpoint(place.model)
+        self._reference = AutoregressiveDecoder(vla)
+        self._drafter = None
+        if self._mode.drafts:
+            self._drafter = load_drafter(place.drafter, model, vla.config, vla.device, vla.dtype)
+        self._scene: Any = None
+
+    def run(self, candidate: Calibration, episode: CalibrationEpisode) -> EpisodeLoss:
+        """One episode with a decoder of its own: nothing is carried over."""
+        from heisd_ros.decoding.modes import build_decoder
+        from heisd_ros.evaluation.calibration import judge_episode
+        from heisd_ros.kinematics.metric import FusedMetric
+        from heisd_ros.sim.scene import LiberoScene
+
+        if self._scene is None or self._scene.task_index != episode.task_index:
+            if self._scene is not None:
+                self._scene.close()
+            self._scene = LiberoScene(self._place.suite, episode.task_index)
+        decoder = build_decoder(
+            self._vla,
+            self._mode,
+            database=self._database,
+            drafter=self._drafter,
+            calibration=candidate,
+        )
+        metric = None
+        if self._mode.propose == "hybrid":
+            metric = FusedMetric(self._database.bounds(self._mode.boundary.metric))
+        return judge_episode(self._scene, decoder, self._reference, episode, metric)
+
+
+_rigs: dict[Place, _Rig] = {}
+"""A worker's."""
+
+
+def _episode(
+    place: Place, candidate: Calibration, number: int, episode: CalibrationEpisode
+) -> tuple[int, EpisodeLoss]:
+    if place not in _rigs:
+        _rigs[place] = _Rig(place)
+    return number, _rigs[place].run(candidate, episode)
+
+
+def _print(calibration: Calibration) -> None:
+    headings = ("setting", "cosine >=", "bins <=", "episodes", "loss", "bound")
+    table = Table(*headings, "skipped", "success", caption="* chosen")
+    for number, row in enumerate(calibration.tried):
+        table.add_row(
+            f"{number + 1}{' *' if number == calibration.chosen else ''}",
+            f"{calibration.similarity[number]:.4f}",
+            f"{calibration.dispersion[number]:.1f}",
+            str(row.episodes),
+            f"{row.loss:.2%}",
+            f"{row.bound:.2%}",
+            f"{row.skip_rate:.0%}",
+            f"{row.success_rate:.0%}",
+        )
+    Console().print(table)

@@ -1,0 +1,217 @@
+"""What a calibration of skipping found, and ``calibration.json`` in a database's folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_args
+
+from heisd_ros.decoding.conformal import Rule
+from heisd_ros.errors import CalibrationError
+
+FILE = "calibration.json"
+FORMAT = 1
+FIX = "run `heisd calibrate DATABASE`"
+
+
+@dataclass(frozen=True)
+class TriedSetting:
+    """What the calibration's episodes showed at one setting.
+
+    Attributes:
+        loss: mean over episodes of the share of skipped steps that left the tolerance.
+        bound: what the loss of a fresh episode is bounded by, see `conformal`; with fewer episodes
+            than planned, what it would have come to at least.
+        disagreement: share of all skipped steps, of all episodes together, that left it.
+        skip_rate: share of all steps that were skipped.
+        retrieved_rate: share of all steps for which entries were retrieved.
+        success_rate: share of episodes that succeeded.
+        episodes: how many were run; fewer than planned where failure was certain before the end.
+    """
+
+    loss: float
+    bound: float
+    disagreement: float
+    skip_rate: float
+    retrieved_rate: float
+    success_rate: float
+    episodes: int
+
+    @property
+    def rate_of_retrieved(self) -> float:
+        """Share skipped of the steps that could be: what skipping at random has to be held to."""
+        return self.skip_rate / self.retrieved_rate if self.retrieved_rate > 0.0 else 0.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A path of settings from strict to loose, and how far along it skipping may go.
+
+    Attributes:
+        similarity: least similarity of each setting, falling.
+        dispersion: greatest dispersion of each setting, bins, rising.
+        chosen: the loosest setting within the risk; None where the strictest exceeds it.
+        risk: the risk that was asked for.
+        rule: how the bound was computed.
+        tried: what was measured, of the settings from the strictest on.
+        k: entries retrieved in the calibration; dispersion over another number is another thing.
+        max_consecutive: skips in a row that the calibration allowed.
+        mode: the mode that ran, skipping included.
+        suite: where it ran.
+        episodes: episodes planned at each setting.
+        database_id: the database whose neighbours were judged.
+        model_fingerprint: the model that judged them.
+        created: when, ISO 8601, UTC.
+
+    Raises:
+        CalibrationError: the values don't fit together.
+    """
+
+    similarity: tuple[float, ...]
+    dispersion: tuple[float, ...]
+    chosen: int | None
+    risk: float
+    rule: Rule
+    tried: tuple[TriedSetting, ...]
+    k: int
+    max_consecutive: int
+    mode: str
+    suite: str
+    episodes: int
+    database_id: str
+    model_fingerprint: str
+    created: str
+
+    def __post_init__(self) -> None:
+        """Validates."""
+        problem = self._problem()
+        if problem:
+            raise CalibrationError(f"a calibration whose {problem}; {FIX}")
+
+    @property
+    def measured(self) -> TriedSetting | None:
+        """What was measured at the chosen setting."""
+        if self.chosen is None or self.chosen >= len(self.tried):
+            return None
+        return self.tried[self.chosen]
+
+    @property
+    def drift_limit(self) -> float:
+        """The mean loss of an episode above which shadow checks speak of drift.
+
+        It is the risk, or the share over all skips where that was greater: long episodes weigh more
+        in it, and what was so when calibrating is no drift.
+        """
+        measured = self.measured
+        return max(self.risk, measured.disagreement if measured else 0.0)
+
+    @property
+    def guarantee(self) -> str:
+        """What the numbers promise and what they don't, for wherever they are shown."""
+        measured = self.measured
+        if measured is None:
+            return (
+                f"No setting kept the risk of {self.risk:.1%} over {self.episodes} episodes: "
+                "nothing is skipped."
+            )
+        return (
+            f"In a fresh episode at most {measured.bound:.1%} (asked: {self.risk:.1%}) of the "
+            f"skipped steps are expected to leave the tolerance around the VLA's own action; "
+            f"{measured.loss:.1%} did over {measured.episodes} episodes, in which "
+            f"{measured.skip_rate:.0%} of the steps were skipped. This is about disagreement with "
+            "the VLA, not about failing the task, and holds for episodes that come about as the "
+            "calibrated ones did: same tasks, scenes, cameras, model, database and mode "
+            f"({self.mode}). Conformal risk control, rule {self.rule}."
+        )
+
+    def at(self, setting: int) -> Calibration:
+        """The same path with another setting chosen: what a calibration itself runs with."""
+        return replace(self, chosen=setting)
+
+    def check(self, database_id: str, model_fingerprint: str) -> None:
+        """Makes sure that it calibrates this database and this model.
+
+        Raises:
+            CalibrationError: it doesn't.
+        """
+        for what, own, other in (
+            ("database", self.database_id, database_id),
+            ("model", self.model_fingerprint, model_fingerprint),
+        ):
+            if own != other:
+                raise CalibrationError(
+                    f"the calibration of {self.created} is of the {what} {own[:12]}, but the "
+                    f"{what} in use is {other[:12]}: it was rebuilt or replaced since; {FIX}"
+                )
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes ``calibration.json`` into a database's folder, whole or not at all."""
+        path = Path(folder) / FILE
+        partial = path.with_name(f".{FILE}.partial")
+        values = {"format": FORMAT, **asdict(self), "guarantee": self.guarantee}
+        partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+        return path
+
+    @classmethod
+    def load(cls, folder: str | Path, database_id: str, model_fingerprint: str) -> Calibration:
+        """Reads a database's calibration.
+
+        Args:
+            folder: the database's.
+            database_id: the content hash of what is in use.
+            model_fingerprint: that of the model in use.
+
+        Raises:
+            CalibrationError: there is none, it is damaged, or it calibrates another database or
+                model.
+        """
+        path = Path(folder) / FILE
+        try:
+            calibration = cls._from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise CalibrationError(f"no calibration {path}; {FIX}") from None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise CalibrationError(f"{path} is no calibration: {error!r}; {FIX}") from error
+        except CalibrationError as error:
+            raise CalibrationError(f"{path}: {error}") from error
+        calibration.check(database_id, model_fingerprint)
+        return calibration
+
+    @classmethod
+    def _from_dict(cls, values: dict[str, Any]) -> Calibration:
+        if values["format"] != FORMAT:
+            raise ValueError(f"format {values['format']!r}; this version reads {FORMAT}")
+        given = {entry.name: values[entry.name] for entry in fields(cls)}
+        for name in ("similarity", "dispersion"):
+            given[name] = tuple(float(value) for value in given[name])
+        given["tried"] = tuple(TriedSetting(**tried) for tried in given["tried"])
+        return cls(**given)
+
+    def _problem(self) -> str:
+        """What is wrong with the values, if anything is."""
+        count = len(self.similarity)
+        if count == 0 or len(self.dispersion) != count or len(self.tried) > count:
+            return (
+                f"path has {count} similarities, {len(self.dispersion)} dispersions and "
+                f"{len(self.tried)} measurements"
+            )
+        if not all(map(math.isfinite, (*self.similarity, *self.dispersion))):
+            return "thresholds are not all finite"
+        if any(b > a for a, b in pairwise(self.similarity)):
+            return f"similarities do not fall: {self.similarity}"
+        if any(b < a for a, b in pairwise(self.dispersion)):
+            return f"dispersions do not rise: {self.dispersion}"
+        if self.chosen is not None and not (type(self.chosen) is int and 0 <= self.chosen < count):
+            return f"chosen setting {self.chosen!r} is outside the path of {count}"
+        if not 0.0 < self.risk < 1.0:
+            return f"risk {self.risk} is outside (0, 1)"
+        if self.rule not in get_args(Rule):
+            return f"rule {self.rule!r} is unknown"
+        if self.k < 1 or self.max_consecutive < 1:
+            return f"k {self.k} or max_consecutive {self.max_consecutive} is below 1"
+        return ""

@@ -1,0 +1,168 @@
+"""Conformal risk control over a path of settings, and the watch over it afterwards.
+
+An episode's loss is a number in [0, 1]. Settings lie on a path from strict to loose. With the
+losses of n episodes at a setting, (sum of losses + 1) / (n + 1) bounds the loss to expect of the
+next episode (conformal risk control, arXiv 2208.02814, losses of at most 1). The path is walked
+from its strict end until a bound exceeds the risk (fixed-sequence testing, as in arXiv 2110.01052),
+and the last setting before that is chosen.
+
+What is promised, and what is not:
+
+- Episodes must be exchangeable: the next one comes about as the calibrated ones did. Steps need not
+  be; an episode is one unit, however long.
+- ``path_maximum`` replaces each loss by the greatest of its episode so far along the path. Then the
+  expected loss of a fresh episode, at the chosen setting or at any stricter one, is at most the
+  risk, whatever the losses do along the path. All settings must have seen the same episodes.
+- ``each_setting`` takes the losses as they are. The same is then a theorem only where no episode's
+  loss falls along the path, which a closed loop doesn't promise: another setting takes the arm
+  elsewhere. It lets more pass. ``test_conformal.py`` measures both where the truth is known.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Rule = Literal["each_setting", "path_maximum"]
+
+
+def least_episodes(risk: float) -> int:
+    """The fewest episodes with which any setting can pass: 19 at a risk of 5%.
+
+    Raises:
+        ValueError: the risk is not in (0, 1).
+    """
+    _check_risk(risk)
+    # Rounded, since 1 / 0.05 may come out a hair above 20.
+    return max(1, int(np.ceil(round(1.0 / risk, 9))) - 1)
+
+
+def risk_bounds(losses: ArrayLike, rule: Rule = "each_setting") -> NDArray[np.float64]:
+    """What the loss of a fresh episode is bounded by at each setting.
+
+    Args:
+        losses: [n, J] in [0, 1]: of each episode at each setting, strict to loose.
+        rule: see the module.
+
+    Returns:
+        [J].
+
+    Raises:
+        ValueError: there is no episode, or a loss is not in [0, 1].
+    """
+    table = np.asarray(losses, dtype=np.float64)
+    if table.ndim != 2 or len(table) == 0:
+        raise ValueError(f"losses must be [episodes, settings], got shape {table.shape}")
+    if not ((table >= 0.0) & (table <= 1.0)).all():
+        raise ValueError("every loss must be in [0, 1]")
+    if rule == "path_maximum":
+        table = np.maximum.accumulate(table, axis=1)
+    bounds: NDArray[np.float64] = (table.sum(axis=0) + 1.0) / (len(table) + 1.0)
+    return bounds
+
+
+def choose(bounds: ArrayLike, risk: float) -> int | None:
+    """The loosest setting up to which every bound holds; None where the strictest exceeds the risk.
+
+    Raises:
+        ValueError: the risk is not in (0, 1).
+    """
+    _check_risk(risk)
+    holds = np.asarray(bounds, dtype=np.float64) <= risk
+    passed = len(holds) if holds.all() else int(np.argmin(holds))
+    return passed - 1 if passed else None
+
+
+def least_bound(losses: ArrayLike, episodes: int) -> float:
+    """What a setting's bound comes to at least, whatever its missing episodes bring.
+
+    Args:
+        losses: the losses known so far; the bound itself where there are `episodes` of them.
+        episodes: how many there will be.
+    """
+    known = np.asarray(losses, dtype=np.float64)
+    at_best = np.zeros((episodes, 1))
+    at_best[: len(known), 0] = known
+    return float(risk_bounds(at_best)[0])
+
+
+class DriftAlarm:
+    """Notices, from checks of single steps, that episodes lose more than was promised.
+
+    A bet against the promise that an episode's mean loss is at most `limit`: after each episode
+    the wealth is multiplied by 1 + stake * (mean of its checks - limit), whose expectation is at
+    most 1 while the promise holds; it never falls below 1 (an e-detector of CUSUM form, arXiv
+    2203.03532). So false alarms are `patience` episodes apart or more, on average. The episode is
+    the unit because the steps of one aren't independent: one odd episode must not look like many
+    odd steps.
+
+    Args:
+        limit: greatest mean loss promised, in (0, 1).
+        patience: least mean number of episodes until a false alarm.
+
+    Raises:
+        ValueError: the limit is not in (0, 1), or the patience not above 1.
+    """
+
+    BATCH = 50
+    """Checks after which an episode counts as ended, lest a run without end escape the alarm."""
+
+    def __init__(self, limit: float, patience: float = 1000.0) -> None:
+        _check_risk(limit)
+        if not patience > 1.0:
+            raise ValueError(f"patience must be above 1, got {patience}")
+        self.limit = limit
+        self.patience = patience
+        # Half of the greatest stake that keeps the factor positive: an episode without a
+        # disagreement halves the wealth, one of nothing else multiplies it by about 10 at 5%.
+        self._stake = 0.5 / limit
+        self._wealth = 1.0
+        self._episode: list[float] = []
+        self._checks = self._losses = 0
+        self._raised = False
+
+    @property
+    def raised(self) -> bool:
+        """Whether the alarm went off since the last (re-)arming."""
+        return self._raised
+
+    @property
+    def checks(self) -> int:
+        """Checks since the last (re-)arming."""
+        return self._checks
+
+    @property
+    def losses(self) -> int:
+        """Those of them that were lost."""
+        return self._losses
+
+    def add(self, lost: bool) -> None:
+        """Takes the check of one step."""
+        self._episode.append(float(lost))
+        self._checks += 1
+        self._losses += int(lost)
+        if len(self._episode) >= self.BATCH:
+            self.end_episode()
+
+    def end_episode(self) -> None:
+        """Settles the bet on the episode; without a check in it nothing changes."""
+        if not self._episode:
+            return
+        factor = 1.0 + self._stake * (float(np.mean(self._episode)) - self.limit)
+        self._wealth = max(1.0, self._wealth) * factor
+        self._raised = self._raised or self._wealth >= self.patience
+        self._episode.clear()
+
+    def rearm(self) -> None:
+        """Forgets everything, the alarm too."""
+        self._wealth = 1.0
+        self._episode.clear()
+        self._checks = self._losses = 0
+        self._raised = False
+
+
+def _check_risk(risk: float) -> None:
+    if not 0.0 < risk < 1.0:
+        raise ValueError(f"a risk must be in (0, 1), got {risk}")

@@ -1,0 +1,242 @@
+"""When a retrieved action is executed without asking the language model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heisd_ros.decoding.calibration import FIX, Calibration
+from heisd_ros.decoding.conformal import DriftAlarm
+from heisd_ros.decoding.settings import SkipSettings
+from heisd_ros.decoding.tree import GRIPPER
+from heisd_ros.errors import CalibrationError
+from heisd_ros.retrieval.database import Matches
+
+
+@dataclass(frozen=True)
+class SkipContext:
+    """What a step knows beside its retrieved entries.
+
+    Attributes:
+        retrieval_zone: whether the kinematic metric trusts retrieval.
+        gripper: token id of the last executed gripper command; None at an episode's start.
+        fresh: whether the observation is recent enough to act on unseen.
+        votes: [N, 7] token ids that the executed ones are made of; None: the entries.
+    """
+
+    retrieval_zone: bool
+    gripper: int | None
+    fresh: bool = True
+    votes: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class SkipDecision:
+    """Whether to skip.
+
+    Attributes:
+        skip: execute the retrieved action.
+        shadow: verify it all the same, for the statistics; false where it isn't skipped.
+        reason: for a reader of the telemetry.
+    """
+
+    skip: bool
+    shadow: bool
+    reason: str
+
+
+def dispersion(tokens: NDArray[np.int64]) -> float:
+    """How much retrieved drafts differ, in bins.
+
+    Args:
+        tokens: [K, 7] token ids. One id is one bin, so ids serve as bins.
+
+    Returns:
+        the greatest standard deviation among the six tokens of motion.
+    """
+    return float(tokens[:, : GRIPPER.start].std(axis=0).max())
+
+
+class SkipGate:
+    """Decides step by step whether verification is skipped, and watches how that goes.
+
+    ``calibrated`` skips where all of these hold: fresh inputs; the retrieval zone; fewer than
+    `max_consecutive` skips before; grippers unanimous and as last executed; similarity and
+    dispersion within the setting in force. ``threshold`` is the same with hand-set values.
+    ``cadence`` asks for the zone and the count alone, ``random`` draws instead, ``always`` asks for
+    nothing but entries.
+
+    With `feedback` a successful episode loosens the setting by one and a failed one tightens it,
+    never beyond the setting that the calibration chose: stricter ones passed it as well.
+
+    Args:
+        settings: the mode's.
+        calibration: of the database in use; without one ``calibrated`` never skips.
+        seed: of random skips and of shadow verification.
+
+    Raises:
+        CalibrationError: the mode skips more steps in a row than was calibrated.
+    """
+
+    def __init__(
+        self, settings: SkipSettings, calibration: Calibration | None = None, seed: int = 0
+    ) -> None:
+        self.settings = settings
+        self.calibration = calibration
+        # What binds this gate; a random one only takes its rate from the calibration.
+        self._path = calibration if settings.policy == "calibrated" else None
+        self._setting: int | None = None
+        self._drift: DriftAlarm | None = None
+        if self._path is not None:
+            if settings.max_consecutive > self._path.max_consecutive:
+                raise CalibrationError(
+                    f"skip.max_consecutive is {settings.max_consecutive}, calibrated were "
+                    f"{self._path.max_consecutive} skips in a row at most; lower it, or {FIX} "
+                    "with this mode"
+                )
+            self._setting = self._path.chosen
+            self._drift = DriftAlarm(self._path.drift_limit)
+        # Apart, so that shadow verification doesn't change which steps are skipped.
+        self._draws, self._shadows = np.random.default_rng(seed).spawn(2)
+        self._skips_in_a_row = 0
+        self.reset()
+
+    @property
+    def setting(self) -> int | None:
+        """Number of the calibrated setting in force, 0 the strictest; None without one."""
+        return self._setting
+
+    @property
+    def alarm(self) -> str:
+        """Why skipping was turned off, for diagnostics; empty while all is well."""
+        if self._drift is None or not self._drift.raised:
+            return ""
+        return (
+            f"drift: {self._drift.losses} of {self._drift.checks} shadow-verified skips left the "
+            f"tolerance, calibrated were {self._drift.limit:.1%}; skipping is off until the alarm "
+            f"is reset by hand ({FIX} if it returns)"
+        )
+
+    @property
+    def warning(self) -> str:
+        """Why nothing is skipped although the mode is meant to; empty while all is well."""
+        if self.settings.policy != "calibrated":
+            return ""
+        if self._path is None:
+            return f"nothing is skipped: no calibration; {FIX}"
+        if self._setting is None:
+            return f"nothing is skipped: no setting keeps the risk of {self._path.risk:.1%}"
+        return self.alarm
+
+    def decide(self, matches: Matches, context: SkipContext) -> SkipDecision:
+        """Decides one step.
+
+        Args:
+            matches: the retrieved entries, best first; `tokens` are those that would be executed.
+            context: the rest.
+        """
+        skip, reason = self._judge(matches, context)
+        self._skips_in_a_row = self._skips_in_a_row + 1 if skip else 0
+        shadow = skip and bool(self._shadows.random() < self.settings.shadow_share)
+        return SkipDecision(skip, shadow, f"{'skip' if skip else 'no skip'}: {reason}")
+
+    def note_verified(self) -> None:
+        """Takes note of a step that the model decided without `decide` being asked."""
+        self._skips_in_a_row = 0
+
+    def observe_shadow(self, agreed: bool) -> None:
+        """Takes the outcome of a skipped step that was verified all the same."""
+        if self._drift is not None:
+            self._drift.add(not agreed)
+
+    def reset(self, success: bool | None = None) -> None:
+        """Ends an episode. An alarm stays.
+
+        Args:
+            success: how it ended, where that is known.
+        """
+        # A cadence begins with the model, since it asks for no other condition.
+        begins_verified = self.settings.policy == "cadence"
+        self._skips_in_a_row = self.settings.max_consecutive if begins_verified else 0
+        if self._drift is not None:
+            self._drift.end_episode()
+        if self.settings.feedback and success is not None:
+            self._feed_back(success)
+
+    def rearm(self) -> None:
+        """Resets the alarm, by hand: skipping goes on."""
+        if self._drift is not None:
+            self._drift.rearm()
+
+    def _feed_back(self, success: bool) -> None:
+        if self._path is None or self._path.chosen is None or self._setting is None:
+            return
+        wanted = self._setting + (1 if success else -1)
+        self._setting = min(max(wanted, 0), self._path.chosen)
+
+    def _judge(self, matches: Matches, context: SkipContext) -> tuple[bool, str]:
+        """Whether to skip, and why or why not."""
+        settings = self.settings
+        if settings.policy == "never":
+            return False, "the mode never does"
+        if not context.fresh:
+            return False, "inputs are not fresh"
+        if len(matches.similarity) == 0:
+            return False, "nothing was retrieved"
+        if settings.policy == "always":
+            return True, "the mode always does"
+        if self._skips_in_a_row >= settings.max_consecutive:
+            return False, f"{settings.max_consecutive} in a row"
+        if settings.policy == "random":
+            return self._by_chance()
+        if not context.retrieval_zone:
+            return False, "slow or curved motion"
+        if settings.policy == "cadence":
+            return True, "cadence"
+        if settings.policy == "threshold":
+            return _by_entries(matches, context, settings.similarity, settings.dispersion)
+        return self._by_calibration(matches, context)
+
+    def _by_chance(self) -> tuple[bool, str]:
+        rate = self.settings.rate
+        if rate == 0.0:
+            measured = self.calibration.measured if self.calibration is not None else None
+            if measured is None:
+                return False, f"no calibrated rate to draw by; {FIX}"
+            rate = measured.rate_of_retrieved
+        return bool(self._draws.random() < rate), f"by chance, rate {rate:.2f}"
+
+    def _by_calibration(self, matches: Matches, context: SkipContext) -> tuple[bool, str]:
+        path, setting = self._path, self._setting
+        if path is None:
+            return False, f"no calibration; {FIX}"
+        if setting is None:
+            return False, f"no calibrated setting keeps the risk of {path.risk:.1%}"
+        if self.alarm:
+            return False, self.alarm
+        if len(matches.similarity) != path.k:
+            return False, (
+                f"{len(matches.similarity)} entries retrieved, calibrated were {path.k}; {FIX} "
+                "with this mode"
+            )
+        return _by_entries(matches, context, path.similarity[setting], path.dispersion[setting])
+
+
+def _by_entries(
+    matches: Matches, context: SkipContext, least: float, most: float
+) -> tuple[bool, str]:
+    """Whether the entries are near and alike enough; written so that NaN speaks against."""
+    grippers = matches.tokens[:, GRIPPER.start]
+    if (grippers != grippers[0]).any():
+        return False, "retrieved grippers differ"
+    if context.gripper != int(grippers[0]):
+        return False, "no gripper command yet" if context.gripper is None else "gripper changes"
+    nearest = float(matches.similarity[0])
+    if not nearest >= least:
+        return False, f"similarity {nearest:.3f} < {least:.3f}"
+    spread = dispersion(matches.tokens if context.votes is None else context.votes)
+    if not spread <= most:
+        return False, f"dispersion {spread:.1f} > {most:.1f}"
+    return True, (f"similarity {nearest:.3f} >= {least:.3f}, dispersion {spread:.1f} <= {most:.1f}")

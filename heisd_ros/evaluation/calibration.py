@@ -1,0 +1,238 @@
+"""Closed-loop episodes that calibrate skipping: every skipped action is executed and judged.
+
+The loss of an episode is the share of its skipped steps whose action leaves the tolerance around
+what the model itself decides on the same frame, by plain greedy decoding. It is measured with
+skipping active, so it holds where skipping leads the arm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heisd_ros.decoding.acceptance import within_tolerance
+from heisd_ros.decoding.settings import ModeSettings
+from heisd_ros.decoding.skip import dispersion
+from heisd_ros.decoding.types import Decoder, Observation, Settled, StepResult
+from heisd_ros.errors import CalibrationError
+from heisd_ros.evaluation.rollout import run_episode
+from heisd_ros.kinematics.metric import FusedMetric
+from heisd_ros.retrieval.database import Database, Matches
+from heisd_ros.sim.scene import OPEN_GRIPPER, LiberoScene
+
+CALIBRATION_STATES = range(30, 40)
+"""Initial states to calibrate with: not in the database (0 to 29), not evaluated on (40 to 49)."""
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
+"""Default path, strict to loose. It is fixed before anything is measured, as the test demands."""
+ENTRIES_OF_SHARD = 200
+"""Entries of a shard whose neighbours are looked at, evenly spaced."""
+_START_STEPS = 10
+
+
+@dataclass(frozen=True)
+class CalibrationEpisode:
+    """One episode to calibrate with, the same at every setting.
+
+    Attributes:
+        task_index: Task of the suite.
+        init_state: Initial state of the task.
+        variation: 0: from that state as it is; else from the arm moved a little, the number
+            deciding how.
+    """
+
+    task_index: int
+    init_state: int
+    variation: int = 0
+
+
+@dataclass(frozen=True)
+class EpisodeLoss:
+    """What happened in one episode.
+
+    Attributes:
+        skipped: Steps executed unseen.
+        broken: Those of them that left the tolerance.
+        retrieved: Steps for which entries were retrieved, the skipped ones included.
+        steps: All steps.
+        success: Whether the task was solved.
+    """
+
+    skipped: int
+    broken: int
+    retrieved: int
+    steps: int
+    success: bool
+
+    @property
+    def loss(self) -> float:
+        """Share of the skipped steps that left the tolerance; 0 where none was skipped."""
+        return self.broken / self.skipped if self.skipped else 0.0
+
+
+def plan_episodes(tasks: Sequence[int], count: int) -> list[CalibrationEpisode]:
+    """Episodes over tasks and calibration states in turn; more of them begin with the same ones.
+
+    Args:
+        tasks: Tasks of the suite.
+        count: How many episodes; beyond 10 for each task they vary by a small start motion.
+    """
+    states, all_tasks = len(CALIBRATION_STATES), len(tasks)
+    return [
+        CalibrationEpisode(
+            task_index=tasks[number % all_tasks],
+            init_state=CALIBRATION_STATES[number // all_tasks % states],
+            variation=number // (all_tasks * states),
+        )
+        for number in range(count)
+    ]
+
+
+def path_of(
+    database: Database,
+    k: int,
+    levels: Sequence[float] = LEVELS,
+    executed: Callable[[Matches], NDArray[np.int64]] = lambda matches: matches.tokens,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Thresholds from strict to loose, from the database alone.
+
+    Each frame of the database is compared with those of other episodes, as a live frame is with
+    all. At level q the threshold is passed by the q of them whose k nearest differ least. Where
+    entries agree, likeness adds little, so it only keeps out what is like nothing in the database:
+    its threshold is passed by 0.9 + 0.1 q of them.
+
+    Args:
+        database: Its shards are taken together.
+        k: Entries retrieved.
+        levels: In (0, 1], rising.
+        executed: Token ids [K, 7] that the mode makes of what was retrieved.
+
+    Returns:
+        Least similarity and greatest dispersion (bins) of each level.
+
+    Raises:
+        CalibrationError: Levels are not rising in (0, 1].
+        DatabaseError: A task has fewer than k entries of other episodes.
+    """
+    rises = all(a < b for a, b in pairwise(levels))
+    if not levels or not rises or not (levels[0] > 0.0 and levels[-1] <= 1.0):
+        raise CalibrationError(f"levels {list(levels)} must rise and lie in (0, 1]")
+    similarities, dispersions = [], []
+    for shard in database:
+        count = min(len(shard), ENTRIES_OF_SHARD)
+        for entry in np.linspace(0, len(shard) - 1, count).round().astype(int):
+            matches = shard.neighbours(int(entry), k)
+            similarities.append(float(matches.similarity[0]))
+            dispersions.append(dispersion(executed(matches)))
+    return (
+        tuple(float(np.quantile(similarities, 0.1 * (1.0 - level))) for level in levels),
+        tuple(float(np.quantile(dispersions, level)) for level in levels),
+    )
+
+
+def calibration_mode(mode: ModeSettings) -> ModeSettings:
+    """A mode as it is calibrated: one fixed setting, and nothing verified that isn't in use.
+
+    Raises:
+        CalibrationError: The mode doesn't skip by calibration.
+    """
+    if mode.skip.policy != "calibrated":
+        raise CalibrationError(
+            f"the mode's skip.policy is {mode.skip.policy!r}: there is nothing to calibrate; "
+            "give a mode with skip.policy 'calibrated', such as heisd"
+        )
+    return replace(mode, skip=replace(mode.skip, shadow_share=0.0, feedback=False))
+
+
+class Judge:
+    """A decoder whose skipped steps are judged by another one that sees the same frames.
+
+    Args:
+        decoder: Decides, and is left alone in it.
+        reference: The model's plain greedy decoding.
+    """
+
+    def __init__(self, decoder: Decoder, reference: Decoder) -> None:
+        self._decoder, self._reference = decoder, reference
+        self.skipped = self.broken = self.retrieved = 0
+
+    def infer(self, observation: Observation) -> StepResult:
+        """The decoder's step."""
+        result = self._decoder.infer(observation)
+        self.retrieved += result.similarity is not None
+        if result.source == "skip":
+            own = self._reference.infer(observation)
+            self.skipped += 1
+            self.broken += not within_tolerance(result.tokens, own.tokens)
+        return result
+
+    def settle(self) -> Settled | None:
+        """The decoder's."""
+        return self._decoder.settle()
+
+    def warning(self) -> str:
+        """The decoder's."""
+        return self._decoder.warning()
+
+    def reset(self, success: bool | None = None) -> None:
+        """The decoder's; the counts go on."""
+        self._decoder.reset(success)
+
+
+def judge_episode(
+    scene: LiberoScene,
+    decoder: Decoder,
+    reference: Decoder,
+    episode: CalibrationEpisode,
+    metric: FusedMetric | None,
+) -> EpisodeLoss:
+    """Runs one episode and counts what skipping did in it.
+
+    Args:
+        scene: Of the episode's task.
+        decoder: Skips.
+        reference: Judges.
+        episode: Where to start.
+        metric: The kinematic metric, where the decoder needs it.
+
+    Raises:
+        SceneError: No such initial state.
+    """
+    judge = Judge(decoder, reference)
+    start = scene if episode.variation == 0 else cast(LiberoScene, MovedStart(scene, episode))
+    result = run_episode(start, judge, episode.init_state, metric)
+    return EpisodeLoss(
+        skipped=judge.skipped,
+        broken=judge.broken,
+        retrieved=judge.retrieved,
+        steps=result.steps,
+        success=result.success,
+    )
+
+
+class MovedStart:
+    """A scene whose episodes begin after a small motion of the arm, mostly sideways.
+
+    Args:
+        scene: The scene, which does everything else.
+        episode: Decides the motion.
+    """
+
+    def __init__(self, scene: LiberoScene, episode: CalibrationEpisode) -> None:
+        self._scene, self._episode = scene, episode
+
+    def reset(self, init_state: int) -> None:
+        """Resets the scene and moves the arm."""
+        self._scene.reset(init_state)
+        rng = np.random.default_rng([self._episode.task_index, init_state, self._episode.variation])
+        # Demonstrations start so as well: at most half a unit of action, for some steps.
+        drift = rng.uniform(-0.5, 0.5, size=6) * np.array([1, 1, 0.5, 0.1, 0.1, 0.1])
+        for _ in range(rng.integers(1, _START_STEPS + 1)):
+            self._scene.step(np.append(drift, OPEN_GRIPPER))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scene, name)

@@ -1,0 +1,153 @@
+"""`heisd calibrate` with a real database and made-up episodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
+from typer.testing import CliRunner
+
+from heisd_ros.cli import calibrate
+from heisd_ros.decoding.calibration import FILE, Calibration
+from heisd_ros.evaluation.calibration import EpisodeLoss
+from heisd_ros.evaluation.calibration_run import FILE as RUN
+from heisd_ros.retrieval.entries import COLUMNS, Entries
+from heisd_ros.retrieval.manifest import FeatureLayout, Manifest
+from heisd_ros.retrieval.projection import Projection
+from heisd_ros.retrieval.writer import write_database
+from heisd_ros.vla.checkpoint import fingerprint
+
+SIZE, EPISODES, FRAMES = 6, 4, 5
+
+
+def entries(seed):
+    rng = np.random.default_rng(seed)
+    number = EPISODES * FRAMES
+    keys = rng.normal(size=(number, SIZE)).astype(np.float32)
+    columns = {name: rng.normal(size=(number, *column.row)) for name, column in COLUMNS.items()}
+    columns["tokens"] = rng.integers(264, 520, (number, 7))
+    columns["episodes"] = np.repeat(np.arange(EPISODES), FRAMES)
+    columns["steps"] = np.tile(np.arange(FRAMES), EPISODES)
+    return Entries(keys=keys / np.linalg.norm(keys, axis=1, keepdims=True), **columns)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+def make_database(folder, model, states="0-29"):
+    projection = Projection(np.zeros(SIZE, np.float32), np.eye(SIZE, dtype=np.float32))
+    description = Manifest(
+        model_fingerprint=fingerprint(model),
+        statistics_key="test",
+        robot="panda",
+        control_rate_hz=20.0,
+        features=FeatureLayout(views=("agentview",), towers=(SIZE,), size=SIZE, kept=SIZE),
+        provenance={"states": states},
+    )
+    shards = {text: entries(seed) for seed, text in enumerate(INSTRUCTIONS)}
+    return write_database(folder, description, shards, projection)
+
+
+@pytest.fixture
+def world(tmp_path, model, monkeypatch):
+    """A database, and episodes that lose more the looser the setting is; run in this process."""
+    ran = []
+    manifest = make_database(tmp_path / "database", model)
+
+    def episode(place, candidate, number, start):
+        ran.append((candidate.chosen, start.task_index, start.init_state))
+        return number, EpisodeLoss((candidate.chosen + 1) * 10, candidate.chosen, 50, 100, True)
+
+    def run_jobs(function, jobs, label, workers):
+        return (function(*job) for job in jobs)
+
+    monkeypatch.setattr(calibrate, "_episode", episode)
+    monkeypatch.setattr(calibrate, "run_jobs", run_jobs)
+
+    class World:
+        folder = tmp_path / "database"
+        database = manifest
+        episodes = ran
+
+        def call(self, *options):
+            words = [self.folder, "--model", model, "--task", 0, "--task", 1, *options]
+            return CliRunner().invoke(calibrate.app, [str(word) for word in words])
+
+    return World()
+
+
+def test_the_result_lies_in_the_database_and_is_what_the_walk_gives(world, model):
+    # Losses of the three settings: 0, 1/20 and 2/30.
+    result = world.call(
+        "--risk", 0.1, "--episodes", 30, "--level", 0.5, "--level", 0.8, "--level", 1
+    )
+    assert result.exit_code == 0, result.output
+    found = Calibration.load(world.folder, world.database.database_id, fingerprint(model))
+    assert (found.chosen, found.risk, found.episodes) == (2, 0.1, 30)
+    assert [tried.loss for tried in found.tried] == pytest.approx([0, 1 / 20, 2 / 30])
+    assert (found.mode, found.suite, found.k) == ("heisd", "libero_spatial", 5)
+    assert "disagreement with the VLA" in result.output and FILE in result.output
+    assert "3 *" in result.output
+    assert len(world.episodes) == 90
+    assert {(task, state) for _, task, state in world.episodes} == {
+        (task, state) for task in (0, 1) for state in range(30, 40)
+    }
+
+
+def test_a_second_call_runs_nothing_again(world):
+    options = ("--risk", 0.1, "--episodes", 30, "--level", 0.5, "--level", 1)
+    world.call(*options)
+    before = len(world.episodes)
+    assert world.call(*options).exit_code == 0
+    assert len(world.episodes) == before
+    (world.folder / RUN).unlink()
+    world.call(*options)
+    assert len(world.episodes) == 2 * before
+
+
+def test_the_first_failure_ends_the_walk(world):
+    result = world.call("--risk", 0.05, "--episodes", 60, "--level", 0.5, "--level", 0.8)
+    assert "1 *" in result.output
+    # (sum + 1) / 61 exceeds 5% once 42 episodes of the second setting have lost 1/20.
+    assert len(world.episodes) == 60 + 42
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--episodes", "18"), "at least 19"),
+        (("--risk", "1.5"), "between 0 and 1"),
+        (("--mode", "ar"), "nothing to calibrate"),
+        (("--mode", "hasty"), "unknown mode"),
+        (("--level", "0.9", "--level", "0.5"), "levels"),
+        (("--model", "nowhere"), "nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_an_error_that_says_why(world, options, problem):
+    result = world.call(*options)
+    assert result.exit_code == 2
+    # The terminal breaks lines within a box.
+    assert problem in " ".join(result.output.replace("│", " ").split())
+    assert not world.episodes
+
+
+def test_a_database_of_the_states_to_calibrate_with_is_refused(world, model):
+    make_database(world.folder, model, states="0-31")
+    result = world.call()
+    assert result.exit_code == 2 and "[30, 31]" in result.output
+
+
+def test_a_mode_that_executes_demonstrations_is_calibrated_on_their_tokens(world, tmp_path):
+    mode = tmp_path / "own.yaml"
+    mode.write_text(
+        "propose: retrieval\nretrieval: {payload: demonstrated}\nskip: {policy: calibrated}\n"
+    )
+    spreads = []
+    for name in ("heisd", str(mode)):
+        assert world.call("--mode", name, "--risk", 0.2, "--episodes", 19).exit_code == 0
+        spreads.append((world.folder / FILE).read_text().split('"dispersion"')[1][:60])
+        (world.folder / RUN).unlink()
+    assert spreads[0] != spreads[1]
+    assert '"mode": "own"' in (world.folder / FILE).read_text()

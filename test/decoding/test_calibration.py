@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from support.skipping import calibration, tried
+
+from heisd_ros.decoding.calibration import FILE, Calibration
+from heisd_ros.errors import CalibrationError
+
+
+def load(folder, database="database-a", model="model-a"):
+    return Calibration.load(folder, database, model)
+
+
+@pytest.mark.parametrize("chosen", [None, 0, 2])
+def test_what_is_written_is_read(tmp_path, chosen):
+    written = calibration(chosen=chosen)
+    assert written.save(tmp_path) == tmp_path / FILE
+    assert load(tmp_path) == written
+    assert os.listdir(tmp_path) == [FILE]
+
+
+@pytest.mark.parametrize(
+    ("used", "what"),
+    [({"database": "database-b"}, "the database database-a"), ({"model": "model-b"}, "model")],
+)
+def test_one_of_something_else_is_refused(tmp_path, used, what):
+    calibration().save(tmp_path)
+    with pytest.raises(CalibrationError, match=what) as error:
+        load(tmp_path, **used)
+    assert "heisd calibrate" in str(error.value) and "rebuilt or replaced" in str(error.value)
+
+
+def test_a_missing_one_names_the_command(tmp_path):
+    with pytest.raises(CalibrationError, match=r"no calibration .*heisd calibrate"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: text.replace('"format": 1', '"format": 99'),
+        lambda text: text.replace('"risk"', '"rusk"'),
+        lambda text: text.replace('"success_rate"', '"succes_rate"'),
+        lambda text: text.replace("0.98", '"near"'),
+        lambda text: text.replace("0.98", "0.1"),
+        lambda text: text.replace('"risk": 0.05', '"risk": "low"'),
+    ],
+)
+def test_a_damaged_one_names_file_and_fix(tmp_path, damage):
+    path = calibration().save(tmp_path)
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(CalibrationError, match=r"calibration\.json.*heisd calibrate"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"similarity": ()}, "0 similarities"),
+        ({"dispersion": (1.0, 5.0)}, "2 dispersions"),
+        ({"tried": (tried(),) * 4}, "4 measurements"),
+        ({"similarity": (0.8, 0.9, 0.7)}, "do not fall"),
+        ({"dispersion": (5.0, 1.0, 20.0)}, "do not rise"),
+        ({"similarity": (0.9, 0.8, float("nan"))}, "finite"),
+        ({"chosen": 3}, "chosen setting 3 is outside the path of 3"),
+        ({"chosen": True}, "chosen setting True"),
+        ({"risk": 1.0}, "risk 1.0"),
+        ({"rule": "hope"}, "rule 'hope'"),
+        ({"k": 0}, "k 0"),
+    ],
+)
+def test_values_must_fit_together(changes, problem):
+    with pytest.raises(CalibrationError, match=problem):
+        calibration(**changes)
+
+
+def test_the_guarantee_says_what_it_is_about_and_stands_in_the_file(tmp_path):
+    found = calibration()
+    assert "at most 4.0% (asked: 5.0%)" in found.guarantee
+    assert "disagreement with the VLA, not about failing the task" in found.guarantee
+    assert json.loads(found.save(tmp_path).read_text())["guarantee"] == found.guarantee
+    assert "nothing is skipped" in calibration(chosen=None).guarantee
+
+
+def test_what_was_measured_is_that_of_the_chosen_setting():
+    rows = tuple(tried(loss=loss) for loss in (0.01, 0.02, 0.03))
+    assert calibration(tried=rows, chosen=1).measured == rows[1]
+    assert calibration(tried=rows, chosen=None).measured is None
+    assert calibration(tried=()).at(1).measured is None
+
+
+def test_drift_is_measured_from_the_worse_of_risk_and_what_was():
+    assert calibration().drift_limit == 0.05
+    assert calibration(tried=(tried(disagreement=0.08),) * 3).drift_limit == 0.08
