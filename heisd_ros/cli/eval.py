@@ -1,21 +1,23 @@
-"""`heisd eval`: success rate and latency on held-out initial states."""
+"""`heisd eval`: success, latency and how decoding went, on held-out initial states."""
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from heisd_ros.cli.demos import PICK_AND_PLACE
 from heisd_ros.cli.workers import cores, run_jobs
+
+if TYPE_CHECKING:
+    from heisd_ros.evaluation.contest import Contest
+    from heisd_ros.evaluation.setup import Setup
 
 app = typer.Typer(add_completion=False)
 
@@ -24,88 +26,160 @@ app = typer.Typer(add_completion=False)
 def evaluate(
     suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
     model: Annotated[str, typer.Option(help="Checkpoint folder; empty: the shipped one.")] = "",
+    modes: Annotated[
+        str, typer.Option(help="Decoding modes (config/modes) or YAML files, with commas between.")
+    ] = "ar",
     episodes: Annotated[int, typer.Option(help="Held-out states of each task.", min=1, max=10)] = (
         10
     ),
     task: Annotated[list[int] | None, typer.Option(help="Only these tasks.")] = None,
+    database: Annotated[
+        str, typer.Option(help="Retrieval database; empty: the folder `database` of the model.")
+    ] = "",
+    drafter: Annotated[
+        str, typer.Option(help="Drafter; empty: the folder `drafter` of the model.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Of the order of modes and of random choices.")] = 0,
+    max_steps: Annotated[
+        int,
+        typer.Option(help="Control steps of an episode; 0: as many as the suite allows.", min=0),
+    ] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0: one a core.", min=0)] = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Results; a run is resumed from it.")
     ] = None,
 ) -> None:
-    """Run a model by plain greedy decoding on initial states that training never saw."""
-    from heisd_ros.models import shipped_model
-    from heisd_ros.vla.checkpoint import fingerprint
+    """Run decoding modes side by side on initial states that training never saw.
 
+    All modes run each initial state back to back in the same process, in shuffled order, so that
+    episodes are paired and a slow moment of the machine meets all modes alike. `heisd report` makes
+    a page of the results.
+    """
+    from heisd_ros.errors import HeisdError
+    from heisd_ros.evaluation.results import Results
+    from heisd_ros.evaluation.setup import Parts, Setup
+    from heisd_ros.models import shipped_model
+
+    folder = Path(model) if model else shipped_model()
+    setup = Setup(
+        suite=suite,
+        model=str(folder),
+        modes=tuple(name.strip() for name in modes.split(",") if name.strip()),
+        database=database or str(folder / "database"),
+        drafter=drafter or str(folder / "drafter"),
+        seed=seed,
+        max_steps=max_steps or None,
+    )
+    try:
+        header = Parts(setup).describe() | {"machine": _machine(), "workers": workers or cores()}
+        results = Results.resume(header, json_file)
+    except (HeisdError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    done = results.done
     tasks = task or list(PICK_AND_PLACE.get(suite, range(10)))
-    print_of_model = fingerprint(model or shipped_model())
-    results: dict[str, Any] = {
-        "suite": suite,
-        "model": print_of_model,
-        "mode": "ar",
-        "machine": f"{platform.machine()}, {cores()} cores",
-        "episodes": [],
-    }
-    if json_file is not None and json_file.is_file():
-        results = json.loads(json_file.read_text())
-        if (results["suite"], results["model"]) != (suite, print_of_model):
-            raise typer.BadParameter(f"{json_file} holds another suite or model; give a new file")
-    done = {(row["task_index"], row["init_state"]) for row in results["episodes"]}
+    # State by state over the tasks, so that a run that is cut short has seen all of them.
     jobs = [
-        (suite, index, state, model)
+        (setup, index, state)
         for state in range(40, 40 + episodes)
         for index in tasks
         if (index, state) not in done
     ]
-    for episode in run_jobs(_episode, jobs, f"{suite}, episodes", workers):
-        results["episodes"].append(episode)
-        if json_file is not None:
-            json_file.parent.mkdir(parents=True, exist_ok=True)
-            json_file.write_text(json.dumps(results, indent=1) + "\n")
-    _print(results["episodes"])
+    label = f"{suite}: initial states, {len(header['modes'])} mode(s) each"
+    for rows in run_jobs(_group, jobs, label, workers):
+        results.add(rows)
+    console = Console()
+    console.print(modes_table(results.finish()))
+    if len(header["modes"]) == 1:
+        console.print(tasks_table(results.episodes))
 
 
-_decoders: dict[str, Any] = {}
-"""A worker's loaded models, by folder."""
+_contests: dict[Setup, Contest] = {}
+"""What a worker has loaded, by what it was asked for."""
 
 
-def _episode(suite: str, task_index: int, init_state: int, model: str) -> dict[str, Any]:
+def _group(setup: Setup, task_index: int, init_state: int) -> list[dict[str, Any]]:
     import torch
 
-    from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-    from heisd_ros.evaluation.rollout import run_episode
-    from heisd_ros.models import shipped_model
+    from heisd_ros.evaluation.contest import Contest
     from heisd_ros.sim.scene import LiberoScene
-    from heisd_ros.vla.checkpoint import load_checkpoint
 
     torch.set_num_threads(1)
-    if model not in _decoders:
-        _decoders[model] = AutoregressiveDecoder(load_checkpoint(model or shipped_model()))
-    scene = LiberoScene(suite, task_index)
+    if setup not in _contests:
+        _contests[setup] = Contest.load(setup)
+    scene = LiberoScene(setup.suite, task_index)
     try:
-        return asdict(run_episode(scene, _decoders[model], init_state))
+        return _contests[setup].run(scene, init_state)
     finally:
         scene.close()
 
 
-def _print(episodes: list[dict[str, Any]]) -> None:
+def _machine() -> str:
+    """The processor as it names itself, and how much of it this process may use."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.is_file() else ():
+        if line.startswith("model name"):
+            name = line.partition(":")[2].strip()
+            break
+    return f"{name} ({platform.machine()}), {cores()} cores"
+
+
+def modes_table(summary: Mapping[str, Any]) -> Table:
+    """One line a mode.
+
+    Args:
+        summary: What `Results.finish` returns.
+    """
+    table = Table(
+        "mode",
+        "success",
+        "95% interval",
+        "speedup (95%)",
+        "p50 ms",
+        "p95",
+        "p99",
+        "mean",
+        "accepted",
+        "skipped",
+        "passes",
+        "steps",
+        title=f"{summary['suite']}; speedup: ratio of medians to that of ar",
+    )
+    for name, mode in summary["modes"].items():
+        if not mode.get("steps"):
+            continue
+        low, high = mode["success_interval"]
+        speedup, length = (
+            (mode.get("versus") or {}).get("speedup_median"),
+            mode["acceptance_length"],
+        )
+        table.add_row(
+            name,
+            f"{mode['successes']}/{mode['episodes']}",
+            f"{low:.0%} to {high:.0%}",
+            "{value:.2f} ({low:.2f} to {high:.2f})".format(**speedup) if speedup else "",
+            *(f"{mode['step_ms'][key]:.1f}" for key in ("p50", "p95", "p99", "mean")),
+            "" if length is None else f"{length:.2f}",
+            f"{mode['skip_rate']:.0%}",
+            f"{mode['passes_per_step']:.2f}",
+            f"{mode['steps_per_episode']:.0f}",
+        )
+    return table
+
+
+def tasks_table(episodes: Sequence[Mapping[str, Any]]) -> Table:
+    """One line a task, of the episodes of one mode."""
     from heisd_ros.evaluation.statistics import wilson_interval
 
-    table = Table("task", "success", "95% interval", "steps (median)", "step ms p50", "p95")
-    groups = sorted({row["task_index"] for row in episodes})
-    for label, rows in [
-        *((str(g), [row for row in episodes if row["task_index"] == g]) for g in groups),
-        ("all", episodes),
-    ]:
+    table = Table("task", "success", "95% interval", "steps (median)")
+    for index in sorted({row["task_index"] for row in episodes}):
+        rows = [row for row in episodes if row["task_index"] == index]
         successes = sum(row["success"] for row in rows)
         low, high = wilson_interval(successes, len(rows))
-        times = np.concatenate([row["step_ms"] for row in rows])
         table.add_row(
-            label,
+            str(index),
             f"{successes}/{len(rows)}",
             f"{low:.0%} to {high:.0%}",
             f"{statistics.median(row['steps'] for row in rows):.0f}",
-            f"{np.percentile(times, 50):.1f}",
-            f"{np.percentile(times, 95):.1f}",
         )
-    Console().print(table)
+    return table

@@ -11,8 +11,11 @@ from typer.core import TyperCommand, TyperGroup
 COMMANDS = {
     "demo": "A simulated Panda does what an instruction says, over ROS 2.",
     "demos": "Record demonstrations with the scripted expert.",
+    "db": "Build and look at the retrieval database.",
     "train": "Train the models that ship with the package.",
-    "eval": "Success rate and latency on held-out initial states.",
+    "calibrate": "Find how far retrieved actions may be executed unseen.",
+    "eval": "Success rate and latency of decoding modes on held-out initial states.",
+    "report": "A page with the results of evaluations.",
 }
 """Sub-command `name` lives in the module `heisd_ros.cli.name`, which has a typer.Typer `app`."""
 

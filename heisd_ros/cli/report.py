@@ -1,0 +1,40 @@
+"""`heisd report`: a page about what `heisd eval` measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Results files of `heisd eval`.")],
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    base: Annotated[str, typer.Option(help="Mode that others are held against.")] = "ar",
+    ablation: Annotated[
+        str,
+        typer.Option(
+            help="Modes of the ablation, with commas between, in the order in which parts are "
+            "added; empty: those named ablation..., then heisd."
+        ),
+    ] = "",
+) -> None:
+    """Write one self-contained HTML page with tables and plots of one or several evaluations."""
+    from heisd_ros.evaluation.report import write_report
+    from heisd_ros.evaluation.results import read_results
+
+    names = [
+        path.name if len({p.name for p in results}) == len(results) else str(path)
+        for path in results
+    ]
+    ladder = [name.strip() for name in ablation.split(",") if name.strip()]
+    try:
+        data = {name: read_results(path) for name, path in zip(names, results, strict=True)}
+        write_report(data, out, base, ladder)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    typer.echo(f"report: {out}")

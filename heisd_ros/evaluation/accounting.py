@@ -1,0 +1,167 @@
+"""What an episode cost and how it moved, and what a mode's episodes come to.
+
+An episode is a row: a plain dict that goes into the results file as it is. Its steps are columns,
+lists of one entry a step, rounded to what a reader can use, so that a thousand episodes stay a few
+megabytes.
+
+A step's time is its reaction latency, from images to action. It holds everything that the step
+waits for: preprocessing, vision, retrieval, every pass, de-tokenising, and the kinematic metric
+where the mode uses it. What a decoder does while the arm moves is kept apart (`settled`) and
+charged to the compute of the step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heisd_ros.evaluation.joint_limits import limit_events
+from heisd_ros.evaluation.rollout import EpisodeResult
+from heisd_ros.evaluation.statistics import wilson_interval
+from heisd_ros.sim.scene import CONTROL_RATE_HZ
+
+SOURCE_LETTERS = {"autoregressive": "a", "retrieval": "r", "drafter": "d", "skip": "s"}
+"""How a row's column `source`, one string, writes a step's source."""
+
+Row = dict[str, Any]
+
+
+def episode_row(mode: str, result: EpisodeResult) -> Row:
+    """An episode as a row of the results file.
+
+    Returns:
+        mode, suite, task_index, init_state, success, steps; a column each of source (letters), ms,
+        passes, accepted, metric (F), similarity (None where a step has none) and tip_mm ([x, y, z],
+        base frame); settled, [step, ms, agrees] of each skip that was verified while the arm moved;
+        gripper_steps, the steps at which the gripper command changed; jerk, m/s^3; limit_events;
+        parts_ms, the sum of each part of the timings; reasons, the steps of each; tokens, a digest
+        that two episodes share exactly if their tokens are equal, step by step.
+    """
+    records = result.records
+    steps = [record.result for record in records]
+    motions = [record.motion for record in records]
+    settled = [record.settled for record in records]
+    grips = [step.action[-1] > 0.0 for step in steps]
+    parts = _total(
+        {**record.result.timings_ms, **({"metric": record.metric_ms} if record.motion else {})}
+        for record in records
+    )
+    tokens = np.array([step.tokens for step in steps], np.int64)
+    return {
+        "mode": mode,
+        "suite": result.suite,
+        "task_index": result.task_index,
+        "init_state": result.init_state,
+        "success": bool(result.success),
+        "steps": result.steps,
+        "source": "".join(SOURCE_LETTERS[step.source] for step in steps),
+        "ms": [round(ms, 2) for ms in result.step_ms],
+        "settled": [[i, round(s.ms, 2), s.agrees] for i, s in enumerate(settled) if s is not None],
+        "passes": [step.passes for step in steps],
+        "accepted": [step.accepted for step in steps],
+        "metric": [None if m is None or not m.ready else round(m.value, 3) for m in motions],
+        "similarity": [None if s.similarity is None else round(s.similarity, 3) for s in steps],
+        "tip_mm": [[round(1e3 * float(x)) for x in record.tip] for record in records],
+        "gripper_steps": [i for i in range(1, len(grips)) if grips[i] != grips[i - 1]],
+        "jerk": round(mean_jerk(np.array([record.tip for record in records])), 4),
+        "limit_events": limit_events(np.array([record.joints for record in records])),
+        "parts_ms": {name: round(ms, 3) for name, ms in parts.items() if name != "total"},
+        "reasons": dict(Counter(_kind_of(step.reason) for step in steps).most_common()),
+        "tokens": hashlib.sha256(tokens.tobytes()).hexdigest()[:16],
+    }
+
+
+def mean_jerk(tips: NDArray[np.float64]) -> float:
+    """Mean length of the tip's jerk, m/s^3: third differences at the control rate.
+
+    Args:
+        tips: (T, 3) positions of consecutive control steps, m. Fewer than four have none: 0.
+    """
+    if len(tips) < 4:
+        return 0.0
+    jerk = np.diff(tips, 3, axis=0) * CONTROL_RATE_HZ**3
+    return float(np.linalg.norm(jerk, axis=1).mean())
+
+
+def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+    """What a mode's episodes come to.
+
+    Returns:
+        Counts over all episodes (episodes, successes, steps); the success rate's 95% interval;
+        step_ms, the reaction latency; compute_ms, mean of a step including what was done while the
+        arm moved; means over episodes (steps_per_episode, and of decoding, seconds_per_episode;
+        gripper_flips, jerk, limit_events); means over steps (passes_per_step, skip_rate, parts_ms,
+        sources as shares, reasons as shares); acceptance_length over verified steps alone, None
+        where nothing was drafted; shadow, of verified skips how many broke the tolerance.
+    """
+    successes, steps = sum(row["success"] for row in rows), sum(row["steps"] for row in rows)
+    summary: dict[str, Any] = {
+        "episodes": len(rows),
+        "successes": successes,
+        "success_interval": [round(x, 4) for x in wilson_interval(successes, len(rows))],
+        "steps": steps,
+    }
+    if not steps:
+        return summary
+    times = np.concatenate([row["ms"] for row in rows])
+    settled = [entry for row in rows for entry in row["settled"]]
+    sources = Counter("".join(row["source"] for row in rows))
+    accepted = [
+        count
+        for row in rows
+        for count, source in zip(row["accepted"], row["source"], strict=True)
+        if count is not None and source != SOURCE_LETTERS["skip"]
+    ]
+
+    def per_episode(value: Callable[[Row], float]) -> float:
+        return round(float(np.mean([value(row) for row in rows])), 4)
+
+    return {
+        **summary,
+        "steps_per_episode": per_episode(lambda row: row["steps"]),
+        "seconds_per_episode": per_episode(lambda row: sum(row["ms"]) / 1e3),
+        "step_ms": {
+            "p50": round(float(np.percentile(times, 50)), 3),
+            "p95": round(float(np.percentile(times, 95)), 3),
+            "p99": round(float(np.percentile(times, 99)), 3),
+            "mean": round(float(times.mean()), 3),
+        },
+        "compute_ms": round(float(times.sum() + sum(ms for _, ms, _ in settled)) / steps, 3),
+        "acceptance_length": round(float(np.mean(accepted)), 4) if accepted else None,
+        "skip_rate": round(sources[SOURCE_LETTERS["skip"]] / steps, 4),
+        "passes_per_step": round(sum(sum(row["passes"]) for row in rows) / steps, 4),
+        "gripper_flips": per_episode(lambda row: len(row["gripper_steps"])),
+        "jerk": per_episode(lambda row: row["jerk"]),
+        "limit_events": per_episode(lambda row: row["limit_events"]),
+        "shadow": {
+            "verified": len(settled),
+            "disagreed": sum(not agrees for _, _, agrees in settled),
+        },
+        "sources": {name: round(sources[s] / steps, 4) for name, s in SOURCE_LETTERS.items()},
+        "parts_ms": _shares([row["parts_ms"] for row in rows], steps),
+        "reasons": _shares([row["reasons"] for row in rows], steps),
+    }
+
+
+def _shares(counts: Iterable[Mapping[str, float]], steps: int) -> dict[str, float]:
+    return {name: round(value / steps, 4) for name, value in _total(counts).items()}
+
+
+def _total(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Sums by name, the greatest first."""
+    total: dict[str, float] = {}
+    for entry in counts:
+        for name, value in entry.items():
+            total[name] = total.get(name, 0.0) + value
+    return dict(sorted(total.items(), key=lambda item: -item[1]))
+
+
+def _kind_of(reason: str) -> str:
+    """A reason without its numbers: steps are counted by why, not by how much."""
+    return re.sub(r"[-+]?\d+(\.\d+)?", "#", reason)

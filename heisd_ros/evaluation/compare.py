@@ -1,0 +1,84 @@
+"""A mode against another on the same episodes: speed, success, and whether they did the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from heisd_ros.evaluation.accounting import Row
+from heisd_ros.evaluation.statistics import (
+    Clusters,
+    Estimate,
+    mcnemar,
+    paired_difference,
+    paired_ratios,
+)
+
+
+def pairs_of(rows: Sequence[Row], mode: str, base: str) -> list[tuple[Row, Row]]:
+    """Episodes of two modes from the same initial state, (mode, base), in the order of states."""
+    found = {
+        name: {(row["task_index"], row["init_state"]): row for row in rows if row["mode"] == name}
+        for name in (mode, base)
+    }
+    return [
+        (found[mode][key], found[base][key]) for key in sorted(found[mode].keys() & found[base])
+    ]
+
+
+def compare(rows: Sequence[Row], mode: str, base: str, seed: int = 0) -> dict[str, Any] | None:
+    """How a mode does against a base mode.
+
+    Args:
+        rows: Episodes of one run.
+        mode: The mode.
+        base: What it is held against.
+        seed: Of the bootstrap.
+
+    Returns:
+        base; pairs, the episodes that both have; speedup_median and speedup_mean of the reaction
+        latency over all steps, and speedup_compute, of means that include what is done while the
+        arm moves, each {value, low, high} with the 95% interval of a bootstrap over pairs;
+        success_difference, the same by Newcombe's interval; only_mode and only_base, the pairs in
+        which that one alone succeeded; p_value of McNemar's exact test; identical, the pairs whose
+        tokens are equal step by step. None without pairs.
+    """
+    pairs = pairs_of(rows, mode, base)
+    if not pairs:
+        return None
+    latency = paired_ratios(_times([b for _, b in pairs]), _times([m for m, _ in pairs]), seed)
+    compute = paired_ratios(
+        _times([b for _, b in pairs], settled=True),
+        _times([m for m, _ in pairs], settled=True),
+        seed,
+    )
+    outcomes = [(m["success"], b["success"]) for m, b in pairs]
+    both, neither = outcomes.count((True, True)), outcomes.count((False, False))
+    only_mode, only_base = outcomes.count((True, False)), outcomes.count((False, True))
+    return {
+        "base": base,
+        "pairs": len(pairs),
+        "speedup_median": _json(latency.median),
+        "speedup_mean": _json(latency.mean),
+        "speedup_compute": _json(compute.mean),
+        "success_difference": _json(paired_difference(both, only_mode, only_base, neither)),
+        "only_mode": only_mode,
+        "only_base": only_base,
+        "p_value": round(mcnemar(only_mode, only_base), 4),
+        "identical": sum(m["tokens"] == b["tokens"] for m, b in pairs),
+    }
+
+
+def _times(rows: Sequence[Row], settled: bool = False) -> Clusters:
+    """Step times of each episode, with what was done while the arm moved where that is asked."""
+    clusters = [np.array(row["ms"], np.float64) for row in rows]
+    for row, times in zip(rows, clusters, strict=True):
+        for step, ms, _ in row["settled"] if settled else ():
+            times[step] += ms
+    return Clusters(clusters)
+
+
+def _json(estimate: Estimate) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in estimate._asdict().items()}

@@ -1,0 +1,111 @@
+"""Several decoding modes on the same initial states, side by side.
+
+All modes run one initial state back to back in one process, so that a slow moment of the machine
+meets them alike: what is compared was measured within a minute or two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from heisd_ros.decoding.types import Decoder, Observation
+from heisd_ros.evaluation.accounting import Row, episode_row
+from heisd_ros.evaluation.rollout import observe, run_episode
+from heisd_ros.evaluation.setup import Parts, Setup
+from heisd_ros.kinematics.metric import FusedMetric, MetricSample
+from heisd_ros.sim.scene import LiberoScene
+from heisd_ros.vla.checkpoint import load_checkpoint
+
+_WARM_UP_STEPS = 3
+_SLOW = MetricSample(0.0, 0.0, 0.0, 0.0, "paper", True, "velocity")
+_FAST = replace(_SLOW, value=1.0)
+
+
+class Contest:
+    """A decoder for each mode, ready to run.
+
+    Decoders live on from episode to episode, as on a robot: what one learns from how its episodes
+    end stays with it.
+
+    Args:
+        decoders: By the modes' names.
+        metrics: The kinematic metric of each mode that decides by one.
+        seed: Of the order in which modes run.
+        max_steps: Control steps after which an episode has failed; None: the suite's.
+        rehearsal: Decoders like those that run, to warm the process up with and throw away.
+    """
+
+    def __init__(
+        self,
+        decoders: Mapping[str, Decoder],
+        metrics: Mapping[str, FusedMetric],
+        seed: int = 0,
+        max_steps: int | None = None,
+        rehearsal: Sequence[Decoder] = (),
+    ) -> None:
+        self._decoders, self._metrics = decoders, metrics
+        self._seed, self._max_steps = seed, max_steps
+        self._rehearsal = rehearsal
+
+    @classmethod
+    def load(cls, setup: Setup) -> Contest:
+        """Loads the model and everything that the modes need.
+
+        Raises:
+            HeisdError: What `Parts` and `load_checkpoint` raise.
+        """
+        parts = Parts(setup)
+        bounds = {name: parts.bounds(mode) for name, mode in parts.modes.items()}
+        metrics = {name: FusedMetric(found) for name, found in bounds.items() if found is not None}
+        vla = load_checkpoint(setup.model)
+        rehearsal = list(parts.decoders(vla).values())
+        return cls(parts.decoders(vla), metrics, setup.seed, setup.max_steps, rehearsal)
+
+    def run(self, scene: LiberoScene, init_state: int) -> list[Row]:
+        """Runs every mode once from an initial state; rows in the order in which they ran.
+
+        Raises:
+            SceneError: No such initial state.
+        """
+        if self._rehearsal:
+            scene.reset(init_state)
+            for decoder in self._rehearsal:
+                warm_up(decoder, observe(scene))
+            self._rehearsal = ()
+        rows = []
+        for name in order_of_modes(list(self._decoders), self._seed, scene.task_index, init_state):
+            result = run_episode(
+                scene,
+                self._decoders[name],
+                init_state,
+                self._metrics.get(name),
+                max_steps=self._max_steps,
+            )
+            rows.append(episode_row(name, result))
+        return rows
+
+
+def order_of_modes(modes: Sequence[str], seed: int, task_index: int, init_state: int) -> list[str]:
+    """The order in which modes run an initial state: shuffled, but the same whenever it is run.
+
+    Were the order fixed, or turned on in step with the tasks, a mode would always come after the
+    same other one, or always first in the same task.
+    """
+    rng = np.random.default_rng([seed, task_index, init_state])
+    return [modes[i] for i in rng.permutation(len(modes))]
+
+
+def warm_up(decoder: Decoder, observation: Observation) -> None:
+    """Takes a few unmeasured steps, slow and fast motion in turn.
+
+    The first passes of a process allocate memory, choose kernels and read mapped files; a robot
+    that has been running for a minute knows nothing of that. What the decoder learns from these
+    steps (skips checked, a random sequence begun) stays with it, so it isn't one to measure.
+    """
+    for _ in range(_WARM_UP_STEPS):
+        for motion in (_SLOW, _FAST):
+            decoder.infer(replace(observation, motion=motion))
+            decoder.settle()

@@ -1,0 +1,213 @@
+"""One self-contained HTML page about evaluations: tables and pictures, nothing to download."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from heisd_ros.evaluation import episode_figures, figures
+from heisd_ros.evaluation.accounting import Row
+from heisd_ros.evaluation.compare import compare
+from heisd_ros.evaluation.report_tables import (
+    decoding_table,
+    overview_table,
+    reasons_table,
+    speed_table,
+)
+from heisd_ros.evaluation.results import BASE_MODE
+
+OURS = "heisd"
+_EPISODES_SHOWN = 3
+_RUNGS = "ablation"
+"""How the names of modes begin that are only steps of the ablation."""
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 2em auto;
+  padding: 0 1em; }
+h1 { font-size: 1.5em; }
+h2 { font-size: 1.25em; margin-top: 2.2em; border-bottom: 1px solid #ccc; }
+h3 { font-size: 1.05em; margin-top: 1.8em; }
+.wide { overflow-x: auto; margin: 1em 0; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
+th, td { padding: 3px 9px; text-align: right; border-bottom: 1px solid #e4e4e4; }
+td { white-space: nowrap; }
+th { border-bottom: 2px solid #888; vertical-align: bottom; font-weight: 600; }
+th:first-child, td:first-child { text-align: left; }
+details td:last-child { text-align: left; }
+tr.base td { background: #f3f3f3; }
+tr.ours td { background: #fdf0e6; }
+small, .note { color: #555; font-size: 13px; }
+small { font-size: 11px; }
+img { max-width: 100%; }
+figure { margin: 1em 0; }
+figcaption { color: #555; font-size: 13px; }
+"""
+
+_READING = """
+<p class="note">A step's time runs from camera images to action: preprocessing, vision, retrieval,
+every pass of the language model, and the kinematic metric where the mode uses it; rendering and
+physics are not in it. Compute adds what a mode verifies while the arm moves. All modes ran each
+initial state back to back in one process, in shuffled order. Intervals are 95%: Wilson's for
+success, a bootstrap over pairs of episodes for speedup, Newcombe's for paired differences of
+success; p is McNemar's exact test. Acceptance length counts the steps whose draft was verified;
+skip rate is the share of steps that the language model did not see before they were executed.</p>
+"""
+
+
+def write_report(
+    results: Mapping[str, Mapping[str, Any]],
+    path: Path,
+    base: str = BASE_MODE,
+    ablation: Sequence[str] = (),
+) -> None:
+    """Writes the page.
+
+    Args:
+        results: Contents of results files, by a name each.
+        path: The HTML file.
+        base: Mode that speedup and success are held against.
+        ablation: Modes of the ablation in the order in which parts are added; empty: those whose
+            name begins with "ablation", and last `heisd`.
+
+    Raises:
+        ValueError: A file holds no finished episode.
+    """
+    for name, data in results.items():
+        if not any(mode.get("steps") for mode in data["modes"].values()):
+            raise ValueError(f"{name} holds no finished episode; run `heisd eval` first")
+    ready = {name: _compared(data, base) for name, data in results.items()}
+    parts = [_section(name, data, base, ablation) for name, data in ready.items()]
+    if len(ready) > 1:
+        parts.insert(0, "<h2>Overview</h2>" + overview_table(ready, base, OURS))
+    page = (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>HeiSD: decoding modes</title><style>{_STYLE}</style></head><body>"
+        f"<h1>HeiSD: decoding modes side by side</h1>{_READING}{''.join(parts)}</body></html>\n"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+
+
+def _compared(data: Mapping[str, Any], base: str) -> dict[str, Any]:
+    """The data with each finished mode held against the base, anew where the file has it not."""
+    modes = {}
+    for name, mode in data["modes"].items():
+        if not mode.get("steps"):
+            continue
+        versus = mode.get("versus")
+        if name == base:
+            versus = None
+        elif versus is None or versus["base"] != base:
+            versus = compare(data["episodes"], name, base, data["seed"])
+        modes[name] = {**mode, "versus": versus}
+    return {**data, "modes": modes}
+
+
+def _section(name: str, data: Mapping[str, Any], base: str, ablation: Sequence[str]) -> str:
+    modes, rows = data["modes"], data["episodes"]
+    parts = [
+        f"<h2>{escape(data['suite'])} <small>{escape(name)}</small></h2>",
+        _provenance(data),
+        speed_table(modes, base, OURS),
+        decoding_table(modes, base, OURS),
+    ]
+    if base not in modes:
+        parts.append(f"<p>Mode {escape(base)} was not run here, so there are no speedups.</p>")
+    whole = {key: mode for key, mode in modes.items() if not key.startswith(_RUNGS)}
+    if any(mode["versus"] for mode in whole.values()):
+        picture = figures.success_against_speedup(whole, base, OURS)
+        parts.append(_picture("Success against speedup", picture, "Up and to the right is better."))
+    if rows:
+        parts.append(
+            _picture(
+                "Latency",
+                figures.latencies(modes, rows),
+                "Left: the distribution over all steps. Right: what a mean step is made of.",
+            )
+        )
+        parts += _episode_pictures(modes, rows)
+    ladder = _ladder(modes, ablation)
+    if len(ladder) > 1:
+        picture = figures.ablation(modes, ladder)
+        parts.append(_picture("Ablation", picture, "Parts are added from top to bottom."))
+    parts.append(reasons_table(modes))
+    return "".join(parts)
+
+
+def _provenance(data: Mapping[str, Any]) -> str:
+    facts = [
+        f"model {data['model'][:12]}",
+        data["machine"],
+        f"{data['workers']} processes" if "workers" in data else "",
+        f"seed {data['seed']}",
+        f"database {data['database'][:12]}" if data.get("database") else "",
+        f"drafter {data['drafter'][:12]}" if data.get("drafter") else "",
+        f"at most {data['max_steps']} steps an episode" if data.get("max_steps") else "",
+    ]
+    text = f'<p class="note">{escape("; ".join(fact for fact in facts if fact))}.</p>'
+    if data.get("calibration"):
+        guarantee = escape(data["calibration"]["guarantee"])
+        text += f'<p class="note">Calibrated skipping: {guarantee}</p>'
+    return text
+
+
+def _episode_pictures(modes: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """Path and metric of a few episodes of one mode: ours, else the one of the most sources."""
+    focus = OURS if OURS in modes else max(modes, key=lambda name: _variety(modes[name]))
+    chosen = _examples([row for row in rows if row["mode"] == focus])
+    parts = [
+        _picture(
+            "End-effector path by source",
+            episode_figures.tip_paths(chosen),
+            f"Episodes of {focus}: colour says who decided the step that begins at each point.",
+        )
+    ]
+    boundary = modes[focus].get("boundary")
+    if boundary and any(f is not None for row in chosen for f in row["metric"]):
+        parts.append(
+            _picture(
+                "Kinematic metric over time",
+                episode_figures.metric_over_time(chosen, boundary),
+                "Above the boundary the database drafts, below it the drafter; the stripe shows "
+                "who decided each step. F begins when its window is full.",
+            )
+        )
+    return parts
+
+
+def _examples(rows: Sequence[Row]) -> list[Row]:
+    """A few episodes of different tasks, successes with the most sources first."""
+    best: dict[int, Row] = {}
+    for row in sorted(rows, key=lambda row: (not row["success"], -len(set(row["source"])))):
+        best.setdefault(row["task_index"], row)
+    return list(best.values())[:_EPISODES_SHOWN]
+
+
+def _variety(mode: Mapping[str, Any]) -> int:
+    return sum(share > 0 for share in mode["sources"].values())
+
+
+def _ladder(modes: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+    names = asked or [*(name for name in modes if name.startswith(_RUNGS)), OURS]
+    return [name for name in names if name in modes and modes[name]["versus"]]
+
+
+def _picture(title: str, figure: Figure, caption: str) -> str:
+    """A heading, the figure as inline SVG in an image of its own, and what it shows."""
+    # As an image, since several SVG in one page would share the names of their parts.
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "heisd"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    content = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<figure><h3>{escape(title)}</h3><img alt="{escape(title)}" '
+        f'src="data:image/svg+xml;base64,{content}"><figcaption>{escape(caption)}</figcaption>'
+        "</figure>"
+    )

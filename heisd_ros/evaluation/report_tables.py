@@ -1,0 +1,169 @@
+"""The tables of a report, as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+Mode = Mapping[str, Any]
+
+
+def speed_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
+    """Success, speedup and step times, a line a mode.
+
+    Args:
+        modes: Summaries by name, with `versus` the base.
+        base: The mode that others are held against; its line is marked, as is that of `ours`.
+        ours: See `base`.
+    """
+    header = [
+        "mode",
+        "success (95%)",
+        f"points over {base} (95%)",
+        "p",
+        "speedup, medians (95%)",
+        "speedup, means (95%)",
+        "speedup, compute",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "mean ms",
+        "compute ms",
+    ]
+    lines = []
+    for mode in modes.values():
+        low, high = mode["success_interval"]
+        versus = mode.get("versus")
+        times = mode["step_ms"]
+        compared = [""] * 5
+        if versus:
+            change = {key: 100.0 * x for key, x in versus["success_difference"].items()}
+            compared = [
+                _with_interval(change, "{:+.1f}", "{:+.0f}"),
+                f"{versus['p_value']:.2f}",
+                _with_interval(versus["speedup_median"], "{:.2f}x", "{:.2f}"),
+                _with_interval(versus["speedup_mean"], "{:.2f}x", "{:.2f}"),
+                f"{versus['speedup_compute']['value']:.2f}x",
+            ]
+        lines.append(
+            [
+                f"{mode['successes']}/{mode['episodes']} = "
+                f"{mode['successes'] / mode['episodes']:.0%}"
+                f"<br><small>{low:.0%} to {high:.0%}</small>",
+                *compared,
+                *(f"{times[key]:.1f}" for key in ("p50", "p95", "p99", "mean")),
+                f"{mode['compute_ms']:.1f}",
+            ]
+        )
+    return _table(header, list(modes), lines, base, ours)
+
+
+def decoding_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
+    """How a mode decodes and how the arm moved under it; arguments are `speed_table`'s."""
+    header = [
+        "mode",
+        "acceptance length",
+        "skip rate",
+        "passes a step",
+        "drafted by retrieval",
+        "by drafter",
+        "verified skips off",
+        f"episodes equal to {base}",
+        "jerk m/s³",
+        "gripper flips",
+        "joint limits",
+        "steps an episode",
+        "decoding s an episode",
+    ]
+    lines = []
+    for mode in modes.values():
+        length, versus, shadow = mode["acceptance_length"], mode.get("versus"), mode["shadow"]
+        lines.append(
+            [
+                "" if length is None else f"{length:.2f}",
+                f"{mode['skip_rate']:.1%}",
+                f"{mode['passes_per_step']:.2f}",
+                f"{mode['sources']['retrieval']:.0%}",
+                f"{mode['sources']['drafter']:.0%}",
+                f"{shadow['disagreed']}/{shadow['verified']}" if shadow["verified"] else "",
+                f"{versus['identical']}/{versus['pairs']}" if versus else "",
+                f"{mode['jerk']:.1f}",
+                f"{mode['gripper_flips']:.1f}",
+                f"{mode['limit_events']:.1f}",
+                f"{mode['steps_per_episode']:.0f}",
+                f"{mode['seconds_per_episode']:.2f}",
+            ]
+        )
+    return _table(header, list(modes), lines, base, ours)
+
+
+def overview_table(results: Mapping[str, Mapping[str, Any]], base: str, ours: str) -> str:
+    """All files in one table, as the paper prints it: success, speedup, acceptance length.
+
+    Args:
+        results: Contents of results files by name, each mode with `versus` the base.
+        base: The mode that others are held against.
+        ours: The mode to mark.
+    """
+    names = list(dict.fromkeys(name for data in results.values() for name in data["modes"]))
+    header = [
+        "mode",
+        *(f"{data['suite']}<br><small>{escape(name)}</small>" for name, data in results.items()),
+    ]
+    lines = [[_in_short(data["modes"].get(name)) for data in results.values()] for name in names]
+    note = '<p class="note">Success, % / speedup of medians / acceptance length.</p>'
+    return note + _table(header, names, lines, base, ours)
+
+
+def reasons_table(modes: Mapping[str, Mode], most: int = 8) -> str:
+    """Why each mode's steps went the way they did, folded away.
+
+    Args:
+        modes: Summaries by name.
+        most: Reasons shown of a mode.
+    """
+    rows = []
+    for name, mode in modes.items():
+        for reason, share in list(mode["reasons"].items())[:most]:
+            text = escape(reason)
+            rows.append(f"<tr><td>{escape(name)}</td><td>{share:.1%}</td><td>{text}</td></tr>")
+    return (
+        "<details><summary>Reasons, by share of steps (# stands for a number)</summary>"
+        f"<table>{''.join(rows)}</table></details>"
+    )
+
+
+def _in_short(mode: Mode | None) -> str:
+    if mode is None:
+        return ""
+    parts = [f"{100.0 * mode['successes'] / mode['episodes']:.1f}"]
+    if mode.get("versus"):
+        parts.append(f"{mode['versus']['speedup_median']['value']:.2f}x")
+    if mode["acceptance_length"] is not None:
+        parts.append(f"{mode['acceptance_length']:.2f}")
+    return " / ".join(parts)
+
+
+def _with_interval(estimate: Mapping[str, float], value: str, bound: str) -> str:
+    low, high = bound.format(estimate["low"]), bound.format(estimate["high"])
+    return f"{value.format(estimate['value'])}<br><small>{low} to {high}</small>"
+
+
+def _table(
+    header: Sequence[str],
+    names: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    base: str,
+    ours: str,
+) -> str:
+    """Cells are HTML already; names are not."""
+    kinds = {base: ' class="base"', ours: ' class="ours"'}
+    body = "".join(
+        f"<tr{kinds.get(name, '')}><td>{escape(name)}</td>"
+        + "".join(f"<td>{cell}</td>" for cell in line)
+        + "</tr>"
+        for name, line in zip(names, lines, strict=True)
+    )
+    head = "".join(f"<th>{cell}</th>" for cell in header)
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'

@@ -1,0 +1,131 @@
+"""The results file of an evaluation: what was run, every episode, and what they come to.
+
+JSON, written anew after each group of episodes and replaced in one move, so that a run can be
+stopped at any time and go on from it. It goes on only under what it began with: other weights,
+settings, database or machine would mix two experiments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from heisd_ros.evaluation.accounting import Row, summarise
+from heisd_ros.evaluation.compare import compare
+
+FORMAT = 1
+BASE_MODE = "ar"
+"""What speedup and success are held against."""
+
+
+class Results:
+    """Episodes of one evaluation.
+
+    Args:
+        header: What was run: `suite`, `seed`, `model`, `machine`, and `modes`, one dict a mode.
+        path: Where it is written; None: nowhere.
+    """
+
+    def __init__(self, header: Mapping[str, Any], path: Path | None = None) -> None:
+        # As it reads back: a tuple is a list then.
+        self.header = json.loads(json.dumps({"format": FORMAT, **header}))
+        self.path = path
+        self.episodes: list[Row] = []
+
+    @classmethod
+    def resume(cls, header: Mapping[str, Any], path: Path | None) -> Results:
+        """Goes on with what a file holds, or begins where there is none.
+
+        Raises:
+            ValueError: The file is no results file, or holds another experiment.
+        """
+        results = cls(header, path)
+        if path is not None and path.exists():
+            data = read_results(path)
+            _check_same(path, results.header, data)
+            results.episodes = data["episodes"]
+        return results
+
+    @property
+    def done(self) -> set[tuple[int, int]]:
+        """(task_index, init_state) of what all modes have run."""
+        return {(row["task_index"], row["init_state"]) for row in self.episodes}
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Takes the episodes of one group, one of each mode, and writes the file."""
+        self.episodes.extend(rows)
+        self.save(self.summary(with_comparison=False))
+
+    def finish(self) -> dict[str, Any]:
+        """Writes the file with all comparisons, and returns what it holds besides the episodes."""
+        summary = self.summary(with_comparison=True)
+        self.save(summary)
+        return summary
+
+    def summary(self, with_comparison: bool) -> dict[str, Any]:
+        """The header with what each mode's episodes come to."""
+        modes = {}
+        for name, facts in self.header["modes"].items():
+            rows = [row for row in self.episodes if row["mode"] == name]
+            modes[name] = {**facts, **summarise(rows)}
+            if with_comparison and name != BASE_MODE and BASE_MODE in self.header["modes"]:
+                modes[name]["versus"] = compare(self.episodes, name, BASE_MODE, self.header["seed"])
+        return {**self.header, "modes": modes}
+
+    def save(self, summary: Mapping[str, Any]) -> None:
+        """Writes the file in one move; one line an episode."""
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        head = json.dumps(summary, indent=1).removesuffix("\n}")
+        rows = ",\n".join(json.dumps(row, separators=(",", ":")) for row in self.episodes)
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        partial.write_text(f'{head},\n "episodes": [\n{rows}\n]}}\n', encoding="utf-8")
+        os.replace(partial, self.path)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Reads a results file; one without `episodes`, a summary, has none of them.
+
+    Raises:
+        ValueError: It is missing, damaged, or not in the layout of this version.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as results of `heisd eval`: {error}") from error
+    found = data.get("format") if isinstance(data, dict) else None
+    if found != FORMAT:
+        raise ValueError(
+            f"{path} has results format {found}; accepted: {FORMAT}. Run `heisd eval` with a new "
+            "--json file"
+        )
+    lacking = [key for key in ("suite", "seed", "model", "machine", "modes") if key not in data]
+    if lacking:
+        raise ValueError(f"{path} lacks {', '.join(lacking)}; it is no whole results file")
+    return {"episodes": [], **data}
+
+
+def _check_same(path: Path, header: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """Raises `ValueError` naming the first thing in which a file differs from what is to run."""
+    for name, wanted in header.items():
+        if name != "modes" and data.get(name) != wanted:
+            raise ValueError(
+                f"{path} was begun with {name} {data.get(name)!r}, now it is {wanted!r}; "
+                "give a new --json file"
+            )
+    if list(data["modes"]) != list(header["modes"]):
+        raise ValueError(
+            f"{path} was begun with modes {','.join(data['modes'])}; now they are "
+            f"{','.join(header['modes'])}: all modes of a file run side by side, so give a new one"
+        )
+    for name, facts in header["modes"].items():
+        for key, wanted in facts.items():
+            if data["modes"][name].get(key) != wanted:
+                raise ValueError(
+                    f"{path}: the {key} of mode {name!r} changed since it was begun; "
+                    "give a new --json file"
+                )

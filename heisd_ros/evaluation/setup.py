@@ -1,0 +1,160 @@
+"""What an evaluation runs: a model, decoding modes, and the parts that these need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from heisd_ros.decoding.calibration import FILE as CALIBRATION
+from heisd_ros.decoding.calibration import Calibration
+from heisd_ros.decoding.modes import build_decoder, load_mode, uses_calibration
+from heisd_ros.decoding.settings import ModeSettings
+from heisd_ros.decoding.types import Decoder
+from heisd_ros.errors import ModeError
+from heisd_ros.kinematics.metric import MetricBounds
+from heisd_ros.retrieval.database import Database, file_hash
+from heisd_ros.vla.checkpoint import fingerprint
+from heisd_ros.vla.drafter import Drafter, load_drafter
+from heisd_ros.vla.vla import VLA
+
+_DRAFTER_WEIGHTS = "drafter.safetensors"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is run: names and folders, so that each worker loads it for itself.
+
+    Attributes:
+        suite: LIBERO suite.
+        model: Folder of the checkpoint.
+        modes: Names of ``config/modes/*.yaml``, or paths of such files.
+        database: Folder of the retrieval database, for modes that retrieve.
+        drafter: Folder of the drafter, for modes that draft.
+        seed: Of the order of modes and of the decoders' own chances.
+        max_steps: Control steps after which an episode has failed; None: the suite's.
+    """
+
+    suite: str
+    model: str
+    modes: tuple[str, ...]
+    database: str
+    drafter: str
+    seed: int = 0
+    max_steps: int | None = None
+
+
+class Parts:
+    """The modes of a setup and what they need beside the model, shared between them.
+
+    Attributes:
+        setup: What this was read for.
+        modes: Settings by name, in the order of the setup.
+        model: Fingerprint of the model.
+        database: None where no mode retrieves.
+        calibration: The database's; None where no mode asks for one, or none was made.
+
+    Raises:
+        ModeError: No mode is given, one is unknown or malformed, or two have the same name.
+        CheckpointError: The model is missing.
+        DatabaseError: The database is missing, damaged, or another model's.
+        CalibrationError: The calibration is damaged, or older than the database.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        names = [mode_name(mode) for mode in setup.modes]
+        if not names or len(set(names)) < len(names):
+            raise ModeError(f"modes {list(setup.modes)}: at least one, and each name once")
+        self.modes = dict(zip(names, map(load_mode, setup.modes), strict=True))
+        self.model = fingerprint(setup.model)
+        self.database: Database | None = None
+        self.calibration: Calibration | None = None
+        if any(mode.retrieves for mode in self.modes.values()):
+            self.database = Database.open(setup.database, self.model)
+            self.calibration = self._read_calibration(self.database)
+
+    def bounds(self, mode: ModeSettings) -> MetricBounds | None:
+        """Scale of the kinematic metric that a mode decides by; None where it uses none."""
+        if mode.propose != "hybrid" or self.database is None:
+            return None
+        return self.database.bounds(mode.boundary.metric)
+
+    def decoders(self, vla: VLA) -> dict[str, Decoder]:
+        """A decoder for each mode.
+
+        Raises:
+            DrafterError: A mode drafts, and the drafter is missing, damaged, or another model's.
+        """
+        drafter: Drafter | None = None
+        if any(mode.drafts for mode in self.modes.values()):
+            folder = self.setup.drafter
+            drafter = load_drafter(folder, self.model, vla.config, vla.device, vla.dtype)
+        return {
+            name: build_decoder(
+                vla,
+                mode,
+                database=self.database,
+                drafter=drafter,
+                calibration=self.calibration if uses_calibration(mode) else None,
+                seed=self.setup.seed,
+            )
+            for name, mode in self.modes.items()
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """What was run, for the results file: contents by their hashes, without any path."""
+        setup = self.setup
+        weights = Path(setup.drafter) / _DRAFTER_WEIGHTS
+        drafts = any(mode.drafts for mode in self.modes.values())
+        return {
+            "suite": setup.suite,
+            "seed": setup.seed,
+            "model": self.model,
+            "max_steps": setup.max_steps,
+            "database": self.database.manifest.database_id if self.database else None,
+            "drafter": file_hash(weights) if drafts and weights.is_file() else None,
+            "calibration": _described(self.calibration),
+            "modes": {
+                name: {
+                    "description": mode.description,
+                    "settings": asdict(mode),
+                    "boundary": _boundary(mode, self.bounds(mode)),
+                }
+                for name, mode in self.modes.items()
+            },
+        }
+
+    def _read_calibration(self, database: Database) -> Calibration | None:
+        # As on the robot: without one a calibrated mode refuses to skip, and says why.
+        asked = any(uses_calibration(mode) for mode in self.modes.values())
+        if not asked or not (database.folder / CALIBRATION).is_file():
+            return None
+        return Calibration.load(database.folder, database.manifest.database_id, self.model)
+
+
+def mode_name(mode: str) -> str:
+    """The name under which a mode's results stand: a file's name without its ending."""
+    return Path(mode).stem if mode.endswith((".yaml", ".yml")) else mode
+
+
+def _described(calibration: Calibration | None) -> dict[str, Any] | None:
+    if calibration is None:
+        return None
+    return {
+        "created": calibration.created,
+        "risk": calibration.risk,
+        "chosen": calibration.chosen,
+        "guarantee": calibration.guarantee,
+    }
+
+
+def _boundary(mode: ModeSettings, bounds: MetricBounds | None) -> Mapping[str, Any] | None:
+    if bounds is None:
+        return None
+    return {
+        "metric": bounds.settings.kind,
+        "value": round(bounds.boundary, 4),
+        "hysteresis": mode.boundary.hysteresis,
+    }

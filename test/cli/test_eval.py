@@ -1,0 +1,144 @@
+"""`heisd eval` with a tiny model and a scene without MuJoCo, in this process."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.evaluations import FiledScene
+from support.tiny_parts import save_tiny_parts
+from support.tiny_vla import save_tiny_checkpoint
+from typer.testing import CliRunner
+
+from heisd_ros.cli import eval as evaluation
+from heisd_ros.cli.main import app
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """The jobs that were run; instead of in workers they run here."""
+    jobs_run = []
+
+    def run_here(function, jobs, label, workers=0):
+        for job in jobs:
+            jobs_run.append(job[1:])
+            yield function(*job)
+
+    monkeypatch.setattr(evaluation, "run_jobs", run_here)
+    monkeypatch.setattr("heisd_ros.sim.scene.LiberoScene", FiledScene)
+    return jobs_run
+
+
+@pytest.fixture
+def call(checkpoint, ran):
+    """Runs the command on two tasks."""
+
+    def call_with(*arguments):
+        fixed = ["eval", "--model", str(checkpoint), "--task", "0", "--task", "1"]
+        return CliRunner().invoke(app, [*fixed, *map(str, arguments)], env={"COLUMNS": "200"})
+
+    return call_with
+
+
+def own_mode(folder, name="again"):
+    path = folder / f"{name}.yaml"
+    path.write_text("description: the same once more\npropose: none\n")
+    return path
+
+
+def test_the_plain_mode_is_the_default(call, ran, tmp_path):
+    path = tmp_path / "out" / "eval.json"
+    result = call("--episodes", 2, "--json", path)
+    assert result.exit_code == 0, result.output
+    assert ran == [(0, 40), (1, 40), (0, 41), (1, 41)]
+    data = json.loads(path.read_text())
+    assert list(data["modes"]) == ["ar"]
+    assert (data["modes"]["ar"]["episodes"], data["modes"]["ar"]["successes"]) == (4, 4)
+    assert data["modes"]["ar"]["steps"] == 16 and data["modes"]["ar"]["passes_per_step"] == 7.0
+    assert "task" in result.output and "4/4" in result.output
+
+
+def test_modes_run_side_by_side_and_are_compared(call, tmp_path):
+    path = tmp_path / "eval.json"
+    result = call("--modes", f"ar,{own_mode(tmp_path)}", "--episodes", 1, "--json", path)
+    assert result.exit_code == 0, result.output
+    data = json.loads(path.read_text())
+    assert [row["mode"] for row in data["episodes"][:2]] in (["ar", "again"], ["again", "ar"])
+    versus = data["modes"]["again"]["versus"]
+    assert versus["pairs"] == versus["identical"] == 2
+    assert versus["only_mode"] == versus["only_base"] == 0
+    assert "speedup" in result.output
+
+
+def test_drafts_of_all_kinds_leave_the_tokens_as_they_are(monkeypatch, ran, tmp_path):
+    """Retrieval, drafter and metric in one loop; with exact acceptance nothing may change."""
+    checkpoint = save_tiny_checkpoint(tmp_path / "model")
+    save_tiny_parts(checkpoint)
+    monkeypatch.setattr(
+        "heisd_ros.sim.scene.LiberoScene", lambda *task: FiledScene(*task, goal_steps=24)
+    )
+    path = tmp_path / "eval.json"
+    fixed = ["eval", "--model", str(checkpoint), "--task", "0", "--episodes", "2"]
+    modes = "ar,heisd_exact,retrieval_only"
+    result = CliRunner().invoke(app, [*fixed, "--modes", modes, "--json", str(path)])
+    assert result.exit_code == 0, result.output
+    data = json.loads(path.read_text())
+    exact, retrieval = data["modes"]["heisd_exact"], data["modes"]["retrieval_only"]
+    assert exact["versus"]["identical"] == exact["versus"]["pairs"] == 2
+    assert exact["sources"]["drafter"] > 0 and exact["sources"]["retrieval"] > 0
+    assert exact["skip_rate"] == 0.0 and exact["acceptance_length"] is not None
+    assert (retrieval["skip_rate"], retrieval["passes_per_step"]) == (1.0, 0.0)
+    assert exact["boundary"] == {"metric": "paper", "value": 0.3, "hysteresis": 0.05}
+    assert data["database"] and data["drafter"] and data["calibration"] is None
+    assert exact["parts_ms"]["metric"] > 0 and "metric" not in retrieval["parts_ms"]
+
+
+def test_a_run_goes_on_with_what_is_missing(call, ran, tmp_path):
+    path = tmp_path / "eval.json"
+    call("--episodes", 1, "--json", path)
+    ran.clear()
+    assert call("--episodes", 2, "--json", path).exit_code == 0
+    assert ran == [(0, 41), (1, 41)]
+    assert json.loads(path.read_text())["modes"]["ar"]["episodes"] == 4
+
+
+def test_another_experiment_in_the_file_is_refused(call, ran, tmp_path):
+    path = tmp_path / "eval.json"
+    call("--episodes", 1, "--json", path)
+    ran.clear()
+    for changed in (["--seed", 1], ["--max-steps", 2], ["--modes", f"ar,{own_mode(tmp_path)}"]):
+        result = call("--episodes", 1, "--json", path, *changed)
+        assert result.exit_code == 2 and "new" in result.output
+    assert ran == []
+
+
+def test_episodes_can_be_cut_short(call, tmp_path):
+    path = tmp_path / "eval.json"
+    assert call("--episodes", 1, "--max-steps", 2, "--json", path).exit_code == 0
+    data = json.loads(path.read_text())
+    assert data["max_steps"] == 2
+    assert (data["modes"]["ar"]["successes"], data["modes"]["ar"]["steps"]) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--modes", "ar,warp"], "unknown mode 'warp'"),
+        (["--modes", "ar,ar"], "each name once"),
+        (["--modes", "rsd"], "heisd db build"),
+        (["--modes", ","], "at least one"),
+    ],
+)
+def test_what_cannot_run_is_refused_at_once(call, ran, arguments, message):
+    result = call(*arguments)
+    assert result.exit_code == 2 and message in " ".join(result.output.split())
+    assert ran == []
+
+
+def test_the_machine_is_named():
+    assert "cores" in evaluation._machine()
