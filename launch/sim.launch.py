@@ -20,6 +20,7 @@ ARGUMENTS = {
     "init_state": ("40", "Initial state; 40 to 49 are held out from training."),
     "lockstep": ("false", "One step for each command instead of 20 steps a second."),
     "model": ("", "Folder of the checkpoint; empty: the shipped model."),
+    "mode": ("ar", "Decoding mode: a name in config/modes, or the path of a YAML file."),
     "vla_params_file": (f"{CONFIG}/vla_node.yaml", "Parameter file of the VLA node, keyed /**."),
     "sim_params_file": (f"{CONFIG}/sim.yaml", "Parameter file of the arm, keyed /**."),
 }
@@ -67,6 +68,7 @@ def generate_launch_description() -> LaunchDescription:
                 given["vla_params_file"],
                 {
                     "model.path": ParameterValue(given["model"], value_type=str),
+                    "decoding.mode": ParameterValue(given["mode"], value_type=str),
                     "command.stamp": stamp,
                     "autostart": True,
                 },

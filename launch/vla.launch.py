@@ -19,6 +19,7 @@ ARGUMENTS = {
         "Parameter file, keyed /**.",
     ),
     "model": ("", "Folder of the checkpoint; empty: the shipped model."),
+    "mode": ("ar", "Decoding mode: a name in config/modes, or the path of a YAML file."),
     "instruction": ("", "What the arm is told to do; ~/input/instruction may say otherwise."),
     "autostart": ("true", "Whether the node configures and activates itself at start."),
     "image": ("~/input/image", "Topic of the scene camera."),
@@ -45,6 +46,7 @@ def generate_launch_description() -> LaunchDescription:
             given["params_file"],
             {
                 "model.path": ParameterValue(given["model"], value_type=str),
+                "decoding.mode": ParameterValue(given["mode"], value_type=str),
                 "instruction": ParameterValue(given["instruction"], value_type=str),
                 "autostart": ParameterValue(given["autostart"], value_type=bool),
             },

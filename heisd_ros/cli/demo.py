@@ -49,6 +49,9 @@ def demo(
         typer.Option(help="Initial state of each episode; 40 to 49 are held out from training."),
     ] = None,
     model: Annotated[str, typer.Option(help="Checkpoint folder; empty: the shipped one.")] = "",
+    mode: Annotated[
+        str, typer.Option(help="Decoding mode: a name in config/modes, or a YAML file.")
+    ] = "ar",
     max_steps: Annotated[int, typer.Option(help="Steps after which an episode failed.")] = 300,
     budget_sec: Annotated[float, typer.Option(help="Time for everything, s.")] = 280.0,
     real_time: Annotated[
@@ -80,6 +83,7 @@ def demo(
             tasks=tasks,
             init_states=states,
             model=model,
+            mode=mode,
             max_steps=max_steps,
             budget_sec=budget_sec,
             real_time=real_time,
@@ -151,6 +155,7 @@ def _node_arguments(settings: Settings) -> dict[str, list[str]]:
     vla = {
         "autostart": "true",
         "model.path": f"'{Path(settings.model).resolve()}'" if settings.model else "''",
+        "decoding.mode": f"'{settings.mode}'",
         "command.stamp": "now" if settings.real_time else "observation",
     }
     extra = [part for value in settings.ros_parameters for part in ("-p", value)]
@@ -198,12 +203,14 @@ def _episode(
         seconds=seconds,
         latency_ms=latency_summary(monitor.latencies),
         rates_hz=now.rates_hz,
+        sources=dict(monitor.sources),
         metric=now.metric if math.isfinite(now.metric) else None,
         holds=list(monitor.holds),
         picture=str(picture) if picture else None,
     )
     result = "SUCCESS" if episode.success else "FAILURE"
     view.say(f"{headline}: {result} after {now.step} steps, {seconds:.1f} s: {now.instruction}")
+    view.say("  " + ", ".join(f"{count} {source}" for source, count in episode.sources.items()))
     return episode
 
 

@@ -15,6 +15,7 @@ class Settings:
     tasks: tuple[int, ...]
     init_states: tuple[int, ...]
     model: str
+    mode: str
     max_steps: int
     budget_sec: float
     real_time: bool
@@ -44,6 +45,7 @@ class Episode:
     latency_ms: dict[str, dict[str, float]]
     rates_hz: dict[str, float]
     metric: float | None
+    sources: dict[str, int]
     holds: list[str] = field(default_factory=list)
     picture: str | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
+from heisd_ros.decoding.types import TIMING_KEYS
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.images import raw_to_rgb
@@ -27,7 +28,7 @@ from heisd_ros.nodes.inputs import stamp_ns
 
 VLA, ARM = "/vla_node", "/sim_arm_node"
 RATES = ("image", "image_wrist", "joint_states", "command")
-LATENCY_PARTS = ("preprocess", "vision", "prefill", "decode", "detokenise", "inference", "total")
+LATENCY_PARTS = (*TIMING_KEYS[:-1], "inference", "total")
 
 
 class DemoError(RuntimeError):
@@ -93,6 +94,7 @@ class DemoMonitor:
         vla_seen: Whether the VLA node has published.
         latencies: Latency split of each control step of this episode, until success, ms.
         holds: Reasons for which the arm was held in this episode.
+        sources: Steps of this episode by what made their action.
     """
 
     def __init__(self, domain_id: int) -> None:
@@ -187,6 +189,7 @@ class DemoMonitor:
         self._tips: dict[int, np.ndarray] = {}
         self.latencies: list[dict[str, float]] = []
         self.holds: list[str] = []
+        self.sources: Counter[str] = Counter()
         self._last_step: StepTelemetry | None = None
         self._hold = ""
         self._succeeded = False
@@ -252,3 +255,4 @@ class DemoMonitor:
         if not self._succeeded:
             latency = message.latency
             self.latencies.append({part: getattr(latency, part) for part in LATENCY_PARTS})
+            self.sources[message.source] += 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
@@ -11,6 +12,47 @@ from rclpy.node import Node
 from heisd_ros.nodes.control import ControlLoop
 from heisd_ros.nodes.inputs import NANOSECONDS, InputHealth
 from heisd_ros.nodes.session import Session
+
+_SCARCE_SHARE = 0.05
+"""Share of a GPU's memory that should be free; with less there is a warning."""
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """Memory of a GPU, bytes.
+
+    Attributes:
+        allocated: In tensors of this process.
+        peak: The most that was allocated so far.
+        reserved: Held by this process's allocator, the tensors included.
+        free: Free on the device, whoever uses the rest.
+        total: Of the device.
+    """
+
+    allocated: int
+    peak: int
+    reserved: int
+    free: int
+    total: int
+
+    @classmethod
+    def of(cls, device: str) -> GpuMemory:
+        """Asks PyTorch and the driver.
+
+        Raises:
+            RuntimeError: The device cannot be used, or has failed.
+        """
+        import torch
+
+        free, total = torch.cuda.mem_get_info(device)
+        return cls(
+            allocated=torch.cuda.memory_allocated(device),
+            peak=torch.cuda.max_memory_allocated(device),
+            reserved=torch.cuda.memory_reserved(device),
+            free=free,
+            total=total,
+        )
 
 
 def status(name: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
@@ -77,6 +119,10 @@ def control_status(
             if sample.source != "velocity":
                 level = DiagnosticStatus.WARN
                 message = "joint velocities missing or NaN: metric from position differences"
+        values["decoding.mode"] = session.parameters.decoding_mode
+        warning = session.policy.decoder.warning()
+        if warning:
+            level, message = DiagnosticStatus.WARN, warning
     if control is not None:
         values["steps"] = control.step
         if control.acted_at is not None:
@@ -90,8 +136,31 @@ def control_status(
     return status(f"{node}: control", level, message, values)
 
 
+def gpu_status(
+    node: str, device: str, read: Callable[[str], GpuMemory] = GpuMemory.of
+) -> DiagnosticStatus:
+    """Memory of the GPU that runs the model.
+
+    Args:
+        node: Name of the node.
+        device: PyTorch's name of the device, for instance `cuda:0`.
+        read: Asks for its memory.
+    """
+    name = f"{node}: GPU memory"
+    try:
+        memory = read(device)
+    except RuntimeError as error:
+        # The thread that asks is the one that stops the arm: it goes on, and the device is named.
+        return status(name, DiagnosticStatus.ERROR, f"{device}: {error}", {})
+    level, message = DiagnosticStatus.OK, device
+    if memory.free < _SCARCE_SHARE * memory.total:
+        level, message = DiagnosticStatus.WARN, f"{device} has little memory left"
+    values = {f"{key}_gib": count / _GIB for key, count in asdict(memory).items()}
+    return status(name, level, message, values)
+
+
 def report(node: Node, session: Session | None, control: ControlLoop | None) -> DiagnosticArray:
-    """The whole message: control first, then one status an input."""
+    """The whole message: control, one status an input, and the memory of the model's GPU if any."""
     now, name = time.monotonic_ns(), node.get_name()
     message = DiagnosticArray(status=[control_status(name, session, control, now)])
     message.header.stamp = node.get_clock().now().to_msg()
@@ -100,4 +169,7 @@ def report(node: Node, session: Session | None, control: ControlLoop | None) -> 
         inputs = [(health, limits.image_timeout_sec) for health in buffer.image_health]
         inputs.append((buffer.joint_health, limits.joint_state_timeout_sec))
         message.status += [input_status(name, *each, now) for each in inputs]
+        device = session.parameters.model_device
+        if device.startswith("cuda"):
+            message.status.append(gpu_status(name, device))
     return message

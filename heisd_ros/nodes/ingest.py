@@ -12,12 +12,13 @@ import threading
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from heisd_ros.errors import ImageError, JointStateError
+from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.nodes.holds import Hold, HoldReason
 from heisd_ros.nodes.inputs import (
     NANOSECONDS,
@@ -51,10 +52,16 @@ class ObservationBuffer:
         views: Names of the camera views, in the model's order.
         limits: Ages and tolerances.
         check_image: Raises ImageError for an image message that cannot be used.
+        measure: Takes the arm and its stamp (s) into the kinematic metric, whose value then belongs
+            to every set with that joint state.
     """
 
     def __init__(
-        self, views: Sequence[str], limits: IngestLimits, check_image: Callable[[Any], None]
+        self,
+        views: Sequence[str],
+        limits: IngestLimits,
+        check_image: Callable[[Any], None],
+        measure: Callable[[ArmState, float], MetricSample | None] = lambda arm, stamp_sec: None,
     ) -> None:
         self.limits = limits
         self.image_health = [InputHealth(view) for view in views]
@@ -62,7 +69,7 @@ class ObservationBuffer:
         self.counts: Counter[str] = Counter()
         """Sets `complete`, `superseded` by newer ones; images `unsynchronised`; messages
         `out_of_order`; `clock_jumps`."""
-        self._check_image = check_image
+        self._check_image, self._measure = check_image, measure
         self._reader: JointStateReader | None = None
         self._condition = threading.Condition()
         self._contents: list[_Content | None] = [None] * len(views)
@@ -124,6 +131,7 @@ class ObservationBuffer:
             stamp = stamp_ns(message)
             if not self._in_order(self._joints, stamp):
                 return None
+            arm = replace(arm, motion=self._measure(arm, stamp / NANOSECONDS))
             self._joints.append(Received(stamp, now, arm))
             self._match(now)
             return arm

@@ -11,6 +11,7 @@ import numpy as np
 
 from heisd_ros.errors import JointStateError
 from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.kinematics.pose import Pose
 
 
@@ -23,12 +24,14 @@ class ArmState:
         positions: (n,), rad, in the arm's joint order.
         velocities: (n,), rad/s, or None where the message has none that are finite.
         gripper_opening: Distance between the fingers, m, or None where no finger joint was seen.
+        motion: The kinematic metric at that moment; None where it is not measured.
     """
 
     kinematics: ArmKinematics
     positions: np.ndarray
     velocities: np.ndarray | None
     gripper_opening: float | None
+    motion: MetricSample | None = None
 
     def tip(self) -> Pose:
         """Pose of the tip in the base frame."""

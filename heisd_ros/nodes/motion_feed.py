@@ -67,17 +67,21 @@ class MotionFeed:
         self._metric.reset()
         self.latest, self._due = None, -math.inf
 
-    def add(self, arm: ArmState, stamp_sec: float) -> None:
+    def add(self, arm: ArmState, stamp_sec: float) -> MetricSample | None:
         """Takes one joint state.
 
         Args:
             arm: The arm's joints.
             stamp_sec: Header stamp, s.
+
+        Returns:
+            The metric's newest sample.
         """
         late = stamp_sec - self._due
         # A tenth of a period early still counts as on time: stamps jitter.
         if -2.0 * self._period < late < -0.1 * self._period:
-            return
+            return self.latest
         on_grid = abs(late) <= self._period
         self._due = (self._due if on_grid else stamp_sec) + self._period
         self.latest = self._metric.update(arm.tip().position, arm.tip_velocity(), stamp_sec)
+        return self.latest

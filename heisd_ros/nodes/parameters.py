@@ -49,6 +49,30 @@ class VlaNodeParameters:
     model_threads: int = parameter(
         "model.threads", 0, "CPU threads of the model; 0: PyTorch's choice.", low=0, high=256
     )
+    decoding_mode: str = parameter(
+        "decoding.mode",
+        "ar",
+        "Decoding mode: a name in config/modes (ar, heisd, ...) or the path of a YAML file like "
+        "those.",
+    )
+    decoding_database: str = parameter(
+        "decoding.database",
+        "",
+        "Folder of the retrieval database for modes that retrieve; empty: 'database' in the "
+        "checkpoint's folder.",
+    )
+    decoding_drafter: str = parameter(
+        "decoding.drafter",
+        "",
+        "Folder of the drafter for modes that draft; empty: 'drafter' in the checkpoint's folder.",
+    )
+    decoding_seed: int = parameter(
+        "decoding.seed",
+        0,
+        "Seed of random skips and of the choice of skips that are verified all the same.",
+        low=0,
+        high=999_999,
+    )
     instruction: str = parameter(
         "instruction",
         "",
@@ -220,7 +244,8 @@ class VlaNodeParameters:
     metric_kind: str = parameter(
         "metric.kind",
         "paper",
-        "Kind of the kinematic metric (spec section 6).",
+        "Kind of the kinematic metric in telemetry; a decoding mode with a boundary brings its "
+        "own, with bounds from its database.",
         choices=("paper", "legacy", "speed"),
     )
     metric_bounds: str = parameter(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heisd_ros.decoding.types import Decoder
+from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.models import shipped_model
 from heisd_ros.nodes.parameters import VlaNodeParameters
 
@@ -26,6 +27,7 @@ class Policy:
         proprio_size: Numbers of proprioception; 0: none.
         rate_hz: Control steps a second that the model was trained at.
         instructions: The instructions it knows; None: any.
+        bounds: The metric that the decoder's boundary is made for; None: it looks at none.
     """
 
     decoder: Decoder
@@ -35,22 +37,22 @@ class Policy:
     proprio_size: int
     rate_hz: float
     instructions: tuple[str, ...] | None
+    bounds: MetricBounds | None = None
 
 
 PolicyLoader = Callable[[VlaNodeParameters], Policy]
 
 
 def load_policy(parameters: VlaNodeParameters) -> Policy:
-    """Loads the checkpoint that the parameters name.
+    """Loads the checkpoint that the parameters name, and what the decoding mode needs beside it.
 
     Raises:
-        CheckpointError: The folder is missing or its files cannot be read.
-        UnknownStatisticsError: The checkpoint has no action statistics of that name.
+        HeisdError: The checkpoint, the mode or one of its parts is missing or cannot be used.
         ValueError: The device is not there.
     """
     import torch
 
-    from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+    from heisd_ros.decoding.modes import load_decoder, load_mode
     from heisd_ros.vla.checkpoint import load_checkpoint
 
     if parameters.model_threads:
@@ -62,14 +64,23 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
         raise ValueError(f"parameter 'model.device' is {device!r}; accepted: 'cpu' (no GPU)")
     vla = load_checkpoint(folder, device, dtype, parameters.model_statistics or None)
     config = vla.config
+    decoder, bounds = load_decoder(
+        vla,
+        load_mode(parameters.decoding_mode),
+        folder,
+        database=parameters.decoding_database,
+        drafter=parameters.decoding_drafter,
+        seed=parameters.decoding_seed,
+    )
     return Policy(
-        decoder=AutoregressiveDecoder(vla),
+        decoder=decoder,
         folder=folder,
         views=config.views,
         image_size=config.image_size,
         proprio_size=config.proprio_size,
         rate_hz=config.control_rate_hz or DEFAULT_RATE_HZ,
         instructions=config.instructions,
+        bounds=bounds,
     )
 
 

@@ -90,9 +90,11 @@ def open_session(
     if parameters.robot_source != "topic":
         reader = make_reader(parameters, _urdf_text(parameters))
     policy = load(parameters)
-    bounds, bounds_source = load_bounds(
-        cast(MetricKind, parameters.metric_kind), parameters.metric_bounds, policy.folder
-    )
+    if policy.bounds is not None:
+        bounds, bounds_source = policy.bounds, "of the database"
+    else:
+        kind = cast(MetricKind, parameters.metric_kind)
+        bounds, bounds_source = load_bounds(kind, parameters.metric_bounds, policy.folder)
     warm_up_ms = warm_up(policy)
 
     limits = IngestLimits(
@@ -102,12 +104,16 @@ def open_session(
         sync_tolerance_sec=parameters.sync_tolerance_sec,
     )
     compressed = parameters.compressed
+    rate_hz = parameters.rate_hz or policy.rate_hz
+    motion = MotionFeed(bounds, rate_hz)
     buffer = ObservationBuffer(
-        policy.views, limits, images.check_compressed if compressed else images.check_raw
+        policy.views,
+        limits,
+        images.check_compressed if compressed else images.check_raw,
+        measure=motion.add,
     )
     if reader is not None:
         buffer.set_robot(reader)
-    rate_hz = parameters.rate_hz or policy.rate_hz
     worker = InferenceWorker(
         policy,
         to_rgb=images.compressed_to_rgb if compressed else images.raw_to_rgb,
@@ -120,10 +126,11 @@ def open_session(
         buffer=buffer,
         worker=worker,
         mapper=CommandMapper(parameters, rate_hz),
-        motion=MotionFeed(bounds, rate_hz),
+        motion=motion,
         summary=(
-            f"model {policy.folder} with views {', '.join(policy.views)}, {rate_hz:g} control "
-            f"steps a second, warm step {warm_up_ms:.0f} ms, metric bounds {bounds_source}"
+            f"mode {parameters.decoding_mode}, model {policy.folder} with views "
+            f"{', '.join(policy.views)}, {rate_hz:g} control steps a second, warm step "
+            f"{warm_up_ms:.0f} ms, metric bounds {bounds_source}"
         ),
     )
 

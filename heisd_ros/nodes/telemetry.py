@@ -6,7 +6,7 @@ import math
 
 from builtin_interfaces.msg import Time
 
-from heisd_ros.decoding.types import StepResult
+from heisd_ros.decoding.types import TIMING_KEYS, StepResult
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.msg import InputAges, KinematicMetric, StepLatency, StepTelemetry
 from heisd_ros.nodes.ingest import ObservationBuffer
@@ -44,9 +44,11 @@ def latency_message(inference: Inference, result: StepResult, now: int) -> StepL
     """
     message = StepLatency(wait=inference.wait_ms, convert=inference.convert_ms)
     message.total = (now - inference.observation.complete) * 1e3 / NANOSECONDS
-    for part in ("preprocess", "vision", "prefill", "decode", "detokenise"):
+    for part in TIMING_KEYS[:-1]:
         setattr(message, part, float(result.timings_ms.get(part, 0.0)))
     message.inference = float(result.timings_ms["total"])
+    if inference.settled is not None:
+        message.settle = inference.settled.ms
     return message
 
 
@@ -84,6 +86,9 @@ def step_message(
         reason=result.reason,
         tokens=[int(token) for token in result.tokens],
         passes=int(result.passes),
+        accepted=-1 if result.accepted is None else int(result.accepted),
+        similarity=math.nan if result.similarity is None else float(result.similarity),
+        corrected=inference.settled is not None and not inference.settled.agrees,
         action=[float(value) for value in result.action],
         latency=latency_message(inference, result, now),
         ages=InputAges(

@@ -30,7 +30,6 @@ from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import diagnostics, qos
 from heisd_ros.nodes.control import ControlLoop
 from heisd_ros.nodes.declare import declare, read
-from heisd_ros.nodes.inputs import NANOSECONDS, stamp_ns
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.policy import PolicyLoader, free_memory, load_policy
 from heisd_ros.nodes.process import StoppableNode, run_node, spin
@@ -183,11 +182,8 @@ class VlaNode(LifecycleNode, StoppableNode):
             self._session.buffer.add_image(view, message, time.monotonic_ns())
 
     def _on_joints(self, message: JointState) -> None:
-        if self._session is None:
-            return
-        arm = self._session.buffer.add_joint_state(message, time.monotonic_ns())
-        if arm is not None:
-            self._session.motion.add(arm, stamp_ns(message) / NANOSECONDS)
+        if self._session is not None:
+            self._session.buffer.add_joint_state(message, time.monotonic_ns())
 
     def _on_instruction(self, message: String) -> None:
         self._set_instruction(message.data)

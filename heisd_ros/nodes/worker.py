@@ -11,11 +11,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from heisd_ros.decoding.types import Observation, StepResult
+from heisd_ros.decoding.types import Observation, Settled, StepResult
 from heisd_ros.errors import ImageError, UnknownInstructionError
 from heisd_ros.kinematics.proprio import proprio_vector
 from heisd_ros.nodes.holds import Hold, HoldReason
@@ -32,6 +32,7 @@ class Inference:
         observation: The set it answers.
         instruction: What the arm was told to do.
         outcome: The step's result, or why the arm has to be held instead.
+        settled: What came of the step before, if that was verified while the arm moved.
         trace: Traceback of an unexpected failure.
         wait_ms: Time from the set's completion to the start of the work.
         convert_ms: Time for images and proprioception.
@@ -41,6 +42,7 @@ class Inference:
     observation: ObservationSet
     instruction: str
     outcome: StepResult | Hold
+    settled: Settled | None
     trace: str
     wait_ms: float
     convert_ms: float
@@ -69,6 +71,7 @@ class InferenceWorker:
         self._instruction = ""
         self._generation = 0
         self._done: Inference | None = None
+        self._settled: Settled | None = None
         self._enabled = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
@@ -122,12 +125,26 @@ class InferenceWorker:
                     continue
                 self._done = inference
             self._on_done()
+            self._settle(inference)
+
+    def _settle(self, inference: Inference) -> None:
+        """Lets the decoder finish what it left for the time in which the arm moves."""
+        try:
+            self._settled = self._policy.decoder.settle()
+        except Exception as error:  # as in `_infer`: the arm must stop
+            hold = Hold(HoldReason.MODEL_ERROR, f"{type(error).__name__}: {error}")
+            with self._lock:
+                if inference.generation != self._generation:
+                    return
+                self._done = replace(inference, outcome=hold, trace=traceback.format_exc())
+            self._on_done()
 
     def _infer(
         self, observation: ObservationSet, instruction: str, generation: int, last: int
     ) -> Inference:
         began = time.monotonic_ns()
         converted, trace = began, ""
+        settled, self._settled = self._settled, None
         outcome: StepResult | Hold
         try:
             if generation != last:
@@ -149,6 +166,7 @@ class InferenceWorker:
             observation=observation,
             instruction=instruction,
             outcome=outcome,
+            settled=settled,
             trace=trace,
             wait_ms=(began - observation.complete) * 1e3 / NANOSECONDS,
             convert_ms=max(converted - began, 0) * 1e3 / NANOSECONDS,
@@ -156,13 +174,12 @@ class InferenceWorker:
 
     def _inputs(self, observation: ObservationSet, instruction: str) -> Observation:
         images = tuple(self._to_rgb(image.content) for image in observation.images)
-        proprio = None
+        arm, proprio = observation.arm.content, None
         if self._policy.proprio_size:
-            arm = observation.arm.content
             if arm.gripper_opening is None:
                 raise ValueError(
                     "the model takes the gripper's opening, but no joint state names a joint of "
                     "parameter 'robot.gripper_joints'"
                 )
             proprio = proprio_vector(arm.tip(), arm.gripper_opening)
-        return Observation(images=images, instruction=instruction, proprio=proprio)
+        return Observation(images, instruction, proprio, arm.motion)

@@ -106,6 +106,7 @@ def test_a_run_without_a_terminal_reports_failure_with_pictures_and_json(tmp_pat
     assert shown["successes"] == 0 and shown["exit_code"] == 1
     assert episode["steps"] >= 8 and episode["init_state"] == 40 and episode["instruction"]
     assert episode["latency_ms"]["decode"]["p50"] > 0.0
+    assert episode["sources"] == {"autoregressive": episode["steps"]}
     assert Path(episode["picture"]).is_file()
 
 

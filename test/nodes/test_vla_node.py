@@ -251,8 +251,16 @@ class FailingDecoder:
         self.decoder, self.calls = decoder, 0
         self.failing = None
 
-    def reset(self):
-        self.decoder.reset()
+    def reset(self, success=None):
+        self.decoder.reset(success)
+
+    def warning(self):
+        return self.decoder.warning()
+
+    def settle(self):
+        if self.failing == "settle":
+            raise RuntimeError("out of memory")
+        return self.decoder.settle()
 
     def infer(self, observation):
         result = self.decoder.infer(observation)
@@ -263,7 +271,7 @@ class FailingDecoder:
         return result
 
 
-@pytest.mark.parametrize("failing", ["raise", "nan"])
+@pytest.mark.parametrize("failing", ["raise", "nan", "settle"])
 def test_a_failing_model_holds_the_arm(world, checkpoint, failing):
     from dataclasses import replace
 

@@ -1,0 +1,118 @@
+"""The VLA node in other modes than the plain one, over real DDS."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.lifecycle import TransitionCallbackReturn
+from support.ros import Bench
+from support.tiny_parts import save_tiny_parts
+from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
+
+from heisd_ros.nodes.vla_node import VlaNode
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+@pytest.fixture(scope="module")
+def equipped(tmp_path_factory):
+    folder = save_tiny_checkpoint(tmp_path_factory.mktemp("equipped") / "model")
+    save_tiny_parts(folder)
+    return folder
+
+
+def start(world, folder, mode):
+    bench = world.add(Bench)
+    parameters = {
+        "model.path": str(folder),
+        "model.threads": 1,
+        "instruction": INSTRUCTIONS[0],
+        "command.max_age_sec": 30.0,
+        "decoding.mode": str(mode),
+    }
+    node = world.add(VlaNode, parameters=parameters)
+    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+    return bench, node
+
+
+def mode_file(folder, text):
+    path = folder / "mode.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_retrieval_drafts_and_the_telemetry_says_so(world, equipped, tmp_path):
+    bench, _ = start(world, equipped, mode_file(tmp_path, "propose: retrieval"))
+    world.spin_until(lambda: len(bench.steps()) >= 3, "steps", bench.publish)
+    step = bench.steps()[-1]
+    assert step.source == "retrieval" and 0 <= step.accepted <= 7 and 1 <= step.passes <= 7
+    assert -1.0 <= step.similarity <= 1.0
+    assert step.latency.retrieval > 0.0 and step.latency.draft == 0.0
+
+
+def test_slow_motion_is_drafted_by_the_drafter(world, equipped, tmp_path):
+    text = "propose: hybrid\nboundary: {metric: speed}"
+    bench, _ = start(world, equipped, mode_file(tmp_path, text))
+    world.spin_until(
+        lambda: any("F " in step.reason for step in bench.steps()), "a metric", bench.publish
+    )
+    step = bench.steps()[-1]
+    assert step.source == "drafter" and step.passes >= 2 and step.metric.kind == "speed"
+    assert step.latency.draft > 0.0 and math.isnan(step.similarity)
+
+
+def test_a_skipped_step_commands_the_retrieved_action_and_is_verified_after(
+    world, equipped, tmp_path
+):
+    text = "propose: retrieval\nskip: {policy: always, shadow_share: 1.0}"
+    bench, _ = start(world, equipped, mode_file(tmp_path, text))
+    world.spin_until(lambda: len(bench.steps()) >= 3, "steps", bench.publish)
+    first, *following = bench.steps()
+    assert (first.source, first.passes, first.accepted) == ("skip", 0, -1)
+    assert first.latency.settle == 0.0
+    assert following[0].latency.settle > 0.0
+    # The tiny model says something else than the entries: the next command is its own.
+    assert following[0].corrected and following[0].source != "skip"
+
+
+def test_a_calibrated_mode_without_a_calibration_warns_and_does_not_skip(world, equipped):
+    bench = world.add(Bench)
+    heard = []
+    bench.create_subscription(DiagnosticArray, "/diagnostics", heard.append, 10)
+    parameters = {
+        "model.path": str(equipped),
+        "model.threads": 1,
+        "instruction": INSTRUCTIONS[0],
+        "decoding.mode": "speed_switch",
+    }
+    node = world.add(VlaNode, parameters=parameters)
+    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+
+    def warned():
+        return [
+            status.message
+            for message in heard
+            for status in message.status
+            if status.level == DiagnosticStatus.WARN
+        ]
+
+    world.spin_until(lambda: any("no calibration" in m for m in warned()), "warning", bench.publish)
+    assert all(step.source != "skip" for step in bench.steps())
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("fast", "unknown mode 'fast'"),
+        ("rsd", "heisd db build"),
+        ("dsd", "heisd train drafter"),
+    ],
+)
+def test_what_a_mode_lacks_fails_configure_by_name(world, checkpoint, capfd, mode, message):
+    parameters = {"model.path": str(checkpoint), "decoding.mode": mode}
+    node = world.add(VlaNode, parameters=parameters)
+    assert node.trigger_configure() == FAILURE
+    lines = [line for line in capfd.readouterr().err.splitlines() if "configure failed" in line]
+    assert len(lines) == 1 and message in lines[0]

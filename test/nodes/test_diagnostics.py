@@ -1,0 +1,110 @@
+"""What /diagnostics says; that it is sent is tested with the node."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.node import Node
+
+from heisd_ros.nodes import diagnostics
+from heisd_ros.nodes.diagnostics import GpuMemory, gpu_status, input_status, report, status
+from heisd_ros.nodes.inputs import NANOSECONDS, IngestLimits, InputHealth
+
+GIB = 2**30
+ROOMY = GpuMemory(allocated=3 * GIB, peak=4 * GIB, reserved=5 * GIB, free=60 * GIB, total=80 * GIB)
+
+
+def values(message):
+    return {each.key: each.value for each in message.values}
+
+
+def test_numbers_have_four_digits_and_the_rest_is_text():
+    message = status("n", DiagnosticStatus.OK, "m", {"a": 1 / 3, "b": 12, "c": "x", "d": math.nan})
+    assert values(message) == {"a": "0.3333", "b": "12", "c": "x", "d": "nan"}
+
+
+def test_memory_of_the_gpu_is_reported():
+    asked = []
+    message = gpu_status("vla", "cuda:1", lambda device: asked.append(device) or ROOMY)
+    assert asked == ["cuda:1"]
+    assert (message.name, message.level) == ("vla: GPU memory", DiagnosticStatus.OK)
+    assert message.message == "cuda:1"
+    assert values(message) == {
+        "allocated_gib": "3",
+        "peak_gib": "4",
+        "reserved_gib": "5",
+        "free_gib": "60",
+        "total_gib": "80",
+    }
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(4, DiagnosticStatus.OK), (3.9, DiagnosticStatus.WARN)]
+)
+def test_little_memory_left_is_a_warning(free, level):
+    memory = GpuMemory(allocated=0, peak=0, reserved=0, free=int(free * GIB), total=80 * GIB)
+    assert gpu_status("vla", "cuda", lambda device: memory).level == level
+
+
+def test_a_gpu_that_has_failed_is_an_error_and_no_exception():
+    def fail(device):
+        raise RuntimeError("device-side assert triggered")
+
+    message = gpu_status("vla", "cuda", fail)
+    assert message.level == DiagnosticStatus.ERROR
+    assert message.message == "cuda: device-side assert triggered"
+
+
+def session_on(device, warning=""):
+    """What a report reads of a session that has received nothing."""
+    buffer = SimpleNamespace(
+        counts={"taken": 3},
+        limits=IngestLimits(0.5, 0.5, 0.2, 0.03),
+        image_health=[InputHealth("agentview")],
+        joint_health=InputHealth("joint states"),
+    )
+    return SimpleNamespace(
+        buffer=buffer,
+        motion=SimpleNamespace(latest=None),
+        parameters=SimpleNamespace(model_device=device, decoding_mode="heisd"),
+        policy=SimpleNamespace(decoder=SimpleNamespace(warning=lambda: warning)),
+    )
+
+
+@pytest.mark.parametrize(("device", "extra"), [("cpu", []), ("cuda:0", ["vla: GPU memory"])])
+def test_only_a_model_on_a_gpu_reports_its_memory(world, monkeypatch, device, extra):
+    monkeypatch.setattr(
+        diagnostics, "gpu_status", lambda node, device: gpu_status(node, device, lambda _: ROOMY)
+    )
+    message = report(world.add(Node, "vla"), session_on(device), None)
+    inputs = ["vla: input agentview", "vla: input joint states"]
+    assert [each.name for each in message.status] == ["vla: control", *inputs, *extra]
+
+
+def test_a_decoder_that_warns_is_heard(world):
+    control, *_ = report(world.add(Node, "vla"), session_on("cpu", "drift: no skips"), None).status
+    assert (control.level, control.message) == (DiagnosticStatus.WARN, "drift: no skips")
+    assert values(control)["decoding.mode"] == "heisd"
+
+
+def test_before_configure_there_is_a_state_alone(world):
+    (control,) = report(world.add(Node, "vla"), None, None).status
+    assert (control.level, control.message) == (DiagnosticStatus.OK, "unconfigured")
+
+
+def test_an_input_is_missing_good_faulty_or_stale():
+    health = InputHealth("wrist")
+
+    def said(now_sec):
+        message = input_status("vla", health, 0.5, int(now_sec * NANOSECONDS))
+        return message.level, message.message
+
+    assert said(1.0) == (DiagnosticStatus.STALE, "nothing received yet")
+    health.accept(NANOSECONDS)
+    assert said(1.4) == (DiagnosticStatus.OK, "received")
+    assert said(1.75) == (DiagnosticStatus.STALE, "newest is 0.75 s old")
+    health.reject("zero size")
+    assert said(1.4) == (DiagnosticStatus.ERROR, "zero size")
