@@ -143,6 +143,8 @@ class BuildMessages(Command):
             shutil.rmtree(staging, ignore_errors=True)
             (package / "msg").mkdir(parents=True)
             (package / "msg/__init__.py").write_text(WITHOUT_MESSAGES)
+            # Evaluation needs the decoding modes, ROS or not.
+            shutil.copytree(ROOT / "config", staging / "share/heisd_ros/config")
         if self.editable_mode:
             (package / "__init__.py").touch()
             path_file = staging / SITE_PACKAGES / f"{EDITABLE_PART}.pth"

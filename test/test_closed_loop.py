@@ -13,11 +13,12 @@ from heisd_ros.models import shipped_model
 pytest.importorskip("libero", reason="LIBERO is not installed")
 
 
-def test_the_demo_succeeds_in_lock_step(tmp_path):
+@pytest.mark.parametrize("mode", ["ar", "heisd"])
+def test_the_demo_succeeds_in_lock_step(tmp_path, mode):
     report = tmp_path / "demo.json"
     command = [sys.executable, "-m", "heisd_ros.cli.main", "demo"]
     run = subprocess.run(
-        [*command, "--output", str(tmp_path), "--json", str(report)],
+        [*command, "--mode", mode, "--output", str(tmp_path), "--json", str(report)],
         capture_output=True,
         text=True,
         timeout=420,
@@ -30,6 +31,8 @@ def test_the_demo_succeeds_in_lock_step(tmp_path):
     for episode in won:
         assert 20 < episode["steps"] < 220
         assert set(episode["latency_ms"]) >= {"vision", "prefill", "decode", "total"}
+        wanted = {"autoregressive"} if mode == "ar" else {"skip", "retrieval", "drafter"}
+        assert set(episode["sources"]) == wanted
         assert (tmp_path / "episode_1.png").stat().st_size > 10_000
 
 

@@ -86,6 +86,9 @@ def test_wheel_with_ros_brings_messages_that_can_be_published(tree, tmp_path):
     result = run([sys.executable, "-c", PROBE], PYTHONPATH=str(modules), LD_LIBRARY_PATH=libraries)
     assert result.returncode == 0, result.stderr
     assert all(file.startswith(str(modules)) for file in json.loads(result.stdout.splitlines()[-1]))
+    code = "from heisd_ros.decoding.modes import mode_folder; print(mode_folder())"
+    found = run([sys.executable, "-c", code], PYTHONPATH=str(modules))
+    assert found.stdout.strip() == str(prefix / "share/heisd_ros/config/modes"), found.stderr
 
 
 def test_without_ros_the_package_installs_and_says_what_is_missing(tree, tmp_path):
@@ -97,6 +100,10 @@ def test_without_ros_the_package_installs_and_says_what_is_missing(tree, tmp_pat
     wheel = build_wheel(python, tree, tmp_path, **borrowed)
     assert "none-any" in wheel.name
     with zipfile.ZipFile(wheel) as archive:
+        assert any(
+            name.endswith("data/share/heisd_ros/config/modes/heisd.yaml")
+            for name in archive.namelist()
+        )
         archive.extractall(tmp_path / "unpacked")
 
     offline = {"PYTHONPATH": f"{tmp_path / 'unpacked'}"}
