@@ -241,6 +241,8 @@ class LiberoScene:
         self._model = self._env.sim.model._model
         self._data = self._env.sim.data._data
         self._robot = self._env.robots[0]
+        # robosuite's gripper closes bit by bit and would go on from where the last episode left it.
+        self._robot.gripper.current_action = np.zeros(self._robot.gripper.dof)
         base = self._env.sim.model.body_name2id("robot0_base")
         self.base_position = np.array(self._data.xpos[base])
 
