@@ -201,7 +201,7 @@ class DemoMonitor:
         self._node.create_subscription(kind, topic, callback, profile or 10)
 
     def _call(self, kind: Any, name: str, request: Any, deadline: float) -> Any:
-        client = self._node.create_client(kind, name)
+        client: Any = self._node.create_client(kind, name)
         try:
             while not client.service_is_ready():
                 self._wait(deadline, name)
