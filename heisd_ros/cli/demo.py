@@ -231,13 +231,19 @@ def _check(nodes: list[NodeProcess]) -> None:
 
 @contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """Makes SIGTERM end the demo as Ctrl-C does, with the arm stopped."""
+    """Makes SIGTERM end the demo as Ctrl-C does, with the arm stopped.
+
+    SIGINT as well: a shell's background job starts with it ignored, and Python leaves that so.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -80,7 +80,7 @@ def test_the_strip_is_a_picture(tmp_path, count):
 
 def test_tasks_and_initial_states_come_in_pairs():
     with pytest.raises(ValueError, match="2 tasks and 1 initial states"):
-        Settings("s", (0, 1), (40,), "", 1, 1.0, False, 1, Path())
+        Settings("s", (0, 1), (40,), "", "ar", 1, 1.0, False, 1, Path())
 
 
 def start(tmp_path, *options):
