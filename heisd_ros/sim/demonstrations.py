@@ -143,6 +143,7 @@ def run_expert(
     state: int | None = None,
     disturbance: Disturbance | None = None,
     lead: LeadPolicy | None = None,
+    drops_fail: bool = True,
 ) -> int | None:
     """Runs the expert through one disturbed episode.
 
@@ -154,6 +155,8 @@ def run_expert(
         state: Initial state; None lets the seed choose among `DEMONSTRATION_STATES`.
         disturbance: What acts on the episodes that are not calm; None takes the default.
         lead: A policy that acts for the first steps, as many as the seed says of `LEAD_STEPS`.
+        drops_fail: Whether an object dropped on the way ends the episode; else the expert takes it
+            up again, which is no demonstration to learn from.
 
     Returns:
         The number of steps until the object was placed and the hand withdrawn, or None if that
@@ -184,7 +187,7 @@ def run_expert(
             push = np.zeros(6)
         scene.step(np.append(np.clip(action[:6] + noise + push, -1.0, 1.0), action[6]))
         held = held or expert.held()
-        if held and expert.lost() and not expert.placed():
+        if drops_fail and held and expert.lost() and not expert.placed():
             return None
         if expert.finished():
             return step + 1 if scene.success() else None
