@@ -120,7 +120,7 @@ class LiberoScene:
                 f"init_state {init_state} is outside the task; accepted: 0 to "
                 f"{self.n_init_states - 1}"
             )
-        self._reset_simulation()
+        self._reset_simulation(init_state)
         self._env.set_state(self._init_states[init_state])
         self._env.sim.forward()
         for _ in range(SETTLE_STEPS):
@@ -235,9 +235,16 @@ class LiberoScene:
             self._renderer = None
         self._env.close()
 
-    def _reset_simulation(self) -> None:
-        with contextlib.redirect_stdout(io.StringIO()):
-            self._env.reset()
+    def _reset_simulation(self, seed: int = 0) -> None:
+        # LIBERO draws where fixtures stand, which no initial state holds, from numpy's global
+        # generator: seeded for the reset alone, so that a state looks the same each time.
+        drawn = np.random.get_state()
+        np.random.seed(seed)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._env.reset()
+        finally:
+            np.random.set_state(drawn)
         self._model = self._env.sim.model._model
         self._data = self._env.sim.data._data
         self._robot = self._env.robots[0]

@@ -79,9 +79,12 @@ def test_a_state_starts_the_same_each_time_and_unlike_others(scene):
 def test_an_episode_does_not_depend_on_what_was_before_it(scene):
     """Down to the last bit: pairs of episodes are compared, and a lock-step run repeats itself."""
 
+    pictures = []
+
     def episode():
         scene.reset(7)
         states = [scene.simulator_state()]
+        pictures.append(np.stack([*scene.images().values()]))
         for gripper in (OPEN_GRIPPER, CLOSE_GRIPPER):
             steps(scene, 5, gripper, x=0.3, z=-0.2)
             states.append(scene.simulator_state())
@@ -91,6 +94,7 @@ def test_an_episode_does_not_depend_on_what_was_before_it(scene):
     scene.reset(3)
     steps(scene, 12, CLOSE_GRIPPER, y=0.5)
     np.testing.assert_array_equal(episode(), first)
+    np.testing.assert_array_equal(*pictures)
 
 
 def test_tip_is_where_forward_kinematics_puts_it(start):
