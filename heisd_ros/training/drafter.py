@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from heisd_ros.training.distillation import TeacherFrames
 from heisd_ros.training.draft_acceptance import DraftAcceptance, measure_acceptance
+from heisd_ros.training.optimizer import make_optimizer
 from heisd_ros.training.state import resume_state, save_state
 from heisd_ros.vla.config import ACTION_DIMENSIONS
 from heisd_ros.vla.drafter import Drafter, load_drafter, save_drafter
@@ -117,21 +118,13 @@ class DrafterTrainer:
         self.drafter = Drafter(self.config).to(self.device)
         # Its guesses are to look like what comes from behind the VLA's last norm.
         self.drafter.norm.load_state_dict(self.language_model.model.norm.state_dict())
-        parameters = [*self.drafter.parameters()]
-        groups: list[dict[str, Any]] = [
-            {
-                "params": [p for p in parameters if p.ndim > 1],
-                "weight_decay": settings.weight_decay,
-            },
-            {"params": [p for p in parameters if p.ndim <= 1]},
-        ]
-        self.optimizer = torch.optim.AdamW(
-            groups,
-            lr=settings.learning_rate,
-            betas=(0.9, 0.95),
-            weight_decay=0.0,
+        self.optimizer, self.schedule = make_optimizer(
+            [*self.drafter.parameters()],
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            warmup_steps=settings.warmup_steps,
+            steps=settings.steps,
         )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.step = 0
         self.losses: list[tuple[int, float, float, float]] = []
         self._learnt = torch.nonzero(~frames.held_out)[:, 0]
@@ -270,13 +263,6 @@ class DrafterTrainer:
             token=F.cross_entropy(logits, spread),
             greedy=F.cross_entropy(logits, greedy),
         )
-
-    def _rate(self, step: int) -> float:
-        warmup, steps = self.settings.warmup_steps, self.settings.steps
-        if step < warmup:
-            return (step + 1) / warmup
-        progress = min((step - warmup) / max(steps - warmup, 1), 1.0)
-        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
 
     def _layout(self) -> dict[str, Any]:
         """What must be the same when the run is resumed."""

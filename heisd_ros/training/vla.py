@@ -8,7 +8,6 @@ the trainer's state, the loss curve, and the checkpoint so far.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from heisd_ros.training.dataset import Samples
+from heisd_ros.training.optimizer import make_optimizer
 from heisd_ros.training.settings import TrainingSettings
 from heisd_ros.training.state import resume_state, save_state
 from heisd_ros.vla.actions import ActionStatistics, ActionTokenizer
@@ -125,19 +125,13 @@ class Trainer:
         )
         self.preprocess = ImagePreprocessor(config)
         self.statistics = start.statistics[start.statistics_key]
-        matrices = [p for p in self._parameters() if p.ndim > 1]
-        vectors = [p for p in self._parameters() if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": vectors},
-        ]
-        self.optimizer = torch.optim.AdamW(
-            groups,
-            lr=settings.learning_rate,
-            betas=(0.9, 0.95),
-            weight_decay=0.0,
+        self.optimizer, self.schedule = make_optimizer(
+            self._parameters(),
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            warmup_steps=settings.warmup_steps,
+            steps=settings.steps,
         )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.step = 0
         self.losses: list[tuple[int, float, float]] = []
         resume_state(self.folder / _STATE, self._layout(), self.device, self._restore)
@@ -260,13 +254,6 @@ class Trainer:
 
     def _parameters(self) -> list[nn.Parameter]:
         return [*self.model.parameters(), *self.head.parameters()]
-
-    def _rate(self, step: int) -> float:
-        warmup, steps = self.settings.warmup_steps, self.settings.steps
-        if step < warmup:
-            return (step + 1) / warmup
-        progress = min((step - warmup) / max(steps - warmup, 1), 1.0)
-        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
 
     def _layout(self) -> dict[str, Any]:
         """What must be the same when the run is resumed: the network and what its ids mean.
