@@ -30,16 +30,22 @@ def vla(
     start_from: Annotated[
         str, typer.Option(help="Checkpoint whose weights, tokens and action scale to go on from.")
     ] = "",
-    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
+    layers: Annotated[
+        int, typer.Option(help="Deepen --start-from to so many decoder layers; 0: as it is.", min=0)
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.", min=0)] = 0,
 ) -> None:
     """Train a small VLA of OpenVLA's architecture by imitation, on the GPU where there is one."""
     from heisd_ros.sim.scene import CONTROL_RATE_HZ
     from heisd_ros.training.dataset import load_samples
+    from heisd_ros.training.deepen import deepened
     from heisd_ros.training.loss_curve import draw_losses
     from heisd_ros.training.motion import bounds_of
     from heisd_ros.training.vla import Trainer, TrainingSettings
     from heisd_ros.vla.checkpoint import load_checkpoint
 
+    if layers and not start_from:
+        raise typer.BadParameter("--layers deepens a trained model: name it with --start-from")
     samples = load_samples(demonstrations, ("agentview", "wrist"))
     typer.echo(f"{len(samples)} samples of {len(samples.instructions)} instructions")
     settings = TrainingSettings(
@@ -50,6 +56,11 @@ def vla(
         seed=seed,
     )
     start = load_checkpoint(start_from) if start_from else None
+    if start is not None and layers:
+        try:
+            start = deepened(start, layers)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
     trainer = Trainer(samples, folder, settings, start)
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[losses]}"))
     with Progress(*columns) as progress:
