@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 COMMANDS = {
     "demo": "A simulated Panda does what an instruction says, over ROS 2.",
     "demos": "Record demonstrations with the scripted expert.",
+    "relabel": "Ask the expert again in recorded demonstrations.",
     "db": "Build and look at the retrieval database.",
     "train": "Train the models that ship with the package.",
     "calibrate": "Find how far retrieved actions may be executed unseen.",

@@ -14,6 +14,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -154,9 +155,28 @@ class LiberoScene:
 
     def images_of(self, state: np.ndarray) -> dict[str, np.ndarray]:
         """Camera images of a state that `simulator_state` gave; the scene is left in that state."""
+        self.restore(state)
+        return self.images()
+
+    def place_fixtures(self, model_xml: str) -> None:
+        """Puts every body where a scene's MJCF has it; what moves freely is in the state instead.
+
+        Args:
+            model_xml: From `model_xml`, of the same task.
+        """
+        import mujoco
+
+        model = self._model
+        for body in ElementTree.fromstring(model_xml).iter("body"):
+            index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, body.get("name"))
+            for values, name in ((model.body_pos, "pos"), (model.body_quat, "quat")):
+                if index >= 0 and body.get(name) is not None:
+                    values[index] = np.array(body.get(name, "").split(), dtype=np.float64)
+
+    def restore(self, state: np.ndarray) -> None:
+        """Puts the simulation into a state that `simulator_state` gave."""
         self._env.set_state(state)
         self._env.sim.forward()
-        return self.images()
 
     def joint_positions(self) -> np.ndarray:
         """(7,) arm joint positions, rad."""
@@ -221,6 +241,17 @@ class LiberoScene:
         """Whether both fingers touch the object."""
         gripper, item = self._robot.gripper, self._env.env.get_object(name)
         return bool(self._env.env._check_grasp(gripper=gripper, object_geoms=item))
+
+    def supported(self, name: str) -> bool:
+        """Whether the object touches anything but the robot."""
+        model, data = self._model, self._data
+        item = self._env.env.obj_body_id[name]
+        robot = model.body_rootid[self._env.sim.model.body_name2id("robot0_base")]
+        for contact in data.contact[: data.ncon]:
+            roots = {int(model.body_rootid[model.geom_bodyid[geom]]) for geom in contact.geom}
+            if item in roots and robot not in roots:
+                return True
+        return False
 
     def region_position(self, name: str) -> np.ndarray:
         """(3,) position of an object, a fixture, or a named region of one, m, base frame."""

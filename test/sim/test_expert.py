@@ -141,3 +141,14 @@ def test_a_task_that_is_not_pick_and_place_is_refused():
             PickPlaceTask.from_scene(drawer)
     finally:
         drawer.close()
+
+
+@pytest.mark.parametrize("task", [1, 6])
+def test_an_object_is_let_go_where_it_touches_down(task):
+    """A burner and the inside of a bowl lie higher than a bounding box says."""
+    scene = LiberoScene("libero_goal", task)
+    try:
+        steps = run_expert(scene, 0, seed=120, state=30, drops_fail=False)
+    finally:
+        scene.close()
+    assert steps is not None

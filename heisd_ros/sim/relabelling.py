@@ -1,0 +1,85 @@
+"""Recorded demonstrations with what the expert of today would do in them.
+
+The expert's action is a function of the scene's state alone, and recordings keep their states. So
+when its law changes, they need not be made and drawn again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from heisd_ros.errors import DemonstrationError
+from heisd_ros.sim.expert import PickPlaceExpert, PickPlaceTask, grasp_candidates
+from heisd_ros.sim.scene import CLOSE_GRIPPER, LiberoScene
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """What became of one file.
+
+    Attributes:
+        frames: Frames in it.
+        contradicted: Of these, frames whose recorded gripper command differs from the expert's in
+            the restored scene; what is held follows the recording there.
+    """
+
+    frames: int
+    contradicted: int
+
+
+def relabel(path: Path, destination: Path) -> Relabelled:
+    """Writes a copy of a recording whose actions are those of the expert of today.
+
+    Contact of the fingers is not part of a state, so a restored scene may judge otherwise whether
+    the object is held. Where the gripper's command shows that, the recording is believed.
+
+    Args:
+        path: A file that `heisd demos` wrote.
+        destination: The copy; it takes its place when it is whole.
+
+    Raises:
+        DemonstrationError: The file lacks what a recording of `heisd demos` holds.
+        SceneError: Its task is not one of pick and place.
+    """
+    part = destination.with_name(f"{destination.name}.part")
+    shutil.copyfile(path, part)
+    frames = contradicted = 0
+    try:
+        with h5py.File(part, "r+") as file:
+            data = file["data"]
+            environment = json.loads(data.attrs["env_args"])
+            scene = LiberoScene(environment["suite"], environment["task_index"])
+            candidate = int(data.attrs["grasp_candidate"])
+            for demo in data.values():
+                frames += len(demo["actions"])
+                contradicted += _relabel_episode(scene, demo, candidate)
+            scene.close()
+    except (KeyError, OSError) as error:
+        part.unlink()
+        raise DemonstrationError(f"{path} is no recording of `heisd demos`: {error}") from error
+    part.replace(destination)
+    return Relabelled(frames, contradicted)
+
+
+def _relabel_episode(scene: LiberoScene, demo: h5py.Group, candidate: int) -> int:
+    """Replaces an episode's actions; the number of frames in which the recording is believed."""
+    scene.reset(int(demo.attrs["init_state_index"]))
+    scene.place_fixtures(demo.attrs["model_file"])
+    item = PickPlaceTask.from_scene(scene).item
+    expert = PickPlaceExpert(scene, grasp_candidates(scene, item)[candidate])
+    actions, contradicted = np.asarray(demo["actions"]), 0
+    for frame, state in enumerate(np.asarray(demo["states"])):
+        scene.restore(state)
+        action = expert.action()
+        if action[6] != actions[frame, 6]:
+            contradicted += 1
+            action = expert.action(held=bool(actions[frame, 6] == CLOSE_GRIPPER))
+        actions[frame] = action
+    demo["actions"][...] = actions
+    return contradicted
