@@ -39,6 +39,8 @@ class ArmKinematics:
         joint_names: the joints, in the order of every `q` and `dq`.
         base_frame: the link in whose frame poses and twists are given.
         tip_frame: the link whose pose and twist are given.
+        position_limits: two arrays of shape (n,), lower and upper limits of the joints, rad or m;
+            infinite for a continuous joint.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class ArmKinematics:
             )
         ids = [self._model.getJointId(name) for name in self.joint_names]
         self._velocity_index = [self._model.joints[i].idx_v for i in ids]
+        self.position_limits = self._limits(ids)
         self._neutral = pin.neutral(self._model)
 
     def reorder(
@@ -162,6 +165,26 @@ class ArmKinematics:
         tip = pin.getFrameVelocity(self._model, data, self._tip, pin.LOCAL_WORLD_ALIGNED)
         return np.concatenate([base.T @ tip.linear, base.T @ tip.angular])
 
+    def jacobian(self, q: np.ndarray) -> np.ndarray:
+        """Returns J(q), for which `twist(q, dq)` is J(q) dq.
+
+        Args:
+            q: shape (n,), joint positions in the order of `joint_names`, rad or m.
+
+        Returns:
+            Shape (6, n): three rows of linear, three of angular velocity, in the base frame.
+
+        Raises:
+            JointStateError: `q` is not n finite numbers.
+        """
+        data = self._model.createData()
+        frame = pin.LOCAL_WORLD_ALIGNED
+        full = pin.computeFrameJacobian(self._model, data, self._configuration(q), self._tip, frame)
+        base = pin.updateFramePlacement(self._model, data, self._base).rotation
+        # Columns of joints before the base are left out: they do not move here.
+        columns = full[:, self._velocity_index]
+        return np.vstack([base.T @ columns[:3], base.T @ columns[3:]])
+
     def _configuration(self, q: np.ndarray) -> np.ndarray:
         # `integrate` also serves continuous joints, which Pinocchio stores as (cos, sin).
         return pin.integrate(self._model, self._neutral, self._scatter("q", q))
@@ -184,6 +207,14 @@ class ArmKinematics:
         if array.shape != (count,):
             raise JointStateError(f"{name} must have shape ({count},), got {array.shape}")
         return array
+
+    def _limits(self, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        lower, upper = np.full(len(ids), -np.inf), np.full(len(ids), np.inf)
+        for i, joint in enumerate(self._model.joints[j] for j in ids):
+            if joint.nq == 1:  # a continuous joint is stored as (cos, sin) and has no limits
+                lower[i] = self._model.lowerPositionLimit[joint.idx_q]
+                upper[i] = self._model.upperPositionLimit[joint.idx_q]
+        return lower, upper
 
     def _root_link(self) -> str:
         # Frame 0 is Pinocchio's universe; the root link is the first body after it.

@@ -1,0 +1,91 @@
+"""The box that the end effector may move in."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from heisd_ros.safety.ramp import Span
+
+AXES = "xyz"
+_BRAKING_SHARE = 0.5
+"""Part of the acceleration limit that one axis may count on while the others use the rest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Workspace:
+    """A box along the axes of the base frame.
+
+    Attributes:
+        low: Three least coordinates of the tip, m; kept as (3,) float64.
+        high: Three largest coordinates, m; likewise.
+
+    Raises:
+        ValueError: A number is missing or NaN, or the box has no inside.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+
+    def __post_init__(self) -> None:
+        low, high = (np.array(end, np.float64) for end in (self.low, self.high))
+        if low.shape != (3,) or high.shape != (3,) or not (low < high).all():
+            raise ValueError(
+                f"workspace {self.low!r} to {self.high!r}; accepted: 3 numbers each, low < high"
+            )
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+
+    def shape(
+        self, velocity: np.ndarray, position: np.ndarray, acceleration: float, delay_sec: float
+    ) -> tuple[np.ndarray, str]:
+        """Slows each axis down before its wall, and takes away what leads out of the box.
+
+        An axis keeps the speed from which it can still stop at the wall. The other axes keep
+        theirs, so the tip slides along a wall; from outside it may come back in.
+
+        Args:
+            velocity: (3,), wanted, m/s.
+            position: (3,), of the tip, m.
+            acceleration: At which the arm brakes, m/s^2; infinite: at once.
+            delay_sec: Until a command takes effect, s.
+
+        Returns:
+            The velocity, and in words what was cut; empty where nothing was.
+        """
+        shaped, notes = velocity.copy(), []
+        for i, axis in enumerate(AXES):
+            wall = self.high[i] if velocity[i] > 0.0 else self.low[i]
+            distance = (wall - position[i]) * math.copysign(1.0, velocity[i])
+            accepted = _approach_speed(distance, _BRAKING_SHARE * acceleration, delay_sec)
+            if abs(velocity[i]) > accepted:
+                shaped[i] = math.copysign(accepted, velocity[i])
+                notes.append(
+                    f"workspace: {axis} velocity {velocity[i]:.3g} m/s limited to "
+                    f"{shaped[i]:.3g} at {axis} = {position[i]:.3f} m, wall at {wall:g}"
+                )
+        return shaped, "; ".join(notes)
+
+    def holds(self, position: np.ndarray, motion: Span, braking: Span) -> bool:
+        """Whether a motion stays in the box, or at least goes out no further than braking does.
+
+        Args:
+            position: (3,), of the tip, m.
+            motion: Least and largest displacement of the motion, (3,) each, m.
+            braking: Those of braking from here.
+        """
+        above = position + motion[1] <= np.maximum(self.high, position + braking[1])
+        below = position + motion[0] >= np.minimum(self.low, position + braking[0])
+        return bool(above.all() and below.all())
+
+
+def _approach_speed(distance: float, acceleration: float, delay_sec: float) -> float:
+    """The speed from which a stop takes no more than this distance: v^2 / (2 a) + v t = d."""
+    if distance <= 0.0:
+        return 0.0
+    if math.isinf(acceleration):
+        return distance / delay_sec
+    reach = acceleration * delay_sec
+    return math.sqrt(reach * reach + 2.0 * acceleration * distance) - reach
