@@ -55,5 +55,9 @@ class CalibrationError(HeisdError):
     """A calibration is missing, damaged, or older than what it calibrates."""
 
 
+class MissingPackageError(HeisdError):
+    """A parameter asks for something that needs a ROS package which is not installed."""
+
+
 class ModeError(HeisdError):
     """A decoding mode is unknown, malformed, or needs something that was not given."""

@@ -11,7 +11,7 @@ from support.tree import PACKAGE, imports_of, python_files
 
 ROS = re.compile(
     r"(rclpy|launch|launch_ros|ament_index_python|cv_bridge|tf2_ros|builtin_interfaces|std_srvs"
-    r"|rosidl_\w+|\w+_msgs|\w+_interfaces|heisd_ros\.msg)(\.|$)"
+    r"|rosidl_\w+|\w+_msgs|\w+_interfaces|heisd_ros\.(msg|action))(\.|$)"
 )
 
 # Room -> the rooms it may import besides itself. docs/architecture.md draws this.
@@ -22,13 +22,15 @@ ALLOWED = {
     "kinematics": {"errors"},
     "vla": {"errors"},
     "retrieval": {"errors", "kinematics"},
+    "safety": {"errors", "kinematics"},
     "decoding": CORE,
     "data": {"errors", "kinematics"},
     "sim": CORE | {"decoding", "data"},
     "training": CORE | {"decoding", "data", "sim"},
     "evaluation": CORE | {"decoding", "data", "sim", "training"},
-    "nodes": CORE | {"decoding", "data", "sim", "models"},
-    "cli": CORE | {"decoding", "data", "sim", "training", "evaluation", "nodes", "models"},
+    "nodes": CORE | {"safety", "decoding", "data", "sim", "models"},
+    "cli": CORE
+    | {"safety", "decoding", "data", "sim", "training", "evaluation", "nodes", "models"},
 }
 
 HEAVY = ["torch", "mujoco", "libero", "robosuite", "pinocchio", "rclpy", "cv2", "matplotlib"]

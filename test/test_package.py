@@ -92,11 +92,14 @@ def test_every_python_distribution_imported_is_declared():
             assert candidates & declared, f"pyproject.toml lacks {name}, imported by {path}"
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "msg").glob("*.msg")))
-def test_message_has_type_support(name):
-    message = getattr(importlib.import_module("heisd_ros.msg"), name)
-    message.__import_type_support__()
-    assert type(message)._TYPE_SUPPORT is not None
+INTERFACES = [*(ROOT / "msg").glob("*.msg"), *(ROOT / "action").glob("*.action")]
+
+
+@pytest.mark.parametrize("path", sorted(INTERFACES), ids=lambda path: path.stem)
+def test_interface_has_type_support(path):
+    kind = getattr(importlib.import_module(f"heisd_ros.{path.parent.name}"), path.stem)
+    kind.__import_type_support__()
+    assert type(kind)._TYPE_SUPPORT is not None
 
 
 def test_every_room_is_a_package():

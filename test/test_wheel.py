@@ -15,8 +15,8 @@ import pytest
 from support.tree import PACKAGE, ROOT
 
 SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
-INPUTS = ["heisd_ros", "msg", "launch", "config", "cmake", "CMakeLists.txt", "package.xml"]
-INPUTS += ["setup.py", "pyproject.toml", "README.md", "LICENSE"]
+INPUTS = ["heisd_ros", "msg", "action", "launch", "config", "cmake", "CMakeLists.txt"]
+INPUTS += ["package.xml", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
 
 # Publishing goes through every library of a message: generator, introspection, Fast DDS.
 PROBE = """

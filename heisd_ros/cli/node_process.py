@@ -37,6 +37,11 @@ class NodeProcess:
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
     def ended(self) -> bool:
         """Whether the process is gone."""
         return self._process.poll() is not None

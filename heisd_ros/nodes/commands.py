@@ -1,32 +1,15 @@
-"""From the model's action to what a controller takes: a twist and a gripper opening.
+"""From the model's action to SI units: a twist and a gripper opening. Knows no ROS.
 
-Knows no ROS.
+Limits are not applied here but in `heisd_ros.safety`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from heisd_ros.nodes.parameters import VlaNodeParameters
-
-
-@dataclass(frozen=True)
-class Command:
-    """What is sent to the arm for one action.
-
-    Attributes:
-        twist: (6,), linear m/s then angular rad/s, in the command frame.
-        limited: What was scaled down, in words; empty where nothing was.
-    """
-
-    twist: np.ndarray
-    limited: str = ""
-
-
-STOP = Command(np.zeros(6))
 
 
 def rotation_vector(roll: float, pitch: float, yaw: float) -> np.ndarray:
@@ -62,7 +45,7 @@ class CommandMapper:
     """Turns actions of 7 numbers into commands.
 
     Args:
-        parameters: Scales, limits and conventions.
+        parameters: Scales and conventions.
         rate_hz: Control steps a second: an action's deltas are those of one step.
     """
 
@@ -70,25 +53,21 @@ class CommandMapper:
         self._parameters = parameters
         self.rate_hz = rate_hz
 
-    def command(self, action: np.ndarray) -> Command:
+    def twist(self, action: np.ndarray) -> np.ndarray:
         """The twist that makes the action's deltas in one control step.
 
         Args:
             action: (7,): translation, rotation, gripper, in the model's units.
+
+        Returns:
+            (6,), linear m/s then angular rad/s, in the command frame.
         """
         settings = self._parameters
         linear = action[:3] * settings.translation_scale
         angular = action[3:6] * settings.rotation_scale
         if settings.rotation_convention == "roll_pitch_yaw":
             angular = rotation_vector(*angular)
-        linear, note_linear = _limit(
-            linear * self.rate_hz, settings.max_linear_speed, "linear speed", "m/s"
-        )
-        angular, note_angular = _limit(
-            angular * self.rate_hz, settings.max_angular_speed, "angular speed", "rad/s"
-        )
-        limited = "; ".join(note for note in (note_linear, note_angular) if note)
-        return Command(np.concatenate([linear, angular]), limited)
+        return np.concatenate([linear, angular]) * self.rate_hz
 
     def gripper_openness(self, action: np.ndarray) -> float:
         """How open the action wants the gripper: 0 closed, 1 open."""
@@ -108,6 +87,10 @@ class GripperSwitch:
         self._parameters = parameters
         self._open: bool | None = None
         self._sent: float | None = None
+
+    def set_parameters(self, parameters: VlaNodeParameters) -> None:
+        """Takes other values of the live parameters."""
+        self._parameters = parameters
 
     @property
     def position(self) -> float:
@@ -138,10 +121,3 @@ class GripperSwitch:
             return None
         self._sent = now_sec
         return self.position
-
-
-def _limit(vector: np.ndarray, limit: float, name: str, unit: str) -> tuple[np.ndarray, str]:
-    norm = float(np.linalg.norm(vector))
-    if norm <= limit:
-        return vector, ""
-    return vector * (limit / norm), f"{name} {norm:.3g} {unit} limited to {limit:g}"

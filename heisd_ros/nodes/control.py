@@ -1,34 +1,42 @@
 """The control loop of the active VLA node: acts on results, holds on faults, watches ages.
 
-It exists from activation to deactivation. All of it runs in the executor's thread, and only it
-publishes commands, so a stop is never overtaken by a late action.
+What the arm should do is decided here; `driver` says it to the arm, within the limits. Both exist
+from activation to deactivation. All of it runs in the executor's thread, and only it publishes
+commands, so a stop is never overtaken by a late action.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.publisher import Publisher
 
 from heisd_ros.decoding.types import StepResult
 from heisd_ros.msg import StepLatency, StepTelemetry
 from heisd_ros.nodes import telemetry
-from heisd_ros.nodes.commands import STOP, Command, GripperSwitch
+from heisd_ros.nodes.commands import GripperSwitch
+from heisd_ros.nodes.driver import ArmDriver
+from heisd_ros.nodes.gripper import GripperOutput
 from heisd_ros.nodes.holds import Hold, HoldReason, HoldTracker
 from heisd_ros.nodes.inputs import NANOSECONDS
-from heisd_ros.nodes.outputs import CommandOutputs
+from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.servo import ServoSetup
 from heisd_ros.nodes.session import Session
 from heisd_ros.nodes.worker import Inference
 
+HALT_SEC, IDLE_SEC, ACKNOWLEDGE_SEC = 3.0, 1.0, 1.0
+"""How long a deactivation waits: for the halt, for an inference that runs, for the last command."""
 LOG_PERIOD_SEC = 5.0
 """How often a hold that goes on is logged again."""
 _FRESH_START = frozenset(HoldReason) - {
     HoldReason.MODEL_ERROR,
     HoldReason.UNKNOWN_INSTRUCTION,
+    HoldReason.OVER_BUDGET,
     HoldReason.ACTION_TOO_OLD,
     HoldReason.UNSYNCHRONISED,
 }
@@ -41,58 +49,104 @@ class ControlLoop:
     Args:
         node: The node that owns publishers and timers.
         session: What was configured.
-        telemetry_topic: Where step telemetry goes.
+        report: Takes the telemetry of every step and hold.
         instruction: What the arm is told to do; may be empty.
+        veto: A reason of the node's own to hold the arm, such as an emergency stop.
 
     Attributes:
         holds: The hold in force and the counts of all since activation.
         step: Control steps since activation, holds not included.
+        sources: Those steps by what decided them.
         acted_at: Steady time of the newest action, ns; None before the first.
         latency: Where the time of the newest step went; None before the first.
     """
 
     def __init__(
-        self, node: Node, session: Session, telemetry_topic: Publisher, instruction: str
+        self,
+        node: Node,
+        session: Session,
+        report: Callable[[StepTelemetry], None],
+        instruction: str,
+        veto: Callable[[], Hold | None] = lambda: None,
     ) -> None:
         self.holds = HoldTracker()
         self.step = 0
+        self.sources: Counter[str] = Counter()
         self.acted_at: int | None = None
         self.latency: StepLatency | None = None
-        self._node, self._session, self._telemetry = node, session, telemetry_topic
+        self._node, self._session, self._report = node, session, report
         self._parameters = session.parameters
-        self._outputs = CommandOutputs(node, self._parameters.frame_id)
+        self._veto = veto
+        self._driver = ArmDriver(node, session)
+        self._servo = ServoSetup(node, self._parameters)
         self._gripper = GripperSwitch(self._parameters)
-        self._command: Command | None = None
+        self._fingers = GripperOutput(node, self._parameters)
+        self._clocked = self._parameters.rate_hz > 0.0
+        self._unsent: StepTelemetry | None = None  # of an action whose command is due at the tick
+        self._completed = 0  # steady time at which the observation of that action was complete
         self._answered = 0  # stamp of the observation that the newest command answers, ns
-        session.buffer.discard()
+        session.buffer.begin()
         session.motion.reset()
-        self.set_instruction(instruction)
+        self._take(instruction)
 
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         periods = [(self._parameters.watchdog_hz, self._on_watchdog)]
-        if self._parameters.republish_hz > 0.0:
-            periods.append((self._parameters.republish_hz, self._on_republish))
+        if self._clocked:
+            periods.append((self._parameters.rate_hz, self._on_tick))
         self._timers = [
             node.create_timer(1.0 / rate, callback, clock=steady) for rate, callback in periods
         ]
 
     def set_instruction(self, text: str) -> None:
         """Acts on this instruction from now on; what is being inferred for another is dropped."""
+        self._take(text)
+        self.check()
+
+    def set_parameters(self, parameters: VlaNodeParameters) -> None:
+        """Takes other values of the live parameters; an arm that moves goes on smoothly."""
+        self._parameters = parameters
+        self._driver.set_limits(parameters)
+        self._gripper.set_parameters(parameters)
+
+    def _take(self, text: str) -> None:
         now = time.monotonic_ns()
         self._instruction, self._instruction_since = text.strip(), now
         self._fault: Hold | None = None  # of the newest inference
         self._quiet_since = now  # since when an action has been due
         self._session.worker.restart(self._instruction)
 
+    @property
+    def limit_counts(self) -> Counter[str]:
+        """Commands from which a limit cut something since activation, by the kind of limit."""
+        return self._driver.counts
+
     def close(self) -> None:
-        """Ends work, sends the stop command last and destroys the command topics."""
+        """Ends work, halts the arm, sends the stop command last and destroys the command topics.
+
+        An inference that hangs is waited for no longer than `IDLE_SEC`, once the arm stands.
+        """
         for timer in self._timers:
             self._node.destroy_timer(timer)
         self._session.worker.restart("")
-        if not self._outputs.close(STOP.twist, self._stamp()):
+        self._driver.hold()
+        deadline = time.monotonic() + HALT_SEC
+        while True:
+            if self._clocked:  # not before a tick after the last command, as ever
+                time.sleep(self._driver.tick_sec)
+            self._driver.send(self._stamp())
+            if self._driver.at_rest or time.monotonic() > deadline:
+                break
+        self._session.worker.wait_idle(IDLE_SEC)
+        if not self._driver.close(self._stamp(), ACKNOWLEDGE_SEC):
             self._node.get_logger().warning(
                 "the stop command was not acknowledged by every subscriber"
             )
+        self._fingers.close()
+        self._servo.close()
+
+    def check(self) -> None:
+        """Looks at once whether the arm has to be held, without waiting for the watchdog."""
+        self._on_watchdog()
 
     def on_inference(self) -> None:
         """Takes the result that waits, if any."""
@@ -104,37 +158,62 @@ class ControlLoop:
             self._node.get_logger().error(inference.trace, throttle_duration_sec=LOG_PERIOD_SEC)
         outcome = inference.outcome
         self._fault = outcome if isinstance(outcome, Hold) else None
-        problem = self._session.buffer.problem(now)
+        self._fault = self._fault or self._over_budget(inference.inference_sec)
+        problem = self._veto() or self._servo.problem()
+        problem = problem or self._session.buffer.problem(now) or self._fault
         if problem is not None:
             self._hold(problem, now)
-        elif isinstance(outcome, Hold):
-            self._hold(outcome, now)
-        else:
+        elif isinstance(outcome, StepResult):
             self._act(inference, outcome, now)
 
     def _act(self, inference: Inference, result: StepResult, now: int) -> None:
         self._end_hold()
         mapper, action = self._session.mapper, result.action
-        self._command, self._answered = mapper.command(action), inference.observation.stamp
+        self._answered = inference.observation.stamp
         opening = self._gripper.update(mapper.gripper_openness(action), now / NANOSECONDS)
         # The gripper first: a simulation in lock-step advances when the twist arrives.
         if opening is not None:
-            self._outputs.send_gripper(opening)
-        self._outputs.send_twist(self._command.twist, self._stamp())
+            self._fingers.send(opening)
+        self._drop_unsent("replaced")
+        self._driver.move(mapper.twist(action), action)
         self.step += 1
-        self.acted_at = self._quiet_since = time.monotonic_ns()
+        self.sources[result.source] += 1
+        self.acted_at = self._quiet_since = now
+        self._completed = inference.observation.complete
+        self._unsent = telemetry.step_message(inference, result, self._instruction_age(now), now)
+        self.latency = self._unsent.latency
+        if not self._clocked:
+            self._send()
 
-        age = self._instruction_age(now)
-        message = telemetry.step_message(inference, result, age, self.acted_at)
-        self.latency = message.latency
-        if self._command.limited:
-            message.reason += f"; {self._command.limited}"
-        self._publish(message, self._command)
+    def _send(self) -> None:
+        """Sends the command of this tick, and tells of the action that it is the first one of."""
+        self._driver.send(self._stamp())
+        message, self._unsent = self._unsent, None
+        if message is None:
+            return
+        message.latency.total = (time.monotonic_ns() - self._completed) * 1e3 / NANOSECONDS
+        if self._driver.limited:
+            message.reason += f"; {self._driver.limited}"
+        self._publish(message)
+
+    def _drop_unsent(self, why: str) -> None:
+        """Tells of an action that came to nothing: between two ticks another came, or a hold."""
+        message, self._unsent = self._unsent, None
+        if message is not None:
+            message.reason += f"; {why} before its command was sent"
+            self._publish(message)
 
     def _on_watchdog(self) -> None:
         now = time.monotonic_ns()
-        hold = self._session.buffer.problem(now) or self._instruction_problem()
-        hold = hold or self._fault or self._overdue(now)
+        hold = (
+            self._veto()
+            or self._servo.problem()
+            or self._session.buffer.problem(now)
+            or self._instruction_problem()
+            or self._fault
+            or self._over_budget(self._session.worker.inferring_sec(now))
+            or self._overdue(now)
+        )
         if hold:
             self._hold(hold, now)
         else:
@@ -145,8 +224,16 @@ class ControlLoop:
             return None
         return Hold(HoldReason.NO_INSTRUCTION, "set parameter 'instruction' or ~/input/instruction")
 
+    def _over_budget(self, seconds: float) -> Hold | None:
+        budget = self._parameters.budget_sec
+        if budget == 0.0 or seconds <= budget:
+            return None
+        return Hold(
+            HoldReason.OVER_BUDGET, f"inference took {seconds:.2f} s; accepted: up to {budget:g} s"
+        )
+
     def _overdue(self, now: int) -> Hold | None:
-        age, limit = (now - self._quiet_since) / NANOSECONDS, self._parameters.max_age_sec
+        age, limit = (now - self._quiet_since) / NANOSECONDS, self._parameters.max_action_age_sec
         if age <= limit:
             return None
         return Hold(
@@ -154,10 +241,12 @@ class ControlLoop:
         )
 
     def _hold(self, hold: Hold, now: int) -> None:
-        """Stops the arm; repeated at every tick of the watchdog until the reason is gone."""
+        """Halts the arm; repeated at every tick of the watchdog until the reason is gone."""
         news = self.holds.update(hold)
-        self._command = None
-        self._outputs.send_twist(STOP.twist, self._stamp())
+        self._drop_unsent("held")
+        self._driver.hold()
+        if not self._clocked:
+            self._driver.send(self._stamp())
         if news and hold.reason in _FRESH_START:
             # Nothing seen before the fault may move the arm after it.
             self._session.buffer.discard()
@@ -172,19 +261,25 @@ class ControlLoop:
         )
         message.header.stamp = self._node.get_clock().now().to_msg()
         message.ages = telemetry.ages_message(self._session.buffer, self._instruction_age(now), now)
-        self._publish(message, STOP)
+        self._publish(message)
 
     def _end_hold(self) -> None:
         if self.holds.update(None):
             self._quiet_since = time.monotonic_ns()
             self._node.get_logger().info("hold ended")
 
-    def _on_republish(self) -> None:
-        if self._command is not None and self._overdue(time.monotonic_ns()) is None:
-            self._outputs.send_twist(self._command.twist, self._stamp())
+    def _on_tick(self) -> None:
+        # From now, and not from when it was due: after a late tick the next must not come early, or
+        # the arm would have to accelerate by more than the limit.
+        self._timers[-1].reset()
+        now = time.monotonic_ns()
+        hold = self._overdue(now) if self.holds.current is None else None
+        if hold is not None:
+            self._hold(hold, now)
+        self._send()
 
     def _stamp(self) -> Time:
-        """Stamp of a twist.
+        """Stamp of a command.
 
         Stamped with observations, a stop has the stamp of the last one that was acted on: it
         answers no newer one, so it does not advance a simulation in lock-step.
@@ -196,11 +291,12 @@ class ControlLoop:
     def _instruction_age(self, now: int) -> float:
         return (now - self._instruction_since) / NANOSECONDS
 
-    def _publish(self, message: StepTelemetry, command: Command) -> None:
+    def _publish(self, message: StepTelemetry) -> None:
         message.header.frame_id = self._parameters.frame_id
         message.step = self.step
-        message.twist = np.asarray(command.twist, np.float64)
+        message.twist = np.asarray(self._driver.twist, np.float64)
+        message.dry_run = self._parameters.dry_run
         message.gripper = self._gripper.position
         motion = self._session.motion
         message.metric = telemetry.metric_message(motion.kind, motion.latest)
-        self._telemetry.publish(message)
+        self._report(message)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +31,7 @@ class ParameterInfo:
     high: float | None = None
     choices: tuple[str, ...] | None = None
     read_only: bool = False
+    live: bool = False
 
     def accepted(self) -> str:
         """The accepted values in words; empty when any value of the type is."""
@@ -49,6 +51,7 @@ def parameter(
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
     read_only: bool = False,
+    live: bool = False,
 ) -> Any:
     """A dataclass field that is a ROS parameter.
 
@@ -60,8 +63,9 @@ def parameter(
         high: Largest accepted number.
         choices: Accepted strings.
         read_only: Whether it is fixed when the node starts.
+        live: Whether it may change while the node is configured, and takes effect at once.
     """
-    info = ParameterInfo(name, description, low, high, choices, read_only)
+    info = ParameterInfo(name, description, low, high, choices, read_only, live)
     return dataclasses.field(default=default, metadata={"ros": info})
 
 
@@ -143,15 +147,20 @@ def declare(node: Node, kind: type) -> dict[str, str]:
     return refused
 
 
-def read(node: Node, kind: type[T]) -> T:
+def read(node: Node, kind: type[T], changes: Mapping[str, Any] | None = None) -> T:
     """Reads the node's parameters into the validated dataclass.
+
+    Args:
+        node: The node that declared them.
+        kind: The dataclass.
+        changes: Values by parameter name, in place of the node's.
 
     Raises:
         ValueError: A parameter is out of range; the message names it.
     """
-    values = {}
+    values, changes = {}, changes or {}
     for field, info in parameters_of(kind):
-        value = node.get_parameter(info.name).value
+        value = changes[info.name] if info.name in changes else node.get_parameter(info.name).value
         values[field.name] = tuple(value) if isinstance(field.default, tuple) else value
     return kind(**values)
 
@@ -162,7 +171,8 @@ def markdown_table(kind: type) -> str:
     for field, info in parameters_of(kind):
         default = field.default
         shown = ", ".join(default) if isinstance(default, tuple) else repr(default)
-        meaning = info.description + (" (read-only)" if info.read_only else "")
+        mark = " (read-only)" if info.read_only else " (live)" if info.live else ""
+        meaning = info.description + mark
         kind_name = _TYPE_NAMES[type(default)]
         cells = (f"`{info.name}`", kind_name, f"`{shown}`", info.accepted(), meaning)
         rows.append("| " + " | ".join(cells) + " |")

@@ -98,18 +98,19 @@ def input_status(node: str, health: InputHealth, timeout_sec: float, now: int) -
 
 
 def control_status(
-    node: str, session: Session | None, control: ControlLoop | None, now: int
+    node: str, session: Session | None, control: ControlLoop | None, estop: bool, now: int
 ) -> DiagnosticStatus:
-    """State, hold in force, latency, and the counts of holds and observation sets.
+    """State, hold in force, latency, and the counts of holds, limited commands and sets.
 
     Args:
         node: Name of the node.
         session: What was configured, if anything.
         control: The active loop, if any.
+        estop: Whether the emergency stop is latched, in whatever state.
         now: Steady time, ns.
     """
     state = "active" if control else "inactive" if session else "unconfigured"
-    values: dict[str, object] = {"state": state}
+    values: dict[str, object] = {"state": state, "estop": estop}
     level, message = DiagnosticStatus.OK, state
     if session is not None:
         values |= {f"sets.{key}": count for key, count in session.buffer.counts.items()}
@@ -120,19 +121,25 @@ def control_status(
                 level = DiagnosticStatus.WARN
                 message = "joint velocities missing or NaN: metric from position differences"
         values["decoding.mode"] = session.parameters.decoding_mode
+        values["dry_run"] = session.parameters.dry_run
         warning = session.policy.decoder.warning()
         if warning:
             level, message = DiagnosticStatus.WARN, warning
     if control is not None:
         values["steps"] = control.step
+        values |= {f"steps.{source}": count for source, count in control.sources.items()}
+        values["skip_rate"] = control.sources["skip"] / max(control.step, 1)
         if control.acted_at is not None:
             values["action_age_sec"] = (now - control.acted_at) / NANOSECONDS
         if control.latency is not None:
             values["latency.inference_ms"] = control.latency.inference
             values["latency.total_ms"] = control.latency.total
         values |= {f"holds.{reason.value}": n for reason, n in control.holds.counts.items()}
+        values |= {f"limits.{kind}": count for kind, count in control.limit_counts.items()}
         if control.holds.current:
             level, message = DiagnosticStatus.ERROR, f"arm held: {control.holds.current}"
+    elif estop:
+        level, message = DiagnosticStatus.ERROR, f"{state}, emergency stop latched"
     return status(f"{node}: control", level, message, values)
 
 
@@ -159,10 +166,12 @@ def gpu_status(
     return status(name, level, message, values)
 
 
-def report(node: Node, session: Session | None, control: ControlLoop | None) -> DiagnosticArray:
+def report(
+    node: Node, session: Session | None, control: ControlLoop | None, estop: bool = False
+) -> DiagnosticArray:
     """The whole message: control, one status an input, and the memory of the model's GPU if any."""
     now, name = time.monotonic_ns(), node.get_name()
-    message = DiagnosticArray(status=[control_status(name, session, control, now)])
+    message = DiagnosticArray(status=[control_status(name, session, control, estop, now)])
     message.header.stamp = node.get_clock().now().to_msg()
     if session is not None:
         limits, buffer = session.buffer.limits, session.buffer

@@ -18,11 +18,16 @@ class HoldReason(StrEnum):
     NO_JOINT_STATES = "no_joint_states"
     BAD_JOINT_STATES = "bad_joint_states"
     STALE_JOINT_STATES = "stale_joint_states"
+    FROZEN_JOINT_STATES = "frozen_joint_states"
     UNSYNCHRONISED = "unsynchronised"
     NO_INSTRUCTION = "no_instruction"
     UNKNOWN_INSTRUCTION = "unknown_instruction"
     MODEL_ERROR = "model_error"
+    OVER_BUDGET = "over_budget"
     ACTION_TOO_OLD = "action_too_old"
+    SERVO_NOT_READY = "servo_not_ready"
+    RIVAL_COMMANDS = "rival_commands"
+    ESTOP = "estop"
 
 
 @dataclass(frozen=True)

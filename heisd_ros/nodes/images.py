@@ -1,4 +1,4 @@
-"""Camera messages to RGB arrays: checks at reception, conversion before inference.
+"""Camera messages to RGB arrays and back: checks at reception, conversion before inference.
 
 cv_bridge of a ROS installation converts raw images where it imports; elsewhere a few lines of numpy
 do, for the encodings in `CHANNELS`. Compressed images are decoded by Pillow in both cases.
@@ -10,7 +10,10 @@ import io
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from PIL import Image
+from sensor_msgs.msg import Image as ImageMessage
+from std_msgs.msg import Header
 
 from heisd_ros.errors import ImageError
 
@@ -81,7 +84,8 @@ def raw_to_rgb(message: Any) -> np.ndarray:
     pixels = rows.reshape(message.height, message.width, channels)
     if channels == 1:
         return np.repeat(pixels, 3, axis=2)
-    order = [2, 1, 0] if message.encoding.startswith("bgr") else [0, 1, 2]
+    # Slices, not lists of indices: an rgb8 image without padding is not even copied.
+    order = slice(2, None, -1) if message.encoding.startswith("bgr") else slice(3)
     return np.ascontiguousarray(pixels[:, :, order])
 
 
@@ -103,3 +107,18 @@ def compressed_to_rgb(message: Any) -> np.ndarray:
             f"compressed image of format {message.format!r} does not decode ({error}); "
             "accepted: JPEG or PNG"
         ) from error
+
+
+def image_message(pixels: np.ndarray, stamp: Time, frame_id: str) -> ImageMessage:
+    """An rgb8 image.
+
+    Args:
+        pixels: (height, width, 3) uint8 RGB.
+        stamp: Time of the picture.
+        frame_id: Name of the camera.
+    """
+    height, width, _ = pixels.shape
+    message = ImageMessage(height=height, width=width, encoding="rgb8", step=3 * width)
+    message.header = Header(stamp=stamp, frame_id=frame_id)
+    message.data.frombytes(np.ascontiguousarray(pixels).tobytes())
+    return message

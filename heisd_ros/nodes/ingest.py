@@ -38,11 +38,19 @@ CLOCK_JUMP = NANOSECONDS // 2
 
 @dataclass
 class _Content:
-    """A picture, where the joints were when it was new, and how far they went since, rad."""
+    """A picture that may come again.
+
+    Attributes:
+        digest: Of its bytes.
+        positions: (n,), rad, where the joints were when it was new.
+        motion: How far a joint went since, rad.
+        repeats: How often it came again while the arm was commanded to move.
+    """
 
     digest: int
     positions: np.ndarray
-    motion: float
+    motion: float = 0.0
+    repeats: int = 0
 
 
 class ObservationBuffer:
@@ -69,10 +77,14 @@ class ObservationBuffer:
         self.counts: Counter[str] = Counter()
         """Sets `complete`, `superseded` by newer ones; images `unsynchronised`; messages
         `out_of_order`; `clock_jumps`."""
+        self.moving = False
+        """Whether the arm is commanded to move, said by whoever commands it."""
         self._check_image, self._measure = check_image, measure
         self._reader: JointStateReader | None = None
         self._condition = threading.Condition()
         self._contents: list[_Content | None] = [None] * len(views)
+        self._arm: ArmState | None = None
+        self._repeats = 0  # joint states with the same positions while the arm was to move
         self._pending: ObservationSet | None = None
         self._complete: int | None = None
         self._first: int | None = None
@@ -132,6 +144,7 @@ class ObservationBuffer:
             if not self._in_order(self._joints, stamp):
                 return None
             arm = replace(arm, motion=self._measure(arm, stamp / NANOSECONDS))
+            self._note_positions(arm)
             self._joints.append(Received(stamp, now, arm))
             self._match(now)
             return arm
@@ -142,6 +155,28 @@ class ObservationBuffer:
             self._condition.wait_for(lambda: self._pending is not None, timeout_sec)
             taken, self._pending = self._pending, None
             return taken
+
+    def newest(self) -> tuple[Any | None, ArmState | None]:
+        """Newest image message of the first view, newest arm; None where there is none."""
+        with self._condition:
+            image = self._images[0][-1].content if self._images[0] else None
+            return image, self._joints[-1].content if self._joints else None
+
+    def arm(self, now: int) -> ArmState | None:
+        """Where the arm is; None where the newest joint states are stale or cannot be used.
+
+        Args:
+            now: Steady time, ns.
+        """
+        with self._condition:
+            return None if self._joint_problem(now) else self._arm
+
+    def begin(self) -> None:
+        """Starts afresh, as `discard`, and takes no input for frozen that was so before."""
+        with self._condition:
+            self._clear()
+            self._contents = [None] * len(self._contents)
+            self._arm, self._repeats, self.moving = None, 0, False
 
     def discard(self) -> None:
         """Forgets all sets and messages, so that the next set is made of new ones only."""
@@ -174,11 +209,19 @@ class ObservationBuffer:
                 f"view {health.name}: newest is {age:.2f} s old; accepted: up to {limit:g} s",
             )
         content = self._contents[view]
-        motion = content.motion if content else 0.0
-        if 0.0 < self.limits.frozen_motion_rad < motion:
+        if content is None:
+            return None
+        if 0.0 < self.limits.frozen_motion_rad < content.motion:
+            moved = f"{content.motion:.2f} rad"
             return Hold(
                 HoldReason.FROZEN_IMAGE,
-                f"view {health.name}: pixels unchanged while a joint moved {motion:.2f} rad",
+                f"view {health.name}: pixels unchanged while a joint moved {moved}",
+            )
+        if 0 < self.limits.frozen_images <= content.repeats:
+            return Hold(
+                HoldReason.FROZEN_IMAGE,
+                f"view {health.name}: pixels unchanged in {content.repeats} pictures while the arm "
+                "was to move",
             )
         return None
 
@@ -195,6 +238,11 @@ class ObservationBuffer:
             return Hold(
                 HoldReason.STALE_JOINT_STATES,
                 f"newest is {age:.2f} s old; accepted: up to {limit:g} s",
+            )
+        if 0 < self.limits.frozen_joint_states <= self._repeats:
+            return Hold(
+                HoldReason.FROZEN_JOINT_STATES,
+                f"positions unchanged in {self._repeats} messages while the arm was to move",
             )
         return None
 
@@ -243,18 +291,29 @@ class ObservationBuffer:
             )
 
     def _note_content(self, view: int, message: Any) -> None:
-        """Notes how far the joints went since the picture last changed.
+        """Notes what happened since the picture last changed.
 
-        Looked at only when a picture arrives: between two pictures the joints may be ahead.
+        Looked at only when a picture arrives: between two pictures the joints may be ahead. A
+        frozen picture stays frozen until it changes, though the arm, being held, moves no more.
         """
-        if self.limits.frozen_motion_rad == 0.0 or not self._joints:
+        checked = self.limits.frozen_motion_rad > 0.0 or self.limits.frozen_images > 0
+        if not checked or self._arm is None:
             return
-        positions = self._joints[-1].content.positions
+        positions = self._arm.positions
         digest, last = zlib.crc32(message.data), self._contents[view]
         if last is None or last.digest != digest:
-            self._contents[view] = _Content(digest, positions, 0.0)
+            self._contents[view] = _Content(digest, positions)
         else:
             last.motion = max(last.motion, float(np.abs(positions - last.positions).max()))
+            last.repeats += self.moving
+
+    def _note_positions(self, arm: ArmState) -> None:
+        """Counts joint states that repeat the one before while the arm is to move."""
+        if self._arm is None or not np.array_equal(arm.positions, self._arm.positions):
+            self._repeats = 0
+        elif self.moving:
+            self._repeats += 1
+        self._arm = arm
 
     def _match(self, now: int) -> None:
         """Forms a set around the newest unused image of the first view that has partners."""

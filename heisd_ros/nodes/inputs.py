@@ -86,3 +86,5 @@ class IngestLimits:
     joint_state_timeout_sec: float
     frozen_motion_rad: float
     sync_tolerance_sec: float
+    frozen_images: int = 0
+    frozen_joint_states: int = 0

@@ -11,6 +11,9 @@ from heisd_ros.kinematics.robots import (
     PANDA_TIP,
 )
 from heisd_ros.nodes.declare import parameter, validate
+from heisd_ros.nodes.instruction import instruction_problem
+from heisd_ros.nodes.relations import relations
+from heisd_ros.safety.joints import parse_limits
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,22 @@ class VlaNodeParameters:
     model_threads: int = parameter(
         "model.threads", 0, "CPU threads of the model; 0: PyTorch's choice.", low=0, high=256
     )
+    control_rate_hz: float = parameter(
+        "model.control_rate_hz",
+        0.0,
+        "Control steps per second: twist = delta of a step times this; 0: the model's own rate.",
+        low=0.0,
+        high=1000.0,
+    )
+    budget_sec: float = parameter(
+        "model.budget_sec",
+        0.0,
+        "Time (s) that an inference may take; the result of a slower one is not acted on and the "
+        "arm is held; 0: no budget.",
+        low=0.0,
+        high=60.0,
+        live=True,
+    )
     decoding_mode: str = parameter(
         "decoding.mode",
         "ar",
@@ -78,6 +97,7 @@ class VlaNodeParameters:
         "",
         "What the arm is told to do; may be set while active. The newest of this and the topic "
         "~/input/instruction counts.",
+        live=True,
     )
     compressed: bool = parameter(
         "input.compressed",
@@ -90,6 +110,7 @@ class VlaNodeParameters:
         "Age (s, steady clock) from which a camera is stale and the arm is stopped.",
         low=0.02,
         high=60.0,
+        live=True,
     )
     joint_state_timeout_sec: float = parameter(
         "input.joint_state_timeout_sec",
@@ -97,6 +118,7 @@ class VlaNodeParameters:
         "Age (s, steady clock) from which the joint states are stale and the arm is stopped.",
         low=0.02,
         high=60.0,
+        live=True,
     )
     frozen_motion_rad: float = parameter(
         "input.frozen_motion_rad",
@@ -105,6 +127,25 @@ class VlaNodeParameters:
         "frozen, and the arm is stopped; 0: not checked.",
         low=0.0,
         high=6.3,
+        live=True,
+    )
+    frozen_images: int = parameter(
+        "input.frozen_images",
+        0,
+        "A camera whose pixels stay identical for this many pictures while the arm is commanded to "
+        "move is frozen, and the arm is stopped; 0: not checked.",
+        low=0,
+        high=10_000,
+        live=True,
+    )
+    frozen_joint_states: int = parameter(
+        "input.frozen_joint_states",
+        0,
+        "Joint states whose positions stay identical for this many messages while the arm is "
+        "commanded to move are frozen, and the arm is stopped; 0: not checked.",
+        low=0,
+        high=100_000,
+        live=True,
     )
     sync_tolerance_sec: float = parameter(
         "sync.tolerance_sec",
@@ -113,6 +154,7 @@ class VlaNodeParameters:
         "period of the cameras, or pictures of two moments may be paired.",
         low=0.0,
         high=1.0,
+        live=True,
     )
     robot_source: str = parameter(
         "robot.source",
@@ -125,30 +167,44 @@ class VlaNodeParameters:
         "robot.urdf", "", "Path of the URDF file where robot.source is 'file'."
     )
     robot_tip_frame: str = parameter(
-        "robot.tip_frame", PANDA_TIP, "Link of the URDF that is the end effector."
+        "robot.tip_frame",
+        "",
+        "Link of the URDF that is the end effector; may be empty for the built-in Panda only.",
     )
     robot_base_frame: str = parameter(
         "robot.base_frame",
-        PANDA_BASE,
-        "Link of the URDF in which the end effector's pose is given to the model.",
+        "",
+        "Link of the URDF in which the end effector's pose is given to the model; may be empty for "
+        "the built-in Panda only.",
     )
     robot_joint_names: tuple[str, ...] = parameter(
-        "robot.joint_names", PANDA_JOINTS, "Joints of the arm, base to tip."
+        "robot.joint_names",
+        ("",),
+        "Joints of the arm, base to tip; may be empty for the built-in Panda only.",
     )
     robot_gripper_joints: tuple[str, ...] = parameter(
         "robot.gripper_joints",
-        PANDA_FINGER_JOINTS,
-        "Finger joints (m); the sum of their distances from 0 is the opening of the gripper.",
+        ("",),
+        "Finger joints (m); the sum of their distances from 0 is the opening of the gripper. "
+        "Empty: the built-in Panda's own, or none.",
+    )
+    dry_run: bool = parameter(
+        "dry_run",
+        False,
+        "Everything runs and telemetry says what would be sent, but no command topic is made.",
+    )
+    interface: str = parameter(
+        "command.interface",
+        "twist",
+        "What is sent to the arm: a twist (MoveIt Servo), a target pose (Cartesian controllers), "
+        "or the action as the model gave it, to which no limit of this node applies.",
+        choices=("twist", "pose", "delta"),
     )
     frame_id: str = parameter(
-        "command.frame_id", PANDA_BASE, "Frame in which the twist is given (REP 105)."
-    )
-    rate_hz: float = parameter(
-        "command.rate_hz",
-        0.0,
-        "Control steps per second: twist = delta of a step times this; 0: the model's own rate.",
-        low=0.0,
-        high=1000.0,
+        "command.frame_id",
+        "",
+        "Frame of the command (REP 105): robot.base_frame, or robot.tip_frame for twists along the "
+        "axes of the end effector; empty: robot.base_frame.",
     )
     translation_scale: float = parameter(
         "command.translation_scale",
@@ -171,12 +227,29 @@ class VlaNodeParameters:
         "and yaw about the fixed axes x, y, z (OpenVLA on BridgeData).",
         choices=("rotation_vector", "roll_pitch_yaw"),
     )
+    max_linear_step: float = parameter(
+        "command.max_linear_step",
+        0.0,
+        "Limit of the motion of one control step, m; a longer one is scaled down whole; 0: none.",
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
+    max_angular_step: float = parameter(
+        "command.max_angular_step",
+        0.0,
+        "Limit of the turn of one control step, rad; a longer one is scaled down whole; 0: none.",
+        low=0.0,
+        high=3.2,
+        live=True,
+    )
     max_linear_speed: float = parameter(
         "command.max_linear_speed",
         2.0,
         "Limit of the commanded speed, m/s; a faster twist is scaled down whole.",
         low=0.001,
         high=10.0,
+        live=True,
     )
     max_angular_speed: float = parameter(
         "command.max_angular_speed",
@@ -184,28 +257,193 @@ class VlaNodeParameters:
         "Limit of the commanded angular speed, rad/s; a faster twist is scaled down whole.",
         low=0.001,
         high=100.0,
+        live=True,
+    )
+    max_linear_acceleration: float = parameter(
+        "command.max_linear_acceleration",
+        0.0,
+        "Limit of the commanded acceleration, m/s^2, for starts, changes and halts alike; 0: none.",
+        low=0.0,
+        high=100.0,
+        live=True,
+    )
+    max_angular_acceleration: float = parameter(
+        "command.max_angular_acceleration",
+        0.0,
+        "Limit of the commanded angular acceleration, rad/s^2, likewise; 0: none.",
+        low=0.0,
+        high=1000.0,
+        live=True,
+    )
+    max_linear_jerk: float = parameter(
+        "command.max_linear_jerk",
+        0.0,
+        "Limit of the commanded jerk, m/s^3; 0: none. A halt takes 2 x acceleration / jerk longer.",
+        low=0.0,
+        high=10_000.0,
+        live=True,
+    )
+    max_angular_jerk: float = parameter(
+        "command.max_angular_jerk",
+        0.0,
+        "Limit of the commanded angular jerk, rad/s^3, likewise; 0: none.",
+        low=0.0,
+        high=100_000.0,
+        live=True,
+    )
+    max_lead_m: float = parameter(
+        "command.max_lead_m",
+        0.05,
+        "How far (m) a target pose may be ahead of the measured one.",
+        low=0.001,
+        high=1.0,
+    )
+    max_lead_rad: float = parameter(
+        "command.max_lead_rad",
+        0.3,
+        "How far (rad) a target pose may be turned ahead of the measured one.",
+        low=0.001,
+        high=3.0,
+    )
+    units: str = parameter(
+        "command.units",
+        "si",
+        "Units of the twist: m/s and rad/s, or unitless shares of command.unitless_linear and "
+        "command.unitless_angular, as MoveIt Servo may be set to take.",
+        choices=("si", "unitless"),
+    )
+    unitless_linear: float = parameter(
+        "command.unitless_linear",
+        0.4,
+        "Speed (m/s) that a unitless 1 stands for: Servo's scale.linear.",
+        low=0.001,
+        high=10.0,
+    )
+    unitless_angular: float = parameter(
+        "command.unitless_angular",
+        0.8,
+        "Angular speed (rad/s) that a unitless 1 stands for: Servo's scale.rotational.",
+        low=0.001,
+        high=100.0,
     )
     stamp: str = parameter(
         "command.stamp",
         "now",
-        "Stamp of the twist: the time it is published, as controllers want it, or that of the "
-        "observation that it answers, as the lock-step simulation wants it.",
+        "Stamp of the command: the time it is published, as controllers want it, or that of the "
+        "observation that it answers, as the lock-step simulation wants it. Then a halt is not "
+        "ramped.",
         choices=("now", "observation"),
     )
-    republish_hz: float = parameter(
-        "command.republish_hz",
+    rate_hz: float = parameter(
+        "command.rate_hz",
         0.0,
-        "Rate (Hz) at which the newest twist is sent again while its action is younger than "
-        "command.max_age_sec, for controllers with a short timeout; 0: sent once.",
+        "Rate (Hz) of the command, which approaches the newest action within the limits while that "
+        "is younger than command.max_action_age_sec; 0: sent once for each action.",
         low=0.0,
         high=500.0,
     )
-    max_age_sec: float = parameter(
-        "command.max_age_sec",
+    max_action_age_sec: float = parameter(
+        "command.max_action_age_sec",
         1.0,
         "Age (s, steady clock) of the newest action from which the arm is stopped.",
         low=0.02,
         high=60.0,
+        live=True,
+    )
+    servo_node: str = parameter(
+        "servo.node",
+        "",
+        "Name of a MoveIt Servo node, whose command type is switched and which is unpaused at "
+        "activation; needs moveit_msgs; empty: none.",
+    )
+    workspace_x_min: float = parameter(
+        "workspace.x_min",
+        -10.0,
+        "Least x (m) of the tip in robot.base_frame.",
+        low=-10.0,
+        high=10.0,
+        live=True,
+    )
+    workspace_x_max: float = parameter(
+        "workspace.x_max",
+        10.0,
+        "Largest x (m) of the tip.",
+        low=-10.0,
+        high=10.0,
+        live=True,
+    )
+    workspace_y_min: float = parameter(
+        "workspace.y_min",
+        -10.0,
+        "Least y (m) of the tip.",
+        low=-10.0,
+        high=10.0,
+        live=True,
+    )
+    workspace_y_max: float = parameter(
+        "workspace.y_max",
+        10.0,
+        "Largest y (m) of the tip.",
+        low=-10.0,
+        high=10.0,
+        live=True,
+    )
+    workspace_z_min: float = parameter(
+        "workspace.z_min",
+        -10.0,
+        "Least z (m) of the tip.",
+        low=-10.0,
+        high=10.0,
+        live=True,
+    )
+    workspace_z_max: float = parameter(
+        "workspace.z_max",
+        10.0,
+        "Largest z (m) of the tip.",
+        low=-10.0,
+        high=10.0,
+        live=True,
+    )
+    joint_limits: tuple[str, ...] = parameter(
+        "joints.limits",
+        ("",),
+        "Position limits that replace those of the URDF: 'NAME LOWER UPPER', rad; empty: none.",
+    )
+    joint_slow_rad: float = parameter(
+        "joints.slow_rad",
+        0.0,
+        "Distance (rad) from a joint's limit from which motion towards it is slowed down; 0: joint "
+        "limits are not looked at.",
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
+    joint_stop_rad: float = parameter(
+        "joints.stop_rad",
+        0.0,
+        "Distance (rad) from a joint's limit at which motion towards it is stopped; less than "
+        "joints.slow_rad.",
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
+    singularity_slow: float = parameter(
+        "singularity.slow",
+        0.0,
+        "Condition number of the Jacobian from which motion towards a singularity is slowed down "
+        "(MoveIt Servo: 17); 0: not looked at.",
+        low=0.0,
+        high=10_000.0,
+        live=True,
+    )
+    singularity_stop: float = parameter(
+        "singularity.stop",
+        0.0,
+        "Condition number at which motion towards a singularity is stopped (MoveIt Servo: 30); "
+        "more than singularity.slow.",
+        low=0.0,
+        high=10_000.0,
+        live=True,
     )
     gripper_open_action: float = parameter(
         "gripper.open_action",
@@ -233,6 +471,7 @@ class VlaNodeParameters:
         "How far past half way (share of the full travel) the action must go to switch.",
         low=0.0,
         high=0.5,
+        live=True,
     )
     gripper_resend_sec: float = parameter(
         "gripper.resend_sec",
@@ -240,6 +479,25 @@ class VlaNodeParameters:
         "Interval (s) at which an unchanged gripper command is sent again; 0: on change only.",
         low=0.0,
         high=60.0,
+        live=True,
+    )
+    gripper_action: str = parameter(
+        "gripper.action",
+        "",
+        "Action that moves the gripper besides the topic; needs control_msgs; empty: none.",
+        choices=("", "gripper_command", "parallel_gripper_command"),
+    )
+    gripper_action_name: str = parameter(
+        "gripper.action_name",
+        "gripper_controller/gripper_cmd",
+        "Name of the action server where gripper.action is set.",
+    )
+    gripper_max_effort: float = parameter(
+        "gripper.max_effort",
+        0.0,
+        "Largest effort (N) given with the action; 0: the driver's own.",
+        low=0.0,
+        high=1000.0,
     )
     metric_kind: str = parameter(
         "metric.kind",
@@ -264,18 +522,28 @@ class VlaNodeParameters:
 
     def __post_init__(self) -> None:
         validate(self)
-        if self.robot_source == "file" and not self.robot_urdf:
-            raise ValueError(
-                "parameter 'robot.urdf' is ''; accepted: the path of a URDF file, as "
-                "'robot.source' is 'file'"
-            )
-        if self.gripper_open_action == self.gripper_closed_action:
-            raise ValueError(
-                f"parameter 'gripper.open_action' is {self.gripper_open_action!r}; accepted: "
-                "a number other than 'gripper.closed_action'"
-            )
-        if not self.robot_joint_names or "" in self.robot_joint_names:
-            raise ValueError(
-                f"parameter 'robot.joint_names' is {list(self.robot_joint_names)!r}; accepted: "
-                "the names of the arm's joints"
-            )
+        if self.robot_source == "panda":
+            self._describe_panda()
+        if not self.frame_id:
+            object.__setattr__(self, "frame_id", self.robot_base_frame)
+        problem = instruction_problem(self.instruction)
+        if problem:
+            raise ValueError(f"parameter 'instruction': {problem}")
+        try:
+            parse_limits(self.joint_limits)
+        except ValueError as error:
+            raise ValueError(f"parameter 'joints.limits' is {error}") from error
+        for name, value, wrong, accepted in relations(self):
+            if wrong:
+                raise ValueError(f"parameter '{name}' is {value!r}; accepted: {accepted}")
+
+    def _describe_panda(self) -> None:
+        """Fills in what was left empty with the names of the built-in arm."""
+        for name, value in (
+            ("robot_tip_frame", PANDA_TIP),
+            ("robot_base_frame", PANDA_BASE),
+            ("robot_joint_names", PANDA_JOINTS),
+            ("robot_gripper_joints", PANDA_FINGER_JOINTS),
+        ):
+            if getattr(self, name) in ("", ("",)):
+                object.__setattr__(self, name, value)

@@ -28,6 +28,7 @@ class Policy:
         rate_hz: Control steps a second that the model was trained at.
         instructions: The instructions it knows; None: any.
         bounds: The metric that the decoder's boundary is made for; None: it looks at none.
+        plain: Plain decoding with the same model, to measure speed by; None: `decoder` itself.
     """
 
     decoder: Decoder
@@ -38,6 +39,7 @@ class Policy:
     rate_hz: float
     instructions: tuple[str, ...] | None
     bounds: MetricBounds | None = None
+    plain: Decoder | None = None
 
 
 PolicyLoader = Callable[[VlaNodeParameters], Policy]
@@ -52,6 +54,7 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
     """
     import torch
 
+    from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
     from heisd_ros.decoding.modes import load_decoder, load_mode
     from heisd_ros.vla.checkpoint import load_checkpoint
 
@@ -81,6 +84,7 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
         rate_hz=config.control_rate_hz or DEFAULT_RATE_HZ,
         instructions=config.instructions,
         bounds=bounds,
+        plain=AutoregressiveDecoder(vla),
     )
 
 

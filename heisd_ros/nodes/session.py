@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from heisd_ros.decoding.types import Observation
-from heisd_ros.errors import UrdfError
-from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.decoding.types import Decoder, Observation
 from heisd_ros.kinematics.motion import MetricKind
-from heisd_ros.kinematics.robots import panda_urdf
-from heisd_ros.nodes import images
+from heisd_ros.nodes import images, optional
 from heisd_ros.nodes.commands import CommandMapper
 from heisd_ros.nodes.ingest import ObservationBuffer
 from heisd_ros.nodes.inputs import IngestLimits
-from heisd_ros.nodes.joints import JointStateReader
 from heisd_ros.nodes.motion_feed import MotionFeed, load_bounds
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.policy import Policy, PolicyLoader
+from heisd_ros.nodes.robot_arm import make_reader, urdf_text
 from heisd_ros.nodes.worker import InferenceWorker
 
 
@@ -37,6 +32,7 @@ class Session:
         worker: The inference thread.
         mapper: Actions to commands.
         motion: The kinematic metric.
+        plain_ms: Time of one step of plain decoding with this model, measured at configure.
         summary: One line for the log.
     """
 
@@ -46,6 +42,7 @@ class Session:
     worker: InferenceWorker
     mapper: CommandMapper
     motion: MotionFeed
+    plain_ms: float
     summary: str
 
     def set_robot(self, urdf: str) -> None:
@@ -56,20 +53,10 @@ class Session:
         """
         self.buffer.set_robot(make_reader(self.parameters, urdf))
 
-
-def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
-    """The arm of a URDF text, as the parameters describe it.
-
-    Raises:
-        UrdfError, JointStateError: A frame or joint is not in it.
-    """
-    kinematics = ArmKinematics(
-        urdf,
-        parameters.robot_tip_frame,
-        parameters.robot_joint_names,
-        parameters.robot_base_frame,
-    )
-    return JointStateReader(kinematics, parameters.robot_gripper_joints)
+    def set_parameters(self, parameters: VlaNodeParameters) -> None:
+        """Takes other values of the live parameters."""
+        self.parameters = parameters
+        self.buffer.limits = ingest_limits(parameters)
 
 
 def open_session(
@@ -86,29 +73,25 @@ def open_session(
         HeisdError: The checkpoint or the robot description cannot be used.
         ValueError: A parameter does not fit what was loaded.
     """
+    optional.check(parameters.gripper_action, parameters.servo_node)
     reader = None
     if parameters.robot_source != "topic":
-        reader = make_reader(parameters, _urdf_text(parameters))
+        reader = make_reader(parameters, urdf_text(parameters))
     policy = load(parameters)
     if policy.bounds is not None:
         bounds, bounds_source = policy.bounds, "of the database"
     else:
         kind = cast(MetricKind, parameters.metric_kind)
         bounds, bounds_source = load_bounds(kind, parameters.metric_bounds, policy.folder)
-    warm_up_ms = warm_up(policy)
+    warm_up_ms = warm_up(policy, policy.decoder)
+    plain_ms = warm_up(policy, policy.plain) if policy.plain else warm_up_ms
 
-    limits = IngestLimits(
-        image_timeout_sec=parameters.image_timeout_sec,
-        joint_state_timeout_sec=parameters.joint_state_timeout_sec,
-        frozen_motion_rad=parameters.frozen_motion_rad,
-        sync_tolerance_sec=parameters.sync_tolerance_sec,
-    )
     compressed = parameters.compressed
-    rate_hz = parameters.rate_hz or policy.rate_hz
+    rate_hz = parameters.control_rate_hz or policy.rate_hz
     motion = MotionFeed(bounds, rate_hz)
     buffer = ObservationBuffer(
         policy.views,
-        limits,
+        ingest_limits(parameters),
         images.check_compressed if compressed else images.check_raw,
         measure=motion.add,
     )
@@ -127,6 +110,7 @@ def open_session(
         worker=worker,
         mapper=CommandMapper(parameters, rate_hz),
         motion=motion,
+        plain_ms=plain_ms,
         summary=(
             f"mode {parameters.decoding_mode}, model {policy.folder} with views "
             f"{', '.join(policy.views)}, {rate_hz:g} control steps a second, warm step "
@@ -135,11 +119,23 @@ def open_session(
     )
 
 
-def warm_up(policy: Policy, steps: int = 2) -> float:
-    """Runs the policy on blank observations, so that the first real step is not the slow one.
+def ingest_limits(parameters: VlaNodeParameters) -> IngestLimits:
+    """The limits of the inputs, as the parameters say."""
+    return IngestLimits(
+        image_timeout_sec=parameters.image_timeout_sec,
+        joint_state_timeout_sec=parameters.joint_state_timeout_sec,
+        frozen_motion_rad=parameters.frozen_motion_rad,
+        sync_tolerance_sec=parameters.sync_tolerance_sec,
+        frozen_images=parameters.frozen_images,
+        frozen_joint_states=parameters.frozen_joint_states,
+    )
+
+
+def warm_up(policy: Policy, decoder: Decoder, steps: int = 3) -> float:
+    """Runs a decoder on blank observations, so that the first real step is not the slow one.
 
     Returns:
-        Time of the last step, ms.
+        Mean time of a step after the first, ms.
     """
     side = policy.image_size
     blank = Observation(
@@ -147,19 +143,6 @@ def warm_up(policy: Policy, steps: int = 2) -> float:
         instruction=policy.instructions[0] if policy.instructions else "warm up",
         proprio=np.zeros(policy.proprio_size, np.float32) if policy.proprio_size else None,
     )
-    began = time.monotonic()
-    for _ in range(steps):
-        began = time.monotonic()
-        policy.decoder.infer(blank)
-    policy.decoder.reset()
-    return (time.monotonic() - began) * 1e3
-
-
-def _urdf_text(parameters: VlaNodeParameters) -> str:
-    if parameters.robot_source == "panda":
-        return panda_urdf()
-    path = Path(parameters.robot_urdf).expanduser()
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UrdfError(f"parameter 'robot.urdf': {path}: {error}") from error
+    times = [decoder.infer(blank).timings_ms["total"] for _ in range(steps)]
+    decoder.reset()
+    return float(np.mean(times[1:]))

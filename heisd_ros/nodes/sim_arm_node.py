@@ -24,14 +24,11 @@ from heisd_ros.kinematics.robots import panda_urdf
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.arm_scene import ArmScene, SceneFactory, libero_scene
 from heisd_ros.nodes.declare import declare, read
+from heisd_ros.nodes.geometry import pose_message
+from heisd_ros.nodes.images import image_message
 from heisd_ros.nodes.inputs import NANOSECONDS, stamp_ns
 from heisd_ros.nodes.process import POLL_SEC, StoppableNode, run_node
-from heisd_ros.nodes.sim_messages import (
-    image_message,
-    joint_state_message,
-    pose_message,
-    twist_action,
-)
+from heisd_ros.nodes.sim_messages import joint_state_message, twist_action
 from heisd_ros.nodes.sim_parameters import SimArmParameters
 from heisd_ros.nodes.telemetry import time_message
 from heisd_ros.sim.scene import CLOSE_GRIPPER, CONTROL_RATE_HZ, OPEN_GRIPPER

@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import PoseStamped, Twist
-from scipy.spatial.transform import Rotation
-from sensor_msgs.msg import Image, JointState
+from geometry_msgs.msg import Twist
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 
-from heisd_ros.kinematics.pose import Pose
 from heisd_ros.kinematics.robots import PANDA_FINGER_JOINTS, PANDA_JOINTS
 from heisd_ros.nodes.arm_scene import ArmScene
 from heisd_ros.sim.scene import CONTROL_RATE_HZ, METRES_PER_UNIT, RADIANS_PER_UNIT
 
 FINGER_SIGNS = np.array([1.0, -1.0])
 """LIBERO counts the second finger along -; the URDF opens both along +."""
-
-
-def image_message(pixels: np.ndarray, stamp: Time, frame_id: str) -> Image:
-    """An rgb8 image.
-
-    Args:
-        pixels: (height, width, 3) uint8 RGB.
-        stamp: Time of the picture.
-        frame_id: Name of the camera.
-    """
-    height, width, _ = pixels.shape
-    message = Image(height=height, width=width, encoding="rgb8", step=3 * width)
-    message.header = Header(stamp=stamp, frame_id=frame_id)
-    message.data.frombytes(np.ascontiguousarray(pixels).tobytes())
-    return message
 
 
 def joint_state_message(scene: ArmScene, stamp: Time, frame_id: str) -> JointState:
@@ -43,16 +26,6 @@ def joint_state_message(scene: ArmScene, stamp: Time, frame_id: str) -> JointSta
         position=[float(value) for value in positions],
         velocity=[float(value) for value in velocities],
     )
-
-
-def pose_message(pose: Pose, stamp: Time, frame_id: str) -> PoseStamped:
-    """A pose in a frame."""
-    message = PoseStamped(header=Header(stamp=stamp, frame_id=frame_id))
-    position, orientation = message.pose.position, message.pose.orientation
-    position.x, position.y, position.z = map(float, pose.position)
-    quaternion = Rotation.from_matrix(pose.rotation).as_quat()
-    orientation.x, orientation.y, orientation.z, orientation.w = map(float, quaternion)
-    return message
 
 
 def twist_action(twist: Twist) -> np.ndarray:

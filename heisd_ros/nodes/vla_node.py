@@ -29,14 +29,23 @@ from heisd_ros.errors import HeisdError
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import diagnostics, qos
 from heisd_ros.nodes.control import ControlLoop
-from heisd_ros.nodes.declare import declare, read
+from heisd_ros.nodes.debug import DebugViews, session_views, workspace_box
+from heisd_ros.nodes.declare import declare, parameters_of, read
+from heisd_ros.nodes.estop import EmergencyStop
+from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
+from heisd_ros.nodes.holds import Hold
+from heisd_ros.nodes.instruction import instruction_problem
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.policy import PolicyLoader, free_memory, load_policy
 from heisd_ros.nodes.process import StoppableNode, run_node, spin
+from heisd_ros.nodes.rivals import rival_problem
 from heisd_ros.nodes.session import Session, open_session
 
 STOP_TIMEOUT_SEC = 5.0
 """How long a running inference is waited for at cleanup; its result is dropped in any case."""
+
+LIVE = frozenset(info.name for _, info in parameters_of(VlaNodeParameters) if info.live)
+"""Parameters that may change between configure and cleanup."""
 
 TELEMETRY_DEPTH = 100
 """Steps kept for an observer that is behind: telemetry is a record, not a command."""
@@ -79,6 +88,7 @@ class VlaNode(LifecycleNode, StoppableNode):
         self._session: Session | None = None
         self._control: ControlLoop | None = None
         self._instruction = ""
+        self._views: DebugViews | None = None
         self._inputs: list[Subscription] = []
         self._wake = self.create_guard_condition(self._on_inference)
         self._telemetry = self.create_publisher(
@@ -88,6 +98,10 @@ class VlaNode(LifecycleNode, StoppableNode):
             qos_overriding_options=qos.overrides(),
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
+        self._execute = ExecuteServer(
+            self, lambda: self._control is not None, self._set_instruction
+        )
+        self._estop = EmergencyStop(self, self._check)
         # On a steady clock: with use_sim_time and no /clock a timer on ROS time never fires.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
@@ -101,13 +115,16 @@ class VlaNode(LifecycleNode, StoppableNode):
         self._session = open_session(parameters, self._load, self._wake.trigger)
         self._set_instruction(parameters.instruction)
         self._subscribe(self._session)
+        self._views = session_views(self, self._session)
         self.get_logger().info(f"configured: {self._session.summary}")
 
     @_transition
     def on_activate(self) -> None:
         """Makes the command topics and starts to act, on observations from now on."""
         assert self._session is not None, "rclpy activates only what was configured"
-        self._control = ControlLoop(self, self._session, self._telemetry, self._instruction)
+        self._control = ControlLoop(
+            self, self._session, self._report, self._instruction, self._veto
+        )
 
     @_transition
     def on_deactivate(self) -> None:
@@ -135,6 +152,9 @@ class VlaNode(LifecycleNode, StoppableNode):
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
+        views, self._views = self._views, None
+        if views is not None:
+            views.close()
         session, self._session = self._session, None
         if session is not None and not session.worker.stop(STOP_TIMEOUT_SEC):
             self.get_logger().error(
@@ -148,6 +168,12 @@ class VlaNode(LifecycleNode, StoppableNode):
         control, self._control = self._control, None
         if control is not None:
             control.close()
+        self._execute.end(DEACTIVATED)
+
+    def destroy_node(self) -> None:
+        """Destroys the action server too, which rclpy does not count among a node's parts."""
+        self._execute.destroy()
+        super().destroy_node()
 
     def _subscribe(self, session: Session) -> None:
         compressed = session.parameters.compressed
@@ -197,6 +223,24 @@ class VlaNode(LifecycleNode, StoppableNode):
             # The arm is held as long as no usable description has come.
             self.get_logger().error(f"topic robot_description: {error}")
 
+    def _report(self, message: StepTelemetry) -> None:
+        self._telemetry.publish(message)
+        if self._session is not None:
+            self._execute.report(message, self._session.plain_ms)
+        if self._views is not None:
+            self._views.note(message)
+
+    def _veto(self) -> Hold | None:
+        problem = self._estop.problem()
+        if problem is None and self._session is not None:
+            settings = self._session.parameters
+            problem = None if settings.dry_run else rival_problem(self, settings.interface)
+        return problem
+
+    def _check(self) -> None:
+        if self._control is not None:
+            self._control.check()
+
     def _on_inference(self) -> None:
         if self._control is not None:
             self._control.on_inference()
@@ -204,27 +248,52 @@ class VlaNode(LifecycleNode, StoppableNode):
     def _set_instruction(self, text: str) -> None:
         if text == self._instruction:
             return
+        problem = instruction_problem(text)
+        if problem:
+            # What the arm was told before still counts: a bad message must not be able to stop it.
+            self.get_logger().error(f"refused: {problem}", throttle_duration_sec=1.0)
+            return
         self._instruction = text
         self.get_logger().info(f"instruction: {text!r}")
+        self._execute.end(PREEMPTED)
         if self._control is not None:
             self._control.set_instruction(text)
 
     def _may_set(self, parameters: list[Parameter]) -> SetParametersResult:
-        for parameter in parameters:
-            live = parameter.name == "instruction" or parameter.name.startswith("qos_overrides.")
-            if self._session is not None and not live:
-                reason = f"parameter '{parameter.name}' takes effect at configure; clean up first"
-                return SetParametersResult(successful=False, reason=reason)
-        return SetParametersResult(successful=True)
+        objection = self._objection({parameter.name: parameter.value for parameter in parameters})
+        return SetParametersResult(successful=not objection, reason=objection)
+
+    def _objection(self, values: dict[str, Any]) -> str:
+        """Why parameters may not be set to these values; empty where they may."""
+        if self._session is None:  # the rest is looked at as a whole at configure
+            return instruction_problem(str(values.get("instruction", "")))
+        for name in values:
+            if name not in LIVE and not name.startswith("qos_overrides."):
+                return f"parameter '{name}' takes effect at configure; clean up first"
+        try:
+            read(self, VlaNodeParameters, values)
+        except ValueError as error:
+            return str(error)
+        return ""
 
     def _was_set(self, parameters: list[Parameter]) -> None:
-        for parameter in parameters:
-            self._refused.pop(parameter.name, None)
-            if parameter.name == "instruction" and self._session is not None:
-                self._set_instruction(parameter.value)
+        names = {parameter.name for parameter in parameters}
+        for name in names:
+            self._refused.pop(name, None)
+        if self._session is None or names.isdisjoint(LIVE):
+            return
+        settings = read(self, VlaNodeParameters)
+        self._session.set_parameters(settings)
+        if self._control is not None:
+            self._control.set_parameters(settings)
+        if self._views is not None:
+            self._views.box = workspace_box(settings)
+        if "instruction" in names:
+            self._set_instruction(settings.instruction)
 
     def _publish_diagnostics(self) -> None:
-        self._diagnostics.publish(diagnostics.report(self, self._session, self._control))
+        latched = self._estop.latched
+        self._diagnostics.publish(diagnostics.report(self, self._session, self._control, latched))
 
 
 def run(node: VlaNode, executor: SingleThreadedExecutor, stopping: threading.Event) -> int:

@@ -47,6 +47,12 @@ class Inference:
     wait_ms: float
     convert_ms: float
 
+    @property
+    def inference_sec(self) -> float:
+        """Time that the decoder took; 0 where nothing came of it."""
+        outcome = self.outcome
+        return outcome.timings_ms["total"] / 1e3 if isinstance(outcome, StepResult) else 0.0
+
 
 class InferenceWorker:
     """Runs a policy on the newest observation set in a thread of its own.
@@ -73,6 +79,9 @@ class InferenceWorker:
         self._done: Inference | None = None
         self._settled: Settled | None = None
         self._enabled = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._inferring_since: int | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
@@ -97,6 +106,23 @@ class InferenceWorker:
             done, self._done = self._done, None
             return done
 
+    def inferring_sec(self, now: int) -> float:
+        """For how long the inference that runs has run; 0 where none does.
+
+        Args:
+            now: Steady time, ns.
+        """
+        since = self._inferring_since
+        return 0.0 if since is None else (now - since) / NANOSECONDS
+
+    def wait_idle(self, timeout_sec: float) -> bool:
+        """Waits until no inference runs, but no longer than this.
+
+        Returns:
+            Whether none runs.
+        """
+        return self._idle.wait(timeout_sec)
+
     def stop(self, timeout_sec: float) -> bool:
         """Ends the thread; a model that does not return in time is left behind.
 
@@ -118,14 +144,21 @@ class InferenceWorker:
                 generation, instruction = self._generation, self._instruction
             if observation is None or not instruction:
                 continue
-            inference = self._infer(observation, instruction, generation, last_generation)
+            self._idle.clear()
+            self._work(observation, instruction, generation, last_generation)
+            self._idle.set()
             last_generation = generation
-            with self._lock:
-                if generation != self._generation:
-                    continue
-                self._done = inference
-            self._on_done()
-            self._settle(inference)
+
+    def _work(self, observation: ObservationSet, instruction: str, now: int, last: int) -> None:
+        self._inferring_since = time.monotonic_ns()
+        inference = self._infer(observation, instruction, now, last)
+        self._inferring_since = None
+        with self._lock:
+            if now != self._generation:
+                return
+            self._done = inference
+        self._on_done()
+        self._settle(inference)
 
     def _settle(self, inference: Inference) -> None:
         """Lets the decoder finish what it left for the time in which the arm moves."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from support.ros import World
+from support.ros import World, assert_commands_within_limits
 from support.tiny_vla import save_tiny_checkpoint
 
 
 @pytest.fixture
 def world():
-    """ROS in a domain of its own."""
+    """ROS in a domain of its own; every command that a bench heard is checked at the end."""
     world = World()
     yield world
     world.close()
+    assert_commands_within_limits(world)
 
 
 @pytest.fixture(scope="session")

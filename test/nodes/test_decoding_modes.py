@@ -29,7 +29,7 @@ def start(world, folder, mode):
         "model.path": str(folder),
         "model.threads": 1,
         "instruction": INSTRUCTIONS[0],
-        "command.max_age_sec": 30.0,
+        "command.max_action_age_sec": 30.0,
         "decoding.mode": str(mode),
     }
     node = world.add(VlaNode, parameters=parameters)

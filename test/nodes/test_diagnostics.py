@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from rclpy.node import Node
 
 from heisd_ros.nodes import diagnostics
 from heisd_ros.nodes.diagnostics import GpuMemory, gpu_status, input_status, report, status
+from heisd_ros.nodes.holds import Hold, HoldReason, HoldTracker
 from heisd_ros.nodes.inputs import NANOSECONDS, IngestLimits, InputHealth
 
 GIB = 2**30
@@ -69,7 +71,7 @@ def session_on(device, warning=""):
     return SimpleNamespace(
         buffer=buffer,
         motion=SimpleNamespace(latest=None),
-        parameters=SimpleNamespace(model_device=device, decoding_mode="heisd"),
+        parameters=SimpleNamespace(model_device=device, decoding_mode="heisd", dry_run=True),
         policy=SimpleNamespace(decoder=SimpleNamespace(warning=lambda: warning)),
     )
 
@@ -93,6 +95,31 @@ def test_a_decoder_that_warns_is_heard(world):
 def test_before_configure_there_is_a_state_alone(world):
     (control,) = report(world.add(Node, "vla"), None, None).status
     assert (control.level, control.message) == (DiagnosticStatus.OK, "unconfigured")
+
+
+def test_an_emergency_stop_is_heard_in_every_state(world):
+    for session in (None, session_on("cpu")):
+        control, *_ = report(world.add(Node, "vla"), session, None, estop=True).status
+        assert control.level == DiagnosticStatus.ERROR and "emergency stop" in control.message
+        assert values(control)["estop"] == "True"
+
+
+def test_holds_and_limited_commands_are_counted(world):
+    holds = HoldTracker()
+    holds.update(Hold(HoldReason.NO_IMAGE, "none"))
+    loop = SimpleNamespace(
+        step=4,
+        sources=Counter(skip=1, drafter=3),
+        acted_at=None,
+        latency=None,
+        holds=holds,
+        limit_counts={"speed": 2},
+    )
+    control, *_ = report(world.add(Node, "vla"), session_on("cpu"), loop).status
+    assert (control.level, control.message) == (DiagnosticStatus.ERROR, "arm held: no_image: none")
+    counts = values(control)
+    assert (counts["holds.no_image"], counts["limits.speed"]) == ("1", "2")
+    assert (counts["steps.drafter"], counts["skip_rate"]) == ("3", "0.25")
 
 
 def test_an_input_is_missing_good_faulty_or_stale():

@@ -42,7 +42,7 @@ def test_shipped_files_are_keyed_for_any_namespace_and_accepted(file, kind):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rate_hz": -1.0}, "'command.rate_hz' is -1.0; accepted: 0 to 1000"),
+        ({"rate_hz": -1.0}, "'command.rate_hz' is -1.0; accepted: 0 to 500"),
         ({"rate_hz": float("nan")}, "'command.rate_hz' is nan"),
         ({"rate_hz": 20}, "accepted: a double"),
         ({"model_threads": True}, "accepted: a integer"),
@@ -50,6 +50,21 @@ def test_shipped_files_are_keyed_for_any_namespace_and_accepted(file, kind):
         ({"robot_source": "file"}, "'robot.urdf' is ''"),
         ({"gripper_open_action": 1.0}, "'gripper.open_action' is 1.0"),
         ({"robot_joint_names": ()}, r"'robot.joint_names' is \[\]"),
+        ({"robot_source": "topic", "robot_tip_frame": ""}, "'robot.tip_frame' is ''"),
+        ({"robot_source": "topic", "robot_base_frame": ""}, "'robot.base_frame' is ''"),
+        ({"gripper_action": "gripper_command", "gripper_action_name": ""}, "gripper.action_name"),
+        ({"servo_node": "servo", "interface": "delta"}, "'servo.node' is 'servo'"),
+        ({"frame_id": "world"}, "'command.frame_id' is 'world'; accepted: 'panda_link0' or"),
+        ({"frame_id": "panda_hand_tcp", "interface": "pose"}, "accepted: 'panda_link0'$"),
+        ({"rate_hz": 50.0, "stamp": "observation"}, "'command.rate_hz' is 50.0; accepted: 0"),
+        ({"max_linear_acceleration": 1.0}, "'command.rate_hz' is 0.0; accepted: a rate"),
+        ({"max_angular_jerk": 1.0}, "'command.max_angular_acceleration' is 0.0; accepted: a limit"),
+        ({"units": "unitless"}, "'command.max_linear_speed' is 2.0; accepted: up to"),
+        ({"workspace_y_min": 1.0, "workspace_y_max": 0.5}, "'workspace.y_min' is 1.0"),
+        ({"joint_stop_rad": 0.1, "joint_slow_rad": 0.1}, "'joints.stop_rad' is 0.1"),
+        ({"singularity_slow": 17.0}, "'singularity.stop' is 0.0; accepted: more than"),
+        ({"joint_limits": ("panda_joint1 0",)}, "'joints.limits' is 'panda_joint1 0'; accepted"),
+        ({"joint_limits": ("panda_joint1 1 nan",)}, "'joints.limits' is 'panda_joint1 1 nan'"),
     ],
 )
 def test_bad_values_are_named(changes, message):
@@ -73,12 +88,12 @@ def test_a_node_declares_with_descriptors_and_reads_the_defaults_back(world, kin
 
 
 def test_refused_start_values_are_reported_and_the_default_kept(world):
-    wrong = {"command.rate_hz": -1.0, "model.threads": "many"}
+    wrong = {"model.control_rate_hz": -1.0, "model.threads": "many"}
     node = world.add(lambda **options: Node("refuses", **options), parameters=wrong)
     refused = declare(node, VlaNodeParameters)
     assert set(refused) == set(wrong)
     assert all(name in message for name, message in refused.items())
-    assert node.get_parameter("command.rate_hz").value == 0.0
+    assert node.get_parameter("model.control_rate_hz").value == 0.0
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "msg").glob("*.msg")), ids=lambda file: file.stem)

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
+from support.process import launch
 from support.ros import TIMEOUT_SEC, Bench, numbers
 from support.tiny_vla import INSTRUCTIONS
-
-
-def launch(world, module, **parameters):
-    """Starts a node's module as a process in the world's domain."""
-    command = [sys.executable, "-m", module, "--ros-args"]
-    for name, value in parameters.items():
-        command += ["-p", f"{name.replace('__', '.')}:={value}"]
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(world.domain_id), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -216,6 +216,8 @@ def test_episodes_restart_by_service_with_new_parameters(world, cell):
 def run_closed_loop(world, cell, checkpoint, steps, **parameters):
     """Runs both nodes wired together for a number of steps; returns the scene's actions."""
     observer = world.add(Observer)
+    for publisher in (observer.twist, observer.gripper):  # nobody else may command the arm
+        observer.destroy_publisher(publisher)
     arm = cell(**parameters)
     wiring = [f"{there}:={here}" for there, here in WIRING.items()]
     arguments = ["--ros-args", *(part for rule in wiring for part in ("-r", rule))]
@@ -223,13 +225,14 @@ def run_closed_loop(world, cell, checkpoint, steps, **parameters):
     node = world.add(
         VlaNode,
         cli_args=arguments,
-        parameters={"model.path": str(checkpoint), "command.stamp": stamp},
+        parameters={"model.path": str(checkpoint), "model.threads": 1, "command.stamp": stamp},
     )
     node.trigger_configure()
     node.trigger_activate()
-    world.spin_until(lambda: len(arm.scene.actions) >= steps, f"{steps} steps")
+    begun = len(arm.scene.actions)  # in real time it went on while the node was configured
+    world.spin_until(lambda: len(arm.scene.actions) >= begun + steps, f"{steps} steps")
     assert observer.seen["success"]
-    return np.array(arm.scene.actions[:steps])
+    return np.array(arm.scene.actions[begun : begun + steps])
 
 
 def test_lockstep_with_the_vla_node_repeats_itself(world, cell, checkpoint):

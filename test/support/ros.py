@@ -21,6 +21,8 @@ from support.fake_scene import REST
 from heisd_ros.kinematics.robots import PANDA_FINGER_JOINTS, PANDA_JOINTS
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.domain import DOMAINS, is_free
+from heisd_ros.nodes.inputs import NANOSECONDS, stamp_ns
+from heisd_ros.nodes.parameters import VlaNodeParameters
 
 TIMEOUT_SEC = 60.0
 _numbers = itertools.count(int(os.environ.get("ROS_DOMAIN_ID", "1")))
@@ -111,24 +113,26 @@ class Bench(Node):
     """Publishes what a cell measures to a vla_node and records what it commands.
 
     Each message is made by a function of the stamp that a test may replace; None: nothing is sent.
+    A prefix is the namespace of the node.
     """
 
-    def __init__(self, views=("image", "image_wrist"), compressed=False, **kwargs):
+    def __init__(self, views=("image", "image_wrist"), compressed=False, prefix="", **kwargs):
         super().__init__("bench", **kwargs)
         kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
         self.shade = itertools.count()
         self.image_of = dict.fromkeys(views, self._fresh_image)
         self.joints_of = lambda stamp: joint_state(stamp=stamp)
         publisher = self.create_publisher
-        self._images = {v: publisher(kind, f"/vla_node/input/{v}{suffix}", 1) for v in views}
-        self._joints = publisher(JointState, "/vla_node/input/joint_states", 1)
-        self.instruction = publisher(String, "/vla_node/input/instruction", 1)
-        self.description = publisher(String, "/robot_description", qos.latched())
+        inputs = f"{prefix}/vla_node/input"
+        self._images = {v: publisher(kind, f"{inputs}/{v}{suffix}", 1) for v in views}
+        self._joints = publisher(JointState, f"{inputs}/joint_states", 1)
+        self.instruction = publisher(String, f"{inputs}/instruction", 1)
+        self.description = publisher(String, f"{prefix}/robot_description", qos.latched())
         self.twists, self.grippers, self.telemetry = [], [], []
         for kind, topic, record in (
-            (TwistStamped, "/vla_node/output/twist", self.twists),
-            (Float64, "/vla_node/output/gripper", self.grippers),
-            (StepTelemetry, "/vla_node/telemetry", self.telemetry),
+            (TwistStamped, f"{prefix}/vla_node/output/twist", self.twists),
+            (Float64, f"{prefix}/vla_node/output/gripper", self.grippers),
+            (StepTelemetry, f"{prefix}/vla_node/telemetry", self.telemetry),
         ):
             self.create_subscription(kind, topic, record.append, 100)
 
@@ -159,3 +163,34 @@ def numbers(twist):
     """The six numbers of a TwistStamped."""
     linear, angular = twist.twist.linear, twist.twist.angular
     return [linear.x, linear.y, linear.z, angular.x, angular.y, angular.z]
+
+
+def assert_commands_within_limits(world):
+    """Whatever happened in a test: every command was finite, and within the limits of its node."""
+    nodes = [node for node in world.nodes if node.has_parameter("command.max_linear_speed")]
+    for bench in (node for node in world.nodes if isinstance(node, Bench)):
+        twists = np.array([numbers(twist) for twist in bench.twists]).reshape(-1, 6)
+        assert np.isfinite(twists).all()
+        for part, axes in (("linear", slice(0, 3)), ("angular", slice(3, 6))):
+            velocities = twists[:, axes]
+            if nodes and setting(nodes[0], "units") == "unitless":
+                velocities = velocities * setting(nodes[0], f"unitless_{part}")
+            speeds = [setting(node, f"max_{part}_speed") for node in nodes]
+            speed = max(speeds, default=getattr(VlaNodeParameters, f"max_{part}_speed"))
+            assert _lengths(velocities).max(initial=0.0) <= speed * (1.0 + 1e-9), part
+            # Of two nodes on one topic each goes on from its own last command.
+            if len(nodes) == 1 and (most := setting(nodes[0], f"max_{part}_acceleration")) > 0.0:
+                # By stamps: a message that was missed is no jump.
+                stamps = [stamp_ns(twist) / NANOSECONDS for twist in bench.twists]
+                spans = np.maximum(np.diff(stamps), 1.0 / setting(nodes[0], "rate_hz"))
+                changes = _lengths(np.diff(velocities, axis=0))
+                assert (changes <= most * spans * (1.0 + 1e-6) + 1e-9).all(), part
+
+
+def setting(node, name):
+    """Value of a parameter of the command."""
+    return node.get_parameter(f"command.{name}").value
+
+
+def _lengths(vectors):
+    return np.linalg.norm(vectors, axis=-1)

@@ -1,0 +1,128 @@
+"""Drives the arm to what is wanted: the safety filter and the command interface, tick by tick.
+
+The control loop says what the arm should do, move or be held; this says it to the arm, one command
+a tick, within the limits. Everything runs in the executor's thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from rclpy.node import Node
+
+from heisd_ros.kinematics.pose import Pose
+from heisd_ros.nodes.geometry import turn
+from heisd_ros.nodes.interfaces import Outgoing, make_interface
+from heisd_ros.nodes.joints import ArmState
+from heisd_ros.nodes.limits import safety_limits
+from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.session import Session
+from heisd_ros.safety.joints import Posture
+from heisd_ros.safety.limits import Limited, SafetyFilter
+
+MOVING = np.array([0.005] * 3 + [0.02] * 3)
+"""A command that is faster than this (m/s, rad/s) on any axis is to show in pictures and joints."""
+
+
+class ArmDriver:
+    """Sends commands within the limits. It starts from rest, held.
+
+    Args:
+        node: The node that owns the command topic.
+        session: What was configured.
+
+    Attributes:
+        tick_sec: Time from one command to the next, s.
+        twist: (6,), the newest command, along the axes of `command.frame_id`, m/s and rad/s.
+        limited: What was cut from it, in words.
+    """
+
+    def __init__(self, node: Node, session: Session) -> None:
+        settings = session.parameters
+        step_sec = 1.0 / session.mapper.rate_hz
+        self.tick_sec = 1.0 / settings.rate_hz if settings.rate_hz > 0.0 else step_sec
+        self.twist, self.limited = np.zeros(6), ""
+        self._buffer = session.buffer
+        # In lock-step time passes with the commands that are acted on: a halt takes none.
+        self._ramped = settings.stamp == "now"
+        self._along_tip = settings.frame_id != settings.robot_base_frame
+        self._filter = SafetyFilter(safety_limits(settings), self.tick_sec, step_sec)
+        self._interface = make_interface(node, settings, self.tick_sec, step_sec)
+        self._wanted: np.ndarray | None = None
+        self._action: np.ndarray | None = None
+        self._tip: Pose | None = None  # where it was seen last
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Commands from which a limit cut something, by the kind of limit."""
+        return self._filter.counts
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the commanded arm stands."""
+        return self._filter.at_rest
+
+    def set_limits(self, parameters: VlaNodeParameters) -> None:
+        """Takes other limits; an arm that moves goes on smoothly."""
+        self._filter.limits = safety_limits(parameters)
+
+    def move(self, twist: np.ndarray, action: np.ndarray) -> None:
+        """Wants a motion, from the next command on.
+
+        Args:
+            twist: (6,), along the axes of `command.frame_id`, m/s and rad/s.
+            action: (7,), that it comes from, as the model gave it.
+        """
+        self._wanted, self._action = twist, action
+
+    def hold(self) -> None:
+        """Wants the arm to come to a stand, from the next command on."""
+        self._wanted = self._action = None
+
+    def send(self, stamp: Time) -> None:
+        """Sends the command of this tick."""
+        arm = self._buffer.arm(time.monotonic_ns())
+        measured = arm.tip() if arm else None
+        limited = self._limited(arm, measured)
+        self._interface.send(
+            Outgoing(
+                twist=limited.twist,
+                measured=measured,
+                action=self._action,
+                held=self._wanted is None,
+                at_rest=self._filter.at_rest,
+                stamp=stamp,
+            )
+        )
+        self._action = None
+        self._tip = measured or self._tip
+        self.twist, self.limited = self._from_base(limited.twist), str(limited)
+        self._buffer.moving = bool((np.abs(limited.twist) > MOVING).any())
+
+    def close(self, stamp: Time, timeout_sec: float) -> bool:
+        """Sends a last command, a stop, waits until it was received, and takes the topic down.
+
+        Returns:
+            Whether every subscriber acknowledged it in time.
+        """
+        self.hold()
+        self._filter.rest()
+        self.send(stamp)
+        return self._interface.close(timeout_sec)
+
+    def _limited(self, arm: ArmState | None, measured: Pose | None) -> Limited:
+        if self._wanted is None:
+            return self._filter.halt() if self._ramped else Limited(self._filter.rest(), {})
+        if arm is None or measured is None:
+            return self._filter.step(self._wanted, None, None)
+        wanted = turn(measured.rotation, self._wanted) if self._along_tip else self._wanted
+        posture = Posture(arm.kinematics, arm.positions)
+        return self._filter.step(wanted, self._interface.position(measured), posture)
+
+    def _from_base(self, twist: np.ndarray) -> np.ndarray:
+        if not self._along_tip or self._tip is None:
+            return twist
+        return turn(self._tip.rotation.T, twist)

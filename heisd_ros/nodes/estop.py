@@ -1,0 +1,51 @@
+"""The emergency stop in software: latched until it is released, over every change of state.
+
+It does not replace the arm's own emergency stop, which cuts the power.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from heisd_ros.nodes.holds import Hold, HoldReason
+
+
+class EmergencyStop:
+    """Services `~/estop` and `~/reset_estop`.
+
+    Args:
+        node: The node that owns them.
+        on_change: Called when the stop was latched or released.
+    """
+
+    def __init__(self, node: Node, on_change: Callable[[], None]) -> None:
+        self._node, self._on_change = node, on_change
+        self.latched = False
+        node.create_service(Trigger, "~/estop", self._latch)
+        node.create_service(Trigger, "~/reset_estop", self._release)
+
+    def problem(self) -> Hold | None:
+        """The hold while it is latched."""
+        if not self.latched:
+            return None
+        return Hold(HoldReason.ESTOP, "~/estop was called; ~/reset_estop releases it")
+
+    def _latch(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._node.get_logger().error("emergency stop latched; ~/reset_estop releases it")
+        return self._set(True, response)
+
+    def _release(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self.latched:
+            self._node.get_logger().warning("emergency stop released")
+        return self._set(False, response)
+
+    def _set(self, latched: bool, response: Trigger.Response) -> Trigger.Response:
+        changed, self.latched = latched != self.latched, latched
+        if changed:
+            self._on_change()
+        response.success = True
+        response.message = f"{'latched' if latched else 'released'}{'' if changed else ' already'}"
+        return response

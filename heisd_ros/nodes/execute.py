@@ -1,0 +1,152 @@
+"""The action server `~/execute`: an instruction, how it goes, and why it ended.
+
+One goal at a time; a second one is rejected, since a client that wants the arm has to know that
+another has it. Everything runs in the executor's thread, and nothing waits in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.timer import Timer
+
+from heisd_ros.action import Execute
+from heisd_ros.msg import StepTelemetry
+from heisd_ros.nodes.instruction import instruction_problem
+
+CANCELLED, TIMEOUT, PREEMPTED = "cancelled", "timeout", "preempted"
+ESTOP, DEACTIVATED = "estop", "deactivated"
+"""Outcomes of a goal, as action/Execute.action lists them."""
+
+
+class ExecuteServer:
+    """Serves `~/execute` for a node that acts on instructions.
+
+    rclpy keeps an executor spinning without a pause for as long as a coroutine of its own waits,
+    and inference would starve. So a goal stays "accepted" while it is acted on, and is "executing"
+    only for the moment in which it ends.
+
+    Args:
+        node: The node that owns the server.
+        is_active: Whether the node acts on instructions now.
+        set_instruction: Makes the node act on a text; empty: the arm is held.
+    """
+
+    def __init__(
+        self, node: Node, is_active: Callable[[], bool], set_instruction: Callable[[str], None]
+    ) -> None:
+        self._node, self._is_active, self._set_instruction = node, is_active, set_instruction
+        self._goal: ServerGoalHandle | None = None
+        self._outcome = ""
+        self._steps = 0
+        self._timer: Timer | None = None
+        # A goal ends in a callback of its own: when a client cancels, rclpy marks the goal as being
+        # cancelled only after the callback that agrees to it.
+        self._ending = node.create_guard_condition(self._finish)
+        self._server = ActionServer(
+            node,
+            Execute,
+            "~/execute",
+            execute_callback=self._conclude,
+            goal_callback=self._may_start,
+            handle_accepted_callback=self._start,
+            cancel_callback=self._cancel,
+        )
+
+    def destroy(self) -> None:
+        """Takes the server down."""
+        self._stop_timer()
+        self._server.destroy()
+        self._node.destroy_guard_condition(self._ending)
+
+    def end(self, outcome: str) -> None:
+        """Ends the goal that is acted on, if any; the arm is held unless it was preempted."""
+        if self._goal is not None and not self._outcome:
+            self._outcome = outcome
+            self._ending.trigger()
+
+    def report(self, message: StepTelemetry, plain_ms: float) -> None:
+        """Tells the client of the goal, if any, about a control step or a hold.
+
+        Args:
+            message: What the node did.
+            plain_ms: Time that plain decoding takes for one step.
+        """
+        if self._goal is None or self._outcome:
+            return
+        feedback = Execute.Feedback(
+            source=message.source,
+            reason=message.reason,
+            metric=message.metric.value,
+            speedup=math.nan,
+            instruction=message.instruction,
+        )
+        if not message.hold:
+            self._steps += 1
+            feedback.speedup = plain_ms / max(message.latency.inference, 1e-6)
+        feedback.step = self._steps
+        self._goal.publish_feedback(feedback)
+        reason = message.reason.partition(":")[0]
+        if message.hold and reason == "estop":
+            self.end(ESTOP)
+        elif message.hold and reason == "unknown_instruction":
+            self.end(f"held: {message.reason}")
+
+    def _may_start(self, request: Execute.Goal) -> GoalResponse:
+        problem = instruction_problem(request.instruction)
+        if not self._is_active():
+            problem = "the node is not active"
+        elif self._goal is not None:
+            problem = f"another goal is acted on: {self._goal.request.instruction!r}; cancel it"
+        elif not request.instruction.strip():
+            problem = "instruction is empty; accepted: what to do, in words"
+        elif not 0.0 <= request.timeout_sec < math.inf:
+            problem = f"timeout_sec is {request.timeout_sec}; accepted: 0 (none) or more"
+        if problem:
+            self._node.get_logger().warning(f"goal rejected: {problem}")
+        return GoalResponse.REJECT if problem else GoalResponse.ACCEPT
+
+    def _start(self, goal: ServerGoalHandle) -> None:
+        self._set_instruction(goal.request.instruction)
+        self._goal, self._outcome, self._steps = goal, "", 0
+        seconds = goal.request.timeout_sec
+        if seconds > 0.0:
+            steady = Clock(clock_type=ClockType.STEADY_TIME)
+            self._timer = self._node.create_timer(seconds, self._on_timeout, clock=steady)
+
+    def _cancel(self, goal: ServerGoalHandle) -> CancelResponse:
+        self.end(CANCELLED)
+        return CancelResponse.ACCEPT
+
+    def _on_timeout(self) -> None:
+        self._stop_timer()
+        self.end(TIMEOUT)
+
+    def _finish(self) -> None:
+        goal = self._goal
+        if goal is None or not self._outcome:
+            return
+        self._stop_timer()
+        if self._outcome != PREEMPTED:
+            self._set_instruction("")
+        self._node.get_logger().info(f"goal ended: {self._outcome}")
+        goal.execute()
+
+    def _conclude(self, goal: ServerGoalHandle) -> Execute.Result:
+        result = Execute.Result(outcome=self._outcome, steps=self._steps)
+        self._goal = None
+        if goal.is_cancel_requested:
+            goal.canceled()
+        else:
+            goal.abort()
+        return result
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            self._node.destroy_timer(timer)

@@ -1,0 +1,46 @@
+"""Poses and twists as messages."""
+
+from __future__ import annotations
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from scipy.spatial.transform import Rotation
+from std_msgs.msg import Header
+
+from heisd_ros.kinematics.pose import Pose
+
+
+def pose_message(pose: Pose, stamp: Time, frame_id: str) -> PoseStamped:
+    """A pose in a frame."""
+    message = PoseStamped(header=Header(stamp=stamp, frame_id=frame_id))
+    position, orientation = message.pose.position, message.pose.orientation
+    position.x, position.y, position.z = map(float, pose.position)
+    quaternion = Rotation.from_matrix(pose.rotation).as_quat()
+    orientation.x, orientation.y, orientation.z, orientation.w = map(float, quaternion)
+    return message
+
+
+def twist_message(twist: np.ndarray, stamp: Time, frame_id: str) -> TwistStamped:
+    """A twist in a frame.
+
+    Args:
+        twist: (6,), linear, then angular.
+        stamp: For the header.
+        frame_id: Frame whose axes it is along.
+    """
+    message = TwistStamped(header=Header(stamp=stamp, frame_id=frame_id))
+    linear, angular = message.twist.linear, message.twist.angular
+    linear.x, linear.y, linear.z = map(float, twist[:3])
+    angular.x, angular.y, angular.z = map(float, twist[3:])
+    return message
+
+
+def turn(rotation: np.ndarray, twist: np.ndarray) -> np.ndarray:
+    """A twist along other axes: both its parts, turned.
+
+    Args:
+        rotation: (3, 3).
+        twist: (6,), linear, then angular.
+    """
+    return np.concatenate([rotation @ twist[:3], rotation @ twist[3:]])

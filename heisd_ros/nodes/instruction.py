@@ -1,0 +1,20 @@
+"""What may be said to the arm: bounds of an instruction, wherever it comes from. Knows no ROS."""
+
+from __future__ import annotations
+
+MAX_LENGTH = 512
+"""Longest instruction, characters: about a hundred tokens, far more than a model was trained on."""
+
+
+def instruction_problem(text: str) -> str:
+    """Why a text is not taken as an instruction; empty where it is.
+
+    An instruction comes from the network. It goes to the model's tokenizer, to telemetry and to the
+    log, never to a shell or a path; line breaks and control characters, with which a log could be
+    forged, and texts of any length are refused here.
+    """
+    if len(text) > MAX_LENGTH:
+        return f"instruction has {len(text)} characters; accepted: up to {MAX_LENGTH}"
+    if not text.isprintable():
+        return f"instruction is {text!r}; accepted: printable characters on one line"
+    return ""

@@ -1,0 +1,41 @@
+"""The safety filter's limits, as the parameters say. Knows no ROS."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.safety.joints import JointGuard, parse_limits
+from heisd_ros.safety.limits import PartLimits, SafetyLimits
+from heisd_ros.safety.workspace import Workspace
+
+
+def safety_limits(parameters: VlaNodeParameters) -> SafetyLimits:
+    """Everything that bounds a command."""
+    settings = parameters
+    linear = PartLimits(
+        step=settings.max_linear_step or math.inf,
+        speed=settings.max_linear_speed,
+        acceleration=settings.max_linear_acceleration or math.inf,
+        jerk=settings.max_linear_jerk or math.inf,
+    )
+    angular = PartLimits(
+        step=settings.max_angular_step or math.inf,
+        speed=settings.max_angular_speed,
+        acceleration=settings.max_angular_acceleration or math.inf,
+        jerk=settings.max_angular_jerk or math.inf,
+    )
+    low, high = (
+        np.array([getattr(settings, f"workspace_{axis}_{end}") for axis in "xyz"])
+        for end in ("min", "max")
+    )
+    joints = JointGuard(
+        slow_rad=settings.joint_slow_rad,
+        stop_rad=settings.joint_stop_rad,
+        singularity_slow=settings.singularity_slow,
+        singularity_stop=settings.singularity_stop,
+        limits=parse_limits(settings.joint_limits),
+    )
+    return SafetyLimits(linear, angular, Workspace(low, high), joints)

@@ -1,0 +1,60 @@
+"""ROS packages that are used where they are installed: the only place that imports them.
+
+A wheel installation of ROS has none of them; one from apt may. The control path needs none.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from heisd_ros.errors import MissingPackageError
+
+_GRIPPER_ACTIONS = {
+    "gripper_command": "GripperCommand",
+    "parallel_gripper_command": "ParallelGripperCommand",
+}
+
+
+def check(gripper: str, servo: str) -> None:
+    """Checks that what the parameters `gripper.action` and `servo.node` need is installed.
+
+    Raises:
+        MissingPackageError: It is not.
+    """
+    if gripper:
+        gripper_action(gripper)
+    if servo:
+        servo_command_type(servo)
+
+
+def gripper_action(kind: str) -> Any:
+    """The action type of `gripper.action`.
+
+    Raises:
+        MissingPackageError: control_msgs is not installed, or too old to have it.
+    """
+    return _import("control_msgs.action", _GRIPPER_ACTIONS[kind], f"'gripper.action' is {kind!r}")
+
+
+def servo_command_type(node: str) -> Any:
+    """The service type by which MoveIt Servo's command type is switched.
+
+    Args:
+        node: The parameter `servo.node`, for the message.
+
+    Raises:
+        MissingPackageError: moveit_msgs is not installed, or too old to have it.
+    """
+    return _import("moveit_msgs.srv", "ServoCommandType", f"'servo.node' is {node!r}")
+
+
+def _import(module: str, name: str, wanted_by: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        package = module.split(".")[0]
+        raise MissingPackageError(
+            f"parameter {wanted_by}, which needs {name} of the ROS package {package}: {error}; "
+            f"install it (ros-<distro>-{package.replace('_', '-')}), or accepted: ''"
+        ) from error

@@ -1,0 +1,102 @@
+"""Which values of the VLA node's parameters fit each other, beyond the range of each one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from heisd_ros.nodes.parameters import VlaNodeParameters
+
+
+def relations(settings: VlaNodeParameters) -> Iterator[tuple[str, object, bool, str]]:
+    """Every rule that takes more than one parameter.
+
+    Yields:
+        Name of the parameter to change, its value, whether it is wrong, what is accepted.
+    """
+    yield (
+        "robot.urdf",
+        settings.robot_urdf,
+        settings.robot_source == "file" and not settings.robot_urdf,
+        "the path of a URDF file, as 'robot.source' is 'file'",
+    )
+    for name in ("tip_frame", "base_frame"):
+        value = getattr(settings, f"robot_{name}")
+        yield (f"robot.{name}", value, not value, "a link of the URDF")
+    yield (
+        "robot.joint_names",
+        list(settings.robot_joint_names),
+        not settings.robot_joint_names or "" in settings.robot_joint_names,
+        "the names of the arm's joints",
+    )
+    yield (
+        "gripper.open_action",
+        settings.gripper_open_action,
+        settings.gripper_open_action == settings.gripper_closed_action,
+        "a number other than 'gripper.closed_action'",
+    )
+    yield (
+        "gripper.action_name",
+        settings.gripper_action_name,
+        bool(settings.gripper_action) and not settings.gripper_action_name,
+        "the name of an action server, as 'gripper.action' is set",
+    )
+    yield (
+        "servo.node",
+        settings.servo_node,
+        bool(settings.servo_node) and settings.interface == "delta",
+        "'', as 'command.interface' is 'delta', which Servo does not take",
+    )
+    base, tip = settings.robot_base_frame, settings.robot_tip_frame
+    frames = (base,) if settings.interface == "pose" else (base, tip)
+    yield (
+        "command.frame_id",
+        settings.frame_id,
+        settings.frame_id not in frames,
+        " or ".join(repr(frame) for frame in frames),
+    )
+    in_steps = settings.stamp == "observation"
+    yield (
+        "command.rate_hz",
+        settings.rate_hz,
+        in_steps and settings.rate_hz > 0.0,
+        "0, as 'command.stamp' is 'observation'",
+    )
+    for part, unit in (("linear", "m/s"), ("angular", "rad/s")):
+        speed = getattr(settings, f"max_{part}_speed")
+        acceleration = getattr(settings, f"max_{part}_acceleration")
+        yield (
+            "command.rate_hz",
+            settings.rate_hz,
+            acceleration > 0.0 and settings.rate_hz == 0.0 and not in_steps,
+            f"a rate (Hz), as 'command.max_{part}_acceleration' is set",
+        )
+        yield (
+            f"command.max_{part}_acceleration",
+            acceleration,
+            acceleration == 0.0 and getattr(settings, f"max_{part}_jerk") > 0.0,
+            f"a limit ({unit}^2), as 'command.max_{part}_jerk' is set",
+        )
+        unit_speed = getattr(settings, f"unitless_{part}")
+        yield (
+            f"command.max_{part}_speed",
+            speed,
+            settings.units == "unitless" and speed > unit_speed,
+            f"up to 'command.unitless_{part}', {unit_speed:g} {unit}",
+        )
+    for axis in "xyz":
+        low, high = (getattr(settings, f"workspace_{axis}_{end}") for end in ("min", "max"))
+        yield (f"workspace.{axis}_min", low, low >= high, f"less than {axis}_max, {high:g}")
+    yield (
+        "joints.stop_rad",
+        settings.joint_stop_rad,
+        settings.joint_stop_rad > 0.0 and settings.joint_stop_rad >= settings.joint_slow_rad,
+        f"less than 'joints.slow_rad', {settings.joint_slow_rad:g}",
+    )
+    yield (
+        "singularity.stop",
+        settings.singularity_stop,
+        settings.singularity_slow > 0.0 and settings.singularity_stop <= settings.singularity_slow,
+        f"more than 'singularity.slow', {settings.singularity_slow:g}",
+    )

@@ -1,0 +1,31 @@
+"""Who else commands the arm: a controller cannot tell two voices on one topic apart."""
+
+from __future__ import annotations
+
+from rclpy.node import Node
+
+from heisd_ros.nodes.holds import Hold, HoldReason
+
+
+def rival_problem(node: Node, interface: str) -> Hold | None:
+    """The hold while others publish on the command topic of an active node.
+
+    Both stand then, if the other is a node of this kind. What another tool commands meanwhile is
+    not stopped by it.
+
+    Args:
+        node: The node that publishes there.
+        interface: `command.interface`, which names the topic.
+    """
+    topic = node.resolve_topic_name(f"~/output/{interface}")
+    if node.count_publishers(topic) <= 1:
+        return None
+    heard = node.get_publishers_info_by_topic(topic)
+    names = sorted(f"{end.node_namespace.rstrip('/')}/{end.node_name}" for end in heard)
+    own = node.get_fully_qualified_name()
+    if own in names:
+        names.remove(own)
+    return Hold(
+        HoldReason.RIVAL_COMMANDS,
+        f"{topic} is also published by {', '.join(names)}; accepted: nobody else",
+    )

@@ -1,0 +1,79 @@
+"""A parameter file of the VLA node, checked as configure would. Knows no ROS."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from heisd_ros.nodes.declare import parameters_of
+from heisd_ros.nodes.parameters import VlaNodeParameters
+
+WILDCARD = "/**"
+MEMBER = "ros__parameters"
+UNDECLARED = ("use_sim_time", "qos_overrides.")
+"""What every node takes besides its declared parameters: a name, and the beginning of names."""
+
+
+def read_robot_file(path: Path) -> VlaNodeParameters:
+    """Reads and validates a parameter file.
+
+    Args:
+        path: A YAML file of ROS parameters, keyed `/**`.
+
+    Raises:
+        ValueError: One line that names key, value and what is accepted.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or list(content) != [WILDCARD]:
+        found = list(content) if isinstance(content, dict) else content
+        raise ValueError(
+            f"keys are {found!r}; accepted: '{WILDCARD}' alone (a node's name is without effect "
+            "under a namespace)"
+        )
+    body = content[WILDCARD]
+    if not isinstance(body, dict) or list(body) != [MEMBER] or not isinstance(body[MEMBER], dict):
+        raise ValueError(f"'{WILDCARD}' is {body!r}; accepted: a mapping '{MEMBER}'")
+    fields = {info.name: field for field, info in parameters_of(VlaNodeParameters)}
+    values: dict[str, Any] = {}
+    for name, value in flatten(body[MEMBER]):
+        if name == UNDECLARED[0] or name.startswith(UNDECLARED[1]):
+            continue
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, 1)
+            hint = f"such as '{near[0]}'" if near else "see docs/nodes.md"
+            raise ValueError(f"parameter '{name}' is unknown; accepted: a declared one, {hint}")
+        values[fields[name].name] = _as_ros(name, value)
+    return VlaNodeParameters(**values)
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names with dots and values of nested mappings, as ROS reads them."""
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from flatten(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _as_ros(name: str, value: Any) -> Any:
+    """The value as a node would read it: lists as tuples.
+
+    Raises:
+        ValueError: ROS has no such value.
+    """
+    if not isinstance(value, list):
+        return value
+    if not value or len({type(item) for item in value}) > 1:
+        raise ValueError(
+            f"parameter '{name}' is {value!r}; accepted: a list of one type, [\"\"] for none (ROS "
+            "does not know the type of an empty list)"
+        )
+    return tuple(value)

@@ -1,0 +1,65 @@
+"""MoveIt Servo made ready: its command type switched, then unpaused. Needs moveit_msgs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.task import Future
+from std_srvs.srv import SetBool
+
+from heisd_ros.nodes import optional
+from heisd_ros.nodes.holds import Hold, HoldReason
+from heisd_ros.nodes.parameters import VlaNodeParameters
+
+_COMMAND_TYPES = {"twist": "TWIST", "pose": "POSE"}
+
+
+class ServoSetup:
+    """Asks a Servo node to take our commands; the arm is held until it has agreed.
+
+    Args:
+        node: The node that owns the clients.
+        parameters: `servo.node` and the command interface.
+    """
+
+    def __init__(self, node: Node, parameters: VlaNodeParameters) -> None:
+        self._node, self._servo = node, parameters.servo_node.rstrip("/")
+        self._steps: list[tuple[Any, Any]] = []
+        self._answer: Future | None = None
+        self._problem = ""
+        if parameters.servo_node and not parameters.dry_run:
+            kind = optional.servo_command_type(parameters.servo_node)
+            request = kind.Request()
+            request.command_type = getattr(request, _COMMAND_TYPES[parameters.interface])
+            switch = node.create_client(kind, f"{self._servo}/switch_command_type")
+            unpause = node.create_client(SetBool, f"{self._servo}/pause_servo")
+            self._steps = [(switch, request), (unpause, SetBool.Request(data=False))]
+
+    def problem(self) -> Hold | None:
+        """Takes the next step, if one is due; never waits.
+
+        Returns:
+            Why the arm has to be held; None once Servo is ready, or where there is none.
+        """
+        if self._answer is not None and self._answer.done():
+            response, self._answer = self._answer.result(), None
+            if response is not None and response.success:
+                self._problem = ""
+                self._node.destroy_client(self._steps.pop(0)[0])
+            else:
+                self._problem = " refused, asked again"
+        if not self._steps:
+            return None
+        client, request = self._steps[0]
+        if self._answer is None and client.service_is_ready():
+            self._answer = client.call_async(request)
+        return Hold(
+            HoldReason.SERVO_NOT_READY, f"waiting for service {client.srv_name}{self._problem}"
+        )
+
+    def close(self) -> None:
+        """Takes the clients down."""
+        for client, _ in self._steps:
+            self._node.destroy_client(client)
+        self._steps = []

@@ -1,0 +1,83 @@
+"""Documents and pictures of the node name what the node has."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+from rclpy.node import Node
+from support.robots import robot_files
+from support.tree import ROOT
+
+from heisd_ros.nodes.bench_policy import load_free
+from heisd_ros.nodes.holds import HoldReason
+from heisd_ros.nodes.vla_node import VlaNode
+
+POLICY = ROOT / "config" / "sros2" / "policy.xml"
+WIRED = {
+    "~/input/image": "camera/image_raw",
+    "~/input/joint_states": "joint_states",
+    "~/output/twist": "servo_node/delta_twist_cmds",
+    "~/output/gripper": "gripper/command",
+}
+"""Remappings of launch/real_arm.launch.py, those of a model of one view."""
+
+
+@pytest.mark.parametrize("reason", HoldReason)
+def test_every_hold_has_a_remedy(reason):
+    text = (ROOT / "docs" / "real_arm.md").read_text(encoding="utf-8")
+    assert f"| `{reason.value}` |" in text
+
+
+def test_the_policy_names_nothing_twice_and_lets_nobody_do_everything():
+    root = ElementTree.parse(POLICY).getroot()
+    (profile,) = root.iter("profile")
+    for group in profile:
+        names = [entry.text for entry in group]
+        assert len(set(names)) == len(names) and "*" not in "".join(names)
+    assert {group.get("reply") for group in profile if group.tag == "services"} == {"ALLOW", None}
+
+
+def test_the_foxglove_layout_shows_only_panels_it_configures():
+    layout = json.loads((ROOT / "config" / "foxglove_layout.json").read_text(encoding="utf-8"))
+
+    def panels(part):
+        return {part} if isinstance(part, str) else panels(part["first"]) | panels(part["second"])
+
+    assert panels(layout["layout"]) == set(layout["configById"])
+
+
+def allowed(kind, permission):
+    """Names that the policy allows, in full."""
+    groups = ElementTree.parse(POLICY).getroot().iter(kind)
+    names = [entry.text for group in groups if group.get(permission) for entry in group]
+    return {f"/{name.replace('~/', 'vla_node/')}" for name in names}
+
+
+def test_the_policy_allows_what_the_node_does_and_little_else(world):
+    remap = [part for names in WIRED.items() for part in ("-r", ":=".join(names))]
+    settings = {"dry_run": False, "instruction": "measure"}
+    arguments = ["--ros-args", "--params-file", str(robot_files()["ur5e"]), *remap]
+    node = world.add(lambda **kw: VlaNode(load_free, cli_args=arguments, **kw), parameters=settings)
+    node.trigger_configure()
+    node.trigger_activate()
+    looks = world.add(Node, "looks")
+    mine = ("vla_node", "/")
+    world.spin_until(lambda: looks.get_publisher_names_and_types_by_node(*mine), "the node")
+
+    def names(seen):
+        return {name for name, _ in seen if "/_action/" not in name}
+
+    heard = names(looks.get_subscriber_names_and_types_by_node(*mine))
+    said = names(looks.get_publisher_names_and_types_by_node(*mine))
+    served = names(looks.get_service_names_and_types_by_node(*mine))
+    assert "/servo_node/delta_twist_cmds" in said and "/camera/image_raw" in heard
+    assert heard <= allowed("topics", "subscribe")
+    assert said <= allowed("topics", "publish")
+    assert served <= allowed("services", "reply")
+    other_ways = {"/target_pose", "/vla_node/output/delta"}
+    assert allowed("topics", "publish") - said <= other_ways
+    # A second camera, and what comes with use_sim_time alone.
+    assert allowed("topics", "subscribe") - heard <= {"/wrist_camera/image_raw", "/clock"}
+    assert allowed("services", "reply") - served <= {"/vla_node/get_type_description"}

@@ -1,0 +1,150 @@
+"""The three ways to command an arm, without ROS running."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from heisd_ros.kinematics.pose import Pose
+from heisd_ros.nodes import interfaces
+from heisd_ros.nodes.interfaces import DeltaInterface, Outgoing, PoseInterface, TwistInterface
+from heisd_ros.nodes.parameters import VlaNodeParameters
+
+TICK = 0.02
+DEFAULTS = VlaNodeParameters()
+STAMP = Time(sec=7)
+HOME = Pose([0.4, 0.1, 0.5], Rotation.from_euler("xyz", [3.0, 0.1, 0.4]).as_matrix())
+
+
+class Record(list):
+    """A topic that keeps what is sent."""
+
+    publish = list.append
+
+    def close(self, timeout_sec):
+        return True
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    record = Record()
+    monkeypatch.setattr(interfaces, "outlet", lambda *arguments: record)
+    return record
+
+
+def command(twist=(0,) * 6, measured=HOME, action=None, held=False, at_rest=False):
+    return Outgoing(np.array(twist, float), measured, action, held, at_rest, STAMP)
+
+
+def moved(pose, x):
+    return Pose(np.add(pose.position, (x, 0, 0)), pose.rotation)
+
+
+def place(message):
+    p = message.pose.position
+    return [p.x, p.y, p.z]
+
+
+def test_a_twist_is_in_si_units_or_in_shares_of_the_scales_of_servo(sent):
+    TwistInterface(None, DEFAULTS).send(command([0.1, 0, 0, 0, 0, 0.4]))
+    unitless = replace(
+        DEFAULTS,
+        units="unitless",
+        max_linear_speed=0.4,
+        max_angular_speed=0.8,
+        unitless_linear=0.4,
+        unitless_angular=0.8,
+    )
+    TwistInterface(None, unitless).send(command([0.1, 0, 0, 0, 0, 0.4]))
+    assert [(m.twist.linear.x, m.twist.angular.z) for m in sent] == [(0.1, 0.4), (0.25, 0.5)]
+    assert sent[0].header.frame_id == "panda_link0" and sent[0].header.stamp == STAMP
+
+
+def test_a_twist_along_the_tip_is_turned_there_and_a_halt_keeps_its_axes(sent):
+    along_tip = replace(DEFAULTS, frame_id="panda_hand_tcp")
+    interface = TwistInterface(None, along_tip)
+    twist = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    interface.send(command(twist))
+    interface.send(command(twist, measured=None, held=True))
+    for message in sent:
+        linear = message.twist.linear
+        expected = HOME.rotation.T @ twist[:3]
+        np.testing.assert_allclose([linear.x, linear.y, linear.z], expected)
+
+
+def test_a_pose_starts_where_the_arm_is_and_moves_with_the_twist(sent):
+    interface = PoseInterface(None, DEFAULTS, TICK)
+    interface.send(command([0.1, 0, 0, 0, 0, 0.5]))
+    interface.send(command([0.1, 0, 0, 0, 0, 0.5]))
+    np.testing.assert_allclose(place(sent[0]), moved(HOME, 0.002).position)
+    np.testing.assert_allclose(place(sent[1]), moved(HOME, 0.004).position)
+    q = sent[1].pose.orientation
+    turned = Rotation.from_quat([q.x, q.y, q.z, q.w]) * Rotation.from_matrix(HOME.rotation).inv()
+    np.testing.assert_allclose(turned.as_rotvec(), [0, 0, 0.02], atol=1e-9)
+
+
+def test_a_hold_repeats_the_pose_in_which_the_arm_stands_and_motion_starts_from_it(sent):
+    interface = PoseInterface(None, DEFAULTS, TICK)
+    for _ in range(5):
+        interface.send(command([0.5, 0, 0, 0, 0, 0]))
+    interface.send(command([0.1, 0, 0, 0, 0, 0], held=True))  # on the way to a stand
+    np.testing.assert_allclose(place(sent[-1]), moved(HOME, 0.05).position)
+    for x in (0.04, 0.03):  # pushed away meanwhile: no reason to follow
+        interface.send(command(measured=moved(HOME, x), held=True, at_rest=True))
+        np.testing.assert_allclose(place(sent[-1]), moved(HOME, 0.04).position)
+    assert interface.position(moved(HOME, 0.03)).tolist() == moved(HOME, 0.03).position.tolist()
+    interface.send(command([0.1, 0, 0, 0, 0, 0], measured=moved(HOME, 0.03)))
+    np.testing.assert_allclose(place(sent[-1]), moved(HOME, 0.032).position)
+
+
+def test_nothing_is_sent_before_it_is_known_where_the_arm_is(sent):
+    interface = PoseInterface(None, DEFAULTS, TICK)
+    interface.send(command(measured=None, held=True, at_rest=True))
+    assert not sent
+    interface.send(command(held=True, at_rest=True))
+    np.testing.assert_allclose(place(sent[0]), HOME.position)
+    interface.send(command(measured=None, held=True, at_rest=True))
+    np.testing.assert_allclose(place(sent[1]), HOME.position)
+
+
+numbers = st.lists(st.floats(-2, 2), min_size=6, max_size=6)
+steps = st.lists(
+    st.tuples(numbers, st.booleans(), st.booleans(), st.floats(-0.1, 0.1)), max_size=30
+)
+
+
+@settings(deadline=None)
+@given(steps)
+def test_a_target_never_leads_by_more_than_it_may_while_the_arm_is_driven(steps):
+    record = Record()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interfaces, "outlet", lambda *arguments: record)
+        parameters = replace(DEFAULTS, max_lead_m=0.03, max_lead_rad=0.2)
+        interface = PoseInterface(None, parameters, TICK)
+    for twist, held, at_rest, x in steps:
+        measured = moved(HOME, x)
+        interface.send(command(twist, measured, held=held, at_rest=at_rest))
+        q = record[-1].pose.orientation
+        turned = Rotation.from_quat([q.x, q.y, q.z, q.w])
+        if not (held and at_rest):
+            lead = turned * Rotation.from_matrix(HOME.rotation).inv()
+            assert np.linalg.norm(place(record[-1]) - measured.position) <= 0.03 + 1e-9
+            assert lead.magnitude() <= 0.2 + 1e-7
+
+
+def test_an_action_is_sent_once_as_it_is_and_a_stop_in_words(sent):
+    interface = DeltaInterface(None, DEFAULTS, 0.05)
+    action = np.arange(7.0)
+    interface.send(command([9.0] * 6, action=action))
+    interface.send(command([9.0] * 6))
+    interface.send(command(held=True))
+    assert len(sent) == 2
+    assert sent[0].action.tolist() == action.tolist() and not sent[0].stop
+    assert sent[0].rotation == "rotation_vector" and sent[0].duration == 0.05
+    assert sent[1].stop and not len(sent[1].action)

@@ -1,0 +1,122 @@
+"""Parameters of an active node: those that are live take effect at once, the others say why not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from support.ros import Bench, numbers
+from support.tiny_vla import INSTRUCTIONS
+
+from heisd_ros.nodes.declare import parameters_of
+from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.vla_node import VlaNode
+
+SUCCESS = TransitionCallbackReturn.SUCCESS
+SMALL = {"min": -0.9, "max": 0.9}
+
+
+@pytest.fixture
+def active(world, checkpoint):
+    """A bench and an active node that moves slowly."""
+    bench = world.add(Bench)
+    settings = {
+        "model.path": str(checkpoint),
+        "model.threads": 1,
+        "instruction": INSTRUCTIONS[0],
+        "command.max_linear_speed": 0.01,
+    }
+    node = world.add(VlaNode, parameters=settings)
+    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+    world.spin_until(lambda: len(bench.steps()) >= 2, "steps", bench.publish)
+    return bench, node
+
+
+def put(node, **values):
+    """Sets parameters together; `__` stands for a dot."""
+    parameters = [Parameter(name.replace("__", "."), value=v) for name, v in values.items()]
+    return node.set_parameters_atomically(parameters)
+
+
+def test_a_limit_takes_effect_while_the_arm_moves(world, active):
+    bench, node = active
+    speeds = lambda: [np.linalg.norm(numbers(twist)[:3]) for twist in bench.twists]  # noqa: E731
+    assert max(speeds()) == pytest.approx(0.01)
+    assert put(node, command__max_linear_speed=0.5).successful
+    world.spin_until(lambda: max(speeds()) > 0.02, "a faster command", bench.publish)
+
+
+def test_an_age_takes_effect_and_comes_back(world, active):
+    bench, node = active
+    bench.image_of["image"] = lambda stamp: None
+    assert put(node, input__image_timeout_sec=60.0, command__max_action_age_sec=60.0).successful
+    world.spin_for(0.8, bench.publish)
+    assert "stale_image" not in bench.holds() and "action_too_old" not in bench.holds()
+    assert put(node, input__image_timeout_sec=0.2).successful
+    world.spin_until(lambda: "stale_image" in bench.holds(), "stale_image", bench.publish)
+    assert numbers(bench.twists[-1]) == [0.0] * 6
+
+
+def test_values_that_do_not_fit_each_other_are_refused_by_name_and_change_nothing(active):
+    _, node = active
+    refused = put(node, workspace__x_min=0.5, workspace__x_max=0.4)
+    assert not refused.successful and "'workspace.x_min' is 0.5" in refused.reason
+    refused = put(node, command__max_linear_jerk=5.0)
+    assert not refused.successful and "'command.max_linear_acceleration' is 0.0" in refused.reason
+    assert node.get_parameter("workspace.x_min").value == -10.0
+    assert node._session.parameters.max_linear_jerk == 0.0
+    assert put(node, workspace__x_min=0.3, workspace__x_max=0.4).successful
+    assert node._session.parameters.workspace_x_max == 0.4
+
+
+def changed(field, info):
+    """Some other value of a parameter that is accepted."""
+    if info.choices:
+        return next(choice for choice in info.choices if choice != field.default)
+    if isinstance(field.default, bool):
+        return not field.default
+    if isinstance(field.default, int | float):
+        other = info.low if field.default != info.low else info.high
+        return type(field.default)(other)
+    return ["other"] if isinstance(field.default, tuple) else "other"
+
+
+def test_all_others_are_refused_by_name(active):
+    _, node = active
+    for field, info in parameters_of(VlaNodeParameters):
+        if not info.live:
+            refused = node.set_parameters([Parameter(info.name, value=changed(field, info))])[0]
+            assert not refused.successful and refused.reason, info.name
+            assert info.read_only or f"'{info.name}' takes effect at configure" in refused.reason
+
+
+def test_every_live_parameter_reaches_those_who_act_on_it(active):
+    """Each live value is found again, beside the parameters, in what the loop works with."""
+    _, node = active
+    before = node._control._driver._filter.limits, node._session.buffer.limits
+    assert put(
+        node,
+        command__max_angular_speed=25.0,
+        joints__slow_rad=0.2,
+        workspace__z_max=1.0,
+        sync__tolerance_sec=0.02,
+        gripper__hysteresis=0.3,
+        model__budget_sec=5.0,
+    ).successful
+    after = node._control._driver._filter.limits, node._session.buffer.limits
+    assert after[0].angular == dataclasses.replace(before[0].angular, speed=25.0)
+    assert after[0].joints.slow_rad == 0.2 and after[0].workspace.high[2] == 1.0
+    assert after[1] == dataclasses.replace(before[1], sync_tolerance_sec=0.02)
+    assert node._control._parameters.budget_sec == 5.0
+    assert node._control._gripper._parameters.gripper_hysteresis == 0.3
+
+
+def test_the_box_in_the_pictures_is_the_one_in_force(active):
+    _, node = active
+    assert node._views.box is None
+    ends = {f"workspace__{axis}_{end}": value for axis in "xyz" for end, value in SMALL.items()}
+    assert put(node, **ends).successful
+    assert node._views.box == ((-0.9,) * 3, (0.9,) * 3)

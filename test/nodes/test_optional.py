@@ -1,0 +1,174 @@
+"""Packages that a wheel installation does not have, with stand-ins where they are asked for."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from std_srvs.srv import SetBool
+
+from heisd_ros.errors import MissingPackageError
+from heisd_ros.nodes import gripper, optional
+from heisd_ros.nodes.gripper import GripperOutput
+from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.servo import ServoSetup
+
+DEFAULTS = VlaNodeParameters()
+
+
+class GripperCommand:
+    """As control_msgs/action/GripperCommand."""
+
+    class Goal:
+        def __init__(self):
+            self.command = SimpleNamespace(position=None, max_effort=None)
+
+
+class ParallelGripperCommand:
+    """As control_msgs/action/ParallelGripperCommand."""
+
+    class Goal:
+        command = None
+
+
+class ServoCommandType:
+    """As moveit_msgs/srv/ServoCommandType."""
+
+    class Request:
+        JOINT_JOG, TWIST, POSE = 0, 1, 2
+        command_type = 0
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Both packages, as far as they are used."""
+    for package, room, kinds in (
+        ("control_msgs", "action", [GripperCommand, ParallelGripperCommand]),
+        ("moveit_msgs", "srv", [ServoCommandType]),
+    ):
+        module = ModuleType(f"{package}.{room}")
+        for kind in kinds:
+            setattr(module, kind.__name__, kind)
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("gripper_command", ""), "'gripper.action' is 'gripper_command', which needs Gripper"),
+        (("parallel_gripper_command", ""), "ros-<distro>-control-msgs"),
+        (("", "/servo_node"), "'servo.node' is '/servo_node', which needs ServoCommandType"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(monkeypatch, arguments, message):
+    for package in ("control_msgs", "moveit_msgs"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError, match=message):
+        optional.check(*arguments)
+    optional.check("", "")
+
+
+def test_an_installed_package_too_old_for_the_action_is_named(installed, monkeypatch):
+    monkeypatch.delattr(sys.modules["control_msgs.action"], "ParallelGripperCommand")
+    optional.check("gripper_command", "/servo_node")
+    with pytest.raises(MissingPackageError, match="needs ParallelGripperCommand"):
+        optional.check("parallel_gripper_command", "")
+
+
+class Node:
+    """Makes clients that a test answers."""
+
+    def __init__(self):
+        self.clients, self.warnings = [], []
+
+    def create_client(self, kind, name):
+        client = SimpleNamespace(
+            kind=kind, srv_name=name, ready=False, asked=[], answer=None, destroyed=False
+        )
+        client.service_is_ready = lambda: client.ready
+
+        def call_async(request):
+            client.asked.append(request)
+            client.done = False
+            return SimpleNamespace(done=lambda: client.done, result=lambda: client.answer)
+
+        client.call_async = call_async
+        self.clients.append(client)
+        return client
+
+    def destroy_client(self, client):
+        client.destroyed = True
+
+    def get_logger(self):
+        return SimpleNamespace(warning=lambda text, **options: self.warnings.append(text))
+
+
+@pytest.mark.parametrize(("interface", "command_type"), [("twist", 1), ("pose", 2)])
+def test_servo_is_switched_then_unpaused_and_the_arm_held_until_then(
+    installed, interface, command_type
+):
+    node = Node()
+    servo = ServoSetup(node, replace(DEFAULTS, servo_node="/servo_node/", interface=interface))
+    switch, unpause = node.clients
+    assert (switch.srv_name, unpause.srv_name) == (
+        "/servo_node/switch_command_type",
+        "/servo_node/pause_servo",
+    )
+    assert "switch_command_type" in str(servo.problem()) and not switch.asked
+    switch.ready = unpause.ready = True
+    assert servo.problem() and switch.asked[0].command_type == command_type
+    assert servo.problem() and len(switch.asked) == 1  # asked once, and not waited for
+    switch.done, switch.answer = True, SimpleNamespace(success=False)
+    assert "refused" in str(servo.problem()) and len(switch.asked) == 2
+    switch.done, switch.answer = True, SimpleNamespace(success=True)
+    assert servo.problem() and switch.destroyed
+    assert unpause.asked == [SetBool.Request(data=False)]
+    unpause.done, unpause.answer = True, SimpleNamespace(success=True)
+    assert servo.problem() is None and unpause.destroyed
+
+
+def test_without_servo_or_in_a_dry_run_nobody_is_asked(installed):
+    for changes in ({}, {"servo_node": "/servo_node", "dry_run": True}):
+        node = Node()
+        assert ServoSetup(node, replace(DEFAULTS, **changes)).problem() is None
+        assert not node.clients
+
+
+@pytest.fixture
+def gripper_parts(installed, monkeypatch):
+    """What was published, and a client whose goals are kept."""
+    published, goals = [], []
+    client = SimpleNamespace(ready=True, destroy=lambda: None, send_goal_async=goals.append)
+    client.server_is_ready = lambda: client.ready
+    topic = SimpleNamespace(publish=published.append, close=lambda timeout_sec: True)
+    monkeypatch.setattr(gripper, "ActionClient", lambda node, kind, name: client)
+    monkeypatch.setattr(gripper, "outlet", lambda *arguments: topic)
+    return published, goals, client
+
+
+def test_a_gripper_is_told_by_topic_always_and_by_action_where_asked_for(gripper_parts):
+    published, goals, client = gripper_parts
+    GripperOutput(Node(), DEFAULTS).send(0.08)
+    assert [message.data for message in published] == [0.08] and not goals
+
+    settings = replace(DEFAULTS, gripper_action="gripper_command", gripper_max_effort=20.0)
+    output = GripperOutput(Node(), settings)
+    output.send(0.02)
+    assert (goals[0].command.position, goals[0].command.max_effort) == (0.02, 20.0)
+    assert published[-1].data == 0.02
+
+    output = GripperOutput(Node(), replace(settings, gripper_action="parallel_gripper_command"))
+    output.send(0.03)
+    goal = goals[1].command
+    assert (list(goal.name), list(goal.position), list(goal.effort)) == (
+        ["panda_finger_joint1"],
+        [0.03],
+        [20.0],
+    )
+    client.ready = False
+    node = Node()
+    GripperOutput(node, settings).send(0.04)
+    assert len(goals) == 2 and "gripper_controller/gripper_cmd" in node.warnings[0]

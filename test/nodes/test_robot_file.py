@@ -1,0 +1,130 @@
+"""Robot files: every shipped one is accepted, and a bad one is named in one line."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from support.robots import robot_files, urdf_of
+
+from heisd_ros.errors import HeisdError
+from heisd_ros.nodes.declare import parameters_of
+from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.robot_arm import make_reader
+from heisd_ros.nodes.robot_file import read_robot_file
+
+FILES = robot_files()
+ROBOTS = [name for name in FILES if name != "generic"]
+MUST_BE_GIVEN = [
+    "robot.source",
+    "robot.tip_frame",
+    "robot.base_frame",
+    "robot.joint_names",
+    "robot.gripper_joints",
+    "command.frame_id",
+    "command.interface",
+    "command.max_linear_speed",
+    "command.max_angular_speed",
+    "command.max_linear_acceleration",
+    "command.max_angular_acceleration",
+    "gripper.open_action",
+    "gripper.closed_action",
+    "dry_run",
+]
+
+
+def body(name):
+    return yaml.safe_load(FILES[name].read_text(encoding="utf-8"))["/**"]["ros__parameters"]
+
+
+@pytest.mark.parametrize("name", ROBOTS)
+def test_a_shipped_robot_is_accepted_strict_and_dry(name):
+    parameters = read_robot_file(FILES[name])
+    assert parameters.dry_run
+    assert parameters.robot_source == "topic"
+    assert parameters.max_linear_speed <= 0.25  # m/s: what ISO 10218-1 calls reduced speed
+    assert parameters.max_linear_acceleration > 0.0
+    assert parameters.rate_hz >= 20.0
+    assert set(MUST_BE_GIVEN) <= set(body(name))
+
+
+@pytest.mark.parametrize("name", ["franka", "ur5e", "xarm7"])
+def test_joints_and_frames_are_those_of_the_makers_description(name):
+    parameters = read_robot_file(FILES[name])
+    reader = make_reader(parameters, urdf_of(name))
+    assert reader.kinematics.joint_names == parameters.robot_joint_names
+
+
+def test_generic_names_every_value_that_a_robot_has_to_give(tmp_path):
+    text = FILES["generic"].read_text(encoding="utf-8")
+    assert all(f"{name}:" in text for name in MUST_BE_GIVEN)
+    declared = {info.name for _, info in parameters_of(VlaNodeParameters)}
+    assert set(body("generic")) <= declared
+    with pytest.raises(ValueError, match=r"robot\.tip_frame"):
+        read_robot_file(FILES["generic"])
+
+
+def written(tmp_path, values, key="/**"):
+    path = tmp_path / "robot.yaml"
+    path.write_text(yaml.safe_dump({key: {"ros__parameters": values}}), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("robot.tip_frame", "", "'robot.tip_frame' is ''; accepted: a link"),
+        ("robot.base_frame", "", "'robot.base_frame' is ''; accepted: a link"),
+        ("robot.joint_names", [], "'robot.joint_names' is .*; accepted: a list"),
+        ("robot.joint_names", ["a", 1], "'robot.joint_names' is .*; accepted: a list"),
+        ("robot.source", "usb", "'robot.source' is 'usb'; accepted: one of"),
+        ("command.max_linear_speed", 1, "'command.max_linear_speed' is 1; accepted: a double"),
+        ("command.max_linear_speed", -1.0, "is -1.0; accepted: 0.001 to 10"),
+        ("command.max_linear_sped", 1.0, "unknown; accepted: .*'command.max_linear_speed'"),
+        ("dry_run", "yes please", "'dry_run' is 'yes please'; accepted: a bool"),
+    ],
+)
+def test_a_bad_value_is_named_in_one_line(tmp_path, key, value, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        read_robot_file(written(tmp_path, body("ur5e") | {key: value}))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["robot.tip_frame", "robot.base_frame", "robot.joint_names"])
+def test_a_missing_key_is_not_the_pandas(tmp_path, key):
+    values = body("ur5e")
+    del values[key]
+    with pytest.raises(ValueError, match=key):
+        read_robot_file(written(tmp_path, values))
+
+
+def test_groups_may_be_nested_and_every_node_takes_sim_time(tmp_path):
+    values = body("ur5e") | {"use_sim_time": True, "sync": {"tolerance_sec": 0.02}}
+    del values["sync.tolerance_sec"]
+    assert read_robot_file(written(tmp_path, values)).sync_tolerance_sec == 0.02
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("vla_node:\n  ros__parameters: {}\n", r"keys are \['vla_node'\]"),
+        ("/**: {}\n", "accepted: a mapping"),
+        ("[1, 2\n", "robot.yaml: "),
+        ("", "keys are None"),
+    ],
+)
+def test_what_is_no_parameter_file_is_said(tmp_path, text, message):
+    path = tmp_path / "robot.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        read_robot_file(path)
+    with pytest.raises(ValueError, match="nowhere"):
+        read_robot_file(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("frame", ["robot_tip_frame", "robot_base_frame"])
+def test_an_unknown_frame_is_named(frame):
+    from dataclasses import replace
+
+    parameters = replace(read_robot_file(FILES["ur5e"]), frame_id="", **{frame: "nose"})
+    with pytest.raises(HeisdError, match=f"{frame.replace('_', '.', 1)}' 'nose'.*no link 'nose'"):
+        make_reader(parameters, urdf_of("ur5e"))
