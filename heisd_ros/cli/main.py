@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 COMMANDS = {
+    "check": "Validate a robot's parameter file without ROS running.",
     "demo": "A simulated Panda does what an instruction says, over ROS 2.",
     "demos": "Record demonstrations with the scripted expert.",
     "relabel": "Ask the expert again in recorded demonstrations.",
@@ -16,6 +17,7 @@ COMMANDS = {
     "train": "Train the models that ship with the package.",
     "calibrate": "Find how far retrieved actions may be executed unseen.",
     "eval": "Success rate and latency of decoding modes on held-out initial states.",
+    "bench": "Measure what the node itself costs.",
     "report": "A page with the results of evaluations.",
 }
 """Sub-command `name` lives in the module `heisd_ros.cli.name`, which has a typer.Typer `app`."""

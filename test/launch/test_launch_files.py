@@ -6,11 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
+from lifecycle_msgs.srv import GetState
+from rclpy.node import Node
+from std_msgs.msg import String
 from support.ros import Bench, World, numbers
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 from support.tree import ROOT
+
+from heisd_ros.kinematics.robots import panda_urdf
 
 pytest.importorskip("launch_ros", reason="launch_ros comes with a ROS installation only")
 
@@ -29,7 +35,7 @@ sys.exit(service.run())
 """
 
 
-@pytest.mark.parametrize("name", ["sim", "vla"])
+@pytest.mark.parametrize("name", ["sim", "vla", "real_arm", "dual_arm", "replay"])
 def test_every_argument_is_declared_with_a_default_and_described(name):
     from launch.launch_description_sources import PythonLaunchDescriptionSource
 
@@ -38,31 +44,78 @@ def test_every_argument_is_declared_with_a_default_and_described(name):
 
     description = source.get_launch_description(LaunchContext())
     arguments = description.get_launch_arguments()
-    assert {"namespace", "model"} <= {argument.name for argument in arguments}
+    assert {"mode", "model"} <= {argument.name for argument in arguments}
     for argument in arguments:
         assert argument.description and argument.default_value is not None
 
 
-def test_the_vla_launch_file_starts_a_node_that_acts(tmp_path):
-    model = save_tiny_checkpoint(tmp_path / "model")
+@contextmanager
+def launched(name, *arguments):
+    """A world in which a launch file runs, and its process, which must end well on SIGINT."""
     world = World()
     environment = {**os.environ, "ROS_DOMAIN_ID": str(world.domain_id)}
     environment.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+    file = str(ROOT / "launch" / f"{name}.launch.py")
+    process = subprocess.Popen([sys.executable, "-c", RUN, file, *arguments], env=environment)
+    try:
+        yield world, process
+    finally:
+        process.kill()
+        world.close()
+
+
+def end(world, process, doing=None):
+    process.send_signal(signal.SIGINT)
+    world.spin_until(lambda: process.poll() is not None, "the end", doing)
+    assert process.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+def test_the_vla_launch_file_starts_a_node_that_acts(model):
     arguments = [
         f"model:={model}",
         f"instruction:={INSTRUCTIONS[0]}",
         "joint_states:=/vla_node/input/joint_states",
     ]
-    file = str(ROOT / "launch" / "vla.launch.py")
-    process = subprocess.Popen([sys.executable, "-c", RUN, file, *arguments], env=environment)
-    try:
+    with launched("vla", *arguments) as (world, process):
         bench = world.add(Bench)
         world.spin_until(bench.steps, "a step", bench.publish)
         assert bench.steps()[-1].instruction == INSTRUCTIONS[0]
-        process.send_signal(signal.SIGINT)
-        world.spin_until(lambda: process.poll() is not None, "the end", bench.publish)
-        assert process.returncode == 0
+        end(world, process, bench.publish)
         assert numbers(bench.twists[-1]) == [0.0] * 6
-    finally:
-        process.kill()
-        world.close()
+
+
+INPUTS = [f"{name}:=vla_node/input/{name}" for name in ("image", "image_wrist", "joint_states")]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_the_real_arm_launch_file_is_dry_unless_told_otherwise(model, dry_run):
+    arguments = ["robot:=franka", f"model:={model}", f"instruction:={INSTRUCTIONS[0]}", *INPUTS]
+    arguments += ["activate:=true", "twist:=vla_node/output/twist", "pose:=vla_node/output/pose"]
+    arguments += [] if dry_run else ["dry_run:=false"]
+    with launched("real_arm", *arguments) as (world, process):
+        bench = world.add(Bench)
+        bench.description.publish(String(data=panda_urdf()))
+        world.spin_until(bench.steps, "a step", bench.publish)
+        assert bench.steps()[-1].dry_run == dry_run
+        topics = dict(bench.get_publisher_names_and_types_by_node("vla_node", "/"))
+        assert any("/output/" in topic for topic in topics) != dry_run
+        end(world, process, bench.publish)
+
+
+def test_the_dual_arm_launch_file_configures_two_nodes_and_moves_neither(model):
+    with launched("dual_arm", "robot:=franka", f"model:={model}") as (world, process):
+        world.add(Node, "looks")
+
+        def states():
+            return [
+                world.call(GetState, f"/{side}/vla_node/get_state").current_state.label
+                for side in ("left", "right")
+            ]
+
+        world.spin_until(lambda: states() == ["inactive"] * 2, "both nodes")
+        end(world, process)

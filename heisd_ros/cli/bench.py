@@ -1,0 +1,90 @@
+"""`heisd bench`: what the node costs beside the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def bench() -> None:
+    """Measure what the node itself costs."""
+
+
+@app.command()
+def node(
+    seconds: Annotated[float, typer.Option(min=1.0, help="How long to measure.")] = 20.0,
+    width: Annotated[int, typer.Option(min=16, help="Width of the pictures.")] = 640,
+    height: Annotated[int, typer.Option(min=16, help="Height of the pictures.")] = 480,
+    rate: Annotated[float, typer.Option(min=1.0, help="Pictures a second.")] = 30.0,
+    out: Annotated[Path | None, typer.Option("--json", help="File for the result.")] = None,
+) -> None:
+    """Camera stamp to arrival of the command over DDS, with a model that costs nothing."""
+    from heisd_ros.cli.node_process import NodeProcess, environment
+    from heisd_ros.errors import HeisdError
+    from heisd_ros.nodes.bench_probe import measure
+    from heisd_ros.nodes.domain import free_domain_id
+
+    domain_id = free_domain_id()
+    os.environ.update(environment({}, domain_id))
+    settings = ["-p", "autostart:=true", "-p", "instruction:=measure"]
+    marks: list[tuple[float, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        process = NodeProcess("bench_policy", settings, domain_id, Path(folder) / "node.log")
+
+        def mark() -> None:
+            marks.append((time.monotonic(), cpu_seconds(process.pid)))
+
+        try:
+            seen = measure(domain_id, seconds, mark, mark, width=width, height=height, rate_hz=rate)
+        except HeisdError as error:
+            typer.echo(f"{error}\n{process.last_lines()}", err=True)
+            raise typer.Exit(1) from error
+        finally:
+            process.stop()
+    (began, cpu_before), (ended, cpu_after) = marks
+    result = summary(seen, 100.0 * (cpu_after - cpu_before) / (ended - began))
+    latency, split = result["latency_ms"], result["split_ms"]
+    typer.echo(f"camera to command: p50 {latency['p50']:.2f} ms, p99 {latency['p99']:.2f} ms")
+    typer.echo("  " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in split.items()) + " (medians)")
+    typer.echo(f"  {max(split, key=split.get)} dominates; {result['cpu_percent']:.0f}% of a core")
+    typer.echo(f"  {result['frames']} pictures, {result['dropped']} without a command of their own")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def summary(seen: Any, cpu_percent: float) -> dict[str, Any]:
+    """The result as it is written to a file.
+
+    Args:
+        seen: A `Measurement`.
+        cpu_percent: Share of one core that the node's process took.
+    """
+    import numpy as np
+
+    latency = seen.latency_ms if len(seen.latency_ms) else np.array([np.nan])
+    p50, p99 = (float(value) for value in np.percentile(latency, (50, 99)))
+    parts = seen.split_ms.items()
+    return {
+        "latency_ms": {"p50": p50, "p99": p99},
+        "split_ms": {name: float(np.median(ms)) if len(ms) else 0.0 for name, ms in parts},
+        "cpu_percent": cpu_percent,
+        "frames": seen.frames,
+        "dropped": max(seen.frames - len(seen.latency_ms), 0),
+    }
+
+
+def cpu_seconds(pid: int) -> float:
+    """Time on a CPU that a process has had so far, s (proc(5), utime and stime)."""
+    # The name in parentheses may hold spaces.
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,47 @@
+"""`heisd check`: what configure would say of a parameter file, without ROS running."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="Parameter file of the VLA node.")],
+    urdf: Annotated[
+        Path | None,
+        typer.Option(
+            help="URDF that the topic robot_description will bring, where robot.source is 'topic'."
+        ),
+    ] = None,
+) -> None:
+    """Validate a robot's YAML: keys, types, ranges, and frames and joints against its URDF.
+
+    The first fault is said in one line with key, value and what is accepted; the exit code is 1.
+    """
+    from dataclasses import replace
+
+    from heisd_ros.decoding.modes import load_mode
+    from heisd_ros.errors import HeisdError
+    from heisd_ros.nodes.robot_arm import make_reader, urdf_text
+    from heisd_ros.nodes.robot_file import read_robot_file
+
+    try:
+        parameters = read_robot_file(file)
+        if urdf is not None:
+            parameters = replace(parameters, robot_source="file", robot_urdf=str(urdf))
+        load_mode(parameters.decoding_mode)
+        if parameters.robot_source != "topic":
+            make_reader(parameters, urdf_text(parameters))
+            seen = "keys, values, URDF, frames and joints"
+        else:
+            seen = "keys and values; frames and joints only with --urdf"
+    except (HeisdError, ValueError) as error:
+        typer.echo(f"{file}: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{file}: good ({seen})")

@@ -1,0 +1,46 @@
+"""`heisd bench node`: the sum of its parts, and a run over DDS."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from heisd_ros.msg import StepLatency, StepTelemetry
+from typer.testing import CliRunner
+
+from heisd_ros.cli.bench import summary
+from heisd_ros.cli.main import app
+from heisd_ros.nodes.bench_probe import Measurement, evaluate
+
+
+def test_the_summary_counts_what_got_no_command():
+    parts = {"transport": np.array([1.0, 2.0, 3.0])}
+    result = summary(Measurement(5, np.array([1.0, 2.0, 3.0]), parts), 12.0)
+    assert result["latency_ms"]["p50"] == 2.0 and result["split_ms"] == {"transport": 2.0}
+    assert (result["frames"], result["dropped"], result["cpu_percent"]) == (5, 2, 12.0)
+
+
+def test_the_parts_of_a_step_sum_up_to_its_latency():
+    def step(speed):
+        message = StepTelemetry(twist=[speed, 0, 0, 0, 0, 0])
+        message.latency = StepLatency(wait=1.0, convert=0.5, preprocess=3.0, inference=3.0, total=6)
+        return message
+
+    arrivals = [(0.1, 8_000_000), (0.1, 40_000_000), (0.3, 9_000_000)]
+    seen = evaluate(3, [step(0.1), step(0.2)], arrivals)
+    assert seen.latency_ms.tolist() == [8.0]
+    assert {name: float(ms[0]) for name, ms in seen.split_ms.items()} == pytest.approx(
+        {"transport": 2.0, "wait": 1.0, "conversion": 0.5, "preprocessing": 3.0, "publish": 1.5}
+    )
+
+
+@pytest.mark.slow
+def test_a_node_is_measured(tmp_path):
+    file = tmp_path / "node.json"
+    result = CliRunner().invoke(app, ["bench", "node", "--seconds", "2", "--json", str(file)])
+    assert result.exit_code == 0, result.output
+    measured = json.loads(file.read_text(encoding="utf-8"))
+    assert 0.0 < measured["latency_ms"]["p50"] <= measured["latency_ms"]["p99"]
+    assert measured["frames"] > 40 and measured["dropped"] < measured["frames"]
+    assert set(measured["split_ms"]) > {"transport", "conversion", "preprocessing", "publish"}

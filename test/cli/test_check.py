@@ -1,0 +1,42 @@
+"""`heisd check`: the verdict, in one line, without ROS running."""
+
+from __future__ import annotations
+
+import pytest
+from support.robots import robot_files, urdf_of
+from typer.testing import CliRunner
+
+from heisd_ros.cli.main import app
+
+FILES = robot_files()
+
+
+def check(*arguments):
+    return CliRunner().invoke(app, ["check", *map(str, arguments)])
+
+
+def test_a_good_file_is_said_to_be_good():
+    result = check(FILES["ur5e"])
+    assert result.exit_code == 0 and "good" in result.output
+
+
+def test_frames_are_looked_up_in_the_urdf(tmp_path):
+    urdf = tmp_path / "arm.urdf"
+    urdf.write_text(urdf_of("ur5e"), encoding="utf-8")
+    assert check(FILES["ur5e"], "--urdf", urdf).exit_code == 0
+    wrong = check(FILES["xarm7"], "--urdf", urdf)
+    assert wrong.exit_code == 1 and "no link 'link_eef'" in wrong.output
+
+
+@pytest.mark.parametrize("text", [None, "not a urdf"])
+def test_a_urdf_that_cannot_be_read_is_one_line(tmp_path, text):
+    urdf = tmp_path / "arm.urdf"
+    if text:
+        urdf.write_text(text, encoding="utf-8")
+    result = check(FILES["ur5e"], "--urdf", urdf)
+    assert result.exit_code == 1 and len(result.output.strip().splitlines()) == 1
+
+
+def test_a_file_to_fill_in_names_what_is_missing():
+    result = check(FILES["generic"])
+    assert result.exit_code == 1 and "'robot.tip_frame' is ''" in result.output
