@@ -27,6 +27,7 @@ from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation, Settled, Source, StepResult
 from heisd_ros.decoding.verifier import Verification
 from heisd_ros.retrieval.database import Database, Matches, Shard
+from heisd_ros.vla.config import ACTION_DIMENSIONS
 from heisd_ros.vla.drafter import Drafter
 from heisd_ros.vla.vla import VLA, ModelInputs
 
@@ -145,7 +146,7 @@ class HybridDecoder:
         tree = DraftTree.from_chains([draft])
         verification = Verification.start(model, prompt, tree, "exact")
         while not verification.finished:
-            verification.advance(tree.tails(len(verification.tokens)), "exact")
+            verification.advance(redraft(verification, tree), "exact")
         return tuple(verification.tokens)
 
     def _route(self, observation: Observation) -> tuple[Zone, Shard | None]:
@@ -237,8 +238,10 @@ class HybridDecoder:
             level, unseen = 0, False
         while not verification.finished:
             tree = NO_DRAFT
-            if unseen or mode.redraft:
+            if unseen:
                 tree = draft.tails(len(verification.tokens) - level)
+            elif mode.redraft:
+                tree = redraft(verification, draft, level)
             unseen = False
             verification.advance(tree, rule)
             watch.lap("verify" if len(tree) else "decode")
@@ -286,3 +289,24 @@ class HybridDecoder:
             accepted=accepted,
             similarity=similarity,
         )
+
+
+def redraft(verification: Verification, draft: DraftTree, level: int = 0) -> DraftTree:
+    """A draft of the rest: what the model said down the last one, then that one's own tail.
+
+    After a token that is a little off it says nearly what it will say after the right one
+    (Jacobi decoding, arXiv 2305.10427), so one more pass mostly ends the step.
+
+    Args:
+        verification: what is known of the step so far.
+        draft: the draft that it was started with.
+        level: position of that draft's first level within the 7 tokens.
+    """
+    tails = draft.tails(len(verification.tokens) - level)
+    answered = verification.answers[: ACTION_DIMENSIONS - len(verification.tokens)]
+    if not answered:
+        return tails
+    chains = tails.chains()
+    # Where the draft that was verified ended, the first one may go on.
+    rest = chains[0][len(answered) :] if chains else ()
+    return DraftTree.from_chains([(*answered, *rest)])

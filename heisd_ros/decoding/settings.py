@@ -105,7 +105,7 @@ class ModeSettings:
         one_pass: a draft that is known before the prefill is verified in it.
         correct: an accepted draft only saves the pass; what is executed are the model's own tokens
             after it, not the drafted ones.
-        redraft: after a rejected token the rest of the draft is verified again, in one pass.
+        redraft: after a rejected token the model's own guess at the rest is verified, in one pass.
         retrieval: how retrieved entries draft.
         drafter: how the drafter drafts.
         boundary: the hybrid's boundary.

@@ -30,6 +30,8 @@ class Verification:
         tokens: the tokens so far.
         passes: passes through the language model.
         accepted: drafted tokens among `tokens`.
+        answers: what the model said further down the draft, from the token after the newest one
+            on: its own guess at the rest, after drafted tokens that were not accepted.
         prompt_hidden: [1, T, hidden] of the prompt's columns.
     """
 
@@ -39,6 +41,7 @@ class Verification:
     tokens: list[int] = field(default_factory=list)
     passes: int = 0
     accepted: int = 0
+    answers: tuple[int, ...] = ()
     prompt_hidden: Tensor = field(init=False)
 
     @classmethod
@@ -104,7 +107,17 @@ class Verification:
         if not self.finished:
             # What the model says after the last accepted token comes for nothing.
             self.tokens.append(greedy[path[-1] + 1 if path else 0])
+        self.answers = _answers(fed, path, greedy)
         return hidden
+
+
+def _answers(fed: DraftTree, path: tuple[int, ...], greedy: list[int]) -> tuple[int, ...]:
+    """What the model says down the first branch below an accepted path."""
+    answers, node = [], path[-1] if path else -1
+    while children := fed.children.get(node):
+        node = children[0]
+        answers.append(greedy[node + 1])
+    return tuple(answers)
 
 
 def _layout(
