@@ -128,7 +128,7 @@ class ControlLoop:
         for timer in self._timers:
             self._node.destroy_timer(timer)
         self._session.worker.restart("")
-        self._driver.hold()
+        self._driver.begin_close()
         deadline = time.monotonic() + HALT_SEC
         while True:
             if self._clocked:  # not before a tick after the last command, as ever
@@ -159,6 +159,7 @@ class ControlLoop:
         outcome = inference.outcome
         self._fault = outcome if isinstance(outcome, Hold) else None
         self._fault = self._fault or self._over_budget(inference.inference_sec)
+        self._fault = self._fault or self._late(inference, now)
         problem = self._veto() or self._servo.problem()
         problem = problem or self._session.buffer.problem(now) or self._fault
         if problem is not None:
@@ -230,6 +231,20 @@ class ControlLoop:
             return None
         return Hold(
             HoldReason.OVER_BUDGET, f"inference took {seconds:.2f} s; accepted: up to {budget:g} s"
+        )
+
+    def _late(self, inference: Inference, now: int) -> Hold | None:
+        """What a model that hung says about a scene of long ago is not acted on.
+
+        In lock-step the scene waits for the answer, however late.
+        """
+        age, settings = (now - inference.observation.complete) / NANOSECONDS, self._parameters
+        if age <= settings.max_action_age_sec or settings.stamp == "observation":
+            return None
+        return Hold(
+            HoldReason.ACTION_TOO_OLD,
+            f"the action answers an observation of {age:.2f} s ago; accepted: up to "
+            f"{settings.max_action_age_sec:g} s",
         )
 
     def _overdue(self, now: int) -> Hold | None:

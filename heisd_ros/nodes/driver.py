@@ -54,6 +54,8 @@ class ArmDriver:
         self._wanted: np.ndarray | None = None
         self._action: np.ndarray | None = None
         self._tip: Pose | None = None  # where it was seen last
+        self._dry = settings.dry_run
+        self._closing = False
 
     @property
     def counts(self) -> Counter[str]:
@@ -82,9 +84,18 @@ class ArmDriver:
         """Wants the arm to come to a stand, from the next command on."""
         self._wanted = self._action = None
 
+    def begin_close(self) -> None:
+        """Wants the arm to come to a stand, and takes it as not heard of from now on.
+
+        Whoever closes keeps the executor busy: the newest joint states are those of the arm in
+        motion, and a target pose set back to them would jump.
+        """
+        self.hold()
+        self._closing = True
+
     def send(self, stamp: Time) -> None:
         """Sends the command of this tick."""
-        arm = self._buffer.arm(time.monotonic_ns())
+        arm = None if self._closing else self._buffer.arm(time.monotonic_ns())
         measured = arm.tip() if arm else None
         limited = self._limited(arm, measured)
         self._interface.send(
@@ -100,7 +111,8 @@ class ArmDriver:
         self._action = None
         self._tip = measured or self._tip
         self.twist, self.limited = self._from_base(limited.twist), str(limited)
-        self._buffer.moving = bool((np.abs(limited.twist) > MOVING).any())
+        # In a dry run the arm is told nothing: that it stands does not mean that it is frozen.
+        self._buffer.moving = not self._dry and bool((np.abs(limited.twist) > MOVING).any())
 
     def close(self, stamp: Time, timeout_sec: float) -> bool:
         """Sends a last command, a stop, waits until it was received, and takes the topic down.
@@ -108,7 +120,7 @@ class ArmDriver:
         Returns:
             Whether every subscriber acknowledged it in time.
         """
-        self.hold()
+        self.begin_close()
         self._filter.rest()
         self.send(stamp)
         return self._interface.close(timeout_sec)

@@ -303,3 +303,34 @@ def test_what_cannot_be_had_fails_configure_in_one_line(
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     lines = [line for line in capfd.readouterr().err.splitlines() if "configure failed" in line]
     assert len(lines) == 1 and message in lines[0] and next(iter(parameters)) in lines[0]
+
+
+def test_a_target_does_not_jump_back_at_deactivation(world, start):
+    """While the node brings the arm to a stand there, it does not hear where the arm is."""
+    bench, node, _ = start({**SMOOTH, "command.interface": "pose"})
+    poses, q = listen(bench, PoseStamped, "pose"), REST.copy()
+    arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS, PANDA_BASE)
+
+    def follow(stamp):
+        if poses:
+            error = place(poses[-1]) - arm.forward(q).position
+            q[:] += np.linalg.pinv(arm.jacobian(q)[:3]) @ error
+        return joint_state(q, stamp=stamp)
+
+    bench.joints_of = follow
+    steps = lambda: np.linalg.norm(np.diff([place(p) for p in poses], axis=0), axis=1)  # noqa: E731
+    world.spin_until(lambda: len(poses) > 2 and steps()[-1] > 0.0035, "speed", bench.publish)
+    before = len(poses)
+    assert node.trigger_deactivate() == SUCCESS
+    world.spin_for(0.3)
+    assert len(poses) > before + 5 and steps()[-1] == 0.0
+    assert steps()[before - 1 :].max() <= 0.2 / RATE_HZ + 1e-6
+
+
+def test_in_a_dry_run_an_arm_that_stands_is_not_frozen(world, start):
+    frozen = {"input.frozen_joint_states": 20, "input.frozen_images": 10}
+    bench, _, _ = start({"dry_run": True, **frozen})
+    for view in bench.image_of:
+        bench.image_of[view] = lambda stamp: image(7, stamp=stamp)
+    world.spin_until(lambda: len(bench.steps()) > 20, "steps", bench.publish)
+    assert not {"frozen_joint_states", "frozen_image"} & set(bench.holds())
