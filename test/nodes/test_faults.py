@@ -235,13 +235,14 @@ def test_pictures_of_another_size(drive):
 
 
 def test_an_instruction_that_changes_mid_step_voids_the_step(drive):
-    cell, hang = drive.cell, Hang(1.0)
+    cell, hang = drive.cell, Hang(3.0)
     drive.decoder.before = hang
     drive.until(hang.begun.is_set, "an inference")
     drive.decoder.before = lambda: None
+    drive.wait(0.3)  # the telemetry of the step before may still be on its way
     done = len(cell.steps())
     cell.instruction.publish(String(data=INSTRUCTIONS[1]))
-    drive.wait(0.1)
+    drive.wait(0.3)
     hang.release()
     drive.until(lambda: len(cell.steps()) > done + 1, "steps")
     assert {step.instruction for step in cell.steps()[done:]} == {INSTRUCTIONS[1]}
