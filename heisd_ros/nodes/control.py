@@ -160,8 +160,7 @@ class ControlLoop:
         self._fault = outcome if isinstance(outcome, Hold) else None
         self._fault = self._fault or self._over_budget(inference.inference_sec)
         self._fault = self._fault or self._late(inference, now)
-        problem = self._veto() or self._servo.problem()
-        problem = problem or self._session.buffer.problem(now) or self._fault
+        problem = self._outside(now) or self._fault
         if problem is not None:
             self._hold(problem, now)
         elif isinstance(outcome, StepResult):
@@ -207,9 +206,7 @@ class ControlLoop:
     def _on_watchdog(self) -> None:
         now = time.monotonic_ns()
         hold = (
-            self._veto()
-            or self._servo.problem()
-            or self._session.buffer.problem(now)
+            self._outside(now)
             or self._instruction_problem()
             or self._fault
             or self._over_budget(self._session.worker.inferring_sec(now))
@@ -219,6 +216,10 @@ class ControlLoop:
             self._hold(hold, now)
         else:
             self._end_hold()
+
+    def _outside(self, now: int) -> Hold | None:
+        """What holds the arm whatever the policy says."""
+        return self._veto() or self._servo.problem() or self._session.buffer.problem(now)
 
     def _instruction_problem(self) -> Hold | None:
         if self._instruction:

@@ -3,7 +3,7 @@
 `~/debug/markers` draws the path of the end effector, each part in the colour of what decided the
 step, and the workspace box. `~/debug/overlay` is the newest picture of the first camera with what
 the node does written on it. Both run on a timer of the executor at a few hertz, never in the
-inference thread, and cost one look at the count of subscribers while there is none.
+inference thread; while nobody subscribes, a step costs the place of the tip and nothing is drawn.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from heisd_ros.errors import ImageError
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import images, qos
 from heisd_ros.nodes.images import image_message
-from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.limit_parameters import Corner, LimitParameters
 from heisd_ros.nodes.session import Session
 
 RATE_HZ = 5.0
@@ -45,7 +45,7 @@ COLOURS = {
 }
 """Red, green and blue, 0 to 1, of each source of a step."""
 
-Box = tuple[tuple[float, float, float], tuple[float, float, float]]
+Box = tuple[Corner, Corner]
 """Least and largest corner of the workspace, m, command frame."""
 
 
@@ -210,13 +210,9 @@ def session_views(node: Node, session: Session) -> DebugViews:
     return DebugViews(node, frame, frame, workspace_box(parameters), picture, tip)
 
 
-def workspace_box(parameters: VlaNodeParameters) -> Box | None:
+def workspace_box(parameters: LimitParameters) -> Box | None:
     """The box of the parameters; None for the defaults, 10 m each way, that nobody wants to see."""
-    low, high = (
-        tuple(getattr(parameters, f"workspace_{axis}_{end}") for axis in "xyz")
-        for end in ("min", "max")
-    )
-    return (low, high) if max(np.subtract(high, low)) < 20.0 else None
+    return parameters.workspace if parameters.bounded else None
 
 
 def _marker(header: Header, name: str, kind: int, scale: tuple[float, ...]) -> Marker:

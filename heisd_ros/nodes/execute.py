@@ -17,11 +17,12 @@ from rclpy.timer import Timer
 
 from heisd_ros.action import Execute
 from heisd_ros.msg import StepTelemetry
+from heisd_ros.nodes.holds import HoldReason
 from heisd_ros.nodes.instruction import instruction_problem
 
 CANCELLED, TIMEOUT, PREEMPTED = "cancelled", "timeout", "preempted"
-ESTOP, DEACTIVATED = "estop", "deactivated"
-"""Outcomes of a goal, as action/Execute.action lists them."""
+DEACTIVATED = "deactivated"
+"""Outcomes of a goal beside those that a hold brings, as action/Execute.action lists them."""
 
 
 class ExecuteServer:
@@ -92,9 +93,9 @@ class ExecuteServer:
         feedback.step = self._steps
         self._goal.publish_feedback(feedback)
         reason = message.reason.partition(":")[0]
-        if message.hold and reason == "estop":
-            self.end(ESTOP)
-        elif message.hold and reason == "unknown_instruction":
+        if message.hold and reason == HoldReason.ESTOP:
+            self.end(HoldReason.ESTOP)
+        elif message.hold and reason == HoldReason.UNKNOWN_INSTRUCTION:
             self.end(f"held: {message.reason}")
 
     def _may_start(self, request: Execute.Goal) -> GoalResponse:

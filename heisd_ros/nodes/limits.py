@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
-from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.limit_parameters import LimitParameters
 from heisd_ros.safety.joints import JointGuard, parse_limits
 from heisd_ros.safety.limits import PartLimits, SafetyLimits
 from heisd_ros.safety.workspace import Workspace
 
 
-def safety_limits(parameters: VlaNodeParameters) -> SafetyLimits:
+def safety_limits(parameters: LimitParameters) -> SafetyLimits:
     """Everything that bounds a command."""
     settings = parameters
     linear = PartLimits(
@@ -27,10 +27,6 @@ def safety_limits(parameters: VlaNodeParameters) -> SafetyLimits:
         acceleration=settings.max_angular_acceleration or math.inf,
         jerk=settings.max_angular_jerk or math.inf,
     )
-    low, high = (
-        np.array([getattr(settings, f"workspace_{axis}_{end}") for axis in "xyz"])
-        for end in ("min", "max")
-    )
     joints = JointGuard(
         slow_rad=settings.joint_slow_rad,
         stop_rad=settings.joint_stop_rad,
@@ -38,4 +34,4 @@ def safety_limits(parameters: VlaNodeParameters) -> SafetyLimits:
         singularity_stop=settings.singularity_stop,
         limits=parse_limits(settings.joint_limits),
     )
-    return SafetyLimits(linear, angular, Workspace(low, high), joints)
+    return SafetyLimits(linear, angular, Workspace(*map(np.array, settings.workspace)), joints)

@@ -1,4 +1,4 @@
-"""Parameters of the VLA node: every one declared here, once."""
+"""Parameters of the VLA node: every one declared once, here or in `limit_parameters`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from heisd_ros.kinematics.robots import (
 )
 from heisd_ros.nodes.declare import parameter, validate
 from heisd_ros.nodes.instruction import instruction_problem
+from heisd_ros.nodes.limit_parameters import LimitParameters
 from heisd_ros.nodes.relations import relations
 from heisd_ros.safety.joints import parse_limits
 
 
 @dataclass(frozen=True)
-class VlaNodeParameters:
+class VlaNodeParameters(LimitParameters):
     """Settings of `vla_node`, validated when the node is configured.
 
-    All but `instruction` take effect at the next configure transition.
+    Those marked live take effect at once, all others at the next configure transition.
 
     Raises:
         ValueError: A value is not accepted; the message names the parameter.
@@ -227,70 +228,6 @@ class VlaNodeParameters:
         "and yaw about the fixed axes x, y, z (OpenVLA on BridgeData).",
         choices=("rotation_vector", "roll_pitch_yaw"),
     )
-    max_linear_step: float = parameter(
-        "command.max_linear_step",
-        0.0,
-        "Limit of the motion of one control step, m; a longer one is scaled down whole; 0: none.",
-        low=0.0,
-        high=1.0,
-        live=True,
-    )
-    max_angular_step: float = parameter(
-        "command.max_angular_step",
-        0.0,
-        "Limit of the turn of one control step, rad; a longer one is scaled down whole; 0: none.",
-        low=0.0,
-        high=3.2,
-        live=True,
-    )
-    max_linear_speed: float = parameter(
-        "command.max_linear_speed",
-        2.0,
-        "Limit of the commanded speed, m/s; a faster twist is scaled down whole.",
-        low=0.001,
-        high=10.0,
-        live=True,
-    )
-    max_angular_speed: float = parameter(
-        "command.max_angular_speed",
-        20.0,
-        "Limit of the commanded angular speed, rad/s; a faster twist is scaled down whole.",
-        low=0.001,
-        high=100.0,
-        live=True,
-    )
-    max_linear_acceleration: float = parameter(
-        "command.max_linear_acceleration",
-        0.0,
-        "Limit of the commanded acceleration, m/s^2, for starts, changes and halts alike; 0: none.",
-        low=0.0,
-        high=100.0,
-        live=True,
-    )
-    max_angular_acceleration: float = parameter(
-        "command.max_angular_acceleration",
-        0.0,
-        "Limit of the commanded angular acceleration, rad/s^2, likewise; 0: none.",
-        low=0.0,
-        high=1000.0,
-        live=True,
-    )
-    max_linear_jerk: float = parameter(
-        "command.max_linear_jerk",
-        0.0,
-        "Limit of the commanded jerk, m/s^3; 0: none. A halt takes 2 x acceleration / jerk longer.",
-        low=0.0,
-        high=10_000.0,
-        live=True,
-    )
-    max_angular_jerk: float = parameter(
-        "command.max_angular_jerk",
-        0.0,
-        "Limit of the commanded angular jerk, rad/s^3, likewise; 0: none.",
-        low=0.0,
-        high=100_000.0,
-        live=True,
-    )
     max_lead_m: float = parameter(
         "command.max_lead_m",
         0.05,
@@ -355,95 +292,6 @@ class VlaNodeParameters:
         "",
         "Name of a MoveIt Servo node, whose command type is switched and which is unpaused at "
         "activation; needs moveit_msgs; empty: none.",
-    )
-    workspace_x_min: float = parameter(
-        "workspace.x_min",
-        -10.0,
-        "Least x (m) of the tip in robot.base_frame.",
-        low=-10.0,
-        high=10.0,
-        live=True,
-    )
-    workspace_x_max: float = parameter(
-        "workspace.x_max",
-        10.0,
-        "Largest x (m) of the tip.",
-        low=-10.0,
-        high=10.0,
-        live=True,
-    )
-    workspace_y_min: float = parameter(
-        "workspace.y_min",
-        -10.0,
-        "Least y (m) of the tip.",
-        low=-10.0,
-        high=10.0,
-        live=True,
-    )
-    workspace_y_max: float = parameter(
-        "workspace.y_max",
-        10.0,
-        "Largest y (m) of the tip.",
-        low=-10.0,
-        high=10.0,
-        live=True,
-    )
-    workspace_z_min: float = parameter(
-        "workspace.z_min",
-        -10.0,
-        "Least z (m) of the tip.",
-        low=-10.0,
-        high=10.0,
-        live=True,
-    )
-    workspace_z_max: float = parameter(
-        "workspace.z_max",
-        10.0,
-        "Largest z (m) of the tip.",
-        low=-10.0,
-        high=10.0,
-        live=True,
-    )
-    joint_limits: tuple[str, ...] = parameter(
-        "joints.limits",
-        ("",),
-        "Position limits that replace those of the URDF: 'NAME LOWER UPPER', rad; empty: none.",
-    )
-    joint_slow_rad: float = parameter(
-        "joints.slow_rad",
-        0.0,
-        "Distance (rad) from a joint's limit from which motion towards it is slowed down; 0: joint "
-        "limits are not looked at.",
-        low=0.0,
-        high=1.0,
-        live=True,
-    )
-    joint_stop_rad: float = parameter(
-        "joints.stop_rad",
-        0.0,
-        "Distance (rad) from a joint's limit at which motion towards it is stopped; less than "
-        "joints.slow_rad.",
-        low=0.0,
-        high=1.0,
-        live=True,
-    )
-    singularity_slow: float = parameter(
-        "singularity.slow",
-        0.0,
-        "Condition number of the Jacobian from which motion towards a singularity is slowed down "
-        "(MoveIt Servo: 17); 0: not looked at.",
-        low=0.0,
-        high=10_000.0,
-        live=True,
-    )
-    singularity_stop: float = parameter(
-        "singularity.stop",
-        0.0,
-        "Condition number at which motion towards a singularity is stopped (MoveIt Servo: 30); "
-        "more than singularity.slow.",
-        low=0.0,
-        high=10_000.0,
-        live=True,
     )
     gripper_open_action: float = parameter(
         "gripper.open_action",

@@ -85,8 +85,7 @@ def relations(settings: VlaNodeParameters) -> Iterator[tuple[str, object, bool, 
             settings.units == "unitless" and speed > unit_speed,
             f"up to 'command.unitless_{part}', {unit_speed:g} {unit}",
         )
-    for axis in "xyz":
-        low, high = (getattr(settings, f"workspace_{axis}_{end}") for end in ("min", "max"))
+    for axis, low, high in zip("xyz", *settings.workspace, strict=True):
         yield (f"workspace.{axis}_min", low, low >= high, f"less than {axis}_max, {high:g}")
     yield (
         "joints.stop_rad",

@@ -149,12 +149,14 @@ class InferenceWorker:
             self._idle.set()
             last_generation = generation
 
-    def _work(self, observation: ObservationSet, instruction: str, now: int, last: int) -> None:
+    def _work(
+        self, observation: ObservationSet, instruction: str, generation: int, last: int
+    ) -> None:
         self._inferring_since = time.monotonic_ns()
-        inference = self._infer(observation, instruction, now, last)
+        inference = self._infer(observation, instruction, generation, last)
         self._inferring_since = None
         with self._lock:
-            if now != self._generation:
+            if generation != self._generation:
                 return
             self._done = inference
         self._on_done()

@@ -1,0 +1,154 @@
+"""Parameters of the VLA node that bound its commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from heisd_ros.nodes.declare import parameter
+
+Corner = tuple[float, float, float]
+_FAR_M = 10.0
+
+
+def _wall(axis: str, end: str) -> Any:
+    least = end == "min"
+    return parameter(
+        f"workspace.{axis}_{end}",
+        -_FAR_M if least else _FAR_M,
+        f"{'Least' if least else 'Largest'} {axis} (m) of the tip in robot.base_frame.",
+        low=-_FAR_M,
+        high=_FAR_M,
+        live=True,
+    )
+
+
+@dataclass(frozen=True)
+class LimitParameters:
+    """What a command may be, and where it may lead. All but `joints.limits` may change live."""
+
+    max_linear_step: float = parameter(
+        "command.max_linear_step",
+        0.0,
+        "Limit of the motion of one control step, m; a longer one is scaled down whole; 0: none.",
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
+    max_angular_step: float = parameter(
+        "command.max_angular_step",
+        0.0,
+        "Limit of the turn of one control step, rad; a longer one is scaled down whole; 0: none.",
+        low=0.0,
+        high=3.2,
+        live=True,
+    )
+    max_linear_speed: float = parameter(
+        "command.max_linear_speed",
+        2.0,
+        "Limit of the commanded speed, m/s; a faster twist is scaled down whole.",
+        low=0.001,
+        high=10.0,
+        live=True,
+    )
+    max_angular_speed: float = parameter(
+        "command.max_angular_speed",
+        20.0,
+        "Limit of the commanded angular speed, rad/s; a faster twist is scaled down whole.",
+        low=0.001,
+        high=100.0,
+        live=True,
+    )
+    max_linear_acceleration: float = parameter(
+        "command.max_linear_acceleration",
+        0.0,
+        "Limit of the commanded acceleration, m/s^2, for starts, changes and halts alike; 0: none.",
+        low=0.0,
+        high=100.0,
+        live=True,
+    )
+    max_angular_acceleration: float = parameter(
+        "command.max_angular_acceleration",
+        0.0,
+        "Limit of the commanded angular acceleration, rad/s^2, likewise; 0: none.",
+        low=0.0,
+        high=1000.0,
+        live=True,
+    )
+    max_linear_jerk: float = parameter(
+        "command.max_linear_jerk",
+        0.0,
+        "Limit of the commanded jerk, m/s^3; 0: none. A halt takes 2 x acceleration / jerk longer.",
+        low=0.0,
+        high=10_000.0,
+        live=True,
+    )
+    max_angular_jerk: float = parameter(
+        "command.max_angular_jerk",
+        0.0,
+        "Limit of the commanded angular jerk, rad/s^3, likewise; 0: none.",
+        low=0.0,
+        high=100_000.0,
+        live=True,
+    )
+    workspace_x_min: float = _wall("x", "min")
+    workspace_x_max: float = _wall("x", "max")
+    workspace_y_min: float = _wall("y", "min")
+    workspace_y_max: float = _wall("y", "max")
+    workspace_z_min: float = _wall("z", "min")
+    workspace_z_max: float = _wall("z", "max")
+    joint_limits: tuple[str, ...] = parameter(
+        "joints.limits",
+        ("",),
+        "Position limits that replace those of the URDF: 'NAME LOWER UPPER', rad; empty: none.",
+    )
+    joint_slow_rad: float = parameter(
+        "joints.slow_rad",
+        0.0,
+        "Distance (rad) from a joint's limit from which motion towards it is slowed down; 0: joint "
+        "limits are not looked at.",
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
+    joint_stop_rad: float = parameter(
+        "joints.stop_rad",
+        0.0,
+        "Distance (rad) from a joint's limit at which motion towards it is stopped; less than "
+        "joints.slow_rad.",
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
+    singularity_slow: float = parameter(
+        "singularity.slow",
+        0.0,
+        "Condition number of the Jacobian from which motion towards a singularity is slowed down "
+        "(MoveIt Servo: 17); 0: not looked at.",
+        low=0.0,
+        high=10_000.0,
+        live=True,
+    )
+    singularity_stop: float = parameter(
+        "singularity.stop",
+        0.0,
+        "Condition number at which motion towards a singularity is stopped (MoveIt Servo: 30); "
+        "more than singularity.slow.",
+        low=0.0,
+        high=10_000.0,
+        live=True,
+    )
+
+    @property
+    def workspace(self) -> tuple[Corner, Corner]:
+        """Least and largest corner of the box that the tip stays in, m, `robot.base_frame`."""
+        return (
+            (self.workspace_x_min, self.workspace_y_min, self.workspace_z_min),
+            (self.workspace_x_max, self.workspace_y_max, self.workspace_z_max),
+        )
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the workspace has sides of its own: each is less than the default, 20 m."""
+        low, high = self.workspace
+        return all(b - a < 2.0 * _FAR_M for a, b in zip(low, high, strict=True))
