@@ -27,7 +27,6 @@ from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation, Settled, Source, StepResult
 from heisd_ros.decoding.verifier import Verification
 from heisd_ros.retrieval.database import Database, Matches, Shard
-from heisd_ros.vla.config import ACTION_DIMENSIONS
 from heisd_ros.vla.drafter import Drafter
 from heisd_ros.vla.vla import VLA, ModelInputs
 
@@ -302,11 +301,9 @@ def redraft(verification: Verification, draft: DraftTree, level: int = 0) -> Dra
         draft: the draft that it was started with.
         level: position of that draft's first level within the 7 tokens.
     """
-    tails = draft.tails(len(verification.tokens) - level)
-    answered = verification.answers[: ACTION_DIMENSIONS - len(verification.tokens)]
-    if not answered:
+    tails, answers = draft.tails(len(verification.tokens) - level), verification.answers
+    if not answers:
         return tails
-    chains = tails.chains()
     # Where the draft that was verified ended, the first one may go on.
-    rest = chains[0][len(answered) :] if chains else ()
-    return DraftTree.from_chains([(*answered, *rest)])
+    rest = tails.chains()[0][len(answers) :] if len(tails) else ()
+    return DraftTree.from_chains([(*answers, *rest)])

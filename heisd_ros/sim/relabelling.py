@@ -6,6 +6,7 @@ when its law changes, they need not be made and drawn again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -54,12 +55,12 @@ def relabel(path: Path, destination: Path) -> Relabelled:
         with h5py.File(part, "r+") as file:
             data = file["data"]
             environment = json.loads(data.attrs["env_args"])
-            scene = LiberoScene(environment["suite"], environment["task_index"])
             candidate = int(data.attrs["grasp_candidate"])
-            for demo in data.values():
-                frames += len(demo["actions"])
-                contradicted += _relabel_episode(scene, demo, candidate)
-            scene.close()
+            scene = LiberoScene(environment["suite"], environment["task_index"])
+            with contextlib.closing(scene):
+                for demo in data.values():
+                    frames += len(demo["actions"])
+                    contradicted += _relabel_episode(scene, demo, candidate)
     except (KeyError, OSError) as error:
         part.unlink()
         raise DemonstrationError(f"{path} is no recording of `heisd demos`: {error}") from error

@@ -122,8 +122,7 @@ class LiberoScene:
                 f"{self.n_init_states - 1}"
             )
         self._reset_simulation(init_state)
-        self._env.set_state(self._init_states[init_state])
-        self._env.sim.forward()
+        self.restore(self._init_states[init_state])
         for _ in range(SETTLE_STEPS):
             self.step(np.array([0, 0, 0, 0, 0, 0, OPEN_GRIPPER]))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import torch
+
 from heisd_ros.vla.model import VLAModel
 from heisd_ros.vla.vla import VLA
 
@@ -41,7 +43,7 @@ def deepened(vla: VLA, layers: int) -> VLA:
             continue
         place = int(found[0])
         weight = trained[_LAYER.sub(str(origins[place]), name, count=1)]
-        copy = place > 0 and origins[place] == origins[place - 1]
-        state[name] = weight * 0 if copy and name.endswith(_RESIDUAL) else weight
+        silent = place > 0 and origins[place] == origins[place - 1] and name.endswith(_RESIDUAL)
+        state[name] = torch.zeros_like(weight) if silent else weight
     model.load_state_dict(state)
     return VLA(model, vla.prompts.tokenizer, vla.statistics, vla.statistics_key)
