@@ -49,7 +49,7 @@ class Agreement:
         self._vla, self._database = vla, database
         heisd = replace(load_mode("heisd"), propose="retrieval", skip=SkipSettings())
         exact = replace(heisd, correct=False, retrieval=replace(heisd.retrieval, accept="exact"))
-        self._settings = heisd.retrieval
+        self._k, self._momentum = heisd.retrieval.k, load_mode("heisd").skip.momentum
         self._decoders: dict[str, HybridDecoder] = {}
         for name, mode in (("bounds", heisd), ("exact", exact)):
             for redraft in (False, True):
@@ -88,8 +88,8 @@ class Agreement:
                 observation.images, observation.instruction, observation.proprio
             )
             key = self._vla.retrieval_key(self._vla.model.vision_features(inputs.pixels))
-        matches = shard.search(key, self._settings.k)
-        votes = votes_of(matches.tokens, last, self._settings.momentum)
+        matches = shard.search(key, self._k)
+        votes = votes_of(matches.tokens, last, self._momentum)
         for name, draft in (
             ("last command", last),
             ("nearest entry", matches.tokens[0].tolist()),

@@ -176,12 +176,12 @@ class HybridDecoder:
         context = SkipContext(
             retrieval_zone=zone.retrieval,
             gripper=None if self._last is None else self._last[-1],
-            votes=self._votes(matches),
+            votes=self._votes(matches, self.mode.skip.momentum),
         )
         return self.gate.decide(matches, context)
 
-    def _votes(self, matches: Matches) -> NDArray[np.int64]:
-        return votes_of(matches.tokens, self._last, self.mode.retrieval.momentum)
+    def _votes(self, matches: Matches, momentum: int) -> NDArray[np.int64]:
+        return votes_of(matches.tokens, self._last, momentum)
 
     def _skip(
         self,
@@ -194,7 +194,7 @@ class HybridDecoder:
     ) -> StepResult:
         chosen = tuple(matches.tokens[0].tolist())
         if self.mode.skip.execute == "consensus":
-            chosen = consensus_of(self._votes(matches))
+            chosen = consensus_of(self._votes(matches, self.mode.skip.momentum))
         if shadow or self.mode.skip.act_first:
             self._to_settle = _Skipped(inputs, features, chosen)
         return self._result(
@@ -249,9 +249,10 @@ class HybridDecoder:
     def _tree(self, matches: Matches) -> DraftTree:
         settings = self.mode.retrieval
         if settings.draft == "consensus":
-            return DraftTree.from_chains([consensus_of(self._votes(matches))])
+            draft = consensus_of(self._votes(matches, settings.momentum))
+            return DraftTree.from_chains([draft])
         # The last command is a draft as well, where it has a vote: one, whatever the votes.
-        chains = votes_of(matches.tokens, self._last, min(settings.momentum, 1)).tolist()
+        chains = self._votes(matches, min(settings.momentum, 1)).tolist()
         return DraftTree.crossed(chains) if settings.cross else DraftTree.from_chains(chains)
 
     def _draft(self, drafter: Drafter, verification: Verification, prompt: Tensor) -> DraftTree:

@@ -22,8 +22,8 @@ class RetrievalSettings:
     Attributes:
         k: entries retrieved.
         draft: the ``entries``, each a chain, or one chain, their ``consensus``.
-        momentum: votes of the last command in the consensus, where an entry has one; among entries
-            it is one more chain.
+        momentum: votes of the last command in a ``consensus`` draft, where an entry has one; among
+            ``entries`` it is one more chain.
         payload: the model's own tokens for those frames, or the demonstrated actions.
         accept: acceptance rule of retrieved drafts.
         cross: let position and rotation groups of different entries be combined.
@@ -79,6 +79,8 @@ class SkipSettings:
         dispersion: hand-set greatest dispersion, bins (``threshold``).
         rate: chance of a skip (``random``); 0: the skip rate that the calibration measured.
         execute: the ``nearest`` entry's tokens, or the ``consensus``.
+        momentum: votes of the last command in that consensus and in its dispersion, where an entry
+            has one.
         shadow_share: share of skips that is verified all the same, to notice drift.
         feedback: loosen after successful episodes and tighten after failed ones.
         act_first: verify skipped steps while the arm moves, and correct the next command.
@@ -90,6 +92,7 @@ class SkipSettings:
     dispersion: float = 15.0
     rate: float = 0.0
     execute: Literal["nearest", "consensus"] = "nearest"
+    momentum: int = 0
     shadow_share: float = 0.05
     feedback: bool = False
     act_first: bool = False
@@ -136,6 +139,7 @@ class ModeSettings:
         _within("skip.max_consecutive", self.skip.max_consecutive, 1, 100)
         _within("skip.similarity", self.skip.similarity, -1.0, 1.0)
         _within("skip.dispersion", self.skip.dispersion, 0.0, 255.0)
+        _within("skip.momentum", self.skip.momentum, 0, 64)
         _within("skip.rate", self.skip.rate, 0.0, 1.0)
         _within("skip.shadow_share", self.skip.shadow_share, 0.0, 1.0)
         if self.skip.policy != "never" and not self.retrieves:
