@@ -136,6 +136,7 @@ def _prepare(
         tried=(),
         k=settings.retrieval.k,
         max_consecutive=settings.skip.max_consecutive,
+        clearance=settings.skip.clearance,
         mode=Path(place.mode).stem,
         suite=place.suite,
         episodes=episodes,

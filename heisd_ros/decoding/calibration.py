@@ -60,6 +60,7 @@ class Calibration:
         tried: what was measured, of the settings from the strictest on.
         k: entries retrieved in the calibration; dispersion over another number is another thing.
         max_consecutive: skips in a row that the calibration allowed.
+        clearance: control steps to a change of the gripper that it asked for.
         mode: the mode that ran, skipping included.
         suite: where it ran.
         episodes: episodes planned at each setting.
@@ -79,6 +80,7 @@ class Calibration:
     tried: tuple[TriedSetting, ...]
     k: int
     max_consecutive: int
+    clearance: int
     mode: str
     suite: str
     episodes: int
@@ -212,6 +214,9 @@ class Calibration:
             return f"risk {self.risk} is outside (0, 1)"
         if self.rule not in get_args(Rule):
             return f"rule {self.rule!r} is unknown"
-        if self.k < 1 or self.max_consecutive < 1:
-            return f"k {self.k} or max_consecutive {self.max_consecutive} is below 1"
+        if self.k < 1 or self.max_consecutive < 1 or self.clearance < 0:
+            return (
+                f"k {self.k} or max_consecutive {self.max_consecutive} is below 1, or clearance "
+                f"{self.clearance} below 0"
+            )
         return ""

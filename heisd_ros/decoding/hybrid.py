@@ -10,6 +10,7 @@ nothing by itself costs nothing: without a proposer it is the plain autoregressi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -103,7 +104,7 @@ class HybridDecoder:
         matches = None
         if shard is not None:
             matches = self._retrieve(shard, features)
-            decision = self._may_skip(matches, zone)
+            decision = self._may_skip(matches, zone, shard)
             watch.lap("retrieval")
             zone = zone._replace(reason=f"{zone.reason}; {decision.reason}")
             if decision.skip:
@@ -169,7 +170,7 @@ class HybridDecoder:
             return matches
         return replace(matches, tokens=self.vla.tokens_of(matches.actions))
 
-    def _may_skip(self, matches: Matches, zone: Zone) -> SkipDecision:
+    def _may_skip(self, matches: Matches, zone: Zone, shard: Shard) -> SkipDecision:
         if self._disagreed:
             self.gate.note_verified()
             return SkipDecision(False, False, "no skip: the model disagreed with the last one")
@@ -177,6 +178,7 @@ class HybridDecoder:
             retrieval_zone=zone.retrieval,
             gripper=None if self._last is None else self._last[-1],
             votes=self._votes(matches, self.mode.skip.momentum),
+            clearance=shard.clearance(matches) if self.mode.skip.clearance else math.inf,
         )
         return self.gate.decide(matches, context)
 

@@ -81,6 +81,8 @@ class SkipSettings:
         execute: the ``nearest`` entry's tokens, or the ``consensus``.
         momentum: votes of the last command in that consensus and in its dispersion, where an entry
             has one.
+        clearance: control steps that each retrieved entry must be away from its episode's next
+            change of the gripper (``calibrated``, ``threshold``).
         shadow_share: share of skips that is verified all the same, to notice drift.
         feedback: loosen after successful episodes and tighten after failed ones.
         act_first: verify skipped steps while the arm moves, and correct the next command.
@@ -93,6 +95,7 @@ class SkipSettings:
     rate: float = 0.0
     execute: Literal["nearest", "consensus"] = "nearest"
     momentum: int = 0
+    clearance: int = 0
     shadow_share: float = 0.05
     feedback: bool = False
     act_first: bool = False
@@ -140,6 +143,7 @@ class ModeSettings:
         _within("skip.similarity", self.skip.similarity, -1.0, 1.0)
         _within("skip.dispersion", self.skip.dispersion, 0.0, 255.0)
         _within("skip.momentum", self.skip.momentum, 0, 64)
+        _within("skip.clearance", self.skip.clearance, 0, 1000)
         _within("skip.rate", self.skip.rate, 0.0, 1.0)
         _within("skip.shadow_share", self.skip.shadow_share, 0.0, 1.0)
         if self.skip.policy != "never" and not self.retrieves:

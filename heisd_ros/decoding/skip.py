@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +25,14 @@ class SkipContext:
         gripper: token id of the last executed gripper command; None at an episode's start.
         fresh: whether the observation is recent enough to act on unseen.
         votes: [N, 7] token ids that the executed ones are made of; None: the entries.
+        clearance: control steps until the first retrieved entry comes to a change of its gripper.
     """
 
     retrieval_zone: bool
     gripper: int | None
     fresh: bool = True
     votes: NDArray[np.int64] | None = None
+    clearance: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,9 @@ class SkipGate:
     """Decides step by step whether verification is skipped, and watches how that goes.
 
     ``calibrated`` skips where all of these hold: fresh inputs; the retrieval zone; fewer than
-    `max_consecutive` skips before; grippers unanimous and as last executed; similarity and
-    dispersion within the setting in force. ``threshold`` is the same with hand-set values.
+    `max_consecutive` skips before; grippers unanimous and as last executed, no entry nearer than
+    `clearance` steps to a change of its gripper; similarity and dispersion within the setting in
+    force. ``threshold`` is the same with hand-set values.
     ``cadence`` asks for the zone and the count alone, ``random`` draws instead, ``always`` asks for
     nothing but entries.
 
@@ -77,7 +81,8 @@ class SkipGate:
         seed: of random skips and of shadow verification.
 
     Raises:
-        CalibrationError: the mode skips more steps in a row than was calibrated.
+        CalibrationError: the mode skips more steps in a row, or nearer to a change of the gripper,
+            than was calibrated.
     """
 
     def __init__(
@@ -90,12 +95,7 @@ class SkipGate:
         self._setting: int | None = None
         self._drift: DriftAlarm | None = None
         if self._path is not None:
-            if settings.max_consecutive > self._path.max_consecutive:
-                raise CalibrationError(
-                    f"skip.max_consecutive is {settings.max_consecutive}, calibrated were "
-                    f"{self._path.max_consecutive} skips in a row at most; lower it, or {FIX} "
-                    "with this mode"
-                )
+            _check_covered(settings, self._path)
             self._setting = self._path.chosen
             self._drift = DriftAlarm(self._path.drift_limit)
         # Apart, so that shadow verification doesn't change which steps are skipped.
@@ -195,6 +195,8 @@ class SkipGate:
             return False, "slow or curved motion"
         if settings.policy == "cadence":
             return True, "cadence"
+        if context.clearance < settings.clearance:
+            return False, f"gripper changes in {context.clearance:.0f} steps or less"
         if settings.policy == "threshold":
             return _by_entries(matches, context, settings.similarity, settings.dispersion)
         return self._by_calibration(matches, context)
@@ -222,6 +224,23 @@ class SkipGate:
                 "with this mode"
             )
         return _by_entries(matches, context, path.similarity[setting], path.dispersion[setting])
+
+
+def _check_covered(settings: SkipSettings, calibration: Calibration) -> None:
+    """Raises CalibrationError where a mode skips what the calibration did not."""
+    problem = ""
+    if settings.max_consecutive > calibration.max_consecutive:
+        problem = (
+            f"skip.max_consecutive is {settings.max_consecutive}, calibrated were "
+            f"{calibration.max_consecutive} skips in a row at most; lower it"
+        )
+    elif settings.clearance < calibration.clearance:
+        problem = (
+            f"skip.clearance is {settings.clearance}, calibrated were {calibration.clearance} "
+            "control steps to a change of the gripper at least; raise it"
+        )
+    if problem:
+        raise CalibrationError(f"{problem}, or {FIX} with this mode")
 
 
 def _by_entries(

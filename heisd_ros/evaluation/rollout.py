@@ -25,6 +25,8 @@ MAX_STEPS = {
     "libero_90": 400,
 }
 """Control steps after which an episode has failed, as OpenVLA evaluates LIBERO."""
+REST_STEPS = 40
+"""Control steps that the arm has stood when an episode begins, as the metric sees it: 2 s."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def run_episode(
     if metric is not None:
         metric.reset()
         # The arm has stood where it begins, and live joint states have told so.
-        for step in range(1 - metric.bounds.settings.window, 0):
+        for step in range(-REST_STEPS, 0):
             _motion(scene, metric, step / CONTROL_RATE_HZ)
     records: list[StepRecord] = []
     for step in range(MAX_STEPS[scene.suite] if max_steps is None else max_steps):

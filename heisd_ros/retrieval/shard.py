@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,35 @@ class Shard:
         squares = np.square(self._coordinates[others].astype(np.float32) - query).sum(axis=1)
         nearest = np.argsort(squares, kind="stable")[: candidates_of(k)]
         return self._best(key, others[nearest], k)
+
+    def clearance(self, matches: Matches) -> float:
+        """Control steps until the first of some entries comes to where its gripper changes.
+
+        Where an object is about to be grasped or put down, millimetres count.
+
+        Args:
+            matches: entries of this shard.
+
+        Returns:
+            At least 1; infinite where no gripper changes any more.
+        """
+        return min(map(self._until_change, matches.episodes, matches.steps), default=math.inf)
+
+    def _until_change(self, episode: int, step: int) -> float:
+        changes = self._gripper_changes[int(episode)]
+        following = np.searchsorted(changes, step, side="right")
+        return float(changes[following] - step) if following < len(changes) else math.inf
+
+    @cached_property
+    def _gripper_changes(self) -> dict[int, NDArray[np.int64]]:
+        """Steps at which the demonstrated gripper command is another than before, by episode."""
+        columns, changes = self.columns, {}
+        for episode in np.unique(columns["episodes"]):
+            rows = np.flatnonzero(columns["episodes"] == episode)
+            rows = rows[np.argsort(columns["steps"][rows])]
+            changed = np.flatnonzero(np.diff(columns["actions"][rows, -1])) + 1
+            changes[int(episode)] = columns["steps"][rows[changed]].astype(np.int64)
+        return changes
 
     def _best(self, key: NDArray[np.float32], candidates: NDArray[np.int64], k: int) -> Matches:
         """The k best of some entries by their full keys."""

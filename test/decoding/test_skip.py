@@ -53,12 +53,13 @@ def test_a_calibrated_gate_skips_where_all_conditions_hold():
         (matches(), dataclasses.replace(GOOD, gripper=None), "no gripper command yet"),
         (matches(), dataclasses.replace(GOOD, retrieval_zone=False), "slow or curved"),
         (matches(), dataclasses.replace(GOOD, fresh=False), "not fresh"),
+        (matches(), dataclasses.replace(GOOD, clearance=3.0), "gripper changes in 3 steps or less"),
         (matches(grippers=(OPEN,) * 4), GOOD, "4 entries retrieved, calibrated were 5"),
         (matches(grippers=()), GOOD, "nothing was retrieved"),
     ],
 )
 def test_each_condition_alone_forbids_it(entries, context, reason):
-    decision = gate().decide(entries, context)
+    decision = gate(clearance=10).decide(entries, context)
     assert not decision.skip and not decision.shadow
     assert decision.reason.startswith("no skip: ") and reason in decision.reason
 
@@ -137,6 +138,12 @@ def test_more_skips_in_a_row_than_calibrated_are_refused():
     with pytest.raises(CalibrationError, match=r"max_consecutive is 3, calibrated were 2"):
         gate(max_consecutive=3)
     assert skips(gate(max_consecutive=1), 3) == [True, False, True]
+
+
+def test_skips_nearer_to_a_grasp_than_calibrated_are_refused():
+    with pytest.raises(CalibrationError, match=r"clearance is 9, calibrated were 10"):
+        gate(calibrated=calibration(clearance=10), clearance=9)
+    assert skips(gate(calibrated=calibration(clearance=10), clearance=12), 1) == [True]
 
 
 def test_policies_that_ask_for_less():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -80,6 +84,24 @@ def test_neighbours_are_what_a_search_without_the_episode_would_find(shard, made
     others = made.keys[made.episodes != made.episodes[entry]]
     exact = np.sort(others @ made.keys[entry])[::-1][:k]
     np.testing.assert_allclose(matches.similarity, exact, atol=4e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    grippers=st.lists(st.sampled_from([-1.0, 1.0]), min_size=40, max_size=40), k=st.integers(1, 9)
+)
+def test_the_clearance_is_that_of_the_entry_whose_gripper_changes_first(grippers, k):
+    made = entries(episodes=4, steps=10)
+    made.actions[:, -1] = grippers
+    with tempfile.TemporaryDirectory() as folder:
+        shard = shard_of(Path(folder) / "db", made)
+        found = shard.search(unit(np.ones(SIZE)), k)
+        until = []
+        for episode, step in zip(found.episodes, found.steps, strict=True):
+            rows = np.flatnonzero((made.episodes == episode) & (made.steps >= step))
+            before, after = made.actions[rows[:-1], -1], made.actions[rows[1:], -1]
+            until += list(made.steps[rows[1:]][before != after] - step)[:1]
+        assert shard.clearance(found) == min(until, default=math.inf)
 
 
 def test_arrays_stay_on_disk(shard):

@@ -57,6 +57,7 @@ def calibration(**changes):
         "tried": (tried(), tried(), tried()),
         "k": 5,
         "max_consecutive": 2,
+        "clearance": 0,
         "mode": "heisd",
         "suite": "libero_spatial",
         "episodes": 100,
