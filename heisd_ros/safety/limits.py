@@ -1,10 +1,10 @@
 """The filter between policy and robot: whatever goes in, what comes out is within every limit.
 
 In this order: not finite becomes "stand still"; a control step and the speed are bounded, which
-keeps the direction; joint limits and singularities scale the twist, walls of the workspace bend it;
-last come acceleration and jerk, which nothing after them can break. A motion from which the tip
-could not be stopped within the workspace is not begun (see `ramp`), so the box needs no stop that
-would break the others. All of it counts in ticks of the command's clock.
+keeps the direction; joint limits bend the twist, singularities scale it, walls of the workspace
+bend it; last come acceleration and jerk, which nothing after them can break. A motion from which
+the arm could not be stopped within the workspace and the joint limits is not begun (see `ramp`), so
+these need no stop that would break the others. All of it counts in ticks of the command's clock.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
 from heisd_ros.safety.joints import JointGuard, Posture
-from heisd_ros.safety.ramp import Ramp
+from heisd_ros.safety.ramp import Ramp, furthest
 from heisd_ros.safety.workspace import Workspace
 
 POSE_UNKNOWN = "the pose of the arm is unknown: not moved"
@@ -126,7 +125,7 @@ class SafetyFilter:
 
     def halt(self) -> Limited:
         """The command of the next tick of a smooth halt; no pose is needed for it."""
-        return self._ramped(np.zeros(6), None, {})
+        return self._ramped(np.zeros(6), None, None, {})
 
     def step(
         self, wanted: np.ndarray, position: np.ndarray | None, posture: Posture | None
@@ -152,16 +151,44 @@ class SafetyFilter:
             notes["pose_unknown"] = POSE_UNKNOWN
             wanted = np.zeros(6)
         if guard is not None and posture is not None:
-            factor, kind, words = guard.scale(wanted, posture)
-            if factor < 1.0:
-                notes[kind] = words
-                wanted = wanted * factor
+            wanted, cut = guard.shape(wanted, posture, self._settle_sec(wanted))
+            notes |= cut
+            if cut:
+                wanted = self._within_speed(wanted)
         if box is not None and position is not None:
             braking = self._limits.linear.acceleration
             wanted[:3], words = box.shape(wanted[:3], position, braking, self._ramps[0].delay_sec)
             if words:
                 notes["workspace"] = words
-        return self._ramped(wanted, position, notes)
+        return self._ramped(wanted, position, posture, notes)
+
+    def _within_speed(self, twist: np.ndarray) -> np.ndarray:
+        """Scales a twist whole: the nearest one to a joint's limit may be faster in one part."""
+        factor = 1.0
+        parts = (self._limits.linear, twist[:3]), (self._limits.angular, twist[3:])
+        for limits, part in parts:
+            speed = float(np.linalg.norm(part))
+            most = min(limits.speed, limits.step / self._step)
+            factor = min(factor, most / speed if speed > 0.0 else 1.0)
+        return twist * factor
+
+    def _path(self, velocities: np.ndarray) -> np.ndarray:
+        """(n, 6), m and rad: displacements with these velocities now, and braking after them."""
+        linear, angular = self._ramps
+        parts = [linear.path(velocities[:3]), angular.path(velocities[3:])]
+        ticks = np.arange(max(map(len, parts)))
+        # The part that stands first stays where it is.
+        return np.hstack([part[np.minimum(ticks, len(part) - 1)] for part in parts])
+
+    def _settle_sec(self, wanted: np.ndarray) -> float:
+        """Time until the arm could have gone from what it does, or is to do, to a stand."""
+        parts = (self._limits.linear, wanted[:3]), (self._limits.angular, wanted[3:])
+        return max(
+            ramp.delay_sec
+            + max(float(np.linalg.norm(ramp.value)), float(np.linalg.norm(part)))
+            / limits.acceleration
+            for ramp, (limits, part) in zip(self._ramps, parts, strict=True)
+        )
 
     def _bound(
         self, part: np.ndarray, limits: PartLimits, name: str, unit: str, notes: dict[str, str]
@@ -185,16 +212,25 @@ class SafetyFilter:
                 notes[kind] = f"{notes[kind]}; {words}" if kind in notes else words
 
     def _ramped(
-        self, wanted: np.ndarray, position: np.ndarray | None, notes: dict[str, str]
+        self,
+        wanted: np.ndarray,
+        position: np.ndarray | None,
+        posture: Posture | None,
+        notes: dict[str, str],
     ) -> Limited:
-        box = self._limits.workspace
         linear, angular = self._ramps
-        if box is None or position is None:
-            velocity = linear.step(wanted[:3])
-        else:
-            allowed = partial(box.holds, position, braking=linear.braking())
-            velocity = linear.step(wanted[:3], allowed)
-        twist = np.concatenate([velocity, angular.step(wanted[3:])])
+        brake = np.concatenate([linear.brake(), angular.brake()])
+        free = np.concatenate([linear.towards(wanted[:3]), angular.towards(wanted[3:])])
+        box, guard = self._limits.workspace, self._limits.joints
+        if box is not None and position is not None:
+            tip, braking = position, linear.path(brake[:3])
+            free[:3] = furthest(
+                brake[:3], free[:3], lambda part: box.holds(tip, linear.path(part), braking)
+            )
+        if guard is not None and guard.slow_rad > 0.0 and posture is not None:
+            arm, halting = posture, self._path(brake)
+            free = furthest(brake, free, lambda both: guard.holds(arm, self._path(both), halting))
+        twist = np.concatenate([linear.take(free[:3]), angular.take(free[3:])])
         limits = self._limits
         for part, name, unit, limit in (
             (slice(0, 3), "linear", "m/s^2", limits.linear.acceleration),

@@ -17,16 +17,16 @@ import numpy as np
 _BISECTIONS = 8
 """Halvings in the search for how much of a change is allowed: to 0.4% of it."""
 
-Span = tuple[np.ndarray, np.ndarray]
-"""Least and largest displacement of each axis, (3,) each, m."""
-Allowed = Callable[[Span], bool]
-"""Whether a motion may be begun, given its span until the arm stands again."""
+Allowed = Callable[[np.ndarray], bool]
+"""Whether velocities may be those of this tick, before the mean is taken."""
 
 
 class Ramp:
     """A vector of three velocities that is led to what is wanted, one tick at a time.
 
-    It starts from rest.
+    It starts from rest. Braking straight to a stand is always allowed: it is what is done where
+    nothing else is. So a motion from which the arm could not stop where it has to is never begun
+    (see `furthest`).
 
     Args:
         tick_sec: Time from one tick to the next, s.
@@ -75,39 +75,43 @@ class Ramp:
         """Stands at once, without a ramp."""
         self._recent.extend([np.zeros(3)] * len(self._recent))
 
-    def step(self, wanted: np.ndarray, allowed: Allowed | None = None) -> np.ndarray:
-        """Goes one tick further, as far towards what is wanted as is allowed.
+    def brake(self) -> np.ndarray:
+        """(3,), this tick on the way to a stand, before the mean is taken."""
+        return self.towards(np.zeros(3))
 
-        Braking straight to a stand is always allowed: it is what is done where nothing else is. So
-        a motion from which the arm could not stop where it has to is never begun.
+    def towards(self, wanted: np.ndarray) -> np.ndarray:
+        """(3,), this tick as far towards what is wanted as may be, before the mean is taken.
 
         Args:
             wanted: (3,), finite.
-            allowed: Judges a motion by where the arm would come to a stand; None: all is allowed.
+        """
+        return _approach(self._recent[-1], wanted, self._change)
+
+    def take(self, velocity: np.ndarray) -> np.ndarray:
+        """Goes one tick further.
+
+        Args:
+            velocity: (3,), of `towards`, of `brake`, or between the two.
 
         Returns:
             (3,), the velocity of this tick.
         """
-        now = self._recent[-1]
-        brake = self._brake()
-        free = _approach(now, wanted, self._change)
-        share = 1.0 if allowed is None else self._share(brake, free, allowed)
-        self._recent.append(free if share == 1.0 else brake + share * (free - brake))
+        self._recent.append(velocity)
         return self.value
 
-    def displacement(self, velocity: np.ndarray) -> Span:
-        """Where the arm would go with this as the next step and braking from the one after it.
+    def path(self, velocity: np.ndarray) -> np.ndarray:
+        """Where the arm would go with this tick and braking from the next one on.
 
         Args:
             velocity: (3,), before the mean is taken.
 
         Returns:
-            Least and largest displacement from here, (3,) each, m; 0 is between them.
+            (n, 3), displacements from here after each tick until the arm stands, m.
         """
         speed, count = float(np.linalg.norm(velocity)), len(self._recent)
         braking = math.ceil(speed / self._change - 1e-9)
         shares = np.clip(1.0 - self._change / (speed or 1.0) * np.arange(1, braking), 0.0, None)
-        path = np.concatenate(
+        samples = np.concatenate(
             [
                 np.zeros((1, 3)),
                 list(self._recent)[1:] if count > 1 else np.zeros((0, 3)),
@@ -116,30 +120,29 @@ class Ramp:
                 np.zeros((count - 1, 3)),
             ]
         )
-        total = np.cumsum(path, axis=0)
+        total = np.cumsum(samples, axis=0)
         means = (total[count:] - total[:-count]) / count
-        moved = np.cumsum(means * self._tick, axis=0)
-        return np.minimum(moved.min(axis=0), 0.0), np.maximum(moved.max(axis=0), 0.0)
+        return np.cumsum(means * self._tick, axis=0)
 
-    def braking(self) -> Span:
-        """As `displacement`, with braking from this tick on."""
-        return self.displacement(self._brake())
 
-    def _brake(self) -> np.ndarray:
-        return _approach(self._recent[-1], np.zeros(3), self._change)
+def furthest(brake: np.ndarray, free: np.ndarray, allowed: Allowed) -> np.ndarray:
+    """Of the way from braking to what is wanted as much as is allowed.
 
-    def _share(self, brake: np.ndarray, free: np.ndarray, allowed: Allowed) -> float:
-        """The largest share of the change from braking to what is wanted that is allowed."""
-        if allowed(self.displacement(free)):
-            return 1.0
-        low, high = 0.0, 1.0
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2.0
-            if allowed(self.displacement(brake + middle * (free - brake))):
-                low = middle
-            else:
-                high = middle
-        return low
+    Args:
+        brake: Velocities of braking, which are always allowed.
+        free: Those wanted, of the same shape.
+        allowed: Judges velocities between the two.
+    """
+    if allowed(free):
+        return free
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2.0
+        if allowed(brake + middle * (free - brake)):
+            low = middle
+        else:
+            high = middle
+    return brake + low * (free - brake)
 
 
 def _approach(now: np.ndarray, wanted: np.ndarray, change: float) -> np.ndarray:

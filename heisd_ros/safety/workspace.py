@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heisd_ros.safety.ramp import Span
-
 AXES = "xyz"
 _BRAKING_SHARE = 0.5
 """Part of the acceleration limit that one axis may count on while the others use the rest."""
@@ -68,17 +66,18 @@ class Workspace:
                 )
         return shaped, "; ".join(notes)
 
-    def holds(self, position: np.ndarray, motion: Span, braking: Span) -> bool:
+    def holds(self, position: np.ndarray, motion: np.ndarray, braking: np.ndarray) -> bool:
         """Whether a motion stays in the box, or at least goes out no further than braking does.
 
         Args:
             position: (3,), of the tip, m.
-            motion: Least and largest displacement of the motion, (3,) each, m.
-            braking: Those of braking from here.
+            motion: (n, 3), displacements of the motion until a stand, m.
+            braking: (m, 3), those of braking from here.
         """
-        above = position + motion[1] <= np.maximum(self.high, position + braking[1])
-        below = position + motion[0] >= np.minimum(self.low, position + braking[0])
-        return bool(above.all() and below.all())
+        low = np.minimum(self.low, position + braking.min(axis=0))
+        high = np.maximum(self.high, position + braking.max(axis=0))
+        path = position + motion
+        return bool((path >= low).all() and (path <= high).all())
 
 
 def _approach_speed(distance: float, acceleration: float, delay_sec: float) -> float:
