@@ -1,4 +1,4 @@
-"""What the VLA node says on /diagnostics once a second."""
+"""What the VLA node says on /diagnostics once a second; `updater` publishes it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.node import Node
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from heisd_ros.nodes.control import ControlLoop
 from heisd_ros.nodes.inputs import NANOSECONDS, InputHealth
@@ -70,11 +69,10 @@ def status(name: str, level: bytes, message: str, values: Mapping[str, object]) 
     )
 
 
-def input_status(node: str, health: InputHealth, timeout_sec: float, now: int) -> DiagnosticStatus:
+def input_status(health: InputHealth, timeout_sec: float, now: int) -> DiagnosticStatus:
     """Rate and age of one input.
 
     Args:
-        node: Name of the node.
         health: The input.
         timeout_sec: Age from which it is stale.
         now: Steady time, ns.
@@ -94,16 +92,15 @@ def input_status(node: str, health: InputHealth, timeout_sec: float, now: int) -
         "timeout_sec": timeout_sec,
         "rejected": health.rejected,
     }
-    return status(f"{node}: input {health.name}", level, message, values)
+    return status(f"input {health.name}", level, message, values)
 
 
 def control_status(
-    node: str, session: Session | None, control: ControlLoop | None, estop: bool, now: int
+    session: Session | None, control: ControlLoop | None, estop: bool, now: int
 ) -> DiagnosticStatus:
     """State, hold in force, latency, and the counts of holds, limited commands and sets.
 
     Args:
-        node: Name of the node.
         session: What was configured, if anything.
         control: The active loop, if any.
         estop: Whether the emergency stop is latched, in whatever state.
@@ -140,20 +137,17 @@ def control_status(
             level, message = DiagnosticStatus.ERROR, f"arm held: {control.holds.current}"
     elif estop:
         level, message = DiagnosticStatus.ERROR, f"{state}, emergency stop latched"
-    return status(f"{node}: control", level, message, values)
+    return status("control", level, message, values)
 
 
-def gpu_status(
-    node: str, device: str, read: Callable[[str], GpuMemory] = GpuMemory.of
-) -> DiagnosticStatus:
+def gpu_status(device: str, read: Callable[[str], GpuMemory] = GpuMemory.of) -> DiagnosticStatus:
     """Memory of the GPU that runs the model.
 
     Args:
-        node: Name of the node.
         device: PyTorch's name of the device, for instance `cuda:0`.
         read: Asks for its memory.
     """
-    name = f"{node}: GPU memory"
+    name = "GPU memory"
     try:
         memory = read(device)
     except RuntimeError as error:
@@ -167,18 +161,17 @@ def gpu_status(
 
 
 def report(
-    node: Node, session: Session | None, control: ControlLoop | None, estop: bool = False
-) -> DiagnosticArray:
-    """The whole message: control, one status an input, and the memory of the model's GPU if any."""
-    now, name = time.monotonic_ns(), node.get_name()
-    message = DiagnosticArray(status=[control_status(name, session, control, estop, now)])
-    message.header.stamp = node.get_clock().now().to_msg()
+    session: Session | None, control: ControlLoop | None, estop: bool = False
+) -> list[DiagnosticStatus]:
+    """Everything: control, one status an input, and the memory of the model's GPU if any."""
+    now = time.monotonic_ns()
+    statuses = [control_status(session, control, estop, now)]
     if session is not None:
         limits, buffer = session.buffer.limits, session.buffer
         inputs = [(health, limits.image_timeout_sec) for health in buffer.image_health]
         inputs.append((buffer.joint_health, limits.joint_state_timeout_sec))
-        message.status += [input_status(name, *each, now) for each in inputs]
+        statuses += [input_status(*each, now) for each in inputs]
         device = session.parameters.model_device
         if device.startswith("cuda"):
-            message.status.append(gpu_status(name, device))
-    return message
+            statuses.append(gpu_status(device))
+    return statuses

@@ -49,6 +49,15 @@ def servo_command_type(node: str) -> Any:
     return _import("moveit_msgs.srv", "ServoCommandType", f"'servo.node' is {node!r}")
 
 
+def diagnostic_updater() -> Any:
+    """The class Updater of diagnostic_updater, or None where that is not installed."""
+    try:
+        from diagnostic_updater import Updater
+    except ImportError:
+        return None
+    return Updater
+
+
 def _import(module: str, name: str, wanted_by: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)

@@ -18,6 +18,9 @@ _COMMAND_TYPES = {"twist": "TWIST", "pose": "POSE"}
 class ServoSetup:
     """Asks a Servo node to take our commands; the arm is held until it has agreed.
 
+    A Servo that was started anew has forgotten it and is asked again. It is told by the publisher
+    of its status, which is another one then, though DDS may count the dead one for a while.
+
     Args:
         node: The node that owns the clients.
         parameters: `servo.node` and the command interface.
@@ -26,8 +29,6 @@ class ServoSetup:
     def __init__(self, node: Node, parameters: VlaNodeParameters) -> None:
         self._node, self._servo = node, parameters.servo_node.rstrip("/")
         self._steps: list[tuple[Any, Any]] = []
-        self._answer: Future | None = None
-        self._problem = ""
         if parameters.servo_node and not parameters.dry_run:
             kind = optional.servo_command_type(parameters.servo_node)
             request = kind.Request()
@@ -35,6 +36,10 @@ class ServoSetup:
             switch = node.create_client(kind, f"{self._servo}/switch_command_type")
             unpause = node.create_client(SetBool, f"{self._servo}/pause_servo")
             self._steps = [(switch, request), (unpause, SetBool.Request(data=False))]
+        self._left = list(self._steps)
+        self._answer: Future | None = None
+        self._problem = ""
+        self._seen: set[tuple[int, ...]] = set()
 
     def problem(self) -> Hold | None:
         """Takes the next step, if one is due; never waits.
@@ -42,16 +47,18 @@ class ServoSetup:
         Returns:
             Why the arm has to be held; None once Servo is ready, or where there is none.
         """
+        if self._steps and self._is_another():
+            self._left, self._answer, self._problem = list(self._steps), None, ""
         if self._answer is not None and self._answer.done():
             response, self._answer = self._answer.result(), None
             if response is not None and response.success:
                 self._problem = ""
-                self._node.destroy_client(self._steps.pop(0)[0])
+                self._left.pop(0)
             else:
                 self._problem = " refused, asked again"
-        if not self._steps:
+        if not self._left:
             return None
-        client, request = self._steps[0]
+        client, request = self._left[0]
         if self._answer is None and client.service_is_ready():
             self._answer = client.call_async(request)
         return Hold(
@@ -62,4 +69,12 @@ class ServoSetup:
         """Takes the clients down."""
         for client, _ in self._steps:
             self._node.destroy_client(client)
-        self._steps = []
+        self._steps, self._left = [], []
+
+    def _is_another(self) -> bool:
+        """Whether Servo is gone, or one came that was not there before."""
+        ends = self._node.get_publishers_info_by_topic(f"{self._servo}/status")
+        voices = {tuple(end.endpoint_gid) for end in ends}
+        new = bool(voices - self._seen)
+        self._seen |= voices
+        return new or not self._steps[0][0].service_is_ready()

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.node import Node
 
 from heisd_ros.nodes import diagnostics
 from heisd_ros.nodes.diagnostics import GpuMemory, gpu_status, input_status, report, status
@@ -30,9 +29,9 @@ def test_numbers_have_four_digits_and_the_rest_is_text():
 
 def test_memory_of_the_gpu_is_reported():
     asked = []
-    message = gpu_status("vla", "cuda:1", lambda device: asked.append(device) or ROOMY)
+    message = gpu_status("cuda:1", lambda device: asked.append(device) or ROOMY)
     assert asked == ["cuda:1"]
-    assert (message.name, message.level) == ("vla: GPU memory", DiagnosticStatus.OK)
+    assert (message.name, message.level) == ("GPU memory", DiagnosticStatus.OK)
     assert message.message == "cuda:1"
     assert values(message) == {
         "allocated_gib": "3",
@@ -48,14 +47,14 @@ def test_memory_of_the_gpu_is_reported():
 )
 def test_little_memory_left_is_a_warning(free, level):
     memory = GpuMemory(allocated=0, peak=0, reserved=0, free=int(free * GIB), total=80 * GIB)
-    assert gpu_status("vla", "cuda", lambda device: memory).level == level
+    assert gpu_status("cuda", lambda device: memory).level == level
 
 
 def test_a_gpu_that_has_failed_is_an_error_and_no_exception():
     def fail(device):
         raise RuntimeError("device-side assert triggered")
 
-    message = gpu_status("vla", "cuda", fail)
+    message = gpu_status("cuda", fail)
     assert message.level == DiagnosticStatus.ERROR
     assert message.message == "cuda: device-side assert triggered"
 
@@ -76,35 +75,35 @@ def session_on(device, warning=""):
     )
 
 
-@pytest.mark.parametrize(("device", "extra"), [("cpu", []), ("cuda:0", ["vla: GPU memory"])])
-def test_only_a_model_on_a_gpu_reports_its_memory(world, monkeypatch, device, extra):
+@pytest.mark.parametrize(("device", "extra"), [("cpu", []), ("cuda:0", ["GPU memory"])])
+def test_only_a_model_on_a_gpu_reports_its_memory(monkeypatch, device, extra):
     monkeypatch.setattr(
-        diagnostics, "gpu_status", lambda node, device: gpu_status(node, device, lambda _: ROOMY)
+        diagnostics, "gpu_status", lambda device: gpu_status(device, lambda _: ROOMY)
     )
-    message = report(world.add(Node, "vla"), session_on(device), None)
-    inputs = ["vla: input agentview", "vla: input joint states"]
-    assert [each.name for each in message.status] == ["vla: control", *inputs, *extra]
+    message = report(session_on(device), None)
+    inputs = ["input agentview", "input joint states"]
+    assert [each.name for each in message] == ["control", *inputs, *extra]
 
 
-def test_a_decoder_that_warns_is_heard(world):
-    control, *_ = report(world.add(Node, "vla"), session_on("cpu", "drift: no skips"), None).status
+def test_a_decoder_that_warns_is_heard():
+    control, *_ = report(session_on("cpu", "drift: no skips"), None)
     assert (control.level, control.message) == (DiagnosticStatus.WARN, "drift: no skips")
     assert values(control)["decoding.mode"] == "heisd"
 
 
-def test_before_configure_there_is_a_state_alone(world):
-    (control,) = report(world.add(Node, "vla"), None, None).status
+def test_before_configure_there_is_a_state_alone():
+    (control,) = report(None, None)
     assert (control.level, control.message) == (DiagnosticStatus.OK, "unconfigured")
 
 
-def test_an_emergency_stop_is_heard_in_every_state(world):
+def test_an_emergency_stop_is_heard_in_every_state():
     for session in (None, session_on("cpu")):
-        control, *_ = report(world.add(Node, "vla"), session, None, estop=True).status
+        control, *_ = report(session, None, estop=True)
         assert control.level == DiagnosticStatus.ERROR and "emergency stop" in control.message
         assert values(control)["estop"] == "True"
 
 
-def test_holds_and_limited_commands_are_counted(world):
+def test_holds_and_limited_commands_are_counted():
     holds = HoldTracker()
     holds.update(Hold(HoldReason.NO_IMAGE, "none"))
     loop = SimpleNamespace(
@@ -115,7 +114,7 @@ def test_holds_and_limited_commands_are_counted(world):
         holds=holds,
         limit_counts={"speed": 2},
     )
-    control, *_ = report(world.add(Node, "vla"), session_on("cpu"), loop).status
+    control, *_ = report(session_on("cpu"), loop)
     assert (control.level, control.message) == (DiagnosticStatus.ERROR, "arm held: no_image: none")
     counts = values(control)
     assert (counts["holds.no_image"], counts["limits.speed"]) == ("1", "2")
@@ -126,7 +125,7 @@ def test_an_input_is_missing_good_faulty_or_stale():
     health = InputHealth("wrist")
 
     def said(now_sec):
-        message = input_status("vla", health, 0.5, int(now_sec * NANOSECONDS))
+        message = input_status(health, 0.5, int(now_sec * NANOSECONDS))
         return message.level, message.message
 
     assert said(1.0) == (DiagnosticStatus.STALE, "nothing received yet")

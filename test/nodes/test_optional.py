@@ -82,7 +82,7 @@ class Node:
     """Makes clients that a test answers."""
 
     def __init__(self):
-        self.clients, self.warnings = [], []
+        self.clients, self.warnings, self.voices = [], [], []
 
     def create_client(self, kind, name):
         client = SimpleNamespace(
@@ -98,6 +98,10 @@ class Node:
         client.call_async = call_async
         self.clients.append(client)
         return client
+
+    def get_publishers_info_by_topic(self, topic):
+        assert topic == "/servo_node/status"
+        return [SimpleNamespace(endpoint_gid=[voice]) for voice in self.voices]
 
     def destroy_client(self, client):
         client.destroyed = True
@@ -119,15 +123,46 @@ def test_servo_is_switched_then_unpaused_and_the_arm_held_until_then(
     )
     assert "switch_command_type" in str(servo.problem()) and not switch.asked
     switch.ready = unpause.ready = True
+    node.voices = [1]
     assert servo.problem() and switch.asked[0].command_type == command_type
     assert servo.problem() and len(switch.asked) == 1  # asked once, and not waited for
-    switch.done, switch.answer = True, SimpleNamespace(success=False)
+    answer(switch, False)
     assert "refused" in str(servo.problem()) and len(switch.asked) == 2
-    switch.done, switch.answer = True, SimpleNamespace(success=True)
-    assert servo.problem() and switch.destroyed
-    assert unpause.asked == [SetBool.Request(data=False)]
-    unpause.done, unpause.answer = True, SimpleNamespace(success=True)
-    assert servo.problem() is None and unpause.destroyed
+    answer(switch, True)
+    assert servo.problem() and unpause.asked == [SetBool.Request(data=False)]
+    answer(unpause, True)
+    assert servo.problem() is None
+    servo.close()
+    assert switch.destroyed and unpause.destroyed
+
+
+def answer(client, success):
+    client.done, client.answer = True, SimpleNamespace(success=success)
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_servo_that_was_started_anew_is_asked_again(installed, killed):
+    node = Node()
+    servo = ServoSetup(node, replace(DEFAULTS, servo_node="/servo_node"))
+    switch, unpause = node.clients
+    switch.ready = unpause.ready = True
+    node.voices = [1]
+    for client in node.clients:
+        servo.problem()
+        answer(client, True)
+    assert servo.problem() is None and servo.problem() is None
+    if killed:  # DDS has not yet given up the old one
+        node.voices = [1, 2]
+    else:
+        node.voices, switch.ready = [], False
+        assert "switch_command_type" in str(servo.problem()) and len(switch.asked) == 1
+        node.voices, switch.ready = [2], True
+    assert servo.problem() and len(switch.asked) == 2
+    for client in node.clients:
+        answer(client, True)
+        servo.problem()
+    node.voices = [2]  # the old one is given up now: no reason to ask
+    assert servo.problem() is None and len(switch.asked) == 2
 
 
 def test_without_servo_or_in_a_dry_run_nobody_is_asked(installed):

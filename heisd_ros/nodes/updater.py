@@ -1,0 +1,49 @@
+"""Publishes on /diagnostics: by diagnostic_updater where it is installed, else by a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from heisd_ros.nodes import optional
+
+PERIOD_SEC = 1.0
+
+
+class DiagnosticsUpdater:
+    """Asks for the statuses at a fixed period and publishes them under the node's name.
+
+    diagnostic_updater brings its parameters `diagnostic_updater.period` and
+    `diagnostic_updater.use_fqn`. Its own timer is not used: it runs on ROS time, on which nothing
+    happens with `use_sim_time` and no /clock.
+
+    Args:
+        node: The node.
+        statuses: What to say now; names without that of the node.
+    """
+
+    def __init__(self, node: Node, statuses: Callable[[], list[DiagnosticStatus]]) -> None:
+        self._node, self._statuses = node, statuses
+        kind, period_sec = optional.diagnostic_updater(), PERIOD_SEC
+        self._updater = None if kind is None else kind(node, PERIOD_SEC)
+        if self._updater is None:
+            self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
+        else:
+            node.destroy_timer(self._updater.timer)
+            period_sec = self._updater.period
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        node.create_timer(period_sec, self._publish, clock=steady)
+
+    def _publish(self) -> None:
+        statuses = self._statuses()
+        if self._updater is not None:
+            self._updater.publish(statuses)
+            return
+        message = DiagnosticArray(status=statuses)
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        for status in statuses:
+            status.name = f"{self._node.get_name()}: {status.name}"
+        self._publisher.publish(message)
