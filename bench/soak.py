@@ -2,13 +2,15 @@
 
     python bench/soak.py                  30 minutes
     python bench/soak.py --minutes 2 --model path/to/checkpoint
+    python bench/soak.py --model tiny     a random model that costs next to nothing
 
 Node and cell run in this process, over DDS. The simulated arm follows the commands, within limits
 as of a real one. Every few seconds a fault is put in and taken out again. At the end one JSON
 line: steps, holds by reason, for each fault how often it was put in and the longest time from then
-to the last command that moved the arm (s), and resident memory at the end of each minute. Exit code
-1 where a command was out of the limits, the arm did not stand in a fault or did not move after it,
-or memory grew by more than `--max-growth-mib` since the second minute.
+to the last command that moved the arm (s), and resident memory (MiB) and the machine's load at the
+end of each minute. Exit code 1 where a command was out of the limits, the arm did not stand in a
+fault or did not move after it, or memory grew by more than `--max-growth-mib` since the second
+minute.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ import argparse
 import collections
 import json
 import math
+import os
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,9 +33,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "test"))
 
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from std_srvs.srv import Trigger
 from support.cell import LIMITS, ZERO, Cell
 from support.mischief import Mischief
-from support.ros import World, assert_commands_within_limits, image, joint_state
+from support.recorder import assert_commands_within_limits
+from support.ros import World, image, joint_state
+from support.tiny_vla import save_tiny_checkpoint
 
 from heisd_ros.nodes.policy import Policy, load_policy
 from heisd_ros.nodes.vla_node import VlaNode
@@ -62,6 +69,10 @@ class Soak:
         self.known = self.node._session.policy.instructions or ("pick up the bowl", "go back")
         self._instruct()
         succeeded(self.node.trigger_activate())
+        self._clients = {
+            name: self.cell.create_client(Trigger, f"/vla_node/{name}")
+            for name in ("estop", "reset_estop")
+        }
         self._good = dict(self.cell.image_of), self.cell.joints_of
         self.faults: dict[str, Callable[[], None]] = {
             "camera dies": lambda: self._camera(lambda stamp: None),
@@ -76,7 +87,12 @@ class Soak:
             "model gives NaN": lambda: setattr(self.decoder, "after", spoil),
             "model hangs": lambda: setattr(self.decoder, "before", lambda: time.sleep(1.5)),
             "deactivated": lambda: succeeded(self.node.trigger_deactivate()),
+            "emergency stop": lambda: self.call("estop"),
         }
+
+    def call(self, service: str) -> None:
+        """Calls a service of the node without waiting: the world's loop serves it."""
+        self._clients[service].call_async(Trigger.Request())
 
     def moves(self) -> bool:
         """Whether the node commands a motion now."""
@@ -88,7 +104,11 @@ class Soak:
         self.decoder.before, self.decoder.after = lambda: None, lambda result: None
         if self.node._control is None:
             succeeded(self.node.trigger_activate())
-        if self.dice.random() < 0.5:
+        if self.node._estop.latched:
+            self.call("reset_estop")
+            self.world.spin_until(lambda: not self.node._estop.latched, "the release")
+            self._instruct()
+        elif self.dice.random() < 0.5:
             self._instruct()
 
     def _load(self, parameters: Any) -> Policy:
@@ -142,6 +162,7 @@ class Record:
         self.did_not_stand: list[str] = []
         self.did_not_go_on: list[str] = []
         self.memory: list[float] = []
+        self.load: list[float] = []
         self.steps = 0
 
     def take(self, soak: Soak) -> None:
@@ -156,7 +177,7 @@ class Record:
         # The last twist stays: the next one must not jump from it.
         for record, kept in ((cell.twists, 1), (cell.heard, 1), (cell.tips, 0)):
             del record[: len(record) - kept]
-        for record in (cell.telemetry, cell.grippers, cell.reports):
+        for record in (cell.telemetry, cell.grippers, cell.reports, cell.joint_states):
             record.clear()
 
     def failed(self, max_growth_mib: float) -> bool:
@@ -203,6 +224,7 @@ def run(soak: Soak, minutes: float) -> Record:
             change_at += dice.uniform(*(FAULT_SEC if fault else HEALTHY_SEC))
         if now - began >= 60.0 * (len(record.memory) + 1):
             record.memory.append(round(resident_mib(), 1))
+            record.load.append(round(os.getloadavg()[0], 1))
             words = f"{len(record.memory)} min, {record.memory[-1]} MiB, {record.steps} steps"
             print(words, file=sys.stderr)
     record.take(soak)
@@ -217,12 +239,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-growth-mib", type=float, default=30.0)
     arguments = parser.parse_args()
-    soak = Soak(arguments.model, arguments.seed)
-    try:
-        record = run(soak, arguments.minutes)
-    finally:
-        soak.world.close()
-    print(json.dumps({"minutes": arguments.minutes, **vars(record)}))
+    with tempfile.TemporaryDirectory() as folder:
+        tiny = arguments.model == "tiny"
+        model = str(save_tiny_checkpoint(Path(folder))) if tiny else arguments.model
+        soak = Soak(model, arguments.seed)
+        try:
+            record = run(soak, arguments.minutes)
+        finally:
+            soak.world.close()
+    about = {"minutes": arguments.minutes, "model": arguments.model or "shipped"}
+    print(json.dumps({**about, **vars(record)}))
     return int(record.failed(arguments.max_growth_mib))
 
 

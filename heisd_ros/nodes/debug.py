@@ -46,7 +46,7 @@ COLOURS = {
 """Red, green and blue, 0 to 1, of each source of a step."""
 
 Box = tuple[Corner, Corner]
-"""Least and largest corner of the workspace, m, command frame."""
+"""Least and largest corner of the workspace, m, base frame."""
 
 
 def colour(source: str, alpha: float = 1.0) -> ColorRGBA:
@@ -130,8 +130,7 @@ class DebugViews:
 
     Args:
         node: The node that owns them.
-        base_frame: Frame of the end effector's path.
-        box_frame: Frame of the workspace box.
+        base_frame: Frame of the end effector's path and of the box.
         box: The workspace; None where it is not limited.
         picture: The newest picture of the first camera, (height, width, 3) RGB; None before the
             first. Raises ImageError.
@@ -145,13 +144,12 @@ class DebugViews:
         self,
         node: Node,
         base_frame: str,
-        box_frame: str,
         box: Box | None,
         picture: Callable[[], np.ndarray | None],
         tip: Callable[[], np.ndarray | None],
     ) -> None:
         self._node, self._picture, self._tip = node, picture, tip
-        self._base_frame, self._box_frame, self.box = base_frame, box_frame, box
+        self._base_frame, self.box = base_frame, box
         self._path: deque[tuple[np.ndarray, str]] = deque(maxlen=PATH_POINTS)
         self._step: StepTelemetry | None = None
         self._markers, self._overlay = (
@@ -178,10 +176,10 @@ class DebugViews:
     def _publish(self) -> None:
         stamp = self._node.get_clock().now().to_msg()
         if self._markers.get_subscription_count():
-            markers = path_markers(self._path, Header(stamp=stamp, frame_id=self._base_frame))
+            header = Header(stamp=stamp, frame_id=self._base_frame)
+            markers = path_markers(self._path, header)
             if self.box is not None:
-                frame = Header(stamp=stamp, frame_id=self._box_frame)
-                markers.append(box_marker(self.box, frame))
+                markers.append(box_marker(self.box, header))
             self._markers.publish(MarkerArray(markers=markers))
         if self._overlay.get_subscription_count():
             try:
@@ -206,8 +204,8 @@ def session_views(node: Node, session: Session) -> DebugViews:
         _, arm = buffer.newest()
         return None if arm is None else arm.tip().position
 
-    frame = parameters.robot_base_frame
-    return DebugViews(node, frame, frame, workspace_box(parameters), picture, tip)
+    box = workspace_box(parameters)
+    return DebugViews(node, parameters.robot_base_frame, box, picture, tip)
 
 
 def workspace_box(parameters: LimitParameters) -> Box | None:

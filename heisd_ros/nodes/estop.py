@@ -1,5 +1,7 @@
 """The emergency stop in software: latched until it is released, over every change of state.
 
+Its release permits motion and starts none (as ISO 13850 asks of a reset): what the arm was told to
+do before is forgotten, and nothing is taken while it is latched, so somebody has to say it again.
 It does not replace the arm's own emergency stop, which cuts the power.
 """
 
@@ -33,13 +35,17 @@ class EmergencyStop:
             return None
         return Hold(HoldReason.ESTOP, "~/estop was called; ~/reset_estop releases it")
 
+    def refusal(self) -> str:
+        """Why nothing may be asked of the arm now; empty where something may."""
+        return "the emergency stop is latched: call ~/reset_estop first" if self.latched else ""
+
     def _latch(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._node.get_logger().error("emergency stop latched; ~/reset_estop releases it")
         return self._set(True, response)
 
     def _release(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self.latched:
-            self._node.get_logger().warning("emergency stop released")
+            self._node.get_logger().warning("emergency stop released; waits for an instruction")
         return self._set(False, response)
 
     def _set(self, latched: bool, response: Trigger.Response) -> Trigger.Response:
@@ -47,5 +53,7 @@ class EmergencyStop:
         if changed:
             self._on_change()
         response.success = True
-        response.message = f"{'latched' if latched else 'released'}{'' if changed else ' already'}"
+        response.message = "latched" if latched else "released: say again what to do"
+        if not changed:
+            response.message = f"{'latched' if latched else 'released'} already"
         return response

@@ -34,14 +34,14 @@ class ExecuteServer:
 
     Args:
         node: The node that owns the server.
-        is_active: Whether the node acts on instructions now.
+        refusal: Why the node acts on no instruction now; empty where it does.
         set_instruction: Makes the node act on a text; empty: the arm is held.
     """
 
     def __init__(
-        self, node: Node, is_active: Callable[[], bool], set_instruction: Callable[[str], None]
+        self, node: Node, refusal: Callable[[], str], set_instruction: Callable[[str], None]
     ) -> None:
-        self._node, self._is_active, self._set_instruction = node, is_active, set_instruction
+        self._node, self._refusal, self._set_instruction = node, refusal, set_instruction
         self._goal: ServerGoalHandle | None = None
         self._outcome = ""
         self._steps = 0
@@ -93,24 +93,24 @@ class ExecuteServer:
         feedback.step = self._steps
         self._goal.publish_feedback(feedback)
         reason = message.reason.partition(":")[0]
-        if message.hold and reason == HoldReason.ESTOP:
-            self.end(HoldReason.ESTOP)
-        elif message.hold and reason == HoldReason.UNKNOWN_INSTRUCTION:
+        if message.hold and reason == HoldReason.UNKNOWN_INSTRUCTION:
             self.end(f"held: {message.reason}")
 
     def _may_start(self, request: Execute.Goal) -> GoalResponse:
-        problem = instruction_problem(request.instruction)
-        if not self._is_active():
-            problem = "the node is not active"
-        elif self._goal is not None:
-            problem = f"another goal is acted on: {self._goal.request.instruction!r}; cancel it"
-        elif not request.instruction.strip():
-            problem = "instruction is empty; accepted: what to do, in words"
-        elif not 0.0 <= request.timeout_sec < math.inf:
-            problem = f"timeout_sec is {request.timeout_sec}; accepted: 0 (none) or more"
+        problem = self._refusal() or self._problem(request)
         if problem:
             self._node.get_logger().warning(f"goal rejected: {problem}")
         return GoalResponse.REJECT if problem else GoalResponse.ACCEPT
+
+    def _problem(self, request: Execute.Goal) -> str:
+        """What is wrong with a goal; empty where nothing is."""
+        if self._goal is not None:
+            return f"another goal is acted on: {self._goal.request.instruction!r}; cancel it"
+        if not request.instruction.strip():
+            return "instruction is empty; accepted: what to do, in words"
+        if not 0.0 <= request.timeout_sec < math.inf:
+            return f"timeout_sec is {request.timeout_sec}; accepted: 0 (none) or more"
+        return instruction_problem(request.instruction)
 
     def _start(self, goal: ServerGoalHandle) -> None:
         self._set_instruction(goal.request.instruction)

@@ -9,7 +9,6 @@ stopped simulation clock nor a wrong wall clock hides a dead camera.
 from __future__ import annotations
 
 import threading
-import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -41,13 +40,13 @@ class _Content:
     """A picture that may come again.
 
     Attributes:
-        digest: Of its bytes.
+        data: Its bytes.
         positions: (n,), rad, where the joints were when it was new.
         motion: How far a joint went since, rad.
         repeats: How often it came again while the arm was commanded to move.
     """
 
-    digest: int
+    data: Any
     positions: np.ndarray
     motion: float = 0.0
     repeats: int = 0
@@ -300,9 +299,9 @@ class ObservationBuffer:
         if not checked or self._arm is None:
             return
         positions = self._arm.positions
-        digest, last = zlib.crc32(message.data), self._contents[view]
-        if last is None or last.digest != digest:
-            self._contents[view] = _Content(digest, positions)
+        last = self._contents[view]
+        if last is None or not _same(last.data, message.data):
+            self._contents[view] = _Content(message.data, positions)
         else:
             last.motion = max(last.motion, float(np.abs(positions - last.positions).max()))
             last.repeats += self.moving
@@ -342,6 +341,11 @@ class ObservationBuffer:
             self._used_stamps[view] = image.stamp
         self._pending, self._complete = observation, observation.complete
         self._condition.notify_all()
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two pictures have the same bytes."""
+    return np.array_equal(np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8))
 
 
 def _nearest(history: deque[Received], stamp: int) -> Received:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,13 @@ class ArmState:
     gripper_opening: float | None
     motion: MetricSample | None = None
 
-    def tip(self) -> Pose:
-        """Pose of the tip in the base frame."""
+    @cached_property
+    def _pose(self) -> Pose:
         return self.kinematics.forward(self.positions)
+
+    def tip(self) -> Pose:
+        """Pose of the tip in the base frame, computed once."""
+        return self._pose
 
     def tip_velocity(self) -> np.ndarray | None:
         """(3,), m/s, base frame: linear velocity of the tip; None without joint velocities."""

@@ -14,9 +14,7 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -27,19 +25,21 @@ from std_msgs.msg import String
 
 from heisd_ros.errors import HeisdError
 from heisd_ros.msg import StepTelemetry
-from heisd_ros.nodes import diagnostics, qos
+from heisd_ros.nodes import qos
 from heisd_ros.nodes.control import ControlLoop
 from heisd_ros.nodes.debug import DebugViews, session_views, workspace_box
 from heisd_ros.nodes.declare import declare, parameters_of, read
+from heisd_ros.nodes.diagnostics import report
 from heisd_ros.nodes.estop import EmergencyStop
 from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
-from heisd_ros.nodes.holds import Hold
+from heisd_ros.nodes.holds import Hold, HoldReason
 from heisd_ros.nodes.instruction import instruction_problem
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.policy import PolicyLoader, free_memory, load_policy
 from heisd_ros.nodes.process import StoppableNode, run_node, spin
 from heisd_ros.nodes.rivals import rival_problem
 from heisd_ros.nodes.session import Session, open_session
+from heisd_ros.nodes.updater import DiagnosticsUpdater
 
 STOP_TIMEOUT_SEC = 5.0
 """How long a running inference is waited for at cleanup; its result is dropped in any case."""
@@ -97,14 +97,9 @@ class VlaNode(LifecycleNode, StoppableNode):
             qos.reliable(TELEMETRY_DEPTH),
             qos_overriding_options=qos.overrides(),
         )
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
-        self._execute = ExecuteServer(
-            self, lambda: self._control is not None, self._set_instruction
-        )
-        self._estop = EmergencyStop(self, self._check)
-        # On a steady clock: with use_sim_time and no /clock a timer on ROS time never fires.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0, self._publish_diagnostics, clock=steady)
+        self._execute = ExecuteServer(self, self._refusal, self._set_instruction)
+        self._estop = EmergencyStop(self, self._on_estop)
+        DiagnosticsUpdater(self, lambda: report(self._session, self._control, self._estop.latched))
 
     @_transition
     def on_configure(self) -> None:
@@ -237,7 +232,13 @@ class VlaNode(LifecycleNode, StoppableNode):
             problem = None if settings.dry_run else rival_problem(self, settings.interface)
         return problem
 
-    def _check(self) -> None:
+    def _refusal(self) -> str:
+        return self._estop.refusal() or ("" if self._control else "the node is not active")
+
+    def _on_estop(self) -> None:
+        if self._estop.latched:
+            self._execute.end(HoldReason.ESTOP)
+            self._set_instruction("")
         if self._control is not None:
             self._control.check()
 
@@ -248,7 +249,7 @@ class VlaNode(LifecycleNode, StoppableNode):
     def _set_instruction(self, text: str) -> None:
         if text == self._instruction:
             return
-        problem = instruction_problem(text)
+        problem = instruction_problem(text) or (self._estop.refusal() if text else "")
         if problem:
             # What the arm was told before still counts: a bad message must not be able to stop it.
             self.get_logger().error(f"refused: {problem}", throttle_duration_sec=1.0)
@@ -265,6 +266,8 @@ class VlaNode(LifecycleNode, StoppableNode):
 
     def _objection(self, values: dict[str, Any]) -> str:
         """Why parameters may not be set to these values; empty where they may."""
+        if values.get("instruction") and self._estop.latched:
+            return f"instruction refused: {self._estop.refusal()}"
         if self._session is None:  # the rest is looked at as a whole at configure
             return instruction_problem(str(values.get("instruction", "")))
         for name in values:
@@ -290,10 +293,6 @@ class VlaNode(LifecycleNode, StoppableNode):
             self._views.box = workspace_box(settings)
         if "instruction" in names:
             self._set_instruction(settings.instruction)
-
-    def _publish_diagnostics(self) -> None:
-        latched = self._estop.latched
-        self._diagnostics.publish(diagnostics.report(self, self._session, self._control, latched))
 
 
 def run(node: VlaNode, executor: SingleThreadedExecutor, stopping: threading.Event) -> int:

@@ -22,6 +22,9 @@ from heisd_ros.nodes.holds import Hold, HoldReason
 from heisd_ros.nodes.inputs import NANOSECONDS, ObservationSet
 from heisd_ros.nodes.policy import Policy
 
+ACTION_SIZE = 7
+"""Numbers of an action: translation, rotation, gripper."""
+
 
 @dataclass(frozen=True)
 class Inference:
@@ -187,8 +190,11 @@ class InferenceWorker:
             inputs = self._inputs(observation, instruction)
             converted = time.monotonic_ns()
             outcome = self._policy.decoder.infer(inputs)
-            if not np.isfinite(outcome.action).all():
-                raise ValueError(f"action is {outcome.action.tolist()}; accepted: finite numbers")
+            action = outcome.action
+            if action.shape != (ACTION_SIZE,) or not np.isfinite(action).all():
+                raise ValueError(
+                    f"action is {action.tolist()}; accepted: {ACTION_SIZE} finite numbers"
+                )
         except ImageError as error:
             outcome = Hold(HoldReason.BAD_IMAGE, str(error))
         except UnknownInstructionError as error:

@@ -12,7 +12,8 @@ import pytest
 from lifecycle_msgs.srv import GetState
 from rclpy.node import Node
 from std_msgs.msg import String
-from support.ros import Bench, World, numbers
+from support.recorder import numbers
+from support.ros import Bench, World
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 from support.tree import ROOT
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.ros import World, assert_commands_within_limits
+from support.recorder import assert_commands_within_limits
+from support.ros import World
 from support.tiny_vla import save_tiny_checkpoint
 
 

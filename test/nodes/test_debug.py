@@ -27,7 +27,7 @@ def step(source="skip", ready=True, **fields):
 
 
 def views(world, picture=lambda: None, box=BOX, tip=lambda: None):
-    return DebugViews(world.add(Node, "vla_node"), "base", "command", box, picture, tip)
+    return DebugViews(world.add(Node, "vla_node"), "base", box, picture, tip)
 
 
 def listen(world, kind, topic):
@@ -49,7 +49,7 @@ def test_path_has_the_colours_of_its_sources_and_the_box_its_own_frame(world):
     for shade, source in zip(path.colors, ("retrieval", "drafter", "hold"), strict=True):
         assert shade.r == pytest.approx(colour(source).r)
     assert (tip.type, tip.pose.position.x) == (Marker.SPHERE, 2.0)
-    assert (box.type, box.header.frame_id) == (Marker.CUBE, "command")
+    assert (box.type, box.header.frame_id) == (Marker.CUBE, "base")
     assert (box.scale.x, box.pose.position.z) == pytest.approx((0.4, 0.25))
 
 

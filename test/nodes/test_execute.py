@@ -11,7 +11,8 @@ from rclpy.action import ActionClient
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
-from support.ros import Bench, numbers
+from support.recorder import numbers
+from support.ros import Bench
 from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.nodes.vla_node import VlaNode

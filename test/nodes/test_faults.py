@@ -1,9 +1,11 @@
 """Faults over real DDS: each is named, the arm stands in time, and goes on when it is over.
 
-The arm moves, within limits as of a real one (`support/cell.py`), whenever a fault begins. Two
-records are checked after every test: no command was ever out of the limits (fixture `world`), and
-the tip never left the workspace. The time to a stand counts from the moment at which the watchdog's
-limit is over; it is kept with the test's result.
+The arm moves, within limits as of a real one (`support/cell.py`), whenever a fault begins. Only the
+watchdog that a test is about is quick, so that a machine that is slow for a moment trips no other.
+Two records are checked after every test: no command was ever out of the limits (fixture `world`),
+and the tip never left the workspace. The time to a stand counts from the moment at which the
+watchdog's limit is over; it is kept with the test's result, and with it for how long meanwhile the
+machine gave this process no CPU (`support/stalls.py`), which is no fault of the node.
 """
 
 from __future__ import annotations
@@ -23,76 +25,120 @@ from support.fake_scene import REST
 from support.mischief import Hang, Mischief
 from support.process import launch
 from support.ros import image, joint_state
+from support.stalls import Stalls
 from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.nodes.policy import load_policy
 from heisd_ros.nodes.vla_node import VlaNode
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
-LIMIT_SEC, REPEATS, PERIOD_SEC = 0.3, 10, 0.02
-"""Every watchdog's limit here, pictures or joint states that make one frozen, and their period."""
+LIMIT_SEC, REPEATS, PATIENCE_SEC = 0.3, 10, 10.0
+"""The limit of the watchdog that a test is about, repeats that make an input frozen, and the limit
+of all other watchdogs."""
 STOP_WITHIN_SEC = 0.15
-OUTSIDE_M = LIMITS["command.max_linear_speed"] * LIMIT_SEC
-"""How far the arm may be out of the box: what it moves until joint states count as stale."""
+MOST_STALLS_SEC = 5.0
+"""Waiting for a CPU that is forgiven."""
+FLOOD_HZ = 500.0
 SETTINGS = {
     **LIMITS,
     "model.threads": 1,
     "instruction": INSTRUCTIONS[0],
-    "input.image_timeout_sec": LIMIT_SEC,
-    "input.joint_state_timeout_sec": LIMIT_SEC,
-    "input.frozen_images": REPEATS,
-    "input.frozen_joint_states": REPEATS,
-    "command.max_action_age_sec": LIMIT_SEC,
+    "input.image_timeout_sec": PATIENCE_SEC,
+    "input.joint_state_timeout_sec": PATIENCE_SEC,
+    "command.max_action_age_sec": PATIENCE_SEC,
 }
 
 
 class Drive:
     """A cell whose arm an active node moves, and the decoder that moves it."""
 
-    def __init__(self, world, checkpoint, record, parameters=None):
-        self._world, self._record = world, record
+    def __init__(self, world, checkpoint, record, parameters):
+        self._world, self._record, self._stalls = world, record, Stalls()
+        self.blind_sec = 0.0  # for how long the arm may have moved while it was not known where
         self.cell = world.add(Cell)
-        settings = {"model.path": str(checkpoint), **SETTINGS, **(parameters or {})}
+        settings = {"model.path": str(checkpoint), **SETTINGS, **parameters}
         self.node = world.add(VlaNode, self._load, parameters=settings)
         assert self.node.trigger_configure() == self.node.trigger_activate() == SUCCESS
-        self.until(lambda: len(self.cell.steps()) >= 5 and self.cell.moves(), "motion")
+        self.until(lambda: len(self.cell.steps()) >= 5 and self.wants_motion(), "motion")
 
     def _load(self, settings):
         policy = load_policy(settings)
         self.decoder = Mischief(policy.decoder)
         return replace(policy, decoder=self.decoder)
 
+    def publish(self):
+        self._stalls.note()
+        self.cell.publish()
+
     def until(self, condition, what):
-        self._world.spin_until(condition, what, self.cell.publish)
+        self._world.spin_until(condition, what, self.publish)
 
     def wait(self, seconds):
-        self._world.spin_for(seconds, self.cell.publish)
+        self._world.spin_for(seconds, self.publish)
 
-    def stands(self, reason, since, limit_sec=0.0):
-        """The arm stands in time; telemetry and diagnostics name the fault."""
+    def wants_motion(self):
+        return bool(self.cell.heard) and self.cell.heard[-1].twist != ZERO
+
+    def stands(self, reason, since, over):
+        """The arm stands in time; telemetry and diagnostics name the fault.
+
+        Args:
+            reason: The hold.
+            since: Steady time at which the fault began.
+            over: Says at which steady time the watchdog's limit was over.
+        """
         cell = self.cell
         self.until(lambda: cell.telemetry[-1].reason.startswith(reason), reason)
         self.until(lambda: cell.standstill(since) is not None, "a stop")
-        taken = cell.standstill(since).received - since - limit_sec
-        self._record("stop_sec", round(taken, 3))
-        assert taken <= STOP_WITHIN_SEC, f"stood {taken:.3f} s after the limit"
+        self.in_time(cell.standstill(since).received, since, over())
         self.until(lambda: cell.named(reason), "the diagnostic")
-        assert cell.heard[-1].twist == ZERO and not cell.moves()
+        self.until(lambda: not cell.moves(), "a stand")
+        assert cell.heard[-1].twist == ZERO
+
+    def in_time(self, stood, since, over):
+        """The arm stood in time, not counting the time in which nothing of us could run."""
+        self._stalls.note()
+        self.blind_sec = stood - since
+        stalled = self._stalls.within(since, stood)
+        self._record("stop_sec", round(stood - over, 3))
+        self._record("stalled_sec", round(stalled, 3))
+        late = stood - over - min(stalled, MOST_STALLS_SEC)
+        assert late <= STOP_WITHIN_SEC, f"stood {stood - over:.3f} s after, {stalled:.3f} s stalled"
 
     def goes_on(self):
         """The arm is moved again."""
         done = len(self.cell.steps())
-        self.until(lambda: len(self.cell.steps()) > done + 2 and self.cell.moves(), "recovery")
+        self.until(lambda: len(self.cell.steps()) > done + 2 and self.wants_motion(), "recovery")
 
 
 @pytest.fixture
-def drive(world, checkpoint, record_property):
-    drive = Drive(world, checkpoint, record_property)
-    yield drive
-    tips = np.array(drive.cell.tips)
+def start(world, checkpoint, record_property):
+    """Starts a cell whose arm is moved, with further parameters of the node."""
+    drives = []
+
+    def begin(parameters=None):
+        drives.append(Drive(world, checkpoint, record_property, parameters or {}))
+        return drives[0]
+
+    yield begin
+    tips = np.array(drives[0].cell.tips)
+    # What it moves while nobody knows where it is, a few messages in every case.
+    blind_sec = drives[0].blind_sec + ARM_TIMEOUT_SEC + 3.0 * drives[0].cell.slowest_sec
+    outside = LIMITS["command.max_linear_speed"] * blind_sec
     for i, axis in enumerate("xyz"):
-        assert tips[:, i].min() >= LIMITS[f"workspace.{axis}_min"] - OUTSIDE_M, axis
-        assert tips[:, i].max() <= LIMITS[f"workspace.{axis}_max"] + OUTSIDE_M, axis
+        assert tips[:, i].min() >= LIMITS[f"workspace.{axis}_min"] - outside, axis
+        assert tips[:, i].max() <= LIMITS[f"workspace.{axis}_max"] + outside, axis
+
+
+class Bad:
+    """Makes the messages of a fault, and knows when it did."""
+
+    def __init__(self, make):
+        self._make, self.times = make, []
+
+    def __call__(self, stamp):
+        self.times.append(time.monotonic())
+        return self._make(stamp)
 
 
 def nan_finger(stamp):
@@ -109,39 +155,84 @@ def nan_pixels(stamp):
     return message
 
 
-FROZEN_SEC = REPEATS * PERIOD_SEC
+def nothing(stamp):
+    return None
+
+
+def still(stamp):
+    return image(7, stamp=stamp)
+
+
+def at_rest(stamp):
+    return joint_state(stamp=stamp)
+
+
+IMAGES, JOINTS = (
+    {"input.image_timeout_sec": LIMIT_SEC},
+    {"input.joint_state_timeout_sec": LIMIT_SEC},
+)
+# What is bad, how; the hold; the quick watchdog; and after which bad message and what time from it
+# its limit is over. The last good message may be as old as the time between two.
 FAULTS = {
-    "camera_dies": ("image", lambda stamp: None, "stale_image", LIMIT_SEC),
-    "camera_freezes": ("image", lambda s: image(7, stamp=s), "frozen_image", FROZEN_SEC),
-    "picture_is_empty": ("image_wrist", lambda s: image(size=0, stamp=s), "bad_image", 0.0),
-    "picture_of_nan": ("image", nan_pixels, "bad_image", 0.0),
-    "joints_die": ("joints", lambda stamp: None, "stale_joint_states", LIMIT_SEC),
-    "joints_freeze": ("joints", lambda s: joint_state(stamp=s), "frozen_joint_states", FROZEN_SEC),
-    "nan_positions": ("joints", nan_positions, "bad_joint_states", 0.0),
-    "nan_finger": ("joints", nan_finger, "bad_joint_states", 0.0),
+    "camera_dies": ("image", nothing, "stale_image", IMAGES, 0, LIMIT_SEC),
+    "camera_freezes": (
+        "image",
+        still,
+        "frozen_image",
+        {"input.frozen_images": REPEATS},
+        REPEATS,
+        0,
+    ),
+    "picture_is_empty": ("image_wrist", lambda s: image(size=0, stamp=s), "bad_image", {}, 0, 0),
+    "picture_of_nan": ("image", nan_pixels, "bad_image", {}, 0, 0),
+    "joints_die": ("joints", nothing, "stale_joint_states", JOINTS, 0, LIMIT_SEC),
+    "joints_freeze": (
+        "joints",
+        at_rest,
+        "frozen_joint_states",
+        {"input.frozen_joint_states": REPEATS},
+        REPEATS,
+        0,
+    ),
+    "nan_positions": ("joints", nan_positions, "bad_joint_states", {}, 0, 0),
+    "nan_finger": ("joints", nan_finger, "bad_joint_states", {}, 0, 0),
 }
 
 
+def break_input(drive, fault):
+    """Puts a fault in; returns what takes it out again, and when the limit was over."""
+    where, make, reason, _, count, seconds = FAULTS[fault]
+    cell, bad = drive.cell, Bad(make)
+    if where == "joints":
+        good, cell.joints_of = cell.joints_of, bad
+        mend = lambda: setattr(cell, "joints_of", good)  # noqa: E731
+    else:
+        good, cell.image_of[where] = cell.image_of[where], bad
+        mend = lambda: cell.image_of.update({where: good})  # noqa: E731
+    drive.stands(reason, time.monotonic(), lambda: bad.times[count] + seconds)
+    return mend
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_broken_input(drive, fault):
-    where, bad, reason, limit_sec = FAULTS[fault]
-    cell = drive.cell
-    good = cell.joints_of if where == "joints" else cell.image_of[where]
-
-    def send(function):
-        if where == "joints":
-            cell.joints_of = function
-        else:
-            cell.image_of[where] = function
-
-    send(bad)
-    # The last good message may be as old as the time between two.
-    drive.stands(reason, time.monotonic() + PERIOD_SEC, limit_sec)
-    send(good)
+def test_a_broken_input(start, fault):
+    drive = start(FAULTS[fault][3])
+    break_input(drive, fault)()
     drive.goes_on()
 
 
-def test_velocities_of_nan_are_no_reason_to_stop(drive):
+@pytest.mark.parametrize("interface", ["pose", "delta"])
+def test_a_dead_camera_stops_an_arm_that_is_driven_in_another_way(start, interface):
+    drive = start({"command.interface": interface, **FAULTS["camera_dies"][3]})
+    assert not drive.cell.twists
+    break_input(drive, "camera_dies")()
+    drive.goes_on()
+    assert drive.node.trigger_deactivate() == SUCCESS
+    drive.wait(0.3)
+    assert drive.cell.heard[-1].twist == ZERO and not drive.cell.moves()
+
+
+def test_velocities_of_nan_are_no_reason_to_stop(start):
+    drive = start()
     cell = drive.cell
     cell.joints_of = lambda stamp: joint_state(cell._q, [math.nan] * 7, stamp=stamp)
     held = len(cell.holds())
@@ -154,26 +245,67 @@ def spoil(result):
     result.action[2] = math.nan
 
 
-def fail(*_):
-    raise RuntimeError("out of memory")
+def cut(result):
+    # Frozen, as every result is; a decoder that is wrong would give it so from the start.
+    object.__setattr__(result, "action", result.action[:6])
 
 
-@pytest.mark.parametrize("what", ["raises", "nan"])
-def test_a_model_that_fails(drive, what):
-    if what == "raises":
-        drive.decoder.before = fail
-    else:
-        drive.decoder.after = spoil
-    drive.stands("model_error", time.monotonic() + PERIOD_SEC)
-    drive.decoder.before, drive.decoder.after = lambda: None, lambda result: None
+class Failure:
+    """A model that runs out of memory."""
+
+    def __init__(self):
+        self.times = []
+
+    def __call__(self, *_):
+        self.times.append(time.monotonic())
+        raise RuntimeError("out of memory")
+
+
+class Spoiler(Failure):
+    """A model whose action is none."""
+
+    def __init__(self, spoil):
+        super().__init__()
+        self._spoil = spoil
+
+    def __call__(self, result):
+        self.times.append(time.monotonic())
+        self._spoil(result)
+
+
+@pytest.mark.parametrize(
+    ("where", "fault", "words"),
+    [
+        ("before", Failure(), "RuntimeError: out of memory"),
+        ("after", Spoiler(spoil), "accepted: 7 finite numbers"),
+        ("after", Spoiler(cut), "accepted: 7 finite numbers"),
+    ],
+    ids=["raises", "nan", "six_numbers"],
+)
+def test_a_model_that_fails(start, where, fault, words):
+    drive, since = start(), time.monotonic()
+    good = getattr(drive.decoder, where)
+    setattr(drive.decoder, where, fault)
+    drive.stands("model_error", since, lambda: fault.times[0])
+    assert words in drive.cell.telemetry[-1].reason
+    setattr(drive.decoder, where, good)
     drive.goes_on()
 
 
-def test_a_model_that_hangs_and_its_late_action(drive):
-    cell, hang = drive.cell, Hang(5.0)
+def hang(drive, seconds):
+    """Lets the next inference hang, and waits until it does."""
+    hang = Hang(seconds)
     drive.decoder.before = hang
     drive.until(hang.begun.is_set, "the hang")
-    drive.stands("action_too_old", time.monotonic(), LIMIT_SEC)
+    return hang
+
+
+def test_a_model_that_hangs_and_its_late_action(start):
+    drive = start({"command.max_action_age_sec": LIMIT_SEC})
+    cell, since = drive.cell, time.monotonic()
+    hang(drive, 5.0)
+    # The newest action may have been acted on just before the hang began.
+    drive.stands("action_too_old", since, lambda: time_of(cell.steps()[-1], cell) + LIMIT_SEC)
     at = len(cell.heard)
     drive.wait(5.0)  # longer than the hang: the late action came
     assert all(heard.twist == ZERO for heard in cell.heard[at:])
@@ -181,74 +313,81 @@ def test_a_model_that_hangs_and_its_late_action(drive):
     drive.goes_on()
 
 
-def test_a_model_over_its_budget(world, checkpoint, record_property):
-    long = {"command.max_action_age_sec": 30.0, "model.budget_sec": LIMIT_SEC}
-    drive, hang = Drive(world, checkpoint, record_property, long), Hang(5.0)
-    drive.decoder.before = hang
-    drive.until(hang.begun.is_set, "the hang")
-    drive.stands("over_budget", time.monotonic(), LIMIT_SEC)
+def time_of(step, cell):
+    """Steady time at which a step was acted on: when its observation was sent, and what it took."""
+    sent = step.header.stamp.sec + step.header.stamp.nanosec / 1e9 - cell._offset
+    return sent + max(step.ages.images)
+
+
+def test_a_model_over_its_budget(start):
+    drive = start({"model.budget_sec": LIMIT_SEC})
+    since = time.monotonic()
+    hung = hang(drive, 5.0)
+    began = time.monotonic()
+    drive.stands("over_budget", since, lambda: began + LIMIT_SEC)
     drive.decoder.before = lambda: None
-    hang.release()
+    hung.release()
     drive.goes_on()
 
 
-def test_deactivation_while_the_model_hangs(drive, record_property):
-    cell, hang = drive.cell, Hang(5.0)
-    drive.decoder.before = hang
-    drive.until(hang.begun.is_set, "the hang")
-    since = time.monotonic()
+def test_deactivation_while_the_model_hangs(start):
+    drive = start()
+    cell, hung, since = drive.cell, hang(drive, 5.0), time.monotonic()
     assert drive.node.trigger_deactivate() == SUCCESS
     drive.wait(0.3)
     # Cell and node share a thread: when the stop was sent counts, not when it was received.
-    record_property("stop_sec", round(cell.standstill(since).sent - since, 3))
-    assert cell.standstill(since).sent - since <= STOP_WITHIN_SEC
+    drive.in_time(cell.standstill(since).sent, since, since)
     sent = len(cell.heard)
-    hang.release()
+    hung.release()
     drive.wait(0.3)
     assert len(cell.heard) == sent and cell.heard[-1].twist == ZERO
+    drive.until(lambda: cell.value("state") == "inactive", "the diagnostic")
 
 
-def test_a_flood_of_inputs_neither_starves_the_watchdog_nor_queues_up(world, drive):
-    cell = drive.cell
-    one = cell.publish
+def test_a_flood_of_inputs_neither_starves_the_watchdog_nor_queues_up(start, record_property):
+    drive = start(JOINTS)
+    cell, one, began, sent = drive.cell, drive.cell.publish, time.monotonic(), 0
 
     def flood():
-        for _ in range(10):  # every 20 ms: 500 Hz
+        nonlocal sent
+        due = int((time.monotonic() - began) * FLOOD_HZ) - sent
+        for _ in range(min(due, 25)):
             one()
+            sent += 1
 
     done = len(cell.steps())
     cell.publish = flood
     drive.wait(1.0)
+    record_property("flood_hz", round(sent / (time.monotonic() - began)))
     assert len(cell.steps()) > done and cell.steps()[-1].ages.joint_states < LIMIT_SEC
-    good, cell.joints_of = cell.joints_of, lambda stamp: None
-    drive.stands("stale_joint_states", time.monotonic(), LIMIT_SEC)
-    cell.joints_of = good
+    drive.until(lambda: int(cell.value("sets.superseded") or 0) > 0, "the diagnostic")
+    break_input(drive, "joints_die")()
     drive.goes_on()
 
 
-def test_pictures_of_another_size(drive):
-    cell = drive.cell
-    held = len(cell.holds())
+def test_pictures_of_another_size(start):
+    drive = start()
+    cell, held = drive.cell, len(drive.cell.holds())
     cell.image_of["image"] = lambda s: image(next(cell.shade) % 200, size=48, stamp=s)
     drive.goes_on()
     assert len(cell.holds()) == held
 
 
-def test_an_instruction_that_changes_mid_step_voids_the_step(drive):
-    cell, hang = drive.cell, Hang(3.0)
-    drive.decoder.before = hang
-    drive.until(hang.begun.is_set, "an inference")
+def test_an_instruction_that_changes_mid_step_voids_the_step(start):
+    drive = start()
+    cell, hung = drive.cell, hang(drive, 3.0)
     drive.decoder.before = lambda: None
-    drive.wait(0.3)  # the telemetry of the step before may still be on its way
-    done = len(cell.steps())
+    done = drive.node._control.step
     cell.instruction.publish(String(data=INSTRUCTIONS[1]))
-    drive.wait(0.3)
-    hang.release()
-    drive.until(lambda: len(cell.steps()) > done + 1, "steps")
-    assert {step.instruction for step in cell.steps()[done:]} == {INSTRUCTIONS[1]}
+    drive.until(lambda: drive.node._instruction == INSTRUCTIONS[1], "the instruction")
+    hung.release()
+    drive.until(lambda: cell.steps()[-1].step > done + 1, "steps")
+    later = [step for step in cell.steps() if step.step > done]
+    assert {step.instruction for step in later} == {INSTRUCTIONS[1]}
 
 
-def test_a_clock_that_jumps_back(drive):
+def test_a_clock_that_jumps_back(start):
+    drive = start()
     cell = drive.cell
 
     def set_back(make):
@@ -259,10 +398,11 @@ def test_a_clock_that_jumps_back(drive):
     began = cell.steps()[-1].header.stamp.sec
     drive.until(lambda: cell.steps()[-1].header.stamp.sec < began, "a step after the jump")
     drive.goes_on()
-    assert drive.node._session.buffer.counts["clock_jumps"] >= 1
+    drive.until(lambda: int(cell.value("sets.clock_jumps") or 0) > 0, "the diagnostic")
 
 
-def test_a_second_node_on_the_command_topic_stops_both(world, drive, checkpoint):
+def test_a_second_node_on_the_command_topic_stops_both(world, start, checkpoint):
+    drive = start()
     topics = ["input/image", "input/image_wrist", "input/joint_states", "output/twist"]
     remap = [f"/other/{topic}:=/vla_node/{topic}" for topic in topics]
     options = [part for rule in ("__node:=other", *remap) for part in ("-r", rule)]
@@ -270,8 +410,14 @@ def test_a_second_node_on_the_command_topic_stops_both(world, drive, checkpoint)
     other = world.add(VlaNode, parameters=settings, cli_args=["--ros-args", *options])
     assert other.trigger_configure() == SUCCESS
     drive.goes_on()
+    since = time.monotonic()
     assert other.trigger_activate() == SUCCESS
-    drive.stands("rival_commands", time.monotonic())
+    # Until DDS has told both of each other nobody can know.
+    seen = []
+    topic = "/vla_node/output/twist"
+    drive.until(lambda: drive.node.count_publishers(topic) > 1, "the other's publisher")
+    seen.append(time.monotonic())
+    drive.stands("rival_commands", since, lambda: seen[0])
     assert "/other" in drive.cell.telemetry[-1].reason
     assert other._control.holds.current.reason == "rival_commands"
     assert other.trigger_deactivate() == SUCCESS
@@ -294,23 +440,35 @@ def test_a_process_that_ends_mid_inference_leaves_the_arm_to_stand(
         "model__path": checkpoint,
         **{name.replace(".", "__"): value for name, value in SETTINGS.items()},
         "command__max_action_age_sec": 30.0,
+        "command__max_linear_speed": 0.02,  # so that it is long on its way to a wall
     }
     process = launch(world, "support.slow_vla_node", autostart="true", **settings)
+    here, there = Stalls(), Stalls(process.pid)
+
+    def publish():
+        here.note()
+        there.note()
+        cell.publish()
+
     try:
-        world.spin_until(lambda: inferring(cell) and cell.moves(), "the slow one", cell.publish)
+        world.spin_until(lambda: inferring(cell) and cell.moves(), "the slow one", publish)
         process.send_signal(number)
         since = time.monotonic()
-        world.spin_until(lambda: process.poll() is not None, "the end", cell.publish)
+        world.spin_until(lambda: process.poll() is not None, "the end", publish)
     finally:
         process.kill()
-    world.spin_for(0.3, cell.publish)
+    world.spin_for(0.3, publish)
+    here.note()
     assert not cell.moves()
     if number == signal.SIGKILL:
         # Nobody is left to send a stop: the arm's own timeout has to act.
+        stood, stalls = cell.heard[-1].received + ARM_TIMEOUT_SEC, here
         assert cell.heard[-1].twist != ZERO
-        assert cell.heard[-1].received - since <= STOP_WITHIN_SEC - ARM_TIMEOUT_SEC
     else:
         assert process.returncode == 0, process.stderr.read()
         assert cell.heard[-1].twist == ZERO
-        record_property("stop_sec", round(cell.standstill(since).sent - since, 3))
-        assert cell.standstill(since).sent - since <= STOP_WITHIN_SEC
+        stood, stalls = cell.standstill(since).sent, there
+    stalled = stalls.within(since, stood)
+    record_property("stop_sec", round(stood - since, 3))
+    record_property("stalled_sec", round(stalled, 3))
+    assert stood - since - min(stalled, MOST_STALLS_SEC) <= STOP_WITHIN_SEC

@@ -11,7 +11,8 @@ import pytest
 from lifecycle_msgs.srv import GetState
 from rclpy.lifecycle import TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
-from support.ros import Bench, numbers
+from support.recorder import numbers
+from support.ros import Bench
 from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.nodes.policy import load_policy

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from support.ros import Bench, numbers
+from support.recorder import numbers
+from support.ros import Bench
 from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.nodes.declare import parameters_of

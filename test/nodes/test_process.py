@@ -6,7 +6,8 @@ import signal
 
 import pytest
 from support.process import launch
-from support.ros import TIMEOUT_SEC, Bench, numbers
+from support.recorder import numbers
+from support.ros import TIMEOUT_SEC, Bench
 from support.tiny_vla import INSTRUCTIONS
 
 

@@ -11,11 +11,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
+from heisd_ros.action import Execute
 from heisd_ros.msg import ActionDelta
+from rclpy.action import ActionClient
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from support.fake_scene import REST
-from support.ros import Bench, image, joint_state, numbers
+from support.recorder import numbers
+from support.ros import Bench, image, joint_state
 from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.kinematics.arm import ArmKinematics
@@ -124,6 +129,7 @@ def test_commands_are_smooth_from_the_first_through_a_hold_to_the_last(world, st
     world.call(Trigger, "/vla_node/estop")
     world.spin_until(lambda: numbers(bench.twists[-1]) == ZERO, "a stand", bench.publish)
     world.call(Trigger, "/vla_node/reset_estop")
+    bench.instruction.publish(String(data=INSTRUCTIONS[0]))
     world.spin_until(lambda: speeds(bench.twists)[-1] > 0.199, "speed again", bench.publish)
     assert node.trigger_deactivate() == SUCCESS
     world.spin_for(0.2)
@@ -217,8 +223,46 @@ def test_an_emergency_stop_is_latched_over_states_until_it_is_released(world, st
     assert node.trigger_configure() == node.trigger_activate() == SUCCESS
     world.spin_for(0.5, bench.publish)
     assert len(bench.steps()) == done and numbers(bench.twists[-1]) == ZERO
-    assert world.call(Trigger, "/vla_node/reset_estop").message == "released"
+    answer = world.call(Trigger, "/vla_node/reset_estop")
+    assert answer.message == "released: say again what to do"
+    bench.instruction.publish(String(data=INSTRUCTIONS[0]))
     world.spin_until(lambda: len(bench.steps()) > done, "steps again", bench.publish)
+
+
+SAY = {
+    "topic": lambda bench, node: bench.instruction.publish(String(data=INSTRUCTIONS[0])),
+    "parameter": lambda bench, node: node.set_parameters(
+        [Parameter("instruction", value=INSTRUCTIONS[0])]
+    ),
+}
+
+
+@pytest.mark.parametrize("way", SAY)
+def test_the_release_of_an_emergency_stop_moves_nothing_until_somebody_says_so(world, start, way):
+    bench, node, _ = start()
+    world.spin_until(bench.steps, "a step", bench.publish)
+    world.call(Trigger, "/vla_node/estop")
+    SAY[way](bench, node)  # too early: what was said before the release does not count after it
+    world.spin_for(0.3, bench.publish)
+    done = len(bench.steps())
+    world.call(Trigger, "/vla_node/reset_estop")
+    world.spin_for(0.5, bench.publish)
+    assert len(bench.steps()) == done and bench.holds()[-1] == "no_instruction"
+    assert numbers(bench.twists[-1]) == ZERO
+    SAY[way](bench, node)  # the same words as before
+    world.spin_until(lambda: len(bench.steps()) > done, "steps again", bench.publish)
+
+
+def test_a_latched_emergency_stop_refuses_instructions_by_name(world, start):
+    bench, node, _ = start()
+    world.call(Trigger, "/vla_node/estop")
+    (result,) = node.set_parameters([Parameter("instruction", value=INSTRUCTIONS[1])])
+    assert not result.successful and "call ~/reset_estop first" in result.reason
+    client = ActionClient(bench, Execute, "/vla_node/execute")
+    world.spin_until(client.server_is_ready, "the action server")
+    goal = client.send_goal_async(Execute.Goal(instruction=INSTRUCTIONS[1]))
+    world.spin_until(goal.done, "an answer")
+    assert not goal.result().accepted
 
 
 def test_joint_states_that_repeat_themselves_while_the_arm_is_to_move_stop_it(world, start):

@@ -13,7 +13,8 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 from support.fake_scene import REST
-from support.ros import Bench, image, joint_state, numbers
+from support.recorder import numbers
+from support.ros import Bench, image, joint_state
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
 from heisd_ros.kinematics.robots import (

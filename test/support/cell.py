@@ -1,7 +1,8 @@
 """A cell with an arm that moves: joints follow the commands, and stand when none comes.
 
 The arm is what a test of faults needs of one: it takes a twist for no longer than its own timeout,
-as MoveIt Servo does, and everything that it hears is kept with the time at which it was heard.
+as MoveIt Servo does, or goes to a target pose, and everything that it hears is kept with the time
+at which it was heard. Actions of the model are heard, and move nothing.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import TwistStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from heisd_ros.msg import ActionDelta
+from scipy.spatial.transform import Rotation
 from support.fake_scene import REST
-from support.ros import Bench, joint_state, numbers
+from support.recorder import numbers
+from support.ros import Bench, joint_state
 
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_BASE, PANDA_JOINTS, PANDA_TIP, panda_urdf
@@ -21,6 +25,8 @@ from heisd_ros.nodes.inputs import NANOSECONDS, stamp_ns
 
 ARM_TIMEOUT_SEC = 0.1
 ZERO = [0.0] * 6
+STILL = 1e-6
+"""Motion (m, rad, or per second) that is none."""
 _DAMPING = 0.02
 
 LIMITS = {
@@ -43,7 +49,10 @@ LIMITS = {
 
 
 class Heard(NamedTuple):
-    """A twist: steady times (s) at which it was received and sent, and its six numbers."""
+    """A command: steady times (s) at which it was received and sent, and the motion it asks for.
+
+    Six numbers: a twist; what a target pose differs by from the one before; an action's deltas.
+    """
 
     received: float
     sent: float
@@ -54,44 +63,69 @@ class Cell(Bench):
     """A bench whose arm does what it is told.
 
     Attributes:
-        heard: Every twist.
+        heard: Every command.
         tips: Where the tip was, (3,), m.
         reports: Diagnostics.
+        slowest_sec: Longest time between two observations.
     """
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.kinematics = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS, PANDA_BASE)
         self.heard, self.tips, self.reports = [], [], []
+        self._twist = ZERO
+        self.slowest_sec, self._published = 0.0, None
         self.joints_of = lambda stamp: joint_state(self._q, self._dq, stamp=stamp)
         self._q, self._dq = REST.copy(), np.zeros(7)
         self._at = time.monotonic()
         self._offset = time.time() - self._at  # of the clock that stamps commands
-        self.create_subscription(TwistStamped, "/vla_node/output/twist", self._hear, 100)
+        self._target = None
+        for kind, name, hear in (
+            (TwistStamped, "twist", self._hear_twist),
+            (PoseStamped, "pose", self._hear_pose),
+            (ActionDelta, "delta", self._hear_delta),
+        ):
+            self.create_subscription(kind, f"/vla_node/output/{name}", hear, 100)
         self.create_subscription(DiagnosticArray, "/diagnostics", self.reports.append, 10)
 
     def publish(self):
         """Publishes one observation, of where the arm is by now."""
+        now = time.monotonic()
+        self.slowest_sec = max(self.slowest_sec, now - (self._published or now))
+        self._published = now
         self.advance()
         super().publish()
 
     def advance(self):
-        """Moves the arm with the newest twist, unless that is too old."""
+        """Moves the arm by the newest command, unless that is a twist that is too old."""
         now = time.monotonic()
         last = self.heard[-1] if self.heard else Heard(now, now, ZERO)
-        until = min(now, last.received + ARM_TIMEOUT_SEC)
+        until = now if self._target else min(now, last.received + ARM_TIMEOUT_SEC)
+        span = max(until - self._at, 0.0)
         jacobian = self.kinematics.jacobian(self._q)
         square = jacobian @ jacobian.T + _DAMPING**2 * np.eye(6)
-        velocities = jacobian.T @ np.linalg.solve(square, last.twist)
-        self._q = self._q + velocities * max(until - self._at, 0.0)
+        twist = self._to_target(max(span, 0.02)) if self._target else np.array(self._twist)
+        velocities = jacobian.T @ np.linalg.solve(square, twist)
+        self._q = self._q + velocities * span
         self._dq = velocities if until == now else np.zeros(7)
         self._at = now
         self.tips.append(self.kinematics.forward(self._q).position)
 
+    def _to_target(self, seconds):
+        """The twist that reaches the target in some seconds, no faster than the limits."""
+        place, turn = self._target
+        tip = self.kinematics.forward(self._q)
+        turned = (turn * Rotation.from_matrix(tip.rotation).inv()).as_rotvec()
+        parts = []
+        for name, part in (("linear", place - tip.position), ("angular", turned)):
+            most = LIMITS[f"command.max_{name}_speed"] * seconds
+            parts.append(part * min(1.0, most / (np.linalg.norm(part) or 1.0)) / seconds)
+        return np.concatenate(parts)
+
     def moves(self):
         """Whether the arm moves now."""
         self.advance()
-        return bool(self._dq.any())
+        return bool((np.abs(self._dq) > STILL).any())
 
     def standstill(self, since):
         """The first zero twist sent after a moment after which none moved; None: not yet."""
@@ -104,7 +138,27 @@ class Cell(Bench):
         """Whether diagnostics named a fault."""
         return any(reason in status.message for report in self.reports for status in report.status)
 
-    def _hear(self, twist):
+    def value(self, key):
+        """Newest value of a key in diagnostics; None where there is none."""
+        pairs = [pair for report in self.reports for s in report.status for pair in s.values]
+        return next((pair.value for pair in reversed(pairs) if pair.key == key), None)
+
+    def _hear_twist(self, message):
+        self._hear(message, numbers(message))
+        self._twist = self.heard[-1].twist
+
+    def _hear_pose(self, message):
+        p, q = message.pose.position, message.pose.orientation
+        place, turn = np.array([p.x, p.y, p.z]), Rotation.from_quat([q.x, q.y, q.z, q.w])
+        before = self._target or (place, turn)
+        change = [*(place - before[0]), *(turn * before[1].inv()).as_rotvec()]
+        self._hear(message, ZERO if np.abs(change).max() < STILL else list(change))
+        self._target = place, turn
+
+    def _hear_delta(self, message):
+        self._hear(message, ZERO if message.stop else list(message.action[:6]))
+
+    def _hear(self, message, motion):
         self.advance()
-        sent = stamp_ns(twist) / NANOSECONDS - self._offset
-        self.heard.append(Heard(time.monotonic(), sent, numbers(twist)))
+        sent = stamp_ns(message) / NANOSECONDS - self._offset
+        self.heard.append(Heard(time.monotonic(), sent, motion))

@@ -12,8 +12,10 @@ from support.tree import ROOT
 def launch(world, module, **parameters):
     """Starts a node's module in the world's domain; `__` in a parameter's name is a dot."""
     command = [sys.executable, "-m", module, "--ros-args"]
-    for name, value in parameters.items():
-        command += ["-p", f"{name.replace('__', '.')}:={value}"]
+    given = {name.replace("__", "."): value for name, value in parameters.items()}
+    world.launched.append(given)
+    for name, value in given.items():
+        command += ["-p", f"{name}:={value}"]
     environment = {
         **os.environ,
         "ROS_DOMAIN_ID": str(world.domain_id),

@@ -1,0 +1,42 @@
+"""How long a process had to wait for a CPU: what a busy machine adds to every measured time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+NANOSECONDS = 1e9
+
+
+class Stalls:
+    """Keeps, over time, how long the threads of a process were ready to run and did not.
+
+    Linux counts it for each thread (schedstat, second number). On a machine with a free CPU it is
+    nearly nothing, so a time from which it is taken still says what the process did.
+
+    Args:
+        pid: The process.
+    """
+
+    def __init__(self, pid="self"):
+        self._tasks = Path(f"/proc/{pid}/task")
+        self._notes = []
+        self.note()
+
+    def note(self):
+        """Reads the counters now; to be called often."""
+        total = 0.0
+        try:
+            for task in self._tasks.iterdir():
+                total += int((task / "schedstat").read_text().split()[1]) / NANOSECONDS
+        except (OSError, IndexError):
+            return  # a thread, or the process, has just ended
+        self._notes.append((time.monotonic(), total))
+
+    def within(self, since, until):
+        """Seconds of waiting between two steady times, all threads together."""
+        before = [total for at, total in self._notes if at <= since] or [self._notes[0][1]]
+        after = [total for at, total in self._notes if at <= until] or before
+        later = [total for at, total in self._notes if at > until][:1]
+        # What is known of the end is the first note after it.
+        return max((later or after)[-1] - before[-1], 0.0)
