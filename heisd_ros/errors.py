@@ -19,6 +19,18 @@ class CheckpointError(HeisdError):
     """A checkpoint folder is missing, incomplete, damaged, or not what its config says."""
 
 
+class DeviceMemoryError(HeisdError):
+    """A device has not enough memory for the model, or for running it."""
+
+
+class ReferenceDataError(HeisdError):
+    """A folder of reference outputs is missing, damaged, or lacks what a comparison needs."""
+
+
+class ProtocolError(HeisdError):
+    """An evaluation protocol is unknown or malformed, or does not fit the model or the suite."""
+
+
 class UnknownStatisticsError(HeisdError):
     """A checkpoint has no action statistics under the asked name, or several and none was asked."""
 

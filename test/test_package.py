@@ -80,7 +80,8 @@ def test_every_ros_package_imported_is_declared():
 
 
 def test_every_python_distribution_imported_is_declared():
-    declared = requirement_names(PYPROJECT["project"]["dependencies"] + EXTRAS["sim"])
+    optional = EXTRAS["sim"] + EXTRAS["reference"]
+    declared = requirement_names(PYPROJECT["project"]["dependencies"] + optional)
     owners = importlib.metadata.packages_distributions()
     for path in python_files():
         if path.is_relative_to(PACKAGE / "nodes"):

@@ -13,6 +13,12 @@ from rich.table import Table
 
 from heisd_ros.cli.db import parse_states
 from heisd_ros.cli.demos import PICK_AND_PLACE
+from heisd_ros.cli.model_options import (
+    DeviceOption,
+    DtypeOption,
+    ProtocolOption,
+    UnnormKeyOption,
+)
 from heisd_ros.cli.workers import run_jobs
 
 if TYPE_CHECKING:
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
     from heisd_ros.evaluation.calibration import CalibrationEpisode, EpisodeLoss
     from heisd_ros.evaluation.calibration_run import CalibrationRun
     from heisd_ros.retrieval.database import Database, Matches
+    from heisd_ros.sim.protocol import Protocol
+    from heisd_ros.vla.vla import VLA
 
 app = typer.Typer(add_completion=False)
 
@@ -38,6 +46,10 @@ class Place:
         database: folder of the database.
         drafter: folder of the drafter.
         mode: the mode that skips.
+        protocol: name or file of the protocol; empty: by the checkpoint.
+        unnorm_key: action statistics; empty: by the protocol.
+        device: that runs the model.
+        dtype: number format of its weights.
     """
 
     suite: str
@@ -45,6 +57,27 @@ class Place:
     database: str
     drafter: str
     mode: str
+    protocol: str = ""
+    unnorm_key: str = ""
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def load_model(self) -> tuple[VLA, Protocol]:
+        """The model as its protocol has it, and that."""
+        from heisd_ros.sim.protocol import load_for_suite
+
+        protocol = self.read_protocol()
+        options = {"device": self.device, "dtype": self.dtype, "unnorm_key": self.unnorm_key}
+        return load_for_suite(self.model, self.suite, protocol, **options), protocol
+
+    def read_protocol(self) -> Protocol:
+        """The protocol; raises what it, or the model's statistics, have wrong."""
+        from heisd_ros.sim.protocol import load_protocol
+        from heisd_ros.vla.checkpoint import statistics_of
+
+        protocol = load_protocol(self.protocol, self.model)
+        protocol.statistics_key(self.suite, statistics_of(self.model), self.unnorm_key)
+        return protocol
 
 
 @app.command()
@@ -67,7 +100,13 @@ def calibrate(
         typer.Option(help="path_maximum promises more and lets less pass."),
     ] = "each_setting",
     task: Annotated[list[int] | None, typer.Option(help="Only these tasks.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes; 0: one a core.", min=0)] = 0,
+    protocol: ProtocolOption = "",
+    unnorm_key: UnnormKeyOption = "",
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+    workers: Annotated[
+        int, typer.Option(help="Processes; 0: one a core, one with a GPU.", min=0)
+    ] = 0,
 ) -> None:
     """Find the loosest skipping whose disagreement with the model stays within a risk.
 
@@ -79,9 +118,21 @@ def calibrate(
     from heisd_ros.models import shipped_model
 
     folder = model or str(shipped_model())
-    place = Place(suite, folder, str(database), drafter or str(Path(folder) / "drafter"), mode)
+    place = Place(
+        suite,
+        folder,
+        str(database),
+        drafter or str(Path(folder) / "drafter"),
+        mode,
+        protocol,
+        unnorm_key,
+        device,
+        dtype,
+    )
+    workers = workers or (1 if device.startswith("cuda") else 0)
     tasks = task or list(PICK_AND_PLACE.get(suite, range(10)))
     try:
+        place.read_protocol()  # now, and not in a worker
         run = _prepare(place, tasks, risk, episodes, level, rule)
         plan = plan_episodes(tasks, episodes)
         while pending := run.pending():
@@ -157,9 +208,7 @@ def _executed(place: Place, settings: ModeSettings) -> Callable[[Matches], NDArr
     """The tokens that the mode makes of what was retrieved."""
     if settings.retrieval.payload == "own":
         return lambda matches: matches.tokens
-    from heisd_ros.vla.checkpoint import load_checkpoint
-
-    vla = load_checkpoint(place.model)
+    vla, _ = place.load_model()
     return lambda matches: vla.tokens_of(matches.actions)
 
 
@@ -182,13 +231,15 @@ class _Rig:
         import torch
 
         from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-        from heisd_ros.vla.checkpoint import load_checkpoint
+        from heisd_ros.evaluation.rollout import Senses
         from heisd_ros.vla.drafter import load_drafter
 
         torch.set_num_threads(1)
         self._place = place
         self._mode, self._database, model = _open(place)
-        self._vla = vla = load_checkpoint(place.model)
+        self._vla, self._protocol = place.load_model()
+        vla = self._vla
+        self._senses = Senses.of(vla.config)
         self._reference = AutoregressiveDecoder(vla)
         self._drafter = None
         if self._mode.drafts:
@@ -199,13 +250,13 @@ class _Rig:
         """One episode with a decoder of its own: nothing is carried over."""
         from heisd_ros.decoding.modes import build_decoder
         from heisd_ros.evaluation.calibration import judge_episode
+        from heisd_ros.evaluation.rollout import make_scene
         from heisd_ros.kinematics.metric import FusedMetric
-        from heisd_ros.sim.scene import LiberoScene
 
         if self._scene is None or self._scene.task_index != episode.task_index:
             if self._scene is not None:
                 self._scene.close()
-            self._scene = LiberoScene(self._place.suite, episode.task_index)
+            self._scene = make_scene(self._place.suite, episode.task_index, self._protocol)
         decoder = build_decoder(
             self._vla,
             self._mode,
@@ -216,7 +267,7 @@ class _Rig:
         metric = None
         if self._mode.propose == "hybrid":
             metric = FusedMetric(self._database.bounds(self._mode.boundary.metric))
-        return judge_episode(self._scene, decoder, self._reference, episode, metric)
+        return judge_episode(self._scene, decoder, self._reference, episode, metric, self._senses)
 
 
 _rigs: dict[Place, _Rig] = {}

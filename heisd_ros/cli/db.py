@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from heisd_ros.cli.model_options import DtypeOption, ProtocolOption, UnnormKeyOption
+
 if TYPE_CHECKING:
     from heisd_ros.retrieval.manifest import Manifest
 
@@ -27,9 +29,12 @@ def build(
     demonstrations: Annotated[list[Path], typer.Argument(help="Folders of *_demo.hdf5 files.")],
     folder: Annotated[Path, typer.Argument(help="Where it goes; one that is there is replaced.")],
     model: Annotated[str, typer.Option(help="Checkpoint folder; empty: the shipped one.")] = "",
-    statistics_key: Annotated[
-        str, typer.Option(help="Action statistics of the checkpoint; empty: its only ones.")
-    ] = "",
+    suite: Annotated[
+        str, typer.Option(help="LIBERO suite, by which a protocol chooses the statistics.")
+    ] = "libero_spatial",
+    protocol: ProtocolOption = "",
+    unnorm_key: UnnormKeyOption = "",
+    dtype: DtypeOption = "float32",
     states: Annotated[
         str, typer.Option(help="Initial states to take, for instance 0-9,20; of 0 to 39.")
     ] = "0-29",
@@ -47,15 +52,23 @@ def build(
 
     from heisd_ros.errors import HeisdError
     from heisd_ros.models import shipped_model
+    from heisd_ros.sim.protocol import load_for_suite, load_protocol
     from heisd_ros.sim.scene import CONTROL_RATE_HZ
     from heisd_ros.training.database import build_database
-    from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
+    from heisd_ros.vla.checkpoint import fingerprint
 
     chosen = parse_states(states)
     checkpoint = model or shipped_model()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        vla = load_checkpoint(checkpoint, device, statistics_key=statistics_key or None)
+        vla = load_for_suite(
+            checkpoint,
+            suite,
+            load_protocol(protocol, checkpoint),
+            device=device,
+            dtype=dtype,
+            unnorm_key=unnorm_key,
+        )
         with Progress() as progress:
             bar = progress.add_task("frames", total=None)
 

@@ -140,9 +140,10 @@ def _lead_policy(checkpoint: str) -> Callable[[LiberoScene], np.ndarray]:
     import torch
 
     from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-    from heisd_ros.evaluation.rollout import observe
+    from heisd_ros.evaluation.rollout import Senses, observe
     from heisd_ros.vla.checkpoint import load_checkpoint
 
     torch.set_num_threads(1)
-    decoder = AutoregressiveDecoder(load_checkpoint(checkpoint))
-    return lambda scene: decoder.infer(observe(scene)).action
+    vla = load_checkpoint(checkpoint)
+    decoder, senses = AutoregressiveDecoder(vla), Senses.of(vla.config)
+    return lambda scene: decoder.infer(observe(scene, senses=senses)).action

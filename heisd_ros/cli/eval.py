@@ -13,11 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from heisd_ros.cli.demos import PICK_AND_PLACE
+from heisd_ros.cli.model_options import (
+    DeviceOption,
+    DtypeOption,
+    ProtocolOption,
+    UnnormKeyOption,
+)
 from heisd_ros.cli.workers import cores, run_jobs
 
 if TYPE_CHECKING:
     from heisd_ros.evaluation.contest import Contest
-    from heisd_ros.evaluation.setup import Setup
+    from heisd_ros.evaluation.setup import Parts, Setup
 
 app = typer.Typer(add_completion=False)
 
@@ -29,9 +35,9 @@ def evaluate(
     modes: Annotated[
         str, typer.Option(help="Decoding modes (config/modes) or YAML files, with commas between.")
     ] = "ar",
-    episodes: Annotated[int, typer.Option(help="Held-out states of each task.", min=1, max=10)] = (
-        10
-    ),
+    episodes: Annotated[
+        int, typer.Option(help="Initial states of each task; 0: all of the protocol.", min=0)
+    ] = 0,
     task: Annotated[list[int] | None, typer.Option(help="Only these tasks.")] = None,
     database: Annotated[
         str, typer.Option(help="Retrieval database; empty: the folder `database` of the model.")
@@ -44,13 +50,20 @@ def evaluate(
         int,
         typer.Option(help="Control steps of an episode; 0: as many as the suite allows.", min=0),
     ] = 0,
-    workers: Annotated[int, typer.Option(help="Processes; 0: one a core.", min=0)] = 0,
+    protocol: ProtocolOption = "",
+    unnorm_key: UnnormKeyOption = "",
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "float32",
+    workers: Annotated[
+        int, typer.Option(help="Processes; 0: one a core, one with a GPU.", min=0)
+    ] = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Results; a run is resumed from it.")
     ] = None,
 ) -> None:
     """Run decoding modes side by side on initial states that training never saw.
 
+    A checkpoint of OpenVLA's own is run as OpenVLA evaluates LIBERO (docs/openvla.md).
     All modes run each initial state back to back in the same process, in shuffled order, so that
     episodes are paired and a slow moment of the machine meets all modes alike. `heisd report` makes
     a page of the results.
@@ -69,20 +82,26 @@ def evaluate(
         drafter=drafter or str(folder / "drafter"),
         seed=seed,
         max_steps=max_steps or None,
+        protocol=protocol,
+        unnorm_key=unnorm_key,
+        device=device,
+        dtype=dtype,
     )
+    workers = workers or (1 if device.startswith("cuda") else cores())
     try:
-        header = Parts(setup).describe() | {"machine": _machine(), "workers": workers or cores()}
+        parts = Parts(setup)
+        states = parts.protocol.states(episodes)
+        header = parts.describe() | {"machine": _machine(), "workers": workers}
         results = Results.resume(header, json_file)
     except (HeisdError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     done = results.done
-    tasks = task or list(PICK_AND_PLACE.get(suite, range(10)))
+    # The published protocol is that of all tasks, also of those that our expert doesn't know.
+    known = range(10) if parts.protocol.name != "heisd" else PICK_AND_PLACE.get(suite, range(10))
+    tasks = task or list(known)
     # State by state over the tasks, so that a run that is cut short has seen all of them.
     jobs = [
-        (setup, index, state)
-        for state in range(40, 40 + episodes)
-        for index in tasks
-        if (index, state) not in done
+        (setup, index, state) for state in states for index in tasks if (index, state) not in done
     ]
     label = f"{suite}: initial states, {len(header['modes'])} mode(s) each"
     for rows in run_jobs(_group, jobs, label, workers):
@@ -93,7 +112,7 @@ def evaluate(
         console.print(tasks_table(results.episodes))
 
 
-_contests: dict[Setup, Contest] = {}
+_contests: dict[Setup, tuple[Parts, Contest]] = {}
 """What a worker has loaded, by what it was asked for."""
 
 
@@ -101,14 +120,16 @@ def _group(setup: Setup, task_index: int, init_state: int) -> list[dict[str, Any
     import torch
 
     from heisd_ros.evaluation.contest import Contest
-    from heisd_ros.sim.scene import LiberoScene
+    from heisd_ros.evaluation.setup import Parts
 
     torch.set_num_threads(1)
     if setup not in _contests:
-        _contests[setup] = Contest.load(setup)
-    scene = LiberoScene(setup.suite, task_index)
+        parts = Parts(setup)
+        _contests[setup] = parts, Contest.load(parts)
+    parts, contest = _contests[setup]
+    scene = parts.scene(task_index)
     try:
-        return _contests[setup].run(scene, init_state)
+        return contest.run(scene, init_state)
     finally:
         scene.close()
 

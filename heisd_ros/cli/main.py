@@ -16,6 +16,7 @@ COMMANDS = {
     "db": "Build and look at the retrieval database.",
     "train": "Train the models that ship with the package.",
     "calibrate": "Find how far retrieved actions may be executed unseen.",
+    "model": "Look at a checkpoint, and verify it against reference outputs.",
     "eval": "Success rate and latency of decoding modes on held-out initial states.",
     "bench": "Measure what the node itself costs.",
     "report": "A page with the results of evaluations.",

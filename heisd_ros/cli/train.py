@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, TextColumn
 
+from heisd_ros.cli.model_options import ProtocolOption, UnnormKeyOption
+
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
@@ -93,15 +95,21 @@ def drafter(
     batch_size: Annotated[int, typer.Option(help="Frames a step.", min=1)] = 64,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.", min=0)] = 2e-3,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.", min=0)] = 0,
+    suite: Annotated[
+        str, typer.Option(help="LIBERO suite, by which a protocol chooses the statistics.")
+    ] = "libero_spatial",
+    protocol: ProtocolOption = "",
+    unnorm_key: UnnormKeyOption = "",
 ) -> None:
     """Train a drafter for a VLA on the VLA's own tokens, on the GPU where there is one."""
     import torch
 
     from heisd_ros.errors import HeisdError
     from heisd_ros.models import shipped_model
+    from heisd_ros.sim.protocol import load_for_suite, load_protocol
     from heisd_ros.training.distillation import teacher_frames
     from heisd_ros.training.drafter import DistillationSettings, DrafterTrainer
-    from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
+    from heisd_ros.vla.checkpoint import fingerprint
 
     checkpoint = model or shipped_model()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -110,7 +118,9 @@ def drafter(
     )
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[note]}"))
     try:
-        teacher, identity = load_checkpoint(checkpoint, device), fingerprint(checkpoint)
+        plan = load_protocol(protocol, checkpoint)
+        teacher = load_for_suite(checkpoint, suite, plan, device=device, unnorm_key=unnorm_key)
+        identity = fingerprint(checkpoint)
         with Progress(*columns) as progress:
             reading = progress.add_task("running the VLA", total=None, note="")
             frames = teacher_frames(

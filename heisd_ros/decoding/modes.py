@@ -21,18 +21,26 @@ from heisd_ros.vla.drafter import Drafter, load_drafter
 from heisd_ros.vla.vla import VLA
 
 
-def mode_folder() -> Path:
-    """Where the modes lie: in the checkout, or in ``share/`` of the prefix of the installation.
+def config_folder(kind: str) -> Path:
+    """A folder of ``config/``: in the checkout, or in ``share/`` of the installation's prefix.
+
+    Args:
+        kind: its name, for instance ``modes``.
 
     Raises:
-        ModeError: neither is there.
+        ModeError: it is in neither place.
     """
     package = Path(__file__).resolve().parents[1]
     for parent in package.parents:
-        for folder in (parent / "config/modes", parent / "share/heisd_ros/config/modes"):
-            if (folder / "ar.yaml").is_file():
+        for folder in (parent / "config" / kind, parent / "share/heisd_ros/config" / kind):
+            if any(folder.glob("*.yaml")):
                 return folder
-    raise ModeError(f"no config/modes beside or above {package}; install the package again")
+    raise ModeError(f"no config/{kind} beside or above {package}; install the package again")
+
+
+def mode_folder() -> Path:
+    """Where the modes lie."""
+    return config_folder("modes")
 
 
 def mode_names() -> list[str]:

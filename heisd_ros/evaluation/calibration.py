@@ -20,7 +20,7 @@ from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import dispersion
 from heisd_ros.decoding.types import Decoder, Observation, Settled, StepResult
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.rollout import run_episode
+from heisd_ros.evaluation.rollout import ALL_SENSES, Senses, run_episode
 from heisd_ros.kinematics.metric import FusedMetric
 from heisd_ros.retrieval.database import Database, Matches
 from heisd_ros.sim.scene import OPEN_GRIPPER, LiberoScene
@@ -189,6 +189,7 @@ def judge_episode(
     reference: Decoder,
     episode: CalibrationEpisode,
     metric: FusedMetric | None,
+    senses: Senses = ALL_SENSES,
 ) -> EpisodeLoss:
     """Runs one episode and counts what skipping did in it.
 
@@ -198,13 +199,14 @@ def judge_episode(
         reference: Judges.
         episode: Where to start.
         metric: The kinematic metric, where the decoder needs it.
+        senses: What the model takes of the scene.
 
     Raises:
         SceneError: No such initial state.
     """
     judge = Judge(decoder, reference)
     start = scene if episode.variation == 0 else cast(LiberoScene, MovedStart(scene, episode))
-    result = run_episode(start, judge, episode.init_state, metric)
+    result = run_episode(start, judge, episode.init_state, metric, senses=senses)
     return EpisodeLoss(
         skipped=judge.skipped,
         broken=judge.broken,

@@ -13,11 +13,10 @@ import numpy as np
 
 from heisd_ros.decoding.types import Decoder, Observation
 from heisd_ros.evaluation.accounting import Row, episode_row
-from heisd_ros.evaluation.rollout import observe, run_episode
-from heisd_ros.evaluation.setup import Parts, Setup
+from heisd_ros.evaluation.rollout import ALL_SENSES, Senses, observe, run_episode
+from heisd_ros.evaluation.setup import Parts
 from heisd_ros.kinematics.metric import FusedMetric, MetricSample
 from heisd_ros.sim.scene import LiberoScene
-from heisd_ros.vla.checkpoint import load_checkpoint
 
 _WARM_UP_STEPS = 3
 _SLOW = MetricSample(0.0, 0.0, 0.0, 0.0, "paper", True, "velocity")
@@ -36,6 +35,7 @@ class Contest:
         seed: Of the order in which modes run.
         max_steps: Control steps after which an episode has failed; None: the suite's.
         rehearsal: Decoders like those that run, to warm the process up with and throw away.
+        senses: What the model takes of a scene.
     """
 
     def __init__(
@@ -45,24 +45,31 @@ class Contest:
         seed: int = 0,
         max_steps: int | None = None,
         rehearsal: Sequence[Decoder] = (),
+        senses: Senses = ALL_SENSES,
     ) -> None:
         self._decoders, self._metrics = decoders, metrics
         self._seed, self._max_steps = seed, max_steps
-        self._rehearsal = rehearsal
+        self._rehearsal, self._senses = rehearsal, senses
 
     @classmethod
-    def load(cls, setup: Setup) -> Contest:
+    def load(cls, parts: Parts) -> Contest:
         """Loads the model and everything that the modes need.
 
         Raises:
-            HeisdError: What `Parts` and `load_checkpoint` raise.
+            HeisdError: The model or a part of a mode cannot be used.
         """
-        parts = Parts(setup)
         bounds = {name: parts.bounds(mode) for name, mode in parts.modes.items()}
         metrics = {name: FusedMetric(found) for name, found in bounds.items() if found is not None}
-        vla = load_checkpoint(setup.model)
+        vla = parts.load_model()
         rehearsal = list(parts.decoders(vla).values())
-        return cls(parts.decoders(vla), metrics, setup.seed, setup.max_steps, rehearsal)
+        return cls(
+            parts.decoders(vla),
+            metrics,
+            parts.setup.seed,
+            parts.max_steps,
+            rehearsal,
+            Senses.of(vla.config),
+        )
 
     def run(self, scene: LiberoScene, init_state: int) -> list[Row]:
         """Runs every mode once from an initial state; rows in the order in which they ran.
@@ -73,7 +80,7 @@ class Contest:
         if self._rehearsal:
             scene.reset(init_state)
             for decoder in self._rehearsal:
-                warm_up(decoder, observe(scene))
+                warm_up(decoder, observe(scene, senses=self._senses))
             self._rehearsal = ()
         rows = []
         for name in order_of_modes(list(self._decoders), self._seed, scene.task_index, init_state):
@@ -83,6 +90,7 @@ class Contest:
                 init_state,
                 self._metrics.get(name),
                 max_steps=self._max_steps,
+                senses=self._senses,
             )
             rows.append(episode_row(name, result))
         return rows

@@ -11,22 +11,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.decoding.types import Decoder, Observation, Settled, StepResult
+from heisd_ros.errors import ProtocolError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import FusedMetric, MetricSample
 from heisd_ros.kinematics.proprio import proprio_vector
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
-from heisd_ros.sim.scene import CONTROL_RATE_HZ, LiberoScene
+from heisd_ros.sim.protocol import MAX_STEPS, Protocol
+from heisd_ros.sim.scene import CAMERAS, CONTROL_RATE_HZ, LiberoScene
+from heisd_ros.vla.config import VLAConfig
 
-MAX_STEPS = {
-    "libero_spatial": 220,
-    "libero_object": 280,
-    "libero_goal": 300,
-    "libero_10": 520,
-    "libero_90": 400,
-}
-"""Control steps after which an episode has failed, as OpenVLA evaluates LIBERO."""
 REST_STEPS = 40
 """Control steps that the arm has stood when an episode begins, as the metric sees it: 2 s."""
+CAMERA_OF_VIEW = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
+"""Cameras of the scene by the names of the views that models are trained with."""
+
+
+@dataclass(frozen=True)
+class Senses:
+    """What a model takes of a scene.
+
+    Attributes:
+        cameras: Names of the scene's cameras in the order of the model's views; None: all.
+        proprio: Whether it takes proprioception.
+    """
+
+    cameras: tuple[str, ...] | None = None
+    proprio: bool = True
+
+    @classmethod
+    def of(cls, config: VLAConfig) -> Senses:
+        """Of a model.
+
+        Raises:
+            ProtocolError: A view of the model is none of the scene's.
+        """
+        return cls(_cameras(config.views), config.proprio_size > 0)
+
+
+ALL_SENSES = Senses()
 
 
 @dataclass(frozen=True)
@@ -84,12 +106,43 @@ class EpisodeResult:
         return [record.ms for record in self.records]
 
 
-def observe(scene: LiberoScene, motion: MetricSample | None = None) -> Observation:
+def make_scene(suite: str, task_index: int, protocol: Protocol) -> LiberoScene:
+    """A scene as a protocol shows it.
+
+    Raises:
+        SceneError: Unknown suite or task.
+        ProtocolError: A view of the protocol is none of the scene's.
+    """
+    return LiberoScene(
+        suite,
+        task_index,
+        protocol.image_size,
+        cameras=_cameras(protocol.data.views) or CAMERAS,
+        reduced_rendering=protocol.reduced_rendering,
+        settle_steps=protocol.wait_steps,
+    )
+
+
+def _cameras(views: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = sorted(set(views) - set(CAMERA_OF_VIEW))
+    if unknown:
+        raise ProtocolError(
+            f"the model's views {unknown} are none of the scene's {sorted(CAMERA_OF_VIEW)}: "
+            "name them in the protocol (data.views)"
+        )
+    return tuple(CAMERA_OF_VIEW[view] for view in views)
+
+
+def observe(
+    scene: LiberoScene, motion: MetricSample | None = None, senses: Senses = ALL_SENSES
+) -> Observation:
     """What the decoder sees of a scene, the same that the node makes from the robot's topics."""
+    images = scene.images()
+    proprio = proprio_vector(scene.tip_pose(), scene.gripper_opening()) if senses.proprio else None
     return Observation(
-        images=tuple(scene.images().values()),
+        images=tuple(images[camera] for camera in senses.cameras or images),
         instruction=scene.instruction,
-        proprio=proprio_vector(scene.tip_pose(), scene.gripper_opening()),
+        proprio=proprio,
         motion=motion,
     )
 
@@ -101,6 +154,7 @@ def run_episode(
     metric: FusedMetric | None = None,
     on_step: Callable[[Observation, StepResult], None] = lambda observation, result: None,
     max_steps: int | None = None,
+    senses: Senses = ALL_SENSES,
 ) -> EpisodeResult:
     """Runs one episode to success or to its limit.
 
@@ -112,6 +166,7 @@ def run_episode(
             it; it is reset. None: the decoder sees no motion.
         on_step: Called with each observation and what was decided on it, before it is executed.
         max_steps: Control steps after which the episode has failed; None: the suite's.
+        senses: What the decoder's model takes.
 
     Raises:
         SceneError: No such initial state.
@@ -128,7 +183,7 @@ def run_episode(
         start = time.perf_counter()
         motion = None if metric is None else _motion(scene, metric, step / CONTROL_RATE_HZ)
         metric_ms = 0.0 if metric is None else 1e3 * (time.perf_counter() - start)
-        observation = observe(scene, motion)
+        observation = observe(scene, motion, senses)
         result = decoder.infer(observation)
         on_step(observation, result)
         tip, joints = scene.tip_pose().position, scene.joint_positions()

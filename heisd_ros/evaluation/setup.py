@@ -13,9 +13,12 @@ from heisd_ros.decoding.modes import build_decoder, load_mode, uses_calibration
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import ModeError
+from heisd_ros.evaluation.rollout import make_scene
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.retrieval.database import Database, file_hash
-from heisd_ros.vla.checkpoint import fingerprint
+from heisd_ros.sim.protocol import load_for_suite, load_protocol
+from heisd_ros.sim.scene import LiberoScene
+from heisd_ros.vla.checkpoint import fingerprint, statistics_of
 from heisd_ros.vla.drafter import Drafter, load_drafter
 from heisd_ros.vla.vla import VLA
 
@@ -33,7 +36,11 @@ class Setup:
         database: Folder of the retrieval database, for modes that retrieve.
         drafter: Folder of the drafter, for modes that draft.
         seed: Of the order of modes and of the decoders' own chances.
-        max_steps: Control steps after which an episode has failed; None: the suite's.
+        max_steps: Control steps after which an episode has failed; None: the protocol's.
+        protocol: Name or file of the protocol; empty: by the checkpoint.
+        unnorm_key: Action statistics; empty: the protocol's choice.
+        device: That runs the model.
+        dtype: Number format of its weights, by PyTorch's name.
     """
 
     suite: str
@@ -43,6 +50,10 @@ class Setup:
     drafter: str
     seed: int = 0
     max_steps: int | None = None
+    protocol: str = ""
+    unnorm_key: str = ""
+    device: str = "cpu"
+    dtype: str = "float32"
 
 
 class Parts:
@@ -53,9 +64,11 @@ class Parts:
         modes: Settings by name, in the order of the setup.
         model: Fingerprint of the model.
         database: None where no mode retrieves.
+        protocol: How episodes are run.
         calibration: The database's; None where no mode asks for one, or none was made.
 
     Raises:
+        UnknownStatisticsError: The model has none of those that the protocol names for the suite.
         ModeError: No mode is given, one is unknown or malformed, or two have the same name.
         CheckpointError: The model is missing.
         DatabaseError: The database is missing, damaged, or another model's.
@@ -68,6 +81,9 @@ class Parts:
         if not names or len(set(names)) < len(names):
             raise ModeError(f"modes {list(setup.modes)}: at least one, and each name once")
         self.modes = dict(zip(names, map(load_mode, setup.modes), strict=True))
+        self.protocol = load_protocol(setup.protocol, setup.model)
+        # Now, and not in a worker.
+        self.protocol.statistics_key(setup.suite, statistics_of(setup.model), setup.unnorm_key)
         self.model = fingerprint(setup.model)
         self.database: Database | None = None
         self.calibration: Calibration | None = None
@@ -80,6 +96,25 @@ class Parts:
         if mode.propose != "hybrid" or self.database is None:
             return None
         return self.database.bounds(mode.boundary.metric)
+
+    def load_model(self) -> VLA:
+        """The model as the protocol has it.
+
+        Raises:
+            HeisdError: It cannot be loaded, or has no such statistics.
+        """
+        setup = self.setup
+        options = {"device": setup.device, "dtype": setup.dtype, "unnorm_key": setup.unnorm_key}
+        return load_for_suite(setup.model, setup.suite, self.protocol, **options)
+
+    @property
+    def max_steps(self) -> int | None:
+        """Control steps of an episode; None: the suite's."""
+        return self.setup.max_steps or self.protocol.max_steps.get(self.setup.suite)
+
+    def scene(self, task_index: int) -> LiberoScene:
+        """A scene of the suite, seen as the protocol has it."""
+        return make_scene(self.setup.suite, task_index, self.protocol)
 
     def decoders(self, vla: VLA) -> dict[str, Decoder]:
         """A decoder for each mode.
@@ -113,6 +148,7 @@ class Parts:
             "seed": setup.seed,
             "model": self.model,
             "max_steps": setup.max_steps,
+            **self._protocol(),
             "database": self.database.manifest.database_id if self.database else None,
             "drafter": file_hash(weights) if drafts and weights.is_file() else None,
             "calibration": _described(self.calibration),
@@ -125,6 +161,14 @@ class Parts:
                 for name, mode in self.modes.items()
             },
         }
+
+    def _protocol(self) -> dict[str, Any]:
+        """How episodes are run, where that isn't as of the models that are trained here."""
+        if self.protocol.name == "heisd":
+            return {}
+        setup = self.setup
+        asked = {"unnorm_key": setup.unnorm_key, "device": setup.device, "dtype": setup.dtype}
+        return {"protocol": {**asdict(self.protocol), **asked}}
 
     def _read_calibration(self, database: Database) -> Calibration | None:
         # As on the robot: without one a calibrated mode refuses to skip, and says why.

@@ -45,10 +45,17 @@ class VlaNodeParameters(LimitParameters):
         "Number format of the model's weights.",
         choices=("float32", "bfloat16", "float16"),
     )
-    model_statistics: str = parameter(
-        "model.statistics",
+    model_unnorm_key: str = parameter(
+        "model.unnorm_key",
         "",
-        "Name of the action statistics of the checkpoint; empty: its only ones.",
+        "Name of the action statistics of the checkpoint; empty: its only ones, where "
+        "dataset_statistics.json is there the only ones in it.",
+    )
+    model_protocol: str = parameter(
+        "model.protocol",
+        "",
+        "What the training data went through (views, pictures, gripper numbers): a name in "
+        "config/protocols or a YAML file like those; empty: nothing.",
     )
     model_threads: int = parameter(
         "model.threads", 0, "CPU threads of the model; 0: PyTorch's choice.", low=0, high=256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
 
     from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
     from heisd_ros.decoding.modes import load_decoder, load_mode
+    from heisd_ros.sim.protocol import load_protocol
     from heisd_ros.vla.checkpoint import load_checkpoint
 
     if parameters.model_threads:
@@ -63,9 +65,12 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
     folder = Path(parameters.model_path).expanduser() if parameters.model_path else shipped_model()
     dtype = getattr(torch, parameters.model_dtype)
     device = parameters.model_device
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"parameter 'model.device' is {device!r}; accepted: 'cpu' (no GPU)")
-    vla = load_checkpoint(folder, device, dtype, parameters.model_statistics or None)
+    check_device(device)
+    convention = None
+    if parameters.model_protocol:
+        convention = load_protocol(parameters.model_protocol).data
+    key = parameters.model_unnorm_key or None
+    vla = load_checkpoint(folder, device, dtype, key, convention=convention)
     config = vla.config
     decoder, bounds = load_decoder(
         vla,
@@ -88,10 +93,24 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
     )
 
 
-def free_memory() -> None:
-    """Gives the memory of a policy that nobody holds any more back, the GPU's too."""
+def check_device(device: str) -> None:
+    """Refuses a device that is not there.
+
+    Raises:
+        ValueError: naming those that are.
+    """
     import torch
 
-    gc.collect()
+    accepted = ["cpu"]
     if torch.cuda.is_available():
+        accepted += ["cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+    if device not in accepted:
+        raise ValueError(f"parameter 'model.device' is {device!r}; accepted here: {accepted}")
+
+
+def free_memory() -> None:
+    """Gives the memory of a policy that nobody holds any more back, the GPU's too."""
+    gc.collect()
+    torch = sys.modules.get("torch")  # who has not imported it holds none
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -19,6 +19,7 @@ from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.policy import Policy, PolicyLoader
 from heisd_ros.nodes.robot_arm import make_reader, urdf_text
 from heisd_ros.nodes.worker import InferenceWorker
+from heisd_ros.vla.device_memory import device_memory_errors
 
 
 @dataclass
@@ -70,22 +71,23 @@ def open_session(
         on_done: Called in the inference thread when a result waits.
 
     Raises:
-        HeisdError: The checkpoint or the robot description cannot be used.
+        HeisdError: The checkpoint or the robot description cannot be used, or the device has not
+            enough memory for the model or for a step of it.
         ValueError: A parameter does not fit what was loaded.
     """
     optional.check(parameters.gripper_action, parameters.servo_node)
     reader = None
     if parameters.robot_source != "topic":
         reader = make_reader(parameters, urdf_text(parameters))
-    policy = load(parameters)
+    with device_memory_errors(parameters.model_device, "the model"):
+        policy = load(parameters)
+        warm_up_ms = warm_up(policy, policy.decoder)
+        plain_ms = warm_up(policy, policy.plain) if policy.plain else warm_up_ms
     if policy.bounds is not None:
         bounds, bounds_source = policy.bounds, "of the database"
     else:
         kind = cast(MetricKind, parameters.metric_kind)
         bounds, bounds_source = load_bounds(kind, parameters.metric_bounds, policy.folder)
-    warm_up_ms = warm_up(policy, policy.decoder)
-    plain_ms = warm_up(policy, policy.plain) if policy.plain else warm_up_ms
-
     compressed = parameters.compressed
     rate_hz = parameters.control_rate_hz or policy.rate_hz
     motion = MotionFeed(bounds, rate_hz)

@@ -59,13 +59,16 @@ def _transition(callback: Callable[[VlaNode], None]) -> Callable[..., Transition
         name = callback.__name__.removeprefix("on_")
         try:
             callback(self)
+            return TransitionCallbackReturn.SUCCESS
         except (HeisdError, ValueError, OSError) as error:
             self.get_logger().error(f"{name} failed: {error}")
-            return TransitionCallbackReturn.FAILURE
+            outcome = TransitionCallbackReturn.FAILURE
         except Exception:
             self.get_logger().error(f"{name} failed:\n{traceback.format_exc()}")
-            return TransitionCallbackReturn.ERROR
-        return TransitionCallbackReturn.SUCCESS
+            outcome = TransitionCallbackReturn.ERROR
+        # Only now, with the error gone, does nobody hold what was loaded before it.
+        free_memory()
+        return outcome
 
     return reported
 

@@ -60,13 +60,25 @@ class LiberoScene:
     Args:
         suite: One of `SUITES`.
         task_index: Number of the task in its suite.
-        image_size: Height and width of both camera images, pixels.
+        image_size: Height and width of the camera images, pixels.
+        cameras: Of `CAMERAS`, those that are drawn.
+        reduced_rendering: `RENDERING` instead of LIBERO's own settings.
+        settle_steps: Steps without motion after a reset.
 
     Raises:
         SceneError: Unknown suite, or a task or initial state outside it.
     """
 
-    def __init__(self, suite: str, task_index: int, image_size: int = 128) -> None:
+    def __init__(
+        self,
+        suite: str,
+        task_index: int,
+        image_size: int = 128,
+        *,
+        cameras: tuple[str, ...] = CAMERAS,
+        reduced_rendering: bool = True,
+        settle_steps: int = SETTLE_STEPS,
+    ) -> None:
         os.environ.setdefault("MUJOCO_GL", "osmesa")
         if suite not in SUITES:
             raise SceneError(f"suite {suite!r} is unknown; accepted: {', '.join(SUITES)}")
@@ -97,7 +109,8 @@ class LiberoScene:
         self.task_name: str = task.name
         self.bddl_path = bddl
         self.instruction: str = task.language
-        self.cameras = CAMERAS
+        self.cameras = cameras
+        self._reduced_rendering, self._settle_steps = reduced_rendering, settle_steps
         self.image_size = image_size
         self.goal: list[list[str]] = self._env.env.parsed_problem["goal_state"]
         self._arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
@@ -123,7 +136,7 @@ class LiberoScene:
             )
         self._reset_simulation(init_state)
         self.restore(self._init_states[init_state])
-        for _ in range(SETTLE_STEPS):
+        for _ in range(self._settle_steps):
             self.step(np.array([0, 0, 0, 0, 0, 0, OPEN_GRIPPER]))
 
     def step(self, action: np.ndarray) -> None:
@@ -145,7 +158,7 @@ class LiberoScene:
             Camera name to (image_size, image_size, 3) uint8 RGB.
         """
         if self._renderer is None:
-            self._renderer = _make_renderer(self._model, self.image_size)
+            self._renderer = _make_renderer(self._model, self.image_size, self._reduced_rendering)
         images = {}
         for camera in self.cameras:
             self._renderer.update_scene(self._data, camera, _scene_option())
@@ -302,12 +315,13 @@ class LiberoScene:
         return points.min(axis=0), points.max(axis=0)
 
 
-def _make_renderer(model: Any, image_size: int) -> Any:
+def _make_renderer(model: Any, image_size: int, reduced: bool) -> Any:
     import mujoco
 
-    model.vis.quality.offsamples = RENDERING["offsamples"]
-    model.mat_reflectance[:] = RENDERING["reflectance"]
-    model.light_castshadow[:] = RENDERING["shadows"]
+    if reduced:
+        model.vis.quality.offsamples = RENDERING["offsamples"]
+        model.mat_reflectance[:] = RENDERING["reflectance"]
+        model.light_castshadow[:] = RENDERING["shadows"]
     return mujoco.Renderer(model, height=image_size, width=image_size)
 
 

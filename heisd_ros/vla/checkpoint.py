@@ -1,4 +1,4 @@
-"""Checkpoint folders: ``config.json``, safetensors (one file or shards) and ``tokenizer.json``."""
+"""Checkpoint folders as Hugging Face lays them out, OpenVLA's and ours: loading and saving."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from heisd_ros.errors import CheckpointError
 from heisd_ros.vla.actions import ActionStatistics
+from heisd_ros.vla.checkpoint_files import (
+    CONFIG,
+    TOKENIZER,
+    WEIGHTS,
+    CheckpointFiles,
+    read_json,
+)
 from heisd_ros.vla.config import VLAConfig
+from heisd_ros.vla.convention import DataConvention
 from heisd_ros.vla.model import VLAModel
+from heisd_ros.vla.tokenizer import read_tokenizer
 from heisd_ros.vla.vla import VLA
-
-CONFIG, PREPROCESSOR, TOKENIZER = "config.json", "preprocessor_config.json", "tokenizer.json"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+from heisd_ros.vla.weights import load_weights
 
 
 def load_checkpoint(
@@ -30,43 +36,45 @@ def load_checkpoint(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     statistics_key: str | None = None,
+    *,
+    convention: DataConvention | None = None,
+    any_statistics: bool = False,
 ) -> VLA:
     """Load OpenVLA's checkpoint folder, or ours.
 
     Args:
-        folder: holds config.json, tokenizer.json and model.safetensors or its shards and index.
+        folder: holds config.json, tokenizer.json and model.safetensors or its shards and index;
+            a LoRA adapter in or below it is merged. Or an adapter's own folder, see
+            `CheckpointFiles.find`.
         device: where the model goes.
         dtype: what the weights become, whatever they are on disk.
-        statistics_key: which ``norm_stats`` un-normalise actions (None: the only ones).
+        statistics_key: which statistics un-normalise actions (None: the only ones, where
+            dataset_statistics.json is there the only ones in it).
+        convention: what stands between the model and its environment (None: nothing).
+        any_statistics: take the first where the choice is not clear, for whoever doesn't act.
 
     Raises:
         CheckpointError: naming the file and everything that is wrong with it.
         UnknownStatisticsError: no such statistics.
+        DeviceMemoryError: the device has no room.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError(f"no checkpoint folder {folder}")
-    raw = _read_json(folder / CONFIG)
-    preprocessor = _read_json(folder / PREPROCESSOR) if (folder / PREPROCESSOR).exists() else None
-    try:
-        config = VLAConfig.from_dict(raw, preprocessor)
-        statistics = {
-            key: ActionStatistics.from_dict(value["action"])
-            for key, value in raw.get("norm_stats", {}).items()
-        }
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
-    tokenizer = _read_tokenizer(folder / TOKENIZER)
-    files = weight_files(folder)
+    files = CheckpointFiles.find(folder)
+    raw = read_json(files.config)
+    config = _read_config(files, raw)
+    if convention is not None and convention.views:
+        config = replace(config, views=convention.views)
+    statistics, default = _read_statistics(files, raw)
+    if statistics_key is None:
+        statistics_key = next(iter(statistics), None) if any_statistics else default
+    tokenizer = read_tokenizer(files.tokenizer)
     # Built without memory, then allocated once where and as what it is wanted: a 7B model needs
     # neither a random initialisation nor a float32 copy.
     with torch.device("meta"):
         model = VLAModel(config).to(dtype)
-    model.to_empty(device=device).requires_grad_(False)
-    _fill(model, files)
+    load_weights(model, files, torch.device(device))
     if torch.device(device).type == "cpu":
         model.language_model.store_columns()
-    return VLA(model, tokenizer, statistics, statistics_key)
+    return VLA(model, tokenizer, statistics, statistics_key, convention)
 
 
 def save_checkpoint(
@@ -105,94 +113,47 @@ def save_checkpoint(
         os.replace(path, folder / name)
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint.
+def statistics_of(folder: str | Path) -> list[str]:
+    """Names of the action statistics of a checkpoint.
 
     Raises:
-        CheckpointError: there are none, or the index names one that is missing.
+        CheckpointError: its config or statistics are missing or damaged.
     """
-    if (folder / WEIGHTS).exists():
-        return [folder / WEIGHTS]
-    if not (folder / INDEX).exists():
-        raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {INDEX}")
-    index = _read_json(folder / INDEX).get("weight_map")
-    if not isinstance(index, dict) or not index:
-        raise CheckpointError(f"{folder / INDEX} has no weight_map")
-    names = sorted(set(index.values()))
-    missing = [name for name in names if not (folder / name).exists()]
-    if missing:
-        raise CheckpointError(f"{folder} lacks the shards {missing} that {INDEX} names")
-    return [folder / name for name in names]
+    files = CheckpointFiles.find(folder)
+    return list(_read_statistics(files, read_json(files.config))[0])
 
 
 def fingerprint(folder: str | Path) -> str:
-    """sha256 over config, tokenizer and weights: two folders with one fingerprint act alike."""
+    """sha256 over all that decides how it acts: two folders with one fingerprint act alike."""
     digest = hashlib.sha256()
-    folder = Path(folder)
-    for path in [folder / CONFIG, folder / TOKENIZER, *weight_files(folder)]:
+    for path in CheckpointFiles.find(folder):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
-def _fill(model: VLAModel, files: list[Path]) -> None:
-    """Copy every tensor of the files into the model, or raise one error that lists all misfits."""
-    wanted: dict[str, Tensor] = model.state_dict()
-    unused = _unused_prefixes(model)
-    found: set[str] = set()
-    problems: list[str] = []
-    for path in files:
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118  # safe_open is no mapping
-                    if name not in wanted:
-                        if not name.startswith(unused) and not name.endswith("rotary_emb.inv_freq"):
-                            problems.append(f"unexpected {name}")
-                        continue
-                    found.add(name)
-                    shape = tuple(file.get_slice(name).get_shape())
-                    if shape != tuple(wanted[name].shape):
-                        expected = tuple(wanted[name].shape)
-                        problems.append(f"{name} is {shape}, the config says {expected}")
-                        continue
-                    wanted[name].copy_(file.get_tensor(name))
-        except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(f"{path} cannot be read (truncated?): {error}") from error
-    problems += [f"missing {name}" for name in wanted if name not in found]
-    if problems:
-        listing = "\n  ".join(sorted(problems))
-        raise CheckpointError(
-            f"{files[0].parent}: {len(problems)} tensors do not fit the config:\n  {listing}"
-        )
-
-
-def _unused_prefixes(model: VLAModel) -> tuple[str, ...]:
-    """What checkpoints hold and this architecture never reads."""
-    backbone = model.vision_backbone
-    towers = {"featurizer": backbone.featurizer, "fused_featurizer": backbone.fused_featurizer}
-    return tuple(
-        f"vision_backbone.{name}.{prefix}"
-        for name, tower in towers.items()
-        for prefix in tower.unused_prefixes()
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_config(files: CheckpointFiles, raw: Mapping[str, Any]) -> VLAConfig:
+    preprocessor = None if files.preprocessor is None else read_json(files.preprocessor)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}; an object is needed")
-    return content
+        return VLAConfig.from_dict(raw, preprocessor)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{files.config}: {error}") from error
 
 
-def _read_tokenizer(path: Path) -> Tokenizer:
-    if not path.exists():
-        raise CheckpointError(f"{path} is missing")
+def _read_statistics(
+    files: CheckpointFiles, raw: Mapping[str, Any]
+) -> tuple[dict[str, ActionStatistics], str | None]:
+    """All statistics, and the name of those to take where none is asked for, if that is clear."""
+    statistics = _parse_statistics(files.config, raw.get("norm_stats") or {})
+    newest = statistics
+    if files.statistics is not None:
+        newest = _parse_statistics(files.statistics, read_json(files.statistics))
+        statistics = {**statistics, **newest}
+    return statistics, next(iter(newest)) if len(newest) == 1 else None
+
+
+def _parse_statistics(path: Path, content: Mapping[str, Any]) -> dict[str, ActionStatistics]:
     try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the bindings raise bare Exception
-        raise CheckpointError(f"{path} is no tokenizer: {error}") from error
+        return {k: ActionStatistics.from_dict(v["action"]) for k, v in content.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: action statistics: {error}") from error

@@ -186,6 +186,7 @@ class VLAConfig:
         Raises:
             ValueError: naming what is unknown, missing or out of range.
         """
+        _refuse_v01(config)
         for key, accepted in _FIXED_KEYS.items():
             _require_fixed(config, key, accepted)
         text = config.get("text_config", {})
@@ -234,7 +235,7 @@ _FIXED_KEYS: dict[str, tuple[Any, ...]] = {
     "arch_specifier": ("no-align+fused-gelu-mlp",),
     "image_resize_strategy": ("resize-naive",),
     "n_action_bins": (ACTION_BINS,),
-    "use_fused_vision_backbone": (True,),
+    "use_fused_vision_backbone": (True, None),
     "timm_override_act_layers": ([None, None],),
 }
 _FIXED_TEXT_KEYS: dict[str, tuple[Any, ...]] = {
@@ -245,6 +246,22 @@ _FIXED_TEXT_KEYS: dict[str, tuple[Any, ...]] = {
     "mlp_bias": (False,),
     "tie_word_embeddings": (False,),
 }
+
+
+def _refuse_v01(config: Mapping[str, Any]) -> None:
+    """OpenVLA v0.1 is another network behind another prompt; its config is told by either."""
+    llm = str(config.get("llm_backbone_id") or "")
+    vicuna = llm.startswith("vicuna")
+    require(
+        not vicuna and config.get("use_fused_vision_backbone") is not False,
+        "OpenVLA v0.1 (one SigLIP tower, Vicuna's chat prompt) is not supported; openvla-7b and "
+        "its fine-tunes are (two towers, prompt 'In: What action ...')",
+    )
+    require(
+        not llm or llm.endswith("-pure"),
+        f"llm_backbone_id is {llm!r}, whose prompt is another; only '...-pure', as "
+        "'llama2-7b-pure'",
+    )
 
 
 def _require_fixed(config: Mapping[str, Any], key: str, accepted: tuple[Any, ...]) -> None:

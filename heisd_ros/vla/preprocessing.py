@@ -15,12 +15,19 @@ from torch import Tensor
 
 from heisd_ros.errors import ImageError, UnknownInstructionError
 from heisd_ros.vla.config import VLAConfig
+from heisd_ros.vla.image_steps import ImageSteps
 
 
 class ImagePreprocessor:
-    """Resize with Pillow (bicubic, aspect ratio not kept), then normalise once for each tower."""
+    """Resize with Pillow (bicubic, aspect ratio not kept), then normalise once for each tower.
 
-    def __init__(self, config: VLAConfig) -> None:
+    Args:
+        config: the model's.
+        steps: what a picture goes through before.
+    """
+
+    def __init__(self, config: VLAConfig, steps: ImageSteps | None = None) -> None:
+        self._steps = steps or ImageSteps()
         self.size = config.image_size
         self.views = config.views
         constants = [[getattr(t, name) for t in config.towers] for name in ("mean", "std")]
@@ -31,12 +38,14 @@ class ImagePreprocessor:
 
         Raises:
             ImageError: it isn't such an array, or has no pixels.
+            MissingPackageError: a step needs a package that is not installed.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
             kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
             raise ImageError(f"image is {kind}; a uint8 array is needed")
         if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise ImageError(f"image has shape {image.shape}; [height, width, 3] is needed")
+        image = self._steps(image)
         if image.shape[:2] == (self.size, self.size):
             return image
         picture = Image.fromarray(image)

@@ -119,18 +119,34 @@ class TowerConfig:
         return self.width * self.pixel_shuffle**2
 
 
-# timm's ViTs that OpenVLA uses: kind of normalisation, sizes and extras (timm 0.9.16 model zoo).
+# timm's ViTs that OpenVLA uses: sizes by timm's argument names (timm 0.9.16 model zoo), and extras.
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _TIMM_TOWERS: dict[str, dict[str, Any]] = {
     "vit_large_patch14_reg4_dinov2.lvd142m": {
-        "sizes": {"embed_dim": 1024, "depth": 24, "num_heads": 16, "mlp_ratio": 4.0},
-        "extras": {"registers": 4, "class_token": True, "layer_scale": True, **_IMAGENET},
+        "sizes": {
+            "embed_dim": 1024,
+            "depth": 24,
+            "num_heads": 16,
+            "mlp_ratio": 4.0,
+            "patch_size": 14,
+            "reg_tokens": 4,
+        },
+        "extras": {"class_token": True, "layer_scale": True, **_IMAGENET},
     },
     "vit_so400m_patch14_siglip_224": {
-        "sizes": {"embed_dim": 1152, "depth": 27, "num_heads": 16, "mlp_ratio": 3.7362},
+        "sizes": {
+            "embed_dim": 1152,
+            "depth": 27,
+            "num_heads": 16,
+            "mlp_ratio": 3.7362,
+            "patch_size": 14,
+            "reg_tokens": 0,
+        },
         "extras": {},
     },
 }
+_BACKBONES = {"dinosiglip-vit-so-224px": list(_TIMM_TOWERS)}
+"""What OpenVLA's ``vision_backbone_id`` stands for where ``timm_model_ids`` is left out."""
 
 
 def written_towers(towers: Sequence[Mapping[str, Any]]) -> tuple[TowerConfig, TowerConfig]:
@@ -147,31 +163,68 @@ def written_towers(towers: Sequence[Mapping[str, Any]]) -> tuple[TowerConfig, To
 def timm_towers(
     config: Mapping[str, Any], preprocessor: Mapping[str, Any]
 ) -> tuple[TowerConfig, TowerConfig]:
-    """Towers named by timm ids, as OpenVLA does; ``timm_tiny_kwargs`` may override the sizes."""
-    ids = config.get("timm_model_ids", [])
-    require(len(ids) == 2, f"timm_model_ids {ids} and no heisd.towers; two ids are needed")
-    overrides = config.get("timm_tiny_kwargs", [{}, {}])
-    image_sizes = config.get("image_sizes", [224, 224])
-    constants = preprocessor.get("tvf_normalize_params", [{}, {}])
-    result = []
-    for timm_id, override, image_size, constant in zip(
-        ids, overrides, image_sizes, constants, strict=True
-    ):
+    """Towers named by timm ids, as OpenVLA does; ``timm_tiny_kwargs`` may override the sizes.
+
+    Args:
+        config: the parsed ``config.json``.
+        preprocessor: the parsed ``preprocessor_config.json``; ``{}`` where there is none.
+
+    Raises:
+        ValueError: naming what is unknown, missing, or done in another way here.
+    """
+    backbone = config.get("vision_backbone_id", "")
+    ids = config.get("timm_model_ids") or _BACKBONES.get(backbone, [])
+    require(
+        len(ids) == 2,
+        f"timm_model_ids {ids}, vision_backbone_id {backbone!r} and no heisd.towers; "
+        "two ids are needed",
+    )
+    overrides = config.get("timm_tiny_kwargs") or [{}, {}]
+    image_sizes = config.get("image_sizes") or [224, 224]
+    for name, values in (("timm_tiny_kwargs", overrides), ("image_sizes", image_sizes)):
+        require(len(values) == 2, f"{name} {values}; one for each of the two towers is needed")
+    towers = []
+    for number, (timm_id, override) in enumerate(zip(ids, overrides, strict=True)):
         require(
             timm_id in _TIMM_TOWERS,
             f"timm_model_ids names {timm_id!r}; known are {sorted(_TIMM_TOWERS)}",
         )
-        sizes = {**_TIMM_TOWERS[timm_id]["sizes"], **override}
-        normalisation = {key: tuple(constant[key]) for key in ("mean", "std") if key in constant}
-        result.append(
+        known = _TIMM_TOWERS[timm_id]
+        reject_unknown("timm_tiny_kwargs", override, set(known["sizes"]))
+        sizes = {**known["sizes"], **override}
+        towers.append(
             TowerConfig(
-                image_size=image_size,
+                image_size=image_sizes[number],
+                patch_size=sizes["patch_size"],
                 width=sizes["embed_dim"],
                 depth=sizes["depth"],
                 heads=sizes["num_heads"],
+                registers=sizes["reg_tokens"],
                 mlp_width=int(sizes["embed_dim"] * sizes["mlp_ratio"]),
                 output_block=-2,
-                **{**_TIMM_TOWERS[timm_id]["extras"], **normalisation},
+                **{**known["extras"], **_normalisation(preprocessor, number)},
             )
         )
-    return tuple(result)  # type: ignore[return-value]  # two ids, checked above
+        _check_resize(preprocessor, number, image_sizes[number])
+    return tuple(towers)  # type: ignore[return-value]  # two ids, checked above
+
+
+def _normalisation(preprocessor: Mapping[str, Any], tower: int) -> dict[str, tuple[float, ...]]:
+    """Mean and deviation that were saved with a checkpoint: the transform's, else the processor's.
+
+    Upstream's processor restores ``tvf_normalize_params`` as they were saved, rounded to bfloat16.
+    """
+    saved = preprocessor.get("tvf_normalize_params")
+    if saved:
+        return {key: tuple(saved[tower][key]) for key in ("mean", "std") if key in saved[tower]}
+    named = (("mean", preprocessor.get("means")), ("std", preprocessor.get("stds")))
+    return {key: tuple(values[tower]) for key, values in named if values}
+
+
+def _check_resize(preprocessor: Mapping[str, Any], tower: int, image_size: int) -> None:
+    """Raise ValueError where a saved transform is not Pillow's bicubic resize to the square."""
+    require(not preprocessor.get("tvf_do_letterbox", False), "tvf_do_letterbox is true; only false")
+    saved = (preprocessor.get("tvf_resize_params") or [{}, {}])[tower]
+    for key, accepted in (("size", [image_size] * 2), ("interpolation", 3)):
+        value = saved.get(key, accepted)
+        require(value == accepted, f"tvf_resize_params {key} is {value}; only {accepted}")

@@ -14,6 +14,7 @@ from torch import Tensor
 from heisd_ros.errors import ProprioceptionError, UnknownStatisticsError
 from heisd_ros.vla.actions import ActionStatistics, ActionTokenizer
 from heisd_ros.vla.config import VLAConfig
+from heisd_ros.vla.convention import DataConvention
 from heisd_ros.vla.model import VLAModel
 from heisd_ros.vla.preprocessing import ImagePreprocessor, PromptTokenizer
 
@@ -41,6 +42,7 @@ class VLA:
         config: its configuration.
         statistics: action statistics by name (``norm_stats``).
         statistics_key: the name in use.
+        convention: what stands between the model and its environment.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class VLA:
         tokenizer: Tokenizer,
         statistics: Mapping[str, ActionStatistics],
         statistics_key: str | None = None,
+        convention: DataConvention | None = None,
     ) -> None:
         self.model = model.eval()
         self.config: VLAConfig = model.config
         self.statistics = dict(statistics)
         self.statistics_key = self._choose(statistics_key)
-        self.images = ImagePreprocessor(self.config)
+        self.convention = convention or DataConvention()
+        self.images = ImagePreprocessor(self.config, self.convention.images)
         self.prompts = PromptTokenizer(self.config, tokenizer)
         self.action_tokens = ActionTokenizer(self.config.real_vocab_size)
 
@@ -105,12 +109,14 @@ class VLA:
 
     def tokens_of(self, actions: ArrayLike) -> NDArray[np.int64]:
         """Actions [..., 7] in robot units -> token ids: `unnormalise` inverted, up to a bin."""
-        return self.action_tokens.encode(self.statistics[self.statistics_key].normalise(actions))
+        own = self.convention.to_model(actions)
+        return self.action_tokens.encode(self.statistics[self.statistics_key].normalise(own))
 
     def unnormalise(self, tokens: ArrayLike) -> NDArray[np.float64]:
         """7 token ids -> the action in robot units."""
         statistics = self.statistics[self.statistics_key]
-        return statistics.unnormalise(self.action_tokens.decode(tokens))
+        action = statistics.unnormalise(self.action_tokens.decode(tokens))
+        return self.convention.to_environment(action)
 
     def _proprio(self, proprio: ArrayLike | None) -> Tensor | None:
         size = self.config.proprio_size
@@ -130,5 +136,5 @@ class VLA:
             return names[0]
         if key not in self.statistics:
             asked = "no statistics key was chosen" if key is None else f"no statistics {key!r}"
-            raise UnknownStatisticsError(f"{asked}; the checkpoint has {names}")
+            raise UnknownStatisticsError(f"{asked}; the checkpoint has {names or 'none'}")
         return key

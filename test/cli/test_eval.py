@@ -8,15 +8,23 @@ import pytest
 from support.evaluations import FiledScene
 from support.tiny_parts import save_tiny_parts
 from support.tiny_vla import save_tiny_checkpoint
+from support.tree import ROOT
 from typer.testing import CliRunner
 
 from heisd_ros.cli import eval as evaluation
 from heisd_ros.cli.main import app
 
+REFERENCE = ROOT / "test" / "data" / "openvla_reference"
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     return save_tiny_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+def scene_of(**options):
+    """Makes such scenes; how a real one would be drawn doesn't matter to them."""
+    return lambda suite, task, size, **drawn: FiledScene(suite, task, **options)
 
 
 @pytest.fixture
@@ -30,7 +38,7 @@ def ran(monkeypatch):
             yield function(*job)
 
     monkeypatch.setattr(evaluation, "run_jobs", run_here)
-    monkeypatch.setattr("heisd_ros.sim.scene.LiberoScene", FiledScene)
+    monkeypatch.setattr("heisd_ros.evaluation.rollout.LiberoScene", scene_of())
     return jobs_run
 
 
@@ -79,9 +87,7 @@ def test_drafts_of_all_kinds_leave_the_tokens_as_they_are(monkeypatch, ran, tmp_
     """Retrieval, drafter and metric in one loop; with exact acceptance nothing may change."""
     checkpoint = save_tiny_checkpoint(tmp_path / "model")
     save_tiny_parts(checkpoint)
-    monkeypatch.setattr(
-        "heisd_ros.sim.scene.LiberoScene", lambda *task: FiledScene(*task, goal_steps=24)
-    )
+    monkeypatch.setattr("heisd_ros.evaluation.rollout.LiberoScene", scene_of(goal_steps=24))
     path = tmp_path / "eval.json"
     fixed = ["eval", "--model", str(checkpoint), "--task", "0", "--episodes", "2"]
     modes = "ar,heisd_exact,retrieval_only"
@@ -142,3 +148,28 @@ def test_what_cannot_run_is_refused_at_once(call, ran, arguments, message):
 
 def test_the_machine_is_named():
     assert "cores" in evaluation._machine()
+
+
+def test_a_checkpoint_of_openvla_s_is_run_as_openvla_does(ran, tmp_path):
+    """A tiny one, of the published layout: another view, other states, other limits."""
+    options = ["--model", str(REFERENCE), "--unnorm-key", "bridge_orig", "--task", "3"]
+    path = tmp_path / "eval.json"
+    few = ["--episodes", "2", "--max-steps", "2", "--json", str(path)]
+    result = CliRunner().invoke(app, ["eval", *options, *few], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert ran == [(3, 0), (3, 1)]
+    data = json.loads(path.read_text())
+    assert data["protocol"]["name"] == "openvla_libero"
+    assert data["protocol"]["data"]["images"]["crop_area"] == 0.9
+    assert [row["steps"] for row in data["episodes"]] == [2, 2]
+
+
+def test_a_suite_without_statistics_is_refused(ran):
+    result = CliRunner().invoke(app, ["eval", "--model", str(REFERENCE)], env={"COLUMNS": "300"})
+    assert result.exit_code != 0 and not ran
+    assert "no statistics 'libero_spatial' or 'libero_spatial_no_noops'" in result.output
+
+
+def test_more_episodes_than_the_protocol_has_are_refused(call, ran):
+    result = call("--episodes", 11)
+    assert result.exit_code == 2 and "11 episodes of a task; up to 10" in result.output and not ran

@@ -67,6 +67,6 @@ def test_missing_parts_are_refused_before_anything_runs(checkpoint, tmp_path):
     with pytest.raises(DatabaseError, match="heisd db build"):
         Parts(setup_of(checkpoint, "ar", "rsd"))
     with pytest.raises(DrafterError, match="heisd train drafter"):
-        Contest.load(setup_of(checkpoint, "ar", "dsd"))
+        Contest.load(Parts(setup_of(checkpoint, "ar", "dsd")))
     with pytest.raises(CheckpointError):
         Parts(Setup("libero_spatial", str(tmp_path / "none"), ("ar",), "", ""))

@@ -8,8 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from support.small_models import CONFIG, STATISTICS, random_batch, small_model, small_tokenizer
 
-from heisd_ros.errors import CheckpointError, UnknownStatisticsError
-from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from heisd_ros.errors import CheckpointError, DeviceMemoryError, UnknownStatisticsError
+from heisd_ros.vla.checkpoint import (
+    fingerprint,
+    load_checkpoint,
+    save_checkpoint,
+    statistics_of,
+)
+from heisd_ros.vla.device_memory import device_memory_errors
 
 
 @pytest.fixture
@@ -183,3 +189,78 @@ def test_statistics_are_chosen_by_name(folder):
     with pytest.raises(UnknownStatisticsError, match=r"no statistics key was chosen.*'other'"):
         load_checkpoint(folder)
     assert load_checkpoint(folder, statistics_key="other").statistics_key == "other"
+
+
+def test_statistics_of_a_fine_tune_stand_beside_the_config(folder):
+    """Upstream's file; of several names in the config the one in the file is meant."""
+    edit_config(folder, lambda c: c["norm_stats"].update(other=c["norm_stats"]["small"]))
+    fine = {"libero_spatial_no_noops": {"action": {"q01": [-3.0] * 7, "q99": [3.0] * 7}}}
+    (folder / "dataset_statistics.json").write_text(json.dumps(fine))
+    vla = load_checkpoint(folder)
+    assert vla.statistics_key == "libero_spatial_no_noops"
+    assert vla.statistics[vla.statistics_key].q99 == (3.0,) * 7
+    assert statistics_of(folder) == ["small", "other", "libero_spatial_no_noops"]
+    assert load_checkpoint(folder, statistics_key="small").statistics_key == "small"
+    (folder / "dataset_statistics.json").write_text('{"broken": {"action": {"q01": []}}}')
+    with pytest.raises(
+        CheckpointError, match=r"dataset_statistics\.json: action statistics: .*q99"
+    ):
+        load_checkpoint(folder)
+
+
+def test_a_checkpoint_without_statistics_says_so(folder):
+    edit_config(folder, lambda c: c.pop("norm_stats"))
+    with pytest.raises(UnknownStatisticsError, match="the checkpoint has none"):
+        load_checkpoint(folder)
+
+
+def test_numbers_that_are_no_floats_are_refused(folder):
+    edit_weights(
+        folder,
+        lambda t: t.update({"projector.fc1.bias": torch.zeros(40, dtype=torch.int8)}),
+    )
+    with pytest.raises(CheckpointError, match=r"projector.fc1.bias is of type I8; BF16, F16"):
+        load_checkpoint(folder)
+
+
+def test_a_tensor_in_two_shards_is_refused(folder):
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    save_file(tensors, folder / "a.safetensors")
+    save_file({"projector.fc1.bias": torch.zeros(40)}, folder / "b.safetensors")
+    index = {**dict.fromkeys(tensors, "a.safetensors"), "projector.fc1.bias": "b.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    with pytest.raises(CheckpointError, match=r"both hold projector\.fc1\.bias"):
+        load_checkpoint(folder)
+
+
+def test_pickled_weights_are_named(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"\['pytorch_model.bin'\] must be saved as safetens"):
+        load_checkpoint(folder)
+
+
+def test_a_device_without_room_is_named(folder, monkeypatch):
+    def full(self, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(torch.nn.Module, "to_empty", full)
+    with pytest.raises(DeviceMemoryError, match="cpu has no memory left for the model's weights"):
+        load_checkpoint(folder)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    with pytest.raises(RuntimeError, match="shapes"), device_memory_errors("cpu", "anything"):
+        raise RuntimeError("shapes do not match")
+    with (
+        pytest.raises(DeviceMemoryError, match="for a step"),
+        device_memory_errors("cpu", "a step"),
+    ):
+        torch.empty(2**60)
+
+
+def test_nothing_is_allocated_for_a_checkpoint_that_does_not_fit(folder, monkeypatch):
+    edit_weights(folder, lambda tensors: tensors.pop("projector.fc1.bias"))
+    monkeypatch.setattr(torch.nn.Module, "to_empty", lambda *a, **k: pytest.fail("allocated"))
+    with pytest.raises(CheckpointError, match="missing projector"):
+        load_checkpoint(folder)

@@ -47,6 +47,32 @@ def test_saved_normalisation_constants_win():
     assert rounded.std == (0.228515625, 0.2236328125, 0.224609375)
 
 
+def test_the_backbone_s_name_stands_for_its_towers():
+    raw = openvla()
+    for key in ("timm_model_ids", "timm_override_act_layers", "image_sizes"):
+        del raw[key]
+    assert VLAConfig.from_dict(raw) == VLAConfig.from_dict(openvla())
+
+
+def test_a_processor_s_own_constants_count_where_no_transform_was_saved():
+    processor = {"means": [[0.1, 0.2, 0.3], [0.4] * 3], "stds": [[0.5] * 3, [0.6] * 3]}
+    first, second = VLAConfig.from_dict(openvla(), processor).towers
+    assert (first.mean, second.std) == ((0.1, 0.2, 0.3), (0.6, 0.6, 0.6))
+
+
+@pytest.mark.parametrize(
+    ("preprocessor", "message"),
+    [
+        ({"tvf_do_letterbox": True}, "tvf_do_letterbox is true"),
+        ({"tvf_resize_params": [{}, {"interpolation": 2}]}, "interpolation is 2; only 3"),
+        ({"tvf_resize_params": [{"size": [384, 384]}, {}]}, r"size is \[384, 384\]; only"),
+    ],
+)
+def test_another_way_to_resize_is_refused(preprocessor, message):
+    with pytest.raises(ValueError, match=message):
+        VLAConfig.from_dict(openvla(), preprocessor)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -112,6 +138,11 @@ def test_model_refuses(changes, message):
         ({"text_config": {"rope_scaling": {"type": "linear"}}}, "rope_scaling"),
         ({"timm_model_ids": ["a", "b"]}, "timm_model_ids names 'a'; known are"),
         ({"timm_model_ids": ["a"]}, "two ids are needed"),
+        ({"timm_tiny_kwargs": [{"widht": 3}, {}]}, r"unknown keys in timm_tiny_kwargs: .'widht'"),
+        ({"timm_tiny_kwargs": [{}]}, "one for each of the two towers"),
+        ({"llm_backbone_id": "vicuna-v15-7b"}, r"OpenVLA v0.1 .* is not supported"),
+        ({"use_fused_vision_backbone": False}, r"OpenVLA v0.1 .* is not supported"),
+        ({"llm_backbone_id": "llama2-7b-chat"}, "whose prompt is another"),
         ({"heisd": {"veiws": ["a"]}}, r"unknown keys in heisd: \['veiws'\]"),
         ({"heisd": {"towers": [{"wide": 3}]}}, r"unknown keys in heisd.towers: \['wide'\]"),
     ],

@@ -11,6 +11,7 @@ from PIL import Image
 from support.tree import ROOT
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+from heisd_ros.decoding.paths import eager
 from heisd_ros.decoding.types import Observation
 from heisd_ros.vla.checkpoint import load_checkpoint, save_checkpoint
 from heisd_ros.vla.config import VLAConfig
@@ -38,17 +39,10 @@ def image_of(case):
     return np.asarray(Image.open(FOLDER / case["image"]).convert("RGB"))
 
 
-@torch.inference_mode()
 def decode(vla, image, instruction):
     """Greedy tokens [7] and the logits [7, vocab] that they were chosen by."""
-    inputs = vla.encode([image], instruction)
-    visual_tokens = vla.model.project(vla.model.vision_features(inputs.pixels))
-    prefill = vla.model.prefill(vla.model.embed(inputs.ids, visual_tokens))
-    logits = [prefill.logits]
-    for _ in range(6):
-        logits.append(vla.model.decode(logits[-1].argmax(-1, keepdim=True), prefill.cache))
-    stacked = torch.cat(logits)
-    return stacked.argmax(-1).tolist(), stacked.float().numpy()
+    tokens, logits = eager(vla, Observation((image,), instruction))
+    return list(tokens), logits.float().numpy()
 
 
 def test_prompt_ids(checkpoint, case):

@@ -1,0 +1,54 @@
+"""Ways to decode one observation that must all give the same tokens: what `model verify` compares.
+
+A path is a function; one line in `PATHS` adds it to `heisd model verify --path` and to the tests
+that hold every path to the reference.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from heisd_ros.decoding.types import Observation
+from heisd_ros.vla.config import ACTION_DIMENSIONS
+from heisd_ros.vla.vla import VLA
+
+
+class Decoded(NamedTuple):
+    """One action and what it was chosen by.
+
+    Attributes:
+        tokens: the 7 greedy token ids.
+        logits: [7, vocab], one row a step; or [7, 256], over the action ids alone.
+    """
+
+    tokens: tuple[int, ...]
+    logits: Tensor
+
+
+class DecodePath(Protocol):
+    """Greedy decoding of one observation."""
+
+    def __call__(self, vla: VLA, observation: Observation) -> Decoded:
+        """Decode; raises what `VLA.encode` raises."""
+        ...
+
+
+@torch.inference_mode()
+def eager(vla: VLA, observation: Observation) -> Decoded:
+    """One prefill and six passes of one token: the definition of correct."""
+    model = vla.model
+    inputs = vla.encode(observation.images, observation.instruction, observation.proprio)
+    visual_tokens = model.project(model.vision_features(inputs.pixels))
+    prefill = model.prefill(model.embed(inputs.ids, visual_tokens, inputs.proprio))
+    logits = [prefill.logits]
+    while len(logits) < ACTION_DIMENSIONS:
+        logits.append(model.decode(logits[-1].argmax(-1, keepdim=True), prefill.cache))
+    stacked = torch.cat(logits)
+    return Decoded(tuple(stacked.argmax(-1).tolist()), stacked)
+
+
+PATHS: dict[str, DecodePath] = {"eager": eager}
+"""By the names that `--path` takes."""

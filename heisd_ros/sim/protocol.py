@@ -1,0 +1,174 @@
+"""Evaluation protocols: what a checkpoint's data were like, and how its episodes are run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from heisd_ros.decoding.modes import config_folder
+from heisd_ros.errors import ProtocolError, UnknownStatisticsError
+from heisd_ros.vla.checkpoint import load_checkpoint, statistics_of
+from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
+from heisd_ros.vla.convention import DataConvention
+from heisd_ros.vla.tower_config import reject_unknown, require, require_whole
+from heisd_ros.vla.vla import VLA
+
+OPENVLA = "openvla_libero"
+"""The protocol of a checkpoint in OpenVLA's own layout where no other is named."""
+MAX_STEPS = {
+    "libero_spatial": 220,
+    "libero_object": 280,
+    "libero_goal": 300,
+    "libero_10": 520,
+    "libero_90": 400,
+}
+"""Control steps after which an episode has failed, as OpenVLA evaluates LIBERO."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The defaults are those of the models that are trained here.
+
+    Attributes:
+        name: under which results stand.
+        data: between model and scene.
+        statistics: names of action statistics, with ``{suite}``, the first that exists counts;
+            none: the checkpoint's only ones.
+        image_size: side of the rendered pictures, pixels.
+        reduced_rendering: `sim.scene.RENDERING` instead of LIBERO's own settings.
+        wait_steps: steps without motion after a reset.
+        first_state: first initial state of each task.
+        episodes: initial states of each task from there on.
+        max_steps: control steps after which an episode has failed, by suite.
+    """
+
+    name: str = "heisd"
+    data: DataConvention = field(default_factory=DataConvention)
+    statistics: tuple[str, ...] = ()
+    image_size: int = 128
+    reduced_rendering: bool = True
+    wait_steps: int = 10
+    first_state: int = 40
+    episodes: int = 10
+    max_steps: Mapping[str, int] = field(default_factory=lambda: dict(MAX_STEPS))
+
+    def __post_init__(self) -> None:
+        for name, least in (("image_size", 1), ("wait_steps", 0), ("first_state", 0)):
+            require_whole(name, getattr(self, name), least=least)
+        require_whole("episodes", self.episodes)
+        for suite, steps in self.max_steps.items():
+            require_whole(f"max_steps of {suite}", steps)
+
+    def states(self, episodes: int = 0) -> range:
+        """Initial states of each task.
+
+        Args:
+            episodes: how many; 0: all.
+
+        Raises:
+            ProtocolError: there are not so many.
+        """
+        if not 0 <= episodes <= self.episodes:
+            raise ProtocolError(f"{episodes} episodes of a task; up to {self.episodes}, 0: all")
+        return range(self.first_state, self.first_state + (episodes or self.episodes))
+
+    def statistics_key(self, suite: str, names: list[str], asked: str = "") -> str | None:
+        """The statistics to take for a suite.
+
+        Args:
+            suite: LIBERO suite.
+            names: that the checkpoint has.
+            asked: by somebody; empty: by nobody.
+
+        Raises:
+            UnknownStatisticsError: the checkpoint has none of those that the protocol names.
+        """
+        if asked and asked not in names:
+            raise UnknownStatisticsError(
+                f"no statistics {asked!r}; the checkpoint has {sorted(names)}"
+            )
+        if asked or not self.statistics:
+            return asked or None
+        wanted = [template.format(suite=suite) for template in self.statistics]
+        for name in wanted:
+            if name in names:
+                return name
+        raise UnknownStatisticsError(
+            f"no statistics {' or '.join(map(repr, wanted))}; the checkpoint has {sorted(names)}: "
+            "name one with --unnorm-key"
+        )
+
+
+def load_protocol(name: str, checkpoint: str | Path | None = None) -> Protocol:
+    """Reads a protocol.
+
+    Args:
+        name: a file of ``config/protocols`` without its ending, a path of such a file, or
+            ``heisd``. Empty: by the checkpoint, OpenVLA's own layout or ours.
+        checkpoint: the model's folder.
+
+    Raises:
+        ProtocolError: there is no such protocol, or the file does not describe one.
+        CheckpointError: the checkpoint is missing.
+    """
+    if not name and checkpoint is not None:
+        own = "heisd" in read_json(CheckpointFiles.find(checkpoint).config)
+        name = "heisd" if own else OPENVLA
+    if name in ("", "heisd"):
+        return Protocol()
+    path = Path(name).expanduser()
+    if path.suffix not in (".yaml", ".yml"):
+        path = config_folder("protocols") / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in config_folder("protocols").glob("*.yaml"))
+        accepted = ", ".join(["heisd", *known])
+        raise ProtocolError(f"unknown protocol {name!r}; accepted: {accepted}, or a YAML file")
+    try:
+        return _parse(path.stem, yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, AttributeError) as error:
+        raise ProtocolError(f"{path}: {error}") from error
+
+
+def load_for_suite(
+    checkpoint: str | Path,
+    suite: str,
+    protocol: Protocol,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str = "float32",
+    unnorm_key: str = "",
+) -> VLA:
+    """Loads a model as a protocol has it for a suite.
+
+    Args:
+        checkpoint: its folder.
+        suite: LIBERO suite.
+        protocol: brings the data's convention and chooses the statistics.
+        device: where it goes.
+        dtype: of its weights, by PyTorch's name.
+        unnorm_key: statistics to take instead of the protocol's.
+
+    Raises:
+        HeisdError: as `load_checkpoint`.
+    """
+    key = protocol.statistics_key(suite, statistics_of(checkpoint), unnorm_key)
+    number_format = getattr(torch, dtype)
+    return load_checkpoint(checkpoint, device, number_format, key, convention=protocol.data)
+
+
+def _parse(name: str, content: Mapping[str, Any]) -> Protocol:
+    reject_unknown("the protocol", content, {"description", "data", "evaluation"})
+    data = DataConvention.from_dict(content.get("data") or {})
+    given = dict(content.get("evaluation") or {})
+    known = set(Protocol.__dataclass_fields__) - {"name", "data"}
+    reject_unknown("evaluation", given, known)
+    if "statistics" in given:
+        given["statistics"] = tuple(given["statistics"])
+    reduced = given.get("reduced_rendering", True)
+    require(isinstance(reduced, bool), f"reduced_rendering is {reduced!r}; true or false")
+    return Protocol(name=name, data=data, **given)

@@ -1,0 +1,72 @@
+"""Safetensors files read tensor by tensor, their headers first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from heisd_ros.errors import CheckpointError
+
+
+class Header(NamedTuple):
+    """What a file says of a tensor.
+
+    Attributes:
+        path: the file.
+        shape: its sizes.
+        dtype: its type as safetensors names it, for instance ``BF16``.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class TensorFiles:
+    """Some safetensors files, taken together.
+
+    Attributes:
+        headers: by the tensors' names; no values have been read.
+
+    Args:
+        paths: the files.
+
+    Raises:
+        CheckpointError: a file is damaged, or two hold a tensor of the same name.
+    """
+
+    def __init__(self, paths: tuple[Path, ...]) -> None:
+        self.paths = paths
+        self.headers: dict[str, Header] = {}
+        for path in paths:
+            try:
+                with safe_open(path, framework="pt") as file:
+                    for name in file.keys():  # noqa: SIM118  # safe_open is no mapping
+                        if name in self.headers:
+                            raise CheckpointError(
+                                f"{path} and {self.headers[name].path.name} both hold {name}"
+                            )
+                        part = file.get_slice(name)
+                        self.headers[name] = Header(path, tuple(part.get_shape()), part.get_dtype())
+            except (SafetensorError, OSError, ValueError) as error:
+                raise CheckpointError(f"{path} cannot be read (truncated?): {error}") from error
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        """Names and tensors; a file stays mapped only while it is its turn."""
+        for path in self.paths:
+            try:
+                with safe_open(path, framework="pt") as file:
+                    for name in file.keys():  # noqa: SIM118  # safe_open is no mapping
+                        yield name, file.get_tensor(name)
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+    def read(self, name: str) -> Tensor:
+        """One tensor."""
+        with safe_open(self.headers[name].path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+            return tensor

@@ -1,0 +1,93 @@
+"""Reading tokenizers: Hugging Face's ``tokenizer.json``, or Llama's sentencepiece model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers
+from tokenizers.models import BPE
+from tokenizers.processors import TemplateProcessing
+
+from heisd_ros.errors import CheckpointError
+
+_SPACE = "\u2581"  # how sentencepiece writes a space
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Reads either file.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or the package sentencepiece, which reads
+            ``tokenizer.model``, is not installed.
+    """
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing")
+    if path.suffix == ".model":
+        return _from_sentencepiece(path)
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the bindings raise bare Exception
+        raise CheckpointError(f"{path} is no tokenizer: {error}") from error
+
+
+def _from_sentencepiece(path: Path) -> Tokenizer:
+    """Llama's tokenizer as `tokenizers` has it; ids are the sentencepiece model's own.
+
+    The same parts as in the ``tokenizer.json`` that Hugging Face ships beside it: bytes for what
+    is not in the vocabulary, a space in front, BOS by the template.
+    """
+    try:
+        from sentencepiece import SentencePieceProcessor
+    except ImportError as error:
+        raise CheckpointError(
+            f"there is no tokenizer.json beside {path}, and sentencepiece, which reads this file, "
+            "is not installed: pip install sentencepiece"
+        ) from error
+    try:
+        model = SentencePieceProcessor(model_file=str(path))
+    except (RuntimeError, OSError) as error:
+        raise CheckpointError(f"{path} is no sentencepiece model: {error}") from error
+    pieces = [model.id_to_piece(i) for i in range(len(model))]
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    bos, special = pieces[model.bos_id()], [pieces[i] for i in (model.unk_id(), model.eos_id())]
+    tokenizer = Tokenizer(
+        BPE(
+            vocabulary, _merges(model, pieces, vocabulary), unk_token=special[0], fuse_unk=True,
+            byte_fallback=True,
+        )
+    )  # fmt: skip
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace(_SPACE, " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    tokenizer.add_special_tokens(
+        [AddedToken(token, normalized=False, special=True) for token in (*special, bos)]
+    )
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])]
+    )
+    return tokenizer
+
+
+def _merges(model: object, pieces: list[str], vocabulary: dict[str, int]) -> list[tuple[str, str]]:
+    """Every way to join two pieces to a third, the best-scored third first.
+
+    sentencepiece looks at scores alone; `tokenizers` wants its merges written out in that order.
+    """
+    scored = []
+    for i, piece in enumerate(pieces):
+        if model.is_control(i) or model.is_unknown(i) or model.is_byte(i):  # type: ignore[attr-defined]
+            continue
+        score = model.get_score(i)  # type: ignore[attr-defined]
+        for cut in range(1, len(piece)):
+            left, right = piece[:cut], piece[cut:]
+            if left in vocabulary and right in vocabulary:
+                scored.append((-score, vocabulary[left], vocabulary[right], left, right))
+    return [(left, right) for *_, left, right in sorted(scored)]
