@@ -73,3 +73,11 @@ class MissingPackageError(HeisdError):
 
 class ModeError(HeisdError):
     """A decoding mode is unknown, malformed, or needs something that was not given."""
+
+
+class GrowthError(HeisdError):
+    """A database may not grow now, or the journal of what was recorded cannot be used."""
+
+
+class FleetError(HeisdError):
+    """The fleet's server cannot be reached, or holds frames of another model."""

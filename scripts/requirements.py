@@ -3,7 +3,7 @@
 
 pyproject.toml is the only list; this prints its `dependencies` and the optional groups asked for:
 
-    scripts/requirements.py sim test jazzy    what `make` installs
+    scripts/requirements.py sim fleet ray test jazzy    what `make` installs
     scripts/requirements.py sim               the pip step of a colcon build: ROS comes from apt
     scripts/requirements.py --torch           the torch release that `make` installs, "2.13.0"
 

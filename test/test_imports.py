@@ -24,13 +24,14 @@ ALLOWED = {
     "retrieval": {"errors", "kinematics"},
     "safety": {"errors", "kinematics"},
     "decoding": CORE,
+    "fleet": {"errors", "retrieval"},
     "data": {"errors", "kinematics"},
     "sim": CORE | {"decoding", "data"},
     "training": CORE | {"decoding", "data", "sim"},
     "evaluation": CORE | {"decoding", "data", "sim", "training"},
-    "nodes": CORE | {"safety", "decoding", "data", "sim", "models"},
+    "nodes": CORE | {"safety", "decoding", "fleet", "data", "sim", "models"},
     "cli": CORE
-    | {"safety", "decoding", "data", "sim", "training", "evaluation", "nodes", "models"},
+    | {"safety", "decoding", "fleet", "data", "sim", "training", "evaluation", "nodes", "models"},
 }
 
 HEAVY = ["torch", "mujoco", "libero", "robosuite", "pinocchio", "rclpy", "cv2", "matplotlib"]

@@ -88,3 +88,24 @@ def cpu_seconds(pid: int) -> float:
     # The name in parentheses may hold spaces.
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@app.command()
+def retrieval(
+    vectors: Annotated[int, typer.Option(min=100, help="Frames in the database.")] = 273_465,
+    dim: Annotated[int, typer.Option(min=8, help="Numbers in a key.")] = 4352,
+    shards: Annotated[int, typer.Option(min=1, help="Tasks.")] = 40,
+    queries: Annotated[int, typer.Option(min=1, help="Queries of each task.")] = 50,
+    peer_shards: Annotated[
+        int, typer.Option(min=1, help="Tasks that HNSW is built for; a graph takes long.")
+    ] = 8,
+    out: Annotated[Path | None, typer.Option("--json", help="File for the result.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="PNG of the growth without shards.")] = None,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Folder for keys and database; empty: a temporary one.")
+    ] = None,
+) -> None:
+    """Search in a database of the paper's size, against faiss HNSW and exact search."""
+    from heisd_ros.cli.bench_retrieval import run
+
+    run(vectors, dim, shards, queries, peer_shards, out, figure, scratch)

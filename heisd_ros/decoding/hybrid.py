@@ -25,9 +25,9 @@ from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import SkipContext, SkipDecision, SkipGate
 from heisd_ros.decoding.stopwatch import Stopwatch
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
-from heisd_ros.decoding.types import Observation, Settled, Source, StepResult
+from heisd_ros.decoding.types import Observation, Settled, Source, StepResult, VerifiedFrame
 from heisd_ros.decoding.verifier import Verification
-from heisd_ros.retrieval.database import Database, Matches, Shard
+from heisd_ros.retrieval.database import Matches, SearchableShard, Store
 from heisd_ros.vla.drafter import Drafter
 from heisd_ros.vla.vla import VLA, ModelInputs
 
@@ -52,6 +52,7 @@ class HybridDecoder:
         gate: decides when a retrieved action is executed unseen.
         boundary: parts retrieval from drafting; needed by ``hybrid``.
         allow_unknown: accept instructions that the model wasn't trained on.
+        keep_frames: say with each verified step what may be kept of it (`StepResult.frame`).
     """
 
     def __init__(
@@ -59,17 +60,17 @@ class HybridDecoder:
         vla: VLA,
         mode: ModeSettings,
         *,
-        database: Database | None,
+        database: Store | None,
         drafter: Drafter | None,
         gate: SkipGate,
         boundary: Boundary | None,
         allow_unknown: bool = False,
+        keep_frames: bool = False,
     ) -> None:
         self.vla, self.mode = vla, mode
         self.database, self.drafter = database, drafter
         self.gate, self.boundary = gate, boundary
-        self._allow_unknown = allow_unknown
-        self._shards: dict[str, tuple[Shard | None, str]] = {}
+        self._allow_unknown, self._keep_frames = allow_unknown, keep_frames
         self._last: tuple[int, ...] | None = None
         self._to_settle: _Skipped | None = None
         self._disagreed = False
@@ -120,6 +121,7 @@ class HybridDecoder:
             passes=verification.passes,
             accepted=verification.accepted if source != "autoregressive" else None,
             similarity=None if matches is None else float(matches.similarity[0]),
+            frame=self._frame(features, verification),
         )
 
     @torch.inference_mode()
@@ -149,7 +151,7 @@ class HybridDecoder:
             verification.advance(redraft(verification, tree), "exact")
         return tuple(verification.tokens)
 
-    def _route(self, observation: Observation) -> tuple[Zone, Shard | None]:
+    def _route(self, observation: Observation) -> tuple[Zone, SearchableShard | None]:
         """Who proposes, and the shard if that is retrieval."""
         if not self.mode.retrieves or self.database is None:
             return Zone(False, f"mode proposes by {self.mode.propose}"), None
@@ -158,22 +160,24 @@ class HybridDecoder:
             zone = self.boundary.update(observation.motion)
             if not zone.retrieval:
                 return zone, None
-        instruction = observation.instruction
-        if instruction not in self._shards:
-            self._shards[instruction] = self.database.shard_for(instruction)
-        shard, how = self._shards[instruction]
+        # Asked at every step: a shard may grow, or come from the fleet, while the arm works.
+        shard, how = self.database.shard_for(observation.instruction)
         return (zone, shard) if shard is not None else (Zone(False, how), None)
 
-    def _retrieve(self, shard: Shard, features: Tensor) -> Matches:
+    def _retrieve(self, shard: SearchableShard, features: Tensor) -> Matches:
         matches = shard.search(self.vla.retrieval_key(features), self.mode.retrieval.k)
         if self.mode.retrieval.payload == "own":
             return matches
         return replace(matches, tokens=self.vla.tokens_of(matches.actions))
 
-    def _may_skip(self, matches: Matches, zone: Zone, shard: Shard) -> SkipDecision:
+    def _may_skip(self, matches: Matches, zone: Zone, shard: SearchableShard) -> SkipDecision:
         if self._disagreed:
             self.gate.note_verified()
             return SkipDecision(False, False, "no skip: the model disagreed with the last one")
+        if shard.grown and self.gate.calibration is not None:
+            # The bound holds for the entries that it was made with.
+            self.gate.note_verified()
+            return SkipDecision(False, False, "no skip: the calibration knows no added entries")
         context = SkipContext(
             retrieval_zone=zone.retrieval,
             gripper=None if self._last is None else self._last[-1],
@@ -218,7 +222,7 @@ class HybridDecoder:
             rule, draft = mode.retrieval.accept, self._tree(matches)
             in_prefill = draft if mode.one_pass else NO_DRAFT
             verification = Verification.start(
-                model, prompt, in_prefill, rule, len(draft), mode.correct
+                model, prompt, in_prefill, rule, len(draft), mode.correct, self._keep_frames
             )
             watch.lap("prefill")
             # The draft, its first level that of the first token, and whether it is still unseen.
@@ -226,7 +230,7 @@ class HybridDecoder:
         elif mode.drafts and self.drafter is not None:
             source, rule = "drafter", mode.drafter.accept
             verification = Verification.start(
-                model, prompt, NO_DRAFT, rule, mode.drafter.nodes, mode.correct
+                model, prompt, NO_DRAFT, rule, mode.drafter.nodes, mode.correct, self._keep_frames
             )
             watch.lap("prefill")
             draft = self._draft(self.drafter, verification, prompt)
@@ -234,7 +238,7 @@ class HybridDecoder:
             level, unseen = 1, True
         else:
             source, rule, draft = "autoregressive", "exact", NO_DRAFT
-            verification = Verification.start(model, prompt, draft, rule)
+            verification = Verification.start(model, prompt, draft, rule, judge=self._keep_frames)
             watch.lap("prefill")
             level, unseen = 0, False
         while not verification.finished:
@@ -247,6 +251,12 @@ class HybridDecoder:
             verification.advance(tree, rule)
             watch.lap("verify" if len(tree) else "decode")
         return verification, source
+
+    def _frame(self, features: Tensor, verification: Verification) -> VerifiedFrame | None:
+        if not self._keep_frames:
+            return None
+        own, margins = tuple(verification.own), tuple(verification.margins)
+        return VerifiedFrame(self.vla.retrieval_key(features), own, margins)
 
     def _tree(self, matches: Matches) -> DraftTree:
         settings = self.mode.retrieval
@@ -275,6 +285,7 @@ class HybridDecoder:
         passes: int,
         accepted: int | None = None,
         similarity: float | None = None,
+        frame: VerifiedFrame | None = None,
     ) -> StepResult:
         action = self.vla.unnormalise(tokens)
         watch.lap("detokenise")
@@ -290,6 +301,7 @@ class HybridDecoder:
             passes=passes,
             accepted=accepted,
             similarity=similarity,
+            frame=frame,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -15,7 +16,7 @@ from heisd_ros.decoding.skip import SkipGate
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import ModeError
 from heisd_ros.kinematics.metric import MetricBounds
-from heisd_ros.retrieval.database import Database
+from heisd_ros.retrieval.database import Database, Store
 from heisd_ros.vla.checkpoint import fingerprint
 from heisd_ros.vla.drafter import Drafter, load_drafter
 from heisd_ros.vla.vla import VLA
@@ -78,6 +79,8 @@ def load_decoder(
     database: str = "",
     drafter: str = "",
     seed: int = 0,
+    extend: Callable[[Database, Calibration | None], Store] | None = None,
+    keep_frames: bool = False,
 ) -> tuple[Decoder, MetricBounds | None]:
     """Loads what a mode needs beside the model, and composes its decoder.
 
@@ -88,6 +91,9 @@ def load_decoder(
         database: folder of the database; empty: ``database`` in the checkpoint's folder.
         drafter: folder of the drafter; empty: ``drafter`` there.
         seed: as in `build_decoder`.
+        extend: makes of the database, and of the calibration that skipping goes by, what is
+            searched; None: the database itself.
+        keep_frames: as in `build_decoder`.
 
     Returns:
         The decoder, and the bounds of the metric that it wants in `Observation.motion` (None: it
@@ -100,19 +106,27 @@ def load_decoder(
         return build_decoder(vla, mode), None
     identity = fingerprint(model_folder)
     opened, calibration, loaded, bounds = None, None, None, None
+    store: Store | None = None
     if mode.retrieves:
         folder = Path(database).expanduser() if database else model_folder / "database"
         opened = Database.open(folder, identity)
         # A mode that has none refuses to skip, and says why; one of another database is an error.
         if uses_calibration(mode) and (folder / FILE).is_file():
             calibration = Calibration.load(folder, opened.manifest.database_id, identity)
+        store = opened if extend is None else extend(opened, calibration)
     if mode.drafts:
         folder = Path(drafter).expanduser() if drafter else model_folder / "drafter"
         loaded = load_drafter(folder, identity, vla.config, vla.device, vla.dtype)
     if mode.propose == "hybrid" and opened is not None:
         bounds = opened.bounds(mode.boundary.metric)
     decoder = build_decoder(
-        vla, mode, database=opened, drafter=loaded, calibration=calibration, seed=seed
+        vla,
+        mode,
+        database=store,
+        drafter=loaded,
+        calibration=calibration,
+        seed=seed,
+        keep_frames=keep_frames,
     )
     return decoder, bounds
 
@@ -127,12 +141,13 @@ def build_decoder(
     vla: VLA,
     mode: ModeSettings,
     *,
-    database: Database | None = None,
+    database: Store | None = None,
     drafter: Drafter | None = None,
     calibration: Calibration | None = None,
     seed: int = 0,
     actions_only: bool = False,
     allow_unknown: bool = False,
+    keep_frames: bool = False,
 ) -> Decoder:
     """Composes the decoder of a mode.
 
@@ -145,6 +160,7 @@ def build_decoder(
         seed: of random skips and shadow verification.
         actions_only: as in `AutoregressiveDecoder`; for mode ``ar`` alone.
         allow_unknown: accept instructions that the model wasn't trained on.
+        keep_frames: say with each verified step what may be kept of it.
 
     Raises:
         ModeError: the mode needs a part that was not given.
@@ -169,4 +185,5 @@ def build_decoder(
         gate=SkipGate(mode.skip, calibration, seed),
         boundary=boundary,
         allow_unknown=allow_unknown,
+        keep_frames=keep_frames,
     )

@@ -43,6 +43,20 @@ class Observation:
     motion: MetricSample | None = None
 
 
+class VerifiedFrame(NamedTuple):
+    """What the model itself made of a frame: what a database keeps of it.
+
+    Attributes:
+        key: [D] float32, `VLA.retrieval_key`.
+        tokens: the model's own tokens, each after those that were taken before it.
+        margins: logit of each less that of the runner-up.
+    """
+
+    key: NDArray[np.float32]
+    tokens: tuple[int, ...]
+    margins: tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class StepResult:
     """One step's action and how it came about.
@@ -57,6 +71,8 @@ class StepResult:
         passes: passes through the language model, the prefill included.
         accepted: drafted tokens that verification accepted, 0 to 7; None where nothing was drafted.
         similarity: cosine similarity of the best retrieved entry; None without retrieval.
+        frame: what may be kept of the step; None where the model did not see it, and where nobody
+            asked.
     """
 
     action: NDArray[np.float64]
@@ -67,6 +83,7 @@ class StepResult:
     passes: int
     accepted: int | None = None
     similarity: float | None = None
+    frame: VerifiedFrame | None = None
 
 
 class Settled(NamedTuple):

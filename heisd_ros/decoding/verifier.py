@@ -27,7 +27,10 @@ class Verification:
         model: the model.
         cache: keys and values of all columns that are certain.
         correct: of an accepted draft, take the model's own tokens after each drafted one.
+        judge: keep `own` and `margins`, which costs a look at all logits.
         tokens: the tokens so far.
+        own: the model's own tokens, each after those accepted before it.
+        margins: logit of each of them less that of the runner-up.
         passes: passes through the language model.
         accepted: drafted tokens among `tokens`.
         answers: what the model said further down the draft, from the token after the newest one
@@ -38,7 +41,10 @@ class Verification:
     model: VLAModel
     cache: KVCache
     correct: bool = False
+    judge: bool = False
     tokens: list[int] = field(default_factory=list)
+    own: list[int] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
     passes: int = 0
     accepted: int = 0
     answers: tuple[int, ...] = ()
@@ -53,6 +59,7 @@ class Verification:
         rule: AcceptanceRule,
         room: int = 0,
         correct: bool = False,
+        judge: bool = False,
     ) -> Verification:
         """The prefill, with a draft in it if there is one.
 
@@ -63,9 +70,10 @@ class Verification:
             rule: what accepts them.
             room: nodes of the largest tree that will come later.
             correct: as in `Verification`.
+            judge: as in `Verification`.
         """
         capacity = prompt.shape[1] + max(len(tree), room) + ACTION_DIMENSIONS
-        self = cls(model, model.new_cache(1, capacity), correct)
+        self = cls(model, model.new_cache(1, capacity), correct, judge)
         hidden = self._pass(prompt, tree, rule)
         self.prompt_hidden = hidden[:, : prompt.shape[1]]
         return self
@@ -91,7 +99,8 @@ class Verification:
         hidden = language.model(
             columns, self.cache, *_layout(start, certain.shape[1], fed, certain.device)
         )
-        greedy = language.logits(hidden[0, certain.shape[1] - 1 :]).argmax(dim=-1).tolist()
+        logits = language.logits(hidden[0, certain.shape[1] - 1 :])
+        greedy = logits.argmax(dim=-1).tolist()
         ids_of_actions = range(self.model.action_rows.start, self.model.action_rows.stop)
         path = accept(rule, tree, greedy, position, ids_of_actions)
 
@@ -102,6 +111,8 @@ class Verification:
             self.tokens += [greedy[parent + 1] for parent in (-1, *path)[: len(path)]]
         else:
             self.tokens += [tree.tokens[node] for node in path]
+        if self.judge:
+            self._judge(logits, greedy, path)
         end = start + certain.shape[1]
         self.cache.keep(end, [end + node for node in path if node < len(fed)])
         if not self.finished:
@@ -109,6 +120,14 @@ class Verification:
             self.tokens.append(greedy[path[-1] + 1 if path else 0])
         self.answers = _answers(fed, path, greedy)
         return hidden
+
+    def _judge(self, logits: Tensor, greedy: list[int], path: tuple[int, ...]) -> None:
+        """Keeps what the model said after each accepted node, and by how much."""
+        room = ACTION_DIMENSIONS - len(self.own)
+        rows = [node + 1 for node in (-1, *path)][:room]
+        best = logits[rows].float().topk(2, dim=-1).values
+        self.own += [greedy[row] for row in rows]
+        self.margins += (best[:, 0] - best[:, 1]).tolist()
 
 
 def _answers(fed: DraftTree, path: tuple[int, ...], greedy: list[int]) -> tuple[int, ...]:

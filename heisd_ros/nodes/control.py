@@ -18,7 +18,7 @@ from rclpy.node import Node
 
 from heisd_ros.decoding.types import StepResult
 from heisd_ros.msg import StepLatency, StepTelemetry
-from heisd_ros.nodes import telemetry
+from heisd_ros.nodes import growth, telemetry
 from heisd_ros.nodes.commands import GripperSwitch
 from heisd_ros.nodes.driver import ArmDriver
 from heisd_ros.nodes.gripper import GripperOutput
@@ -75,7 +75,7 @@ class ControlLoop:
         self.acted_at: int | None = None
         self.latency: StepLatency | None = None
         self._node, self._session, self._report = node, session, report
-        self._parameters = session.parameters
+        self._parameters, self._growth = session.parameters, session.policy.growth
         self._veto = veto
         self._driver = ArmDriver(node, session)
         self._servo = ServoSetup(node, self._parameters)
@@ -102,6 +102,12 @@ class ControlLoop:
         self._take(text)
         self.check()
 
+    def end_episode(self, success: bool) -> None:
+        """Takes note of how the episode ended; the arm goes on as the instruction says."""
+        if self._growth is not None:
+            self._growth.end(success)
+        self._session.worker.end_episode(success)
+
     def set_parameters(self, parameters: VlaNodeParameters) -> None:
         """Takes other values of the live parameters; an arm that moves goes on smoothly."""
         self._parameters = parameters
@@ -114,6 +120,8 @@ class ControlLoop:
         self._fault: Hold | None = None  # of the newest inference
         self._quiet_since = now  # since when an action has been due
         self._session.worker.restart(self._instruction)
+        if self._growth is not None:
+            self._growth.end(success=False)  # nobody said how the last one ended
 
     @property
     def limit_counts(self) -> Counter[str]:
@@ -174,6 +182,8 @@ class ControlLoop:
         # The gripper first: a simulation in lock-step advances when the twist arrives.
         if opening is not None:
             self._fingers.send(opening)
+        if self._growth is not None:
+            growth.note(self._growth, inference.instruction, inference.observation, result)
         self._drop_unsent("replaced")
         self._driver.move(mapper.twist(action), action)
         self.step += 1

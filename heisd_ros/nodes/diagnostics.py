@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from heisd_ros.nodes import growth
 from heisd_ros.nodes.control import ControlLoop
 from heisd_ros.nodes.inputs import NANOSECONDS, InputHealth
 from heisd_ros.nodes.session import Session
@@ -171,6 +172,10 @@ def report(
         inputs = [(health, limits.image_timeout_sec) for health in buffer.image_health]
         inputs.append((buffer.joint_health, limits.joint_state_timeout_sec))
         statuses += [input_status(*each, now) for each in inputs]
+        kept = session.policy.growth
+        if kept is not None:
+            level, text = growth.level_and_message(kept.status, now / NANOSECONDS)
+            statuses.append(status("growth", level, text, growth.values(kept.status)))
         device = session.parameters.model_device
         if device.startswith("cuda"):
             statuses.append(gpu_status(device))

@@ -11,6 +11,7 @@ from heisd_ros.kinematics.robots import (
     PANDA_TIP,
 )
 from heisd_ros.nodes.declare import parameter, validate
+from heisd_ros.nodes.growth_parameters import GrowthParameters
 from heisd_ros.nodes.instruction import instruction_problem
 from heisd_ros.nodes.limit_parameters import LimitParameters
 from heisd_ros.nodes.relations import relations
@@ -18,7 +19,7 @@ from heisd_ros.safety.joints import parse_limits
 
 
 @dataclass(frozen=True)
-class VlaNodeParameters(LimitParameters):
+class VlaNodeParameters(LimitParameters, GrowthParameters):
     """Settings of `vla_node`, validated when the node is configured.
 
     Those marked live take effect at once, all others at the next configure transition.

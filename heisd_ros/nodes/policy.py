@@ -5,13 +5,19 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
+from heisd_ros.fleet.growth import Growth
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.models import shipped_model
+from heisd_ros.nodes import growth
 from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.retrieval.database import Database
+from heisd_ros.retrieval.growing import GrowingStore
 
 DEFAULT_RATE_HZ = 20.0
 
@@ -30,6 +36,7 @@ class Policy:
         instructions: The instructions it knows; None: any.
         bounds: The metric that the decoder's boundary is made for; None: it looks at none.
         plain: Plain decoding with the same model, to measure speed by; None: `decoder` itself.
+        growth: Keeps successful episodes, and talks to the fleet; None: nothing is kept.
     """
 
     decoder: Decoder
@@ -41,6 +48,12 @@ class Policy:
     instructions: tuple[str, ...] | None
     bounds: MetricBounds | None = None
     plain: Decoder | None = None
+    growth: Growth | None = None
+
+    def close(self) -> None:
+        """Ends what runs beside the decoder."""
+        if self.growth is not None:
+            self.growth.close()
 
 
 PolicyLoader = Callable[[VlaNodeParameters], Policy]
@@ -72,14 +85,32 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
     key = parameters.model_unnorm_key or None
     vla = load_checkpoint(folder, device, dtype, key, convention=convention)
     config = vla.config
-    decoder, bounds = load_decoder(
-        vla,
-        load_mode(parameters.decoding_mode),
-        folder,
-        database=parameters.decoding_database,
-        drafter=parameters.decoding_drafter,
-        seed=parameters.decoding_seed,
-    )
+    mode, keeps = load_mode(parameters.decoding_mode), growth.wanted(parameters)
+    if keeps and not mode.retrieves:
+        raise ValueError(
+            f"parameter 'decoding.mode' is {parameters.decoding_mode!r}; accepted with "
+            "'growth.mode' or 'fleet.uri': a mode that retrieves"
+        )
+    opened: list[Growth] = []
+    with ExitStack() as failing:
+
+        def extend(database: Database, calibration: Calibration | None) -> GrowingStore:
+            kept = growth.open_growth(parameters, database, calibration, mode.retrieval.k)
+            failing.callback(kept.close)
+            opened.append(kept)
+            return kept.store
+
+        decoder, bounds = load_decoder(
+            vla,
+            mode,
+            folder,
+            database=parameters.decoding_database,
+            drafter=parameters.decoding_drafter,
+            seed=parameters.decoding_seed,
+            extend=extend if keeps else None,
+            keep_frames=parameters.growth_mode != "off",
+        )
+        failing.pop_all()
     return Policy(
         decoder=decoder,
         folder=folder,
@@ -90,6 +121,7 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
         instructions=config.instructions,
         bounds=bounds,
         plain=AutoregressiveDecoder(vla),
+        growth=opened[0] if opened else None,
     )
 
 

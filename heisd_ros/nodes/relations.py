@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,18 @@ def relations(settings: VlaNodeParameters) -> Iterator[tuple[str, object, bool, 
         settings.servo_node,
         bool(settings.servo_node) and settings.interface == "delta",
         "'', as 'command.interface' is 'delta', which Servo does not take",
+    )
+    yield (
+        "growth.folder",
+        settings.growth_folder,
+        settings.growth_mode != "off" and not settings.growth_folder,
+        f"a folder, as 'growth.mode' is {settings.growth_mode!r}",
+    )
+    yield (
+        "fleet.collection",
+        settings.fleet_collection,
+        not re.fullmatch(r"[A-Za-z_]\w{0,254}", settings.fleet_collection, re.ASCII),
+        "letters, digits and underscores, no digit first",
     )
     base, tip = settings.robot_base_frame, settings.robot_tip_frame
     frames = (base,) if settings.interface == "pose" else (base, tip)

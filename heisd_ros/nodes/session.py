@@ -14,6 +14,7 @@ from heisd_ros.nodes import images, optional
 from heisd_ros.nodes.commands import CommandMapper
 from heisd_ros.nodes.ingest import ObservationBuffer
 from heisd_ros.nodes.inputs import IngestLimits
+from heisd_ros.nodes.joints import JointStateReader
 from heisd_ros.nodes.motion_feed import MotionFeed, load_bounds
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.policy import Policy, PolicyLoader
@@ -81,13 +82,26 @@ def open_session(
         reader = make_reader(parameters, urdf_text(parameters))
     with device_memory_errors(parameters.model_device, "the model"):
         policy = load(parameters)
-        warm_up_ms = warm_up(policy, policy.decoder)
-        plain_ms = warm_up(policy, policy.plain) if policy.plain else warm_up_ms
+        try:
+            return _wire(parameters, policy, reader, on_done)
+        except BaseException:
+            policy.close()
+            raise
+
+
+def _wire(
+    parameters: VlaNodeParameters,
+    policy: Policy,
+    reader: JointStateReader | None,
+    on_done: Callable[[], None],
+) -> Session:
     if policy.bounds is not None:
         bounds, bounds_source = policy.bounds, "of the database"
     else:
         kind = cast(MetricKind, parameters.metric_kind)
         bounds, bounds_source = load_bounds(kind, parameters.metric_bounds, policy.folder)
+    warm_up_ms = warm_up(policy, policy.decoder)
+    plain_ms = warm_up(policy, policy.plain) if policy.plain else warm_up_ms
     compressed = parameters.compressed
     rate_hz = parameters.control_rate_hz or policy.rate_hz
     motion = MotionFeed(bounds, rate_hz)

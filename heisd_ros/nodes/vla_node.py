@@ -22,6 +22,7 @@ from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
+from std_srvs.srv import SetBool
 
 from heisd_ros.errors import HeisdError
 from heisd_ros.msg import StepTelemetry
@@ -103,6 +104,7 @@ class VlaNode(LifecycleNode, StoppableNode):
         self._execute = ExecuteServer(self, self._refusal, self._set_instruction)
         self._estop = EmergencyStop(self, self._on_estop)
         DiagnosticsUpdater(self, lambda: report(self._session, self._control, self._estop.latched))
+        self.create_service(SetBool, "~/report_episode", self._on_outcome)
 
     @_transition
     def on_configure(self) -> None:
@@ -159,6 +161,7 @@ class VlaNode(LifecycleNode, StoppableNode):
                 f"the inference thread did not end within {STOP_TIMEOUT_SEC:g} s; left behind"
             )
         if session is not None:
+            session.policy.close()
             del session
             free_memory()
 
@@ -220,6 +223,14 @@ class VlaNode(LifecycleNode, StoppableNode):
         except HeisdError as error:
             # The arm is held as long as no usable description has come.
             self.get_logger().error(f"topic robot_description: {error}")
+
+    def _on_outcome(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        control = self._control
+        response.success = control is not None
+        response.message = "" if control is not None else "the node is not active"
+        if control is not None:
+            control.end_episode(request.data)
+        return response
 
     def _report(self, message: StepTelemetry) -> None:
         self._telemetry.publish(message)

@@ -78,6 +78,7 @@ class InferenceWorker:
         self._on_done = on_done
         self._lock = threading.Lock()
         self._instruction = ""
+        self._ended: bool | None = None
         self._generation = 0
         self._done: Inference | None = None
         self._settled: Settled | None = None
@@ -102,6 +103,12 @@ class InferenceWorker:
             self._enabled.set()
         else:
             self._enabled.clear()
+
+    def end_episode(self, success: bool) -> None:
+        """Lets the decoder know, before its next step, how the episode ended."""
+        with self._lock:
+            self._generation += 1
+            self._ended, self._done = success, None
 
     def collect(self) -> Inference | None:
         """Takes the newest result that was not collected; None where there is none."""
@@ -186,7 +193,7 @@ class InferenceWorker:
         outcome: StepResult | Hold
         try:
             if generation != last:
-                self._policy.decoder.reset()
+                self._policy.decoder.reset(self._outcome())
             inputs = self._inputs(observation, instruction)
             converted = time.monotonic_ns()
             outcome = self._policy.decoder.infer(inputs)
@@ -212,6 +219,11 @@ class InferenceWorker:
             wait_ms=(began - observation.complete) * 1e3 / NANOSECONDS,
             convert_ms=max(converted - began, 0) * 1e3 / NANOSECONDS,
         )
+
+    def _outcome(self) -> bool | None:
+        with self._lock:
+            ended, self._ended = self._ended, None
+            return ended
 
     def _inputs(self, observation: ObservationSet, instruction: str) -> Observation:
         images = tuple(self._to_rgb(image.content) for image in observation.images)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from heisd_ros.errors import DatabaseError
 from heisd_ros.kinematics.metric import MetricBounds
@@ -16,11 +21,52 @@ from heisd_ros.retrieval.key_space import KeySpace
 from heisd_ros.retrieval.manifest import MANIFEST, Manifest
 from heisd_ros.retrieval.shard import Shard
 
-__all__ = ["Database", "Matches", "Shard"]
+__all__ = ["Database", "Matches", "SearchableShard", "Shard", "Store"]
 
 NEAREST = 0.95
 """Least likeness (difflib) of an instruction to the nearest one. Two tasks of libero_spatial, which
 differ in where the bowl stands, come to 0.949: what passes is a slip of the pen, not a task."""
+
+
+class SearchableShard(Protocol):
+    """One task's frames, wherever they lie: what a decoder needs of them."""
+
+    @property
+    def instruction(self) -> str:
+        """The task."""
+        ...
+
+    @property
+    def grown(self) -> bool:
+        """Whether it has entries that the database was not built with, and no calibration saw."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        ...
+
+    def search(self, key: NDArray[np.float32], k: int) -> Matches:
+        """The k entries most similar to a frame; as `Shard.search`."""
+        ...
+
+    def clearance(self, matches: Matches) -> float:
+        """Control steps until the first entry comes to where its gripper changes."""
+        ...
+
+
+class Store(Protocol):
+    """What a decoder needs of a database."""
+
+    def shard_for(self, instruction: str) -> tuple[SearchableShard | None, str]:
+        """The shard of a task, and how it was found; as `Database.shard_for`."""
+        ...
+
+    def bounds(self, kind: MetricKind) -> MetricBounds:
+        """Scale and boundary of the kinematic metric; as `Database.bounds`."""
+        ...
+
+
+S = TypeVar("S", bound=SearchableShard)
 
 
 class Database:
@@ -29,11 +75,15 @@ class Database:
     Attributes:
         folder: where it is.
         manifest: what it says about itself.
+        space: what all keys have in common.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, shards: list[Shard]) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, space: KeySpace, shards: list[Shard]
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.space = space
         self._shards = {normalise(shard.instruction): shard for shard in shards}
         self._nearest = lru_cache(maxsize=256)(self._find_nearest)
 
@@ -71,7 +121,8 @@ class Database:
             )
         _verify(folder, manifest)
         space = KeySpace.load(folder, manifest.features.size, manifest.features.kept)
-        return cls(folder, manifest, [Shard.open(folder, info, space) for info in manifest.shards])
+        shards = [Shard.open(folder, info, space) for info in manifest.shards]
+        return cls(folder, manifest, space, shards)
 
     def __iter__(self) -> Iterator[Shard]:
         """Every shard."""
@@ -109,11 +160,21 @@ class Database:
         return (shard, "exact") if shard is not None else self._nearest(instruction)
 
     def _find_nearest(self, instruction: str) -> tuple[Shard | None, str]:
-        found = difflib.get_close_matches(normalise(instruction), self._shards, 1, NEAREST)
-        if not found:
-            return None, f"no shard for {instruction!r}; no retrieval"
-        shard = self._shards[found[0]]
-        return shard, f"nearest: {shard.instruction!r}"
+        return nearest_shard(instruction, self._shards)
+
+
+def nearest_shard(instruction: str, shards: Mapping[str, S]) -> tuple[S | None, str]:
+    """The shard of almost the same instruction, and which that is; None and why where none is near.
+
+    Args:
+        instruction: what the robot is to do.
+        shards: by normalised instruction.
+    """
+    found = difflib.get_close_matches(normalise(instruction), shards, 1, NEAREST)
+    if not found:
+        return None, f"no shard for {instruction!r}; no retrieval"
+    shard = shards[found[0]]
+    return shard, f"nearest: {shard.instruction!r}"
 
 
 def normalise(instruction: str) -> str:
@@ -123,9 +184,12 @@ def normalise(instruction: str) -> str:
 
 def _verify(folder: Path, manifest: Manifest) -> None:
     """Every file is there and is the one that was written."""
+    # hashlib lets other threads run, and gigabytes take seconds on one core.
+    with ThreadPoolExecutor() as pool:
+        hashes = {name: pool.submit(file_hash, folder / name) for name in manifest.files}
     for name, digest in manifest.files.items():
         try:
-            found = file_hash(folder / name)
+            found = hashes[name].result()
         except OSError as error:
             raise DatabaseError(
                 f"{folder / name} is missing or cannot be read: {error}; copy the database again, "

@@ -150,3 +150,14 @@ class Matches:
             for name, column in COLUMNS.items()
         }
         return cls(similarity=similarity, **taken)
+
+    @classmethod
+    def best_of(cls, parts: list[Matches], k: int) -> Matches:
+        """The k most similar of several searches' matches; the earlier part's of equal ones."""
+        order = np.argsort(-np.concatenate([part.similarity for part in parts]), kind="stable")[:k]
+        joined: dict[str, Any] = {}
+        for entry in fields(cls):
+            own = [getattr(part, entry.name) for part in parts]
+            known = all(array is not None for array in own)
+            joined[entry.name] = np.concatenate(own)[order] if known else None
+        return cls(**joined)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,17 +34,17 @@ class Quantiser:
         codes = np.rint((keys - self.low) / step)
         return np.clip(codes, 0, _LEVELS).astype(np.uint8)
 
-    def decode(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def decode(self, codes: NDArray[Any]) -> NDArray[np.float32]:
         """Codes [..., D] -> keys [..., D], each number within half a step."""
         keys: NDArray[np.float32] = self.low + self.step * codes
         return keys
 
-    def lengths(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def lengths(self, codes: NDArray[Any]) -> NDArray[np.float32]:
         """Lengths [N] of coded keys [N, D]: near one, and not quite."""
         return np.linalg.norm(self.decode(codes), axis=-1)
 
     def cosines(
-        self, codes: NDArray[np.uint8], lengths: NDArray[np.float32], key: NDArray[np.float32]
+        self, codes: NDArray[Any], lengths: NDArray[np.float32], key: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Cosines [N] of coded keys and a key of unit length.
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from heisd_ros.errors import DatabaseError
 from heisd_ros.retrieval.arrays import map_array
-from heisd_ros.retrieval.entries import COLUMNS, Matches
+from heisd_ros.retrieval.entries import COLUMNS, Entries, Matches
 from heisd_ros.retrieval.index import Index
 from heisd_ros.retrieval.key_space import KeySpace
 from heisd_ros.retrieval.manifest import ShardInfo
+from heisd_ros.retrieval.quantiser import Quantiser
 
 KEYS, LENGTHS = "keys.npy", "lengths.npy"
 COORDINATES, GRAPH = "coordinates.npy", "index.faiss"
@@ -33,15 +34,18 @@ class Shard:
     A search has two stages: candidates by few coordinates, ordered by full keys.
 
     Attributes:
+        grown: whether it has entries that its database was not built with.
         instruction: the task, as its demonstrations word it.
         columns: its arrays by the names of `COLUMNS`, N rows each, mapped from disk.
     """
+
+    grown = False
 
     def __init__(
         self,
         instruction: str,
         columns: Mapping[str, NDArray[Any]],
-        keys: NDArray[np.uint8],
+        keys: NDArray[Any],
         lengths: NDArray[np.float32],
         coordinates: NDArray[np.float16],
         space: KeySpace,
@@ -77,6 +81,58 @@ class Shard:
         }
         index = Index.read(place / GRAPH) if info.graph else Index.exact(coordinates)
         return cls(info.instruction, columns, keys, lengths, coordinates, space, index)
+
+    @classmethod
+    def in_memory(
+        cls, instruction: str, entries: Entries, space: KeySpace, before: Shard | None = None
+    ) -> Shard:
+        """A shard of entries that lie in no database; searched exhaustively.
+
+        Args:
+            instruction: their task.
+            entries: what it holds.
+            space: that of the database beside which it is searched.
+            before: one made like this, whose entries come first.
+
+        Raises:
+            DatabaseError: the keys have another size than the database's.
+        """
+        keys, size = entries.keys, space.projection.size
+        if keys.shape[1] != size:
+            raise DatabaseError(
+                f"keys have {keys.shape[1]} numbers, the database's {size}; both must be of one "
+                "model"
+            )
+        # In half precision: codes would cut off what lies outside the database's range.
+        plain = Quantiser(np.zeros(size, np.float32), np.ones(size, np.float32))
+        halves = keys.astype("<f2")
+        parts = {
+            "keys": halves,
+            "lengths": plain.lengths(halves).astype("<f4"),
+            "coordinates": space.projection(keys).astype("<f2"),
+            **{name: np.asarray(getattr(entries, name), c.disk) for name, c in COLUMNS.items()},
+        }
+        if before is not None:
+            old = {
+                "keys": before._keys,
+                "lengths": before._lengths,
+                "coordinates": before._coordinates,
+                **before.columns,
+            }
+            parts = {name: np.concatenate([old[name], part]) for name, part in parts.items()}
+        columns = {name: parts[name] for name in COLUMNS}
+        coordinates = parts["coordinates"]
+        shard = cls(
+            instruction,
+            columns,
+            parts["keys"],
+            parts["lengths"],
+            coordinates,
+            KeySpace(space.projection, plain),
+            Index.exact(coordinates),
+        )
+        shard.grown = True
+        return shard
 
     def __len__(self) -> int:
         """Number of entries."""
@@ -125,7 +181,7 @@ class Shard:
         Where an object is about to be grasped or put down, millimetres count.
 
         Args:
-            matches: entries of this shard.
+            matches: entries; those of episodes that are not in this shard are left out.
 
         Returns:
             At least 1; infinite where no gripper changes any more.
@@ -133,7 +189,7 @@ class Shard:
         return min(map(self._until_change, matches.episodes, matches.steps), default=math.inf)
 
     def _until_change(self, episode: int, step: int) -> float:
-        changes = self._gripper_changes[int(episode)]
+        changes = self._gripper_changes.get(int(episode), np.empty(0))
         following = np.searchsorted(changes, step, side="right")
         return float(changes[following] - step) if following < len(changes) else math.inf
 

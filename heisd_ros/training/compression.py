@@ -13,6 +13,7 @@ from heisd_ros.retrieval.index import Index
 from heisd_ros.retrieval.key_space import KeySpace
 from heisd_ros.retrieval.manifest import Fidelity
 from heisd_ros.retrieval.projection import Projection
+from heisd_ros.retrieval.quantiser import Quantiser
 from heisd_ros.retrieval.shard import candidates_of
 from heisd_ros.retrieval.writer import quantiser_of
 
@@ -54,7 +55,23 @@ def choose_projection(
     pairs = [pair for pair in zip(questions, fitted, strict=True) if len(pair[0])]
     if not pairs:
         return full.truncated(_UNMEASURED), Fidelity()
-    quantiser = quantiser_of(shards)
+    return shortest(full, quantiser_of(shards), pairs, recall)
+
+
+def shortest(
+    full: Projection,
+    quantiser: Quantiser,
+    pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    recall: float = RECALL,
+) -> tuple[Projection, Fidelity]:
+    """As few components of a projection as keep the recall of full keys.
+
+    Args:
+        full: All components.
+        quantiser: That of the database.
+        pairs: As in `measure`.
+        recall: As in `choose_projection`.
+    """
     for size in (*(size for size in _SIZES if size < full.kept), full.kept):
         projection = full.truncated(size)
         fidelity = measure(KeySpace.as_stored(projection, quantiser), pairs)

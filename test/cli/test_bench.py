@@ -35,6 +35,24 @@ def test_the_parts_of_a_step_sum_up_to_its_latency():
     )
 
 
+def test_search_is_measured_at_a_small_size(tmp_path):
+    file, figure = tmp_path / "retrieval.json", tmp_path / "growth.png"
+    size = ["--vectors", "3000", "--dim", "64", "--shards", "3", "--queries", "10"]
+    command = ["bench", "retrieval", *size, "--json", str(file), "--figure", str(figure)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    measured = json.loads(file.read_text(encoding="utf-8"))
+    assert (measured["vectors"], measured["dim"], measured["shards"]) == (3000, 64, 3)
+    assert 0.0 < measured["query_ms"]["p50"] <= measured["query_ms"]["p99"]
+    assert 0.9 <= measured["recall_at_5"] <= 1.0 and measured["recall_at_1"] >= 0.9
+    assert measured["peers"]["exact"]["recall_at_5"] == 1.0
+    assert set(measured["peers"]) == {"exact", "faiss_hnsw"}
+    for name in ("resident_mib", "disk_mib", "build_s", "open_s"):
+        assert measured[name] > 0.0
+    sizes = [row["vectors"] for row in measured["unsharded"]["measured"]["ours"]]
+    assert sizes == [300, 750, 3000] and figure.stat().st_size > 1000
+
+
 @pytest.mark.slow
 def test_a_node_is_measured(tmp_path):
     file = tmp_path / "node.json"

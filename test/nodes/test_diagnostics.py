@@ -71,7 +71,7 @@ def session_on(device, warning=""):
         buffer=buffer,
         motion=SimpleNamespace(latest=None),
         parameters=SimpleNamespace(model_device=device, decoding_mode="heisd", dry_run=True),
-        policy=SimpleNamespace(decoder=SimpleNamespace(warning=lambda: warning)),
+        policy=SimpleNamespace(decoder=SimpleNamespace(warning=lambda: warning), growth=None),
     )
 
 

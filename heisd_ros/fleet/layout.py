@@ -1,0 +1,84 @@
+"""Whose frames may be searched together."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from heisd_ros.retrieval.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What two databases must have in common for their entries to be mixed.
+
+    Attributes:
+        model_fingerprint: `vla.checkpoint.fingerprint` of the model whose features and tokens they
+            hold.
+        statistics_key: name of the action statistics that its tokens stand for.
+        robot: the arm.
+        control_rate_hz: control steps a second, Hz.
+        views: camera views, in order.
+        towers: channels of each vision tower, in order.
+        size: numbers in a key.
+    """
+
+    model_fingerprint: str
+    statistics_key: str
+    robot: str
+    control_rate_hz: float
+    views: tuple[str, ...]
+    towers: tuple[int, ...]
+    size: int
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Layout:
+        """That of a database."""
+        features = manifest.features
+        return cls(
+            model_fingerprint=manifest.model_fingerprint,
+            statistics_key=manifest.statistics_key,
+            robot=manifest.robot,
+            control_rate_hz=manifest.control_rate_hz,
+            views=features.views,
+            towers=features.towers,
+            size=features.size,
+        )
+
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Layout:
+        """From text that `to_json` wrote.
+
+        Raises:
+            ValueError: it is no such text.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            given = {entry.name: values[entry.name] for entry in fields(cls)}
+            return cls(
+                **{**given, "views": tuple(given["views"]), "towers": tuple(given["towers"])}
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no layout: {error!r}") from error
+
+    def difference(self, other: Layout) -> str:
+        """What is not the same, for a reader: ``size 24, not 16``; empty where all is.
+
+        Args:
+            other: the one that is wanted.
+        """
+        pairs = [(e.name, getattr(self, e.name), getattr(other, e.name)) for e in fields(self)]
+        return ", ".join(
+            f"{name} {_short(own)}, not {_short(wanted)}"
+            for name, own, wanted in pairs
+            if own != wanted
+        )
+
+
+def _short(value: object) -> str:
+    return f"{value[:12]!r}" if isinstance(value, str) else repr(value)

@@ -1,0 +1,318 @@
+"""Entries of a whole fleet on a Milvus server, behind the protocol of a database.
+
+One collection holds the frames of one `Layout`; a row is an entry, its primary key the entry's
+name, so that what is sent twice is stored once. The task's hash is the partition key: a search
+touches its partition alone. A row of the collection itself says what the layout is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heisd_ros.errors import DatabaseError, FleetError
+from heisd_ros.fleet.episode import RecordedEpisode
+from heisd_ros.fleet.layout import Layout
+from heisd_ros.retrieval.database import normalise
+from heisd_ros.retrieval.entries import COLUMNS, Entries, Matches
+
+TIMEOUT_SEC = 10.0
+"""Of a call; it is a thread of its own that waits."""
+_LAYOUT = "layout"
+_BATCH = 200
+"""Rows in a message: some 5 MB of keys of 4352 numbers, of the 64 MB that a server takes."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _named(
+    call: Callable[Concatenate[MilvusStore, P], R],
+) -> Callable[Concatenate[MilvusStore, P], R]:
+    """Makes every failure of the client library a FleetError that names the server."""
+
+    @wraps(call)
+    def named(self: MilvusStore, *args: P.args, **kwargs: P.kwargs) -> R:
+        from pymilvus.exceptions import MilvusException
+
+        try:
+            return call(self, *args, **kwargs)
+        except MilvusException as error:
+            raise FleetError(f"{self.uri}: {error.message}") from error
+
+    return named
+
+
+def check_installed() -> None:
+    """Imports the client library, which takes a second or two.
+
+    Raises:
+        FleetError: it is not installed.
+    """
+    try:
+        import pymilvus  # noqa: F401
+    except ImportError as error:
+        raise FleetError(
+            f"a fleet needs pymilvus ({error}); pip install 'heisd_ros[fleet]'"
+        ) from error
+    # It logs every failure with a traceback; ours are named, and repeated while a server is away.
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+
+
+class MilvusStore:
+    """Frames of a fleet.
+
+    Args:
+        uri: of the server, ``http://host:19530``, or the path of a file for the embedded one.
+        layout: of this robot.
+        collection: its name.
+        token: ``user:password`` or an API key; empty: none.
+
+    Raises:
+        FleetError: the server cannot be reached, or the collection holds frames of another layout.
+    """
+
+    def __init__(
+        self, uri: str, layout: Layout, collection: str = "heisd", token: str = ""
+    ) -> None:
+        check_installed()
+        self.uri, self.layout, self.collection = uri, layout, collection
+        self._connect(token)
+        self._take_over()
+
+    @_named
+    def _connect(self, token: str) -> None:
+        from pymilvus import MilvusClient
+
+        self._client = MilvusClient(uri=self.uri, token=token, timeout=TIMEOUT_SEC)
+
+    @_named
+    def close(self) -> None:
+        """Ends the connection."""
+        self._client.close()
+
+    @_named
+    def ping(self) -> None:
+        """Asks the server for a sign of life.
+
+        Raises:
+            FleetError: there is none.
+        """
+        self._client.has_collection(self.collection, timeout=TIMEOUT_SEC)
+
+    @_named
+    def send(self, episode: RecordedEpisode) -> None:
+        """Stores an episode; one that is there stays as it is.
+
+        Raises:
+            FleetError: it could not be stored, whole or in part.
+        """
+        rows = [
+            {
+                "id": name,
+                "shard": shard_id(episode.instruction),
+                "key": episode.entries.keys[row].tolist(),
+                "payload": {
+                    "instruction": episode.instruction,
+                    **{column: _plain(episode.entries, column, row) for column in COLUMNS},
+                },
+            }
+            for row, name in enumerate(episode.ids)
+        ]
+        for start in range(0, len(rows), _BATCH):
+            batch = rows[start : start + _BATCH]
+            self._client.upsert(self.collection, batch, timeout=TIMEOUT_SEC)
+
+    @_named
+    def count(self, instruction: str) -> int:
+        """Entries of a task."""
+        (row,) = self._client.query(
+            self.collection,
+            filter=_of(shard_id(instruction)),
+            output_fields=["count(*)"],
+            timeout=TIMEOUT_SEC,
+        )
+        return int(row["count(*)"])
+
+    @_named
+    def fetch(self, instruction: str, most: int) -> Entries | None:
+        """Entries of a task, in the order of episodes and steps; None where there are none.
+
+        Args:
+            instruction: the task.
+            most: of them.
+
+        Raises:
+            FleetError: the server is away, or what it holds is no entries of this layout.
+        """
+        rows = list(self._rows(instruction, most))
+        return self._entries(rows) if rows else None
+
+    def shard_for(self, instruction: str) -> tuple[MilvusShard | None, str]:
+        """The shard of a task, searched on the server; as `Database.shard_for`.
+
+        For tools and comparisons: the control loop searches what was fetched.
+
+        Raises:
+            FleetError: the server is away.
+        """
+        count = self.count(instruction)
+        if count == 0:
+            return None, f"no shard for {instruction!r}; no retrieval"
+        return MilvusShard(self, instruction, count), "exact"
+
+    @_named
+    def search(self, instruction: str, key: NDArray[np.float32], k: int) -> Matches:
+        """The k entries of a task that are most similar to a frame; as `Shard.search`."""
+        (hits,) = self._client.search(
+            self.collection,
+            data=[key.tolist()],
+            anns_field="key",
+            limit=k,
+            filter=_of(shard_id(instruction)),
+            search_params={"metric_type": "COSINE"},
+            output_fields=["payload"],
+            timeout=TIMEOUT_SEC,
+        )
+        similarity = np.array([hit["distance"] for hit in hits], dtype=np.float32)
+        columns = self._columns([hit["entity"]["payload"] for hit in hits])
+        return Matches.gather(columns, np.arange(len(hits)), similarity)
+
+    @_named
+    def _take_over(self) -> None:
+        from pymilvus import DataType, MilvusClient
+
+        if not self._client.has_collection(self.collection, timeout=TIMEOUT_SEC):
+            schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+            schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
+            schema.add_field("shard", DataType.VARCHAR, max_length=32, is_partition_key=True)
+            schema.add_field("key", DataType.FLOAT_VECTOR, dim=self.layout.size)
+            schema.add_field("payload", DataType.JSON)
+            index = self._client.prepare_index_params()
+            index.add_index("key", index_type="AUTOINDEX", metric_type="COSINE")
+            self._client.create_collection(
+                self.collection, schema=schema, index_params=index, timeout=TIMEOUT_SEC
+            )
+        rows = self._client.query(
+            self.collection,
+            filter=f'id == "{_LAYOUT}"',
+            output_fields=["payload"],
+            timeout=TIMEOUT_SEC,
+        )
+        if rows:
+            self._check(rows[0]["payload"])
+            return
+        first = [1.0] + [0.0] * (self._dim() - 1)
+        about = {
+            "id": _LAYOUT,
+            "shard": _LAYOUT,
+            "key": first,
+            "payload": {_LAYOUT: self.layout.to_json()},
+        }
+        self._client.upsert(self.collection, [about], timeout=TIMEOUT_SEC)
+
+    def _dim(self) -> int:
+        """Numbers in a key of the collection, which somebody else may have made."""
+        about = self._client.describe_collection(self.collection, timeout=TIMEOUT_SEC)
+        sizes = [f["params"].get("dim") for f in about["fields"] if f["name"] == "key"]
+        if [int(size or 0) for size in sizes] != [self.layout.size]:
+            raise FleetError(
+                f"{self.uri}: collection {self.collection!r} has keys of {sizes} numbers, this "
+                f"model's have {self.layout.size}; name another collection"
+            )
+        return self.layout.size
+
+    def _check(self, payload: dict[str, Any]) -> None:
+        try:
+            own = Layout.from_json(payload[_LAYOUT])
+        except (KeyError, ValueError) as error:
+            raise FleetError(
+                f"{self.uri}: collection {self.collection!r} is not one of ours: {error!r}"
+            ) from error
+        difference = own.difference(self.layout)
+        if difference:
+            raise FleetError(
+                f"{self.uri}: collection {self.collection!r} holds frames of {difference}; name "
+                "another collection for this model"
+            )
+
+    def _rows(self, instruction: str, most: int) -> Iterator[dict[str, Any]]:
+        iterator = self._client.query_iterator(
+            self.collection,
+            filter=_of(shard_id(instruction)),
+            output_fields=["key", "payload"],
+            batch_size=_BATCH,
+            limit=most,
+            timeout=TIMEOUT_SEC,
+        )
+        try:
+            while rows := iterator.next():
+                yield from rows
+        finally:
+            iterator.close()
+
+    def _entries(self, rows: Sequence[dict[str, Any]]) -> Entries:
+        columns = self._columns([row["payload"] for row in rows])
+        keys = np.array([row["key"] for row in rows], dtype=np.float32)
+        order = np.lexsort((columns["steps"], columns["episodes"]))
+        lengths = np.linalg.norm(keys, axis=1)
+        if not np.all(np.abs(lengths - 1.0) < 1e-2):  # false for NaN as well
+            raise FleetError(f"{self.uri}: keys of length {lengths.min()}; accepted: 1")
+        try:
+            return Entries(
+                keys=keys[order], **{name: array[order] for name, array in columns.items()}
+            )
+        except DatabaseError as error:
+            raise FleetError(f"{self.uri}: {error}") from error
+
+    def _columns(self, payloads: Sequence[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+        try:
+            return {
+                name: np.array([payload[name] for payload in payloads], dtype=column.disk).reshape(
+                    len(payloads), *column.row
+                )
+                for name, column in COLUMNS.items()
+            }
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise FleetError(f"{self.uri}: a row is no entry: {error!r}") from error
+
+
+class MilvusShard:
+    """One task's frames on the server."""
+
+    grown = True
+
+    def __init__(self, store: MilvusStore, instruction: str, count: int) -> None:
+        self.instruction = instruction
+        self._store, self._count = store, count
+
+    def __len__(self) -> int:
+        """Number of entries when it was asked for."""
+        return self._count
+
+    def search(self, key: NDArray[np.float32], k: int) -> Matches:
+        """The k entries most similar to a frame, by the server; as `Shard.search`.
+
+        Raises:
+            FleetError: the server is away.
+        """
+        return self._store.search(self.instruction, key, k)
+
+
+def shard_id(instruction: str) -> str:
+    """A task's name on the server: letters and digits, whatever the instruction holds."""
+    return hashlib.sha256(normalise(instruction).encode()).hexdigest()[:32]
+
+
+def _of(shard: str) -> str:
+    return f'shard == "{shard}"'
+
+
+def _plain(entries: Entries, column: str, row: int) -> Any:
+    return getattr(entries, column)[row].astype(COLUMNS[column].disk).tolist()
