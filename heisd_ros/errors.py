@@ -81,3 +81,7 @@ class GrowthError(HeisdError):
 
 class FleetError(HeisdError):
     """The fleet's server cannot be reached, or holds frames of another model."""
+
+
+class BenchmarkError(HeisdError):
+    """What a benchmark was asked to run on is not there or is no such thing."""

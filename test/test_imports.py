@@ -29,9 +29,11 @@ ALLOWED = {
     "sim": CORE | {"decoding", "data"},
     "training": CORE | {"decoding", "data", "sim"},
     "evaluation": CORE | {"decoding", "data", "sim", "training"},
+    "benchmark": CORE | {"decoding", "models"},
     "nodes": CORE | {"safety", "decoding", "fleet", "data", "sim", "models"},
     "cli": CORE
-    | {"safety", "decoding", "fleet", "data", "sim", "training", "evaluation", "nodes", "models"},
+    | {"safety", "decoding", "fleet", "data", "sim", "training", "evaluation", "nodes", "models"}
+    | {"benchmark"},
 }
 
 HEAVY = ["torch", "mujoco", "libero", "robosuite", "pinocchio", "rclpy", "cv2", "matplotlib"]

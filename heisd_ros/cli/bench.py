@@ -1,4 +1,4 @@
-"""`heisd bench`: what the node costs beside the model."""
+"""`heisd bench`: what the node costs beside the model, and what decoding costs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,7 +16,61 @@ app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 @app.callback()
 def bench() -> None:
-    """Measure what the node itself costs."""
+    """Measure what the node itself costs, and what decoding costs."""
+
+
+@app.command()
+def decode(
+    shape: Annotated[
+        Literal["openvla-7b", "mini", "shipped"],
+        typer.Option(help="Random weights at OpenVLA-7B's or a small shape, or the shipped model."),
+    ] = "shipped",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    dtype: Annotated[
+        Literal["", "float32", "bfloat16", "float16"],
+        typer.Option(help="Of the weights; empty: float32 on a CPU, else bfloat16."),
+    ] = "",
+    rounds: Annotated[int, typer.Option(min=2, help="How often each case is timed.")] = 30,
+    threads: Annotated[int, typer.Option(min=0, help="Of a CPU; 0: PyTorch's choice.")] = 0,
+    compiler: Annotated[
+        str, typer.Option("--compile", help="Backend of torch.compile, for instance inductor.")
+    ] = "",
+    int8: Annotated[bool, typer.Option(help="The layers' weights in int8.")] = False,
+    peer: Annotated[bool, typer.Option(help="Time transformers' generate as well.")] = True,
+    from_eval: Annotated[
+        Path | None, typer.Option(help="JSON of `heisd eval`: predict its closed loop.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="File for the result.")] = None,
+) -> None:
+    """Steps and their parts in one interleaved run, beside rooflines and a peer."""
+    import torch
+
+    from heisd_ros.benchmark.decode import Settings, run
+    from heisd_ros.benchmark.summary import lines
+    from heisd_ros.errors import HeisdError
+
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        where = torch.device(device)
+        chosen = dtype or ("float32" if where.type == "cpu" else "bfloat16")
+        settings = Settings(
+            shape,
+            where,
+            getattr(torch, chosen),
+            rounds,
+            compiler=compiler or None,
+            int8=int8,
+            peer=peer,
+            evaluation=from_eval,
+        )
+        result = run(settings, lambda line: typer.echo(line, err=True))
+    except (HeisdError, RuntimeError) as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+        raise typer.Exit(1) from error
+    _write(result, out)
+    for line in lines(result):
+        typer.echo(line)
 
 
 @app.command()
@@ -57,6 +111,10 @@ def node(
     typer.echo("  " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in split.items()) + " (medians)")
     typer.echo(f"  {max(split, key=split.get)} dominates; {result['cpu_percent']:.0f}% of a core")
     typer.echo(f"  {result['frames']} pictures, {result['dropped']} without a command of their own")
+    _write(result, out)
+
+
+def _write(result: dict[str, Any], out: Path | None) -> None:
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ COMMANDS = {
     "calibrate": "Find how far retrieved actions may be executed unseen.",
     "model": "Look at a checkpoint, and verify it against reference outputs.",
     "eval": "Success rate and latency of decoding modes on held-out initial states.",
-    "bench": "Measure what the node itself costs.",
+    "bench": "Measure what decoding costs, and the node beside it.",
     "report": "A page with the results of evaluations.",
 }
 """Sub-command `name` lives in the module `heisd_ros.cli.name`, which has a typer.Typer `app`."""

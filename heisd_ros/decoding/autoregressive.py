@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from heisd_ros.decoding.stopwatch import Stopwatch
 from heisd_ros.decoding.types import Observation, StepResult
 from heisd_ros.vla.config import ACTION_DIMENSIONS
+from heisd_ros.vla.engine import Engine
 from heisd_ros.vla.vla import VLA
 
 
@@ -22,15 +22,20 @@ class AutoregressiveDecoder:
         vla: the model.
         actions_only: restrict the argmax to the action ids.
         allow_unknown: accept instructions that the model wasn't trained on.
+        engine: runs the passes (None: the model's own).
     """
 
     def __init__(
-        self, vla: VLA, *, actions_only: bool = False, allow_unknown: bool = False
+        self,
+        vla: VLA,
+        *,
+        actions_only: bool = False,
+        allow_unknown: bool = False,
+        engine: Engine | None = None,
     ) -> None:
         self.vla = vla
-        self._allow_unknown = allow_unknown
-        rows = vla.model.action_rows
-        self._rows = rows if actions_only else slice(0, vla.config.language.vocab_size)
+        self._actions_only, self._allow_unknown = actions_only, allow_unknown
+        self._engine = engine
 
     def settle(self) -> None:
         """Nothing is left to do after a step."""
@@ -45,7 +50,7 @@ class AutoregressiveDecoder:
     @torch.inference_mode()
     def infer(self, observation: Observation) -> StepResult:
         """Decode one action; raises what `VLA.encode` raises."""
-        model = self.vla.model
+        engine = self._engine or self.vla.engine
         watch = Stopwatch(self.vla.device)
         inputs = self.vla.encode(
             observation.images,
@@ -54,16 +59,17 @@ class AutoregressiveDecoder:
             allow_unknown=self._allow_unknown,
         )
         watch.lap("preprocess")
-        visual_tokens = model.project(model.vision_features(inputs.pixels))
+        visual_tokens = engine.project(engine.vision(inputs.pixels))
         watch.lap("vision")
-        prefill = model.prefill(model.embed(inputs.ids, visual_tokens, inputs.proprio))
-        tokens = [self._greedy(prefill.logits)]
+        prompt = self.vla.model.embed(inputs.ids, visual_tokens, inputs.proprio)
+        sequence, answers = engine.start(prompt, actions_only=self._actions_only)
+        tokens = [answers.greedy]
         watch.lap("prefill")
         for _ in range(ACTION_DIMENSIONS - 1):
-            tokens.append(self._greedy(model.decode(tokens[-1], prefill.cache)))
+            tokens.append(sequence.extend(tokens[-1]).greedy)
         watch.lap("decode")
         # The tokens leave the device once, after the loop: no waiting for a GPU inside it.
-        chosen = tuple(torch.cat(tokens, dim=1)[0].tolist())
+        chosen = tuple(torch.cat(tokens).tolist())
         action = self.vla.unnormalise(chosen)
         watch.lap("detokenise")
         return StepResult(
@@ -74,7 +80,3 @@ class AutoregressiveDecoder:
             timings_ms=watch.timings_ms(),
             passes=ACTION_DIMENSIONS,
         )
-
-    def _greedy(self, logits: Tensor) -> Tensor:
-        """[1, vocab] -> [1, 1], the best id of the rows in question."""
-        return logits[:, self._rows].argmax(dim=-1, keepdim=True) + self._rows.start

@@ -99,7 +99,7 @@ class HybridDecoder:
             allow_unknown=self._allow_unknown,
         )
         watch.lap("preprocess")
-        features = self.vla.model.vision_features(inputs.pixels)
+        features = self.vla.engine.vision(inputs.pixels)
         watch.lap("vision")
         zone, shard = self._route(observation)
         matches = None
@@ -143,10 +143,9 @@ class HybridDecoder:
         self, inputs: ModelInputs, features: Tensor, draft: tuple[int, ...]
     ) -> tuple[int, ...]:
         """The model's own greedy tokens, found with the help of a draft: lossless."""
-        model = self.vla.model
-        prompt = model.embed(inputs.ids, model.project(features), inputs.proprio)
         tree = DraftTree.from_chains([draft])
-        verification = Verification.start(model, prompt, tree, "exact")
+        prompt = self._prompt(inputs, features)
+        verification = Verification.start(self.vla.engine, prompt, tree, "exact")
         while not verification.finished:
             verification.advance(redraft(verification, tree), "exact")
         return tuple(verification.tokens)
@@ -215,14 +214,14 @@ class HybridDecoder:
     def _decode(
         self, inputs: ModelInputs, features: Tensor, matches: Matches | None, watch: Stopwatch
     ) -> tuple[Verification, Source]:
-        model, mode = self.vla.model, self.mode
-        prompt = model.embed(inputs.ids, model.project(features), inputs.proprio)
+        engine, mode = self.vla.engine, self.mode
+        prompt = self._prompt(inputs, features)
         if matches is not None:
             source: Source = "retrieval"
             rule, draft = mode.retrieval.accept, self._tree(matches)
             in_prefill = draft if mode.one_pass else NO_DRAFT
             verification = Verification.start(
-                model, prompt, in_prefill, rule, len(draft), mode.correct, self._keep_frames
+                engine, prompt, in_prefill, rule, len(draft), mode.correct, self._keep_frames
             )
             watch.lap("prefill")
             # The draft, its first level that of the first token, and whether it is still unseen.
@@ -230,7 +229,7 @@ class HybridDecoder:
         elif mode.drafts and self.drafter is not None:
             source, rule = "drafter", mode.drafter.accept
             verification = Verification.start(
-                model, prompt, NO_DRAFT, rule, mode.drafter.nodes, mode.correct, self._keep_frames
+                engine, prompt, NO_DRAFT, rule, mode.drafter.nodes, mode.correct, self._keep_frames
             )
             watch.lap("prefill")
             draft = self._draft(self.drafter, verification, prompt)
@@ -238,15 +237,18 @@ class HybridDecoder:
             level, unseen = 1, True
         else:
             source, rule, draft = "autoregressive", "exact", NO_DRAFT
-            verification = Verification.start(model, prompt, draft, rule, judge=self._keep_frames)
+            verification = Verification.start(engine, prompt, draft, rule, record=self._keep_frames)
             watch.lap("prefill")
             level, unseen = 0, False
         while not verification.finished:
-            tree = NO_DRAFT
             if unseen:
                 tree = draft.tails(len(verification.tokens) - level)
             elif mode.redraft:
                 tree = redraft(verification, draft, level)
+            else:
+                verification.finish()
+                watch.lap("decode")
+                break
             unseen = False
             verification.advance(tree, rule)
             watch.lap("verify" if len(tree) else "decode")
@@ -257,6 +259,10 @@ class HybridDecoder:
             return None
         own, margins = tuple(verification.own), tuple(verification.margins)
         return VerifiedFrame(self.vla.retrieval_key(features), own, margins)
+
+    def _prompt(self, inputs: ModelInputs, features: Tensor) -> Tensor:
+        visual_tokens = self.vla.engine.project(features)
+        return self.vla.model.embed(inputs.ids, visual_tokens, inputs.proprio)
 
     def _tree(self, matches: Matches) -> DraftTree:
         settings = self.mode.retrieval

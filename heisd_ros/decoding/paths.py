@@ -6,6 +6,7 @@ that hold every path to the reference.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from heisd_ros.decoding.types import Observation
 from heisd_ros.vla.config import ACTION_DIMENSIONS
+from heisd_ros.vla.engine import Engine, PlainEngine
+from heisd_ros.vla.model import VLAModel
+from heisd_ros.vla.static_engine import StaticEngine
 from heisd_ros.vla.vla import VLA
 
 
@@ -50,5 +54,29 @@ def eager(vla: VLA, observation: Observation) -> Decoded:
     return Decoded(tuple(stacked.argmax(-1).tolist()), stacked)
 
 
-PATHS: dict[str, DecodePath] = {"eager": eager}
+def through(make: Callable[[VLAModel], Engine]) -> DecodePath:
+    """The plain loop through an engine, as `AutoregressiveDecoder` runs it."""
+
+    @torch.inference_mode()
+    def decode(vla: VLA, observation: Observation) -> Decoded:
+        engine = make(vla.model)
+        inputs = vla.encode(observation.images, observation.instruction, observation.proprio)
+        visual_tokens = engine.project(engine.vision(inputs.pixels))
+        prompt = vla.model.embed(inputs.ids, visual_tokens, inputs.proprio)
+        sequence, answers = engine.start(prompt)
+        tokens, logits = [answers.greedy], [answers.logits.clone()]
+        while len(tokens) < ACTION_DIMENSIONS:
+            answers = sequence.extend(tokens[-1])
+            tokens.append(answers.greedy)
+            logits.append(answers.logits.clone())  # the next pass overwrites them
+        return Decoded(tuple(torch.cat(tokens).tolist()), torch.cat(logits))
+
+    return decode
+
+
+PATHS: dict[str, DecodePath] = {
+    "eager": eager,
+    "plain": through(PlainEngine),
+    "static": through(StaticEngine),
+}
 """By the names that `--path` takes."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from heisd_ros.errors import MissingPackageError
 
@@ -49,7 +49,7 @@ def map_on_ray(
     # A block an item: an item may be minutes of work.
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     done = dataset.map(
-        _Worker,
+        cast(Any, _Worker),  # ray's stubs know functions only
         fn_constructor_args=(pickle.dumps(make),),
         concurrency=workers,
         num_gpus=gpus_each,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -85,6 +85,14 @@ class RotaryTable:
 def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
     """Apply rotary embedding to [B, T, heads, width]; x.roll(width / 2) swaps the halves."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), signed_sin)
+
+
+class LayerCache(Protocol):
+    """Where the layers of a pass leave their keys and values, and what they see of earlier ones."""
+
+    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the new columns of one layer [B, key heads, T, width]; return all that it sees."""
+        ...
 
 
 class KVCache:
@@ -168,7 +176,7 @@ class SelfAttention(nn.Module):
         rotary: tuple[Tensor, Tensor],
         mask: Tensor | None,
         causal: bool,
-        cache: KVCache | None,
+        cache: LayerCache | None,
     ) -> Tensor:
         """[B, T, hidden] -> [B, T, hidden]; see `LlamaModel.forward` for the rest."""
         batch, length, _ = x.shape
@@ -218,7 +226,7 @@ class DecoderLayer(nn.Module):
         rotary: tuple[Tensor, Tensor],
         mask: Tensor | None,
         causal: bool,
-        cache: KVCache | None,
+        cache: LayerCache | None,
     ) -> Tensor:
         """[B, T, hidden] -> [B, T, hidden]."""
         x = x + self.self_attn(self.input_layernorm(x), rotary, mask, causal, cache)
@@ -271,13 +279,20 @@ class LlamaModel(nn.Module):
         if mask is None and cached and length > 1:
             columns = torch.arange(cached + length, device=embeds.device)
             mask = columns <= columns[cached:].unsqueeze(1)
-        causal = mask is None and length > 1
+        hidden = self.run(embeds, position_ids, mask, cache)
+        if cache is not None:
+            cache.length += length
+        return hidden
+
+    def run(
+        self, embeds: Tensor, position_ids: Tensor, mask: Tensor | None, cache: LayerCache | None
+    ) -> Tensor:
+        """As `forward`, with nothing left to a default: no mask is causal among the new columns."""
+        causal = mask is None and embeds.shape[1] > 1
         rotary = self.rotary(position_ids, embeds.dtype)
         x = embeds
         for layer in self.layers:
             x = layer(x, rotary, mask, causal, cache)
-        if cache is not None:
-            cache.length += length
         return self.norm(x)
 
 

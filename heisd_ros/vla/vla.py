@@ -15,8 +15,10 @@ from heisd_ros.errors import ProprioceptionError, UnknownStatisticsError
 from heisd_ros.vla.actions import ActionStatistics, ActionTokenizer
 from heisd_ros.vla.config import VLAConfig
 from heisd_ros.vla.convention import DataConvention
+from heisd_ros.vla.engine import Engine, PlainEngine
 from heisd_ros.vla.model import VLAModel
 from heisd_ros.vla.preprocessing import ImagePreprocessor, PromptTokenizer
+from heisd_ros.vla.static_engine import StaticEngine
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,20 @@ class VLA:
         self.images = ImagePreprocessor(self.config, self.convention.images)
         self.prompts = PromptTokenizer(self.config, tokenizer)
         self.action_tokens = ActionTokenizer(self.config.real_vocab_size)
+        self._engine: tuple[tuple[torch.device, torch.dtype], Engine] | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the model's passes: CUDA graphs of fixed shapes on a GPU, else plainly.
+
+        One for all decoders of this model; made when first asked for, and anew once the weights
+        have moved.
+        """
+        kind = (self.device, self.dtype)
+        if self._engine is None or self._engine[0] != kind:
+            make = StaticEngine if self.device.type == "cuda" else PlainEngine
+            self._engine = (kind, make(self.model))
+        return self._engine[1]
 
     @property
     def device(self) -> torch.device:

@@ -38,6 +38,8 @@ def own_tokens(seed=0):
 class FakeShard:
     """Gives the same entries to every key."""
 
+    grown = False
+
     def __init__(self, chains, similarity=0.99):
         count = len(chains)
         tokens = np.array(chains, np.int64)

@@ -13,8 +13,11 @@ from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation
 from heisd_ros.decoding.verifier import Verification
+from heisd_ros.vla.engine import PlainEngine
+from heisd_ros.vla.static_engine import StaticEngine
 
 LEVELS = range(7)
+ENGINES = pytest.mark.parametrize("make_engine", [PlainEngine, StaticEngine])
 
 
 @functools.lru_cache(maxsize=64)
@@ -47,21 +50,26 @@ def drafts(draw, model, tokens):
 
 
 @torch.inference_mode()
-def decode(model, prompt, tree, rule, redraft):
-    verification = Verification.start(model, prompt, tree, rule)
+def decode(engine, prompt, tree, rule, how):
+    """`how`: "redraft" feeds the drafts' tails, "pass" one token a pass, "finish" all at once."""
+    verification = Verification.start(engine, prompt, tree, rule)
     first = verification.accepted
+    if how == "finish":
+        verification.finish()
     while not verification.finished:
-        tails = tree.tails(len(verification.tokens)) if redraft else NO_DRAFT
+        tails = tree.tails(len(verification.tokens)) if how == "redraft" else NO_DRAFT
         verification.advance(tails, rule)
     return verification, first
 
 
-@settings(max_examples=60, deadline=None)
+@ENGINES
+@settings(max_examples=40, deadline=None)
 @given(data=st.data(), config=configs(), seed=st.integers(0, 2))
-def test_exact_verification_returns_the_autoregressive_tokens(data, config, seed):
+def test_exact_verification_returns_the_autoregressive_tokens(make_engine, data, config, seed):
     model, prompt, tokens = greedy_run(config, seed)
     tree = data.draw(drafts(model, tokens))
-    verification, _ = decode(model, prompt, tree, "exact", data.draw(st.booleans()))
+    how = data.draw(st.sampled_from(["redraft", "pass", "finish"]))
+    verification, _ = decode(make_engine(model), prompt, tree, "exact", how)
     assert tuple(verification.tokens) == tokens
 
 
@@ -70,30 +78,35 @@ def test_exact_verification_returns_the_autoregressive_tokens(data, config, seed
 def test_partial_acceptance_costs_the_tokens_that_are_missing(data, seed):
     model, prompt, tokens = greedy_run(CONFIG, seed)
     tree = data.draw(drafts(model, tokens))
-    plain, accepted = decode(model, prompt, tree, "exact", redraft=False)
+    engine = PlainEngine(model)
+    plain, accepted = decode(engine, prompt, tree, "exact", "pass")
     assert plain.passes == 1 + max(0, 6 - accepted)
-    again, _ = decode(model, prompt, tree, "exact", redraft=True)
+    assert decode(engine, prompt, tree, "exact", "finish")[0].passes == plain.passes
+    again, _ = decode(engine, prompt, tree, "exact", "redraft")
     assert again.passes <= plain.passes
 
 
+@pytest.mark.parametrize("how", ["pass", "finish"])
 @pytest.mark.parametrize("accepted", range(8))
-def test_passes_are_counted_where_the_model_runs(accepted):
+def test_passes_are_counted_where_the_model_runs(accepted, how):
     model, prompt, tokens = greedy_run(CONFIG, 0)
     wrong = model.action_rows.start + (tokens[min(accepted, 6)] == model.action_rows.start)
     chain = (*tokens[:accepted], *[wrong] * (7 - accepted))
     calls = []
     hook = model.language_model.model.register_forward_hook(lambda *_: calls.append(1))
     try:
-        verification, _ = decode(model, prompt, DraftTree.from_chains([chain]), "exact", False)
+        tree = DraftTree.from_chains([chain])
+        verification, _ = decode(PlainEngine(model), prompt, tree, "exact", how)
     finally:
         hook.remove()
     assert len(calls) == verification.passes == 1 + max(0, 6 - accepted)
     assert tuple(verification.tokens) == tokens
 
 
-@settings(max_examples=60, deadline=None)
+@ENGINES
+@settings(max_examples=40, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 3))
-def test_relaxed_tokens_stay_near_what_the_model_says_after_them(data, seed):
+def test_relaxed_tokens_stay_near_what_the_model_says_after_them(make_engine, data, seed):
     """Judged by a pass over the outcome itself: what was kept of the cache belongs to it."""
     model, prompt, tokens = greedy_run(CONFIG, seed)
     ids = range(model.action_rows.start, model.action_rows.stop)
@@ -104,7 +117,8 @@ def test_relaxed_tokens_stay_near_what_the_model_says_after_them(data, seed):
 
     chain = st.tuples(*[near(token) for token in tokens])
     tree = DraftTree.crossed(data.draw(st.lists(chain, max_size=4)))
-    verification, _ = decode(model, prompt, tree, "sequence_relaxed", data.draw(st.booleans()))
+    how = data.draw(st.sampled_from(["redraft", "pass", "finish"]))
+    verification, _ = decode(make_engine(model), prompt, tree, "sequence_relaxed", how)
     with torch.inference_mode():
         embedded = model.language_model.model.embed_tokens(torch.tensor([verification.tokens[:6]]))
         hidden = model.language_model.model(torch.cat([prompt, embedded], dim=1))
@@ -119,10 +133,10 @@ def test_corrected_tokens_are_the_models_own_after_the_draft(data, seed):
     ids = st.integers(model.action_rows.start, model.action_rows.stop - 1)
     near = [st.one_of(st.just(token), ids) for token in tokens[:6]]
     chain = (*data.draw(st.tuples(*near)), tokens[6])
-    tree = DraftTree.from_chains([chain])
+    tree, engine = DraftTree.from_chains([chain]), PlainEngine(model)
     with torch.inference_mode():
-        drafted = Verification.start(model, prompt, tree, "sequence_relaxed")
-        corrected = Verification.start(model, prompt, tree, "sequence_relaxed", correct=True)
+        drafted = Verification.start(engine, prompt, tree, "sequence_relaxed")
+        corrected = Verification.start(engine, prompt, tree, "sequence_relaxed", correct=True)
         embedded = model.language_model.model.embed_tokens(torch.tensor([chain[:6]]))
         hidden = model.language_model.model(torch.cat([prompt, embedded], dim=1))
         own = model.language_model.logits(hidden[0, prompt.shape[1] - 1 :]).argmax(-1).tolist()
@@ -135,7 +149,7 @@ def test_corrected_tokens_are_the_models_own_after_the_draft(data, seed):
 
 def test_nothing_drafted_is_the_plain_loop():
     model, prompt, tokens = greedy_run(CONFIG, 1)
-    verification, _ = decode(model, prompt, NO_DRAFT, "exact", redraft=True)
+    verification, _ = decode(PlainEngine(model), prompt, NO_DRAFT, "exact", "redraft")
     assert (tuple(verification.tokens), verification.passes) == (tokens, 7)
     assert verification.accepted == 0
 
@@ -144,7 +158,9 @@ def test_a_draft_that_comes_after_the_prefill_is_verified_in_the_next_pass():
     model, prompt, tokens = greedy_run(CONFIG, 2)
     tree = DraftTree.from_chains([tokens[1:]])
     with torch.inference_mode():
-        verification = Verification.start(model, prompt, NO_DRAFT, "exact", room=len(tree))
+        verification = Verification.start(
+            PlainEngine(model), prompt, NO_DRAFT, "exact", room=len(tree)
+        )
         verification.advance(tree, "exact")
     assert (tuple(verification.tokens), verification.passes) == (tokens, 2)
     assert verification.accepted == 6
@@ -153,6 +169,7 @@ def test_a_draft_that_comes_after_the_prefill_is_verified_in_the_next_pass():
 def test_the_prompts_columns_do_not_see_the_draft():
     model, prompt, tokens = greedy_run(dataclasses.replace(CONFIG), 3)
     with torch.inference_mode():
-        plain = Verification.start(model, prompt, NO_DRAFT, "exact")
-        drafted = Verification.start(model, prompt, DraftTree.from_chains([tokens]), "exact")
+        engine = PlainEngine(model)
+        plain = Verification.start(engine, prompt, NO_DRAFT, "exact")
+        drafted = Verification.start(engine, prompt, DraftTree.from_chains([tokens]), "exact")
     torch.testing.assert_close(plain.prompt_hidden, drafted.prompt_hidden)

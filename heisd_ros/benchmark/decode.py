@@ -1,0 +1,207 @@
+"""One run of the decoding benchmark, from the model to the JSON that is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from heisd_ros.benchmark import steps as names
+from heisd_ros.benchmark.machine import busy, peak_memory_gib, processor
+from heisd_ros.benchmark.peer import TransformersPeer
+from heisd_ros.benchmark.prediction import StepTimes, predict
+from heisd_ros.benchmark.roofline import Roofline, byte_size
+from heisd_ros.benchmark.steps import Steps
+from heisd_ros.benchmark.subject import Shape, load_subject
+from heisd_ros.benchmark.timing import Case, measure, ratio
+from heisd_ros.errors import MissingPackageError
+from heisd_ros.vla.engine import Engine, PlainEngine
+from heisd_ros.vla.int8 import use_int8
+from heisd_ros.vla.model import VLAModel
+from heisd_ros.vla.static_engine import StaticEngine
+
+NOTES = (
+    "Steps begin with preprocessed pixels on the device and end with 7 tokens on the host.",
+    "Acceptance is forced: the draft is judged, then so many of its tokens are taken as are named.",
+    "The eager loop calls the same modules one by one: a cache that grows by copying, the LM head "
+    "over all columns of the prompt, each token read before the next pass.",
+    "roofline_ms: weights and cache read once at the measured bandwidth, or matrix products at the "
+    "measured rate, whichever takes longer, pass by pass; of a skipped step, vision alone.",
+    "ratio_to_eager: how many times quicker than the eager loop, median over the rounds.",
+)
+Times = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is run.
+
+    Attributes:
+        shape: which model.
+        device: where.
+        dtype: of the weights.
+        rounds: how often each case is timed.
+        compiler: as in `StaticEngine`.
+        int8: whether the language model's weights are kept in int8.
+        peer: whether transformers is timed as well.
+        evaluation: JSON of `heisd eval` to predict a closed loop from.
+    """
+
+    shape: Shape
+    device: torch.device
+    dtype: torch.dtype
+    rounds: int
+    compiler: str | None = None
+    int8: bool = False
+    peer: bool = True
+    evaluation: Path | None = None
+
+
+@torch.inference_mode()
+def run(settings: Settings, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Measures all cases in one interleaved run.
+
+    Args:
+        settings: what is run.
+        say: is told what goes on.
+
+    Returns:
+        The JSON's content.
+
+    Raises:
+        BenchmarkError: the device is not there, or the evaluation is none.
+    """
+    subject = load_subject(settings.shape, settings.device, settings.dtype)
+    model = subject.vla.model
+    if settings.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(settings.device)
+    reference = Steps(subject, PlainEngine(model)).chain
+    if settings.int8:
+        use_int8(model.language_model)
+    say("making the engine")
+    steps = Steps(subject, _engine(settings, model))
+    say("measuring bandwidth and rate")
+    size = int(byte_size(model.language_model.model.layers))
+    roofline = Roofline.measure(settings.device, settings.dtype, size)
+    peer = _peer(settings, steps, say)
+    peers = {} if peer is None else peer.cases()
+    cases = steps.cases(roofline)
+    cases += [Case(name, generate, step=False) for name, generate in peers.items()]
+    say(f"{len(cases)} cases, {settings.rounds} rounds in turns")
+    times = measure(cases, settings.device, settings.rounds)
+    differences = steps.differences(roofline)
+    for part in differences:
+        times[part.name] = (times[part.case] - times[names.PREFILL]) / part.times
+    rows = [_row(c.name, times, c.roofline_ms, c.accepted, c.step) for c in cases]
+    rows += [_row(part.name, times, part.roofline_ms) for part in differences]
+    result = {
+        "device": device_name(settings.device),
+        "shape": settings.shape,
+        "weights": subject.weights + (", layers of the LM in int8" if settings.int8 else ""),
+        "engine": _engine_name(settings, steps.engine),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "busy": busy(),
+        "rounds": settings.rounds,
+        "prompt_columns": steps.prompt.shape[1],
+        "bandwidth_gb_s": round(roofline.bandwidth / 1e9, 2),
+        "rate_tflop_s": round(roofline.rate / 1e12, 4),
+        "peak_memory_gib": peak_memory_gib(settings.device),
+        "tokens_as_plain": sum(a == b for a, b in zip(reference, steps.chain, strict=True)),
+        "notes": list(NOTES),
+        "cases": rows,
+        "peers": [] if peer is None else _peers(peer, steps, times, list(peers)),
+    }
+    if settings.evaluation is not None:
+        result["prediction"] = predict(settings.evaluation, _step_times(times))
+    return result
+
+
+def device_name(device: torch.device) -> str:
+    """The card's name, or the processor's with the threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor()}, {torch.get_num_threads()} thread(s)"
+
+
+def _engine(settings: Settings, model: VLAModel) -> Engine:
+    fixed = settings.device.type == "cuda" or settings.compiler is not None
+    return StaticEngine(model, compiler=settings.compiler) if fixed else PlainEngine(model)
+
+
+def _engine_name(settings: Settings, engine: Engine) -> str:
+    name = type(engine).__name__
+    if settings.device.type == "cuda":
+        name += ", CUDA graphs"
+    return name + (f", compiled by {settings.compiler}" if settings.compiler else "")
+
+
+def _peer(settings: Settings, steps: Steps, say: Callable[[str], None]) -> TransformersPeer | None:
+    if not settings.peer:
+        return None
+    if settings.int8:
+        say("no peer is timed: it would run on other weights than int8")
+        return None
+    try:
+        return TransformersPeer(steps.engine.model.language_model, steps.prompt)
+    except MissingPackageError as error:
+        say(str(error))
+        return None
+
+
+def _peers(
+    peer: TransformersPeer, steps: Steps, times: Times, cases: list[str]
+) -> list[dict[str, Any]]:
+    ours = times[names.LANGUAGE]
+    return [
+        {
+            "name": name,
+            "version": peer.version,
+            "p50_ms": round(float(np.median(times[name])), 3),
+            "ratio_to_ours": round(ratio(times[name], ours), 3),
+            "tokens_as_ours": sum(a == b for a, b in zip(generate(), steps.chain, strict=True)),
+        }
+        for name, generate in peer.cases().items()
+        if name in cases
+    ]
+
+
+def _row(
+    name: str,
+    times: Times,
+    roofline_ms: float | None,
+    accepted: int | None = None,
+    step: bool = False,
+) -> dict[str, Any]:
+    own = times[name]
+    p50, p99 = (float(value) for value in np.percentile(own, (50, 99)))
+    return {
+        "name": name,
+        "accepted": accepted,
+        "p50_ms": round(p50, 3),
+        "p99_ms": round(p99, 3),
+        "roofline_ms": None if roofline_ms is None else round(roofline_ms, 4),
+        "ratio_to_roofline": None if not roofline_ms else round(p50 / roofline_ms, 2),
+        "ratio_to_eager": round(ratio(times[names.EAGER], own), 3) if step else None,
+    }
+
+
+def _step_times(times: Times) -> StepTimes:
+    median = {name: float(np.median(values)) for name, values in times.items()}
+    return StepTimes(
+        eager=median[names.EAGER],
+        plain=median[names.OPTIMISED],
+        seen=median[names.VISION] + median[names.PROJECTOR],
+        search=median[names.SEARCH],
+        prefill=median[names.PREFILL],
+        verifying=median[names.VERIFYING],
+        token=median[names.TOKEN],
+        verified=median[names.VERIFIED],
+        draft=median[names.DRAFTING],
+        skipped=median[names.SKIPPED],
+    )

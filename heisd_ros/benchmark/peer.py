@@ -1,0 +1,95 @@
+"""What a user would otherwise run: transformers' ``generate`` on a Llama of the same shape.
+
+It gets the same prompt columns (``inputs_embeds``) and makes as many tokens. Its weights are ours,
+by name, so its greedy tokens can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heisd_ros.errors import MissingPackageError
+from heisd_ros.vla.config import ACTION_DIMENSIONS, LanguageConfig
+from heisd_ros.vla.language import LanguageModel
+
+CACHES = ("dynamic", "static")
+
+
+class TransformersPeer:
+    """A ``LlamaForCausalLM`` with our language model's weights.
+
+    Args:
+        model: our language model.
+        prompt: [1, T, hidden] what it continues.
+
+    Raises:
+        MissingPackageError: transformers is not installed.
+    """
+
+    def __init__(self, model: LanguageModel, prompt: Tensor) -> None:
+        try:
+            import transformers
+        except ImportError as error:
+            raise MissingPackageError(
+                "transformers is not installed: no peer is timed; "
+                "`pip install 'heisd_ros[reference]'`"
+            ) from error
+        self.version: str = transformers.__version__
+        config = transformers.LlamaConfig(**_arguments(model.model.config))
+        with torch.device("meta"):
+            llama: Any = transformers.LlamaForCausalLM(config)
+            self._llama = llama.to(prompt.dtype)
+        # Ours themselves: no second copy of the weights. Rotary frequencies are no parameters.
+        self._llama.load_state_dict(model.state_dict(), strict=False, assign=True)
+        rotary = type(self._llama.model.rotary_emb)
+        self._llama.model.rotary_emb = rotary(config).to(prompt.device)
+        self._llama.eval().requires_grad_(False)
+        self._prompt = prompt
+        self._mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device)
+
+    def generate(self, cache: str) -> list[int]:
+        """7 greedy tokens.
+
+        Args:
+            cache: one of `CACHES`. With the static one transformers compiles by itself on a GPU.
+        """
+        ids = self._llama.generate(
+            inputs_embeds=self._prompt,
+            attention_mask=self._mask,
+            max_new_tokens=ACTION_DIMENSIONS,
+            min_new_tokens=ACTION_DIMENSIONS,
+            do_sample=False,
+            cache_implementation=cache,
+        )
+        tokens: list[int] = ids[0, -ACTION_DIMENSIONS:].tolist()
+        return tokens
+
+    def cases(self) -> dict[str, Callable[[], list[int]]]:
+        """Both caches by name."""
+        return {f"transformers generate, {cache} cache": self._bound(cache) for cache in CACHES}
+
+    def _bound(self, cache: str) -> Callable[[], list[int]]:
+        return lambda: self.generate(cache)
+
+
+def _arguments(config: LanguageConfig) -> dict[str, Any]:
+    return {
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.key_value_heads,
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_theta": config.rope_theta,
+        "max_position_embeddings": config.max_position_embeddings,
+        "attn_implementation": "sdpa",
+        # No token ends the answer: 7 are asked for.
+        "eos_token_id": None,
+        "pad_token_id": 0,
+        "bos_token_id": None,
+    }

@@ -1,0 +1,122 @@
+"""What measured step times and measured acceptance come to in a closed loop.
+
+An evaluation says of each step who drafted and how many passes it took (`heisd eval`); a benchmark
+says what such a step takes at another model's size. Both together are a prediction: it holds where
+the other model accepts as often as the evaluated one did, which nobody has measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heisd_ros.errors import BenchmarkError
+from heisd_ros.vla.config import ACTION_DIMENSIONS
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Milliseconds, medians.
+
+    Attributes:
+        eager: a step of the eager loop.
+        plain: of the optimised one.
+        seen: vision and projector.
+        search: of the database.
+        prefill: of the prompt.
+        verifying: of the prompt with a draft in it.
+        token: a pass over one token.
+        verified: a pass over one token with drafts behind it.
+        draft: of the drafter.
+        skipped: a skipped step.
+    """
+
+    eager: float
+    plain: float
+    seen: float
+    search: float
+    prefill: float
+    verifying: float
+    token: float
+    verified: float
+    draft: float
+    skipped: float
+
+    def step(self, source: str, passes: int, mode: Mapping[str, Any]) -> float:
+        """A step of an evaluation.
+
+        Args:
+            source: letter of `evaluation.accounting.SOURCE_LETTERS`.
+            passes: through the language model.
+            mode: settings of the mode; which passes carried a draft follows from them.
+        """
+        if source == "s":
+            return self.skipped
+        if source == "a":
+            return self.plain
+        later = passes - 1
+        if source == "r":
+            in_prefill = bool(mode["one_pass"])
+            first = self.search + (self.verifying if in_prefill else self.prefill)
+            drafted = later if mode["redraft"] else min(later, 0 if in_prefill else 1)
+        else:
+            first = self.prefill + self.draft
+            drafted = later if mode["redraft"] else min(later, 1)
+        return self.seen + first + drafted * self.verified + (later - drafted) * self.token
+
+
+def predict(evaluation: Path, times: StepTimes) -> dict[str, Any]:
+    """The closed loop's step times and speedups, for each mode of an evaluation.
+
+    Args:
+        evaluation: JSON of `heisd eval`.
+        times: of the model that is predicted for.
+
+    Returns:
+        `note`, and `modes`: by name `mean_ms`, `p50_ms`, and the speedup of the means over the
+        eager loop (`over_eager`) and over the optimised one (`over_optimised`).
+
+    Raises:
+        BenchmarkError: the file is no such evaluation.
+    """
+    try:
+        data = json.loads(evaluation.read_text(encoding="utf-8"))
+        modes = {
+            name: _summary(
+                [
+                    times.step(source, passes, mode["settings"])
+                    for row in data["episodes"]
+                    if row["mode"] == name
+                    for source, passes in zip(row["source"], row["passes"], strict=True)
+                ],
+                times,
+            )
+            for name, mode in data["modes"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchmarkError(
+            f"{evaluation} is no evaluation ({type(error).__name__}: {error}); "
+            "the JSON of `heisd eval` is needed"
+        ) from error
+    note = (
+        "Predicted, not measured: this benchmark's step times with the sources and passes of "
+        f"{sum(row['steps'] for row in data['episodes'])} steps evaluated on the model "
+        f"{data['model'][:12]}, suite {data['suite']}. It holds where another model accepts and "
+        f"skips as often. A step of the plain loop has {ACTION_DIMENSIONS} passes."
+    )
+    return {"note": note, "modes": modes}
+
+
+def _summary(steps: list[float], times: StepTimes) -> dict[str, float] | None:
+    if not steps:
+        return None
+    mean, median = sum(steps) / len(steps), sorted(steps)[len(steps) // 2]
+    return {
+        "mean_ms": round(mean, 3),
+        "p50_ms": round(median, 3),
+        "over_eager": round(times.eager / mean, 3),
+        "over_optimised": round(times.plain / mean, 3),
+    }

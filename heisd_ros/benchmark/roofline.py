@@ -1,0 +1,165 @@
+"""The least time that a device could need: bytes at its bandwidth, or operations at its rate.
+
+Both are measured on the device at hand, in the same run (Williams et al. 2009, "Roofline").
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from heisd_ros.vla.config import TowerConfig
+from heisd_ros.vla.drafter import Drafter
+from heisd_ros.vla.model import VLAModel
+
+
+class Work(NamedTuple):
+    """What a pass cannot do without.
+
+    Attributes:
+        bytes: of the weights and of cached keys and values, each read once.
+        operations: multiplications and additions of the matrix products.
+    """
+
+    bytes: float
+    operations: float
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """A device's two ceilings, measured.
+
+    Attributes:
+        bandwidth: bytes a second.
+        rate: operations a second.
+    """
+
+    bandwidth: float
+    rate: float
+
+    def ms(self, *passes: Work) -> float:
+        """Milliseconds of passes that follow each other."""
+        return sum(1e3 * max(w.bytes / self.bandwidth, w.operations / self.rate) for w in passes)
+
+    @classmethod
+    def measure(cls, device: torch.device, dtype: torch.dtype, size: int) -> Roofline:
+        """Measures both.
+
+        Args:
+            device: the device.
+            dtype: type of the products.
+            size: bytes of the buffer that is read: as many as the model's, since a small model may
+                stay in a cache.
+        """
+        size = max(1 << 22, min(size, 1 << 31))
+        source = torch.zeros(size // 4, dtype=torch.float32, device=device)
+        target = torch.empty_like(source)
+        copied = 2 * size / _least_seconds(lambda: target.copy_(source), device)
+        read = size / _least_seconds(lambda: source.sum(), device)
+        n = 8192 if device.type == "cuda" else 1024
+        a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+        rate = 2 * n**3 / _least_seconds(lambda: torch.mm(a, b), device)
+        return cls(max(copied, read), rate)
+
+
+class Workloads:
+    """The work of each part of a step.
+
+    Args:
+        model: the network.
+        drafter: the drafter.
+        columns: of the prompt.
+    """
+
+    def __init__(self, model: VLAModel, drafter: Drafter, columns: int) -> None:
+        self._model, self._drafter, self._columns = model, drafter, columns
+        language = model.config.language
+        self._head_bytes = byte_size(model.language_model.lm_head)
+        self._head = model.language_model.lm_head.weight
+        self._layers = model.language_model.model.layers
+        self._layer_bytes = byte_size(self._layers)
+        self._kv_row = 2 * language.key_value_heads * language.head_width
+        self._kv_row *= self._head.element_size() * language.num_hidden_layers
+
+    def vision(self) -> Work:
+        """Both towers on all views."""
+        config, backbone = self._model.config, self._model.vision_backbone
+        views = len(config.views)
+        operations = sum(views * _tower_operations(tower) for tower in config.towers)
+        return Work(byte_size(backbone), operations)
+
+    def project(self) -> Work:
+        """The projector on all visual tokens."""
+        projector = self._model.projector
+        return Work(byte_size(projector), 2 * _matrix(projector) * self._model.config.visual_tokens)
+
+    def prefill(self, drafted: int = 0) -> Work:
+        """The prompt and drafts, the LM head on those columns that are asked for."""
+        return self._pass(self._columns + drafted, self._columns + drafted, 1 + drafted)
+
+    def extend(self, drafted: int = 0, actions_only: bool = False) -> Work:
+        """One token and drafts behind it."""
+        rows = 256 if actions_only else self._head.shape[0]
+        return self._pass(1 + drafted, self._columns + 1 + drafted, 1 + drafted, rows)
+
+    def draft(self, levels: int) -> tuple[Work, ...]:
+        """The drafter: the prompt's keys and values, then one pass a level."""
+        rows = 256 * self._head.shape[1]
+        size, matrix = byte_size(self._drafter), _matrix(self._drafter)
+        attention = self._drafter.layer.self_attn
+        remembered = attention.qkv_proj.weight.numel() + self._drafter.fc.weight.numel()
+        first = Work(remembered * self._head.element_size(), 2 * remembered * self._columns)
+        level = Work(size + rows * self._head.element_size(), 2 * (matrix + rows))
+        return (first, *[level] * levels)
+
+    def _pass(self, new: int, seen: int, read: int, rows: int | None = None) -> Work:
+        language = self._model.config.language
+        rows = self._head.shape[0] if rows is None else rows
+        attention = 4 * new * seen * language.hidden_size * language.num_hidden_layers
+        head = rows * self._head.shape[1]
+        return Work(
+            self._layer_bytes + seen * self._kv_row + head * self._head.element_size(),
+            2 * _matrix(self._layers) * new + attention + 2 * head * read,
+        )
+
+
+def _tower_operations(config: TowerConfig) -> float:
+    tokens = config.grid**2 + config.registers + int(config.class_token)
+    block = 4 * config.width**2 + 2 * config.width * config.mlp_width
+    stem = 3 * config.patch_size**2 * config.width
+    per_token = config.blocks_run * (block + 2 * tokens * config.width) + stem
+    return 2.0 * tokens * per_token
+
+
+def byte_size(module: nn.Module) -> float:
+    """Bytes of everything that a module holds."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return float(sum(t.numel() * t.element_size() for t in tensors))
+
+
+def _matrix(module: nn.Module) -> float:
+    """Numbers in matrices, whatever they are stored as."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return float(sum(t.numel() for t in tensors if t.dim() > 1))
+
+
+def _least_seconds(function: Callable[[], object], device: torch.device, repeats: int = 8) -> float:
+    times = []
+    for _ in range(repeats):
+        synchronize(device)
+        start = time.perf_counter()
+        function()
+        synchronize(device)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

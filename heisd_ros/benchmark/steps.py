@@ -1,0 +1,245 @@
+"""Whole steps and their parts, as the decoders run them, one function a case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from heisd_ros.benchmark.roofline import Roofline, Work, Workloads
+from heisd_ros.benchmark.subject import Subject
+from heisd_ros.benchmark.timing import Case
+from heisd_ros.decoding.acceptance import accept
+from heisd_ros.decoding.settings import AcceptanceRule
+from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
+from heisd_ros.decoding.verifier import Judge, Verification
+from heisd_ros.vla.config import ACTION_DIMENSIONS
+from heisd_ros.vla.engine import Engine, PromptSequence
+
+LEFT = ACTION_DIMENSIONS - 1
+"""Tokens after the first, and drafted tokens that a pass has to read: the last is only judged."""
+EAGER, OPTIMISED, SKIPPED = "eager autoregressive", "optimised autoregressive", "skipped step"
+RETRIEVED, DRAFTED = "retrieval verified in the prefill", "drafter step"
+VISION, SEARCH, PROJECTOR = "vision", "search", "projector"
+PREFILL, VERIFYING = "prefill", "prefill with 6 drafted tokens"
+TOKEN, VERIFIED, DRAFTING = "one token", "one token with 6 drafted", "drafting 6 tokens"
+LANGUAGE = "language model alone, optimised"
+THEN_VERIFIED, THEN_DRAFTED = "prefill, then one token with 6 drafted", "prefill, then drafting"
+NEIGHBOURS = 5
+"""Entries retrieved, as the modes do by default."""
+
+
+class Steps:
+    """The steps of one model.
+
+    Each begins with pixels on the device and ends with 7 tokens on the host.
+
+    Args:
+        subject: the model.
+        engine: what runs its passes.
+    """
+
+    def __init__(self, subject: Subject, engine: Engine) -> None:
+        self.subject, self.engine = subject, engine
+        self.pixels = subject.pixels(0)
+        self.features = engine.vision(self.pixels)
+        self.prompt = self._embed(self.features)
+        self.chain = self.plain()
+        self.workloads = Workloads(engine.model, subject.drafter, self.prompt.shape[1])
+
+    def eager(self) -> list[int]:
+        """As upstream: keys and values that grow by copying, all logits of the prompt, read each.
+
+        The same modules, called one by one.
+        """
+        model, language = self.engine.model, self.engine.model.language_model
+        features = model.vision_features(self.pixels)
+        columns = model.embed(self.subject.ids, model.project(features), self.subject.proprio)
+        cache = _Concatenated()
+        tokens: list[int] = []
+        for position in range(ACTION_DIMENSIONS):
+            start, end = cache.length, cache.length + columns.shape[1]
+            positions = torch.arange(start, end, device=columns.device).unsqueeze(0)
+            hidden = language.model.run(columns, positions, None, cache)
+            tokens.append(int(language.logits(hidden)[0, -1].float().argmax()))
+            if position < LEFT:
+                newest = torch.tensor([tokens[-1:]], device=columns.device)
+                columns = language.model.embed_tokens(newest)
+        return tokens
+
+    def plain(self, actions_only: bool = False) -> list[int]:
+        """One token a pass."""
+        return self._decode(self._see(), actions_only)
+
+    def retrieved(self, accepted: int) -> list[int]:
+        """Vision, search, draft in the prefill, the rest token by token."""
+        features = self.engine.vision(self.pixels)
+        self._search(features)
+        verification = Verification.start(
+            self.engine,
+            self._embed(features),
+            DraftTree.from_chains([self.chain]),
+            "exact",
+            judge=forced(accepted),
+        )
+        verification.finish()
+        return verification.tokens
+
+    def drafted(self) -> list[int]:
+        """Vision, prefill, a chain of 6 drafted, verified in one pass and all of it accepted."""
+        prompt = self._see()
+        verification = Verification.start(
+            self.engine, prompt, NO_DRAFT, "exact", LEFT, judge=forced(LEFT)
+        )
+        tree = self._draft(verification.sequence, prompt, verification.tokens[0])
+        verification.advance(tree, "exact")
+        return verification.tokens
+
+    def skipped(self) -> tuple[int, ...]:
+        """Vision and search; what is found is executed."""
+        return self._search(self.engine.vision(self.pixels))
+
+    def cases(self, roofline: Roofline) -> list[Case]:
+        """All steps, then their parts."""
+        work = self.workloads
+        see = (work.vision(), work.project())
+        plain = (*see, work.prefill(), *[work.extend()] * LEFT)
+        short = (*see, work.prefill(), *[work.extend(actions_only=True)] * LEFT)
+        draft = (*see, work.prefill(), *work.draft(LEFT), work.extend(LEFT))
+        steps = [
+            Case(EAGER, self.eager, roofline.ms(*plain)),
+            Case(OPTIMISED, self.plain, roofline.ms(*plain)),
+            Case(f"{OPTIMISED}, 256 rows", lambda: self.plain(True), roofline.ms(*short)),
+        ]
+        for accepted in range(ACTION_DIMENSIONS + 1):
+            passes = (*see, work.prefill(LEFT), *[work.extend()] * max(0, LEFT - accepted))
+            run = _bound(self.retrieved, accepted)
+            steps.append(Case(f"{RETRIEVED}, {accepted}", run, roofline.ms(*passes), accepted))
+        steps.append(Case(DRAFTED, self.drafted, roofline.ms(*draft), LEFT))
+        steps.append(Case(SKIPPED, self.skipped, roofline.ms(work.vision())))
+        return [*steps, *self._parts(roofline)]
+
+    def _parts(self, roofline: Roofline) -> list[Case]:
+        work, engine, model = self.workloads, self.engine, self.engine.model
+        tree = DraftTree.from_chains([self.chain[:LEFT]])
+        hidden = self.prompt[0, :1]
+
+        def verified() -> Tensor:
+            sequence, _ = engine.start(self.prompt, None, LEFT)
+            return sequence.extend(self.chain[0], tree).greedy
+
+        def draft() -> DraftTree:
+            sequence, _ = engine.start(self.prompt, None, LEFT)
+            return self._draft(sequence, self.prompt, self.chain[0])
+
+        prefill, six = work.prefill(), [work.extend()] * LEFT
+        own: list[tuple[str, Callable[[], object], tuple[Work, ...]]] = [
+            (VISION, lambda: engine.vision(self.pixels), (work.vision(),)),
+            (SEARCH, lambda: self._search(self.features), ()),
+            (PROJECTOR, lambda: engine.project(self.features), (work.project(),)),
+            (PREFILL, lambda: engine.start(self.prompt, None, LEFT), (prefill,)),
+            (VERIFYING, lambda: engine.start(self.prompt, tree), (work.prefill(LEFT),)),
+            (LANGUAGE, lambda: self._decode(self.prompt, False), (prefill, *six)),
+            (THEN_VERIFIED, verified, (prefill, work.extend(LEFT))),
+            (THEN_DRAFTED, draft, (prefill, *work.draft(LEFT))),
+            ("LM head, all rows", lambda: model.language_model.logits(hidden), ()),
+            (
+                "LM head, 256 rows",
+                lambda: model.language_model.logits(hidden, model.action_rows),
+                (),
+            ),
+        ]
+        return [
+            Case(name, run, roofline.ms(*passes) if passes else None, step=False)
+            for name, run, passes in own
+        ]
+
+    def differences(self, roofline: Roofline) -> list[Difference]:
+        """What cannot be repeated by itself, as a difference of two cases."""
+        work = self.workloads
+        return [
+            Difference(TOKEN, LANGUAGE, LEFT, roofline.ms(work.extend())),
+            Difference(VERIFIED, THEN_VERIFIED, 1, roofline.ms(work.extend(LEFT))),
+            Difference(DRAFTING, THEN_DRAFTED, 1, roofline.ms(*work.draft(LEFT))),
+        ]
+
+    def _see(self) -> Tensor:
+        return self._embed(self.engine.vision(self.pixels))
+
+    def _embed(self, features: Tensor) -> Tensor:
+        visual_tokens = self.engine.project(features)
+        return self.engine.model.embed(self.subject.ids, visual_tokens, self.subject.proprio)
+
+    def _decode(self, prompt: Tensor, actions_only: bool) -> list[int]:
+        sequence, answers = self.engine.start(prompt, actions_only=actions_only)
+        tokens = [answers.greedy]
+        for _ in range(LEFT):
+            tokens.append(sequence.extend(tokens[-1]).greedy)
+        chosen: list[int] = torch.cat(tokens).tolist()
+        return chosen
+
+    def _search(self, features: Tensor) -> tuple[int, ...]:
+        matches = self.subject.shard.search(self.subject.vla.retrieval_key(features), NEIGHBOURS)
+        return tuple(matches.tokens[0].tolist())
+
+    def _draft(self, sequence: PromptSequence, prompt: Tensor, first: int) -> DraftTree:
+        drafter, language = self.subject.drafter, self.engine.model.language_model
+        state = drafter.start(sequence.prompt_hidden, prompt, first)
+        tokens, parents = drafter.propose(language, state, LEFT, 1, LEFT)
+        return DraftTree(tuple(tokens), tuple(parents))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A part of a case: what it takes beyond the prefill.
+
+    Attributes:
+        name: for a reader.
+        case: the case, of `Steps.cases`.
+        times: how often the part is in it.
+        roofline_ms: the least that the part could need.
+    """
+
+    name: str
+    case: str
+    times: int
+    roofline_ms: float
+
+
+def forced(accepted: int) -> Judge:
+    """Judges a draft as `accept` does, for its cost, and then takes a given number of tokens."""
+
+    def judge(
+        rule: AcceptanceRule,
+        tree: DraftTree,
+        greedy: Sequence[int],
+        position: int,
+        action_ids: range,
+    ) -> tuple[int, ...]:
+        accept(rule, tree, greedy, position, action_ids)
+        return tuple(range(min(accepted, len(tree))))
+
+    return judge
+
+
+def _bound(function: Callable[[int], object], argument: int) -> Callable[[], object]:
+    return lambda: function(argument)
+
+
+class _Concatenated:
+    """Keys and values that grow by copying, as transformers' ``DynamicCache`` does."""
+
+    def __init__(self) -> None:
+        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+        self.length = 0
+
+    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Append the new columns; return all."""
+        if layer in self._layers:
+            before = self._layers[layer]
+            keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
+        self._layers[layer] = keys, values
+        self.length = keys.shape[2]
+        return keys, values

@@ -1,0 +1,64 @@
+"""Cases measured in turns, so that a slow moment of the machine meets all of them alike."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from heisd_ros.benchmark.roofline import synchronize
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that is timed.
+
+    Attributes:
+        name: for a reader.
+        run: does it once, beginning with inputs on the device.
+        roofline_ms: the least that the device could need; None where that means nothing.
+        accepted: drafted tokens that are accepted, where that is forced.
+        step: whether it is a whole step, to be held against the eager loop.
+    """
+
+    name: str
+    run: Callable[[], object]
+    roofline_ms: float | None = None
+    accepted: int | None = None
+    step: bool = True
+
+
+def measure(
+    cases: Sequence[Case],
+    device: torch.device,
+    rounds: int,
+    warm_ups: int = 2,
+    progress: Callable[[], None] = lambda: None,
+) -> dict[str, NDArray[np.float64]]:
+    """Milliseconds of each case by its name, one number a round, in an order drawn each round."""
+    for case in cases:
+        for _ in range(warm_ups):
+            case.run()
+        progress()
+    times: dict[str, list[float]] = {case.name: [] for case in cases}
+    order, rng = list(cases), random.Random(0)
+    for _ in range(rounds):
+        rng.shuffle(order)
+        for case in order:
+            synchronize(device)
+            start = time.perf_counter()
+            case.run()
+            synchronize(device)
+            times[case.name].append(1e3 * (time.perf_counter() - start))
+        progress()
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def ratio(of: NDArray[np.float64], to: NDArray[np.float64]) -> float:
+    """How many times longer one case takes than another: the median over rounds."""
+    return float(np.median(of / to))

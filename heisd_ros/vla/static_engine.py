@@ -1,0 +1,349 @@
+"""The network in fixed shapes: static KV cache, buckets, programs replayed as CUDA graphs.
+
+Every pass is one of a few programs. A prompt is padded to a bucket of columns, drafts to a bucket
+of drafted tokens; which column sits where in the cache, at which position, and what it sees comes
+in as one small tensor, the *plan*, so that the same program serves every prompt and every tree.
+
+    cache     | prompt, padded | drafted and decoded columns | spare |
+    plan      [1 + D, 3 + slots]: token, position, slot, then 1 for each slot that the column sees
+
+Nothing is moved in the cache: an accepted draft's slots become visible to the passes after it, a
+rejected one's are written again. Slots need not be in order, since keys carry their positions.
+
+No pass waits for the device. A step reads tokens once at its end, or once for each verification
+whose outcome decides what comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from heisd_ros.vla.capture import Capture, Program, capture_for
+from heisd_ros.vla.config import ACTION_DIMENSIONS
+from heisd_ros.vla.engine import Answers, Draft, PlainEngine, PromptSequence, rows_of
+from heisd_ros.vla.language import KVCache
+from heisd_ros.vla.model import VLAModel
+
+PROMPT_STEP = 16
+"""Prompts are padded to a multiple of so many columns."""
+LONGEST_TEXT = 96
+"""Text tokens of the longest prompt that is run in fixed shapes."""
+DRAFT_BUCKETS = (0, 6, 16, 64, 128)
+"""Drafted tokens are padded to the next of these: none, one chain, small and large trees."""
+
+_ALIGNMENT = 16  # of the slots: fused attention wants rows of a mask to be aligned
+_TOKEN, _POSITION, _SLOT, _SEES = range(4)  # columns of a plan
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What a program is made for.
+
+    Attributes:
+        prompt: columns of the prompt, padded; 0 in a pass behind it.
+        draft: drafted tokens, padded.
+        slots: slots of the cache that take part.
+        actions_only: as in `Engine.start`.
+    """
+
+    prompt: int
+    draft: int
+    slots: int
+    actions_only: bool
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A captured program and the plan that it reads."""
+
+    plan: Tensor
+    program: Program
+
+
+class StaticEngine:
+    """As `Engine`, in fixed shapes. Prompts and drafts beyond the largest are run plainly.
+
+    One prompt at a time: starting the next ends the one before.
+
+    Args:
+        model: the network.
+        capture: what makes a program quick to call again (None: CUDA graphs on a GPU).
+        compiler: a backend of ``torch.compile`` for the passes behind the prompt; they repeat most
+            and gain most from fused small kernels (None: not compiled).
+    """
+
+    def __init__(
+        self, model: VLAModel, capture: Capture | None = None, compiler: str | None = None
+    ) -> None:
+        self.model = model
+        weight = model.language_model.lm_head.weight
+        self._device, self._dtype = weight.device, weight.dtype
+        self._capture = capture or capture_for(self._device)
+        self._compiler = compiler
+        self._plain = PlainEngine(model)
+        config = model.config
+        room = config.language.max_position_embeddings - ACTION_DIMENSIONS
+        columns = min(1 + config.prefix_tokens + LONGEST_TEXT + PROMPT_STEP - 1, room)
+        self.longest_prompt = columns // PROMPT_STEP * PROMPT_STEP
+        slots = self._slots(self.longest_prompt, DRAFT_BUCKETS[-1])
+        # Zeros: what a mask hides must still be finite, since 0 * NaN is NaN.
+        self._cache = KVCache(config.language, 1, slots, self._device, self._dtype)
+        for buffer in (*self._cache.keys, *self._cache.values):
+            buffer.zero_()
+        size, views = config.image_size, len(config.views)
+        self._pixels = self._zeros(1, views, 6, size, size)
+        self._features = self._zeros(1, config.visual_tokens, config.vision_width)
+        self._prompt = self._zeros(1, self.longest_prompt, config.language.hidden_size)
+        self._side = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        self._stages: dict[str, Program] = {}
+        self._passes: dict[_Shape, _Pass] = {}
+
+    @torch.inference_mode()
+    def vision(self, pixels: Tensor) -> Tensor:
+        """As `Engine.vision`."""
+        self._pixels.copy_(pixels)
+        backbone = self.model.vision_backbone
+        return self._stage("vision", lambda: (backbone(self._pixels, self._side),))
+
+    @torch.inference_mode()
+    def project(self, features: Tensor) -> Tensor:
+        """As `Engine.project`."""
+        self._features.copy_(features)
+        return self._stage("project", lambda: (self.model.project(self._features),))
+
+    @torch.inference_mode()
+    def start(
+        self,
+        prompt: Tensor,
+        draft: Draft | None = None,
+        room: int = 0,
+        actions_only: bool = False,
+    ) -> tuple[PromptSequence, Answers]:
+        """As `Engine.start`."""
+        columns = prompt.shape[1]
+        room = max(room, len(draft.tokens) if draft is not None else 0)
+        if columns > self.longest_prompt or room > DRAFT_BUCKETS[-1]:
+            return self._plain.start(prompt, draft, room, actions_only)
+        self._prompt[:, :columns].copy_(prompt)
+        sequence = StaticSequence(self, columns, room, actions_only)
+        return sequence, sequence.prefill(draft)
+
+    def prepare(
+        self, columns: Sequence[int], drafts: Sequence[int] = (0,), actions_only: bool = False
+    ) -> None:
+        """Captures in advance what would otherwise be captured in the first step that needs it.
+
+        Args:
+            columns: lengths of prompts to come.
+            drafts: sizes of drafts to come, each in the prefill and after it.
+            actions_only: as in `Engine.start`.
+        """
+        room = draft_bucket(max(drafts, default=0))
+        for prompt in sorted({prompt_bucket(count) for count in columns}):
+            slots = self._slots(prompt, room)
+            for draft in sorted({0, *map(draft_bucket, drafts)}):
+                self.pass_of(prompt, draft, slots, actions_only)
+                self.pass_of(0, draft, slots, actions_only)
+
+    def pass_of(self, prompt: int, draft: int, slots: int, actions_only: bool) -> _Pass:
+        """The program of a shape, captured when it is first asked for."""
+        shape = _Shape(prompt, draft, slots, actions_only)
+        if shape not in self._passes:
+            # A capture runs it: what it writes must be finite, and where it harms no prompt.
+            plan = torch.ones(1 + draft, _SEES + slots, dtype=torch.long, device=self._device)
+            plan[:, _SLOT] = slots - 1
+            program = self._prefill(shape, plan) if prompt else self._extend(shape, plan)
+            self._passes[shape] = _Pass(plan, self._capture(program))
+        return self._passes[shape]
+
+    def _stage(self, name: str, program: Program) -> Tensor:
+        if name not in self._stages:
+            self._stages[name] = self._capture(program)
+        (result,) = self._stages[name]()
+        return result.clone()  # a decoder may keep it for longer than until the next step
+
+    def _prefill(self, shape: _Shape, plan: Tensor) -> Program:
+        """The prompt and drafts behind it; the plan's first row holds the prompt's last position.
+
+        Padding stands behind the prompt's last column, so the causal mask hides it from the prompt,
+        and the plan from the drafts.
+        """
+        language, rows = self.model.language_model, rows_of(self.model, shape.actions_only)
+        columns = torch.arange(shape.prompt, device=self._device)
+        sees = torch.arange(shape.slots, device=self._device) <= columns.unsqueeze(1)
+
+        def program() -> tuple[Tensor, ...]:
+            last, drafts = plan[:1, _POSITION], plan[1:]
+            embeds = torch.cat(
+                [
+                    self._prompt[:, : shape.prompt],
+                    language.model.embed_tokens(drafts[:, _TOKEN]).unsqueeze(0),
+                ],
+                dim=1,
+            )
+            hidden = language.model.run(
+                embeds,
+                torch.cat([columns, drafts[:, _POSITION]]).unsqueeze(0),
+                self._bias(torch.cat([sees, drafts[:, _SEES:].bool()])),
+                _Window(self._cache, torch.cat([columns, drafts[:, _SLOT]]), shape.slots),
+            )
+            read = torch.cat([hidden[0].index_select(0, last), hidden[0, shape.prompt :]])
+            logits = language.logits(read, rows)
+            return logits.argmax(dim=-1) + rows.start, logits, hidden[:, : shape.prompt]
+
+        return program
+
+    def _extend(self, shape: _Shape, plan: Tensor) -> Program:
+        """One certain token and drafts behind it."""
+        language, rows = self.model.language_model, rows_of(self.model, shape.actions_only)
+
+        def program() -> tuple[Tensor, ...]:
+            hidden = language.model.run(
+                language.model.embed_tokens(plan[:, _TOKEN]).unsqueeze(0),
+                plan[:, _POSITION].unsqueeze(0),
+                self._bias(plan[:, _SEES:].bool()),
+                _Window(self._cache, plan[:, _SLOT], shape.slots),
+            )
+            logits = language.logits(hidden[0], rows)
+            return logits.argmax(dim=-1) + rows.start, logits
+
+        if self._compiler is None:
+            return program
+        compiled: Callable[[], tuple[Tensor, ...]] = torch.compile(
+            program, backend=self._compiler, fullgraph=True, dynamic=False
+        )
+        return compiled
+
+    def _bias(self, sees: Tensor) -> Tensor:
+        """[T, slots] boolean -> what attention adds to its scores, made once for all layers."""
+        bias = torch.zeros(sees.shape, dtype=self._dtype, device=self._device)
+        return bias.masked_fill_(~sees, float("-inf"))
+
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self._dtype, device=self._device)
+
+    @staticmethod
+    def _slots(prompt: int, room: int) -> int:
+        """Slots for a padded prompt, the tokens behind it, a draft and one to spare."""
+        return _round_up(prompt + ACTION_DIMENSIONS + room + 1, _ALIGNMENT)
+
+    def slots_for(self, columns: int, room: int) -> int:
+        """Slots that a prompt and a draft take, both padded."""
+        return self._slots(prompt_bucket(columns), draft_bucket(room))
+
+
+class StaticSequence:
+    """As `PromptSequence`: which slots are taken, and the plans of the passes.
+
+    Args:
+        engine: runs the passes; it holds the prompt already.
+        columns: of the prompt.
+        room: tokens of the largest draft.
+        actions_only: as in `Engine.start`.
+    """
+
+    prompt_hidden: Tensor
+
+    def __init__(self, engine: StaticEngine, columns: int, room: int, actions_only: bool) -> None:
+        self._engine, self._actions_only = engine, actions_only
+        self._columns, self._bucket = columns, prompt_bucket(columns)
+        self._slots = engine.slots_for(columns, room)
+        self._certain = np.zeros(self._slots, bool)
+        self._certain[:columns] = True
+        self._position = columns  # of the next token
+        self._drafted: NDArray[np.int64] = np.zeros(0, np.int64)  # slots of the last pass's drafts
+
+    def prefill(self, draft: Draft | None) -> Answers:
+        """The pass over the prompt."""
+        first = (0, self._columns - 1, 0)  # of which only the position is read
+        greedy, logits, hidden = self._run(self._bucket, first, self._free(), draft)
+        self.prompt_hidden = hidden[:, : self._columns]
+        return Answers(greedy, logits)
+
+    def extend(self, token: int | Tensor, draft: Draft | None = None) -> Answers:
+        """As `PromptSequence.extend`."""
+        slot, *free = self._free()
+        self._certain[slot] = True
+        first = (token, self._position, slot)
+        self._position += 1
+        greedy, logits = self._run(0, first, free, draft)
+        return Answers(greedy, logits)
+
+    def keep(self, nodes: Sequence[int]) -> None:
+        """As `PromptSequence.keep`."""
+        self._certain[self._drafted[list(nodes)]] = True
+        self._position += len(nodes)
+
+    def _free(self) -> list[int]:
+        """Slots behind the prompt that hold nothing certain, the spare one excluded."""
+        tail: list[int] = np.flatnonzero(~self._certain[self._bucket : -1]).tolist()
+        return [self._bucket + slot for slot in tail]
+
+    def _run(
+        self,
+        prompt: int,
+        first: tuple[int | Tensor, int, int],
+        free: list[int],
+        draft: Draft | None,
+    ) -> tuple[Tensor, ...]:
+        """Write the plan, run the pass; its greedy tokens and logits without those of padding."""
+        drafted = len(draft.tokens) if draft is not None else 0
+        run = self._engine.pass_of(prompt, draft_bucket(drafted), self._slots, self._actions_only)
+        token, position, slot = first
+        plan = np.zeros(run.plan.shape, np.int64)
+        # Padding sees what is certain, so that it stays finite, and is written to the spare slot.
+        plan[:, _SEES:] = self._certain
+        plan[:, _POSITION], plan[:, _SLOT] = position, self._slots - 1
+        plan[0, _SLOT] = slot
+        self._drafted = np.array(free[:drafted], np.int64)
+        if draft is not None and drafted:
+            rows = plan[1 : 1 + drafted]
+            rows[:, _TOKEN], rows[:, _SLOT] = draft.tokens, self._drafted
+            rows[:, _POSITION] = self._position + np.array(draft.levels)
+            rows[:, _SEES + self._drafted] = draft.mask(torch.device("cpu")).numpy()
+        if not isinstance(token, Tensor):
+            plan[0, _TOKEN] = token
+        _upload(run.plan, plan)
+        if isinstance(token, Tensor):
+            run.plan[0, _TOKEN : _TOKEN + 1].copy_(token)
+        greedy, logits, *rest = run.program()
+        return greedy[: 1 + drafted].clone(), logits[: 1 + drafted], *rest
+
+
+def prompt_bucket(columns: int) -> int:
+    """Columns of a prompt, padded."""
+    return _round_up(columns, PROMPT_STEP)
+
+
+def draft_bucket(tokens: int) -> int:
+    """Drafted tokens, padded; as they are beyond the largest bucket."""
+    return next((bucket for bucket in DRAFT_BUCKETS if bucket >= tokens), tokens)
+
+
+def _round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+def _upload(target: Tensor, values: NDArray[np.int64]) -> None:
+    """Without waiting: the pinned copy is not given to anybody else before it has been read."""
+    source = torch.from_numpy(values)
+    target.copy_(source.pin_memory() if target.is_cuda else source, non_blocking=True)
+
+
+class _Window:
+    """The static cache as a pass sees it: new columns go to given slots, all slots are returned."""
+
+    def __init__(self, cache: KVCache, slots: Tensor, count: int) -> None:
+        self._cache, self._slots, self._count = cache, slots, count
+
+    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write [1, key heads, T, width]; [1, key heads, slots, width] of all."""
+        k = self._cache.keys[layer].narrow(2, 0, self._count)
+        v = self._cache.values[layer].narrow(2, 0, self._count)
+        return k.index_copy_(2, self._slots, keys), v.index_copy_(2, self._slots, values)

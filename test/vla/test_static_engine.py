@@ -1,0 +1,257 @@
+"""Fixed shapes give what any shape gives; on a GPU they are captured, and nothing waits."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.small_models import CONFIG, configs, random_batch, small_model
+
+from heisd_ros.decoding.tree import DraftTree
+from heisd_ros.vla.capture import rerun
+from heisd_ros.vla.engine import PlainEngine
+from heisd_ros.vla.model import VLAModel
+from heisd_ros.vla.static_engine import DRAFT_BUCKETS, StaticEngine
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+ACTIONS = small_model().action_rows
+HIDDEN = CONFIG.language.hidden_size
+
+
+def rehearsed(program):
+    """As a capture does: the program runs before anybody has asked for a result."""
+    for _ in range(3):
+        program()
+    return program
+
+
+class Captures:
+    """Counts the programs that are captured."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, program):
+        self.count += 1
+        return rehearsed(program)
+
+
+def prompt_of(columns, seed=0, dtype=torch.float64, device="cpu"):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(1, columns, HIDDEN, generator=generator).to(device, dtype)
+
+
+tokens = st.integers(ACTIONS.start, ACTIONS.stop - 1)
+trees = st.lists(st.lists(tokens, min_size=1, max_size=3), max_size=4).map(DraftTree.from_chains)
+
+
+@st.composite
+def passes(draw):
+    """Drafts of a few passes, and which path of each is kept."""
+    made = []
+    for tree in draw(st.lists(trees, min_size=1, max_size=3)):
+        path = [draw(st.integers(0, len(tree) - 1))] if len(tree) and draw(st.booleans()) else []
+        while path and tree.parents[path[0]] >= 0:
+            path.insert(0, tree.parents[path[0]])
+        made.append((tree, path))
+    return made
+
+
+def run(engine, prompt, drafts, token=ACTIONS.start + 7):
+    """Greedy ids and logits of each pass: the prefill, then one token at a time, with drafts."""
+    room = max(len(tree) for tree, _ in drafts)
+    said = []
+    sequence, answers = engine.start(prompt, drafts[0][0], room)
+    for number, (tree, path) in enumerate(drafts):
+        if number:
+            answers = sequence.extend(token + number, tree)
+        said.append((answers.greedy.clone(), answers.logits.clone()))
+        if len(tree):
+            sequence.keep(path)
+    return said, sequence.prompt_hidden
+
+
+def assert_same(ours, theirs, tolerance=1e-9):
+    (ours, our_hidden), (theirs, their_hidden) = ours, theirs
+    torch.testing.assert_close(our_hidden, their_hidden, rtol=0, atol=tolerance)
+    for (greedy, logits), (expected, expected_logits) in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(logits, expected_logits, rtol=0, atol=tolerance)
+        assert greedy.tolist() == expected.tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(configs(), passes(), st.integers(1, 60), st.integers(0, 99))
+@torch.inference_mode()
+def test_fixed_shapes_say_what_any_shape_says(config, drafts, columns, seed):
+    """Whatever the model, the prompt's length, the trees, and what is kept of them."""
+    model = small_model(config, seed).double()
+    prompt = prompt_of(columns, seed)
+    static = StaticEngine(model, capture=rehearsed)
+    assert_same(run(static, prompt, drafts), run(PlainEngine(model), prompt, drafts))
+
+
+@torch.inference_mode()
+def test_nothing_of_an_earlier_prompt_is_seen():
+    model = small_model().double()
+    used, fresh = StaticEngine(model, rehearsed), StaticEngine(model, rehearsed)
+    tree = DraftTree.from_chains([range(ACTIONS.start, ACTIONS.start + 6)])
+    run(used, prompt_of(61, 1), [(tree, range(6)), (tree, range(3))])
+    drafts = [(tree, [0]), (DraftTree(), [])]
+    assert_same(run(used, prompt_of(50, 2), drafts), run(fresh, prompt_of(50, 2), drafts), 0.0)
+
+
+@torch.inference_mode()
+def test_a_token_may_still_be_on_the_device():
+    engine = StaticEngine(small_model().double(), rehearsed)
+    sequence, _ = engine.start(prompt_of(20))
+    known = sequence.extend(ACTIONS.start).logits.clone()
+    sequence, _ = engine.start(prompt_of(20))
+    on_its_way = sequence.extend(torch.tensor([ACTIONS.start])).logits
+    torch.testing.assert_close(known, on_its_way, rtol=0, atol=0)
+
+
+@torch.inference_mode()
+def test_the_head_over_action_ids_alone():
+    model = small_model().double()
+    for engine in (PlainEngine(model), StaticEngine(model, rehearsed)):
+        sequence, whole = engine.start(prompt_of(20))
+        whole = whole.logits[:, ACTIONS].clone(), sequence.extend(ACTIONS.start).logits[:, ACTIONS]
+        sequence, first = engine.start(prompt_of(20), actions_only=True)
+        for answers, expected in zip((first, sequence.extend(ACTIONS.start)), whole, strict=True):
+            torch.testing.assert_close(answers.logits, expected)
+            assert answers.greedy.item() == ACTIONS.start + expected.argmax().item()
+
+
+@torch.inference_mode()
+def test_prompts_and_trees_of_a_bucket_share_their_programs():
+    captures = Captures()
+    engine = StaticEngine(small_model(), captures)
+    for seed, columns in enumerate((33, 40, 48)):
+        chain = [(ACTIONS.start + seed + i) for i in range(2 + seed)]
+        tree = DraftTree.from_chains([chain, chain[1:]])
+        run(engine, prompt_of(columns, dtype=torch.float32), [(tree, [0]), (tree, [])])
+    assert captures.count == 2 * 2  # drafts of up to 6 and of up to 16, in the prefill and after it
+
+
+@torch.inference_mode()
+def test_what_was_prepared_is_not_captured_in_a_step():
+    captures = Captures()
+    engine = StaticEngine(small_model(), captures)
+    engine.prepare([40, 33, 60], drafts=[6])
+    prepared = captures.count
+    assert prepared == 2 * 4
+    chain = DraftTree.from_chains([range(ACTIONS.start, ACTIONS.start + 6)])
+    for columns in (48, 64):
+        prompt = prompt_of(columns, dtype=torch.float32)
+        run(engine, prompt, [(chain, [0]), (chain, []), (DraftTree(), [])])
+    assert captures.count == prepared
+
+
+@pytest.mark.parametrize(("columns", "drafted"), [(113, 1), (20, DRAFT_BUCKETS[-1] + 1)])
+@torch.inference_mode()
+def test_what_fits_no_bucket_is_run_as_it_is(columns, drafted):
+    config = dataclasses.replace(
+        CONFIG, language=dataclasses.replace(CONFIG.language, max_position_embeddings=512)
+    )
+    model = small_model(config).double()
+    chains = [[ACTIONS.start + i] for i in range(drafted)]
+    drafts = [(DraftTree.from_chains(chains), [0]), (DraftTree(), [])]
+    captures = Captures()
+    static = StaticEngine(model, captures)
+    prompt = prompt_of(columns)
+    assert_same(run(static, prompt, drafts), run(PlainEngine(model), prompt, drafts))
+    assert captures.count == 0
+
+
+@torch.inference_mode()
+def step(engine, pixels, ids, proprio):
+    """A whole plain step: 7 ids, unread."""
+    model = engine.model
+    prompt = model.embed(ids, engine.project(engine.vision(pixels)), proprio)
+    sequence, answers = engine.start(prompt)
+    chosen = [answers.greedy]
+    for _ in range(6):
+        chosen.append(sequence.extend(chosen[-1]).greedy)
+    return torch.cat(chosen)
+
+
+@torch.inference_mode()
+def test_a_step_never_reads_from_the_device():
+    """On the meta device there is nothing to be read: whoever asks gets an error."""
+    with torch.device("meta"):
+        model = VLAModel(CONFIG).requires_grad_(False)
+    pixels, ids, _, proprio = (t.to("meta") for t in random_batch(CONFIG, [5]))
+    chosen = step(StaticEngine(model, rehearsed), pixels, ids, proprio)
+    assert chosen.shape == (7,)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        chosen.tolist()
+
+
+@pytest.mark.parametrize("capture", [rerun, rehearsed])
+def test_a_step_is_that_of_any_shape(capture):
+    model = small_model().double()
+    pixels, ids, _, proprio = random_batch(CONFIG, [5])
+    batch = pixels.double(), ids, proprio.double()
+    expected = step(PlainEngine(model), *batch)
+    engine = StaticEngine(model, capture)
+    for _ in range(2):
+        torch.testing.assert_close(step(engine, *batch), expected)
+
+
+@torch.inference_mode()
+def test_compiled_passes_say_the_same():
+    """Traced without a break, whatever then generates the code."""
+    model = small_model().double()
+    compiled = StaticEngine(model, rerun, compiler="aot_eager")
+    tree = DraftTree.from_chains([range(ACTIONS.start, ACTIONS.start + 3)])
+    drafts = [(tree, [0]), (tree, [0, 1]), (DraftTree(), [])]
+    prompt = prompt_of(30)
+    assert_same(run(compiled, prompt, drafts), run(PlainEngine(model), prompt, drafts))
+
+
+@GPU
+@torch.inference_mode()
+def test_graphs_say_what_any_shape_says_on_a_gpu():
+    model = small_model().double().cuda()
+    graphs = StaticEngine(model)
+    chain = DraftTree.from_chains([range(ACTIONS.start, ACTIONS.start + 6)])
+    wide = DraftTree.crossed([[ACTIONS.start + 9 * i + j for j in range(7)] for i in range(4)])
+    wide = wide.above(6)
+    # In changing order: graphs share memory, and none may spoil another's.
+    for seed in (0, 1, 2, 1, 0):
+        drafts = [[(chain, [0, 1]), (chain, [])], [(wide, [0]), (DraftTree(), [])]][seed % 2]
+        prompt = prompt_of(20 + 15 * seed, seed, device="cuda")
+        assert_same(run(graphs, prompt, drafts), run(PlainEngine(model), prompt, drafts), 1e-8)
+
+
+@GPU
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_step_on_a_gpu_waits_for_nothing(dtype):
+    model = small_model().to("cuda", dtype)
+    pixels, ids, _, proprio = (t.cuda() for t in random_batch(CONFIG, [5]))
+    batch = pixels.to(dtype), ids, proprio.to(dtype)
+    engine = StaticEngine(model)
+    step(engine, *batch)
+    torch.cuda.synchronize()
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        chosen = step(engine, *batch)
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    if dtype == torch.float64:
+        assert chosen.tolist() == step(PlainEngine(model), *batch).tolist()
+    assert chosen.tolist() == step(engine, *batch).tolist()
+
+
+@GPU
+@torch.inference_mode()
+def test_compiled_passes_are_captured_on_a_gpu():
+    model = small_model().double().cuda()
+    compiled = StaticEngine(model, compiler="inductor")
+    drafts = [(DraftTree(), [])] * 4
+    prompt = prompt_of(30, device="cuda")
+    assert_same(run(compiled, prompt, drafts), run(PlainEngine(model), prompt, drafts), 1e-8)
