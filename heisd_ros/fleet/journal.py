@@ -145,8 +145,9 @@ class Journal:
                 f"the journal {self.path} is in use by another process; give each its own folder"
             ) from error
         size = os.fstat(self._file).st_size
-        if size < len(MAGIC) + _HEAD.size:  # new, or torn before there was anything in it
-            if os.pread(self._file, size, 0)[: len(MAGIC)] != MAGIC[:size]:
+        if size < len(MAGIC) + _HEAD.size or not any(os.pread(self._file, size, len(MAGIC))):
+            # New, or torn before there was anything in it; a length before its data reads as zeros.
+            if not MAGIC.startswith(os.pread(self._file, len(MAGIC), 0).rstrip(b"\0")):
                 raise GrowthError(f"{self.path} is no journal; name another folder")
             self._start(layout)
             return

@@ -199,6 +199,8 @@ class MilvusStore:
             self._client.create_collection(
                 self.collection, schema=schema, index_params=index, timeout=TIMEOUT_SEC
             )
+        # A server that was started again has it on its disk, not yet in memory.
+        self._client.load_collection(self.collection, timeout=TIMEOUT_SEC)
         rows = self._client.query(
             self.collection,
             filter=f'id == "{_LAYOUT}"',
