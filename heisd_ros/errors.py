@@ -55,6 +55,10 @@ class DemonstrationError(HeisdError):
     """A file of demonstrations is missing, damaged, or not in LIBERO's layout."""
 
 
+class BagError(HeisdError):
+    """A recording is missing, no rosbag2, or lacks a topic or type; the message names the path."""
+
+
 class DatabaseError(HeisdError):
     """A retrieval database is missing, damaged, empty, or made for another model or robot."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,29 +14,44 @@ from rich.progress import Progress
 from rich.table import Table
 
 from heisd_ros.cli.model_options import DtypeOption, ProtocolOption, UnnormKeyOption
+from heisd_ros.cli.reading import Features, Params, Urdf, reading_of
 
 if TYPE_CHECKING:
+    from heisd_ros.data.source import Source
     from heisd_ros.retrieval.manifest import Manifest
+    from heisd_ros.vla.vla import VLA
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
 @app.callback()
 def db() -> None:
-    """Build a database of demonstrated frames, and look at one."""
+    """Build a database of demonstrated frames, change one, and look at one."""
+
+
+Model = Annotated[str, typer.Option(help="Checkpoint folder; empty: the shipped one.")]
+Suite = Annotated[
+    str, typer.Option(help="LIBERO suite, by which a protocol chooses the statistics.")
+]
+BatchSize = Annotated[int, typer.Option(help="Frames at a time.", min=1)]
+Demonstrations = Annotated[
+    list[Path],
+    typer.Argument(help="Bags, LeRobot data sets, *_demo.hdf5 files, or folders of them."),
+]
 
 
 @app.command()
 def build(
-    demonstrations: Annotated[list[Path], typer.Argument(help="Folders of *_demo.hdf5 files.")],
+    demonstrations: Demonstrations,
     folder: Annotated[Path, typer.Argument(help="Where it goes; one that is there is replaced.")],
-    model: Annotated[str, typer.Option(help="Checkpoint folder; empty: the shipped one.")] = "",
-    suite: Annotated[
-        str, typer.Option(help="LIBERO suite, by which a protocol chooses the statistics.")
-    ] = "libero_spatial",
+    model: Model = "",
+    suite: Suite = "libero_spatial",
     protocol: ProtocolOption = "",
     unnorm_key: UnnormKeyOption = "",
     dtype: DtypeOption = "float32",
+    params: Params = None,
+    features: Features = None,
+    urdf: Urdf = None,
     states: Annotated[
         str, typer.Option(help="Initial states to take, for instance 0-9,20; of 0 to 39.")
     ] = "0-29",
@@ -45,51 +62,175 @@ def build(
         float,
         typer.Option(help="Percent of the motion that counts as slow or curved.", min=0, max=100),
     ] = 25.0,
-    batch_size: Annotated[int, typer.Option(help="Frames at a time.", min=1)] = 64,
+    batch_size: BatchSize = 64,
 ) -> None:
-    """Run a model over demonstrations and keep its features, its own tokens and what was done."""
+    """Run a model over demonstrations and keep its features, its own tokens and what was done.
+
+    Interrupted or killed, it goes on where it was when it is run again.
+    """
+    from heisd_ros.training.database import build_database
+
+    chosen = parse_states(states)
+    with _one_line(), Progress() as progress:
+        vla, identity, rate_hz = _load(model, suite, protocol, unnorm_key, dtype)
+        sources = _sources(demonstrations, params, features, urdf, rate_hz)
+        manifest = build_database(
+            vla,
+            identity,
+            sources,
+            folder,
+            rate_hz,
+            states=chosen,
+            every=every,
+            boundary_percentile=boundary_percentile,
+            batch_size=batch_size,
+            on_frames=_bar(progress),
+        )
+    _say_dropped(sources)
+    _print(folder, manifest)
+
+
+@app.command()
+def add(
+    folder: Annotated[Path, typer.Argument(help="A database.")],
+    demonstrations: Demonstrations,
+    model: Model = "",
+    suite: Suite = "libero_spatial",
+    protocol: ProtocolOption = "",
+    dtype: DtypeOption = "float32",
+    params: Params = None,
+    features: Features = None,
+    urdf: Urdf = None,
+    batch_size: BatchSize = 64,
+) -> None:
+    """Add recordings; the model runs over the new ones only."""
+    from heisd_ros.retrieval.manifest import Manifest
+    from heisd_ros.training.editing import add_to_database
+
+    with _one_line(), Progress() as progress:
+        old = Manifest.read(folder)
+        vla, identity, _ = _load(model, suite, protocol, old.statistics_key, dtype)
+        sources = _sources(demonstrations, params, features, urdf, old.control_rate_hz)
+        manifest = add_to_database(
+            folder, vla, identity, sources, batch_size=batch_size, on_frames=_bar(progress)
+        )
+    _say_dropped(sources)
+    _print(folder, manifest)
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Databases; the boundary is the first's.")],
+    target: Annotated[Path, typer.Argument(help="Where the new one goes.")],
+) -> None:
+    """Make one database of several of the same model and robot."""
+    from heisd_ros.training.editing import merge_databases
+
+    with _one_line():
+        manifest = merge_databases(folders, target)
+    _print(target, manifest)
+
+
+@app.command()
+def prune(
+    folder: Annotated[Path, typer.Argument(help="A database.")],
+    target: Annotated[
+        Path | None,
+        typer.Argument(help="Where the new one goes; it replaces the old one if empty."),
+    ] = None,
+    instruction: Annotated[
+        list[str] | None, typer.Option(help="Leave out this task; may be repeated.")
+    ] = None,
+    episodes: Annotated[
+        str, typer.Option(help="Leave out these episodes, for instance 3,7-9.")
+    ] = "",
+    every: Annotated[int, typer.Option(help="Keep every n-th frame.", min=1)] = 1,
+) -> None:
+    """Leave out tasks, episodes or frames."""
+    from heisd_ros.training.editing import Pruning, prune_database
+
+    gone = parse_states(episodes) if episodes else set()
+    pruning = Pruning(tuple(instruction or ()), gone, every)
+    with _one_line():
+        manifest = prune_database(folder, pruning, target or folder)
+    _print(target or folder, manifest)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A database.")],
+    model: Annotated[str, typer.Option(help="Checkpoint folder that it has to fit.")] = "",
+) -> None:
+    """Check a database from end to end: files, order, and that its frames find themselves."""
+    from heisd_ros.training.editing import verify_database
+    from heisd_ros.vla.checkpoint import fingerprint
+
+    with _one_line():
+        for line in verify_database(folder, fingerprint(model) if model else None):
+            typer.echo(line)
+    typer.echo(f"{folder}: good")
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Says what is wrong in one line, with exit code 2."""
+    from heisd_ros.errors import HeisdError
+
+    try:
+        yield
+    except (HeisdError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _load(
+    model: str, suite: str, protocol: str, unnorm_key: str, dtype: str
+) -> tuple[VLA, str, float]:
+    """The model, its fingerprint and its control rate."""
     import torch
 
-    from heisd_ros.errors import HeisdError
     from heisd_ros.models import shipped_model
     from heisd_ros.sim.protocol import load_for_suite, load_protocol
     from heisd_ros.sim.scene import CONTROL_RATE_HZ
-    from heisd_ros.training.database import build_database
     from heisd_ros.vla.checkpoint import fingerprint
 
-    chosen = parse_states(states)
     checkpoint = model or shipped_model()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        vla = load_for_suite(
-            checkpoint,
-            suite,
-            load_protocol(protocol, checkpoint),
-            device=device,
-            dtype=dtype,
-            unnorm_key=unnorm_key,
-        )
-        with Progress() as progress:
-            bar = progress.add_task("frames", total=None)
+    vla = load_for_suite(
+        checkpoint,
+        suite,
+        load_protocol(protocol, checkpoint),
+        device=device,
+        dtype=dtype,
+        unnorm_key=unnorm_key,
+    )
+    return vla, fingerprint(checkpoint), float(vla.config.control_rate_hz or CONTROL_RATE_HZ)
 
-            def show(done: int, total: int) -> None:
-                progress.update(bar, completed=done, total=total)
 
-            manifest = build_database(
-                vla,
-                fingerprint(checkpoint),
-                demonstrations,
-                folder,
-                CONTROL_RATE_HZ,
-                states=chosen,
-                every=every,
-                boundary_percentile=boundary_percentile,
-                batch_size=batch_size,
-                on_frames=show,
-            )
-    except HeisdError as error:
-        raise typer.BadParameter(str(error)) from error
-    _print(folder, manifest)
+def _sources(
+    paths: list[Path],
+    params: Path | None,
+    features: Path | None,
+    urdf: Path | None,
+    rate_hz: float,
+) -> list[Source]:
+    from heisd_ros.data.sources import open_sources
+
+    return open_sources(paths, reading_of(params, features, urdf, rate_hz))
+
+
+def _bar(progress: Progress) -> Callable[[int, int], None]:
+    """Shows frames done and the time left."""
+    bar = progress.add_task("frames", total=None)
+    return lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+def _say_dropped(sources: list[Source]) -> None:
+    """What was left out of the sources, and why; `heisd data inspect` says more."""
+    for source in sources:
+        if source.report.damage:
+            typer.echo(f"{source.label}: {source.report.damage}", err=True)
+        for reason, count in source.report.dropped.most_common():
+            typer.echo(f"{source.label}: {count} left out: {reason}", err=True)
 
 
 @app.command()

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-_ROW_SHAPES: dict[str, tuple[int, ...]] = {
+_ROW_SHAPES: dict[str, tuple[int | None, ...]] = {
     "actions": (7,),
-    "joint_positions": (7,),
-    "joint_velocities": (7,),
+    "joint_positions": (None,),
+    "joint_velocities": (None,),
     "gripper_opening": (),
     "landmarks": (6,),
 }
@@ -23,9 +23,10 @@ class Episode:
     Attributes:
         instruction: What the robot was told.
         images: View name to (T, H, W, 3) uint8 RGB, upright.
-        actions: (T, 7) float64, LIBERO's units: six deltas in [-1, 1], gripper -1 open, 1 close.
-        joint_positions: (T, 7) rad.
-        joint_velocities: (T, 7) rad/s, or None where the recording has none.
+        actions: (T, 7) float64 in the units of the model: six deltas of one control step and the
+            gripper. LIBERO's are in [-1, 1], gripper -1 open, 1 close.
+        joint_positions: (T, n) rad, the arm's joints from base to tip.
+        joint_velocities: (T, n) rad/s, or None where the recording has none.
         gripper_opening: (T,) distance between the fingers, m.
         landmarks: (T, 6) positions of the item and of its target, m, robot base frame, or None
             where unknown. Known in simulation only; used by an auxiliary training loss.
@@ -53,8 +54,9 @@ class Episode:
             raise ValueError("an episode has at least one step, got none")
         for name, row in _ROW_SHAPES.items():
             array = getattr(self, name)
-            if array is not None and array.shape != (steps, *row):
-                raise ValueError(f"{name} must have shape {(steps, *row)}, got {array.shape}")
+            wanted = (steps, *(self.joint_positions.shape[-1] if n is None else n for n in row))
+            if array is not None and array.shape != wanted:
+                raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
         for view, images in self.images.items():
             right = images.dtype == np.uint8 and images.ndim == 4
             if not right or len(images) != steps or images.shape[-1] != 3:

@@ -21,7 +21,7 @@ import numpy as np
 from heisd_ros.data.episode import Episode
 from heisd_ros.errors import DemonstrationError
 
-_VIEWS = {"agentview": "agentview_rgb", "wrist": "eye_in_hand_rgb"}
+VIEWS = {"agentview": "agentview_rgb", "wrist": "eye_in_hand_rgb"}
 """View name to LIBERO's data set. LIBERO stores images bottom row first; an Episode is upright."""
 _CLOSED = "num_samples"
 """A demo's attribute that is written last: a demo without it was cut off."""
@@ -157,7 +157,7 @@ def _write_episode(
     demo.create_dataset("rewards", data=np.eye(1, steps, steps - 1, dtype=np.uint8)[0])
     demo.create_dataset("dones", data=np.eye(1, steps, steps - 1, dtype=np.uint8)[0])
     obs = demo.create_group("obs")
-    for view, name in _VIEWS.items():
+    for view, name in VIEWS.items():
         obs.create_dataset(name, data=episode.images[view][:, ::-1])
     half = episode.gripper_opening[:, None] / 2
     obs.create_dataset("gripper_states", data=np.concatenate([half, -half], axis=1))
@@ -187,9 +187,32 @@ def read_episodes(path: Path, views: tuple[str, ...] = ("agentview", "wrist")) -
     Raises:
         DemonstrationError: The file is missing, is no HDF5, or lacks something of the layout.
     """
-    unknown = [view for view in views if view not in _VIEWS]
+    with _demos(path, views) as (demos, instruction):
+        for demo in demos:
+            yield _read_episode(demo, instruction, views)
+
+
+def read_episode(path: Path, number: int, views: tuple[str, ...]) -> Episode:
+    """One of the episodes that `read_episodes` yields, without reading the others.
+
+    Args:
+        path: A `*_demo.hdf5` file.
+        number: Which, from 0.
+        views: Which views to read, of `agentview` and `wrist`.
+
+    Raises:
+        DemonstrationError: As `read_episodes`; or there is no such episode.
+    """
+    with _demos(path, views) as (demos, instruction):
+        return _read_episode(demos[number], instruction, views)
+
+
+@contextmanager
+def _demos(path: Path, views: tuple[str, ...]) -> Iterator[tuple[list[h5py.Group], str]]:
+    """A file's demos that were written to their end, and its instruction."""
+    unknown = [view for view in views if view not in VIEWS]
     if unknown:
-        raise DemonstrationError(f"views {unknown} are unknown; accepted: {sorted(_VIEWS)}")
+        raise DemonstrationError(f"views {unknown} are unknown; accepted: {sorted(VIEWS)}")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -197,19 +220,20 @@ def read_episodes(path: Path, views: tuple[str, ...] = ("agentview", "wrist")) -
     with file:
         try:
             data = file["data"]
-            instruction = _instruction(data.attrs["problem_info"])
-            for name in sorted(data, key=lambda demo: int(demo.split("_")[1])):
-                if _CLOSED in data[name].attrs:
-                    yield _read_episode(data[name], instruction, views)
+            names = sorted(data, key=lambda demo: int(demo.split("_")[1]))
+            demos = [data[name] for name in names if _CLOSED in data[name].attrs]
+            yield demos, _instruction(data.attrs["problem_info"])
         except (*_HDF5_ERRORS, AttributeError, IndexError, ValueError) as error:
             raise DemonstrationError(f"{path} is not in LIBERO's layout: {error}") from error
 
 
 def _read_episode(demo: h5py.Group, instruction: str, views: tuple[str, ...]) -> Episode:
     obs = demo["obs"]
+    if obs["joint_states"].shape[1:] != (7,):
+        raise ValueError(f"joint_states are of shape {obs['joint_states'].shape}, not (T, 7)")
     return Episode(
         instruction=instruction,
-        images={view: obs[_VIEWS[view]][:][:, ::-1] for view in views},
+        images={view: obs[VIEWS[view]][:][:, ::-1] for view in views},
         actions=np.asarray(demo["actions"], dtype=np.float64),
         joint_positions=np.asarray(obs["joint_states"], dtype=np.float64),
         joint_velocities=_optional(obs, "joint_velocities"),

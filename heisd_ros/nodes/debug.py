@@ -25,7 +25,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from heisd_ros.errors import ImageError
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import images, qos
-from heisd_ros.nodes.images import image_message
+from heisd_ros.nodes.image_message import image_message
 from heisd_ros.nodes.limit_parameters import Corner, LimitParameters
 from heisd_ros.nodes.session import Session
 

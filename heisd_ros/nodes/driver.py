@@ -13,10 +13,10 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 
+from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.nodes.geometry import turn
 from heisd_ros.nodes.interfaces import Outgoing, make_interface
-from heisd_ros.nodes.joints import ArmState
 from heisd_ros.nodes.limits import safety_limits
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.session import Session

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from heisd_ros.errors import ImageError, JointStateError
+from heisd_ros.kinematics.joint_states import ArmState, JointStateReader
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.nodes.holds import Hold, HoldReason
 from heisd_ros.nodes.inputs import (
@@ -27,7 +28,6 @@ from heisd_ros.nodes.inputs import (
     Received,
     stamp_ns,
 )
-from heisd_ros.nodes.joints import ArmState, JointStateReader
 
 # Enough to match a camera against another that is 100 ms late, and against joint states at 1 kHz.
 IMAGE_HISTORY, JOINT_HISTORY = 8, 512

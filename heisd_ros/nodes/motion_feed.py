@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.kinematics.metric import FusedMetric, MetricBounds, MetricSample, MetricSettings
 from heisd_ros.kinematics.motion import MetricKind
-from heisd_ros.nodes.joints import ArmState
 
 BOUNDS_FILE = "metric_bounds.json"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from heisd_ros.errors import JointStateError, UrdfError
 from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.robots import panda_urdf
-from heisd_ros.nodes.joints import JointStateReader
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.safety.joints import JointGuard, parse_limits
 

@@ -11,6 +11,7 @@ import yaml
 
 from heisd_ros.nodes.declare import parameters_of
 from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.recording_parameters import PREFIX, RecordingParameters
 
 WILDCARD = "/**"
 MEMBER = "ros__parameters"
@@ -27,6 +28,39 @@ def read_robot_file(path: Path) -> VlaNodeParameters:
     Raises:
         ValueError: One line that names key, value and what is accepted.
     """
+    return read_cell_file(path)[0]
+
+
+def read_cell_file(path: Path) -> tuple[VlaNodeParameters, RecordingParameters]:
+    """Reads a parameter file with what it says of recordings.
+
+    Raises:
+        ValueError: One line that names key, value and what is accepted.
+    """
+    node, recording = [
+        {info.name: field.name for field, info in parameters_of(kind)}
+        for kind in (VlaNodeParameters, RecordingParameters)
+    ]
+    values: dict[str, Any] = {}
+    for name, value in flatten(_body(path)):
+        if name == UNDECLARED[0] or name.startswith(UNDECLARED[1]):
+            continue
+        known = recording if name.startswith(PREFIX) else node
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"such as '{near[0]}'" if near else "see docs/nodes.md"
+            raise ValueError(f"parameter '{name}' is unknown; accepted: a declared one, {hint}")
+        values[name] = _as_ros(name, value)
+    return (
+        VlaNodeParameters(**{node[name]: v for name, v in values.items() if name in node}),
+        RecordingParameters(
+            **{recording[name]: v for name, v in values.items() if name in recording}
+        ),
+    )
+
+
+def _body(path: Path) -> dict[str, Any]:
+    """The parameters of a file, as they are nested there."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -40,17 +74,8 @@ def read_robot_file(path: Path) -> VlaNodeParameters:
     body = content[WILDCARD]
     if not isinstance(body, dict) or list(body) != [MEMBER] or not isinstance(body[MEMBER], dict):
         raise ValueError(f"'{WILDCARD}' is {body!r}; accepted: a mapping '{MEMBER}'")
-    fields = {info.name: field for field, info in parameters_of(VlaNodeParameters)}
-    values: dict[str, Any] = {}
-    for name, value in flatten(body[MEMBER]):
-        if name == UNDECLARED[0] or name.startswith(UNDECLARED[1]):
-            continue
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, 1)
-            hint = f"such as '{near[0]}'" if near else "see docs/nodes.md"
-            raise ValueError(f"parameter '{name}' is unknown; accepted: a declared one, {hint}")
-        values[fields[name].name] = _as_ros(name, value)
-    return VlaNodeParameters(**values)
+    parameters: dict[str, Any] = body[MEMBER]
+    return parameters
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

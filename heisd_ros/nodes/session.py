@@ -9,12 +9,12 @@ from typing import cast
 import numpy as np
 
 from heisd_ros.decoding.types import Decoder, Observation
+from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.nodes import images, optional
 from heisd_ros.nodes.commands import CommandMapper
 from heisd_ros.nodes.ingest import ObservationBuffer
 from heisd_ros.nodes.inputs import IngestLimits
-from heisd_ros.nodes.joints import JointStateReader
 from heisd_ros.nodes.motion_feed import MotionFeed, load_bounds
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.policy import Policy, PolicyLoader

@@ -25,7 +25,7 @@ from heisd_ros.nodes import qos
 from heisd_ros.nodes.arm_scene import ArmScene, SceneFactory, libero_scene
 from heisd_ros.nodes.declare import declare, read
 from heisd_ros.nodes.geometry import pose_message
-from heisd_ros.nodes.images import image_message
+from heisd_ros.nodes.image_message import image_message
 from heisd_ros.nodes.inputs import NANOSECONDS, stamp_ns
 from heisd_ros.nodes.process import POLL_SEC, StoppableNode, run_node
 from heisd_ros.nodes.sim_messages import joint_state_message, twist_action

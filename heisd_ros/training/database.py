@@ -4,68 +4,93 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 import heisd_ros
 from heisd_ros.data.episode import Episode
-from heisd_ros.data.libero_hdf5 import read_episodes
+from heisd_ros.data.report import Outline
+from heisd_ros.data.source import Source
 from heisd_ros.errors import DatabaseError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import MetricBounds, MetricSettings, Trajectory
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.kinematics.proprio import PROPRIO_SIZE
-from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.retrieval.database import normalise
-from heisd_ros.retrieval.entries import LOOKAHEAD, Entries
-from heisd_ros.retrieval.manifest import FeatureLayout, Manifest
+from heisd_ros.retrieval.entries import COLUMNS, LOOKAHEAD, Entries
+from heisd_ros.retrieval.manifest import FeatureLayout, Fidelity, Manifest
+from heisd_ros.retrieval.projection import Projection
 from heisd_ros.retrieval.writer import check_place, write_database
 from heisd_ros.training.compression import choose_projection
-from heisd_ros.training.dataset import demonstration_files, episode_proprio
+from heisd_ros.training.dataset import episode_proprio
 from heisd_ros.training.frames import read_frames
+from heisd_ros.training.journal import Journal, Record, Shards
 from heisd_ros.training.motion import trajectory_of
 from heisd_ros.vla.vla import VLA
 
-ROBOT = "panda"
 DATABASE_STATES = range(30)
 """Initial states whose episodes a database holds. Those above, of the demonstration states, are
 left for calibration, which asks how retrieval fares where it has not been."""
+JOINTS = COLUMNS["joints"].row[0]
+"""Joints that an entry has room for; those of a shorter arm are followed by zeros."""
+FIT_BYTES = 1 << 30
+"""Keys that the projection is chosen with, at most."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """An episode to be put into a database.
+
+    Attributes:
+        source: Where it is.
+        place: Index into the source's outline.
+        outline: What it is.
+    """
+
+    source: Source
+    place: int
+    outline: Outline
+
+    def frames(self, every: int) -> int:
+        """Entries that it gives."""
+        return -(-self.outline.steps // every)
 
 
 @dataclass
-class _Gathered:
+class Gathered:
     """What all episodes together give; shards by normalised instruction."""
 
     instructions: dict[str, str] = field(default_factory=dict)
-    parts: dict[str, list[Entries]] = field(default_factory=dict)
+    parts: dict[str, list[Callable[[], Entries]]] = field(default_factory=dict)
     trajectories: list[Trajectory] = field(default_factory=list)
     files: dict[str, dict[str, int]] = field(default_factory=dict)
-    episodes: int = 0
     frames: int = 0
 
-    def add(self, path: Path, instruction: str, entries: Entries) -> None:
-        name = normalise(instruction)
-        self.instructions.setdefault(name, instruction)
-        self.parts.setdefault(name, []).append(entries)
-        # Without the folders above: they are this machine's and say nothing of the data.
-        file = f"{path.parent.name}/{path.name}"
-        counts = self.files.setdefault(file, {"episodes": 0, "frames": 0})
+    def add(self, record: Record, load: Callable[[], Entries]) -> None:
+        """Takes an episode, of which only `load` and the motion are kept in memory."""
+        name = normalise(record.instruction)
+        self.instructions.setdefault(name, record.instruction)
+        self.parts.setdefault(name, []).append(load)
+        if record.trajectory is not None:
+            self.trajectories.append(record.trajectory)
+        counts = self.files.setdefault(record.label, {"episodes": 0, "frames": 0})
         counts["episodes"] += 1
-        counts["frames"] += len(entries)
-        self.episodes += 1
-        self.frames += len(entries)
+        counts["frames"] += len(record.entries)
+        self.frames += len(record.entries)
 
-    def shards(self) -> dict[str, Entries]:
-        return {self.instructions[name]: Entries.join(parts) for name, parts in self.parts.items()}
+    def shards(self) -> Shards:
+        """Entries by the instructions as they were worded first."""
+        return Shards({self.instructions[name]: parts for name, parts in self.parts.items()})
 
 
 def build_database(
     vla: VLA,
     fingerprint: str,
-    demonstrations: Sequence[Path],
+    sources: Sequence[Source],
     folder: Path,
     control_rate_hz: float,
     *,
@@ -77,12 +102,16 @@ def build_database(
 ) -> Manifest:
     """Builds the database of one model from demonstrations.
 
+    What is done is kept in a `Journal` beside the folder: a build that was killed and is run again
+    with the same arguments goes on, and gives the same database. Memory holds one episode, or one
+    task's entries, at a time.
+
     Args:
         vla: The model whose features are the keys and whose tokens are the drafts.
         fingerprint: `vla.checkpoint.fingerprint` of it.
-        demonstrations: Folders of `*_demo.hdf5` files.
+        sources: Where the demonstrations are, all of one robot.
         folder: Where the database goes; one that is there is replaced when the new one is complete.
-        control_rate_hz: Control rate of the demonstrations.
+        control_rate_hz: Control rate of the model.
         states: Initial states whose episodes are taken. Episodes that name none, as LIBERO's own,
             are always taken.
         every: Take every n-th recorded frame, for a smaller database.
@@ -96,70 +125,197 @@ def build_database(
 
     Raises:
         DatabaseError: No episode is of these states, the model's features are not finite, it takes
-            another proprioception than demonstrations have, or the folder holds something else.
-        DemonstrationError: A file cannot be read, or has none of the model's views.
+            another proprioception than demonstrations have, the folder holds something else, there
+            is no room, or the sources are of two robots or of another control rate.
+        HeisdError: A source cannot be read, or has none of the model's views.
         UnknownInstructionError: The model was not trained on a demonstrated task.
+    """
+    check_place(folder)  # now, and not after minutes of work
+    robot = check_sources(vla, sources, control_rate_hz)
+    items = list(choose_items(sources, states))
+    plan = {
+        "model": fingerprint,
+        "statistics": vla.statistics_key,
+        "control_rate_hz": float(control_rate_hz),
+        "every": every,
+        "sources": plan_of(items),
+    }
+    with Journal(folder, plan) as journal:
+        gathered = gather(
+            vla, items, journal, control_rate_hz, every=every, batch_size=batch_size,
+            on_frames=on_frames,
+        )  # fmt: skip
+        shards = gathered.shards()
+        projection, fidelity = projection_of(shards, gathered.frames)
+        description = Manifest(
+            model_fingerprint=fingerprint,
+            statistics_key=vla.statistics_key,
+            robot=robot,
+            control_rate_hz=float(control_rate_hz),
+            features=FeatureLayout(
+                views=vla.config.views,
+                towers=tuple(tower.output_width for tower in vla.config.towers),
+                size=projection.size,
+                kept=projection.kept,
+            ),
+            bounds=metric_bounds(gathered.trajectories, boundary_percentile),
+            fidelity=fidelity,
+            provenance={
+                "heisd_ros": heisd_ros.__version__,
+                "states": _ranges(states),
+                "every": every,
+                "demonstrations": gathered.files,
+            },
+        )
+        manifest = written(folder, description, shards, projection, journal)
+        journal.remove()
+    return manifest
+
+
+def written(
+    folder: Path, description: Manifest, shards: Shards, projection: Projection, journal: Journal
+) -> Manifest:
+    """Writes a database; a full disk leaves the journal.
+
+    Raises:
+        DatabaseError: There is no room.
+    """
+    try:
+        return write_database(folder, description, shards, projection)
+    except OSError as error:
+        raise no_room(error, journal) from error
+
+
+def no_room(error: OSError, journal: Journal) -> DatabaseError:
+    """What to say when a file cannot be written."""
+    return DatabaseError(
+        f"{error.strerror or error}; what the model made is kept in {journal.folder}: make room "
+        "and run the same command again"
+    )
+
+
+def check_sources(vla: VLA, sources: Sequence[Source], control_rate_hz: float) -> str:
+    """Checks that sources fit a model and each other.
+
+    Returns:
+        The robot.
+
+    Raises:
+        DatabaseError: See `build_database`.
     """
     if vla.config.proprio_size not in (0, PROPRIO_SIZE):
         raise DatabaseError(
             f"the model takes {vla.config.proprio_size} numbers of proprioception, demonstrations "
             f"give {PROPRIO_SIZE}; train it with `heisd train vla`"
         )
-    check_place(folder)  # now, and not after minutes of work
-    paths = demonstration_files(demonstrations)
-    gathered = _gather(vla, paths, control_rate_hz, states, every, batch_size, on_frames)
-    shards = gathered.shards()
-    projection, fidelity = choose_projection(list(shards.values()))
-    description = Manifest(
-        model_fingerprint=fingerprint,
-        statistics_key=vla.statistics_key,
-        robot=ROBOT,
-        control_rate_hz=float(control_rate_hz),
-        features=FeatureLayout(
-            views=vla.config.views,
-            towers=tuple(tower.output_width for tower in vla.config.towers),
-            size=projection.size,
-            kept=projection.kept,
-        ),
-        bounds=metric_bounds(gathered.trajectories, boundary_percentile),
-        fidelity=fidelity,
-        provenance={
-            "heisd_ros": heisd_ros.__version__,
-            "states": _ranges(states),
-            "every": every,
-            "demonstrations": gathered.files,
-        },
-    )
-    return write_database(folder, description, shards, projection)
+    robots = sorted({source.robot for source in sources})
+    if len(robots) != 1:
+        raise DatabaseError(f"the sources are of the robots {robots}; accepted: one")
+    for source in sources:
+        if source.rate_hz not in (0.0, control_rate_hz):
+            raise DatabaseError(
+                f"{source.label} has {source.rate_hz:g} steps a second, the model "
+                f"{control_rate_hz:g}: its actions are not those of one control step"
+            )
+        if len(source.arm.joint_names) > JOINTS:
+            raise DatabaseError(
+                f"{source.label} is of an arm of {len(source.arm.joint_names)} joints; accepted: "
+                f"up to {JOINTS}"
+            )
+    return robots[0]
 
 
-def _gather(
-    vla: VLA,
-    paths: Sequence[Path],
-    control_rate_hz: float,
-    states: Collection[int],
-    every: int,
-    batch_size: int,
-    on_frames: Callable[[int, int], None],
-) -> _Gathered:
-    total = sum(
-        len(episode.thinned(every)) for path in paths for episode in _taken(path, (), states)
-    )
-    if total == 0:
+def choose_items(sources: Sequence[Source], states: Collection[int]) -> Iterator[Item]:
+    """The episodes of some initial states, and those that name none.
+
+    Raises:
+        DatabaseError: There is none.
+    """
+    found = False
+    for source in sources:
+        for place, outline in enumerate(source.outline()):
+            if outline.init_state is None or outline.init_state in states:
+                found = True
+                yield Item(source, place, outline)
+    if not found:
         raise DatabaseError(
-            f"{sorted({str(path.parent) for path in paths})} have no episode of the initial states "
+            f"{sorted({source.label for source in sources})} have no episode of the initial states "
             f"{_ranges(states)}; record more with `heisd demos`, or ask for other states"
         )
-    arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
-    gathered = _Gathered()
-    for path in paths:
-        for episode in _taken(path, vla.config.views, states):
-            entries = _entries(vla, episode, arm, gathered.episodes, every, batch_size)
-            gathered.add(path, episode.instruction, entries)
-            if episode.joint_velocities is not None and len(episode) > 1:
-                gathered.trajectories.append(trajectory_of(episode, arm, control_rate_hz))
-            on_frames(gathered.frames, total)
+
+
+def plan_of(items: Sequence[Item]) -> list[Any]:
+    """What a build is made from, for the journal."""
+    return [[i.source.label, i.place, i.outline.instruction, i.outline.steps] for i in items]
+
+
+def gather(
+    vla: VLA,
+    items: Sequence[Item],
+    journal: Journal,
+    control_rate_hz: float,
+    *,
+    first: int = 0,
+    every: int = 1,
+    batch_size: int = 64,
+    on_frames: Callable[[int, int], None] = lambda done, total: None,
+) -> Gathered:
+    """Runs the model over every episode that the journal does not have yet.
+
+    Args:
+        vla: The model.
+        items: The episodes.
+        journal: Keeps what is done.
+        control_rate_hz: Control rate.
+        first: Number of the first episode.
+        every: Take every n-th recorded frame.
+        batch_size: Frames at a time.
+        on_frames: See `build_database`.
+
+    Raises:
+        DatabaseError: Features are not finite, or there is no room.
+    """
+    gathered = Gathered()
+    total = sum(item.frames(every) for item in items)
+    for number, item in enumerate(items, first):
+        if number not in journal:
+            record = _record(vla, item, number, control_rate_hz, every, batch_size)
+            try:
+                journal.save(number, record)
+            except OSError as error:
+                raise no_room(error, journal) from error
+        gathered.add(journal.load(number), partial(_entries_of, journal, number))
+        on_frames(gathered.frames, total)
     return gathered
+
+
+def _entries_of(journal: Journal, number: int) -> Entries:
+    return journal.load(number).entries
+
+
+def _record(
+    vla: VLA, item: Item, number: int, control_rate_hz: float, every: int, batch_size: int
+) -> Record:
+    episode = item.source.episode(item.place, vla.config.views, vla.images.resize)
+    arm = item.source.arm
+    moves = episode.joint_velocities is not None and len(episode) > 1
+    return Record(
+        label=item.source.label,
+        instruction=episode.instruction,
+        entries=_entries(vla, episode, arm, number, every, batch_size),
+        trajectory=trajectory_of(episode, arm, control_rate_hz) if moves else None,
+    )
+
+
+def projection_of(shards: Shards, frames: int) -> tuple[Projection, Fidelity]:
+    """The projection for some entries, chosen with no more of them than fit into memory.
+
+    Args:
+        shards: The entries.
+        frames: How many.
+    """
+    size = next(iter(shards.sample(0.0))).keys.shape[1]
+    return choose_projection(shards.sample(min(1.0, FIT_BYTES / (4 * size * frames))))
 
 
 def metric_bounds(
@@ -197,12 +353,6 @@ def lookahead(actions: NDArray[np.float64], stride: int) -> NDArray[np.float64]:
     return ahead
 
 
-def _taken(path: Path, views: tuple[str, ...], states: Collection[int]) -> Iterator[Episode]:
-    for episode in read_episodes(path, views):
-        if episode.init_state is None or episode.init_state in states:
-            yield episode
-
-
 def _entries(
     vla: VLA, episode: Episode, arm: ArmKinematics, number: int, every: int, batch_size: int
 ) -> Entries:
@@ -210,6 +360,7 @@ def _entries(
     episode = episode.thinned(every)
     proprio = episode_proprio(episode, arm)
     frames = read_frames(vla, episode, proprio, batch_size)
+    joints = episode.joint_positions
     try:
         return Entries(
             keys=frames.keys,
@@ -218,7 +369,7 @@ def _entries(
             tokens=frames.tokens,
             margins=frames.margins,
             positions=proprio[:, :3],
-            joints=episode.joint_positions,
+            joints=np.pad(joints, ((0, 0), (0, JOINTS - joints.shape[1]))),
             episodes=np.full(len(episode), number),
             steps=np.arange(len(episode)) * episode.stride,
         )

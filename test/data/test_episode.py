@@ -22,7 +22,7 @@ def test_needs_neither_velocities_nor_landmarks_nor_images():
     "name, shape",
     [
         ("actions", (3, 6)),
-        ("joint_positions", (3, 9)),
+        ("joint_positions", (3,)),
         ("joint_positions", (2, 7)),
         ("joint_velocities", (3, 6)),
         ("gripper_opening", (3, 2)),

@@ -13,11 +13,11 @@ from support.fake_scene import REST
 
 from heisd_ros.errors import ImageError
 from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.robots import PANDA_FINGER_JOINTS, PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.nodes.holds import HoldReason
 from heisd_ros.nodes.ingest import ObservationBuffer
 from heisd_ros.nodes.inputs import NANOSECONDS, IngestLimits
-from heisd_ros.nodes.joints import JointStateReader
 
 MS = NANOSECONDS // 1000
 LIMITS = IngestLimits(

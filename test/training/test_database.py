@@ -10,6 +10,7 @@ from support.episodes import episode
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
 from heisd_ros.data.libero_hdf5 import LiberoWriter
+from heisd_ros.data.sources import Reading, open_sources
 from heisd_ros.errors import DatabaseError, DemonstrationError, UnknownInstructionError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import Trajectory
@@ -61,7 +62,8 @@ def demonstrations(tmp_path):
 
 
 def build(vla, demonstrations, folder, **options):
-    return build_database(vla, "f" * 64, demonstrations, folder, RATE_HZ, **options)
+    sources = open_sources(demonstrations, Reading())
+    return build_database(vla, "f" * 64, sources, folder, RATE_HZ, **options)
 
 
 def test_a_database_holds_what_was_demonstrated_and_what_the_model_says(
@@ -160,7 +162,8 @@ def test_features_that_are_not_finite_name_their_episode(checkpoint, demonstrati
 
 
 def test_the_fingerprint_is_the_checkpoints(checkpoint, vla, demonstrations, tmp_path):
-    build_database(vla, fingerprint(checkpoint), demonstrations, tmp_path / "db", RATE_HZ)
+    sources = open_sources(demonstrations, Reading())
+    build_database(vla, fingerprint(checkpoint), sources, tmp_path / "db", RATE_HZ)
     Database.open(tmp_path / "db", fingerprint(checkpoint))
 
 

@@ -1,0 +1,69 @@
+"""Options of commands that read recordings, and what they make of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from heisd_ros.data.sources import Reading
+
+Params = Annotated[
+    Path | None,
+    typer.Option(help="The robot's YAML (config/robots); needed for bags and LeRobot data sets."),
+]
+Features = Annotated[
+    Path | None,
+    typer.Option(help="YAML that says what a LeRobot data set's features are: docs/data.md."),
+]
+Urdf = Annotated[
+    Path | None,
+    typer.Option(help="URDF, where robot.source is 'topic' and the recording has none."),
+]
+
+
+def reading_of(
+    params: Path | None, features: Path | None, urdf: Path | None, rate_hz: float
+) -> Reading:
+    """How sources are to be read.
+
+    Args:
+        params: The robot's YAML.
+        features: The feature map.
+        urdf: The robot's URDF.
+        rate_hz: The model's control rate; 0: unknown.
+
+    Raises:
+        HeisdError, ValueError: A file cannot be read; the message is one line.
+    """
+    from heisd_ros.data.lerobot import FeatureMap
+    from heisd_ros.data.sources import Reading
+    from heisd_ros.errors import UrdfError
+    from heisd_ros.kinematics.arm import ArmKinematics
+    from heisd_ros.nodes.recording_parameters import recording_layout
+    from heisd_ros.nodes.robot_arm import urdf_text
+    from heisd_ros.nodes.robot_file import read_cell_file
+
+    mapped = FeatureMap.read(features) if features else None
+    if params is None:
+        return Reading(features=mapped, rate_hz=rate_hz)
+    node, recording = read_cell_file(params)
+    text: str | None = None
+    if urdf is not None:
+        try:
+            text = urdf.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UrdfError(f"{urdf}: {error}") from error
+    elif node.robot_source != "topic":
+        text = urdf_text(node)
+
+    def arm() -> ArmKinematics:
+        if text is None:
+            raise UrdfError(f"{params}: robot.source is 'topic'; name the URDF with --urdf")
+        return ArmKinematics(
+            text, node.robot_tip_frame, node.robot_joint_names, node.robot_base_frame
+        )
+
+    return Reading(recording_layout(node, recording, text), mapped, arm, rate_hz)

@@ -1,0 +1,78 @@
+"""`heisd record`: a robot's topics to a bag."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from heisd_ros.nodes.parameters import VlaNodeParameters
+    from heisd_ros.nodes.recording_parameters import RecordingParameters
+
+app = typer.Typer(add_completion=False)
+TELEMETRY = "/vla_node/telemetry"
+
+
+@app.command()
+def record(
+    folder: Annotated[Path, typer.Argument(help="The bag: a folder that does not exist yet.")],
+    params: Annotated[
+        Path | None, typer.Option(help="The robot's YAML: its recording topics are recorded.")
+    ] = None,
+    topic: Annotated[
+        list[str] | None, typer.Option(help="A further topic; may be repeated.")
+    ] = None,
+    instruction: Annotated[
+        str, typer.Option(help="What the robot is told, kept in the bag; empty: as in the YAML.")
+    ] = "",
+    seconds: Annotated[
+        float, typer.Option(help="Stop by itself after this time; 0: on Ctrl-C.", min=0.0)
+    ] = 0.0,
+    compressed: Annotated[bool, typer.Option(help="Compress with zstd.")] = False,
+) -> None:
+    """Record to mcap until Ctrl-C, with definitions, instruction and YAML inside."""
+    from heisd_ros.data.bag_source import INSTRUCTION_NOTE
+    from heisd_ros.nodes.process import run_node
+    from heisd_ros.nodes.recorder import RecorderNode
+    from heisd_ros.nodes.robot_file import read_cell_file
+
+    topics, notes = list(topic or []), {}
+    if params is not None:
+        try:
+            node, recording = read_cell_file(params)
+        except ValueError as error:
+            typer.echo(f"{params}: {error}", err=True)
+            raise typer.Exit(1) from error
+        topics += _topics(node, recording)
+        instruction = instruction or node.instruction
+        notes["parameters"] = params.read_text(encoding="utf-8")
+    if instruction.strip():
+        notes[INSTRUCTION_NOTE] = instruction.strip()
+    said: list[str] = []
+
+    def run(node: RecorderNode, executor: object, stopping: object) -> int:
+        code = node.run(executor, stopping, seconds)  # type: ignore[arg-type]
+        said.append(node.summary())
+        return code
+
+    code = run_node(
+        lambda: RecorderNode(folder, list(dict.fromkeys(topics)), notes, compressed), run, []
+    )
+    for line in said:
+        typer.echo(f"{folder}: {line}")
+    raise typer.Exit(code)
+
+
+def _topics(node: VlaNodeParameters, recording: RecordingParameters) -> list[str]:
+    """What a robot's recordings consist of, and what the node says of itself."""
+    described = [recording.description] if node.robot_source == "topic" else []
+    named = (recording.instruction, recording.marker, recording.action_topic, recording.gripper)
+    return [
+        *recording.images,
+        recording.joint_states,
+        *described,
+        *(name for name in named if name),
+        TELEMETRY,
+    ]

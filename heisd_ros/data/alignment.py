@@ -1,0 +1,353 @@
+"""Which messages make a step, and which steps an episode.
+
+Steps lie on a grid of the control period, or of a multiple of it where the first camera is slower.
+A step is the first camera's picture nearest to a point of the grid, and of everything else what is
+nearest to that picture. Where a step cannot be made the episode ends: all of its steps are evenly
+spaced.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heisd_ros.data.actions import displacement, gripper_action, motion_action
+from heisd_ros.data.layout import ActionRule, RecordingLayout
+from heisd_ros.data.report import SECOND
+from heisd_ros.data.tracks import Track, Tracks
+from heisd_ros.kinematics.joint_states import ArmState
+from heisd_ros.kinematics.pose import Pose
+
+STILL_OPENING = 5e-4
+"""The fingers stand still if they move less than this in a step, m."""
+SHORTEST = 2
+"""Steps of the shortest episode: one alone has no motion."""
+
+
+@dataclass
+class Step:
+    """One step, by its messages.
+
+    Attributes:
+        grid: Its place on the grid.
+        stamp: Of the first view's picture, ns.
+        pictures: Index of each view's picture in its track.
+        arm: The robot.
+        opening: Between the fingers, m.
+        action: (7,) in the model's units.
+        instruction: What the robot was told.
+        part: What else tells this episode from the next: the marker's count, the goal's id.
+    """
+
+    grid: int
+    stamp: int
+    pictures: tuple[int, ...]
+    arm: ArmState
+    opening: float
+    action: NDArray[np.float64]
+    instruction: str
+    part: tuple[object, ...]
+
+
+@dataclass
+class Plan:
+    """The steps of one episode.
+
+    Attributes:
+        steps: In order.
+        stride: Control steps from one to the next.
+        tracks: What the steps' pictures are indices into.
+        ended_by: Why it ends.
+    """
+
+    steps: list[Step]
+    stride: int
+    tracks: Tracks
+    ended_by: str = ""
+
+
+@dataclass
+class Aligner:
+    """Makes episodes of tracks.
+
+    Attributes:
+        layout: Topics, times and rules.
+        rate_hz: Control steps a second.
+        dropped: Counts steps that were left out, by reason.
+        cuts: Counts ends of episodes, by reason.
+    """
+
+    layout: RecordingLayout
+    rate_hz: float
+    dropped: Counter[str] = field(default_factory=Counter)
+    cuts: Counter[str] = field(default_factory=Counter)
+
+    def plans(self, tracks: Tracks, instruction: str) -> list[Plan]:
+        """The episodes of a stretch of time without a jump of the clock.
+
+        Args:
+            tracks: What was recorded.
+            instruction: What the robot was told where no topic says it.
+        """
+        stride = self._stride(tracks)
+        steps, reasons = self._steps(tracks, stride, instruction)
+        self._drop_pauses(steps, reasons, stride)
+        plans = []
+        for run, ended_by in self._runs(steps, reasons, stride):
+            if len(run) < SHORTEST:
+                self.dropped[f"episode of fewer than {SHORTEST} steps"] += len(run)
+                continue
+            self.cuts[ended_by] += 1
+            plans.append(Plan(run, stride, tracks, ended_by))
+        return plans
+
+    @property
+    def _period(self) -> int:
+        return round(SECOND / self.rate_hz)
+
+    def _stride(self, tracks: Tracks) -> int:
+        stamps = tracks.track(self.layout.images[0]).stamps
+        if len(stamps) < 2:
+            return 1
+        # A camera a tenth slower than asked for still counts as being on time.
+        return max(1, math.ceil(float(np.median(np.diff(stamps))) / self._period - 0.1))
+
+    def _steps(
+        self, tracks: Tracks, stride: int, instruction: str
+    ) -> tuple[list[Step], dict[int, str]]:
+        """Steps on the grid, and why the missing ones are, by their place."""
+        steps, reasons = [], {}
+        for grid, anchor in self._anchors(tracks, stride * self._period):
+            made = self._step(tracks, grid, anchor, instruction)
+            if isinstance(made, str):
+                self.dropped[made] += 1
+                reasons[grid] = made
+            else:
+                steps.append(made)
+        return steps, reasons
+
+    def _anchors(self, tracks: Tracks, spacing: int) -> Iterator[tuple[int, int]]:
+        """Place on the grid, and index of the first view's picture nearest to it.
+
+        The grid begins anew after a gap, some places further on.
+        """
+        stamps = tracks.track(self.layout.images[0]).stamps
+        ends = [i for i in range(1, len(stamps)) if stamps[i] - stamps[i - 1] > 1.5 * spacing]
+        grid, begin = 0, 0
+        for end in (*ends, len(stamps)):
+            run, used = stamps[begin:end], -1
+            for count in range(round((run[-1] - run[0]) / spacing) + 1 if run else 0):
+                wanted = run[0] + count * spacing
+                after = bisect_left(run, wanted)
+                near = [i for i in (after - 1, after) if used < i < len(run)]
+                if near:
+                    used = min(near, key=lambda i: abs(run[i] - wanted))
+                    yield grid, begin + used
+                grid += 1
+            grid += 1
+            begin = end
+
+    def _step(self, tracks: Tracks, grid: int, anchor: int, instruction: str) -> Step | str:
+        """A step, or why there is none."""
+        layout, tolerance = self.layout, round(self.layout.tolerance_sec * SECOND)
+        stamp = tracks.track(layout.images[0]).stamps[anchor]
+        pictures = [anchor]
+        for topic in layout.images[1:]:
+            found = tracks.track(topic).within(stamp, tolerance)
+            if found is None:
+                return f"no picture of {topic} within {layout.tolerance_sec:g} s"
+            pictures.append(found)
+        joints = tracks.track(layout.joint_states)
+        nearest = joints.within(stamp, tolerance)
+        if nearest is None:
+            return f"no joint state within {layout.tolerance_sec:g} s"
+        arm: ArmState = joints.values[nearest]
+        if layout.gripper_joints and arm.gripper_opening is None:
+            return "no finger joint seen yet"
+        said, goal = tracks.get(layout.instruction_topic, Track()).last(stamp) or ("", "")
+        if not (said or instruction):
+            return "no instruction"
+        marker = self._marker(tracks, stamp)
+        if marker is None:
+            return f"outside of what {layout.marker_topic} marks"
+        action = _Actions(layout, tracks, self._period).at(stamp)
+        if isinstance(action, str):
+            return action
+        return Step(
+            grid, stamp, tuple(pictures), arm, arm.gripper_opening or 0.0, action,
+            said or instruction, (marker, goal),
+        )  # fmt: skip
+
+    def _marker(self, tracks: Tracks, stamp: int) -> int | None:
+        """How many markers have begun; None where none goes on."""
+        if not self.layout.marker_topic:
+            return 0
+        track = tracks.track(self.layout.marker_topic)
+        passed = [v for v, at in zip(track.values, track.stamps, strict=True) if at <= stamp]
+        if not passed or passed[-1] is False:
+            return None
+        return sum(
+            value == "begin" or (value is True and (i == 0 or passed[i - 1] is False))
+            for i, value in enumerate(passed)
+        )
+
+    def _drop_pauses(self, steps: list[Step], reasons: dict[int, str], stride: int) -> None:
+        """Removes steps in which the arm stands still for long."""
+        if self.layout.pause_sec <= 0.0 or len(steps) < 2:
+            return
+        spacing = stride / self.rate_hz
+        still = [self._still(a, b) for a, b in pairwise(steps)]
+        paused: set[int] = set()
+        begin: int | None = None
+        for index, stands in enumerate([*still, False]):
+            if stands and begin is None:
+                begin = index
+            if not stands and begin is not None:
+                if (index - begin) * spacing >= self.layout.pause_sec:
+                    # What leads to the standstill and out of it belongs to the motion.
+                    paused |= set(range(begin + 1, index))
+                begin = None
+        for index in sorted(paused):
+            reasons[steps[index].grid] = "pause"
+            self.dropped["pause"] += 1
+        steps[:] = [step for index, step in enumerate(steps) if index not in paused]
+
+    def _still(self, one: Step, other: Step) -> bool:
+        seconds = (other.stamp - one.stamp) / SECOND
+        turned = np.abs(other.arm.positions - one.arm.positions).max()
+        moved = abs(other.opening - one.opening)
+        return bool(turned <= self.layout.pause_speed * seconds and moved < STILL_OPENING)
+
+    def _runs(
+        self, steps: list[Step], reasons: dict[int, str], stride: int
+    ) -> Iterator[tuple[list[Step], str]]:
+        """Evenly spaced steps of one instruction, and why each run ends."""
+        longest = max(SHORTEST, int(self.layout.longest_sec * self.rate_hz / stride))
+        run: list[Step] = []
+        for step in steps:
+            why = _cut(run, step, reasons, longest) if run else ""
+            if why:
+                yield run, why
+                run = []
+            run.append(step)
+        if run:
+            yield run, "end of the recording"
+
+
+def _cut(run: list[Step], step: Step, reasons: dict[int, str], longest: int) -> str:
+    """Why a step does not continue a run; empty where it does."""
+    last = run[-1]
+    if step.grid != last.grid + 1:
+        return reasons.get(last.grid + 1, "gap in the first camera's pictures")
+    if step.instruction != last.instruction:
+        return "another instruction"
+    if step.part != last.part:
+        return "marker" if step.part[0] != last.part[0] else "another goal"
+    return "longest episode" if len(run) >= longest else ""
+
+
+@dataclass
+class _Actions:
+    """The action at a moment, by the layout's rule."""
+
+    layout: RecordingLayout
+    tracks: Tracks
+    period: int
+
+    def at(self, stamp: int) -> NDArray[np.float64] | str:
+        """(7,) in the model's units, or why there is none."""
+        rule = self.layout.action
+        made = self._rules()[rule.kind](stamp)
+        if isinstance(made, str) or rule.kind == "action":
+            return made
+        opening = self._opening(stamp)
+        if isinstance(opening, str):
+            return opening
+        return np.append(motion_action(made, rule), gripper_action(opening, rule))
+
+    def _rules(self) -> dict[str, Callable[[int], NDArray[np.float64] | str]]:
+        return {
+            "action": self._published,
+            "measured": self._measured,
+            "pose": self._posed,
+            "twist": self._twisted,
+        }
+
+    def _following(self, stamp: int, topic: str) -> list[int]:
+        """Messages of the control step that begins at a moment."""
+        stamps = self.tracks.track(topic).stamps
+        begin, end = bisect_left(stamps, stamp), bisect_left(stamps, stamp + self.period)
+        return list(range(begin, end))
+
+    def _published(self, stamp: int) -> NDArray[np.float64] | str:
+        topic = self.layout.action.topic
+        found = self._following(stamp, topic)
+        if not found:
+            return f"no action on {topic} within a control step"
+        action: NDArray[np.float64] = self.tracks.track(topic).values[found[0]]
+        if action.shape != (7,) or not np.isfinite(action).all():
+            return f"action on {topic} is not 7 finite numbers"
+        return action
+
+    def _twisted(self, stamp: int) -> NDArray[np.float64] | str:
+        topic, rule = self.layout.action.topic, self.layout.action
+        found = [self.tracks.track(topic).values[i] for i in self._following(stamp, topic)]
+        if not found:
+            return f"no twist on {topic} within a control step"
+        frames = {frame for _, frame in found}
+        if len(frames) > 1:
+            return f"twists on {topic} in two frames"
+        twist = np.mean([values for values, _ in found], axis=0)
+        if frames != {rule.frame}:
+            turn = self._tip(stamp).rotation
+            turn = turn.T if self._in_tip(rule) else turn
+            twist = np.concatenate([turn @ twist[:3], turn @ twist[3:]])
+        return twist * (self.period / SECOND)
+
+    def _measured(self, stamp: int) -> NDArray[np.float64] | str:
+        joints = self.tracks.track(self.layout.joint_states)
+        return self._moved(stamp, self.layout.joint_states, lambda i: joints.values[i].tip())
+
+    def _posed(self, stamp: int) -> NDArray[np.float64] | str:
+        topic = self.layout.action.topic
+        return self._moved(stamp, topic, self.tracks.track(topic).values.__getitem__)
+
+    def _moved(
+        self, stamp: int, topic: str, pose: Callable[[int], Pose]
+    ) -> NDArray[np.float64] | str:
+        """How a pose moves in a control step, from the messages nearest to its ends."""
+        track, tolerance = self.tracks.track(topic), round(self.layout.tolerance_sec * SECOND)
+        begin = track.within(stamp, tolerance)
+        end = track.within(stamp + self.period, tolerance)
+        if begin is None or end is None or begin == end:
+            return f"no two messages of {topic} a control step apart"
+        share = self.period / (track.stamps[end] - track.stamps[begin])
+        return share * displacement(pose(begin), pose(end), self._in_tip(self.layout.action))
+
+    def _in_tip(self, rule: ActionRule) -> bool:
+        return rule.frame == self.layout.tip_frame
+
+    def _tip(self, stamp: int) -> Pose:
+        joints = self.tracks.track(self.layout.joint_states)
+        nearest = joints.nearest(stamp)
+        assert nearest is not None, "a step has a joint state"
+        pose: Pose = joints.values[nearest].tip()
+        return pose
+
+    def _opening(self, stamp: int) -> float | str:
+        """What the gripper was told by the end of the step, or how it stood then."""
+        end, topic = stamp + self.period, self.layout.action.gripper_topic
+        if topic:
+            told = self.tracks.track(topic).last(end)
+            return "no gripper command yet" if told is None else float(told)
+        joints = self.tracks.track(self.layout.joint_states)
+        nearest = joints.nearest(end)
+        opening = None if nearest is None else joints.values[nearest].gripper_opening
+        return 0.0 if opening is None else float(opening)

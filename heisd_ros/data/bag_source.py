@@ -1,0 +1,194 @@
+"""Episodes from a rosbag2 recording."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from heisd_ros.data.alignment import Aligner, Plan
+from heisd_ros.data.bag import Bag
+from heisd_ros.data.episode import Episode
+from heisd_ros.data.images import compressed_to_rgb, raw_to_rgb
+from heisd_ros.data.layout import RecordingLayout
+from heisd_ros.data.report import SECOND, Outline, ReadReport, TopicStatistics
+from heisd_ros.data.source import Prepare, whole
+from heisd_ros.data.tracks import IMAGE, TEXT, TrackReader, Tracks
+from heisd_ros.errors import BagError
+from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.kinematics.joint_states import JointStateReader
+
+INSTRUCTION_NOTE = "instruction"
+"""Under this name a recorder notes in metadata.yaml what the robot was told."""
+DEFAULT_RATE_HZ = 20.0
+
+
+def note_topic(name: str) -> str:
+    """Where a recorder's note is a message as well, for who has no metadata.yaml."""
+    return f"/heisd/note/{name}"
+
+
+class BagSource:
+    """A `Source`: one bag, read by a robot's layout.
+
+    The bag is read once for `outline`, all but its pictures; the pictures of an episode when it is
+    asked for.
+
+    Args:
+        path: The bag.
+        layout: The robot's.
+        rate_hz: Control rate where the layout names none; 0: 20 Hz.
+
+    Raises:
+        BagError: The bag cannot be read, or lacks the robot's description.
+        UrdfError, JointStateError: The description does not fit the layout.
+    """
+
+    def __init__(self, path: Path, layout: RecordingLayout, rate_hz: float = 0.0) -> None:
+        self._path, self._layout = path, layout
+        place = path.resolve()
+        self.label = f"{place.parent.name}/{place.name}"
+        self.rate_hz = layout.rate_hz or rate_hz or DEFAULT_RATE_HZ
+        self.cameras = layout.images
+        self.report = ReadReport()
+        with Bag(path) as bag:
+            urdf = layout.urdf or _description(bag, layout.description_topic)
+            self._noted = _noted_instruction(bag)
+        self.robot = robot_name(urdf)
+        self.arm = ArmKinematics(urdf, layout.tip_frame, layout.joint_names, layout.base_frame)
+        self._plans: list[Plan] | None = None
+
+    def outline(self) -> list[Outline]:
+        """See `Source`.
+
+        Raises:
+            BagError: A topic is missing or of another type than the layout says.
+        """
+        plans = self._planned()
+        begin = min((plan.steps[0].stamp for plan in plans), default=0)
+        return [
+            Outline(
+                instruction=plan.steps[0].instruction,
+                steps=len(plan.steps),
+                start_sec=(plan.steps[0].stamp - begin) / SECOND,
+                ended_by=plan.ended_by,
+            )
+            for plan in plans
+        ]
+
+    def episode(self, number: int, views: Sequence[str], prepare: Prepare = whole) -> Episode:
+        """See `Source`.
+
+        Raises:
+            BagError: There are fewer cameras than views, or a picture cannot be read again.
+        """
+        if len(views) > len(self._layout.images):
+            raise BagError(
+                f"{self._path}: {len(self._layout.images)} topics of pictures "
+                f"{list(self._layout.images)}, but the views are {list(views)}; name a topic for "
+                "each in recording.images"
+            )
+        plan = self._planned()[number]
+        images = self._images(plan, len(views), prepare) if views else []
+        velocities = [step.arm.velocities for step in plan.steps]
+        complete = [row for row in velocities if row is not None]
+        return Episode(
+            instruction=plan.steps[0].instruction,
+            images=dict(zip(views, images, strict=False)),
+            actions=np.stack([step.action for step in plan.steps]),
+            joint_positions=np.stack([step.arm.positions for step in plan.steps]),
+            joint_velocities=np.stack(complete) if len(complete) == len(velocities) else None,
+            gripper_opening=np.array([step.opening for step in plan.steps]),
+            stride=plan.stride,
+        )
+
+    def _planned(self) -> list[Plan]:
+        if self._plans is None:
+            self._plans = self._read()
+        return self._plans
+
+    def _read(self) -> list[Plan]:
+        self.report = report = ReadReport()
+        reader = JointStateReader(self.arm, self._layout.gripper_joints)
+        with Bag(self._path) as bag:
+            parts = TrackReader(bag, self._layout, reader, report.dropped).read()
+            report.damage = bag.damage
+        aligner = Aligner(self._layout, self.rate_hz, report.dropped, report.cuts)
+        instruction = self._noted or self._layout.instruction
+        plans = [plan for tracks in parts for plan in aligner.plans(tracks, instruction)]
+        report.topics = _statistics(parts)
+        if not plans:
+            why = "; ".join(f"{count} x {reason}" for reason, count in report.dropped.most_common())
+            raise BagError(
+                f"{self._path} holds no episode: {why or 'no picture'}"
+                + (f"; {report.damage}" if report.damage else "")
+            )
+        return plans
+
+    def _images(self, plan: Plan, views: int, prepare: Prepare) -> list[np.ndarray]:
+        """Pictures (T, H, W, 3) of each view."""
+        rows: dict[tuple[str, int], int] = {}
+        times: list[int] = []
+        for view, topic in enumerate(self._layout.images[:views]):
+            track = plan.tracks.track(topic)
+            for row, step in enumerate(plan.steps):
+                received = track.received[step.pictures[view]]
+                rows[topic, received] = row
+                times.append(received)
+        topics = self._layout.images[:views]
+        found: dict[str, list[np.ndarray | None]] = {t: [None] * len(plan.steps) for t in topics}
+        with Bag(self._path) as bag:
+            for message in bag.messages(topics, min(times), max(times) + 1):
+                place = rows.get((message.topic, message.stamp_ns))
+                if place is not None:
+                    convert = raw_to_rgb if message.type == IMAGE else compressed_to_rgb
+                    found[message.topic][place] = prepare(convert(message.message))
+        pictures = []
+        for topic in topics:
+            kept = [picture for picture in found[topic] if picture is not None]
+            if len(kept) < len(plan.steps):
+                raise BagError(f"{self._path}: pictures of {topic} were there and are not now")
+            pictures.append(np.stack(kept))
+        return pictures
+
+
+def _noted_instruction(bag: Bag) -> str:
+    topic = note_topic(INSTRUCTION_NOTE)
+    noted = bag.custom.get(INSTRUCTION_NOTE, "")
+    if not noted and bag.topics.get(topic) == TEXT:
+        noted = next((message.message.data for message in bag.messages([topic])), "")
+    return noted.strip()
+
+
+def robot_name(urdf: str) -> str:
+    """Name of the robot in a URDF.
+
+    Raises:
+        BagError: The text is no XML.
+    """
+    try:
+        return ElementTree.fromstring(urdf).get("name", "")
+    except ElementTree.ParseError as error:
+        raise BagError(f"the robot's description is no URDF: {error}") from error
+
+
+def _description(bag: Bag, topic: str) -> str:
+    bag.require({topic: [TEXT]})
+    for message in bag.messages([topic]):
+        return str(message.message.data)
+    raise BagError(
+        f"{bag.path}: nothing was recorded on {topic}; give the URDF, by robot.urdf or --urdf"
+    )
+
+
+def _statistics(parts: list[Tracks]) -> dict[str, TopicStatistics]:
+    """Statistics by topic; of the longest stretch between two jumps of the clock."""
+    topics = sorted({topic for tracks in parts for topic in tracks})
+    stretches = {topic: [tracks.track(topic).stamps for tracks in parts] for topic in topics}
+    found = {}
+    for topic, stamps in stretches.items():
+        found[topic] = TopicStatistics.of(max(stamps, key=len))
+        found[topic].messages = sum(map(len, stamps))
+    return found

@@ -1,0 +1,88 @@
+"""What a recording of one robot looks like: topics, frames, times, and what an action is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+RuleKind = Literal["measured", "pose", "twist", "action"]
+
+
+@dataclass(frozen=True)
+class ActionRule:
+    """How recorded motion becomes actions in the model's units; the inverse of the node's commands.
+
+    Attributes:
+        kind: `measured`: how the tip moved by the joint states; `pose`: how the poses on `topic`
+            moved; `twist`: the twists on `topic` over a control step; `action`: actions as a VLA
+            node published them on `topic`.
+        topic: Of the poses, twists or actions; empty with `measured`.
+        frame: Frame of the actions: the robot's base or tip.
+        translation_scale: Metres in a control step for 1.
+        rotation_scale: Radians in a control step for 1.
+        rotation_convention: `rotation_vector` or `roll_pitch_yaw`.
+        unit_linear: Metres a second for a recorded linear 1.
+        unit_angular: Radians a second for a recorded angular 1.
+        gripper_topic: Commanded openings, m (std_msgs/Float64); empty: as the fingers moved.
+        open_action: The action's gripper number for open.
+        closed_action: Likewise for closed.
+        open_position: Opening (m) when open.
+        closed_position: Opening (m) when closed.
+    """
+
+    kind: RuleKind = "measured"
+    topic: str = ""
+    frame: str = ""
+    translation_scale: float = 0.05
+    rotation_scale: float = 0.5
+    rotation_convention: str = "rotation_vector"
+    unit_linear: float = 1.0
+    unit_angular: float = 1.0
+    gripper_topic: str = ""
+    open_action: float = -1.0
+    closed_action: float = 1.0
+    open_position: float = 0.08
+    closed_position: float = 0.0
+
+
+@dataclass(frozen=True)
+class RecordingLayout:
+    """Topics of a recording, and how steps and episodes are made of it.
+
+    Attributes:
+        images: Topics of the cameras, in the order of the model's views.
+        joint_states: Topic of the joint states.
+        tip_frame: The link that the actions move.
+        base_frame: The link in which its pose is given.
+        joint_names: The joints between them.
+        gripper_joints: Finger joints (m); none: the opening counts as 0.
+        urdf: The robot's description; None: on `description_topic`.
+        description_topic: See there.
+        action: What an action is.
+        instruction: What the robot was told, where no topic says it.
+        instruction_topic: What says it; empty: nothing does.
+        marker_topic: What marks episodes; empty: nothing does.
+        rate_hz: Control steps a second; 0: the model's.
+        tolerance_sec: Largest difference of the stamps within a step.
+        pause_sec: The arm standing still for this long ends an episode; 0: it does not.
+        pause_speed: Slower than this (rad/s) every joint is taken to stand still.
+        longest_sec: Longer episodes are cut, as one is held in memory.
+    """
+
+    images: tuple[str, ...]
+    joint_states: str
+    tip_frame: str
+    base_frame: str
+    joint_names: tuple[str, ...]
+    gripper_joints: tuple[str, ...] = ()
+    urdf: str | None = None
+    description_topic: str = "/robot_description"
+    action: ActionRule = ActionRule()
+    instruction: str = ""
+    instruction_topic: str = ""
+    marker_topic: str = ""
+    rate_hz: float = 0.0
+    tolerance_sec: float = 0.03
+    pause_sec: float = 2.0
+    pause_speed: float = 0.01
+    longest_sec: float = 120.0

@@ -1,0 +1,75 @@
+"""What was read of a recording, and what was left out and why, counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+SECOND = 1_000_000_000
+"""Nanoseconds."""
+
+
+@dataclass
+class TopicStatistics:
+    """Messages of one topic that could be used.
+
+    Attributes:
+        messages: How many.
+        rate_hz: From the median of the intervals; 0 with fewer than two messages.
+        longest_gap_sec: The longest interval.
+    """
+
+    messages: int
+    rate_hz: float = 0.0
+    longest_gap_sec: float = 0.0
+
+    @classmethod
+    def of(cls, stamps: list[int]) -> TopicStatistics:
+        """Of stamps, ns, in order."""
+        if len(stamps) < 2:
+            return cls(len(stamps))
+        intervals = np.diff(np.array(stamps))
+        usual = float(np.median(intervals))
+        return cls(
+            messages=len(stamps),
+            rate_hz=SECOND / usual if usual > 0.0 else 0.0,
+            longest_gap_sec=float(intervals.max()) / SECOND,
+        )
+
+
+@dataclass(frozen=True)
+class Outline:
+    """An episode without its contents.
+
+    Attributes:
+        instruction: What the robot was told.
+        steps: How many it has.
+        init_state: Number of the fixed initial state that it started from, or None.
+        start_sec: When it begins, from the beginning of the recording; None where unknown.
+        ended_by: Why it ends there, in words.
+    """
+
+    instruction: str
+    steps: int
+    init_state: int | None = None
+    start_sec: float | None = None
+    ended_by: str = ""
+
+
+@dataclass
+class ReadReport:
+    """What reading a source came to.
+
+    Attributes:
+        topics: Statistics by topic or feature.
+        dropped: Messages and steps left out, by reason.
+        cuts: Ends of episodes, by reason.
+        damage: Where the recording breaks off; empty where it is whole.
+    """
+
+    topics: dict[str, TopicStatistics] = field(default_factory=dict)
+    dropped: Counter[str] = field(default_factory=Counter)
+    cuts: Counter[str] = field(default_factory=Counter)
+    damage: str = ""

@@ -1,0 +1,64 @@
+"""One protocol for everything that episodes are read from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from heisd_ros.data.episode import Episode
+from heisd_ros.data.report import Outline, ReadReport
+from heisd_ros.kinematics.arm import ArmKinematics
+
+Prepare = Callable[[np.ndarray], np.ndarray]
+"""(H, W, 3) uint8 RGB to what is kept of a picture, for instance a smaller one."""
+
+
+def whole(picture: np.ndarray) -> np.ndarray:
+    """Keeps a picture as it is."""
+    return picture
+
+
+class Source(Protocol):
+    """Episodes of synchronised steps: images, joints, end effector, action, instruction.
+
+    The end effector's pose is not stored: `arm` gives it from the joints, as everywhere else.
+
+    Attributes:
+        label: What it is called in a database's provenance: nothing of this machine's folders.
+        robot: Name of the robot.
+        arm: Kinematics of the robot.
+        cameras: What its pictures are called: topics, features or views.
+        rate_hz: Control steps a second; 0: not known, the model's is taken.
+        report: What was left out and why; complete after `outline`.
+    """
+
+    label: str
+    robot: str
+    arm: ArmKinematics
+    cameras: tuple[str, ...]
+    rate_hz: float
+    report: ReadReport
+
+    def outline(self) -> list[Outline]:
+        """Every episode without its contents.
+
+        Raises:
+            HeisdError: The source cannot be read.
+        """
+        ...
+
+    def episode(self, number: int, views: Sequence[str], prepare: Prepare = whole) -> Episode:
+        """One episode; only it is held in memory.
+
+        Args:
+            number: Index into `outline`.
+            views: Names of the camera views, in the model's order, which is that of `cameras`
+                unless these are named so; none: no pictures are read.
+            prepare: Applied to each picture as it is read.
+
+        Raises:
+            HeisdError: The source cannot be read, or lacks one of the views.
+        """
+        ...

@@ -1,0 +1,89 @@
+"""What lies under a path, and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from heisd_ros.data.bag_files import METADATA, SUFFIXES
+from heisd_ros.data.bag_source import BagSource
+from heisd_ros.data.layout import RecordingLayout
+from heisd_ros.data.lerobot import INFO, FeatureMap, LeRobotSource
+from heisd_ros.data.libero_source import LiberoSource
+from heisd_ros.data.source import Source
+from heisd_ros.errors import DemonstrationError
+from heisd_ros.kinematics.arm import ArmKinematics
+
+ACCEPTED = (
+    "*_demo.hdf5 files (`heisd demos` makes them), a rosbag2 folder, a .mcap or .db3 file, folders "
+    "of bags, or a LeRobot data set"
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How sources are read.
+
+    Attributes:
+        layout: For bags: the robot's; None: there are to be none.
+        features: For LeRobot data sets likewise.
+        arm: Makes the kinematics for LeRobot data sets.
+        rate_hz: Control rate where neither source nor layout says one.
+    """
+
+    layout: RecordingLayout | None = None
+    features: FeatureMap | None = None
+    arm: Callable[[], ArmKinematics] | None = None
+    rate_hz: float = 0.0
+
+
+def open_sources(paths: Sequence[Path], reading: Reading) -> list[Source]:
+    """Everything that can be read under some paths, in order.
+
+    Raises:
+        DemonstrationError: Nothing is there, or what is there needs options that were not given.
+        HeisdError: A source cannot be opened.
+    """
+    return [source for path in paths for source in _under(path, reading)]
+
+
+def _under(path: Path, reading: Reading) -> list[Source]:
+    if path.is_file() and path.suffix == ".hdf5":
+        return [LiberoSource(path, reading.rate_hz)]
+    if is_bag(path):
+        return [_bag(path, reading)]
+    if (path / INFO).is_file():
+        return [_lerobot(path, reading)]
+    if path.is_dir():
+        files = sorted(path.glob("*_demo.hdf5"))
+        if files:
+            return [LiberoSource(file, reading.rate_hz) for file in files]
+        bags = [entry for entry in sorted(path.iterdir()) if is_bag(entry)]
+        if bags:
+            return [_bag(bag, reading) for bag in bags]
+    raise DemonstrationError(f"{path} holds nothing that can be read; accepted: {ACCEPTED}")
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path looks like a bag."""
+    if path.is_dir():
+        return (path / METADATA).is_file() or any(f.suffix in SUFFIXES for f in path.iterdir())
+    return path.is_file() and path.suffix in SUFFIXES
+
+
+def _bag(path: Path, reading: Reading) -> Source:
+    if reading.layout is None:
+        raise DemonstrationError(
+            f"{path} is a bag; name the robot's YAML with --params, which says what its topics are"
+        )
+    return BagSource(path, reading.layout, reading.rate_hz)
+
+
+def _lerobot(path: Path, reading: Reading) -> Source:
+    if reading.features is None or reading.arm is None:
+        raise DemonstrationError(
+            f"{path} is a LeRobot data set; name with --features a YAML that says what its "
+            "features are"
+        )
+    return LeRobotSource(path, reading.features, reading.arm())

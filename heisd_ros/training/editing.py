@@ -1,0 +1,322 @@
+"""Databases made of databases: adding, merging, pruning, verifying, without asking the model again.
+
+What is kept of a frame's key is one byte a number. Entries that are written again are decoded from
+that and coded anew, over a range that holds the new ones too: their similarities stay within what
+`Fidelity.similarity_error` says. Scale and boundary of the kinematic metric stay those of the
+first database, whose motion is not kept; a calibration holds for one database, not for its heirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import heisd_ros
+from heisd_ros.data.source import Source
+from heisd_ros.errors import DatabaseError
+from heisd_ros.retrieval.arrays import map_array
+from heisd_ros.retrieval.database import Database, normalise
+from heisd_ros.retrieval.entries import COLUMNS, Entries
+from heisd_ros.retrieval.key_space import KeySpace
+from heisd_ros.retrieval.manifest import Manifest, ShardInfo
+from heisd_ros.retrieval.shard import KEYS
+from heisd_ros.retrieval.writer import check_place, write_database
+from heisd_ros.training.database import (
+    Gathered,
+    check_sources,
+    choose_items,
+    gather,
+    metric_bounds,
+    plan_of,
+    projection_of,
+    written,
+)
+from heisd_ros.training.journal import Journal, Shards
+from heisd_ros.vla.vla import VLA
+
+SAME = ("model_fingerprint", "statistics_key", "robot", "control_rate_hz")
+"""What two databases must have in common to be one."""
+FOUND = 0.999
+"""Least similarity of a stored frame with itself."""
+
+
+def stored_entries(folder: Path, info: ShardInfo, space: KeySpace) -> Entries:
+    """A shard's entries as they are kept: keys decoded, of almost unit length.
+
+    Raises:
+        DatabaseError: A file is missing or of another shape.
+    """
+    place, rows = folder / info.folder, info.entries
+    columns = {
+        name: np.array(
+            map_array(place / f"{name}.npy", (rows, *column.row), column.disk), column.memory
+        )
+        for name, column in COLUMNS.items()
+    }
+    codes = map_array(place / KEYS, (rows, space.projection.size), "u1")
+    return Entries(keys=space.quantiser.decode(codes).astype(np.float32), **columns)
+
+
+def add_to_database(
+    folder: Path,
+    vla: VLA,
+    fingerprint: str,
+    sources: Sequence[Source],
+    *,
+    batch_size: int = 64,
+    on_frames: Callable[[int, int], None] = lambda done, total: None,
+) -> Manifest:
+    """Adds episodes to a database; the model runs over the new ones only.
+
+    Resumable as `build_database`; the database is the old one until all is done.
+
+    Args:
+        folder: The database.
+        vla: The model that it was built with.
+        fingerprint: Of it.
+        sources: What is added. A source that is in the database already is refused.
+        batch_size: Frames at a time.
+        on_frames: Called with the number of frames done and of all, after each episode.
+
+    Returns:
+        The new manifest.
+
+    Raises:
+        DatabaseError: The database is of another model, robot or rate, or has a source already.
+        HeisdError: A source cannot be read.
+    """
+    database = Database.open(folder, fingerprint)
+    old = database.manifest
+    robot = check_sources(vla, sources, old.control_rate_hz)
+    if robot != old.robot:
+        raise DatabaseError(f"{folder} is of the robot {old.robot!r}, the sources of {robot!r}")
+    known = old.provenance.get("demonstrations", {})
+    again = sorted({source.label for source in sources} & set(known))
+    if again:
+        raise DatabaseError(f"{again} are in {folder} already; name what is new")
+    # Episodes that name a fixed initial state keep to those that the database was built from.
+    items = list(choose_items(sources, _states(old)))
+    first = 1 + max(int(shard.columns["episodes"].max()) for shard in database)
+    every = int(old.provenance.get("every", 1))
+    plan = {"database": old.database_id, "sources": plan_of(items)}
+    with Journal(folder, plan) as journal:
+        new = gather(
+            vla, items, journal, old.control_rate_hz,
+            first=first, every=every, batch_size=batch_size, on_frames=on_frames,
+        )  # fmt: skip
+        joined = Gathered()
+        _take(joined, folder, old)
+        for name, parts in new.parts.items():
+            joined.instructions.setdefault(name, new.instructions[name])
+            joined.parts.setdefault(name, []).extend(parts)
+        shards = joined.shards()
+        projection, fidelity = projection_of(shards, old.entries + new.frames)
+        description = replace(
+            old,
+            bounds=old.bounds or metric_bounds(new.trajectories),
+            fidelity=fidelity,
+            provenance={
+                **old.provenance,
+                "demonstrations": {**known, **new.files},
+                "added_to": [*old.provenance.get("added_to", []), old.database_id],
+            },
+        )
+        manifest = written(folder, description, shards, projection, journal)
+        journal.remove()
+    return manifest
+
+
+def merge_databases(folders: Sequence[Path], target: Path) -> Manifest:
+    """One database of several of one model, robot and rate.
+
+    Args:
+        folders: The databases; bounds and boundary are the first's.
+        target: Where the new one goes.
+
+    Raises:
+        DatabaseError: They do not fit together, or cannot be read.
+    """
+    check_place(target)
+    manifests = [Manifest.read(folder) for folder in folders]
+    first = manifests[0]
+    for folder, manifest in zip(folders, manifests, strict=True):
+        Database.open(folder, manifest.model_fingerprint)  # checks every file
+        for name in SAME:
+            ours, theirs = getattr(first, name), getattr(manifest, name)
+            if ours != theirs:
+                raise DatabaseError(
+                    f"{folder} has {name} {theirs!r}, {folders[0]} {ours!r}; accepted: the same"
+                )
+        if manifest.features.views != first.features.views:
+            raise DatabaseError(f"{folder} has views {manifest.features.views}, not the first's")
+    labels = [label for m in manifests for label in m.provenance.get("demonstrations", {})]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise DatabaseError(f"{twice} are in more than one of the databases; prune them first")
+    joined, offset = Gathered(), 0
+    for folder, manifest in zip(folders, manifests, strict=True):
+        offset = _take(joined, folder, manifest, offset)
+    demonstrations: dict[str, Any] = {}
+    for manifest in manifests:
+        demonstrations |= manifest.provenance.get("demonstrations", {})
+    provenance = {
+        **first.provenance,
+        "heisd_ros": heisd_ros.__version__,
+        "demonstrations": demonstrations,
+        "merged": [manifest.database_id for manifest in manifests],
+    }
+    return _rewritten(target, replace(first, provenance=provenance), joined.shards())
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What to leave out of a database.
+
+    Attributes:
+        instructions: Tasks.
+        episodes: Numbers of episodes.
+        every: Keep every n-th entry of an episode.
+    """
+
+    instructions: tuple[str, ...] = ()
+    episodes: Collection[int] = ()
+    every: int = 1
+
+    def rows(self, entries: Entries) -> np.ndarray:
+        """Which entries of a shard stay, (N,) bool."""
+        _, first, place = np.unique(entries.episodes, return_index=True, return_inverse=True)
+        within = np.arange(len(entries)) - first[place]
+        return ~np.isin(entries.episodes, list(self.episodes)) & (within % self.every == 0)
+
+
+def prune_database(folder: Path, pruning: Pruning, target: Path) -> Manifest:
+    """A database without some of its entries.
+
+    Args:
+        folder: The database.
+        pruning: What goes.
+        target: Where the new one goes; may be the same folder.
+
+    Raises:
+        DatabaseError: A task is not in it, nothing would be left, or it cannot be read.
+    """
+    check_place(target)
+    old = Manifest.read(folder)
+    database = Database.open(folder, old.model_fingerprint)
+    gone = {normalise(text) for text in pruning.instructions}
+    unknown = sorted(gone - {normalise(shard.instruction) for shard in database})
+    if unknown:
+        raise DatabaseError(f"{folder} has no task {unknown}; `heisd db info` lists them")
+    space = KeySpace.load(folder, old.features.size, old.features.kept)
+    parts: dict[str, list[Callable[[], Entries]]] = {}
+    for info in old.shards:
+        if normalise(info.instruction) not in gone:
+            rows = pruning.rows(stored_entries(folder, info, space))
+            if rows.any():
+                parts[info.instruction] = [partial(_chosen, folder, info, space, rows)]
+    if not parts:
+        raise DatabaseError(f"nothing of {folder} would be left")
+    provenance = {**old.provenance, "pruned_from": old.database_id}
+    return _rewritten(target, replace(old, provenance=provenance), Shards(parts))
+
+
+def verify_database(folder: Path, fingerprint: str | None = None, queries: int = 200) -> list[str]:
+    """Checks a database from end to end.
+
+    Args:
+        folder: The database.
+        fingerprint: Of the model that it has to fit; None: any.
+        queries: Frames of each task that have to find themselves.
+
+    Returns:
+        What was checked, in words.
+
+    Raises:
+        DatabaseError: Something is wrong; the message names it.
+    """
+    manifest = Manifest.read(folder)
+    database = Database.open(folder, fingerprint or manifest.model_fingerprint)
+    space = KeySpace.load(folder, manifest.features.size, manifest.features.kept)
+    asked = found = 0
+    seen: dict[int, str] = {}
+    for info in manifest.shards:
+        entries = stored_entries(folder, info, space)
+        _check_order(info, entries, seen)
+        shard, _ = database.shard_for(info.instruction)
+        assert shard is not None, "a shard of the manifest"
+        keys = entries.keys / np.linalg.norm(entries.keys, axis=1, keepdims=True)
+        for row in np.unique(np.linspace(0, len(entries) - 1, queries).astype(int)):
+            asked += 1
+            found += bool(shard.search(keys[row], 1).similarity[0] >= FOUND)
+    if found < 0.99 * asked:
+        raise DatabaseError(f"{folder}: of {asked} frames only {found} find themselves")
+    return [
+        f"{len(manifest.files)} files have their checksums",
+        f"{manifest.entries} entries in {len(manifest.shards)} tasks are whole and in order",
+        f"{found} of {asked} frames find themselves",
+    ]
+
+
+def _check_order(info: ShardInfo, entries: Entries, seen: dict[int, str]) -> None:
+    numbers, first = np.unique(entries.episodes, return_index=True)
+    for number in numbers.tolist():
+        if number in seen:
+            raise DatabaseError(
+                f"episode {number} is in the tasks {seen[number]!r} and {info.instruction!r}"
+            )
+        seen[number] = info.instruction
+    ends = np.delete(np.diff(entries.steps) <= 0, np.sort(first)[1:] - 1)
+    if ends.any():
+        raise DatabaseError(f"steps of {info.instruction!r} are not in order")
+
+
+def _states(manifest: Manifest) -> set[int]:
+    """The initial states that a database was built from."""
+    states: set[int] = set()
+    for part in str(manifest.provenance.get("states", "")).split(","):
+        low, _, high = part.partition("-")
+        if low.isdigit():
+            states |= set(range(int(low), int(high or low) + 1))
+    return states
+
+
+def _take(joined: Gathered, folder: Path, manifest: Manifest, offset: int = 0) -> int:
+    """Takes all of a database, its episodes numbered from an offset on.
+
+    Returns:
+        The number after the last.
+    """
+    space = KeySpace.load(folder, manifest.features.size, manifest.features.kept)
+    last = offset
+    for info in manifest.shards:
+        name = normalise(info.instruction)
+        joined.instructions.setdefault(name, info.instruction)
+        load = partial(_numbered, folder, info, space, offset)
+        joined.parts.setdefault(name, []).append(load)
+        episodes = map_array(folder / info.folder / "episodes.npy", (info.entries,), "<i4")
+        last = max(last, offset + int(episodes.max()) + 1)
+    return last
+
+
+def _numbered(folder: Path, info: ShardInfo, space: KeySpace, offset: int) -> Entries:
+    entries = stored_entries(folder, info, space)
+    return replace(entries, episodes=entries.episodes + offset)
+
+
+def _chosen(folder: Path, info: ShardInfo, space: KeySpace, rows: np.ndarray) -> Entries:
+    entries = stored_entries(folder, info, space)
+    return Entries(**{f.name: getattr(entries, f.name)[rows] for f in fields(Entries)})
+
+
+def _rewritten(target: Path, description: Manifest, shards: Shards) -> Manifest:
+    frames = sum(len(shards[instruction]) for instruction in shards)
+    projection, fidelity = projection_of(shards, frames)
+    try:
+        return write_database(target, replace(description, fidelity=fidelity), shards, projection)
+    except OSError as error:
+        raise DatabaseError(f"{target} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,309 @@
+"""Episodes of bags: synchronised, cut, with actions by rule, and with what was left out counted."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+from support.bags import SECOND, START, image, joint_state, text, write_bag
+from support.cell_bags import (
+    ARM,
+    CAMERAS,
+    COMMAND,
+    GRIPPER,
+    JOINTS,
+    MARKER,
+    RATE_HZ,
+    WORDS,
+    delta,
+    layout,
+    marked,
+    opened,
+    picture,
+    posed,
+    positions,
+    recording,
+    told,
+    twisted,
+)
+
+from heisd_ros.data.actions import displacement, motion_action
+from heisd_ros.data.bag_source import BagSource
+from heisd_ros.data.layout import ActionRule
+from heisd_ros.errors import BagError, UrdfError
+from heisd_ros.kinematics.pose import Pose
+from heisd_ros.kinematics.robots import PANDA_BASE, PANDA_TIP
+from heisd_ros.nodes.commands import CommandMapper
+from heisd_ros.nodes.parameters import VlaNodeParameters
+
+VIEWS = ("agentview", "wrist")
+BASE_RULE = ActionRule(frame=PANDA_BASE)
+
+
+def source(tmp_path, messages, custom=None, **changes):
+    fields = {"action": BASE_RULE} | changes
+    return BagSource(write_bag(tmp_path / "bag", messages, custom=custom), layout(**fields))
+
+
+def rule(kind, **changes):
+    return dataclasses.replace(BASE_RULE, kind=kind, topic=COMMAND, **changes)
+
+
+def test_steps_are_synchronised_at_the_control_rate(tmp_path):
+    found = source(tmp_path, recording(seconds=2.0, camera_hz=29.7))
+    (outline,) = found.outline()
+    episode = found.episode(0, VIEWS)
+    assert outline.steps == len(episode) == 40
+    assert (episode.instruction, episode.stride) == ("pick up the bowl", 1)
+    times = np.round(np.arange(40) / RATE_HZ * 29.7) / 29.7  # of the nearest picture
+    for camera, view in enumerate(VIEWS):
+        shown = [picture(at, camera) for at in times]
+        np.testing.assert_allclose(episode.images[view], shown, atol=1)
+    for step, at in enumerate(times):
+        np.testing.assert_allclose(episode.joint_positions[step], positions(at), atol=2e-3)
+    assert episode.joint_velocities.shape == (40, 7)
+    np.testing.assert_allclose(episode.gripper_opening[[0, -1]], [0.08, 0.02])
+    assert (found.robot, found.rate_hz, found.label) == ("panda", 20.0, f"{tmp_path.name}/bag")
+
+
+def test_measured_actions_are_exact_where_cameras_are_on_the_grid(tmp_path):
+    found = source(tmp_path, recording(seconds=1.0, camera_hz=20.0, joints_hz=200.0))
+    found.outline()
+    episode = found.episode(0, ())
+    for step in range(len(episode) - 1):
+        before, after = (ARM.forward(episode.joint_positions[s]) for s in (step, step + 1))
+        wanted = motion_action(displacement(before, after, False), BASE_RULE)
+        np.testing.assert_allclose(episode.actions[step, :6], wanted, atol=1e-6)
+    assert set(episode.actions[:9, 6]) == {-1.0} and set(episode.actions[-9:, 6]) == {1.0}
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.floats(-1.0, 1.0), min_size=6, max_size=6),
+    st.sampled_from(["rotation_vector", "roll_pitch_yaw"]),
+    st.floats(0.01, 0.2),
+)
+def test_motion_becomes_the_action_that_commands_it(numbers, convention, scale):
+    action = np.array([*numbers, 1.0])
+    settings_ = VlaNodeParameters(rotation_convention=convention, translation_scale=scale)
+    twist = CommandMapper(settings_, RATE_HZ).twist(action)
+    same = ActionRule(rotation_convention=convention, translation_scale=scale)
+    np.testing.assert_allclose(motion_action(twist / RATE_HZ, same), numbers, atol=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1.0, 1.0), min_size=12, max_size=12), st.booleans())
+def test_a_displacement_leads_from_one_pose_to_the_other(numbers, in_tip):
+    before = Pose(numbers[:3], Rotation.from_rotvec(numbers[3:6]).as_matrix())
+    after = Pose(numbers[6:9], Rotation.from_rotvec(numbers[9:]).as_matrix())
+    motion = displacement(before, after, in_tip)
+    axes = before.rotation if in_tip else np.eye(3)
+    turned = Rotation.from_rotvec(axes @ motion[3:]).as_matrix() @ before.rotation
+    np.testing.assert_allclose(before.position + axes @ motion[:3], after.position, atol=1e-9)
+    np.testing.assert_allclose(turned, after.rotation, atol=1e-7)
+
+
+@pytest.mark.parametrize("frame", [PANDA_BASE, PANDA_TIP])
+def test_twists_are_averaged_over_a_control_step(tmp_path, frame):
+    extra = [twisted(n / 40, [0.1 + 0.1 * (n % 2), 0, 0, 0, 0, 0.2], frame) for n in range(80)]
+    found = source(tmp_path, recording(extra=extra, camera_hz=20.0), action=rule("twist"))
+    found.outline()
+    episode = found.episode(0, ())
+    wanted = np.array([0.15, 0.0, 0.0, 0.0, 0.0, 0.2])
+    for joints, action in zip(episode.joint_positions, episode.actions, strict=True):
+        turn = ARM.forward(joints).rotation if frame == PANDA_TIP else np.eye(3)
+        in_base = np.concatenate([turn @ wanted[:3], turn @ wanted[3:]])
+        np.testing.assert_allclose(action[:6], motion_action(in_base / RATE_HZ, BASE_RULE))
+
+
+def test_poses_become_their_motion(tmp_path):
+    extra = [posed(n / 100, [0.4 + 0.001 * n, 0.0, 0.3], [1.0, 0, 0, 0]) for n in range(220)]
+    found = source(tmp_path, recording(extra=extra), action=rule("pose"))
+    found.outline()
+    actions = found.episode(0, ()).actions
+    np.testing.assert_allclose(actions[:, :6], [[0.1, 0, 0, 0, 0, 0]] * len(actions), atol=1e-9)
+
+
+def test_published_actions_are_taken_as_they_are_and_stops_are_not(tmp_path):
+    wanted = [[0.1 * n, 0, 0, 0, 0, 0, -1.0] for n in range(20)]
+    extra = [delta(n / 20 + 0.01, action) for n, action in enumerate(wanted)]
+    extra += [delta(n / 20 + 0.005, [], stop=True) for n in range(20)]
+    found = source(
+        tmp_path, recording(seconds=1.0, camera_hz=20.0, extra=extra), action=rule("action")
+    )
+    found.outline()
+    np.testing.assert_allclose(found.episode(0, ()).actions, wanted)
+
+
+def test_the_gripper_is_what_was_commanded_where_a_topic_says_it(tmp_path):
+    extra = [opened(0.0, 0.0), opened(1.5, 0.08)]
+    commanded = dataclasses.replace(BASE_RULE, gripper_topic=GRIPPER)
+    found = source(tmp_path, recording(extra=extra), action=commanded)
+    found.outline()
+    gripper = found.episode(0, ()).actions[:, 6]
+    assert set(gripper[:29]) == {1.0} and set(gripper[31:]) == {-1.0}
+
+
+def test_a_slow_camera_gives_every_other_control_step(tmp_path):
+    found = source(tmp_path, recording(camera_hz=10.0))
+    found.outline()
+    assert (found.episode(0, ()).stride, len(found.episode(0, ()))) == (2, 20)
+
+
+def test_a_gap_in_a_camera_ends_the_episode(tmp_path):
+    messages = [
+        message for message in recording(seconds=3.0)
+        if message[0] != CAMERAS[0] or not 1.0 < (message[1] - START) / SECOND < 1.4
+    ]  # fmt: skip
+    found = source(tmp_path, messages)
+    first, second = found.outline()
+    assert first.ended_by == "gap in the first camera's pictures"
+    assert second.ended_by == "end of the recording"
+    assert 18 <= first.steps <= 21 and 29 <= second.steps <= 32
+    assert found.report.topics[CAMERAS[0]].longest_gap_sec > 0.4
+    assert len(found.episode(1, VIEWS)) == second.steps
+
+
+def test_what_has_no_partner_is_left_out_and_counted(tmp_path):
+    messages = [
+        message for message in recording(seconds=3.0)
+        if message[0] != JOINTS or not 1.0 < (message[1] - START) / SECOND < 1.5
+    ]  # fmt: skip
+    found = source(tmp_path, messages)
+    first, second = found.outline()
+    assert first.ended_by in found.report.dropped
+    assert found.report.dropped["no joint state within 0.03 s"] >= 7
+    assert sum(found.report.dropped.values()) == 60 - first.steps - second.steps
+
+
+def test_pauses_are_left_out(tmp_path):
+    def joints_of(at):  # still from 1 to 4 s
+        return positions(min(at, 1.0) + max(at - 4.0, 0.0))
+
+    messages = recording(seconds=5.0, joints_of=joints_of, camera_hz=20.0)
+    found = source(tmp_path, messages, pause_sec=1.0)
+    first, gripper, second = found.outline()
+    assert (first.ended_by, gripper.ended_by) == ("pause", "pause")
+    assert (first.steps, gripper.steps, second.steps) == (21, 2, 20)  # at 2.5 s the fingers move
+    assert found.report.dropped["pause"] == 100 - 43
+    assert len(source_again(tmp_path, pause_sec=0.0).outline()) == 1
+
+
+def source_again(tmp_path, **changes):
+    return BagSource(tmp_path / "bag", layout(action=BASE_RULE, **changes))
+
+
+def test_another_instruction_is_another_episode(tmp_path):
+    extra = [told(-0.5, "first"), told(1.0, "second")]
+    found = source(tmp_path, recording(extra=extra), instruction_topic=WORDS, instruction="")
+    first, second = found.outline()
+    assert (first.instruction, second.instruction) == ("first", "second")
+    assert first.ended_by == "another instruction"
+    assert abs(first.steps - second.steps) <= 2
+
+
+def test_a_marker_says_where_episodes_are(tmp_path):
+    extra = [marked(0.5, True), marked(1.0, False), marked(1.25, True)]
+    found = source(tmp_path, recording(extra=extra), marker_topic=MARKER)
+    first, second = found.outline()
+    assert abs(first.steps - 10) <= 1 and abs(second.steps - 14) <= 1
+    assert first.ended_by == f"outside of what {MARKER} marks"
+
+
+def test_any_other_marker_begins_an_episode(tmp_path):
+    extra = [(MARKER, START + n * SECOND // 2 + 1, text("")) for n in range(4)]
+    found = source(tmp_path, recording(extra=extra), marker_topic=MARKER)
+    assert [episode.ended_by for episode in found.outline()[:3]] == ["marker"] * 3
+
+
+def test_a_clock_that_goes_back_begins_anew(tmp_path):
+    first = recording(seconds=1.0, lag_ns=0)
+    again = [(topic, stamp + 3 * SECOND, message) for topic, stamp, message in first]
+    found = source(tmp_path, first + again)
+    outline = found.outline()
+    assert [episode.steps for episode in outline] == [20, 20]
+    assert found.report.dropped["clock set back"] >= 1
+    np.testing.assert_array_equal(
+        found.episode(0, VIEWS).images["wrist"], found.episode(1, VIEWS).images["wrist"]
+    )
+
+
+def test_pictures_of_two_sizes_are_left_out_and_named(tmp_path):
+    stamp = START + 1_007_000_000
+    odd = (CAMERAS[0], stamp + 2_000_001, image(stamp, picture(1.0, 0, size=24)))
+    found = source(tmp_path, recording(extra=[odd]))
+    assert len(found.outline()) == 1
+    reason = f"{CAMERAS[0]}: picture of 24 x 24; accepted: 16 x 16, as the first"
+    assert found.report.dropped[reason] == 1
+
+
+def test_one_step_is_no_episode(tmp_path):
+    extra = [marked(0.5, True), marked(0.53, False), marked(1.0, True)]
+    found = source(tmp_path, recording(extra=extra), marker_topic=MARKER)
+    assert len(found.outline()) == 1
+    assert found.report.dropped["episode of fewer than 2 steps"] == 1
+
+
+def test_a_long_episode_is_cut(tmp_path):
+    found = source(tmp_path, recording(), longest_sec=0.5)
+    assert [episode.steps for episode in found.outline()] == [10, 10, 10, 10]
+    assert found.report.cuts["longest episode"] == 3
+
+
+def test_a_truncated_bag_gives_what_was_before(tmp_path):
+    folder = write_bag(tmp_path / "bag", recording(seconds=8.0, size=64))
+    file = folder / "bag.mcap"
+    file.write_bytes(file.read_bytes()[: int(0.6 * file.stat().st_size)])
+    found = source_again(tmp_path)
+    (outline,) = found.outline()
+    assert 20 < outline.steps < 140
+    assert "bag.mcap is cut off" in found.report.damage
+    assert len(found.episode(0, VIEWS)) == outline.steps
+
+
+def test_what_the_layout_does_not_fit_is_named(tmp_path):
+    messages = recording(seconds=0.5)
+    found = source(tmp_path, messages)
+    found.outline()
+    with pytest.raises(BagError, match=r"2 topics of pictures .* recording\.images"):
+        found.episode(0, ("a", "b", "c"))
+    for changes, message in (
+        ({"joint_states": "/joint"}, r"no topic /joint; .*'/joints'"),
+        ({"joint_states": CAMERAS[0]}, r"has type sensor_msgs/msg/Image; accepted: .*JointState"),
+        ({"instruction": ""}, "holds no episode: 10 x no instruction"),
+        ({"action": rule("twist")}, f"no topic {COMMAND}"),
+    ):
+        other = BagSource(tmp_path / "bag", layout(**({"action": BASE_RULE} | changes)))
+        with pytest.raises(BagError, match=message):
+            other.outline()
+    with pytest.raises(BagError, match="no topic /robot_description"):
+        source_again(tmp_path, urdf=None)
+    with pytest.raises(UrdfError, match="no link 'hand'"):
+        source_again(tmp_path, tip_frame="hand")
+
+
+def test_the_description_may_be_in_the_bag_and_the_instruction_a_note(tmp_path):
+    described = ("/robot_description", START - 1, text(layout().urdf))
+    found = source(
+        tmp_path, recording(extra=[described]), {"instruction": "noted"}, urdf=None, instruction=""
+    )
+    assert found.outline()[0].instruction == "noted"
+
+
+def test_a_twist_in_a_foreign_frame_is_refused(tmp_path):
+    found = source(
+        tmp_path, recording(extra=[twisted(0.1, [0.0] * 6, "map")]), action=rule("twist")
+    )
+    with pytest.raises(BagError, match="/command is in frame 'map'; accepted: 'panda_link0' or"):
+        found.outline()
+
+
+def test_joint_states_that_cannot_be_read_are_counted(tmp_path):
+    bad = (JOINTS, START + 1_003_000_000, joint_state(START + 1_001_000_000, ["panda_joint1"], [1]))
+    found = source(tmp_path, recording(extra=[bad]))
+    assert len(found.outline()) == 1
+    assert any("are missing from the joint state" in reason for reason in found.report.dropped)
