@@ -89,3 +89,7 @@ class FleetError(HeisdError):
 
 class BenchmarkError(HeisdError):
     """What a benchmark was asked to run on is not there or is no such thing."""
+
+
+class ReplayError(HeisdError):
+    """A recording cannot be replayed: a topic, its type, its images or the instruction is wrong."""

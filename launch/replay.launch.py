@@ -1,12 +1,20 @@
-"""A recorded bag through the VLA node, in a dry run and on the bag's clock."""
+"""A recorded bag through the VLA node, in a dry run and on the bag's clock.
+
+Played by `ros2 bag play` where that is installed, else by `heisd play`. docs/replay.md has the
+replay that needs no node and gives the same result each time.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription
+from launch.conditions import IfCondition, UnlessCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+from launch_ros.substitutions import ExecutableInPackage
 
 from launch import LaunchDescription
 
@@ -14,6 +22,8 @@ ONE_ARM = str(Path(__file__).parent / "real_arm.launch.py")
 ARGUMENTS = {
     "bag": (".", "Folder of the bag."),
     "rate": ("1.0", "Speed of the clock."),
+    "delay": ("10.0", "Seconds before the first message, in which the node loads its model."),
+    "loop": ("false", "Whether it begins again at its end."),
     "robot": ("generic", "Whose file of config/robots is taken."),
     "namespace": ("", "Namespace of the node."),
     "model": ("", "Folder of the checkpoint; empty: the shipped model."),
@@ -23,6 +33,7 @@ ARGUMENTS = {
     "image_wrist": ("wrist_camera/image_raw", "Topic of the wrist camera in the bag."),
     "joint_states": ("joint_states", "Topic of the joint states in the bag."),
 }
+OF_THE_PLAYER = ("bag", "rate", "delay", "loop")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -31,13 +42,17 @@ def generate_launch_description() -> LaunchDescription:
         for name, (default, description) in ARGUMENTS.items()
     ]
     given = {name: LaunchConfiguration(name) for name in ARGUMENTS}
-    play = ExecuteProcess(
-        cmd=["ros2", "bag", "play", given["bag"], "--clock", "--rate", given["rate"]],
-        output="screen",
-    )
-    passed = {name: value for name, value in given.items() if name not in ("bag", "rate")}
+    player = [ExecutableInPackage(package="heisd_ros", executable="heisd"), "play", given["bag"]]
+    if shutil.which("ros2") and importlib.util.find_spec("ros2bag"):
+        player = ["ros2", "bag", "play", given["bag"], "--clock", "40"]
+    player += ["--rate", given["rate"], "--delay", given["delay"]]
+    play = [
+        ExecuteProcess(cmd=player + more, output="screen", condition=condition(given["loop"]))
+        for condition, more in ((IfCondition, ["--loop"]), (UnlessCondition, []))
+    ]
+    passed = {name: value for name, value in given.items() if name not in OF_THE_PLAYER}
     passed |= {"dry_run": "true", "use_sim_time": "true", "activate": "true"}
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(ONE_ARM), launch_arguments=list(passed.items())
     )
-    return LaunchDescription([*declared, node, play])
+    return LaunchDescription([*declared, node, *play])

@@ -31,9 +31,10 @@ ALLOWED = {
     "evaluation": CORE | {"decoding", "data", "sim", "training"},
     "benchmark": CORE | {"decoding", "models"},
     "nodes": CORE | {"safety", "decoding", "fleet", "data", "sim", "models"},
+    "replay": CORE | {"decoding", "data", "evaluation", "nodes"},
     "cli": CORE
     | {"safety", "decoding", "fleet", "data", "sim", "training", "evaluation", "nodes", "models"}
-    | {"benchmark"},
+    | {"benchmark", "replay"},
 }
 
 HEAVY = ["torch", "mujoco", "libero", "robosuite", "pinocchio", "rclpy", "cv2", "matplotlib"]
@@ -74,6 +75,15 @@ def test_allowed_imports_have_no_cycle():
 def test_import_is_light(module):
     """`heisd --help` and `import heisd_ros` answer at once."""
     code = f"import sys, {module}; print([n for n in {HEAVY} if n in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]"
+
+
+def test_a_replay_needs_no_ros():
+    modules = "heisd_ros.replay.report, heisd_ros.replay.describe, heisd_ros.replay.baseline"
+    ros = ("rclpy", "rosidl", "sensor_msgs", "std_msgs", "builtin_interfaces", "heisd_ros.msg")
+    code = f"import sys, {modules}; print([n for n in sys.modules if n.startswith({ros})])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[]"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from heisd_ros.cli.model_options import (
     ProtocolOption,
     UnnormKeyOption,
 )
-from heisd_ros.cli.workers import cores, run_jobs
+from heisd_ros.cli.workers import cores, machine, run_jobs
 
 if TYPE_CHECKING:
     from heisd_ros.evaluation.contest import Contest
@@ -91,7 +90,7 @@ def evaluate(
     try:
         parts = Parts(setup)
         states = parts.protocol.states(episodes)
-        header = parts.describe() | {"machine": _machine(), "workers": workers}
+        header = parts.describe() | {"machine": machine(), "workers": workers}
         results = Results.resume(header, json_file)
     except (HeisdError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
@@ -132,17 +131,6 @@ def _group(setup: Setup, task_index: int, init_state: int) -> list[dict[str, Any
         return contest.run(scene, init_state)
     finally:
         scene.close()
-
-
-def _machine() -> str:
-    """The processor as it names itself, and how much of it this process may use."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.is_file() else ():
-        if line.startswith("model name"):
-            name = line.partition(":")[2].strip()
-            break
-    return f"{name} ({platform.machine()}), {cores()} cores"
 
 
 def modes_table(summary: Mapping[str, Any]) -> Table:

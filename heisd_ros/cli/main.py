@@ -20,6 +20,8 @@ COMMANDS = {
     "calibrate": "Find how far retrieved actions may be executed unseen.",
     "model": "Look at a checkpoint, and verify it against reference outputs.",
     "eval": "Success rate and latency of decoding modes on held-out initial states.",
+    "replay": "A recording through the node's inputs and decoding: what moved since?",
+    "play": "Publish a recording over DDS, with /clock.",
     "bench": "Measure what decoding costs, and the node beside it.",
     "report": "A page with the results of evaluations.",
 }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 from typing import Any
 
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -45,3 +47,14 @@ def run_jobs(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def machine() -> str:
+    """The processor as it names itself, and how much of it this process may use."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.is_file() else ():
+        if line.startswith("model name"):
+            name = line.partition(":")[2].strip()
+            break
+    return f"{name} ({platform.machine()}), {cores()} cores"

@@ -41,12 +41,14 @@ class BagMessage:
         type: For instance `sensor_msgs/msg/JointState`.
         stamp_ns: When the recorder received it, ns.
         message: Its fields by their ROS names; arrays of numbers are numpy's.
+        data: The same in CDR, as it went over the wire.
     """
 
     topic: str
     type: str
     stamp_ns: int
     message: Any
+    data: bytes
 
 
 class Bag:
@@ -201,7 +203,7 @@ class Bag:
                     raw = self._unzip.decompress(data) if self._unzip else data
                     message = self._types.deserialize_cdr(raw, stored.type)
                     last = stamp
-                    yield BagMessage(stored.topic, stored.type, stamp, message)
+                    yield BagMessage(stored.topic, stored.type, stamp, message, raw)
             except Exception as error:  # damage raises errors of many kinds
                 where = "before its first message" if last is None else f"after {last} ns"
                 left = len(self._storages) - number - 1

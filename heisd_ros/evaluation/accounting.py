@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.evaluation.joint_limits import limit_events
-from heisd_ros.evaluation.rollout import EpisodeResult
+from heisd_ros.evaluation.rollout import EpisodeResult, StepRecord
 from heisd_ros.evaluation.statistics import wilson_interval
 from heisd_ros.sim.scene import CONTROL_RATE_HZ
 
@@ -44,24 +44,42 @@ def episode_row(mode: str, result: EpisodeResult) -> Row:
         that two episodes share exactly if their tokens are equal, step by step.
     """
     records = result.records
-    steps = [record.result for record in records]
-    motions = [record.motion for record in records]
-    settled = [record.settled for record in records]
-    grips = [step.action[-1] > 0.0 for step in steps]
-    parts = _total(
-        {**record.result.timings_ms, **({"metric": record.metric_ms} if record.motion else {})}
-        for record in records
-    )
-    tokens = np.array([step.tokens for step in steps], np.int64)
+    columns = step_columns(records, [record.result.action[-1] > 0.0 for record in records])
+    tokens = np.array([record.result.tokens for record in records], np.int64)
     return {
         "mode": mode,
         "suite": result.suite,
         "task_index": result.task_index,
         "init_state": result.init_state,
         "success": bool(result.success),
-        "steps": result.steps,
+        **columns,
+        "jerk": round(mean_jerk(np.array([record.tip for record in records])), 4),
+        "limit_events": limit_events(np.array([record.joints for record in records])),
+        "tokens": hashlib.sha256(tokens.tobytes()).hexdigest()[:16],
+    }
+
+
+def step_columns(records: Sequence[StepRecord], grips: Sequence[bool]) -> Row:
+    """The columns of a row: what is known of each step, whatever the steps were taken for.
+
+    Args:
+        records: The steps.
+        grips: The gripper command of each, whichever of the two is called true.
+
+    Returns:
+        steps to reasons, as `episode_row` lists them.
+    """
+    steps = [record.result for record in records]
+    motions = [record.motion for record in records]
+    settled = [record.settled for record in records]
+    parts = _total(
+        {**record.result.timings_ms, **({"metric": record.metric_ms} if record.motion else {})}
+        for record in records
+    )
+    return {
+        "steps": len(records),
         "source": "".join(SOURCE_LETTERS[step.source] for step in steps),
-        "ms": [round(ms, 2) for ms in result.step_ms],
+        "ms": [round(record.ms, 2) for record in records],
         "settled": [[i, round(s.ms, 2), s.agrees] for i, s in enumerate(settled) if s is not None],
         "passes": [step.passes for step in steps],
         "accepted": [step.accepted for step in steps],
@@ -69,11 +87,8 @@ def episode_row(mode: str, result: EpisodeResult) -> Row:
         "similarity": [None if s.similarity is None else round(s.similarity, 3) for s in steps],
         "tip_mm": [[round(1e3 * float(x)) for x in record.tip] for record in records],
         "gripper_steps": [i for i in range(1, len(grips)) if grips[i] != grips[i - 1]],
-        "jerk": round(mean_jerk(np.array([record.tip for record in records])), 4),
-        "limit_events": limit_events(np.array([record.joints for record in records])),
         "parts_ms": {name: round(ms, 3) for name, ms in parts.items() if name != "total"},
-        "reasons": dict(Counter(_kind_of(step.reason) for step in steps).most_common()),
-        "tokens": hashlib.sha256(tokens.tobytes()).hexdigest()[:16],
+        "reasons": dict(Counter(kind_of(step.reason) for step in steps).most_common()),
     }
 
 
@@ -109,15 +124,6 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     }
     if not steps:
         return summary
-    times = np.concatenate([row["ms"] for row in rows])
-    settled = [entry for row in rows for entry in row["settled"]]
-    sources = Counter("".join(row["source"] for row in rows))
-    accepted = [
-        count
-        for row in rows
-        for count, source in zip(row["accepted"], row["source"], strict=True)
-        if count is not None and source != SOURCE_LETTERS["skip"]
-    ]
 
     def per_episode(value: Callable[[Row], float]) -> float:
         return round(float(np.mean([value(row) for row in rows])), 4)
@@ -126,26 +132,51 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         **summary,
         "steps_per_episode": per_episode(lambda row: row["steps"]),
         "seconds_per_episode": per_episode(lambda row: sum(row["ms"]) / 1e3),
+        "gripper_flips": per_episode(lambda row: len(row["gripper_steps"])),
+        "jerk": per_episode(lambda row: row["jerk"]),
+        "limit_events": per_episode(lambda row: row["limit_events"]),
+        **decoding_summary(rows),
+        **time_summary(rows),
+    }
+
+
+def decoding_summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """How the steps of some rows were decoded: the part of `summarise` that no clock is in."""
+    steps = sum(row["steps"] for row in rows)
+    settled = [entry for row in rows for entry in row["settled"]]
+    sources = Counter("".join(row["source"] for row in rows))
+    accepted = [
+        count
+        for row in rows
+        for count, source in zip(row["accepted"], row["source"], strict=True)
+        if count is not None and source != SOURCE_LETTERS["skip"]
+    ]
+    return {
+        "acceptance_length": round(float(np.mean(accepted)), 4) if accepted else None,
+        "skip_rate": round(sources[SOURCE_LETTERS["skip"]] / steps, 4),
+        "passes_per_step": round(sum(sum(row["passes"]) for row in rows) / steps, 4),
+        "shadow": {
+            "verified": len(settled),
+            "disagreed": sum(not agrees for _, _, agrees in settled),
+        },
+        "sources": {name: round(sources[s] / steps, 4) for name, s in SOURCE_LETTERS.items()},
+        "reasons": _shares([row["reasons"] for row in rows], steps),
+    }
+
+
+def time_summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """How long the steps of some rows took: step_ms, compute_ms and parts_ms of `summarise`."""
+    steps, times = sum(row["steps"] for row in rows), np.concatenate([row["ms"] for row in rows])
+    settled_ms = sum(ms for row in rows for _, ms, _ in row["settled"])
+    return {
         "step_ms": {
             "p50": round(float(np.percentile(times, 50)), 3),
             "p95": round(float(np.percentile(times, 95)), 3),
             "p99": round(float(np.percentile(times, 99)), 3),
             "mean": round(float(times.mean()), 3),
         },
-        "compute_ms": round(float(times.sum() + sum(ms for _, ms, _ in settled)) / steps, 3),
-        "acceptance_length": round(float(np.mean(accepted)), 4) if accepted else None,
-        "skip_rate": round(sources[SOURCE_LETTERS["skip"]] / steps, 4),
-        "passes_per_step": round(sum(sum(row["passes"]) for row in rows) / steps, 4),
-        "gripper_flips": per_episode(lambda row: len(row["gripper_steps"])),
-        "jerk": per_episode(lambda row: row["jerk"]),
-        "limit_events": per_episode(lambda row: row["limit_events"]),
-        "shadow": {
-            "verified": len(settled),
-            "disagreed": sum(not agrees for _, _, agrees in settled),
-        },
-        "sources": {name: round(sources[s] / steps, 4) for name, s in SOURCE_LETTERS.items()},
+        "compute_ms": round(float(times.sum() + settled_ms) / steps, 3),
         "parts_ms": _shares([row["parts_ms"] for row in rows], steps),
-        "reasons": _shares([row["reasons"] for row in rows], steps),
     }
 
 
@@ -162,6 +193,6 @@ def _total(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return dict(sorted(total.items(), key=lambda item: -item[1]))
 
 
-def _kind_of(reason: str) -> str:
+def kind_of(reason: str) -> str:
     """A reason without its numbers: steps are counted by why, not by how much."""
     return re.sub(r"[-+]?\d+(\.\d+)?", "#", reason)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from heisd_ros.decoding.acceptance import within_tolerance
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import dispersion
-from heisd_ros.decoding.types import Decoder, Observation, Settled, StepResult
+from heisd_ros.decoding.types import Decoder, Observation, StepResult
+from heisd_ros.decoding.wrapper import DecoderWrapper
 from heisd_ros.errors import CalibrationError
 from heisd_ros.evaluation.rollout import ALL_SENSES, Senses, run_episode
 from heisd_ros.kinematics.metric import FusedMetric
@@ -148,8 +149,10 @@ def calibration_mode(mode: ModeSettings) -> ModeSettings:
     return replace(mode, skip=replace(mode.skip, shadow_share=0.0, feedback=False))
 
 
-class Judge:
+class Judge(DecoderWrapper):
     """A decoder whose skipped steps are judged by another one that sees the same frames.
+
+    A reset does not end the counts.
 
     Args:
         decoder: Decides, and is left alone in it.
@@ -157,7 +160,8 @@ class Judge:
     """
 
     def __init__(self, decoder: Decoder, reference: Decoder) -> None:
-        self._decoder, self._reference = decoder, reference
+        super().__init__(decoder)
+        self._reference = reference
         self.skipped = self.broken = self.retrieved = 0
 
     def infer(self, observation: Observation) -> StepResult:
@@ -169,18 +173,6 @@ class Judge:
             self.skipped += 1
             self.broken += not within_tolerance(result.tokens, own.tokens)
         return result
-
-    def settle(self) -> Settled | None:
-        """The decoder's."""
-        return self._decoder.settle()
-
-    def warning(self) -> str:
-        """The decoder's."""
-        return self._decoder.warning()
-
-    def reset(self, success: bool | None = None) -> None:
-        """The decoder's; the counts go on."""
-        self._decoder.reset(success)
 
 
 def judge_episode(

@@ -27,7 +27,7 @@ def tip_paths(rows: Sequence[Row]) -> Figure:
     """The end effector's path from above and from the side, coloured by who decided each step.
 
     Args:
-        rows: Episodes, one a column.
+        rows: Episodes, one a column; `title` stands in place of mode, task and state.
     """
     figure = Figure(figsize=(4.1 * len(rows) + 0.4, 7.0), layout="constrained")
     grid = figure.subplots(2, len(rows), squeeze=False)
@@ -65,21 +65,20 @@ def metric_over_time(rows: Sequence[Row], boundary: Mapping[str, Any]) -> Figure
     """F over time with the boundary and, below it, who decided each step.
 
     Args:
-        rows: Episodes, one below the other.
+        rows: Episodes, one below the other; `title` as above, `rate_hz` that of LIBERO if absent.
         boundary: Its `value`, `hysteresis` and `metric`.
     """
     figure = Figure(figsize=(10.0, 2.1 * len(rows) + 0.7), layout="constrained")
     value, margin = boundary["value"], boundary["hysteresis"]
     for axes, row in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
-        seconds = np.arange(row["steps"] + 1) / CONTROL_RATE_HZ
+        rate_hz = row.get("rate_hz", CONTROL_RATE_HZ)
+        seconds = np.arange(row["steps"] + 1) / rate_hz
         metric = np.array([np.nan if f is None else f for f in row["metric"]], np.float64)
         axes.plot(seconds[:-1], metric, color="black", linewidth=1.2)
         axes.axhline(value, color="#d55e00", linewidth=1.0, linestyle="--")
         axes.axhspan(value - margin, value + margin, color="#d55e00", alpha=0.15, linewidth=0)
         colours = [SOURCE_COLOURS[letter] for letter in row["source"]]
-        axes.bar(
-            seconds[:-1], 0.1, 1.0 / CONTROL_RATE_HZ, bottom=-0.16, align="edge", color=colours
-        )
+        axes.bar(seconds[:-1], 0.1, 1.0 / rate_hz, bottom=-0.16, align="edge", color=colours)
         for step in row["gripper_steps"]:
             axes.axvline(seconds[step], color="black", linewidth=0.8, linestyle=":")
         axes.set(xlim=(0, seconds[-1]), ylim=(-0.18, 1.05), ylabel="F", yticks=(0, 0.5, 1))
@@ -99,6 +98,8 @@ def metric_over_time(rows: Sequence[Row], boundary: Mapping[str, Any]) -> Figure
 
 
 def _title(row: Row) -> str:
+    if "title" in row:
+        return str(row["title"])
     outcome = "success" if row["success"] else "failure"
     return f"{row['mode']}, task {row['task_index']}, state {row['init_state']}: {outcome}"
 

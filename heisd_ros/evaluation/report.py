@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-
 from heisd_ros.evaluation import episode_figures, figures
 from heisd_ros.evaluation.accounting import Row
 from heisd_ros.evaluation.compare import compare
+from heisd_ros.evaluation.page import picture_of, write_page
 from heisd_ros.evaluation.report_tables import (
     decoding_table,
     overview_table,
@@ -27,28 +23,6 @@ OURS = "heisd"
 _EPISODES_SHOWN = 3
 _RUNGS = "ablation"
 """How the names of modes begin that are only steps of the ablation."""
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 2em auto;
-  padding: 0 1em; }
-h1 { font-size: 1.5em; }
-h2 { font-size: 1.25em; margin-top: 2.2em; border-bottom: 1px solid #ccc; }
-h3 { font-size: 1.05em; margin-top: 1.8em; }
-.wide { overflow-x: auto; margin: 1em 0; }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { padding: 3px 9px; text-align: right; border-bottom: 1px solid #e4e4e4; }
-td { white-space: nowrap; }
-th { border-bottom: 2px solid #888; vertical-align: bottom; font-weight: 600; }
-th:first-child, td:first-child { text-align: left; }
-details td:last-child { text-align: left; }
-tr.base td { background: #f3f3f3; }
-tr.ours td { background: #fdf0e6; }
-small, .note { color: #555; font-size: 13px; }
-small { font-size: 11px; }
-img { max-width: 100%; }
-figure { margin: 1em 0; }
-figcaption { color: #555; font-size: 13px; }
-"""
 
 _READING = """
 <p class="note">A step's time runs from camera images to action: preprocessing, vision, retrieval,
@@ -86,13 +60,7 @@ def write_report(
     parts = [_section(name, data, base, ablation) for name, data in ready.items()]
     if len(ready) > 1:
         parts.insert(0, "<h2>Overview</h2>" + overview_table(ready, base, OURS))
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>HeiSD: decoding modes</title><style>{_STYLE}</style></head><body>"
-        f"<h1>HeiSD: decoding modes side by side</h1>{_READING}{''.join(parts)}</body></html>\n"
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_page(path, "HeiSD: decoding modes side by side", [_READING, *parts])
 
 
 def _compared(data: Mapping[str, Any], base: str) -> dict[str, Any]:
@@ -123,10 +91,12 @@ def _section(name: str, data: Mapping[str, Any], base: str, ablation: Sequence[s
     whole = {key: mode for key, mode in modes.items() if not key.startswith(_RUNGS)}
     if any(mode["versus"] for mode in whole.values()):
         picture = figures.success_against_speedup(whole, base, OURS)
-        parts.append(_picture("Success against speedup", picture, "Up and to the right is better."))
+        parts.append(
+            picture_of("Success against speedup", picture, "Up and to the right is better.")
+        )
     if rows:
         parts.append(
-            _picture(
+            picture_of(
                 "Latency",
                 figures.latencies(modes, rows),
                 "Left: the distribution over all steps. Right: what a mean step is made of.",
@@ -136,7 +106,7 @@ def _section(name: str, data: Mapping[str, Any], base: str, ablation: Sequence[s
     ladder = _ladder(modes, ablation)
     if len(ladder) > 1:
         picture = figures.ablation(modes, ladder)
-        parts.append(_picture("Ablation", picture, "Parts are added from top to bottom."))
+        parts.append(picture_of("Ablation", picture, "Parts are added from top to bottom."))
     parts.append(reasons_table(modes))
     return "".join(parts)
 
@@ -163,7 +133,7 @@ def _episode_pictures(modes: Mapping[str, Any], rows: Sequence[Row]) -> list[str
     focus = OURS if OURS in modes else max(modes, key=lambda name: _variety(modes[name]))
     chosen = _examples([row for row in rows if row["mode"] == focus])
     parts = [
-        _picture(
+        picture_of(
             "End-effector path by source",
             episode_figures.tip_paths(chosen),
             f"Episodes of {focus}: colour says who decided the step that begins at each point.",
@@ -172,7 +142,7 @@ def _episode_pictures(modes: Mapping[str, Any], rows: Sequence[Row]) -> list[str
     boundary = modes[focus].get("boundary")
     if boundary and any(f is not None for row in chosen for f in row["metric"]):
         parts.append(
-            _picture(
+            picture_of(
                 "Kinematic metric over time",
                 episode_figures.metric_over_time(chosen, boundary),
                 "Above the boundary the database drafts, below it the drafter; the stripe shows "
@@ -197,17 +167,3 @@ def _variety(mode: Mapping[str, Any]) -> int:
 def _ladder(modes: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
     names = asked or [*(name for name in modes if name.startswith(_RUNGS)), OURS]
     return [name for name in names if name in modes and modes[name]["versus"]]
-
-
-def _picture(title: str, figure: Figure, caption: str) -> str:
-    """A heading, the figure as inline SVG in an image of its own, and what it shows."""
-    # As an image, since several SVG in one page would share the names of their parts.
-    buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "heisd"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    content = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<figure><h3>{escape(title)}</h3><img alt="{escape(title)}" '
-        f'src="data:image/svg+xml;base64,{content}"><figcaption>{escape(caption)}</figcaption>'
-        "</figure>"
-    )

@@ -56,7 +56,7 @@ def speed_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
                 f"{mode['compute_ms']:.1f}",
             ]
         )
-    return _table(header, list(modes), lines, base, ours)
+    return table(header, list(modes), lines, base, ours)
 
 
 def decoding_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
@@ -95,7 +95,7 @@ def decoding_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
                 f"{mode['seconds_per_episode']:.2f}",
             ]
         )
-    return _table(header, list(modes), lines, base, ours)
+    return table(header, list(modes), lines, base, ours)
 
 
 def overview_table(results: Mapping[str, Mapping[str, Any]], base: str, ours: str) -> str:
@@ -113,7 +113,7 @@ def overview_table(results: Mapping[str, Mapping[str, Any]], base: str, ours: st
     ]
     lines = [[_in_short(data["modes"].get(name)) for data in results.values()] for name in names]
     note = '<p class="note">Success, % / speedup of medians / acceptance length.</p>'
-    return note + _table(header, names, lines, base, ours)
+    return note + table(header, names, lines, base, ours)
 
 
 def reasons_table(modes: Mapping[str, Mode], most: int = 8) -> str:
@@ -150,14 +150,22 @@ def _with_interval(estimate: Mapping[str, float], value: str, bound: str) -> str
     return f"{value.format(estimate['value'])}<br><small>{low} to {high}</small>"
 
 
-def _table(
+def table(
     header: Sequence[str],
     names: Sequence[str],
     lines: Sequence[Sequence[str]],
     base: str,
     ours: str,
 ) -> str:
-    """Cells are HTML already; names are not."""
+    """A table of a line a mode; cells are HTML already, names are not.
+
+    Args:
+        header: Names of the columns.
+        names: The modes.
+        lines: Their cells, without the first.
+        base: The mode that others are held against; its line is marked, as is that of `ours`.
+        ours: See `base`.
+    """
     kinds = {base: ' class="base"', ours: ' class="ours"'}
     body = "".join(
         f"<tr{kinds.get(name, '')}><td>{escape(name)}</td>"

@@ -22,25 +22,18 @@ from heisd_ros.nodes import growth, telemetry
 from heisd_ros.nodes.commands import GripperSwitch
 from heisd_ros.nodes.driver import ArmDriver
 from heisd_ros.nodes.gripper import GripperOutput
-from heisd_ros.nodes.holds import Hold, HoldReason, HoldTracker
+from heisd_ros.nodes.holds import FRESH_START, Hold, HoldTracker
+from heisd_ros.nodes.inference import Inference
 from heisd_ros.nodes.inputs import NANOSECONDS
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.servo import ServoSetup
 from heisd_ros.nodes.session import Session
-from heisd_ros.nodes.worker import Inference
+from heisd_ros.nodes.watch import Watch
 
 HALT_SEC, IDLE_SEC, ACKNOWLEDGE_SEC = 3.0, 1.0, 1.0
 """How long a deactivation waits: for the halt, for an inference that runs, for the last command."""
 LOG_PERIOD_SEC = 5.0
 """How often a hold that goes on is logged again."""
-_FRESH_START = frozenset(HoldReason) - {
-    HoldReason.MODEL_ERROR,
-    HoldReason.UNKNOWN_INSTRUCTION,
-    HoldReason.OVER_BUDGET,
-    HoldReason.ACTION_TOO_OLD,
-    HoldReason.UNSYNCHRONISED,
-}
-"""Holds that make what was seen before them void."""
 
 
 class ControlLoop:
@@ -87,6 +80,7 @@ class ControlLoop:
         self._answered = 0  # stamp of the observation that the newest command answers, ns
         session.buffer.begin()
         session.motion.reset()
+        self._watch = Watch(self._parameters, "", time.monotonic_ns())
         self._take(instruction)
 
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -110,16 +104,13 @@ class ControlLoop:
 
     def set_parameters(self, parameters: VlaNodeParameters) -> None:
         """Takes other values of the live parameters; an arm that moves goes on smoothly."""
-        self._parameters = parameters
+        self._parameters = self._watch.parameters = parameters
         self._driver.set_limits(parameters)
         self._gripper.set_parameters(parameters)
 
     def _take(self, text: str) -> None:
-        now = time.monotonic_ns()
-        self._instruction, self._instruction_since = text.strip(), now
-        self._fault: Hold | None = None  # of the newest inference
-        self._quiet_since = now  # since when an action has been due
-        self._session.worker.restart(self._instruction)
+        self._watch.take(text, time.monotonic_ns())
+        self._session.worker.restart(self._watch.instruction)
         if self._growth is not None:
             self._growth.end(success=False)  # nobody said how the last one ended
 
@@ -164,11 +155,8 @@ class ControlLoop:
         now = time.monotonic_ns()
         if inference.trace:
             self._node.get_logger().error(inference.trace, throttle_duration_sec=LOG_PERIOD_SEC)
-        outcome = inference.outcome
-        self._fault = outcome if isinstance(outcome, Hold) else None
-        self._fault = self._fault or self._over_budget(inference.inference_sec)
-        self._fault = self._fault or self._late(inference, now)
-        problem = self._outside(now) or self._fault
+        outcome, fault = inference.outcome, self._watch.judge(inference, now)
+        problem = self._outside(now) or fault
         if problem is not None:
             self._hold(problem, now)
         elif isinstance(outcome, StepResult):
@@ -188,9 +176,12 @@ class ControlLoop:
         self._driver.move(mapper.twist(action), action)
         self.step += 1
         self.sources[result.source] += 1
-        self.acted_at = self._quiet_since = now
+        self.acted_at = now
+        self._watch.expect(now)
         self._completed = inference.observation.complete
-        self._unsent = telemetry.step_message(inference, result, self._instruction_age(now), now)
+        self._unsent = telemetry.step_message(
+            inference, result, self._watch.instruction_age(now), now
+        )
         self.latency = self._unsent.latency
         if not self._clocked:
             self._send()
@@ -215,13 +206,8 @@ class ControlLoop:
 
     def _on_watchdog(self) -> None:
         now = time.monotonic_ns()
-        hold = (
-            self._outside(now)
-            or self._instruction_problem()
-            or self._fault
-            or self._over_budget(self._session.worker.inferring_sec(now))
-            or self._overdue(now)
-        )
+        inferring_sec = self._session.worker.inferring_sec(now)
+        hold = self._outside(now) or self._watch.problem(now, inferring_sec)
         if hold:
             self._hold(hold, now)
         else:
@@ -231,41 +217,6 @@ class ControlLoop:
         """What holds the arm whatever the policy says."""
         return self._veto() or self._servo.problem() or self._session.buffer.problem(now)
 
-    def _instruction_problem(self) -> Hold | None:
-        if self._instruction:
-            return None
-        return Hold(HoldReason.NO_INSTRUCTION, "set parameter 'instruction' or ~/input/instruction")
-
-    def _over_budget(self, seconds: float) -> Hold | None:
-        budget = self._parameters.budget_sec
-        if budget == 0.0 or seconds <= budget:
-            return None
-        return Hold(
-            HoldReason.OVER_BUDGET, f"inference took {seconds:.2f} s; accepted: up to {budget:g} s"
-        )
-
-    def _late(self, inference: Inference, now: int) -> Hold | None:
-        """What a model that hung says about a scene of long ago is not acted on.
-
-        In lock-step the scene waits for the answer, however late.
-        """
-        age, settings = (now - inference.observation.complete) / NANOSECONDS, self._parameters
-        if age <= settings.max_action_age_sec or settings.stamp == "observation":
-            return None
-        return Hold(
-            HoldReason.ACTION_TOO_OLD,
-            f"the action answers an observation of {age:.2f} s ago; accepted: up to "
-            f"{settings.max_action_age_sec:g} s",
-        )
-
-    def _overdue(self, now: int) -> Hold | None:
-        age, limit = (now - self._quiet_since) / NANOSECONDS, self._parameters.max_action_age_sec
-        if age <= limit:
-            return None
-        return Hold(
-            HoldReason.ACTION_TOO_OLD, f"no action for {age:.2f} s; accepted: up to {limit:g} s"
-        )
-
     def _hold(self, hold: Hold, now: int) -> None:
         """Halts the arm; repeated at every tick of the watchdog until the reason is gone."""
         news = self.holds.update(hold)
@@ -273,25 +224,26 @@ class ControlLoop:
         self._driver.hold()
         if not self._clocked:
             self._driver.send(self._stamp())
-        if news and hold.reason in _FRESH_START:
+        if news and hold.reason in FRESH_START:
             # Nothing seen before the fault may move the arm after it.
             self._session.buffer.discard()
-            self._session.worker.restart(self._instruction)
+            self._session.worker.restart(self._watch.instruction)
         logger, text = self._node.get_logger(), f"arm held: {hold}"
         if news:
             logger.warning(text)
         else:
             logger.warning(text, throttle_duration_sec=LOG_PERIOD_SEC, skip_first=True)
         message = StepTelemetry(
-            instruction=self._instruction, hold=True, source="hold", reason=str(hold)
+            instruction=self._watch.instruction, hold=True, source="hold", reason=str(hold)
         )
         message.header.stamp = self._node.get_clock().now().to_msg()
-        message.ages = telemetry.ages_message(self._session.buffer, self._instruction_age(now), now)
+        age = self._watch.instruction_age(now)
+        message.ages = telemetry.ages_message(self._session.buffer, age, now)
         self._publish(message)
 
     def _end_hold(self) -> None:
         if self.holds.update(None):
-            self._quiet_since = time.monotonic_ns()
+            self._watch.expect(time.monotonic_ns())
             self._node.get_logger().info("hold ended")
 
     def _on_tick(self) -> None:
@@ -299,7 +251,7 @@ class ControlLoop:
         # the arm would have to accelerate by more than the limit.
         self._timers[-1].reset()
         now = time.monotonic_ns()
-        hold = self._overdue(now) if self.holds.current is None else None
+        hold = self._watch.overdue(now) if self.holds.current is None else None
         if hold is not None:
             self._hold(hold, now)
         self._send()
@@ -313,9 +265,6 @@ class ControlLoop:
         if self._parameters.stamp == "observation":
             return telemetry.time_message(self._answered)
         return self._node.get_clock().now().to_msg()
-
-    def _instruction_age(self, now: int) -> float:
-        return (now - self._instruction_since) / NANOSECONDS
 
     def _publish(self, message: StepTelemetry) -> None:
         message.header.frame_id = self._parameters.frame_id

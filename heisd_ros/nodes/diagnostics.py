@@ -174,7 +174,8 @@ def report(
         statuses += [input_status(*each, now) for each in inputs]
         kept = session.policy.growth
         if kept is not None:
-            level, text = growth.level_and_message(kept.status, now / NANOSECONDS)
+            well, text = growth.state(kept.status, now / NANOSECONDS)
+            level = DiagnosticStatus.OK if well else DiagnosticStatus.WARN
             statuses.append(status("growth", level, text, growth.values(kept.status)))
         device = session.parameters.model_device
         if device.startswith("cuda"):

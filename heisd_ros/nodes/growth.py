@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from diagnostic_msgs.msg import DiagnosticStatus
-
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import StepResult
 from heisd_ros.fleet.growth import Growth, GrowthStatus, frozen_by_calibration
@@ -77,27 +75,22 @@ def note(growth: Growth, instruction: str, observation: ObservationSet, result: 
     growth.note(instruction, result.action, verified)
 
 
-def level_and_message(status: GrowthStatus, now: float) -> tuple[bytes, str]:
-    """How bad things are, and in words.
+def state(status: GrowthStatus, now: float) -> tuple[bool, str]:
+    """Whether all is well, and in words.
 
     Args:
-        status: How they stand.
+        status: How things stand.
         now: Steady time, s.
     """
     link = status.link
     if status.problem:
-        return DiagnosticStatus.WARN, status.problem
+        return False, status.problem
     if link is None:
-        return DiagnosticStatus.OK, "recording"
+        return True, "recording"
     if link.state == "away":
         waiting = f"{link.waiting} episodes wait in the journal"
-        return (
-            DiagnosticStatus.WARN,
-            f"away for {now - link.since:.0f} s: {link.problem}; {waiting}",
-        )
-    return (
-        (DiagnosticStatus.WARN, link.problem) if link.problem else (DiagnosticStatus.OK, link.state)
-    )
+        return False, f"away for {now - link.since:.0f} s: {link.problem}; {waiting}"
+    return (False, link.problem) if link.problem else (True, link.state)
 
 
 def values(status: GrowthStatus) -> dict[str, object]:

@@ -30,6 +30,16 @@ class HoldReason(StrEnum):
     ESTOP = "estop"
 
 
+FRESH_START = frozenset(HoldReason) - {
+    HoldReason.MODEL_ERROR,
+    HoldReason.UNKNOWN_INSTRUCTION,
+    HoldReason.OVER_BUDGET,
+    HoldReason.ACTION_TOO_OLD,
+    HoldReason.UNSYNCHRONISED,
+}
+"""Holds that make what was seen before them void."""
+
+
 @dataclass(frozen=True)
 class Hold:
     """One reason to stop the arm, with the offending value in words."""

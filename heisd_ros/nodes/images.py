@@ -1,4 +1,4 @@
-"""Camera messages to RGB arrays: checks at reception, conversion before inference.
+"""Camera messages to RGB arrays: checks at reception, conversion before inference. Knows no ROS.
 
 cv_bridge of a ROS installation converts raw images where it imports; elsewhere, and compressed
 images always, the package's own `data.images` does.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +15,12 @@ NANOSECONDS = 1_000_000_000
 def stamp_ns(message: Any) -> int:
     """Header stamp of a message in nanoseconds."""
     return message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec
+
+
+def image_inputs(views: Sequence[str]) -> list[str]:
+    """The node's names of its raw image topics, one a view: the first view's has no suffix."""
+    suffixes = ["", *(f"_{re.sub('[^A-Za-z0-9]+', '_', view)}" for view in views[1:])]
+    return [f"~/input/image{suffix}" for suffix in suffixes]
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.kinematics.metric import FusedMetric, MetricBounds, MetricSample, MetricSettings
 from heisd_ros.kinematics.motion import MetricKind
+from heisd_ros.nodes.control_grid import ControlGrid
 
 BOUNDS_FILE = "metric_bounds.json"
 
@@ -59,13 +59,13 @@ class MotionFeed:
         self.kind = bounds.settings.kind
         self.latest: MetricSample | None = None
         self._metric = FusedMetric(bounds)
-        self._period = 1.0 / rate_hz
-        self._due = -math.inf
+        self._grid = ControlGrid(rate_hz)
 
     def reset(self) -> None:
         """Forgets the past motion."""
         self._metric.reset()
-        self.latest, self._due = None, -math.inf
+        self._grid.reset()
+        self.latest = None
 
     def add(self, arm: ArmState, stamp_sec: float) -> MetricSample | None:
         """Takes one joint state.
@@ -77,11 +77,8 @@ class MotionFeed:
         Returns:
             The metric's newest sample.
         """
-        late = stamp_sec - self._due
-        # A tenth of a period early still counts as on time: stamps jitter.
-        if -2.0 * self._period < late < -0.1 * self._period:
+        if self._grid.early(stamp_sec):
             return self.latest
-        on_grid = abs(late) <= self._period
-        self._due = (self._due if on_grid else stamp_sec) + self._period
+        self._grid.advance(stamp_sec)
         self.latest = self._metric.update(arm.tip().position, arm.tip_velocity(), stamp_sec)
         return self.latest

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
@@ -18,6 +19,9 @@ from heisd_ros.nodes import growth
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.growing import GrowingStore
+
+if TYPE_CHECKING:
+    from heisd_ros.vla.vla import VLA
 
 DEFAULT_RATE_HZ = 20.0
 
@@ -66,16 +70,28 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
         HeisdError: The checkpoint, the mode or one of its parts is missing or cannot be used.
         ValueError: The device is not there.
     """
+    return make_policy(parameters, load_model(parameters))
+
+
+def model_folder(parameters: VlaNodeParameters) -> Path:
+    """The checkpoint's folder: the one that the parameters name, or the shipped one."""
+    return Path(parameters.model_path).expanduser() if parameters.model_path else shipped_model()
+
+
+def load_model(parameters: VlaNodeParameters) -> VLA:
+    """Loads the checkpoint that the parameters name.
+
+    Raises:
+        CheckpointError, UnknownStatisticsError: It is missing or cannot be used.
+        ValueError: The device is not there.
+    """
     import torch
 
-    from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-    from heisd_ros.decoding.modes import load_decoder, load_mode
     from heisd_ros.sim.protocol import load_protocol
     from heisd_ros.vla.checkpoint import load_checkpoint
 
     if parameters.model_threads:
         torch.set_num_threads(parameters.model_threads)
-    folder = Path(parameters.model_path).expanduser() if parameters.model_path else shipped_model()
     dtype = getattr(torch, parameters.model_dtype)
     device = parameters.model_device
     check_device(device)
@@ -83,8 +99,20 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
     if parameters.model_protocol:
         convention = load_protocol(parameters.model_protocol).data
     key = parameters.model_unnorm_key or None
-    vla = load_checkpoint(folder, device, dtype, key, convention=convention)
-    config = vla.config
+    return load_checkpoint(model_folder(parameters), device, dtype, key, convention=convention)
+
+
+def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
+    """The decoding mode that the parameters name, with a model that several may share.
+
+    Raises:
+        HeisdError: The mode or one of its parts is missing or cannot be used.
+        ValueError: The mode does not fit what is to be kept.
+    """
+    from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+    from heisd_ros.decoding.modes import load_decoder, load_mode
+
+    config, folder = vla.config, model_folder(parameters)
     mode, keeps = load_mode(parameters.decoding_mode), growth.wanted(parameters)
     if keeps and not mode.retrieves:
         raise ValueError(

@@ -13,6 +13,7 @@ from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.nodes import images, optional
 from heisd_ros.nodes.commands import CommandMapper
+from heisd_ros.nodes.inference import PolicyRunner
 from heisd_ros.nodes.ingest import ObservationBuffer
 from heisd_ros.nodes.inputs import IngestLimits
 from heisd_ros.nodes.motion_feed import MotionFeed, load_bounds
@@ -95,13 +96,58 @@ def _wire(
     reader: JointStateReader | None,
     on_done: Callable[[], None],
 ) -> Session:
+    intake = open_intake(parameters, policy)
+    if reader is not None:
+        intake.buffer.set_robot(reader)
+    warm_up_ms = warm_up(policy, policy.decoder)
+    plain_ms = warm_up(policy, policy.plain) if policy.plain else warm_up_ms
+    worker = InferenceWorker(intake.runner, take=intake.buffer.take, on_done=on_done)
+    return Session(
+        parameters=parameters,
+        policy=policy,
+        buffer=intake.buffer,
+        worker=worker,
+        mapper=CommandMapper(parameters, intake.rate_hz),
+        motion=intake.motion,
+        plain_ms=plain_ms,
+        summary=(
+            f"mode {parameters.decoding_mode}, model {policy.folder} with views "
+            f"{', '.join(policy.views)}, {intake.rate_hz:g} control steps a second, warm step "
+            f"{warm_up_ms:.0f} ms, metric bounds {intake.bounds_source}"
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Intake:
+    """The way from messages to results, without threads: what the node and a replay share.
+
+    Attributes:
+        buffer: Messages to observation sets.
+        motion: The kinematic metric of the buffer's joint states.
+        runner: Observation sets to results.
+        rate_hz: Control steps a second.
+        bounds_source: Where the metric's bounds came from, in words.
+    """
+
+    buffer: ObservationBuffer
+    motion: MotionFeed
+    runner: PolicyRunner
+    rate_hz: float
+    bounds_source: str
+
+
+def open_intake(parameters: VlaNodeParameters, policy: Policy) -> Intake:
+    """Wires the inputs of a policy; the buffer waits for its robot.
+
+    Raises:
+        ValueError: The metric's bounds do not fit.
+    """
     if policy.bounds is not None:
         bounds, bounds_source = policy.bounds, "of the database"
     else:
         kind = cast(MetricKind, parameters.metric_kind)
         bounds, bounds_source = load_bounds(kind, parameters.metric_bounds, policy.folder)
-    warm_up_ms = warm_up(policy, policy.decoder)
-    plain_ms = warm_up(policy, policy.plain) if policy.plain else warm_up_ms
     compressed = parameters.compressed
     rate_hz = parameters.control_rate_hz or policy.rate_hz
     motion = MotionFeed(bounds, rate_hz)
@@ -111,28 +157,8 @@ def _wire(
         images.check_compressed if compressed else images.check_raw,
         measure=motion.add,
     )
-    if reader is not None:
-        buffer.set_robot(reader)
-    worker = InferenceWorker(
-        policy,
-        to_rgb=images.compressed_to_rgb if compressed else images.raw_to_rgb,
-        take=buffer.take,
-        on_done=on_done,
-    )
-    return Session(
-        parameters=parameters,
-        policy=policy,
-        buffer=buffer,
-        worker=worker,
-        mapper=CommandMapper(parameters, rate_hz),
-        motion=motion,
-        plain_ms=plain_ms,
-        summary=(
-            f"mode {parameters.decoding_mode}, model {policy.folder} with views "
-            f"{', '.join(policy.views)}, {rate_hz:g} control steps a second, warm step "
-            f"{warm_up_ms:.0f} ms, metric bounds {bounds_source}"
-        ),
-    )
+    to_rgb = images.compressed_to_rgb if compressed else images.raw_to_rgb
+    return Intake(buffer, motion, PolicyRunner(policy, to_rgb), rate_hz, bounds_source)
 
 
 def ingest_limits(parameters: VlaNodeParameters) -> IngestLimits:

@@ -9,9 +9,9 @@ from builtin_interfaces.msg import Time
 from heisd_ros.decoding.types import TIMING_KEYS, StepResult
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.msg import InputAges, KinematicMetric, StepLatency, StepTelemetry
+from heisd_ros.nodes.inference import Inference
 from heisd_ros.nodes.ingest import ObservationBuffer
 from heisd_ros.nodes.inputs import NANOSECONDS
-from heisd_ros.nodes.worker import Inference
 
 
 def time_message(nanoseconds: int) -> Time:

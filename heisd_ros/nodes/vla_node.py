@@ -6,7 +6,6 @@ This file is the lifecycle and the wiring of the inputs. What happens with an ob
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 import traceback
@@ -34,6 +33,7 @@ from heisd_ros.nodes.diagnostics import report
 from heisd_ros.nodes.estop import EmergencyStop
 from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
 from heisd_ros.nodes.holds import Hold, HoldReason
+from heisd_ros.nodes.inputs import image_inputs
 from heisd_ros.nodes.instruction import instruction_problem
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.policy import PolicyLoader, free_memory, load_policy
@@ -179,8 +179,7 @@ class VlaNode(LifecycleNode, StoppableNode):
     def _subscribe(self, session: Session) -> None:
         compressed = session.parameters.compressed
         kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
-        for view, name in enumerate(session.policy.views):
-            topic = "~/input/image" + (f"_{re.sub('[^A-Za-z0-9]+', '_', name)}" if view else "")
+        for view, topic in enumerate(image_inputs(session.policy.views)):
             self._listen(kind, topic + suffix, partial(self._on_image, view), qos.sensor_data())
         self._listen(JointState, "~/input/joint_states", self._on_joints, qos.sensor_data())
         # Heard twice: only a latched subscription gets what was said before, and only a volatile

@@ -147,7 +147,7 @@ def test_what_cannot_run_is_refused_at_once(call, ran, arguments, message):
 
 
 def test_the_machine_is_named():
-    assert "cores" in evaluation._machine()
+    assert "cores" in evaluation.machine()
 
 
 def test_a_checkpoint_of_openvla_s_is_run_as_openvla_does(ran, tmp_path):

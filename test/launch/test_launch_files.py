@@ -12,7 +12,9 @@ import pytest
 from lifecycle_msgs.srv import GetState
 from rclpy.node import Node
 from std_msgs.msg import String
+from support.bags import text
 from support.recorder import numbers
+from support.replay_bags import IMAGE, IMAGE_WRIST, JOINTS, cell
 from support.ros import Bench, World
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 from support.tree import ROOT
@@ -119,4 +121,18 @@ def test_the_dual_arm_launch_file_configures_two_nodes_and_moves_neither(model):
             ]
 
         world.spin_until(lambda: states() == ["inactive"] * 2, "both nodes")
+        end(world, process)
+
+
+def test_the_replay_launch_file_plays_a_bag_through_a_node_that_commands_nothing(model, tmp_path):
+    recording = cell(40)
+    recording.add(0, "/robot_description", text(panda_urdf()))
+    bag = recording.write(tmp_path / "bag")
+    arguments = [f"bag:={bag}", "loop:=true", "delay:=0", f"model:={model}", "robot:=franka"]
+    topics = {"image": IMAGE, "image_wrist": IMAGE_WRIST, "joint_states": JOINTS}
+    arguments += [f"{name}:={topic}" for name, topic in topics.items()]
+    with launched("replay", *arguments) as (world, process):
+        bench = world.add(Bench)
+        world.spin_until(bench.steps, "a step")
+        assert bench.steps()[-1].dry_run and not bench.twists
         end(world, process)

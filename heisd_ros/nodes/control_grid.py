@@ -1,0 +1,38 @@
+"""A grid of control periods that follows what comes about on time. Knows no ROS."""
+
+from __future__ import annotations
+
+import math
+
+LEEWAY = 0.1
+"""Share of a period by which something may be early and still count as on time: stamps jitter."""
+
+
+class ControlGrid:
+    """Says what comes before its period.
+
+    Args:
+        rate_hz: Control rate.
+    """
+
+    def __init__(self, rate_hz: float) -> None:
+        self.period = 1.0 / rate_hz
+        self.reset()
+
+    def reset(self) -> None:
+        """Begins anew: whatever comes next is on time."""
+        self._due = -math.inf
+
+    @property
+    def opens(self) -> float:
+        """From when on the next one is on time, s; -inf before the first."""
+        return self._due - LEEWAY * self.period
+
+    def early(self, at: float) -> bool:
+        """Whether a moment, s, is too early; one of long before means that the clock was set."""
+        return at < self.opens and at - self._due > -2.0 * self.period
+
+    def advance(self, at: float) -> None:
+        """Takes a moment, s, as that of this period; the grid is laid anew after a gap."""
+        on_grid = abs(at - self._due) <= self.period
+        self._due = (self._due if on_grid else at) + self.period

@@ -1,0 +1,202 @@
+"""A replay held against an earlier one of the same bag and model: which figures moved?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heisd_ros.errors import ReplayError
+from heisd_ros.replay.summary import FORMAT, KIND, RESULTS
+
+TOLERANCES: dict[str, float] = {
+    "observations": 0.0,
+    "steps": 0.0,
+    "inputs": 0.0,
+    "holds": 0.0,
+    "tokens": 0.02,
+    "deviation.ar": 0.01,
+    "deviation.recorded": 0.01,
+    "acceptance": 0.1,
+    "passes": 0.1,
+    "skip_rate": 0.02,
+    "wrong_skips": 0.01,
+}
+"""By how much a figure may move, in its own unit; docs/replay.md says which that is."""
+
+_MAY_DIFFER = ("database", "drafter", "calibration", "parameters", "seed")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A figure that moved by more than its tolerance.
+
+    Attributes:
+        mode: Of which mode.
+        figure: Which.
+        old: Value in the baseline; None: it has none.
+        new: Value now; None likewise.
+        tolerance: What was allowed.
+    """
+
+    mode: str
+    figure: str
+    old: float | None
+    new: float | None
+    tolerance: float
+
+    def __str__(self) -> str:
+        old, new = ("none" if x is None else f"{x:.6g}" for x in (self.old, self.new))
+        return f"{self.mode}: {self.figure} was {old}, is {new} (tolerance {self.tolerance:g})"
+
+
+def read_tolerances(texts: Sequence[str]) -> dict[str, float]:
+    """The default tolerances with those given as `NAME=VALUE` in their place.
+
+    Raises:
+        ReplayError: A name is unknown or a value is no number from 0 up.
+    """
+    tolerances = dict(TOLERANCES)
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if name not in tolerances or not number >= 0.0:
+            accepted = ", ".join(tolerances)
+            raise ReplayError(
+                f"tolerance {text!r}; accepted: NAME=VALUE, a number from 0 up, of {accepted}"
+            )
+        tolerances[name] = number
+    return tolerances
+
+
+def read_baseline(path: Path) -> dict[str, Any]:
+    """Reads an earlier replay.
+
+    Args:
+        path: Its results file, or the folder it lies in.
+
+    Raises:
+        ReplayError: It is missing, damaged, or no replay in the layout of this version.
+    """
+    file = path / RESULTS if path.is_dir() else path
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReplayError(f"baseline {file} cannot be read: {error}") from error
+    about = (data.get("kind"), data.get("format")) if isinstance(data, dict) else None
+    if about != (KIND, FORMAT):
+        raise ReplayError(
+            f"baseline {file} is of kind and format {about}; accepted: {(KIND, FORMAT)}, a "
+            f"{RESULTS} of `heisd replay`"
+        )
+    return data
+
+
+def check_comparable(described: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[str]:
+    """Checks that a baseline is one of the same experiment.
+
+    Args:
+        described: What is run, as `describe` says it.
+        baseline: Contents of the earlier results file.
+
+    Returns:
+        What else differs, a line each: it may be the change that is looked at.
+
+    Raises:
+        ReplayError: It is of another bag or model, or lacks a mode.
+    """
+    described = json.loads(json.dumps(described))  # as the baseline was read
+    for name in ("bag", "model"):
+        old, new = baseline[name], described[name]
+        if old != new:
+            raise ReplayError(f"the baseline is of {name} {old[:12]}; accepted: {new[:12]}, this")
+    lacking = [mode for mode in described["modes"] if mode not in baseline["modes"]]
+    if lacking:
+        raise ReplayError(
+            f"the baseline lacks mode {', '.join(lacking)}; accepted: one with every mode replayed"
+        )
+    differences = [
+        f"{name} is another than the baseline's"
+        for name in _MAY_DIFFER
+        if described[name] != baseline[name]
+    ]
+    for mode, facts in described["modes"].items():
+        if facts["settings"] != baseline["modes"][mode]["settings"]:
+            differences.append(f"settings of mode {mode} are others than the baseline's")
+    return differences
+
+
+def compare(
+    results: Mapping[str, Any], baseline: Mapping[str, Any], tolerances: Mapping[str, float]
+) -> list[Moved]:
+    """Which figures moved by more than their tolerance.
+
+    Args:
+        results: Contents of the results file.
+        baseline: Contents of the earlier one.
+        tolerances: Those of `TOLERANCES`, or others.
+    """
+    moved = []
+    for mode, new in results["modes"].items():
+        old = baseline["modes"][mode]
+        before, after = dict(_figures(old)), dict(_figures(new))
+        for column, kind in (("observation", "observations"), ("tokens", "tokens")):
+            before[kind, f"share of steps with other {kind}"] = 0.0
+            after[kind, f"share of steps with other {kind}"] = _changed(
+                baseline["steps"][mode], results["steps"][mode], column
+            )
+        for key in dict.fromkeys([*before, *after]):
+            was, now = before.get(key, _absent(key[0])), after.get(key, _absent(key[0]))
+            if _apart(was, now) > tolerances[key[0]]:
+                moved.append(Moved(mode, key[1], was, now, tolerances[key[0]]))
+    return moved
+
+
+def _figures(mode: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], float | None]]:
+    """Kind (of which the tolerance is) and name of each figure, with its value."""
+    steps = mode["steps"]
+    yield ("steps", "steps"), steps
+    for name, count in mode["inputs"]["sets"].items():
+        yield ("inputs", f"input sets {name}"), count
+    for name, counts in mode["inputs"]["rejected"].items():
+        for reason, count in counts.items():
+            yield ("inputs", f"rejected from {name} ({reason})"), count
+    yield ("inputs", "instructions refused"), mode["inputs"]["instructions refused"]
+    for reason, count in mode["holds"].items():
+        yield ("holds", f"holds for {reason}"), count
+    for what, deviation in mode["deviation"].items():
+        for axis, numbers in (deviation or {"axes": {}})["axes"].items():
+            for statistic, value in numbers.items():
+                name = f"deviation from {what}, {axis}, {statistic}"
+                yield (f"deviation.{what}", name), value
+    yield ("acceptance", "acceptance length"), mode.get("acceptance_length")
+    yield ("passes", "passes a step"), mode.get("passes_per_step")
+    yield ("skip_rate", "skip rate"), mode.get("skip_rate")
+    wrong = mode["skips"]["wrong"] / steps if steps else None
+    yield ("wrong_skips", "wrong skips, share of steps"), wrong
+
+
+def _absent(kind: str) -> float | None:
+    """What a figure is that is not told: a count of nothing, or nothing."""
+    return 0.0 if kind in ("inputs", "holds") else None
+
+
+def _apart(old: float | None, new: float | None) -> float:
+    if old is None or new is None:
+        return 0.0 if old == new else float("inf")
+    return abs(new - old)
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any], column: str) -> float:
+    """Share of all moments at which one of two replays has another entry, or none."""
+    entries = [
+        dict(zip(columns["ms_since_start"], columns[column], strict=True)) for columns in (old, new)
+    ]
+    moments = entries[0].keys() | entries[1].keys()
+    changed = sum(entries[0].get(moment) != entries[1].get(moment) for moment in moments)
+    return changed / len(moments) if moments else 0.0

@@ -1,0 +1,204 @@
+"""What a replay comes to: numbers that are the same whenever it is run, and apart from them times.
+
+`summarise` holds no clock: the same bag, model and settings give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heisd_ros.decoding.acceptance import within_tolerance
+from heisd_ros.evaluation.accounting import Row, decoding_summary, step_columns, time_summary
+from heisd_ros.replay.engine import ModeReplay, ReplayedStep
+from heisd_ros.replay.recorded import RecordedActions, deviation
+from heisd_ros.replay.run import REFERENCE, Replayed
+
+FORMAT, KIND = 1, "replay"
+RESULTS, LATENCIES = "replay.json", "latency.json"
+_TIMED = ("ms", "parts_ms")
+
+
+def summarise(replayed: Replayed, described: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of the results file.
+
+    Args:
+        replayed: What came of the bag.
+        described: What is run, as `describe` says it.
+
+    Returns:
+        format; what was run; recording (topics, messages, seconds, problem); modes, for each what
+        it is and what it comes to (`mode_summary`); steps, for each mode its columns.
+    """
+    reference = {step.at: step for step in replayed.modes[REFERENCE].steps}
+    modes, steps = {}, {}
+    for name, replay in replayed.modes.items():
+        modes[name] = {
+            **described["modes"][name],
+            **mode_summary(replay, reference, replayed.recorded),
+        }
+        steps[name] = _columns(replay, reference)
+    recording = {
+        "topics": replayed.topics.named(),
+        "messages": dict(sorted(replayed.messages.items())),
+        "seconds": round(replayed.seconds, 3),
+        "problem": replayed.problem,
+    }
+    header = {name: value for name, value in described.items() if name != "modes"}
+    about = {"format": FORMAT, "kind": KIND, **header, "recording": recording}
+    # As it reads back: a tuple is a list then.
+    return json.loads(json.dumps({**about, "modes": modes, "steps": steps}))
+
+
+def mode_summary(
+    replay: ModeReplay,
+    reference: Mapping[int, ReplayedStep],
+    recorded: RecordedActions | None,
+) -> dict[str, Any]:
+    """What one mode comes to.
+
+    Args:
+        replay: The mode.
+        reference: Steps of the reference mode, by when they were taken.
+        recorded: What was commanded when the bag was recorded.
+
+    Returns:
+        steps and the rate of the control grid; inputs, what became of them; holds, by reason;
+        deviation from `ar` and from the `recorded` command; skips, how many and how many of them
+        the model would not have let pass, or that move the gripper otherwise; where there are
+        steps, what `decoding_summary` says.
+    """
+    pairs = [(step, reference[step.at]) for step in replay.steps if step.at in reference]
+    skips = [(ours, theirs) for ours, theirs in pairs if ours.record.result.source == "skip"]
+    summary = {
+        "steps": len(replay.steps),
+        "rate_hz": replay.rate_hz,
+        "inputs": {
+            "sets": {name: replay.counts[name] for name in sorted(replay.counts)},
+            "rejected": {name: _sorted(counts) for name, counts in sorted(replay.rejected.items())},
+            "instructions refused": len(replay.refused),
+        },
+        "holds": _sorted(Counter({str(k): n for k, n in replay.holds.counts.items()})),
+        "deviation": {
+            "ar": deviation(
+                [ours.record.result.action for ours, _ in pairs],
+                [theirs.record.result.action for _, theirs in pairs],
+                "units of the action",
+            ),
+            "recorded": None if recorded is None else _from_recorded(replay.steps, recorded),
+        },
+        "skips": {
+            "executed": len(skips),
+            "wrong": sum(is_wrong(ours, theirs) for ours, theirs in skips),
+            "gripper": sum(ours.closing != theirs.closing for ours, theirs in skips),
+        },
+    }
+    rows = [_row(replay)]
+    return {**summary, **decoding_summary(rows)} if replay.steps else summary
+
+
+def is_wrong(skipped: ReplayedStep, reference: ReplayedStep) -> bool:
+    """Whether a step executed unseen breaks the tolerance that verification grants a draft."""
+    tokens = skipped.record.result.tokens
+    return not within_tolerance(tokens, reference.record.result.tokens)
+
+
+def summarise_latency(
+    replayed: Replayed, described: Mapping[str, Any], machine: str
+) -> dict[str, Any]:
+    """The contents of the file of times, which no two runs share.
+
+    Args:
+        replayed: What came of the bag.
+        described: What is run, as `describe` says it.
+        machine: What it ran on, in words.
+    """
+    modes = {}
+    for name, replay in replayed.modes.items():
+        if replay.steps:
+            row = _row(replay)
+            converted = np.mean([step.convert_ms for step in replay.steps])
+            modes[name] = {
+                **time_summary([row]),
+                "convert_ms": round(float(converted), 3),
+                "ms": row["ms"],
+                "settled": row["settled"],
+            }
+    return {
+        "format": FORMAT,
+        "kind": f"{KIND} latency",
+        "machine": machine,
+        "bag": described["bag"],
+        "modes": modes,
+    }
+
+
+def rows_of(replayed: Replayed) -> list[Row]:
+    """A row for each mode that has steps, as the pictures of an evaluation take them."""
+    return [
+        {**_row(replay), "mode": name, "title": name, "rate_hz": replay.rate_hz}
+        for name, replay in replayed.modes.items()
+        if replay.steps
+    ]
+
+
+def write(path: Path, contents: Mapping[str, Any]) -> None:
+    """Writes a file, one line a column of steps."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    steps = contents.get("steps", {})
+    head = json.dumps({name: x for name, x in contents.items() if name != "steps"}, indent=1)
+    lines = [
+        f"{json.dumps(mode)}: {{\n"
+        + ",\n".join(f"{json.dumps(name)}: {_line(column)}" for name, column in columns.items())
+        + "\n}"
+        for mode, columns in steps.items()
+    ]
+    tail = ',\n "steps": {\n' + ",\n".join(lines) + "\n}\n}\n" if lines else "\n}\n"
+    path.write_text(head.removesuffix("\n}") + tail, encoding="utf-8")
+
+
+def _line(column: Any) -> str:
+    return json.dumps(column, separators=(",", ":"))
+
+
+def _row(replay: ModeReplay) -> Row:
+    records = [step.record for step in replay.steps]
+    return step_columns(records, [step.closing for step in replay.steps])
+
+
+def _columns(replay: ModeReplay, reference: Mapping[int, ReplayedStep]) -> dict[str, Any]:
+    """Everything of the steps that no clock is in."""
+    columns = {name: x for name, x in _row(replay).items() if name not in _TIMED}
+    columns["settled"] = [[step, agrees] for step, _, agrees in columns["settled"]]
+    steps = replay.steps
+    wrong = [
+        index
+        for index, step in enumerate(steps)
+        if step.record.result.source == "skip"
+        and step.at in reference
+        and is_wrong(step, reference[step.at])
+    ]
+    return {
+        **columns,
+        "ms_since_start": [round(step.at / 1e6, 3) for step in steps],
+        "observation": [step.digest for step in steps],
+        "tokens": [list(map(int, step.record.result.tokens)) for step in steps],
+        "action": [[round(float(x), 6) for x in step.record.result.action] for step in steps],
+        "wrong_skips": wrong,
+    }
+
+
+def _from_recorded(steps: list[ReplayedStep], recorded: RecordedActions) -> dict[str, Any] | None:
+    pairs = [(step, found) for step in steps if (found := recorded.of(step)) is not None]
+    ours = [step.twist if recorded.is_twist else step.record.result.action for step, _ in pairs]
+    unit = "m/s and rad/s" if recorded.is_twist else "units of the action"
+    return deviation(ours, [found for _, found in pairs], unit)
+
+
+def _sorted(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items()))

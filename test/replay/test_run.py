@@ -1,0 +1,232 @@
+"""A recording through the node's inputs and decoding, on the clock of the bag."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.bags import SECOND, START, image, joint_state, text
+from support.replay_bags import (
+    IMAGE,
+    IMAGE_WRIST,
+    INSTRUCTION,
+    JOINTS,
+    PERIOD,
+    TELEMETRY,
+    Recording,
+    cell,
+    compressed,
+    telemetry,
+)
+from support.tiny_vla import INSTRUCTIONS
+
+from heisd_ros.decoding.acceptance import within_tolerance
+from heisd_ros.kinematics.robots import (
+    PANDA_BASE,
+    PANDA_FINGER_JOINTS,
+    PANDA_JOINTS,
+    PANDA_TIP,
+    panda_urdf,
+)
+from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.replay.describe import describe
+from heisd_ros.replay.run import replay_bag
+from heisd_ros.replay.summary import summarise
+
+
+@pytest.fixture
+def replayed(equipped, tmp_path):
+    """Writes a recording, replays it, and returns what the results file would hold."""
+
+    def run(recording, modes=("ar",), remaps=(), instruction=None, storage="mcap", **settings):
+        bag = recording.write(tmp_path / f"bag{len(list(tmp_path.iterdir()))}", storage)
+        parameters = VlaNodeParameters(model_path=str(equipped), model_threads=1, **settings)
+        came = replay_bag(bag, parameters, modes, dict(remaps), instruction)
+        return summarise(came, describe(bag, parameters, list(dict.fromkeys(["ar", *modes]))))
+
+    return run
+
+
+@pytest.fixture
+def skipping(tmp_path):
+    """A mode that executes every retrieved action unseen and verifies it while the arm moves."""
+    path = tmp_path / "skipping.yaml"
+    path.write_text("propose: retrieval\nskip: {policy: always, shadow_share: 1.0}\n")
+    return str(path)
+
+
+def shifted(recording, change, topic=None):
+    """The recording with each entry's (after, message) changed; None leaves it out."""
+    entries = []
+    for after, name, message in recording.ordered():
+        changed = change(after, message) if topic in (None, name) else (after, message)
+        if changed is not None:
+            entries.append((changed[0], name, changed[1]))
+    return Recording(entries)
+
+
+def at(steps, mode="ar"):
+    """When the steps of a mode were taken, control periods since the first message."""
+    return np.array(steps[mode]["ms_since_start"]) * 1e6 / PERIOD
+
+
+def test_storage_and_image_transport_make_no_difference(replayed):
+    plain = replayed(cell(6))
+    topics = (f"{IMAGE}/compressed", f"{IMAGE_WRIST}/compressed")
+    for other in (
+        replayed(cell(6), storage="sqlite3"),
+        replayed(cell(6, picture=compressed, topics=topics)),
+    ):
+        assert other["steps"] == plain["steps"] and other["modes"] == plain["modes"]
+        assert other["bag"] != plain["bag"]
+
+
+def test_one_step_a_control_period_on_the_newest_set(replayed):
+    """Cameras at 20, 40 and 10 Hz; the model was trained at 20."""
+    for factor, steps, superseded in ((1.0, 20, 0), (0.5, 10, 10), (2.0, 20, 0)):
+        rescaled = shifted(cell(20), lambda after, message, f=factor: (int(after * f), message))
+        for index, (after, topic, message) in enumerate(rescaled.entries):
+            if topic != INSTRUCTION:
+                stamp = START + after // 100_000 * 100_000  # pictures of one moment share it
+                sec, nanosec = divmod(stamp, SECOND)
+                message.header.stamp.sec, message.header.stamp.nanosec = sec, nanosec
+                rescaled.entries[index] = (after, topic, message)
+        results = replayed(rescaled)
+        sets = results["modes"]["ar"]["inputs"]["sets"]
+        taken = results["modes"]["ar"]["steps"]
+        assert abs(taken - steps) <= 1 and abs(sets.get("superseded", 0) - superseded) <= 1
+        assert sets["complete"] == taken + sets.get("superseded", 0)
+        assert (np.diff(at(results["steps"])) >= 0.89).all()
+
+
+def test_deviation_from_telemetry_is_by_the_stamp_of_the_observation(replayed):
+    actions = replayed(cell(8))["steps"]["ar"]["action"]
+    recording = cell(8)
+    for step, action in enumerate(actions):
+        after = step * PERIOD + 1_000_000
+        moved = np.add(action, [0.25, 0, 0, 0, 0, 0, 0])
+        # Late, and with holds between: only the stamp says what it answers.
+        recording.add(after + 3 * PERIOD, TELEMETRY, telemetry(START + after, moved))
+        recording.add(after + 3 * PERIOD, TELEMETRY, telemetry(START + after, [], hold=True))
+    found = replayed(recording)["modes"]["ar"]["deviation"]["recorded"]
+    assert found["steps"] == 8 and found["unit"] == "units of the action"
+    for axis, numbers in found["axes"].items():
+        assert numbers["mean"] == numbers["max"] == pytest.approx(0.25 * (axis == "x"), abs=1e-6)
+
+
+def test_deviation_from_a_twist_is_in_si_units(replayed):
+    results = replayed(cell(8, with_twist=True))
+    found = results["modes"]["ar"]["deviation"]["recorded"]
+    assert found["steps"] == 8 and found["unit"] == "m/s and rad/s"
+    wanted = [0.5 * np.sin(step / 5.0) for step in range(8)]
+    ours = np.array(results["steps"]["ar"]["action"])[:, 0] * 0.05 * 20.0
+    assert found["axes"]["x"]["max"] == pytest.approx(np.abs(ours - wanted).max(), abs=1e-5)
+    assert "gripper" not in found["axes"]
+
+
+def test_skips_that_the_model_would_not_have_let_pass(replayed, skipping):
+    results = replayed(cell(10), [skipping])
+    ours, theirs = results["steps"]["skipping"], results["steps"]["ar"]
+    wrong = [
+        step
+        for step, source in enumerate(ours["source"])
+        if source == "s" and not within_tolerance(ours["tokens"][step], theirs["tokens"][step])
+    ]
+    skips = results["modes"]["skipping"]["skips"]
+    assert ours["wrong_skips"] == wrong and skips["wrong"] == len(wrong) > 0
+    assert skips["executed"] == ours["source"].count("s") < 10  # corrected steps are the model's
+    # Verified while the arm moves: the same verdict, said by the decoder itself.
+    assert [step for step, agrees in ours["settled"] if not agrees] == wrong
+    off = results["modes"]["skipping"]["deviation"]["ar"]["axes"]["x"]
+    apart = np.abs(np.array(ours["action"]) - np.array(theirs["action"]))[:, 0]
+    assert off["mean"] == pytest.approx(apart.mean(), abs=1e-5)
+
+
+def test_a_gap_holds_for_a_named_reason_and_ends(replayed):
+    delayed = shifted(cell(20), lambda t, m: (t, m) if t < 10 * PERIOD else (t + SECOND, m))
+    for after, topic, message in delayed.entries:
+        if topic != INSTRUCTION and after > SECOND:
+            message.header.stamp.sec += 1
+    results = replayed(delayed)["modes"]["ar"]
+    assert results["holds"]["stale_image"] == 1 and results["steps"] >= 18
+
+
+def test_what_cannot_be_used_is_counted_by_input_and_reason(replayed):
+    recording = cell(12)
+    broken = image(START + 4 * PERIOD + 2_000_000, np.zeros((4, 4, 3), np.uint8))
+    broken.data = broken.data[:-1]
+    recording.add(4 * PERIOD + 2_000_000, IMAGE, broken)
+    names = ["elbow"]
+    recording.add(5 * PERIOD, JOINTS, joint_state(START, names, [float("nan")]))
+    nan = next(m for t, topic, m in recording.entries if topic == JOINTS and t > 7 * PERIOD)
+    nan.position[2] = float("nan")
+    results = replayed(recording)["modes"]["ar"]
+    rejected = results["inputs"]["rejected"]
+    assert rejected["agentview"] == {"image has # bytes; accepted: # for # rows of #": 1}
+    (reason,) = rejected["joint_states"]
+    assert "must be finite" in reason
+    assert results["holds"]["bad_image"] == results["holds"]["bad_joint_states"] == 1
+
+
+def test_a_clock_that_is_set_back_is_counted_as_in_the_node(replayed):
+    recording = cell(20)
+    for after, topic, message in recording.entries:
+        if topic != INSTRUCTION and after > 10 * PERIOD:
+            message.header.stamp.sec -= 100
+    results = replayed(recording)["modes"]["ar"]
+    # Joint states come first and clear the buffer for all.
+    assert results["inputs"]["sets"]["clock_jumps"] == 1 and results["steps"] == 20
+
+
+def test_an_instruction_in_the_bag_or_by_hand(replayed):
+    recording = cell(12)
+    recording.add(6 * PERIOD, INSTRUCTION, text(INSTRUCTIONS[1]))
+    recording.add(8 * PERIOD, INSTRUCTION, text("two\nlines"))
+    both = replayed(recording)
+    first, second = (replayed(cell(12, words=""), instruction=text) for text in INSTRUCTIONS)
+    assert both["modes"]["ar"]["inputs"]["instructions refused"] == 1
+    seen = [run["steps"]["ar"]["observation"] for run in (both, first, second)]
+    assert seen[0][:6] == seen[1][:6] and seen[0][7:] == seen[2][7:]
+    by_hand = replayed(recording, instruction=INSTRUCTIONS[0])
+    assert by_hand["steps"]["ar"]["observation"] == seen[1]
+
+
+def test_an_unknown_instruction_holds_throughout(replayed):
+    results = replayed(cell(6, words="make tea"))
+    assert results["modes"]["ar"]["steps"] == 0
+    assert results["modes"]["ar"]["holds"]["unknown_instruction"] == 1
+
+
+def test_the_robot_of_the_recording(replayed):
+    robot = {
+        "robot_source": "topic",
+        "robot_tip_frame": PANDA_TIP,
+        "robot_base_frame": PANDA_BASE,
+        "robot_joint_names": PANDA_JOINTS,
+        "robot_gripper_joints": PANDA_FINGER_JOINTS,
+    }
+    recording = cell(6)
+    recording.add(2 * PERIOD, "/robot_description", text(panda_urdf()))
+    with_urdf = replayed(recording, **robot)
+    plain = replayed(cell(6))
+    holds = with_urdf["modes"]["ar"]["holds"]
+    assert holds["no_robot_description"] == 1 and with_urdf["modes"]["ar"]["steps"] == 4
+    assert with_urdf["steps"]["ar"]["tokens"] == plain["steps"]["ar"]["tokens"][2:]
+
+
+def test_a_budget_of_time_is_not_kept(replayed):
+    """It would make the result depend on the machine."""
+    results = replayed(cell(4), budget_sec=1e-9)
+    assert results["modes"]["ar"]["steps"] == 4
+
+
+def test_images_of_two_sizes_end_the_replay_and_what_was_read_counts(replayed):
+    recording = cell(8)
+    for index, (after, topic, _) in enumerate(recording.entries):
+        if topic == IMAGE and after > 5 * PERIOD:
+            other = image(START + after - 1000, np.zeros((16, 24, 3), np.uint8))
+            recording.entries[index] = (after, topic, other)
+    results = replayed(recording)
+    assert results["recording"]["problem"] == (
+        "images of view agentview are 24 x 16 at 0.25 s, before 32 x 32; accepted: one size"
+    )
+    assert results["modes"]["ar"]["steps"] == 5
