@@ -80,7 +80,8 @@ def test_every_ros_package_imported_is_declared():
 
 
 def test_every_python_distribution_imported_is_declared():
-    optional = EXTRAS["sim"] + EXTRAS["reference"] + EXTRAS["fleet"] + EXTRAS["ray"]
+    extras = ("sim", "reference", "lerobot", "fleet", "ray")
+    optional = [requirement for extra in extras for requirement in EXTRAS[extra]]
     declared = requirement_names(PYPROJECT["project"]["dependencies"] + optional)
     owners = importlib.metadata.packages_distributions()
     for path in python_files():

@@ -38,7 +38,7 @@ class Step:
     Attributes:
         grid: Its place on the grid.
         stamp: Of the first view's picture, ns.
-        pictures: Index of each view's picture in its track.
+        pictures: When each view's picture was received, ns.
         arm: The robot.
         opening: Between the fingers, m.
         action: (7,) in the model's units.
@@ -56,21 +56,51 @@ class Step:
     part: tuple[object, ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
-    """The steps of one episode.
+    """An episode of T steps, but for its pictures.
 
     Attributes:
-        steps: In order.
+        instruction: What the robot was told.
+        begin: Stamp of the first step, ns.
+        received: (T, V) when each view's picture was received, ns.
+        actions: (T, 7) in the model's units.
+        positions: (T, n) of the joints, rad.
+        velocities: (T, n) rad/s, or None where one is missing.
+        openings: (T,) between the fingers, m.
         stride: Control steps from one to the next.
-        tracks: What the steps' pictures are indices into.
         ended_by: Why it ends.
     """
 
-    steps: list[Step]
+    instruction: str
+    begin: int
+    received: NDArray[np.int64]
+    actions: NDArray[np.float64]
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64] | None
+    openings: NDArray[np.float64]
     stride: int
-    tracks: Tracks
-    ended_by: str = ""
+    ended_by: str
+
+    @classmethod
+    def of(cls, steps: list[Step], stride: int, ended_by: str) -> Plan:
+        """That of some steps."""
+        velocities = [s.arm.velocities for s in steps if s.arm.velocities is not None]
+        return cls(
+            instruction=steps[0].instruction,
+            begin=steps[0].stamp,
+            received=np.array([step.pictures for step in steps], np.int64),
+            actions=np.stack([step.action for step in steps]),
+            positions=np.stack([step.arm.positions for step in steps]),
+            velocities=np.stack(velocities) if len(velocities) == len(steps) else None,
+            openings=np.array([step.opening for step in steps]),
+            stride=stride,
+            ended_by=ended_by,
+        )
+
+    def __len__(self) -> int:
+        """T."""
+        return len(self.actions)
 
 
 @dataclass
@@ -105,7 +135,7 @@ class Aligner:
                 self.dropped[f"episode of fewer than {SHORTEST} steps"] += len(run)
                 continue
             self.cuts[ended_by] += 1
-            plans.append(Plan(run, stride, tracks, ended_by))
+            plans.append(Plan.of(run, stride, ended_by))
         return plans
 
     @property
@@ -157,13 +187,14 @@ class Aligner:
     def _step(self, tracks: Tracks, grid: int, anchor: int, instruction: str) -> Step | str:
         """A step, or why there is none."""
         layout, tolerance = self.layout, round(self.layout.tolerance_sec * SECOND)
-        stamp = tracks.track(layout.images[0]).stamps[anchor]
-        pictures = [anchor]
+        first = tracks.track(layout.images[0])
+        stamp, pictures = first.stamps[anchor], [first.received[anchor]]
         for topic in layout.images[1:]:
-            found = tracks.track(topic).within(stamp, tolerance)
+            track = tracks.track(topic)
+            found = track.within(stamp, tolerance)
             if found is None:
                 return f"no picture of {topic} within {layout.tolerance_sec:g} s"
-            pictures.append(found)
+            pictures.append(track.received[found])
         joints = tracks.track(layout.joint_states)
         nearest = joints.within(stamp, tolerance)
         if nearest is None:

@@ -67,12 +67,12 @@ class BagSource:
             BagError: A topic is missing or of another type than the layout says.
         """
         plans = self._planned()
-        begin = min((plan.steps[0].stamp for plan in plans), default=0)
+        begin = min(plan.begin for plan in plans)
         return [
             Outline(
-                instruction=plan.steps[0].instruction,
-                steps=len(plan.steps),
-                start_sec=(plan.steps[0].stamp - begin) / SECOND,
+                instruction=plan.instruction,
+                steps=len(plan),
+                start_sec=(plan.begin - begin) / SECOND,
                 ended_by=plan.ended_by,
             )
             for plan in plans
@@ -92,15 +92,13 @@ class BagSource:
             )
         plan = self._planned()[number]
         images = self._images(plan, len(views), prepare) if views else []
-        velocities = [step.arm.velocities for step in plan.steps]
-        complete = [row for row in velocities if row is not None]
         return Episode(
-            instruction=plan.steps[0].instruction,
+            instruction=plan.instruction,
             images=dict(zip(views, images, strict=False)),
-            actions=np.stack([step.action for step in plan.steps]),
-            joint_positions=np.stack([step.arm.positions for step in plan.steps]),
-            joint_velocities=np.stack(complete) if len(complete) == len(velocities) else None,
-            gripper_opening=np.array([step.opening for step in plan.steps]),
+            actions=plan.actions,
+            joint_positions=plan.positions,
+            joint_velocities=plan.velocities,
+            gripper_opening=plan.openings,
             stride=plan.stride,
         )
 
@@ -129,29 +127,25 @@ class BagSource:
 
     def _images(self, plan: Plan, views: int, prepare: Prepare) -> list[np.ndarray]:
         """Pictures (T, H, W, 3) of each view."""
-        rows: dict[tuple[str, int], int] = {}
-        times: list[int] = []
-        for view, topic in enumerate(self._layout.images[:views]):
-            track = plan.tracks.track(topic)
-            for row, step in enumerate(plan.steps):
-                received = track.received[step.pictures[view]]
-                rows[topic, received] = row
-                times.append(received)
-        topics = self._layout.images[:views]
-        found: dict[str, list[np.ndarray | None]] = {t: [None] * len(plan.steps) for t in topics}
+        topics, times = self._layout.images[:views], plan.received[:, :views]
+        rows = {
+            (topic, received): row
+            for view, topic in enumerate(topics)
+            for row, received in enumerate(times[:, view].tolist())
+        }
+        found: dict[str, dict[int, np.ndarray]] = {topic: {} for topic in topics}
         with Bag(self._path) as bag:
-            for message in bag.messages(topics, min(times), max(times) + 1):
+            for message in bag.messages(topics, int(times.min()), int(times.max()) + 1):
                 place = rows.get((message.topic, message.stamp_ns))
                 if place is not None:
                     convert = raw_to_rgb if message.type == IMAGE else compressed_to_rgb
                     found[message.topic][place] = prepare(convert(message.message))
-        pictures = []
-        for topic in topics:
-            kept = [picture for picture in found[topic] if picture is not None]
-            if len(kept) < len(plan.steps):
+        for topic, pictures in found.items():
+            if len(pictures) < len(plan):
                 raise BagError(f"{self._path}: pictures of {topic} were there and are not now")
-            pictures.append(np.stack(kept))
-        return pictures
+        return [
+            np.stack([pictures[row] for row in range(len(plan))]) for pictures in found.values()
+        ]
 
 
 def _noted_instruction(bag: Bag) -> str:

@@ -279,7 +279,7 @@ def gather(
     total = sum(item.frames(every) for item in items)
     for number, item in enumerate(items, first):
         if number not in journal:
-            record = _record(vla, item, number, control_rate_hz, every, batch_size)
+            record = record_of(vla, item, number, control_rate_hz, every, batch_size)
             try:
                 journal.save(number, record)
             except OSError as error:
@@ -293,9 +293,23 @@ def _entries_of(journal: Journal, number: int) -> Entries:
     return journal.load(number).entries
 
 
-def _record(
+def record_of(
     vla: VLA, item: Item, number: int, control_rate_hz: float, every: int, batch_size: int
 ) -> Record:
+    """What the model makes of one episode: the work of a build, wherever it is done.
+
+    Args:
+        vla: The model.
+        item: The episode.
+        number: Its number in the database.
+        control_rate_hz: Control rate.
+        every: Take every n-th recorded frame.
+        batch_size: Frames at a time.
+
+    Raises:
+        DatabaseError: The features are not finite.
+        HeisdError: The source cannot be read, or has none of the model's views.
+    """
     episode = item.source.episode(item.place, vla.config.views, vla.images.resize)
     arm = item.source.arm
     moves = episode.joint_velocities is not None and len(episode) > 1

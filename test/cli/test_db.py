@@ -50,11 +50,36 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
         (("info", tmp_path / "nowhere"), "holds no database"),
         (("info", tmp_path / "db", "--model", model), "is in use"),
         (("build", tmp_path, tmp_path / "new", "--model", model), "heisd demos"),
+        (("merge", tmp_path / "db", tmp_path / "nowhere", tmp_path / "new"), "holds no database"),
+        (("prune", tmp_path / "db", "--instruction", "dance"), "has no task"),
+        (("verify", tmp_path / "nowhere"), "holds no database"),
         (("build", tmp_path, tmp_path / "new", "--model", tmp_path), "config.json"),
     ):
         result = run(*arguments)
         assert result.exit_code == 2 and "Traceback" not in result.output
         assert message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_databases_are_added_to_merged_pruned_and_verified(tmp_path):
+    model = save_tiny_checkpoint(tmp_path / "model")
+    for name in ("a", "b"):
+        writer = LiberoWriter(tmp_path / name / "x_demo.hdf5", INSTRUCTIONS[0], "x.bddl", {})
+        for seed in range(2):
+            writer.add(episode(steps=9, seed=seed, init_state=seed), seed, np.zeros((9, 4)), "")
+    one, two = tmp_path / "one", tmp_path / "two"
+    for arguments in (
+        ("build", tmp_path / "a", one, "--model", model),
+        ("build", tmp_path / "b", two, "--model", model),
+        ("merge", one, two, tmp_path / "merged"),
+        ("add", one, tmp_path / "b", "--model", model),
+        ("prune", one, "--episodes", "1", "--every", "3"),
+        ("verify", one, "--model", model),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 0, result.output
+    assert Database.open(tmp_path / "merged", fingerprint(model)).manifest.entries == 36
+    assert Database.open(one, fingerprint(model)).manifest.entries == 9
+    assert f"{one}: good" in result.output
 
 
 def test_states_are_numbers_and_ranges():

@@ -26,6 +26,7 @@ from support.cell_bags import (
     picture,
     posed,
     positions,
+    pursued,
     recording,
     told,
     twisted,
@@ -204,6 +205,14 @@ def test_another_instruction_is_another_episode(tmp_path):
     assert (first.instruction, second.instruction) == ("first", "second")
     assert first.ended_by == "another instruction"
     assert abs(first.steps - second.steps) <= 2
+
+
+def test_another_goal_is_another_episode(tmp_path):
+    extra = [pursued(n / 10, int(n >= 10), "same words") for n in range(20)]
+    found = source(tmp_path, recording(extra=extra), instruction_topic=WORDS)
+    first, second = found.outline()
+    assert (first.instruction, second.instruction) == ("same words", "same words")
+    assert first.ended_by == "another goal" and abs(first.steps - 20) <= 1
 
 
 def test_a_marker_says_where_episodes_are(tmp_path):

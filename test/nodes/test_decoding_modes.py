@@ -68,13 +68,16 @@ def test_a_skipped_step_commands_the_retrieved_action_and_is_verified_after(
 ):
     text = "propose: retrieval\nskip: {policy: always, shadow_share: 1.0}"
     bench, _ = start(world, equipped, mode_file(tmp_path, text))
-    world.spin_until(lambda: len(bench.steps()) >= 3, "steps", bench.publish)
+    # The tiny model says something else than the entries: the next command is its own. On a busy
+    # machine a hold may come between the two, and ends the episode.
+    world.spin_until(
+        lambda: any(step.corrected for step in bench.steps()), "a correction", bench.publish
+    )
     first, *following = bench.steps()
     assert (first.source, first.passes, first.accepted) == ("skip", 0, -1)
     assert first.latency.settle == 0.0
-    assert following[0].latency.settle > 0.0
-    # The tiny model says something else than the entries: the next command is its own.
-    assert following[0].corrected and following[0].source != "skip"
+    corrected = next(step for step in following if step.corrected)
+    assert corrected.latency.settle > 0.0 and corrected.source != "skip"
 
 
 def test_a_calibrated_mode_without_a_calibration_warns_and_does_not_skip(world, equipped):

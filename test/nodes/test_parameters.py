@@ -11,6 +11,7 @@ from support.tree import ROOT
 
 from heisd_ros.nodes.declare import declare, markdown_table, parameters_of, read
 from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.recording_parameters import RecordingParameters
 from heisd_ros.nodes.sim_parameters import SimArmParameters
 
 KINDS = {"vla_node": VlaNodeParameters, "sim_arm_node": SimArmParameters}
@@ -28,6 +29,11 @@ def test_names_are_unique_described_and_the_defaults_accepted(kind):
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_docs_hold_the_table(kind):
     assert markdown_table(kind) in (ROOT / "docs" / "nodes.md").read_text(encoding="utf-8")
+
+
+def test_docs_hold_the_table_of_recordings():
+    table = markdown_table(RecordingParameters)
+    assert table in (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("file", "kind"), [("vla_node", "vla_node"), ("sim", "sim_arm_node")])

@@ -9,8 +9,10 @@ from support.robots import robot_files, urdf_of
 from heisd_ros.errors import HeisdError
 from heisd_ros.nodes.declare import parameters_of
 from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.recording_parameters import RecordingParameters, recording_layout
 from heisd_ros.nodes.robot_arm import make_reader
-from heisd_ros.nodes.robot_file import read_robot_file
+from heisd_ros.nodes.robot_file import read_cell_file, read_robot_file
+from heisd_ros.nodes.vla_node import VlaNode
 
 FILES = robot_files()
 ROBOTS = [name for name in FILES if name != "generic"]
@@ -57,7 +59,8 @@ def test_joints_and_frames_are_those_of_the_makers_description(name):
 def test_generic_names_every_value_that_a_robot_has_to_give(tmp_path):
     text = FILES["generic"].read_text(encoding="utf-8")
     assert all(f"{name}:" in text for name in MUST_BE_GIVEN)
-    declared = {info.name for _, info in parameters_of(VlaNodeParameters)}
+    kinds = (VlaNodeParameters, RecordingParameters)
+    declared = {info.name for kind in kinds for _, info in parameters_of(kind)}
     assert set(body("generic")) <= declared
     with pytest.raises(ValueError, match=r"robot\.tip_frame"):
         read_robot_file(FILES["generic"])
@@ -128,3 +131,37 @@ def test_an_unknown_frame_is_named(frame):
     parameters = replace(read_robot_file(FILES["ur5e"]), frame_id="", **{frame: "nose"})
     with pytest.raises(HeisdError, match=f"{frame.replace('_', '.', 1)}' 'nose'.*no link 'nose'"):
         make_reader(parameters, urdf_of("ur5e"))
+
+
+@pytest.mark.parametrize("name", ROBOTS)
+def test_recordings_are_read_with_what_the_node_commands_by(name):
+    node, recording = read_cell_file(FILES[name])
+    layout = recording_layout(node, recording, None)
+    assert layout.images == recording.images and len(layout.images) == 2
+    assert layout.tolerance_sec == node.sync_tolerance_sec
+    assert layout.action.frame == node.frame_id
+    assert layout.action.translation_scale == node.translation_scale
+    assert "" not in layout.gripper_joints
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("recording.image: [/a]", "'recording.image' is unknown; .* 'recording.images'"),
+        ("recording.images: ['']", r"'recording.images' is \[''\]; accepted: topics"),
+        ("recording.action: joints", "'recording.action' is 'joints'; accepted: one of"),
+        ("recording.action: pose", "'recording.action_topic' is ''; accepted: a topic"),
+        ("recording.action_topic: /a", "'recording.action_topic' is '/a'; accepted: empty"),
+        ("recording.pause_sec: -1.0", "'recording.pause_sec' is -1.0; accepted: 0 to 3600"),
+    ],
+)
+def test_what_a_file_says_of_recordings_is_checked_too(tmp_path, line, message):
+    path = tmp_path / "cell.yaml"
+    path.write_text(f"/**:\n  ros__parameters:\n    {line}\n")
+    with pytest.raises(ValueError, match=message):
+        read_robot_file(path)
+
+
+def test_the_node_leaves_recordings_alone(world):
+    node = world.add(VlaNode, parameters={"recording.joint_states": "/joint_states"})
+    assert not node.has_parameter("recording.joint_states")

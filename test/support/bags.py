@@ -16,6 +16,9 @@ OWN = Path(__file__).parents[2] / "msg"
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 for _name in ("KinematicMetric", "ActionDelta"):
     TYPES.register(get_types_from_msg((OWN / f"{_name}.msg").read_text(), f"heisd_ros/msg/{_name}"))
+_feedback = "unique_identifier_msgs/UUID goal_id\nheisd_ros/msg/ExecuteFeedback feedback"
+TYPES.register(get_types_from_msg("string instruction", "heisd_ros/msg/ExecuteFeedback"))
+TYPES.register(get_types_from_msg(_feedback, "heisd_ros/action/Execute_FeedbackMessage"))
 
 
 def make(kind, /, **fields):

@@ -79,6 +79,16 @@ def told(seconds, words, start=START):
     return WORDS, start + round(seconds * SECOND), text(words)
 
 
+def pursued(seconds, goal, words, start=START):
+    """Feedback of a goal."""
+    message = make(
+        "heisd_ros/action/Execute_FeedbackMessage",
+        goal_id=make("unique_identifier_msgs/msg/UUID", uuid=np.full(16, goal, np.uint8)),
+        feedback=make("heisd_ros/msg/ExecuteFeedback", instruction=words),
+    )
+    return WORDS, start + round(seconds * SECOND), message
+
+
 def marked(seconds, on, start=START):
     """A Bool marker at a time."""
     return MARKER, start + round(seconds * SECOND), make("std_msgs/msg/Bool", data=on)

@@ -1,0 +1,72 @@
+"""`heisd data inspect` says what would be read, or what is wrong, in one line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.bags import write_bag
+from support.cell_bags import CAMERAS, JOINTS, recording
+from support.episodes import episode
+from typer.testing import CliRunner
+
+from heisd_ros.cli.data import app
+from heisd_ros.data.libero_hdf5 import LiberoWriter
+
+PARAMS = f"""\
+/**:
+  ros__parameters:
+    instruction: pick up the bowl
+    recording.images: {list(CAMERAS)}
+    recording.joint_states: {JOINTS}
+"""
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["inspect", *map(str, arguments)])
+
+
+@pytest.fixture
+def params(tmp_path):
+    path = tmp_path / "cell.yaml"
+    path.write_text(PARAMS)
+    return path
+
+
+def test_a_bag_is_shown_as_it_would_be_read(tmp_path, params):
+    messages = [m for m in recording(seconds=2.0) if m[0] != CAMERAS[1] or m[1] % 7]
+    bag = write_bag(tmp_path / "bag", messages)
+    result = run(bag, "--params", params, "--picture", tmp_path / "bag.png")
+    assert result.exit_code == 0, result.output
+    for text in ("panda, 20 control steps a second", CAMERAS[0], "30.0", "pick up the bowl"):
+        assert text in result.output
+    assert "left out" in result.output and "99th percentile" in result.output
+    with Image.open(tmp_path / "bag.png") as picture:
+        assert picture.width > 500 and len(set(np.asarray(picture).reshape(-1).tolist())) > 50
+
+
+def test_demonstration_files_are_shown_too(tmp_path):
+    writer = LiberoWriter(tmp_path / "demos" / "x_demo.hdf5", "pick up the bowl", "x.bddl", {})
+    writer.add(episode(steps=9), 0, np.zeros((9, 4)), "")
+    result = run(tmp_path / "demos", "--picture", tmp_path / "demos.png")
+    assert result.exit_code == 0, result.output
+    assert "demos/x_demo.hdf5: panda, 20 control steps a second, 1 episodes, 9 steps" in (
+        result.output
+    )
+
+
+def test_what_is_wrong_is_said_in_one_line(tmp_path, params):
+    bag = write_bag(tmp_path / "bag", recording(seconds=0.5))
+    (tmp_path / "wrong.yaml").write_text(PARAMS.replace("joint_states", "joint_state"))
+    (tmp_path / "other.yaml").write_text(PARAMS.replace(JOINTS, "/joint"))
+    (tmp_path / "rule.yaml").write_text(PARAMS + "    recording.action: twist\n")
+    for arguments, message in (
+        ((tmp_path / "nowhere",), "holds nothing that can be read"),
+        ((bag,), "name the robot's YAML with --params"),
+        ((bag, "--params", tmp_path / "wrong.yaml"), "such as 'recording.joint_states'"),
+        ((bag, "--params", tmp_path / "other.yaml"), "has no topic /joint"),
+        ((bag, "--params", tmp_path / "rule.yaml"), "'recording.action_topic' is ''"),
+        ((bag, "--params", params, "--picture", tmp_path / "no" / "x.png"), "No such file"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 1 and message in result.output, result.output

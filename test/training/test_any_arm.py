@@ -1,0 +1,47 @@
+"""A database from a bag of an arm that nobody wrote code for: by its YAML and its URDF."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from support.bags import SECOND, START, image, joint_state, text, write_bag
+from support.cell_bags import picture
+from support.robots import robot_files, urdf_of
+from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
+
+from heisd_ros.cli.reading import reading_of
+from heisd_ros.data.sources import open_sources
+from heisd_ros.retrieval.database import Database
+from heisd_ros.training.database import build_database
+from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
+
+
+def recording(names):
+    yield "/robot_description", START, text(urdf_of("ur5e"))
+    for number in range(80):
+        stamp = START + number * SECOND // 40
+        joints = np.linspace(-1.0, 1.0, 6) + 0.01 * number
+        yield "/joint_states", stamp, joint_state(stamp, names, joints, [0.4] * 6)
+        if number % 2 == 0:
+            for camera, topic in enumerate(("/camera/image_raw", "/wrist_camera/image_raw")):
+                yield topic, stamp + 1, image(stamp, picture(number / 40, camera))
+
+
+def test_a_ur5_with_six_joints_becomes_a_database(tmp_path):
+    reading = reading_of(robot_files()["ur5e"], None, None, 20.0)
+    # The file's gripper is not in this recording.
+    layout = dataclasses.replace(reading.layout, gripper_joints=(), instruction=INSTRUCTIONS[0])
+    bag = write_bag(tmp_path / "bag", recording(layout.joint_names))
+    sources = open_sources([bag], dataclasses.replace(reading, layout=layout))
+    model = save_tiny_checkpoint(tmp_path / "model")
+    manifest = build_database(
+        load_checkpoint(model), fingerprint(model), sources, tmp_path / "db", 20.0
+    )
+    assert manifest.robot == sources[0].robot != "panda"
+    assert manifest.entries == 39  # the last has no control step left to move in
+    assert sorted(manifest.bounds) == ["legacy", "paper", "speed"]
+    shard, _ = Database.open(tmp_path / "db", fingerprint(model)).shard_for(INSTRUCTIONS[0])
+    np.testing.assert_allclose(shard.columns["joints"][:, 6], 0.0)
+    tip = sources[0].arm.forward(shard.columns["joints"][7, :6].astype(float)).position
+    np.testing.assert_allclose(shard.columns["positions"][7], tip, atol=1e-5)
