@@ -37,15 +37,15 @@ def map_on_ray(
         MissingPackageError: Ray is not installed.
         ray.exceptions.RayTaskError: the function failed; with its traceback.
     """
+    rows = [{"number": n, "item": pickle.dumps(item)} for n, item in enumerate(items)]
+    if not rows:
+        return
     try:
         import ray.data
     except ImportError as error:
         raise MissingPackageError(
             f"ray[data] is not installed ({error}); pip install 'heisd_ros[ray]'"
         ) from error
-    rows = [{"number": n, "item": pickle.dumps(item)} for n, item in enumerate(items)]
-    if not rows:
-        return
     # A block an item: an item may be minutes of work.
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     done = dataset.map(
