@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 from pathlib import Path
 
 import torch
@@ -26,8 +27,8 @@ def busy() -> str:
     return f"load of the last minute {os.getloadavg()[0]:.1f}"
 
 
-def peak_memory_gib(device: torch.device) -> float | None:
-    """The most that has been allocated on a GPU since its statistics were reset; else None."""
-    if device.type != "cuda":
-        return None
-    return round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
+def peak_memory_gib(device: torch.device) -> float:
+    """The most memory so far: allocated on a GPU (since a reset), or resident of this process."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)  # KiB on Linux

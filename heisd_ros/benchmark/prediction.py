@@ -82,25 +82,19 @@ def predict(evaluation: Path, times: StepTimes) -> dict[str, Any]:
     Raises:
         BenchmarkError: the file is no such evaluation.
     """
-    try:
-        data = json.loads(evaluation.read_text(encoding="utf-8"))
-        modes = {
-            name: _summary(
-                [
-                    times.step(source, passes, mode["settings"])
-                    for row in data["episodes"]
-                    if row["mode"] == name
-                    for source, passes in zip(row["source"], row["passes"], strict=True)
-                ],
-                times,
-            )
-            for name, mode in data["modes"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BenchmarkError(
-            f"{evaluation} is no evaluation ({type(error).__name__}: {error}); "
-            "the JSON of `heisd eval` is needed"
-        ) from error
+    data = read_evaluation(evaluation)
+    modes = {
+        name: _summary(
+            [
+                times.step(source, passes, mode["settings"])
+                for row in data["episodes"]
+                if row["mode"] == name
+                for source, passes in zip(row["source"], row["passes"], strict=True)
+            ],
+            times,
+        )
+        for name, mode in data["modes"].items()
+    }
     note = (
         "Predicted, not measured: this benchmark's step times with the sources and passes of "
         f"{sum(row['steps'] for row in data['episodes'])} steps evaluated on the model "
@@ -108,6 +102,27 @@ def predict(evaluation: Path, times: StepTimes) -> dict[str, Any]:
         f"skips as often. A step of the plain loop has {ACTION_DIMENSIONS} passes."
     )
     return {"note": note, "modes": modes}
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """The JSON of `heisd eval`, with what a prediction needs of it.
+
+    Raises:
+        BenchmarkError: the file is no such evaluation.
+    """
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for mode in data["modes"].values():
+            _ = mode["settings"]["one_pass"], mode["settings"]["redraft"]
+        for row in data["episodes"]:
+            _ = row["mode"], row["steps"], len(row["source"]) - len(row["passes"])
+        _ = data["model"][:12], data["suite"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BenchmarkError(
+            f"{path} is no evaluation ({type(error).__name__}: {error}); "
+            "the JSON of `heisd eval` is needed"
+        ) from error
+    return data
 
 
 def _summary(steps: list[float], times: StepTimes) -> dict[str, float] | None:

@@ -79,8 +79,9 @@ def load_subject(shape: Shape, device: torch.device, dtype: torch.dtype) -> Subj
         return _shipped(device, dtype)
     config = openvla_config() if shape == "openvla-7b" else mini_config()
     model = random_model(config, device, dtype)
-    drafter = Drafter(config)
-    fill(drafter.to(dtype), device)
+    with torch.device("meta"):
+        drafter = Drafter(config).to(dtype)
+    fill(drafter, device)
     statistics = {"random": ActionStatistics((-1.0,) * 7, (1.0,) * 7)}
     vla = VLA(model, Tokenizer(BPE()), statistics)
     ids = torch.arange(1, TEXT_TOKENS + 1, device=device).unsqueeze(0)

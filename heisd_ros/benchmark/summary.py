@@ -9,13 +9,12 @@ from typing import Any
 def lines(result: Mapping[str, Any]) -> Iterator[str]:
     """A table of the cases, then peers and prediction."""
     yield f"{result['device']}; {result['shape']}: weights {result['weights']}; {result['engine']}"
-    memory = result["peak_memory_gib"]
     yield (
         f"{result['bandwidth_gb_s']} GB/s, {result['rate_tflop_s']} TFLOP/s measured; "
-        f"{result['prompt_columns']} columns; {result['busy']}"
-        + (f"; {memory} GiB at most" if memory else "")
+        f"{result['prompt_columns']} columns; {result['busy']}; "
+        f"{result['peak_memory_gib']} GiB at most; times by {result['clock']}"
     )
-    yield f"{result['tokens_as_plain']} of 7 tokens as the plain engine's, before any int8"
+    yield f"{result['tokens_as_plain']} of 7 tokens as the plain engine's on unquantised weights"
     yield f"{'':42s}{'p50 ms':>10s}{'p99 ms':>10s}{'roofline':>10s}{'times':>8s}{'vs eager':>10s}"
     for case in result["cases"]:
         numbers = [case["roofline_ms"], case["ratio_to_roofline"], case["ratio_to_eager"]]

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from heisd_ros.benchmark.roofline import synchronize
+from heisd_ros.benchmark.roofline import Clock, synchronize
+
+WARM_UPS = 2
 
 
 @dataclass(frozen=True)
@@ -37,25 +39,22 @@ def measure(
     cases: Sequence[Case],
     device: torch.device,
     rounds: int,
-    warm_ups: int = 2,
-    progress: Callable[[], None] = lambda: None,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, NDArray[np.float64]]:
     """Milliseconds of each case by its name, one number a round, in an order drawn each round."""
     for case in cases:
-        for _ in range(warm_ups):
+        for _ in range(WARM_UPS):
             case.run()
-        progress()
     times: dict[str, list[float]] = {case.name: [] for case in cases}
     order, rng = list(cases), random.Random(0)
     for _ in range(rounds):
         rng.shuffle(order)
         for case in order:
             synchronize(device)
-            start = time.perf_counter()
+            start = clock()
             case.run()
             synchronize(device)
-            times[case.name].append(1e3 * (time.perf_counter() - start))
-        progress()
+            times[case.name].append(1e3 * (clock() - start))
     return {name: np.array(values) for name, values in times.items()}
 
 

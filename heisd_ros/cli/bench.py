@@ -37,6 +37,9 @@ def decode(
     ] = "",
     int8: Annotated[bool, typer.Option(help="The layers' weights in int8.")] = False,
     peer: Annotated[bool, typer.Option(help="Time transformers' generate as well.")] = True,
+    processor_time: Annotated[
+        bool, typer.Option("--processor-time", help="On a CPU that others use too: 1 thread.")
+    ] = False,
     from_eval: Annotated[
         Path | None, typer.Option(help="JSON of `heisd eval`: predict its closed loop.")
     ] = None,
@@ -63,6 +66,7 @@ def decode(
             int8=int8,
             peer=peer,
             evaluation=from_eval,
+            processor_time=processor_time,
         )
         result = run(settings, lambda line: typer.echo(line, err=True))
     except (HeisdError, RuntimeError) as error:

@@ -37,6 +37,7 @@ LONGEST_TEXT = 96
 DRAFT_BUCKETS = (0, 6, 16, 64, 128)
 """Drafted tokens are padded to the next of these: none, one chain, small and large trees."""
 
+_ROOMS = DRAFT_BUCKETS[2:]  # small drafts share their slots, and so the passes behind a prompt
 _ALIGNMENT = 16  # of the slots: fused attention wants rows of a mask to be aligned
 _TOKEN, _POSITION, _SLOT, _SEES = range(4)  # columns of a plan
 
@@ -74,8 +75,9 @@ class StaticEngine:
     Args:
         model: the network.
         capture: what makes a program quick to call again (None: CUDA graphs on a GPU).
-        compiler: a backend of ``torch.compile`` for the passes behind the prompt; they repeat most
-            and gain most from fused small kernels (None: not compiled).
+        compiler: a backend of ``torch.compile`` for passes over one token; they repeat most and
+            gain most from fused small kernels (None: nothing is compiled). Each layer is compiled
+            anew, so it takes minutes for a large model.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class StaticEngine:
         room = config.language.max_position_embeddings - ACTION_DIMENSIONS
         columns = min(1 + config.prefix_tokens + LONGEST_TEXT + PROMPT_STEP - 1, room)
         self.longest_prompt = columns // PROMPT_STEP * PROMPT_STEP
-        slots = self._slots(self.longest_prompt, DRAFT_BUCKETS[-1])
+        slots = self.slots_for(self.longest_prompt, DRAFT_BUCKETS[-1])
         # Zeros: what a mask hides must still be finite, since 0 * NaN is NaN.
         self._cache = KVCache(config.language, 1, slots, self._device, self._dtype)
         for buffer in (*self._cache.keys, *self._cache.values):
@@ -144,9 +146,8 @@ class StaticEngine:
             drafts: sizes of drafts to come, each in the prefill and after it.
             actions_only: as in `Engine.start`.
         """
-        room = draft_bucket(max(drafts, default=0))
         for prompt in sorted({prompt_bucket(count) for count in columns}):
-            slots = self._slots(prompt, room)
+            slots = self.slots_for(prompt, max(drafts, default=0))
             for draft in sorted({0, *map(draft_bucket, drafts)}):
                 self.pass_of(prompt, draft, slots, actions_only)
                 self.pass_of(0, draft, slots, actions_only)
@@ -213,7 +214,7 @@ class StaticEngine:
             logits = language.logits(hidden[0], rows)
             return logits.argmax(dim=-1) + rows.start, logits
 
-        if self._compiler is None:
+        if self._compiler is None or shape.draft or shape.actions_only:
             return program
         compiled: Callable[[], tuple[Tensor, ...]] = torch.compile(
             program, backend=self._compiler, fullgraph=True, dynamic=False
@@ -229,13 +230,10 @@ class StaticEngine:
         return torch.zeros(shape, dtype=self._dtype, device=self._device)
 
     @staticmethod
-    def _slots(prompt: int, room: int) -> int:
-        """Slots for a padded prompt, the tokens behind it, a draft and one to spare."""
-        return _round_up(prompt + ACTION_DIMENSIONS + room + 1, _ALIGNMENT)
-
-    def slots_for(self, columns: int, room: int) -> int:
-        """Slots that a prompt and a draft take, both padded."""
-        return self._slots(prompt_bucket(columns), draft_bucket(room))
+    def slots_for(columns: int, room: int) -> int:
+        """Slots for a prompt, the tokens behind it and a draft, all padded, and one to spare."""
+        padded = next(bucket for bucket in _ROOMS if bucket >= room)
+        return _round_up(prompt_bucket(columns) + ACTION_DIMENSIONS + padded + 1, _ALIGNMENT)
 
 
 class StaticSequence:

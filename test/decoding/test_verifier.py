@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import functools
 
@@ -173,3 +174,17 @@ def test_the_prompts_columns_do_not_see_the_draft():
         plain = Verification.start(engine, prompt, NO_DRAFT, "exact")
         drafted = Verification.start(engine, prompt, DraftTree.from_chains([tokens]), "exact")
     torch.testing.assert_close(plain.prompt_hidden, drafted.prompt_hidden)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_exact_verification_through_graphs_on_a_gpu_returns_the_autoregressive_tokens():
+    model, prompt, tokens = greedy_run(CONFIG, 0)
+    engine = StaticEngine(copy.deepcopy(model).cuda())
+    wrong = model.action_rows.start
+    # Each way meets graphs that another has captured.
+    for how in ("finish", "redraft", "pass"):
+        for accepted in range(8):
+            chain = (*tokens[:accepted], *[wrong] * (7 - accepted))
+            tree = DraftTree.crossed([chain, tokens[::-1]])
+            verification, _ = decode(engine, prompt.cuda(), tree, "exact", how)
+            assert tuple(verification.tokens) == tokens
