@@ -14,7 +14,7 @@ from heisd_ros.benchmark.roofline import Roofline, Work, Workloads
 from heisd_ros.vla.drafter import Drafter
 
 
-@given(st.lists(st.tuples(st.floats(0, 1e12), st.floats(0, 1e15)), max_size=5))
+@given(st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 10**15)), max_size=5))
 def test_a_roofline_is_the_slower_of_memory_and_arithmetic(passes):
     roofline = Roofline(bandwidth=2e12, rate=5e14)
     works = [Work(*one) for one in passes]
