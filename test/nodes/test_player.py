@@ -152,7 +152,7 @@ def test_the_command_plays_says_where_a_recording_breaks_off_and_ends(world, tmp
     file = bag / "bag.mcap"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     listener = world.add(Listener, (JOINTS,))
-    command = [sys.executable, "-m", "heisd_ros.cli.main", "play", str(bag), "--rate", "20"]
+    command = [sys.executable, "-m", "heisd_ros.cli.main", "play", str(bag), "--delay", "4"]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(world.domain_id)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(command, env=environment, **pipes)
