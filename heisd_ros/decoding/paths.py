@@ -78,5 +78,6 @@ PATHS: dict[str, DecodePath] = {
     "eager": eager,
     "plain": through(PlainEngine),
     "static": through(StaticEngine),
+    "compiled": through(lambda model: StaticEngine(model, compiler="inductor")),
 }
 """By the names that `--path` takes."""

@@ -30,7 +30,11 @@ def failures(rows):
     return [(row.case, row.stage, row.measured) for row in rows if row.passed is False]
 
 
-@pytest.mark.parametrize("path", PATHS)
+QUICK = [path for path in PATHS if path != "compiled"]
+"""Each case of a compiled path takes seconds to compile."""
+
+
+@pytest.mark.parametrize("path", QUICK)
 def test_upstream_s_outputs(path):
     rows = list(verify(UPSTREAM, UPSTREAM, path=path))
     assert not failures(rows)
@@ -43,7 +47,13 @@ def test_upstream_s_outputs(path):
     assert ("a_224", "another image's logits") in done
 
 
-@pytest.mark.parametrize("path", PATHS)
+def test_upstream_s_outputs_from_compiled_passes():
+    rows = list(verify(UPSTREAM, UPSTREAM, path="compiled", dtypes=("float32",)))
+    assert not failures(rows)
+    assert sum(row.stage == "tokens" and row.passed is True for row in rows) == 4
+
+
+@pytest.mark.parametrize("path", QUICK)
 def test_another_implementation_of_other_sizes(second, path):
     rows = list(verify(*second, path=path))
     assert not failures(rows)
@@ -156,7 +166,9 @@ def test_a_path_that_errs_is_caught(second, monkeypatch):
     monkeypatch.setitem(PATHS, "hasty", hasty)
     failed = next(row for row in verify(*second, path="hasty") if row.passed is False)
     assert (failed.case, failed.stage) == ("one", "tokens")
-    with pytest.raises(ReferenceDataError, match=r"no decoding path 'fast'; there are \['eager'"):
+    with pytest.raises(
+        ReferenceDataError, match=r"no decoding path 'fast'; there are \['compiled', 'eager'"
+    ):
         list(verify(*second, path="fast"))
 
 
