@@ -304,9 +304,12 @@ def test_a_failing_model_holds_the_arm(world, checkpoint, failing):
     assert node.trigger_configure() == node.trigger_activate() == SUCCESS
     decoders[0].failing = failing
     world.spin_until(lambda: "model_error" in bench.holds(), "model_error", bench.publish)
-    assert numbers(bench.twists[-1]) == ZERO and not bench.steps()
+    assert numbers(bench.twists[-1]) == ZERO
+    # A step that fails to settle was decided, and may have been acted on before it failed.
+    acted = len(bench.steps())
+    assert failing == "settle" or not acted
     decoders[0].failing = None
-    world.spin_until(bench.steps, "recovery", bench.publish)
+    world.spin_until(lambda: len(bench.steps()) > acted, "recovery", bench.publish)
 
 
 def test_a_model_that_is_too_slow_holds_the_arm(world, checkpoint):
