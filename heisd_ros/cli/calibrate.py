@@ -18,6 +18,7 @@ from heisd_ros.cli.model_options import (
     DtypeOption,
     ProtocolOption,
     UnnormKeyOption,
+    WorkersOption,
 )
 from heisd_ros.cli.workers import run_jobs
 
@@ -104,9 +105,7 @@ def calibrate(
     unnorm_key: UnnormKeyOption = "",
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
-    workers: Annotated[
-        int, typer.Option(help="Processes; 0: one a core, one with a GPU.", min=0)
-    ] = 0,
+    workers: WorkersOption = 0,
 ) -> None:
     """Find the loosest skipping whose disagreement with the model stays within a risk.
 

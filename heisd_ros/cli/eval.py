@@ -17,6 +17,7 @@ from heisd_ros.cli.model_options import (
     DtypeOption,
     ProtocolOption,
     UnnormKeyOption,
+    WorkersOption,
 )
 from heisd_ros.cli.workers import cores, machine, run_jobs
 
@@ -53,9 +54,7 @@ def evaluate(
     unnorm_key: UnnormKeyOption = "",
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
-    workers: Annotated[
-        int, typer.Option(help="Processes; 0: one a core, one with a GPU.", min=0)
-    ] = 0,
+    workers: WorkersOption = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Results; a run is resumed from it.")
     ] = None,

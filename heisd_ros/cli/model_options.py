@@ -20,3 +20,6 @@ DeviceOption = Annotated[str, typer.Option(help="Device of the model: cpu, cuda 
 DtypeOption = Annotated[
     Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of the weights.")
 ]
+WorkersOption = Annotated[
+    int, typer.Option(help="Processes; 0: one a core, one with a GPU.", min=0)
+]

@@ -5,6 +5,7 @@ The node's inference thread and an offline replay run this same code.
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -68,12 +69,14 @@ class PolicyRunner:
     def __init__(self, policy: Policy, to_rgb: Callable[[object], np.ndarray]) -> None:
         self._policy, self._to_rgb = policy, to_rgb
         self._generation: int | None = None
+        self._lock = threading.Lock()
         self._ended: bool | None = None  # how the episode before ended, where somebody said
         self.settled: Settled | None = None
 
     def end_episode(self, success: bool) -> None:
         """Lets the decoder know how the episode ended, once another generation begins."""
-        self._ended = success
+        with self._lock:
+            self._ended = success
 
     def infer(
         self, observation: ObservationSet, instruction: str, generation: int, now: int
@@ -96,8 +99,7 @@ class PolicyRunner:
         try:
             if generation != self._generation:
                 self._generation = generation
-                ended, self._ended = self._ended, None
-                self._policy.decoder.reset(ended)
+                self._policy.decoder.reset(self._outcome())
             inputs = self._inputs(observation, instruction)
             converted = time.perf_counter()
             outcome = self._policy.decoder.infer(inputs)
@@ -134,6 +136,11 @@ class PolicyRunner:
         except Exception as error:  # as in `infer`: the arm must stop
             return replace(inference, outcome=_model_error(error), trace=traceback.format_exc())
         return None
+
+    def _outcome(self) -> bool | None:
+        with self._lock:
+            ended, self._ended = self._ended, None
+            return ended
 
     def _inputs(self, observation: ObservationSet, instruction: str) -> Observation:
         images = tuple(self._to_rgb(image.content) for image in observation.images)

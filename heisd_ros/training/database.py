@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 import heisd_ros
 from heisd_ros.data.episode import Episode
-from heisd_ros.data.report import Outline
 from heisd_ros.data.source import Source
 from heisd_ros.errors import DatabaseError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import MetricBounds, MetricSettings, Trajectory
 from heisd_ros.kinematics.motion import MetricKind
-from heisd_ros.kinematics.proprio import PROPRIO_SIZE
 from heisd_ros.retrieval.database import normalise
-from heisd_ros.retrieval.entries import COLUMNS, LOOKAHEAD, Entries
+from heisd_ros.retrieval.entries import LOOKAHEAD, Entries
 from heisd_ros.retrieval.manifest import FeatureLayout, Fidelity, Manifest
 from heisd_ros.retrieval.projection import Projection
 from heisd_ros.retrieval.writer import check_place, write_database
@@ -30,34 +28,21 @@ from heisd_ros.training.dataset import episode_proprio
 from heisd_ros.training.frames import read_frames
 from heisd_ros.training.journal import Journal, Record, Shards
 from heisd_ros.training.motion import trajectory_of
+from heisd_ros.training.selection import (
+    JOINTS,
+    Item,
+    check_sources,
+    choose_items,
+    plan_of,
+    ranges,
+)
 from heisd_ros.vla.vla import VLA
 
 DATABASE_STATES = range(30)
 """Initial states whose episodes a database holds. Those above, of the demonstration states, are
 left for calibration, which asks how retrieval fares where it has not been."""
-JOINTS = COLUMNS["joints"].row[0]
-"""Joints that an entry has room for; those of a shorter arm are followed by zeros."""
 FIT_BYTES = 1 << 30
 """Keys that the projection is chosen with, at most."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """An episode to be put into a database.
-
-    Attributes:
-        source: Where it is.
-        place: Index into the source's outline.
-        outline: What it is.
-    """
-
-    source: Source
-    place: int
-    outline: Outline
-
-    def frames(self, every: int) -> int:
-        """Entries that it gives."""
-        return -(-self.outline.steps // every)
 
 
 @dataclass
@@ -162,7 +147,7 @@ def build_database(
             fidelity=fidelity,
             provenance={
                 "heisd_ros": heisd_ros.__version__,
-                "states": _ranges(states),
+                "states": ranges(states),
                 "every": every,
                 "demonstrations": gathered.files,
             },
@@ -192,61 +177,6 @@ def no_room(error: OSError, journal: Journal) -> DatabaseError:
         f"{error.strerror or error}; what the model made is kept in {journal.folder}: make room "
         "and run the same command again"
     )
-
-
-def check_sources(vla: VLA, sources: Sequence[Source], control_rate_hz: float) -> str:
-    """Checks that sources fit a model and each other.
-
-    Returns:
-        The robot.
-
-    Raises:
-        DatabaseError: See `build_database`.
-    """
-    if vla.config.proprio_size not in (0, PROPRIO_SIZE):
-        raise DatabaseError(
-            f"the model takes {vla.config.proprio_size} numbers of proprioception, demonstrations "
-            f"give {PROPRIO_SIZE}; train it with `heisd train vla`"
-        )
-    robots = sorted({source.robot for source in sources})
-    if len(robots) != 1:
-        raise DatabaseError(f"the sources are of the robots {robots}; accepted: one")
-    for source in sources:
-        if source.rate_hz not in (0.0, control_rate_hz):
-            raise DatabaseError(
-                f"{source.label} has {source.rate_hz:g} steps a second, the model "
-                f"{control_rate_hz:g}: its actions are not those of one control step"
-            )
-        if len(source.arm.joint_names) > JOINTS:
-            raise DatabaseError(
-                f"{source.label} is of an arm of {len(source.arm.joint_names)} joints; accepted: "
-                f"up to {JOINTS}"
-            )
-    return robots[0]
-
-
-def choose_items(sources: Sequence[Source], states: Collection[int]) -> Iterator[Item]:
-    """The episodes of some initial states, and those that name none.
-
-    Raises:
-        DatabaseError: There is none.
-    """
-    found = False
-    for source in sources:
-        for place, outline in enumerate(source.outline()):
-            if outline.init_state is None or outline.init_state in states:
-                found = True
-                yield Item(source, place, outline)
-    if not found:
-        raise DatabaseError(
-            f"{sorted({source.label for source in sources})} have no episode of the initial states "
-            f"{_ranges(states)}; record more with `heisd demos`, or ask for other states"
-        )
-
-
-def plan_of(items: Sequence[Item]) -> list[Any]:
-    """What a build is made from, for the journal."""
-    return [[i.source.label, i.place, i.outline.instruction, i.outline.steps] for i in items]
 
 
 def gather(
@@ -389,14 +319,3 @@ def _entries(
         )
     except DatabaseError as error:
         raise DatabaseError(f"episode {number}, {episode.instruction!r}: {error}") from error
-
-
-def _ranges(states: Collection[int]) -> str:
-    """Numbers as text: 0, 1, 2, 5 is `0-2,5`."""
-    ranges: list[list[int]] = []
-    for state in sorted(states):
-        if ranges and state == ranges[-1][1] + 1:
-            ranges[-1][1] = state
-        else:
-            ranges.append([state, state])
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)

@@ -28,15 +28,13 @@ from heisd_ros.retrieval.shard import KEYS
 from heisd_ros.retrieval.writer import check_place, write_database
 from heisd_ros.training.database import (
     Gathered,
-    check_sources,
-    choose_items,
     gather,
     metric_bounds,
-    plan_of,
     projection_of,
     written,
 )
 from heisd_ros.training.journal import Journal, Shards
+from heisd_ros.training.selection import check_sources, choose_items, plan_of
 from heisd_ros.vla.vla import VLA
 
 SAME = ("model_fingerprint", "statistics_key", "robot", "control_rate_hz")

@@ -1,0 +1,102 @@
+"""Which recorded episodes go into a database, and whether they fit the model and each other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from heisd_ros.data.report import Outline
+from heisd_ros.data.source import Source
+from heisd_ros.errors import DatabaseError
+from heisd_ros.kinematics.proprio import PROPRIO_SIZE
+from heisd_ros.retrieval.entries import COLUMNS
+from heisd_ros.vla.vla import VLA
+
+JOINTS = COLUMNS["joints"].row[0]
+"""Joints that an entry has room for; those of a shorter arm are followed by zeros."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """An episode to be put into a database.
+
+    Attributes:
+        source: Where it is.
+        place: Index into the source's outline.
+        outline: What it is.
+    """
+
+    source: Source
+    place: int
+    outline: Outline
+
+    def frames(self, every: int) -> int:
+        """Entries that it gives."""
+        return -(-self.outline.steps // every)
+
+
+def check_sources(vla: VLA, sources: Sequence[Source], control_rate_hz: float) -> str:
+    """Checks that sources fit a model and each other.
+
+    Returns:
+        The robot.
+
+    Raises:
+        DatabaseError: they don't; it names what differs and what is accepted.
+    """
+    if vla.config.proprio_size not in (0, PROPRIO_SIZE):
+        raise DatabaseError(
+            f"the model takes {vla.config.proprio_size} numbers of proprioception, demonstrations "
+            f"give {PROPRIO_SIZE}; train it with `heisd train vla`"
+        )
+    robots = sorted({source.robot for source in sources})
+    if len(robots) != 1:
+        raise DatabaseError(f"the sources are of the robots {robots}; accepted: one")
+    for source in sources:
+        if source.rate_hz not in (0.0, control_rate_hz):
+            raise DatabaseError(
+                f"{source.label} has {source.rate_hz:g} steps a second, the model "
+                f"{control_rate_hz:g}: its actions are not those of one control step"
+            )
+        if len(source.arm.joint_names) > JOINTS:
+            raise DatabaseError(
+                f"{source.label} is of an arm of {len(source.arm.joint_names)} joints; accepted: "
+                f"up to {JOINTS}"
+            )
+    return robots[0]
+
+
+def choose_items(sources: Sequence[Source], states: Collection[int]) -> Iterator[Item]:
+    """The episodes of some initial states, and those that name none.
+
+    Raises:
+        DatabaseError: There is none.
+    """
+    found = False
+    for source in sources:
+        for place, outline in enumerate(source.outline()):
+            if outline.init_state is None or outline.init_state in states:
+                found = True
+                yield Item(source, place, outline)
+    if not found:
+        raise DatabaseError(
+            f"{sorted({source.label for source in sources})} have no episode of the initial states "
+            f"{ranges(states)}; record more with `heisd demos`, or ask for other states"
+        )
+
+
+def plan_of(items: Sequence[Item]) -> list[Any]:
+    """What a build is made from, for the journal."""
+    return [[i.source.label, i.place, i.outline.instruction, i.outline.steps] for i in items]
+
+
+def ranges(states: Collection[int]) -> str:
+    """Numbers as text: 0, 1, 2, 5 is `0-2,5`."""
+    ranges: list[list[int]] = []
+    for state in sorted(states):
+        if ranges and state == ranges[-1][1] + 1:
+            ranges[-1][1] = state
+        else:
+            ranges.append([state, state])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
