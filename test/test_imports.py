@@ -29,7 +29,7 @@ ALLOWED = {
     "sim": CORE | {"decoding", "data"},
     "training": CORE | {"decoding", "data", "sim"},
     "evaluation": CORE | {"decoding", "data", "sim", "training"},
-    "benchmark": CORE | {"decoding", "models"},
+    "benchmark": CORE | {"decoding", "training", "models"},
     "nodes": CORE | {"safety", "decoding", "fleet", "data", "sim", "models"},
     "replay": CORE | {"decoding", "data", "evaluation", "nodes"},
     "cli": CORE

@@ -1,1 +1,1 @@
-"""What decoding costs: steps and their parts, beside their rooflines and a peer."""
+"""What decoding and search cost, part by part, beside their rooflines and peers."""

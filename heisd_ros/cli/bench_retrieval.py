@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from heisd_ros.evaluation.retrieval_bench import Plan, measure
-from heisd_ros.evaluation.retrieval_growth import picture
+from heisd_ros.benchmark.retrieval_bench import Plan, measure
+from heisd_ros.benchmark.retrieval_growth import picture
 
 
 def run(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from heisd_ros.evaluation.retrieval_peers import (
+from heisd_ros.benchmark.retrieval_peers import (
     K,
     exact_index,
     graph_index,
@@ -19,8 +19,8 @@ from heisd_ros.evaluation.retrieval_peers import (
     recalls,
     search_by,
 )
-from heisd_ros.evaluation.retrieval_timing import query_times, timed
-from heisd_ros.evaluation.synthetic_shards import SyntheticShards
+from heisd_ros.benchmark.retrieval_timing import query_times, timed
+from heisd_ros.benchmark.synthetic_shards import SyntheticShards
 from heisd_ros.retrieval.entries import COLUMNS
 from heisd_ros.retrieval.index import EXACT_BELOW, Index
 from heisd_ros.retrieval.key_space import KeySpace

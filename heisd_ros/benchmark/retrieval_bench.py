@@ -19,8 +19,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from heisd_ros.evaluation.retrieval_growth import growth
-from heisd_ros.evaluation.retrieval_peers import (
+from heisd_ros.benchmark.retrieval_growth import growth
+from heisd_ros.benchmark.retrieval_peers import (
     BREADTH,
     LINKS,
     K,
@@ -30,9 +30,9 @@ from heisd_ros.evaluation.retrieval_peers import (
     recalls,
     search_by,
 )
-from heisd_ros.evaluation.retrieval_timing import Timed, folder_mib, query_times, timed
-from heisd_ros.evaluation.synthetic_keys import SyntheticKeys
-from heisd_ros.evaluation.synthetic_shards import SyntheticShards
+from heisd_ros.benchmark.retrieval_timing import Timed, folder_mib, query_times, timed
+from heisd_ros.benchmark.synthetic_keys import SyntheticKeys
+from heisd_ros.benchmark.synthetic_shards import SyntheticShards
 from heisd_ros.retrieval.key_space import KeySpace
 from heisd_ros.retrieval.manifest import FeatureLayout, Fidelity, Manifest
 from heisd_ros.retrieval.projection import Projection
@@ -153,7 +153,7 @@ def search_apart(place: Path, keys: Path) -> dict[str, Any]:
     Raises:
         RuntimeError: that process failed; with what it said.
     """
-    probe = [sys.executable, "-m", "heisd_ros.evaluation.retrieval_probe", str(place), str(keys)]
+    probe = [sys.executable, "-m", "heisd_ros.benchmark.retrieval_probe", str(place), str(keys)]
     done = subprocess.run(probe, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"the searching process failed:\n{done.stderr}")

@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from heisd_ros.evaluation.retrieval_timing import Timed, timed
+from heisd_ros.benchmark.retrieval_timing import Timed, timed
 
 K = 5
 LINKS, BREADTH = 16, 100

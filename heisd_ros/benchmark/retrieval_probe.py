@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heisd_ros.evaluation.retrieval_timing import query_times, resident_mib, timed
+from heisd_ros.benchmark.retrieval_timing import query_times, resident_mib, timed
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.entries import Matches
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heisd_ros.evaluation.synthetic_keys import SyntheticKeys
+from heisd_ros.benchmark.synthetic_keys import SyntheticKeys
 from heisd_ros.retrieval.entries import COLUMNS, Entries
 
 
