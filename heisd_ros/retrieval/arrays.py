@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,53 @@ def map_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
             f"{np.dtype(dtype)} of {shape}. Build the database anew with `heisd db build`"
         )
     return array
+
+
+class RowsOnDisk:
+    """A mapped ``.npy`` file's rows, read as they are asked for.
+
+    A mapped page counts as the process's own memory once it was touched, and a search touches all
+    of them in time; what is read stays with the system, which gives it up where memory is short.
+    A file that was cut off since is an error here, where a mapped one ends the process.
+
+    Args:
+        path: the file; it stays open, so that one which takes its name changes nothing.
+        mapped: of `map_array`: where its rows lie.
+
+    Raises:
+        DatabaseError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, mapped: NDArray[Any]) -> None:
+        self._path = path
+        self._dtype, self._row = mapped.dtype, mapped.shape[1:]
+        self._count, self._row_bytes = len(mapped), mapped[:1].nbytes
+        self._start: int = getattr(mapped, "offset", 0)
+        try:
+            self._file = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise DatabaseError(f"{path} cannot be read: {error}") from error
+        weakref.finalize(self, os.close, self._file)
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self._count
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Copies of some rows, by number from 0.
+
+        Raises:
+            DatabaseError: the file is shorter than it was.
+        """
+        found = np.empty((len(rows), *self._row), self._dtype)
+        for place, row in zip(found, rows.tolist(), strict=True):
+            read = os.preadv(self._file, [place], self._start + row * self._row_bytes)
+            if read != self._row_bytes:
+                raise DatabaseError(
+                    f"{self._path} was cut off: row {row} has {read} of {self._row_bytes} bytes; "
+                    "copy the database again, or build it anew with `heisd db build`"
+                )
+        return found
 
 
 def file_hash(path: Path) -> str:

@@ -89,7 +89,7 @@ class Database:
 
     @classmethod
     def open(cls, folder: str | Path, model_fingerprint: str, robot: str | None = None) -> Database:
-        """Opens a database for one model; its arrays stay on disk and are mapped.
+        """Opens a database for one model; its arrays stay on disk.
 
         Every file is read once and compared with its checksum.
 

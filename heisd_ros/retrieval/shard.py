@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.errors import DatabaseError
-from heisd_ros.retrieval.arrays import map_array
+from heisd_ros.retrieval.arrays import RowsOnDisk, map_array
 from heisd_ros.retrieval.entries import COLUMNS, Entries, Matches
 from heisd_ros.retrieval.index import Index
 from heisd_ros.retrieval.key_space import KeySpace
@@ -45,7 +45,7 @@ class Shard:
         self,
         instruction: str,
         columns: Mapping[str, NDArray[Any]],
-        keys: NDArray[Any],
+        keys: NDArray[Any] | RowsOnDisk,
         lengths: NDArray[np.float32],
         coordinates: NDArray[np.float16],
         space: KeySpace,
@@ -72,7 +72,8 @@ class Shard:
             DatabaseError: a file is missing or has another shape or type than the manifest says.
         """
         place, rows, projection = folder / info.folder, info.entries, space.projection
-        keys = map_array(place / KEYS, (rows, projection.size), "u1")
+        keys_file = place / KEYS
+        keys = RowsOnDisk(keys_file, map_array(keys_file, (rows, projection.size), "u1"))
         lengths = map_array(place / LENGTHS, (rows,), "<f4")
         coordinates = map_array(place / COORDINATES, (rows, projection.kept), "<f2")
         columns = {
@@ -114,7 +115,7 @@ class Shard:
         }
         if before is not None:
             old = {
-                "keys": before._keys,
+                "keys": before._keys[np.arange(len(before))],
                 "lengths": before._lengths,
                 "coordinates": before._coordinates,
                 **before.columns,
@@ -169,7 +170,8 @@ class Shard:
         """
         others = np.flatnonzero(self.columns["episodes"] != self.columns["episodes"][entry])
         self._check_k(k, len(others), f"entries of other episodes than that of entry {entry}")
-        key = self._space.quantiser.decode(self._keys[entry]) / self._lengths[entry]
+        codes = self._keys[np.array([entry])][0]
+        key = self._space.quantiser.decode(codes) / self._lengths[entry]
         query = self._space.projection(key)
         squares = np.square(self._coordinates[others].astype(np.float32) - query).sum(axis=1)
         nearest = np.argsort(squares, kind="stable")[: candidates_of(k)]

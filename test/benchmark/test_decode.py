@@ -135,7 +135,8 @@ def test_random_weights_are_finite_and_the_same_each_time():
         assert value.isfinite().all(), name
         torch.testing.assert_close(value, second.state_dict()[name], rtol=0, atol=0)
     shard = random_shard(CONFIG, entries=80)
-    key = np.full(shard._keys.shape[1], shard._keys.shape[1] ** -0.5, np.float32)
+    size = shard._space.projection.size
+    key = np.full(size, size**-0.5, np.float32)
     assert shard.search(key, 5).tokens.shape == (5, 7)
 
 

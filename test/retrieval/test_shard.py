@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from support.database import MODEL, SIZE, entries, projection, unit, write_small
 
 from heisd_ros.errors import DatabaseError
-from heisd_ros.retrieval.arrays import map_array
+from heisd_ros.retrieval.arrays import RowsOnDisk, map_array
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.writer import write_database
 
@@ -149,3 +150,42 @@ def test_an_array_of_another_shape_or_type_is_named(tmp_path):
     for name in ("b.npy", "c.npy"):
         with pytest.raises(DatabaseError, match=f"{name} cannot be read"):
             map_array(tmp_path / name, (2, 3), "<f4")
+
+
+def rows_on_disk(path, values):
+    np.save(path, values)
+    return RowsOnDisk(path, map_array(path, values.shape, values.dtype.str))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<f2", "<f4"])
+def test_rows_are_read_as_they_were_written(tmp_path, dtype):
+    values = np.random.default_rng(0).integers(0, 255, (50, 7)).astype(dtype)
+    rows = rows_on_disk(tmp_path / "a.npy", values)
+    for asked in ([], [0], [49, 3, 3, 0], list(range(50))):
+        numbers = np.array(asked, np.int64)
+        np.testing.assert_array_equal(rows[numbers], values[numbers])
+        assert rows[numbers].dtype == dtype
+
+
+def test_rows_are_those_of_the_file_that_was_opened(tmp_path):
+    rows = rows_on_disk(tmp_path / "a.npy", np.zeros((2, 3), "u1"))
+    np.save(tmp_path / "b.npy", np.ones((2, 3), "u1"))
+    (tmp_path / "b.npy").replace(tmp_path / "a.npy")
+    assert not rows[np.array([0, 1])].any()
+
+
+def test_rows_of_a_file_that_was_cut_off_are_an_error(tmp_path):
+    path = tmp_path / "a.npy"
+    rows = rows_on_disk(path, np.ones((20, 3), "u1"))
+    os.truncate(path, path.stat().st_size - 4)
+    assert rows[np.array([17])].all()
+    with pytest.raises(DatabaseError, match=r"a\.npy was cut off: row 18 has 2 of 3 bytes"):
+        rows[np.array([0, 18])]
+
+
+def test_rows_let_go_of_their_file(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    rows = rows_on_disk(tmp_path / "a.npy", np.ones((2, 3), "u1"))
+    assert len(rows) == 2
+    del rows
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -236,7 +236,7 @@ def test_old_keys_stay_what_they_were(vla, model, demos, built, tmp_path):
     new = Database.open(folder, fingerprint(model))
     for shard in old:
         for row in range(0, len(shard), 5):
-            key = shard._space.quantiser.decode(shard._keys[row])
+            key = shard._space.quantiser.decode(shard._keys[np.array([row])][0])
             key = key / np.linalg.norm(key)
             found = new.shard_for(shard.instruction)[0].search(key, 1)
             assert found.similarity[0] > 0.999
