@@ -123,14 +123,15 @@ def choose_grasp(scene: LiberoScene, trials: int = 8) -> int:
     """
     task = PickPlaceTask.from_scene(scene)
     scene.reset(DEMONSTRATION_STATES[0])
-    solved = []
+    solved: list[int] = []
     for candidate in range(len(grasp_candidates(scene, task.item))):
-        solved.append(0)
+        best, failures = max(solved, default=0), 0
         for trial in range(trials):
-            solved[-1] += run_expert(scene, candidate, seed=trial) is not None
-            if trial - solved[-1] >= 1:
+            failures += run_expert(scene, candidate, seed=trial) is None
+            if trials - failures <= best:
                 break
-        if solved[-1] == trials:
+        solved.append(trials - failures)
+        if failures == 0:
             break
     return int(np.argmax(solved))
 

@@ -49,6 +49,9 @@ _NOTHING = 0.002
 """Finger opening, m, under which the fingers have closed on nothing."""
 _AT_REST = 0.01
 """Finger speed, m/s, under which the fingers have stopped."""
+_NEARER = 0.05
+"""How far from the middle of a surface, towards the arm, objects are put, m: lowering a tall one in
+the middle of the cabinet takes more than the arm's full stretch."""
 _LOST = 0.04
 """Distance of the hand from the grasp point, m, from which on it does not hold the object."""
 
@@ -73,7 +76,8 @@ class PickPlaceTask:
     Attributes:
         item: Name of the object to take.
         target: Name of the object, fixture or region to put it on or in.
-        inside: True if it is dropped into the target from above.
+        inside: True if it is dropped into the target from above: a basket, or a bowl, in which open
+            fingers would jam.
     """
 
     item: str
@@ -93,7 +97,7 @@ class PickPlaceTask:
                 "pick-and-place only: one 'on' or 'in'"
             )
         predicate, item, target = scene.goal[0]
-        return cls(item=item, target=target, inside=predicate == "in")
+        return cls(item=item, target=target, inside=predicate == "in" or "bowl" in target)
 
 
 def grasp_candidates(scene: LiberoScene, item: str) -> list[Grasp]:
@@ -166,13 +170,15 @@ class PickPlaceExpert:
             rim = basket.centre[2] + (np.abs(basket.rotation) @ basket.half_extents)[2]
             return np.array([*basket.centre[:2], rim + half_height * 0.3])
         if self.task.target in self.scene.object_positions():
-            # A plate or a bowl: the object comes to rest a little over the other's centre.
+            # A plate: the object comes to rest a little over its centre.
             support = self.scene.body(self.task.target).position.copy()
             return np.array([*support[:2], support[2] + half_height])
         site = self.scene.region_position(self.task.target)
         owner = self.scene.body(_owner(self.scene, self.task.target))
-        top = site[2] if "cook" in self.task.target else owner.centre[2] + owner.half_extents[2]
-        return np.array([*site[:2], top + half_height])
+        if "cook" in self.task.target:
+            return np.array([*site[:2], site[2] + half_height])
+        nearer = site[:2] * (1.0 - _NEARER / np.linalg.norm(site[:2]))
+        return np.array([*nearer, owner.centre[2] + owner.half_extents[2] + half_height])
 
     def held(self) -> bool:
         """Whether the object is in the hand.
@@ -201,7 +207,7 @@ class PickPlaceExpert:
     def down(self) -> bool:
         """Whether the object stands on something at about the height of the place point.
 
-        Where that is exactly, a bounding box does not tell: in a bowl, on the ring of a burner.
+        Where that is exactly, a bounding box does not tell: on the ring of a burner.
         """
         if self.task.inside:
             return False
