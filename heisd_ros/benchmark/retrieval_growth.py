@@ -86,6 +86,7 @@ def extrapolate(rows: Sequence[dict[str, Any]], far: int = FAR) -> dict[str, flo
     """What a power law through the measured sizes says of a larger one.
 
     A graph's time grows like a logarithm, which a power law overestimates; memory grows evenly.
+    Times that fall are noise, and are held level.
 
     Args:
         rows: of `growth`, at least two.
@@ -96,7 +97,8 @@ def extrapolate(rows: Sequence[dict[str, Any]], far: int = FAR) -> dict[str, flo
     """
     sizes = np.array([row["vectors"] for row in rows], dtype=float)
     times = np.array([row["query_cpu_ms"]["p50"] for row in rows])
-    exponent, offset = np.polyfit(np.log(sizes), np.log(times), 1)
+    exponent = max(np.polyfit(np.log(sizes), np.log(times), 1)[0], 0.0)
+    offset = np.mean(np.log(times) - exponent * np.log(sizes))
     return {
         "query_exponent": float(exponent),
         "query_cpu_ms_p50": float(np.exp(offset + exponent * np.log(far))),
