@@ -93,10 +93,10 @@ def plan_of(items: Sequence[Item]) -> list[Any]:
 
 def ranges(states: Collection[int]) -> str:
     """Numbers as text: 0, 1, 2, 5 is `0-2,5`."""
-    ranges: list[list[int]] = []
+    runs: list[list[int]] = []
     for state in sorted(states):
-        if ranges and state == ranges[-1][1] + 1:
-            ranges[-1][1] = state
+        if runs and state == runs[-1][1] + 1:
+            runs[-1][1] = state
         else:
-            ranges.append([state, state])
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
+            runs.append([state, state])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
