@@ -38,6 +38,9 @@ EPISODE_GAP_NS = NANOSECONDS
 """Pause between the stamps of two episodes in lock-step: who looks at motion sees a new start."""
 GRIPPER_WAIT_SEC = 0.002
 """Time given to a gripper command that was sent just before the twist, on another topic."""
+LISTEN_SEC = 0.01
+"""Time given to callbacks in each real-time step, however far behind the scene is: an arm that
+renders slower than real time still takes its commands and its services."""
 LOG_PERIOD_SEC = 5.0
 _TOPICS = ("~/image", "~/image_wrist")
 
@@ -143,7 +146,8 @@ class SimArmNode(StoppableNode):
         began = time.monotonic()
         self._stamp = self.get_clock().now().nanoseconds
         self._publish(self._render())
-        self._spin_until(executor, stopping, began + 1.0 / CONTROL_RATE_HZ)
+        listen = time.monotonic() + LISTEN_SEC
+        self._spin_until(executor, stopping, max(listen, began + 1.0 / CONTROL_RATE_HZ))
         if stopping.is_set() or self._restarted:
             return
         fresh = time.monotonic() - self._twist_at <= self._settings.command_timeout_sec
@@ -163,6 +167,7 @@ class SimArmNode(StoppableNode):
         while not (self._answered or self._restarted or stopping.is_set()):
             if self._stamps:
                 self._stamp += 1  # the same moment, but a new message that is not a duplicate
+            self._stamps.append(self._stamp)
             self._publish(images)
             timeout = self._settings.lockstep_timeout_sec
             self._spin_until(executor, stopping, time.monotonic() + timeout)
@@ -198,7 +203,6 @@ class SimArmNode(StoppableNode):
     def _publish(self, images: list[tuple[str, np.ndarray]]) -> None:
         """Publishes one observation, every part of it with the same stamp; images last."""
         assert self._scene is not None, "an episode has begun"
-        self._stamps.append(self._stamp)
         stamp, frame_id = time_message(self._stamp), self._settings.frame_id
         self._success.publish(Bool(data=self._scene.success()))
         self._ee_pose.publish(pose_message(self._scene.tip_pose(), stamp, frame_id))

@@ -39,8 +39,9 @@ WIRING = {
 class Cell:
     """A simulated arm that runs in a thread of its own, as it would in its process."""
 
-    def __init__(self, world, **parameters):
+    def __init__(self, world, image_sec=0.0, **parameters):
         self.world = world
+        self.image_sec = image_sec
         self.scenes = []
         self.stopping = threading.Event()
         self.ready = threading.Event()
@@ -49,7 +50,8 @@ class Cell:
         assert self.ready.wait(60.0)
 
     def _make_scene(self, suite, task_index, image_size):
-        self.scenes.append(KinematicScene(suite, task_index, image_size))
+        scene = KinematicScene(suite, task_index, image_size, image_sec=self.image_sec)
+        self.scenes.append(scene)
         return self.scenes[-1]
 
     def _run(self, parameters):
@@ -153,6 +155,14 @@ def test_real_time_follows_fresh_twists_and_stands_still_without(world, cell):
     observer.gripper.publish(Float64(data=0.0))
     world.spin_until(lambda: arm.scene.actions[-1][6] == 1.0, "the gripper to close")
     world.spin_until(lambda: observer.seen["success"][-1].data, "success")
+
+
+def test_a_scene_that_renders_slower_than_real_time_still_obeys(world, cell):
+    observer = world.add(Observer)
+    arm = cell(image_sec=0.08)
+    world.spin_until(lambda: any(a[0] > 0.0 for a in arm.scene.actions), "motion", observer.command)
+    assert world.call(Trigger, "/sim_arm_node/reset_episode").success
+    assert arm.scene.resets == [40, 40]
 
 
 @pytest.mark.parametrize("bad", ["frame", "nan"])

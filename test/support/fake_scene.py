@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 
@@ -15,18 +16,23 @@ REST = np.array([0.0, -0.16, 0.0, -2.44, 0.0, 2.23, 0.785])
 class KinematicScene:
     """Fulfils ArmScene. The goal: `goal_steps` steps since the reset.
 
+    The pictures take `image_sec` seconds, as those of a renderer do.
+
     Every call must come from one thread, as MuJoCo's renderer demands.
     """
 
     cameras = ("agentview", "robot0_eye_in_hand")
     n_init_states = 50
 
-    def __init__(self, suite="libero_spatial", task_index=0, image_size=32, goal_steps=5):
+    def __init__(
+        self, suite="libero_spatial", task_index=0, image_size=32, *, goal_steps=5, image_sec=0.0
+    ):
         if task_index > 9:
             raise SceneError(f"task_index {task_index} is outside {suite}; accepted: 0 to 9")
         self.instruction = ("pick up the bowl", "open the drawer")[task_index % 2]
         self.image_size = image_size
         self.goal_steps = goal_steps
+        self.image_sec = image_sec
         self.actions = []
         self.resets = []
         self.closed = False
@@ -53,6 +59,7 @@ class KinematicScene:
 
     def images(self):
         self._check_thread()
+        time.sleep(self.image_sec)
         size = self.image_size
         shade = (128 + 100 * np.sin(50 * self._q[:3])).astype(np.uint8)
         return {name: np.broadcast_to(shade, (size, size, 3)).copy() for name in self.cameras}
