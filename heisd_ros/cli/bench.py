@@ -85,7 +85,7 @@ def node(
     rate: Annotated[float, typer.Option(min=1.0, help="Pictures a second.")] = 30.0,
     out: Annotated[Path | None, typer.Option("--json", help="File for the result.")] = None,
 ) -> None:
-    """Camera stamp to arrival of the command over DDS, with a model that costs nothing."""
+    """Camera stamp to command published over DDS, with a model that costs nothing."""
     from heisd_ros.cli.node_process import NodeProcess, environment
     from heisd_ros.errors import HeisdError
     from heisd_ros.nodes.bench_probe import measure
@@ -110,8 +110,10 @@ def node(
             process.stop()
     (began, cpu_before), (ended, cpu_after) = marks
     result = summary(seen, 100.0 * (cpu_after - cpu_before) / (ended - began))
-    latency, split = result["latency_ms"], result["split_ms"]
-    typer.echo(f"camera to command: p50 {latency['p50']:.2f} ms, p99 {latency['p99']:.2f} ms")
+    for what, name in (("published", "latency_ms"), ("arrived", "arrival_ms")):
+        ms = result[name]
+        typer.echo(f"camera to command {what}: p50 {ms['p50']:.2f} ms, p99 {ms['p99']:.2f} ms")
+    split = result["split_ms"]
     typer.echo("  " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in split.items()) + " (medians)")
     typer.echo(f"  {max(split, key=split.get)} dominates; {result['cpu_percent']:.0f}% of a core")
     typer.echo(f"  {result['frames']} pictures, {result['dropped']} without a command of their own")
@@ -133,11 +135,14 @@ def summary(seen: Any, cpu_percent: float) -> dict[str, Any]:
     """
     import numpy as np
 
-    latency = seen.latency_ms if len(seen.latency_ms) else np.array([np.nan])
-    p50, p99 = (float(value) for value in np.percentile(latency, (50, 99)))
+    def percentiles(ms: Any) -> dict[str, float]:
+        p50, p99 = np.percentile(ms if len(ms) else [np.nan], (50, 99))
+        return {"p50": float(p50), "p99": float(p99)}
+
     parts = seen.split_ms.items()
     return {
-        "latency_ms": {"p50": p50, "p99": p99},
+        "latency_ms": percentiles(seen.latency_ms),
+        "arrival_ms": percentiles(seen.arrival_ms),
         "split_ms": {name: float(np.median(ms)) if len(ms) else 0.0 for name, ms in parts},
         "cpu_percent": cpu_percent,
         "frames": seen.frames,

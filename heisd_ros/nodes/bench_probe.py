@@ -35,14 +35,16 @@ class Measurement:
 
     Attributes:
         frames: Pictures published.
-        latency_ms: (n,), stamp of the picture to the arrival of the command that answers it, ms.
-        split_ms: Part to (n,): `transport` (picture to a complete set, and command to its arrival),
-            `wait` (for the inference thread), `conversion`, `preprocessing`, `publish` (result to
-            command handed to DDS).
+        latency_ms: (n,), stamp of the picture to that of the command that answers it, ms.
+        arrival_ms: (n,), to the arrival of that command at this node, ms.
+        split_ms: What makes up `arrival_ms`, part to (n,): `transport` (picture to a complete set,
+            and command to its arrival), `wait` (for the inference thread), `conversion`,
+            `preprocessing`, `publish` (result to command handed to DDS).
     """
 
     frames: int
     latency_ms: np.ndarray
+    arrival_ms: np.ndarray
     split_ms: dict[str, np.ndarray]
 
 
@@ -52,7 +54,7 @@ class Probe(Node):
     def __init__(self, width: int, height: int, rate_hz: float, **kwargs: Any) -> None:
         super().__init__("probe", **kwargs)
         self.frames = 0
-        self.arrivals: list[tuple[float, int]] = []
+        self.commands: list[tuple[float, int, int]] = []
         self.steps: list[StepTelemetry] = []
         self.reason = "nothing heard"
         self._image = Image(height=height, width=width, encoding="rgb8", step=3 * width)
@@ -70,11 +72,12 @@ class Probe(Node):
     def forget(self) -> None:
         """Starts to count from now."""
         self.frames = 0
-        self.arrivals.clear()
+        self.commands.clear()
         self.steps.clear()
 
     def _on_twist(self, message: TwistStamped) -> None:
-        self.arrivals.append((message.twist.linear.x, self.get_clock().now().nanoseconds))
+        arrival = self.get_clock().now().nanoseconds
+        self.commands.append((message.twist.linear.x, stamp_ns(message), arrival))
 
     def _on_telemetry(self, message: StepTelemetry) -> None:
         if message.hold:
@@ -147,34 +150,35 @@ def measure(
         frames = probe.frames
         grace = time.monotonic() + 0.2  # for what is still on its way
         spin_until(lambda: time.monotonic() > grace)
-        return evaluate(frames, probe.steps, probe.arrivals)
+        return evaluate(frames, probe.steps, probe.commands)
     finally:
         rclpy.shutdown(context=context)
 
 
 def evaluate(
-    frames: int, steps: list[StepTelemetry], arrivals: list[tuple[float, int]]
+    frames: int, steps: list[StepTelemetry], commands: list[tuple[float, int, int]]
 ) -> Measurement:
     """Joins each step with the first command that has its numbers.
 
     Args:
         frames: Pictures published.
         steps: Telemetry of steps.
-        arrivals: Speed along x of each command, m/s, and when it arrived, ns.
+        commands: Speed along x of each command, m/s, its stamp and when it arrived, ns.
     """
-    first: dict[float, int] = {}
-    for speed, arrival in arrivals:
-        first.setdefault(speed, arrival)
+    first: dict[float, tuple[int, int]] = {}
+    for speed, stamp, arrival in commands:
+        first.setdefault(speed, (stamp, arrival))
     rows = []
     for step in steps:
         answered = first.get(float(step.twist[0]))
         if answered is None:
             continue
-        latency, parts = (answered - stamp_ns(step)) * 1e3 / NANOSECONDS, step.latency
+        latency, arrived = ((at - stamp_ns(step)) * 1e3 / NANOSECONDS for at in answered)
+        parts = step.latency
         inside = (parts.wait, parts.convert, parts.preprocess)
         after = parts.total - parts.wait - parts.convert - parts.inference
-        rows.append((latency, latency - parts.total, *inside, after))
-    table = np.array(rows, np.float64).reshape(-1, 6)
+        rows.append((latency, arrived, arrived - parts.total, *inside, after))
+    table = np.array(rows, np.float64).reshape(-1, 7)
     names = ("transport", "wait", "conversion", "preprocessing", "publish")
-    split = {name: table[:, column] for column, name in enumerate(names, 1)}
-    return Measurement(frames, table[:, 0], split)
+    split = {name: table[:, column] for column, name in enumerate(names, 2)}
+    return Measurement(frames, table[:, 0], table[:, 1], split)

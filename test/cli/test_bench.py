@@ -16,8 +16,10 @@ from heisd_ros.nodes.bench_probe import Measurement, evaluate
 
 def test_the_summary_counts_what_got_no_command():
     parts = {"transport": np.array([1.0, 2.0, 3.0])}
-    result = summary(Measurement(5, np.array([1.0, 2.0, 3.0]), parts), 12.0)
-    assert result["latency_ms"]["p50"] == 2.0 and result["split_ms"] == {"transport": 2.0}
+    latency = np.array([1.0, 2.0, 3.0])
+    result = summary(Measurement(5, latency, latency + 0.5, parts), 12.0)
+    assert result["latency_ms"]["p50"] == 2.0 and result["arrival_ms"]["p50"] == 2.5
+    assert result["split_ms"] == {"transport": 2.0}
     assert (result["frames"], result["dropped"], result["cpu_percent"]) == (5, 2, 12.0)
 
 
@@ -27,9 +29,9 @@ def test_the_parts_of_a_step_sum_up_to_its_latency():
         message.latency = StepLatency(wait=1.0, convert=0.5, preprocess=3.0, inference=3.0, total=6)
         return message
 
-    arrivals = [(0.1, 8_000_000), (0.1, 40_000_000), (0.3, 9_000_000)]
-    seen = evaluate(3, [step(0.1), step(0.2)], arrivals)
-    assert seen.latency_ms.tolist() == [8.0]
+    commands = [(0.1, 7_500_000, 8_000_000), (0.1, 39_000_000, 40_000_000), (0.3, 1, 2)]
+    seen = evaluate(3, [step(0.1), step(0.2)], commands)
+    assert seen.latency_ms.tolist() == [7.5] and seen.arrival_ms.tolist() == [8.0]
     assert {name: float(ms[0]) for name, ms in seen.split_ms.items()} == pytest.approx(
         {"transport": 2.0, "wait": 1.0, "conversion": 0.5, "preprocessing": 3.0, "publish": 1.5}
     )
