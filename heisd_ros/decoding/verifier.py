@@ -50,7 +50,8 @@ class Verification:
         passes: passes through the language model.
         accepted: drafted tokens among `tokens`.
         answers: what the model said further down the draft, from the token after the newest one
-            on: its own guess at the rest, after drafted tokens that were not accepted.
+            on: its own guess at the rest, after drafted tokens that were not accepted. Where the
+            draft branched, down the branch nearest to what it said.
         judge: decides what of a draft passes; by default `accept`.
     """
 
@@ -65,6 +66,7 @@ class Verification:
     accepted: int = 0
     answers: tuple[int, ...] = ()
     judge: Judge = accept
+    _logits_below: Tensor | None = field(default=None, init=False, repr=False)
 
     @property
     def prompt_hidden(self) -> Tensor:
@@ -128,6 +130,12 @@ class Verification:
                 self.margins += torch.cat(margins).tolist()
         self.answers = ()
 
+    def second_choices(self) -> tuple[int, ...]:
+        """The model's second choice for each of `answers`; to be asked before the next pass."""
+        if not self.answers or self._logits_below is None:
+            return ()
+        return tuple(self._logits_below.topk(2, dim=-1).indices[:, 1].tolist())
+
     @property
     def finished(self) -> bool:
         """Whether all 7 tokens are known."""
@@ -153,7 +161,9 @@ class Verification:
         if not self.finished:
             # What the model says after the last accepted token comes for nothing.
             self.tokens.append(greedy[path[-1] + 1 if path else 0])
-        self.answers = _answers(fed, path, greedy)
+        rows = _rows_below(fed, path, greedy)
+        self.answers = tuple(greedy[row] for row in rows)
+        self._logits_below = answers.logits[rows] if rows else None
 
     def _record(self, logits: Tensor, greedy: list[int], path: tuple[int, ...]) -> None:
         """Keeps what the model said after each accepted node, and by how much."""
@@ -177,10 +187,11 @@ def _fed(tree: DraftTree, position: int) -> DraftTree:
     return tree.above(ACTION_DIMENSIONS - 1 - position)
 
 
-def _answers(fed: DraftTree, path: tuple[int, ...], greedy: list[int]) -> tuple[int, ...]:
-    """What the model says down the first branch below an accepted path."""
-    answers, node = [], path[-1] if path else -1
+def _rows_below(fed: DraftTree, path: tuple[int, ...], greedy: Sequence[int]) -> list[int]:
+    """Rows of the answers below an accepted path, down the branch nearest to the model's own."""
+    rows, node = [], path[-1] if path else -1
     while children := fed.children.get(node):
-        node = children[0]
-        answers.append(greedy[node + 1])
-    return tuple(answers)
+        own = greedy[node + 1]
+        node = min(children, key=lambda child: abs(fed.tokens[child] - own))
+        rows.append(node + 1)
+    return rows

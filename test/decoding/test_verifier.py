@@ -87,6 +87,23 @@ def test_partial_acceptance_costs_the_tokens_that_are_missing(data, seed):
     assert again.passes <= plain.passes
 
 
+@ENGINES
+def test_answers_and_second_choices_are_the_models_down_the_nearest_branch(make_engine):
+    model, prompt, tokens = greedy_run(CONFIG, 0)
+    off = 1 if tokens[0] < model.action_rows.stop - 2 else -1
+    near, far = ((tokens[0] + n * off, *tokens[1:]) for n in (1, 2))
+    with torch.inference_mode():
+        tree = DraftTree.from_chains([far, near])
+        verification = Verification.start(make_engine(model), prompt, tree, "exact")
+        alone = DraftTree.from_chains([near[:6]])
+        _, said = PlainEngine(model).start(prompt, alone)
+        best = said.logits[1:].topk(2, dim=-1).indices.tolist()
+    assert verification.tokens == [tokens[0]]
+    assert [
+        list(pair) for pair in zip(verification.answers, verification.second_choices(), strict=True)
+    ] == best
+
+
 @pytest.mark.parametrize("how", ["pass", "finish"])
 @pytest.mark.parametrize("accepted", range(8))
 def test_passes_are_counted_where_the_model_runs(accepted, how):
