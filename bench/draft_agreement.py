@@ -5,8 +5,8 @@
 
 The plain loop acts. At each step after the first, the last command and the nearest entry and the
 consensus of the database are held against its tokens (`within_tolerance`). At every second one the
-step is decoded again from the retrieved consensus, exactly and within the bounds, with redrafting
-and without: passes of the language model. Episodes that fail count too.
+step is decoded again from the retrieved drafts of `heisd`, within the bounds, and of `heisd_exact`,
+with redrafting and without: passes of the language model. Episodes that fail count too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 
 from heisd_ros.decoding.acceptance import within_tolerance
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-from heisd_ros.decoding.consensus import consensus_of, votes_of
+from heisd_ros.decoding.consensus import consensus_of
 from heisd_ros.decoding.hybrid import HybridDecoder
 from heisd_ros.decoding.modes import build_decoder, load_mode
 from heisd_ros.decoding.settings import SkipSettings
@@ -47,9 +47,11 @@ class Agreement:
 
     def __init__(self, vla: VLA, database: Database) -> None:
         self._vla, self._database = vla, database
-        heisd = replace(load_mode("heisd"), propose="retrieval", skip=SkipSettings())
-        exact = replace(heisd, correct=False, retrieval=replace(heisd.retrieval, accept="exact"))
-        self._k, self._momentum = heisd.retrieval.k, load_mode("heisd").skip.momentum
+        heisd, exact = (
+            replace(load_mode(name), propose="retrieval", skip=SkipSettings())
+            for name in ("heisd", "heisd_exact")
+        )
+        self._k = heisd.retrieval.k
         self._decoders: dict[str, HybridDecoder] = {}
         for name, mode in (("bounds", heisd), ("exact", exact)):
             for redraft in (False, True):
@@ -89,13 +91,15 @@ class Agreement:
             )
             key = self._vla.retrieval_key(self._vla.model.vision_features(inputs.pixels))
         matches = shard.search(key, self._k)
-        votes = votes_of(matches.tokens, last, self._momentum)
-        for name, draft in (
-            ("last command", last),
-            ("nearest entry", matches.tokens[0].tolist()),
-            ("consensus", consensus_of(votes)),
-        ):
-            self.within[name].append(within_tolerance(draft, own))
+        drafts = {
+            "last command": last,
+            "nearest entry": matches.tokens[0].tolist(),
+            "consensus": consensus_of(matches.tokens),
+        }
+        hits = {name: within_tolerance(draft, own) for name, draft in drafts.items()}
+        hits["consensus or last command"] = hits["consensus"] or hits["last command"]
+        for name, hit in hits.items():
+            self.within[name].append(hit)
 
 
 def main() -> None:

@@ -13,19 +13,24 @@ from heisd_ros.models import shipped_model
 pytest.importorskip("libero", reason="LIBERO is not installed")
 
 
-@pytest.mark.parametrize("mode", ["ar", "heisd"])
-def test_the_demo_succeeds_in_lock_step(tmp_path, mode):
-    report = tmp_path / "demo.json"
-    command = [sys.executable, "-m", "heisd_ros.cli.main", "demo"]
+def run_demo(folder, *arguments):
+    """Returns the finished process and the episodes of its report."""
+    report = folder / "demo.json"
+    command = [sys.executable, "-m", "heisd_ros.cli.main", "demo", *arguments]
     run = subprocess.run(
-        [*command, "--mode", mode, "--output", str(tmp_path), "--json", str(report)],
+        [*command, "--output", str(folder), "--json", str(report)],
         capture_output=True,
         text=True,
         timeout=420,
         check=False,
     )
+    return run, json.loads(report.read_text())["episodes"]
+
+
+@pytest.mark.parametrize("mode", ["ar", "heisd"])
+def test_the_demo_succeeds_in_lock_step(tmp_path, mode):
+    run, episodes = run_demo(tmp_path, "--mode", mode)
     assert run.returncode == 0, run.stdout + run.stderr
-    episodes = json.loads(report.read_text())["episodes"]
     won = [episode for episode in episodes if episode["success"]]
     assert len(won) >= 2
     for episode in won:
@@ -34,6 +39,15 @@ def test_the_demo_succeeds_in_lock_step(tmp_path, mode):
         wanted = {"autoregressive"} if mode == "ar" else {"skip", "retrieval", "drafter"}
         assert set(episode["sources"]) == wanted
         assert (tmp_path / "episode_1.png").stat().st_size > 10_000
+
+
+def test_the_demo_runs_in_real_time_however_slowly_it_renders(tmp_path):
+    run, [episode] = run_demo(
+        tmp_path, "--mode", "heisd", "--task", "1", "--real-time", "--max-steps", "30"
+    )
+    assert episode["steps"] == 30, run.stdout + run.stderr
+    assert sum(episode["sources"].values()) == 30
+    assert episode["rates_hz"]["command"] > 1.0
 
 
 def test_the_shipped_model_is_small_enough_and_described():

@@ -87,8 +87,15 @@ def calibrate(
     model: Annotated[str, typer.Option(help="Checkpoint folder; empty: the shipped one.")] = "",
     suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
     risk: Annotated[
-        float, typer.Option(help="Share of skipped steps that may disagree with the model.")
+        float, typer.Option(help="What an episode may be expected to lose, 0 to 1.")
     ] = 0.05,
+    criterion: Annotated[
+        Literal["disagreement", "failure"],
+        typer.Option(
+            help="What it loses: the share of its skipped steps that disagree with the model, or "
+            "1 where it fails."
+        ),
+    ] = "disagreement",
     episodes: Annotated[int, typer.Option(help="Episodes at each setting, 19 at least.")] = 100,
     mode: Annotated[str, typer.Option(help="Mode to calibrate, or its YAML file.")] = "heisd",
     drafter: Annotated[str, typer.Option(help="Drafter folder; empty: MODEL/drafter.")] = "",
@@ -107,9 +114,9 @@ def calibrate(
     dtype: DtypeOption = "float32",
     workers: WorkersOption = 0,
 ) -> None:
-    """Find the loosest skipping whose disagreement with the model stays within a risk.
+    """Find the loosest skipping that stays within a risk.
 
-    Episodes start from initial states 30 to 39, which neither the database nor an evaluation holds.
+    Episodes start from initial states 32 to 39, which neither the database nor an evaluation holds.
     A run that was stopped goes on where it was.
     """
     from heisd_ros.errors import HeisdError
@@ -132,7 +139,7 @@ def calibrate(
     tasks = task or list(PICK_AND_PLACE.get(suite, range(10)))
     try:
         place.read_protocol()  # now, and not in a worker
-        run = _prepare(place, tasks, risk, episodes, level, rule)
+        run = _prepare(place, tasks, risk, criterion, episodes, level, rule)
         plan = plan_episodes(tasks, episodes)
         while pending := run.pending():
             # Task by task, so that a worker seldom has to make another scene.
@@ -156,6 +163,7 @@ def _prepare(
     place: Place,
     tasks: list[int],
     risk: float,
+    criterion: Literal["disagreement", "failure"],
     episodes: int,
     levels: list[float] | None,
     rule: Literal["each_setting", "path_maximum"],
@@ -182,11 +190,13 @@ def _prepare(
         dispersion=path[1],
         chosen=None,
         risk=risk,
+        criterion=criterion,
         rule=rule,
         tried=(),
         k=settings.retrieval.k,
         max_consecutive=settings.skip.max_consecutive,
         clearance=settings.skip.clearance,
+        speed=settings.skip.speed,
         mode=Path(place.mode).stem,
         suite=place.suite,
         episodes=episodes,
@@ -283,7 +293,7 @@ def _episode(
 
 def _print(calibration: Calibration) -> None:
     headings = ("setting", "cosine >=", "bins <=", "episodes", "loss", "bound")
-    table = Table(*headings, "skipped", "success", caption="* chosen")
+    table = Table(*headings, "skipped", "disagree", "success", caption="* chosen")
     for number, row in enumerate(calibration.tried):
         table.add_row(
             f"{number + 1}{' *' if number == calibration.chosen else ''}",
@@ -293,6 +303,7 @@ def _print(calibration: Calibration) -> None:
             f"{row.loss:.2%}",
             f"{row.bound:.2%}",
             f"{row.skip_rate:.0%}",
+            f"{row.disagreement:.0%}",
             f"{row.success_rate:.0%}",
         )
     Console().print(table)

@@ -8,13 +8,14 @@ import os
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from heisd_ros.decoding.conformal import Rule
 from heisd_ros.errors import CalibrationError
 
 FILE = "calibration.json"
-FORMAT = 1
+FORMAT = 2
+Criterion = Literal["disagreement", "failure"]
 FIX = "run `heisd calibrate DATABASE`"
 
 
@@ -23,10 +24,11 @@ class TriedSetting:
     """What the calibration's episodes showed at one setting.
 
     Attributes:
-        loss: mean over episodes of the share of skipped steps that left the tolerance.
+        loss: mean over episodes of what they lost, see `Calibration.criterion`.
         bound: what the loss of a fresh episode is bounded by, see `conformal`; with fewer episodes
             than planned, what it would have come to at least.
-        disagreement: share of all skipped steps, of all episodes together, that left it.
+        disagreement: share of all skipped steps, of all episodes together, that left the tolerance.
+        episode_disagreement: mean over episodes of the share of each one's own.
         skip_rate: share of all steps that were skipped.
         retrieved_rate: share of all steps for which entries were retrieved.
         success_rate: share of episodes that succeeded.
@@ -36,6 +38,7 @@ class TriedSetting:
     loss: float
     bound: float
     disagreement: float
+    episode_disagreement: float
     skip_rate: float
     retrieved_rate: float
     success_rate: float
@@ -56,11 +59,14 @@ class Calibration:
         dispersion: greatest dispersion of each setting, bins, rising.
         chosen: the loosest setting within the risk; None where the strictest exceeds it.
         risk: the risk that was asked for.
+        criterion: what an episode loses: the share of its skipped steps that left the tolerance
+            around the model's own action (``disagreement``), or 1 where it failed (``failure``).
         rule: how the bound was computed.
         tried: what was measured, of the settings from the strictest on.
         k: entries retrieved in the calibration; dispersion over another number is another thing.
         max_consecutive: skips in a row that the calibration allowed.
         clearance: control steps to a change of the gripper that it asked for.
+        speed: of the end effector that it asked for, m/s.
         mode: the mode that ran, skipping included.
         suite: where it ran.
         episodes: episodes planned at each setting.
@@ -76,11 +82,13 @@ class Calibration:
     dispersion: tuple[float, ...]
     chosen: int | None
     risk: float
+    criterion: Criterion
     rule: Rule
     tried: tuple[TriedSetting, ...]
     k: int
     max_consecutive: int
     clearance: int
+    speed: float
     mode: str
     suite: str
     episodes: int
@@ -103,13 +111,21 @@ class Calibration:
 
     @property
     def drift_limit(self) -> float:
-        """The mean loss of an episode above which shadow checks speak of drift.
+        """The mean disagreement of an episode above which shadow checks speak of drift.
 
-        It is the risk, or the share over all skips where that was greater: long episodes weigh more
-        in it, and what was so when calibrating is no drift.
+        What was so when calibrating is no drift, and long episodes weigh more in the share over all
+        skips. By ``disagreement`` it is the risk, or that share where it was greater. By
+        ``failure`` nothing bounded the disagreement, so it may be what a fresh episode's is bounded
+        by, computed from the calibration's as the risk is.
         """
         measured = self.measured
-        return max(self.risk, measured.disagreement if measured else 0.0)
+        if measured is None:
+            return self.risk
+        if self.criterion == "disagreement":
+            return max(self.risk, measured.disagreement)
+        n = measured.episodes
+        bound = (n * measured.episode_disagreement + 1.0) / (n + 1.0)
+        return min(max(self.risk, measured.disagreement, bound), 0.99)
 
     @property
     def guarantee(self) -> str:
@@ -120,14 +136,26 @@ class Calibration:
                 f"No setting kept the risk of {self.risk:.1%} over {self.episodes} episodes: "
                 "nothing is skipped."
             )
+        skipped = f"{measured.skip_rate:.0%} of the steps were skipped"
+        if self.criterion == "failure":
+            promise = (
+                f"At most {measured.bound:.1%} (asked: {self.risk:.1%}) of fresh episodes are "
+                f"expected to fail; {measured.loss:.1%} did of {measured.episodes}, in which "
+                f"{skipped}, {measured.disagreement:.0%} of them outside the tolerance around the "
+                "VLA's own action. This is about failing the task, for whatever reason, not about "
+                "disagreement with the VLA"
+            )
+        else:
+            promise = (
+                f"In a fresh episode at most {measured.bound:.1%} (asked: {self.risk:.1%}) of the "
+                "skipped steps are expected to leave the tolerance around the VLA's own action; "
+                f"{measured.loss:.1%} did over {measured.episodes} episodes, in which {skipped}. "
+                "This is about disagreement with the VLA, not about failing the task"
+            )
         return (
-            f"In a fresh episode at most {measured.bound:.1%} (asked: {self.risk:.1%}) of the "
-            f"skipped steps are expected to leave the tolerance around the VLA's own action; "
-            f"{measured.loss:.1%} did over {measured.episodes} episodes, in which "
-            f"{measured.skip_rate:.0%} of the steps were skipped. This is about disagreement with "
-            "the VLA, not about failing the task, and holds for episodes that come about as the "
-            "calibrated ones did: same tasks, scenes, cameras, model, database and mode "
-            f"({self.mode}). Conformal risk control, rule {self.rule}."
+            f"{promise}, and holds for episodes that come about as the calibrated ones did: same "
+            f"tasks, scenes, cameras, model, database and mode ({self.mode}). Conformal risk "
+            f"control, rule {self.rule}."
         )
 
     def at(self, setting: int) -> Calibration:
@@ -212,11 +240,15 @@ class Calibration:
             return f"chosen setting {self.chosen!r} is outside the path of {count}"
         if not 0.0 < self.risk < 1.0:
             return f"risk {self.risk} is outside (0, 1)"
-        if self.rule not in get_args(Rule):
-            return f"rule {self.rule!r} is unknown"
-        if self.k < 1 or self.max_consecutive < 1 or self.clearance < 0:
+        for name, value, accepted in (
+            ("criterion", self.criterion, get_args(Criterion)),
+            ("rule", self.rule, get_args(Rule)),
+        ):
+            if value not in accepted:
+                return f"{name} {value!r} is unknown (accepted: {', '.join(accepted)})"
+        if self.k < 1 or self.max_consecutive < 1 or self.clearance < 0 or not self.speed >= 0.0:
             return (
                 f"k {self.k} or max_consecutive {self.max_consecutive} is below 1, or clearance "
-                f"{self.clearance} below 0"
+                f"{self.clearance} or speed {self.speed} below 0"
             )
         return ""

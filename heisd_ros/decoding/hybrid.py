@@ -13,23 +13,26 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from heisd_ros.decoding.acceptance import within_tolerance
 from heisd_ros.decoding.boundary import Boundary, Zone
-from heisd_ros.decoding.consensus import consensus_of, votes_of
-from heisd_ros.decoding.settings import ModeSettings
+from heisd_ros.decoding.consensus import consensus_of
+from heisd_ros.decoding.settings import AcceptanceRule, ModeSettings
 from heisd_ros.decoding.skip import SkipContext, SkipDecision, SkipGate
 from heisd_ros.decoding.stopwatch import Stopwatch
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation, Settled, Source, StepResult, VerifiedFrame
 from heisd_ros.decoding.verifier import Verification
+from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.retrieval.database import Matches, SearchableShard, Store
 from heisd_ros.vla.drafter import Drafter
 from heisd_ros.vla.vla import VLA, ModelInputs
+
+REDRAFT_ROOM = 20
+"""Nodes of the largest `redraft` that the model has to read: after one token, five levels of the
+model's first choices, and below each place its second one with what follows it."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class HybridDecoder:
         matches = None
         if shard is not None:
             matches = self._retrieve(shard, features)
-            decision = self._may_skip(matches, zone, shard)
+            decision = self._may_skip(matches, zone, shard, observation.motion)
             watch.lap("retrieval")
             zone = zone._replace(reason=f"{zone.reason}; {decision.reason}")
             if decision.skip:
@@ -145,9 +148,9 @@ class HybridDecoder:
         """The model's own greedy tokens, found with the help of a draft: lossless."""
         tree = DraftTree.from_chains([draft])
         prompt = self._prompt(inputs, features)
-        verification = Verification.start(self.vla.engine, prompt, tree, "exact")
+        verification = Verification.start(self.vla.engine, prompt, tree, "exact", REDRAFT_ROOM)
         while not verification.finished:
-            verification.advance(redraft(verification, tree), "exact")
+            verification.advance(redraft(verification, tree, "exact"), "exact")
         return tuple(verification.tokens)
 
     def _route(self, observation: Observation) -> tuple[Zone, SearchableShard | None]:
@@ -169,7 +172,9 @@ class HybridDecoder:
             return matches
         return replace(matches, tokens=self.vla.tokens_of(matches.actions))
 
-    def _may_skip(self, matches: Matches, zone: Zone, shard: SearchableShard) -> SkipDecision:
+    def _may_skip(
+        self, matches: Matches, zone: Zone, shard: SearchableShard, motion: MetricSample | None
+    ) -> SkipDecision:
         if self._disagreed:
             self.gate.note_verified()
             return SkipDecision(False, False, "no skip: the model disagreed with the last one")
@@ -180,13 +185,10 @@ class HybridDecoder:
         context = SkipContext(
             retrieval_zone=zone.retrieval,
             gripper=None if self._last is None else self._last[-1],
-            votes=self._votes(matches, self.mode.skip.momentum),
             clearance=shard.clearance(matches) if self.mode.skip.clearance else math.inf,
+            speed=math.nan if motion is None else motion.speed,
         )
         return self.gate.decide(matches, context)
-
-    def _votes(self, matches: Matches, momentum: int) -> NDArray[np.int64]:
-        return votes_of(matches.tokens, self._last, momentum)
 
     def _skip(
         self,
@@ -198,8 +200,6 @@ class HybridDecoder:
         watch: Stopwatch,
     ) -> StepResult:
         chosen = tuple(matches.tokens[0].tolist())
-        if self.mode.skip.execute == "consensus":
-            chosen = consensus_of(self._votes(matches, self.mode.skip.momentum))
         if shadow or self.mode.skip.act_first:
             self._to_settle = _Skipped(inputs, features, chosen)
         return self._result(
@@ -216,12 +216,20 @@ class HybridDecoder:
     ) -> tuple[Verification, Source]:
         engine, mode = self.vla.engine, self.mode
         prompt = self._prompt(inputs, features)
+        room = REDRAFT_ROOM if mode.redraft else 0
         if matches is not None:
             source: Source = "retrieval"
-            rule, draft = mode.retrieval.accept, self._tree(matches)
+            rule: AcceptanceRule = mode.retrieval.accept
+            draft = self._tree(matches)
             in_prefill = draft if mode.one_pass else NO_DRAFT
             verification = Verification.start(
-                engine, prompt, in_prefill, rule, len(draft), mode.correct, self._keep_frames
+                engine,
+                prompt,
+                in_prefill,
+                rule,
+                max(len(draft), room),
+                mode.correct,
+                self._keep_frames,
             )
             watch.lap("prefill")
             # The draft, its first level that of the first token, and whether it is still unseen.
@@ -229,7 +237,13 @@ class HybridDecoder:
         elif mode.drafts and self.drafter is not None:
             source, rule = "drafter", mode.drafter.accept
             verification = Verification.start(
-                engine, prompt, NO_DRAFT, rule, mode.drafter.nodes, mode.correct, self._keep_frames
+                engine,
+                prompt,
+                NO_DRAFT,
+                rule,
+                max(mode.drafter.nodes, room),
+                mode.correct,
+                self._keep_frames,
             )
             watch.lap("prefill")
             draft = self._draft(self.drafter, verification, prompt)
@@ -244,7 +258,7 @@ class HybridDecoder:
             if unseen:
                 tree = draft.tails(len(verification.tokens) - level)
             elif mode.redraft:
-                tree = redraft(verification, draft, level)
+                tree = redraft(verification, draft, rule, level)
             else:
                 verification.finish()
                 watch.lap("decode")
@@ -266,11 +280,11 @@ class HybridDecoder:
 
     def _tree(self, matches: Matches) -> DraftTree:
         settings = self.mode.retrieval
+        chains = matches.tokens.tolist()
         if settings.draft == "consensus":
-            draft = consensus_of(self._votes(matches, settings.momentum))
-            return DraftTree.from_chains([draft])
-        # The last command is a draft as well, where it has a vote: one, whatever the votes.
-        chains = self._votes(matches, min(settings.momentum, 1)).tolist()
+            chains = [consensus_of(matches.tokens)]
+        if settings.last and self._last is not None:
+            chains.append(self._last)
         return DraftTree.crossed(chains) if settings.cross else DraftTree.from_chains(chains)
 
     def _draft(self, drafter: Drafter, verification: Verification, prompt: Tensor) -> DraftTree:
@@ -311,15 +325,19 @@ class HybridDecoder:
         )
 
 
-def redraft(verification: Verification, draft: DraftTree, level: int = 0) -> DraftTree:
+def redraft(
+    verification: Verification, draft: DraftTree, rule: AcceptanceRule, level: int = 0
+) -> DraftTree:
     """A draft of the rest: what the model said down the last one, then that one's own tail.
 
     After a token that is a little off it says nearly what it will say after the right one
-    (Jacobi decoding, arXiv 2305.10427), so one more pass mostly ends the step.
+    (Jacobi decoding, arXiv 2305.10427), so one more pass mostly ends the step. Where that is not
+    exactly right, its second choice mostly is, so in exact mode each of them is drafted as well.
 
     Args:
         verification: what is known of the step so far.
         draft: the draft that it was started with.
+        rule: what will accept it.
         level: position of that draft's first level within the 7 tokens.
     """
     tails, answers = draft.tails(len(verification.tokens) - level), verification.answers
@@ -327,4 +345,8 @@ def redraft(verification: Verification, draft: DraftTree, level: int = 0) -> Dra
         return tails
     # Where the draft that was verified ended, the first one may go on.
     rest = tails.chains()[0][len(answers) :] if len(tails) else ()
-    return DraftTree.from_chains([(*answers, *rest)])
+    chains = [(*answers, *rest)]
+    second_choices = verification.second_choices() if rule == "exact" else ()
+    for place, second in enumerate(second_choices):
+        chains.append((*answers[:place], second, *answers[place + 1 :], *rest))
+    return DraftTree.from_chains(chains)

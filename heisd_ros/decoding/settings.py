@@ -22,8 +22,7 @@ class RetrievalSettings:
     Attributes:
         k: entries retrieved.
         draft: the ``entries``, each a chain, or one chain, their ``consensus``.
-        momentum: votes of the last command in a ``consensus`` draft, where an entry has one; among
-            ``entries`` it is one more chain.
+        last: draft the last command as well.
         payload: the model's own tokens for those frames, or the demonstrated actions.
         accept: acceptance rule of retrieved drafts.
         cross: let position and rotation groups of different entries be combined.
@@ -31,7 +30,7 @@ class RetrievalSettings:
 
     k: int = 5
     draft: Literal["entries", "consensus"] = "entries"
-    momentum: int = 0
+    last: bool = False
     payload: Payload = "own"
     accept: AcceptanceRule = "sequence_relaxed"
     cross: bool = True
@@ -78,11 +77,10 @@ class SkipSettings:
         similarity: hand-set least similarity (``threshold``).
         dispersion: hand-set greatest dispersion, bins (``threshold``).
         rate: chance of a skip (``random``); 0: the skip rate that the calibration measured.
-        execute: the ``nearest`` entry's tokens, or the ``consensus``.
-        momentum: votes of the last command in that consensus and in its dispersion, where an entry
-            has one.
         clearance: control steps that each retrieved entry must be away from its episode's next
             change of the gripper (``calibrated``, ``threshold``).
+        speed: least speed of the end effector, by the live joint velocities, m/s (``calibrated``,
+            ``threshold``).
         shadow_share: share of skips that is verified all the same, to notice drift.
         feedback: loosen after successful episodes and tighten after failed ones.
         act_first: verify skipped steps while the arm moves, and correct the next command.
@@ -93,9 +91,8 @@ class SkipSettings:
     similarity: float = 0.9
     dispersion: float = 15.0
     rate: float = 0.0
-    execute: Literal["nearest", "consensus"] = "nearest"
-    momentum: int = 0
     clearance: int = 0
+    speed: float = 0.0
     shadow_share: float = 0.05
     feedback: bool = False
     act_first: bool = False
@@ -134,7 +131,6 @@ class ModeSettings:
     def __post_init__(self) -> None:
         """Validates ranges and combinations."""
         _within("retrieval.k", self.retrieval.k, 1, 64)
-        _within("retrieval.momentum", self.retrieval.momentum, 0, 64)
         _within("drafter.depth", self.drafter.depth, 1, 6)
         _within("drafter.top_k", self.drafter.top_k, 1, 64)
         _within("drafter.nodes", self.drafter.nodes, 1, 256)
@@ -142,8 +138,8 @@ class ModeSettings:
         _within("skip.max_consecutive", self.skip.max_consecutive, 1, 100)
         _within("skip.similarity", self.skip.similarity, -1.0, 1.0)
         _within("skip.dispersion", self.skip.dispersion, 0.0, 255.0)
-        _within("skip.momentum", self.skip.momentum, 0, 64)
         _within("skip.clearance", self.skip.clearance, 0, 1000)
+        _within("skip.speed", self.skip.speed, 0.0, 10.0)
         _within("skip.rate", self.skip.rate, 0.0, 1.0)
         _within("skip.shadow_share", self.skip.shadow_share, 0.0, 1.0)
         if self.skip.policy != "never" and not self.retrieves:

@@ -24,15 +24,15 @@ class SkipContext:
         retrieval_zone: whether the kinematic metric trusts retrieval.
         gripper: token id of the last executed gripper command; None at an episode's start.
         fresh: whether the observation is recent enough to act on unseen.
-        votes: [N, 7] token ids that the executed ones are made of; None: the entries.
         clearance: control steps until the first retrieved entry comes to a change of its gripper.
+        speed: of the end effector now, m/s; NaN where nothing is known of it.
     """
 
     retrieval_zone: bool
     gripper: int | None
     fresh: bool = True
-    votes: NDArray[np.int64] | None = None
     clearance: float = math.inf
+    speed: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ def dispersion(tokens: NDArray[np.int64]) -> float:
 class SkipGate:
     """Decides step by step whether verification is skipped, and watches how that goes.
 
-    ``calibrated`` skips where all of these hold: fresh inputs; the retrieval zone; fewer than
-    `max_consecutive` skips before; grippers unanimous and as last executed, no entry nearer than
-    `clearance` steps to a change of its gripper; similarity and dispersion within the setting in
-    force. ``threshold`` is the same with hand-set values.
+    ``calibrated`` skips where all of these hold: fresh inputs; the retrieval zone; the arm at
+    `speed` or faster; fewer than `max_consecutive` skips before; grippers unanimous and as last
+    executed, no entry nearer than `clearance` steps to a change of its gripper; similarity and
+    dispersion within the setting in force. ``threshold`` is the same with hand-set values.
     ``cadence`` asks for the zone and the count alone, ``random`` draws instead, ``always`` asks for
     nothing but entries.
 
@@ -81,8 +81,8 @@ class SkipGate:
         seed: of random skips and of shadow verification.
 
     Raises:
-        CalibrationError: the mode skips more steps in a row, or nearer to a change of the gripper,
-            than was calibrated.
+        CalibrationError: the mode skips more steps in a row, nearer to a change of the gripper, or
+            at a lower speed, than was calibrated.
     """
 
     def __init__(
@@ -195,6 +195,8 @@ class SkipGate:
             return False, "slow or curved motion"
         if settings.policy == "cadence":
             return True, "cadence"
+        if settings.speed and not context.speed >= settings.speed:
+            return False, f"{context.speed:.3f} m/s < {settings.speed:g}"
         if context.clearance < settings.clearance:
             return False, f"gripper changes in {context.clearance:.0f} steps or less"
         if settings.policy == "threshold":
@@ -239,6 +241,11 @@ def _check_covered(settings: SkipSettings, calibration: Calibration) -> None:
             f"skip.clearance is {settings.clearance}, calibrated were {calibration.clearance} "
             "control steps to a change of the gripper at least; raise it"
         )
+    elif settings.speed < calibration.speed:
+        problem = (
+            f"skip.speed is {settings.speed:g}, calibrated were {calibration.speed:g} m/s at "
+            "least; raise it"
+        )
     if problem:
         raise CalibrationError(f"{problem}, or {FIX} with this mode")
 
@@ -255,7 +262,7 @@ def _by_entries(
     nearest = float(matches.similarity[0])
     if not nearest >= least:
         return False, f"similarity {nearest:.3f} < {least:.3f}"
-    spread = dispersion(matches.tokens if context.votes is None else context.votes)
+    spread = dispersion(matches.tokens)
     if not spread <= most:
         return False, f"dispersion {spread:.1f} > {most:.1f}"
     return True, (f"similarity {nearest:.3f} >= {least:.3f}, dispersion {spread:.1f} <= {most:.1f}")

@@ -1,8 +1,9 @@
 """Closed-loop episodes that calibrate skipping: every skipped action is executed and judged.
 
-The loss of an episode is the share of its skipped steps whose action leaves the tolerance around
-what the model itself decides on the same frame, by plain greedy decoding. It is measured with
-skipping active, so it holds where skipping leads the arm.
+What an episode loses is, by one criterion, the share of its skipped steps whose action leaves the
+tolerance around what the model itself decides on the same frame, by plain greedy decoding; by the
+other, 1 where it fails. Both are measured with skipping active, so they hold where skipping leads
+the arm.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.decoding.acceptance import within_tolerance
+from heisd_ros.decoding.calibration import Criterion
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import dispersion
 from heisd_ros.decoding.types import Decoder, Observation, StepResult
@@ -26,8 +28,9 @@ from heisd_ros.kinematics.metric import FusedMetric
 from heisd_ros.retrieval.database import Database, Matches
 from heisd_ros.sim.scene import OPEN_GRIPPER, LiberoScene
 
-CALIBRATION_STATES = range(30, 40)
-"""Initial states to calibrate with: not in the database (0 to 29), not evaluated on (40 to 49)."""
+CALIBRATION_STATES = range(32, 40)
+"""Initial states to calibrate with: not in the database (0 to 29), not those on which a mode's
+settings are tried out (30, 31), not evaluated on (40 to 49)."""
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
 """Default path, strict to loose. It is fixed before anything is measured, as the test demands."""
 ENTRIES_OF_SHARD = 200
@@ -70,9 +73,13 @@ class EpisodeLoss:
     success: bool
 
     @property
-    def loss(self) -> float:
+    def disagreement(self) -> float:
         """Share of the skipped steps that left the tolerance; 0 where none was skipped."""
         return self.broken / self.skipped if self.skipped else 0.0
+
+    def loss(self, criterion: Criterion) -> float:
+        """What was lost, in [0, 1]."""
+        return float(not self.success) if criterion == "failure" else self.disagreement
 
 
 def plan_episodes(tasks: Sequence[int], count: int) -> list[CalibrationEpisode]:
@@ -80,7 +87,7 @@ def plan_episodes(tasks: Sequence[int], count: int) -> list[CalibrationEpisode]:
 
     Args:
         tasks: Tasks of the suite.
-        count: How many episodes; beyond 10 for each task they vary by a small start motion.
+        count: How many episodes; beyond 8 for each task they vary by a small start motion.
     """
     states, all_tasks = len(CALIBRATION_STATES), len(tasks)
     return [

@@ -55,6 +55,7 @@ class CalibrationRun:
                     "suite": candidate.suite,
                     "similarity": candidate.similarity,
                     "dispersion": candidate.dispersion,
+                    "criterion": candidate.criterion,
                     "provenance": dict(provenance),
                 }
             )
@@ -123,16 +124,21 @@ class CalibrationRun:
         """Losses of a setting's episodes so far, as the rule counts them."""
         episodes = [e for e in self._losses[setting] if e < self.candidate.episodes]
         first = 0 if self.candidate.rule == "path_maximum" else setting
-        return [max(self._losses[s][e].loss for s in range(first, setting + 1)) for e in episodes]
+        return [max(self._loss(s, e) for s in range(first, setting + 1)) for e in episodes]
+
+    def _loss(self, setting: int, episode: int) -> float:
+        return self._losses[setting][episode].loss(self.candidate.criterion)
 
     def _tried(self, setting: int) -> TriedSetting:
         rows = [row for e, row in self._losses[setting].items() if e < self.candidate.episodes]
+        criterion = self.candidate.criterion
         steps = sum(row.steps for row in rows)
         skipped = sum(row.skipped for row in rows)
         return TriedSetting(
-            loss=float(np.mean([row.loss for row in rows])),
+            loss=float(np.mean([row.loss(criterion) for row in rows])),
             bound=least_bound(self._counted(setting), self.candidate.episodes),
             disagreement=sum(row.broken for row in rows) / max(skipped, 1),
+            episode_disagreement=float(np.mean([row.disagreement for row in rows])),
             skip_rate=skipped / max(steps, 1),
             retrieved_rate=sum(row.retrieved for row in rows) / max(steps, 1),
             success_rate=sum(row.success for row in rows) / len(rows),

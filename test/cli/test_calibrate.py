@@ -92,7 +92,7 @@ def test_the_result_lies_in_the_database_and_is_what_the_walk_gives(world, model
     assert "3 *" in result.output
     assert len(world.episodes) == 90
     assert {(task, state) for _, task, state in world.episodes} == {
-        (task, state) for task in (0, 1) for state in range(30, 40)
+        (task, state) for task in (0, 1) for state in range(32, 40)
     }
 
 
@@ -134,9 +134,9 @@ def test_what_cannot_be_done_is_an_error_that_says_why(world, options, problem):
 
 
 def test_a_database_of_the_states_to_calibrate_with_is_refused(world, model):
-    make_database(world.folder, model, states="0-31")
+    make_database(world.folder, model, states="0-33")
     result = world.call()
-    assert result.exit_code == 2 and "[30, 31]" in result.output
+    assert result.exit_code == 2 and "[32, 33]" in result.output
 
 
 def test_a_mode_that_executes_demonstrations_is_calibrated_on_their_tokens(world, tmp_path):

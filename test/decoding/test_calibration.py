@@ -43,7 +43,7 @@ def test_a_missing_one_names_the_command(tmp_path):
     [
         lambda text: text[: len(text) // 2],
         lambda text: "[]",
-        lambda text: text.replace('"format": 1', '"format": 99'),
+        lambda text: text.replace('"format": 2', '"format": 99'),
         lambda text: text.replace('"risk"', '"rusk"'),
         lambda text: text.replace('"success_rate"', '"succes_rate"'),
         lambda text: text.replace("0.98", '"near"'),
@@ -71,7 +71,9 @@ def test_a_damaged_one_names_file_and_fix(tmp_path, damage):
         ({"chosen": True}, "chosen setting True"),
         ({"risk": 1.0}, "risk 1.0"),
         ({"rule": "hope"}, "rule 'hope'"),
+        ({"criterion": "luck"}, "criterion 'luck'"),
         ({"k": 0}, "k 0"),
+        ({"speed": float("nan")}, "speed nan"),
     ],
 )
 def test_values_must_fit_together(changes, problem):
@@ -85,6 +87,9 @@ def test_the_guarantee_says_what_it_is_about_and_stands_in_the_file(tmp_path):
     assert "disagreement with the VLA, not about failing the task" in found.guarantee
     assert json.loads(found.save(tmp_path).read_text())["guarantee"] == found.guarantee
     assert "nothing is skipped" in calibration(chosen=None).guarantee
+    of_failures = calibration(criterion="failure").guarantee
+    assert "At most 4.0% (asked: 5.0%) of fresh episodes" in of_failures
+    assert "about failing the task, for whatever reason" in of_failures
 
 
 def test_what_was_measured_is_that_of_the_chosen_setting():
@@ -97,3 +102,14 @@ def test_what_was_measured_is_that_of_the_chosen_setting():
 def test_drift_is_measured_from_the_worse_of_risk_and_what_was():
     assert calibration().drift_limit == 0.05
     assert calibration(tried=(tried(disagreement=0.08),) * 3).drift_limit == 0.08
+
+
+def test_where_failures_were_counted_drift_is_more_disagreement_than_there_was():
+    def limit(**changes):
+        return calibration(criterion="failure", tried=(tried(**changes),) * 3).drift_limit
+
+    measured = {"disagreement": 0.3, "episode_disagreement": 0.4, "episodes": 99}
+    assert limit(**measured) == pytest.approx(0.406)
+    assert limit(**measured | {"disagreement": 0.5}) == 0.5
+    assert limit(**measured | {"disagreement": 1.0}) < 1.0
+    assert calibration(criterion="failure", chosen=None).drift_limit == 0.05

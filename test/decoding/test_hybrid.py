@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ from support.small_models import CONFIG, INSTRUCTIONS, random_images, small_vla
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.boundary import Boundary
-from heisd_ros.decoding.hybrid import HybridDecoder
+from heisd_ros.decoding.hybrid import REDRAFT_ROOM, HybridDecoder, redraft
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import SkipGate
+from heisd_ros.decoding.tree import NO_DRAFT
 from heisd_ros.decoding.types import Observation
 from heisd_ros.decoding.verifier import Verification
 from heisd_ros.kinematics.metric import MetricSample
@@ -159,14 +161,54 @@ def test_redrafting_drafts_what_the_model_said_behind_a_wrong_token(monkeypatch)
     assert (same.passes, same.accepted, same.tokens) == (2, 6, tokens)
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_redrafting_drafts_the_second_choice_too(monkeypatch, place):
+    tokens = own_tokens()
+    wrong = (*tokens[:2], FIRST + (tokens[2] == FIRST), *tokens[3:])
+
+    def said(self):
+        first = len(self.tokens) + place
+        if first >= len(tokens):
+            return tokens[len(self.tokens) :]
+        return (*tokens[len(self.tokens) : first], FIRST, *tokens[first + 1 :])
+
+    monkeypatch.setattr(Verification, "answers", property(said, lambda self, value: None))
+    second = lambda self: tokens[len(self.tokens) :]  # noqa: E731
+    monkeypatch.setattr(Verification, "second_choices", second)
+    step = decoder([wrong], redraft=True, retrieval={"accept": "exact"}).infer(observation())
+    assert FIRST not in tokens[3:]
+    assert (step.passes, step.accepted, step.tokens) == (2, 6, tokens)
+
+
 def test_the_last_command_is_a_draft_too_where_it_has_a_vote():
     tokens = own_tokens()
-    exact = {"retrieval": {"accept": "exact", "momentum": 1}}
+    exact = {"retrieval": {"accept": "exact", "last": True}}
     subject = decoder([far(tokens)], **exact)
     assert subject.infer(observation()).passes == 7
     assert subject.infer(observation()).passes == 1
     subject.reset()
     assert subject.infer(observation()).passes == 7
+
+
+def test_a_consensus_of_the_entries_is_one_draft():
+    tokens = own_tokens()
+    mode = {"retrieval": {"accept": "exact", "draft": "consensus"}}
+    around = [[token + n for token in tokens[:6]] + [tokens[6]] for n in (-2, 2)]
+    assert decoder(around, **mode).infer(observation()).passes == 1  # their mean
+    assert decoder([tokens, far(tokens)], **mode).infer(observation()).passes == 7
+
+
+def test_only_exact_redrafts_have_the_second_choices_in_them():
+    said = SimpleNamespace(tokens=[1], answers=(10, 11, 12), second_choices=lambda: (20, 21, 22))
+    first = (10, 11, 12)
+    assert redraft(said, NO_DRAFT, "sequence_relaxed").chains() == [first]
+    exact = redraft(said, NO_DRAFT, "exact").chains()
+    assert sorted(exact) == [(10, 11, 12), (10, 11, 22), (10, 21, 12), (20, 11, 12)]
+    all_six = SimpleNamespace(
+        tokens=[1], answers=tuple(range(10, 16)), second_choices=lambda: tuple(range(20, 26))
+    )
+    read = redraft(all_six, NO_DRAFT, "exact").above(5)  # the last level is only judged
+    assert len(read) == REDRAFT_ROOM
 
 
 def test_without_a_shard_there_is_no_retrieval_and_the_reason_says_so():
@@ -197,23 +239,21 @@ def test_a_trusted_step_is_executed_unseen():
     assert "prefill" not in result.timings_ms
 
 
-def test_the_consensus_of_the_entries_may_be_executed():
-    tokens = np.array(own_tokens())
-    middle = np.clip(tokens, FIRST + 20, FIRST + 230)
-    chains = [middle + offset for offset in (-10, 2, 8)]
-    for chain in chains:
-        chain[-1] = tokens[-1]
-    subject = decoder(chains, skip={**SKIP, "execute": "consensus"}, retrieval={"accept": "exact"})
-    subject.infer(observation())
-    result = subject.infer(observation())
-    assert result.source == "skip"
-    assert result.tokens == (*middle[:-1].tolist(), tokens[-1])
-
-
 def far(tokens):
     """The same gripper, another motion."""
     moved = [FIRST + (token - FIRST + 100) % 256 for token in tokens[:-1]]
     return (*moved, tokens[-1])
+
+
+def test_nothing_is_skipped_while_the_arm_is_slow_or_its_speed_unknown():
+    tokens = own_tokens()
+    for speed, skips in ((0.09, True), (0.11, False)):  # the arm moves at 0.1 m/s
+        subject = decoder([tokens, tokens], skip={**SKIP, "speed": speed})
+        subject.infer(observation())
+        assert (subject.infer(observation()).source == "skip") == skips
+    blind = dataclasses.replace(observation(), motion=None)
+    subject = decoder([tokens, tokens], propose="retrieval", skip={**SKIP, "speed": 0.01})
+    assert [subject.infer(blind).source for _ in range(3)] == ["retrieval"] * 3
 
 
 @pytest.mark.parametrize("agrees", [True, False])

@@ -54,12 +54,14 @@ def test_a_calibrated_gate_skips_where_all_conditions_hold():
         (matches(), dataclasses.replace(GOOD, retrieval_zone=False), "slow or curved"),
         (matches(), dataclasses.replace(GOOD, fresh=False), "not fresh"),
         (matches(), dataclasses.replace(GOOD, clearance=3.0), "gripper changes in 3 steps or less"),
+        (matches(), dataclasses.replace(GOOD, speed=0.05), "0.050 m/s < 0.1"),
+        (matches(), dataclasses.replace(GOOD, speed=np.nan), "nan m/s < 0.1"),
         (matches(grippers=(OPEN,) * 4), GOOD, "4 entries retrieved, calibrated were 5"),
         (matches(grippers=()), GOOD, "nothing was retrieved"),
     ],
 )
 def test_each_condition_alone_forbids_it(entries, context, reason):
-    decision = gate(clearance=10).decide(entries, context)
+    decision = gate(clearance=10, speed=0.1).decide(entries, context)
     assert not decision.skip and not decision.shadow
     assert decision.reason.startswith("no skip: ") and reason in decision.reason
 
@@ -144,6 +146,9 @@ def test_skips_nearer_to_a_grasp_than_calibrated_are_refused():
     with pytest.raises(CalibrationError, match=r"clearance is 9, calibrated were 10"):
         gate(calibrated=calibration(clearance=10), clearance=9)
     assert skips(gate(calibrated=calibration(clearance=10), clearance=12), 1) == [True]
+    with pytest.raises(CalibrationError, match=r"speed is 0\.1, calibrated were 0\.12 m/s"):
+        gate(calibrated=calibration(speed=0.12), speed=0.1)
+    assert skips(gate(calibrated=calibration(speed=0.12), speed=0.2), 1) == [True]
 
 
 def test_policies_that_ask_for_less():

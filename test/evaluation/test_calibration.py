@@ -155,9 +155,17 @@ def test_an_episode_counts_what_skipping_did():
         scene, decoder, ScriptedDecoder(REFERENCE), CalibrationEpisode(3, 31), metric=None
     )
     assert (loss.skipped, loss.broken, loss.retrieved, loss.steps) == (4, 2, 6, 8)
-    assert loss.success and loss.loss == 0.5
+    assert loss.success and loss.loss("disagreement") == 0.5 and loss.loss("failure") == 0.0
     assert scene.resets == [31] and decoder.resets == [None, True]
-    assert replace(loss, skipped=0, broken=0).loss == 0.0
+    assert replace(loss, skipped=0, broken=0).disagreement == 0.0
+
+
+def test_by_failure_an_episode_that_failed_is_lost_whatever_was_skipped():
+    standing = ScriptedDecoder([("skip", TOKENS)], speed=0.0)
+    lost = judge_episode(
+        PushScene(), standing, ScriptedDecoder(REFERENCE), CalibrationEpisode(3, 31), metric=None
+    )
+    assert not lost.success and lost.loss("failure") == 1.0 and lost.loss("disagreement") == 0.0
 
 
 def test_a_varied_episode_starts_from_a_moved_arm_the_same_one_each_time():

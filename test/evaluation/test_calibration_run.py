@@ -65,6 +65,19 @@ def test_the_loosest_setting_within_the_risk_is_chosen(tmp_path):
     assert found.created.endswith("+00:00")
 
 
+def test_by_failure_an_episode_that_failed_is_lost(tmp_path):
+    run = start(tmp_path, criterion="failure", risk=0.1)
+    for setting, failed in ((0, 1), (1, 2)):
+        for episode in range(EPISODES):
+            run.add(setting, episode, loss(20, success=episode >= failed))
+    found = run.result()
+    assert found.chosen == 0 and len(found.tried) == 2
+    assert found.measured.loss == pytest.approx(1 / 20)
+    assert found.measured.bound == pytest.approx(2 / 21)
+    assert found.measured.disagreement == pytest.approx(0.4)
+    assert found.measured.episode_disagreement == pytest.approx(0.4)
+
+
 def test_a_path_that_holds_throughout_is_walked_to_its_end(tmp_path):
     run = start(tmp_path)
     walk(run, constant(0, 0, 0))
@@ -139,6 +152,7 @@ def test_risk_and_number_of_episodes_may_change_on_the_way(tmp_path):
         ({"model_fingerprint": "model-b"}, "model_fingerprint"),
         ({"similarity": (0.98, 0.9, 0.7)}, "similarity"),
         ({"similarity": (0.98,), "dispersion": (1.0,)}, "similarity, dispersion"),
+        ({"criterion": "failure"}, "criterion"),
         ({"provenance": {"tasks": [0]}}, "provenance"),
     ],
 )
