@@ -49,7 +49,7 @@ class Topic:
 
     def __init__(self, node: Node, kind: type, name: str) -> None:
         self._node = node
-        self._publisher = node.create_publisher(
+        self._publisher: Any = node.create_publisher(
             kind, name, qos.reliable(), qos_overriding_options=qos.overrides()
         )
 

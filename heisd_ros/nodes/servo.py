@@ -33,8 +33,8 @@ class ServoSetup:
             kind = optional.servo_command_type(parameters.servo_node)
             request = kind.Request()
             request.command_type = getattr(request, _COMMAND_TYPES[parameters.interface])
-            switch = node.create_client(kind, f"{self._servo}/switch_command_type")
-            unpause = node.create_client(SetBool, f"{self._servo}/pause_servo")
+            switch: Any = node.create_client(kind, f"{self._servo}/switch_command_type")
+            unpause: Any = node.create_client(SetBool, f"{self._servo}/pause_servo")
             self._steps = [(switch, request), (unpause, SetBool.Request(data=False))]
         self._left = list(self._steps)
         self._answer: Future | None = None
