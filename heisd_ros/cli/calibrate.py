@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from heisd_ros.decoding.calibration import Calibration
+    from heisd_ros.decoding.calibration import Calibration, Criterion
+    from heisd_ros.decoding.conformal import Rule
     from heisd_ros.decoding.settings import ModeSettings
     from heisd_ros.evaluation.calibration import CalibrationEpisode, EpisodeLoss
     from heisd_ros.evaluation.calibration_run import CalibrationRun
@@ -163,10 +164,10 @@ def _prepare(
     place: Place,
     tasks: list[int],
     risk: float,
-    criterion: Literal["disagreement", "failure"],
+    criterion: Criterion,
     episodes: int,
     levels: list[float] | None,
-    rule: Literal["each_setting", "path_maximum"],
+    rule: Rule,
 ) -> CalibrationRun:
     """The walk, begun or gone on with; raises the errors of what it reads."""
     from heisd_ros.decoding.calibration import Calibration

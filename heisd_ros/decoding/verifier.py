@@ -66,7 +66,8 @@ class Verification:
     accepted: int = 0
     answers: tuple[int, ...] = ()
     judge: Judge = accept
-    _logits_below: Tensor | None = field(default=None, init=False, repr=False)
+    _logits: Tensor | None = field(default=None, init=False, repr=False)
+    _rows: list[int] = field(default_factory=list, init=False, repr=False)
 
     @property
     def prompt_hidden(self) -> Tensor:
@@ -132,9 +133,9 @@ class Verification:
 
     def second_choices(self) -> tuple[int, ...]:
         """The model's second choice for each of `answers`; to be asked before the next pass."""
-        if not self.answers or self._logits_below is None:
+        if not self.answers or self._logits is None:
             return ()
-        return tuple(self._logits_below.topk(2, dim=-1).indices[:, 1].tolist())
+        return tuple(self._logits[self._rows].topk(2, dim=-1).indices[:, 1].tolist())
 
     @property
     def finished(self) -> bool:
@@ -161,9 +162,8 @@ class Verification:
         if not self.finished:
             # What the model says after the last accepted token comes for nothing.
             self.tokens.append(greedy[path[-1] + 1 if path else 0])
-        rows = _rows_below(fed, path, greedy)
-        self.answers = tuple(greedy[row] for row in rows)
-        self._logits_below = answers.logits[rows] if rows else None
+        self._logits, self._rows = answers.logits, _rows_below(fed, path, greedy)
+        self.answers = tuple(greedy[row] for row in self._rows)
 
     def _record(self, logits: Tensor, greedy: list[int], path: tuple[int, ...]) -> None:
         """Keeps what the model said after each accepted node, and by how much."""
