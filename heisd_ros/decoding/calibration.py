@@ -10,7 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from heisd_ros.decoding.conformal import Rule
+import numpy as np
+
+from heisd_ros.decoding.conformal import Rule, risk_bounds
 from heisd_ros.errors import CalibrationError
 
 FILE = "calibration.json"
@@ -123,9 +125,8 @@ class Calibration:
             return self.risk
         if self.criterion == "disagreement":
             return max(self.risk, measured.disagreement)
-        n = measured.episodes
-        bound = (n * measured.episode_disagreement + 1.0) / (n + 1.0)
-        return min(max(self.risk, measured.disagreement, bound), 0.99)
+        mean = np.full((measured.episodes, 1), measured.episode_disagreement)
+        return min(max(self.risk, measured.disagreement, float(risk_bounds(mean)[0])), 0.99)
 
     @property
     def guarantee(self) -> str:
