@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.small_models import CONFIG, configs, random_batch, small_model
 
-from heisd_ros.vla.language import KVCache
+from heisd_ros.vla.language import KVCache, Projection
 from heisd_ros.vla.model import VLAModel
 from heisd_ros.vla.vision import pixel_shuffle
 
@@ -166,15 +166,48 @@ def test_state_dict_has_upstream_names_and_round_trips():
     assert copy.deepcopy(model).state_dict().keys() == state.keys()
 
 
+def packed(model):
+    return [
+        module._packed is not None
+        for module in model.language_model.modules()
+        if isinstance(module, Projection)
+    ]
+
+
 @torch.inference_mode()
-def test_storing_columns_changes_no_result():
+def test_arranging_for_the_cpu_changes_no_result():
+    """With several columns, which are multiplied by packed weights, and with one."""
     batch = random_batch(CONFIG, [5])
     model = small_model()
-    before = model.forward_train(*batch).logits
+    before, decoded = model.forward_train(*batch).logits, teacher_forced(model, batch, 0, 5)
     names = list(model.state_dict())
-    model.language_model.store_columns()
-    assert list(model.state_dict()) == names
-    torch.testing.assert_close(model.forward_train(*batch).logits, before, rtol=0, atol=1e-5)
+    model.language_model.arrange_for_cpu()
+    assert list(model.state_dict()) == names and all(packed(model)) and packed(model)
+    after = model.forward_train(*batch).logits, teacher_forced(model, batch, 0, 5)
+    torch.testing.assert_close(after, (before, decoded), rtol=0, atol=1e-5)
+    assert not any(packed(copy.deepcopy(model)))
+
+
+def test_packed_weights_do_not_outlive_those_that_they_are_of():
+    model = small_model()
+    for change in (
+        lambda: model.train(),
+        lambda: model.to(torch.float64),
+        lambda: model.load_state_dict(small_model(seed=2).state_dict()),
+    ):
+        model.float().language_model.arrange_for_cpu()
+        assert all(packed(model.eval()))
+        change()
+        assert not any(packed(model))
+
+
+def test_weights_are_not_kept_twice_where_they_are_large_or_cannot_be(monkeypatch):
+    for name, value in (("MOST_PACKED_BYTES", 1), ("can_pack", lambda: False)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"heisd_ros.vla.language.{name}", value)
+            model = small_model()
+            model.language_model.arrange_for_cpu()
+            assert not any(packed(model))
 
 
 @torch.inference_mode()
