@@ -214,46 +214,34 @@ class HybridDecoder:
     def _decode(
         self, inputs: ModelInputs, features: Tensor, matches: Matches | None, watch: Stopwatch
     ) -> tuple[Verification, Source]:
-        engine, mode = self.vla.engine, self.mode
+        mode = self.mode
+        drafter = self.drafter if mode.drafts and matches is None else None
         prompt = self._prompt(inputs, features)
-        room = REDRAFT_ROOM if mode.redraft else 0
+        source: Source
+        rule: AcceptanceRule
         if matches is not None:
-            source: Source = "retrieval"
-            rule: AcceptanceRule = mode.retrieval.accept
-            draft = self._tree(matches)
-            in_prefill = draft if mode.one_pass else NO_DRAFT
-            verification = Verification.start(
-                engine,
-                prompt,
-                in_prefill,
-                rule,
-                max(len(draft), room),
-                mode.correct,
-                self._keep_frames,
-            )
-            watch.lap("prefill")
-            # The draft, its first level that of the first token, and whether it is still unseen.
-            level, unseen = 0, not mode.one_pass
-        elif mode.drafts and self.drafter is not None:
-            source, rule = "drafter", mode.drafter.accept
-            verification = Verification.start(
-                engine,
-                prompt,
-                NO_DRAFT,
-                rule,
-                max(mode.drafter.nodes, room),
-                mode.correct,
-                self._keep_frames,
-            )
-            watch.lap("prefill")
-            draft = self._draft(self.drafter, verification, prompt)
-            watch.lap("draft")
-            level, unseen = 1, True
+            source, rule, draft = "retrieval", mode.retrieval.accept, self._tree(matches)
+        elif drafter is not None:
+            source, rule, draft = "drafter", mode.drafter.accept, self._last_command()
         else:
             source, rule, draft = "autoregressive", "exact", NO_DRAFT
-            verification = Verification.start(engine, prompt, draft, rule, record=self._keep_frames)
-            watch.lap("prefill")
-            level, unseen = 0, False
+        later = len(draft) if drafter is None else mode.drafter.nodes
+        verification = Verification.start(
+            self.vla.engine,
+            prompt,
+            draft if mode.one_pass else NO_DRAFT,
+            rule,
+            max(later, REDRAFT_ROOM if mode.redraft else 0),
+            mode.correct,
+            self._keep_frames,
+        )
+        watch.lap("prefill")
+        # The draft, its first level that of the first token, and whether it is still unseen.
+        level, unseen = 0, not mode.one_pass
+        if drafter is not None and not verification.finished:
+            draft = self._draft(drafter, verification, prompt)
+            watch.lap("draft")
+            level, unseen = 1, True
         while not verification.finished:
             if unseen:
                 tree = draft.tails(len(verification.tokens) - level)
@@ -286,6 +274,12 @@ class HybridDecoder:
         if settings.last and self._last is not None:
             chains.append(self._last)
         return DraftTree.crossed(chains) if settings.cross else DraftTree.from_chains(chains)
+
+    def _last_command(self) -> DraftTree:
+        """The last command as the draft of a step in slow motion, where little changes."""
+        if not self.mode.drafter.last or self._last is None:
+            return NO_DRAFT
+        return DraftTree.from_chains([self._last])
 
     def _draft(self, drafter: Drafter, verification: Verification, prompt: Tensor) -> DraftTree:
         settings, first = self.mode.drafter, verification.tokens[0]

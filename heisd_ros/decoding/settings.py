@@ -45,12 +45,14 @@ class DrafterSettings:
         top_k: children proposed of a node.
         nodes: nodes of the tree at most.
         accept: acceptance rule of its drafts.
+        last: draft the last command in the prefill, before the drafter is asked.
     """
 
     depth: int = 4
     top_k: int = 8
     nodes: int = 50
     accept: AcceptanceRule = "token_relaxed"
+    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,16 @@ class ModeSettings:
             raise ModeError(
                 f"skip.policy {self.skip.policy!r} executes retrieved actions, but propose is "
                 f"{self.propose!r}; accepted with it: 'retrieval', 'hybrid'"
+            )
+        if self.skip.speed and self.propose != "hybrid":
+            raise ModeError(
+                f"skip.speed is {self.skip.speed:g}, but the arm's speed is measured in modes with "
+                f"propose 'hybrid' alone, not {self.propose!r}; accepted with it: 0"
+            )
+        if self.drafter.last and not self.one_pass:
+            raise ModeError(
+                "drafter.last drafts in the prefill, which one_pass: false keeps free of drafts; "
+                "accepted with it: one_pass: true"
             )
 
     @property

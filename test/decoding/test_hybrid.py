@@ -109,14 +109,16 @@ def chains_near(draw, tokens):
 def test_exact_modes_return_the_models_own_tokens(data, one_pass, redraft, cross, seed):
     tokens = own_tokens(seed)
     exact = {"accept": "exact"}
+    last = data.draw(st.booleans())
     subject = decoder(
         data.draw(chains_near(tokens)),
         data.draw(chains_near(tokens[1:]))[0],
         one_pass=one_pass,
         redraft=redraft,
-        retrieval={**exact, "cross": cross},
-        drafter={**exact, "depth": data.draw(st.integers(1, 6))},
+        retrieval={**exact, "cross": cross, "last": last},
+        drafter={**exact, "depth": data.draw(st.integers(1, 6)), "last": last and one_pass},
     )
+    subject.infer(observation(data.draw(st.integers(0, 3)), 0.1))  # makes the last command
     for f, source in ((0.9, "retrieval"), (0.1, "drafter")):
         result = subject.infer(observation(seed, f))
         assert (result.tokens, result.source) == (tokens, source)
@@ -190,6 +192,22 @@ def test_the_last_command_is_a_draft_too_where_it_has_a_vote():
     assert subject.infer(observation()).passes == 7
 
 
+def test_in_slow_motion_the_last_command_is_verified_before_the_drafter_is_asked():
+    tokens = own_tokens()
+    mode = {"drafter": {"accept": "exact", "depth": 6, "last": True}}
+    subject = decoder(drafted=far(tokens)[1:], **mode)
+    first, again = (subject.infer(observation()) for _ in range(2))
+    assert first.passes == 7 and "draft" in first.timings_ms
+    assert (again.source, again.passes, again.accepted) == ("drafter", 1, 7)
+    assert "draft" not in again.timings_ms
+    # Another observation: what is left of the step is the drafter's.
+    other = own_tokens(1)
+    assert other != tokens
+    subject.drafter.chain = other[1:]
+    left = subject.infer(observation(1))
+    assert (left.tokens, left.passes) == (other, 2) and "draft" in left.timings_ms
+
+
 def test_a_consensus_of_the_entries_is_one_draft():
     tokens = own_tokens()
     mode = {"retrieval": {"accept": "exact", "draft": "consensus"}}
@@ -252,8 +270,8 @@ def test_nothing_is_skipped_while_the_arm_is_slow_or_its_speed_unknown():
         subject.infer(observation())
         assert (subject.infer(observation()).source == "skip") == skips
     blind = dataclasses.replace(observation(), motion=None)
-    subject = decoder([tokens, tokens], propose="retrieval", skip={**SKIP, "speed": 0.01})
-    assert [subject.infer(blind).source for _ in range(3)] == ["retrieval"] * 3
+    subject = decoder([tokens, tokens], skip={**SKIP, "speed": 0.01})
+    assert [subject.infer(blind).source for _ in range(3)] == ["autoregressive"] * 3
 
 
 @pytest.mark.parametrize("agrees", [True, False])

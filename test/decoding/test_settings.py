@@ -26,6 +26,8 @@ def test_settings_are_read_and_the_rest_has_its_default():
         ({"drafter": {"depth": 7}}, r"drafter.depth must be in \[1, 6\], got 7"),
         ({"skip": {"policy": "always"}}, "but propose is 'none'"),
         ({"skip": {"rate": float("nan")}}, "skip.rate must be in"),
+        ({"propose": "retrieval", "skip": {"speed": 0.1}}, "propose 'hybrid' alone"),
+        ({"one_pass": False, "drafter": {"last": True}}, "accepted with it: one_pass: true"),
     ],
 )
 def test_what_is_not_accepted_is_named(values, message):
