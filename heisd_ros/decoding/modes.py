@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -53,22 +54,52 @@ def load_mode(name: str) -> ModeSettings:
     """Reads a mode.
 
     Args:
-        name: one of `mode_names`, or the path of a YAML file of one's own.
+        name: one of `mode_names`, or the path of a YAML file of one's own. A file may name another
+            mode as its ``base``, and then says only in what it differs.
 
     Raises:
         ModeError: there is no such mode, or the file does not describe one.
     """
+    path = _path_of(name)
+    try:
+        return ModeSettings.from_dict(_values(path))
+    except ModeError as error:
+        raise ModeError(f"{path}: {error}") from error
+
+
+def _path_of(name: str) -> Path:
     own = name.endswith((".yaml", ".yml"))
     path = Path(name).expanduser() if own else mode_folder() / f"{name}.yaml"
     if not path.is_file():
         accepted = ", ".join(mode_names())
         raise ModeError(f"unknown mode {name!r}; accepted: {accepted}, or a path to a YAML file")
+    return path
+
+
+def _values(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """What a file says, over what the mode says that it names as its ``base``.
+
+    Args:
+        path: of the file.
+        above: files whose base it is, one through the other.
+    """
+    if path in above:
+        raise ModeError(f"{path.name} is, through others, its own base")
     try:
-        return ModeSettings.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModeError(f"{path} is not readable YAML: {error}") from error
-    except ModeError as error:
-        raise ModeError(f"{path}: {error}") from error
+        raise ModeError(f"not readable YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ModeError(f"a mode must be a mapping, got {values!r}")
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    merged = _values(_path_of(str(base)), (*above, path))
+    for key, value in values.items():
+        below = merged.get(key)
+        nested = isinstance(below, dict) and isinstance(value, dict)
+        merged[key] = below | value if nested else value
+    return merged
 
 
 def load_decoder(

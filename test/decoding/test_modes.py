@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from support.small_models import small_vla
 
@@ -41,6 +43,31 @@ def test_a_mode_of_ones_own(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("propose: drafter\ndrafter: {depth: 2}\n")
     assert load_mode(str(path)).drafter.depth == 2
+
+
+def test_a_mode_says_only_in_what_it_differs_from_its_base(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: heisd\nskip: {clearance: 9}\n")
+    ours, mine = load_mode("heisd"), load_mode(str(path))
+    assert mine == dataclasses.replace(ours, skip=dataclasses.replace(ours.skip, clearance=9))
+    further = tmp_path / "further.yaml"
+    further.write_text(f"base: {path}\nredraft: false\n")
+    assert load_mode(str(further)) == dataclasses.replace(mine, redraft=False)
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("fast", "mine.yaml: unknown mode 'fast'; accepted: "),
+        ("{}/mine.yaml", "mine.yaml is, through others, its own base"),
+        ("[heisd]", "unknown mode"),
+    ],
+)
+def test_a_base_that_cannot_be_is_named(tmp_path, base, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"base: {base.format(tmp_path)}\n")
+    with pytest.raises(ModeError, match=message):
+        load_mode(str(path))
 
 
 def test_an_unknown_mode_names_the_known_ones():
