@@ -76,13 +76,13 @@ class PickPlaceTask:
     Attributes:
         item: Name of the object to take.
         target: Name of the object, fixture or region to put it on or in.
-        inside: True if it is dropped into the target from above: a basket, or a bowl, in which open
-            fingers would jam.
+        from_above: True if it is let go above the target and falls in: into a basket, or a bowl, in
+            which open fingers would jam.
     """
 
     item: str
     target: str
-    inside: bool
+    from_above: bool
 
     @classmethod
     def from_scene(cls, scene: LiberoScene) -> PickPlaceTask:
@@ -97,7 +97,7 @@ class PickPlaceTask:
                 "pick-and-place only: one 'on' or 'in'"
             )
         predicate, item, target = scene.goal[0]
-        return cls(item=item, target=target, inside=predicate == "in" or "bowl" in target)
+        return cls(item=item, target=target, from_above=predicate == "in" or "bowl" in target)
 
 
 def grasp_candidates(scene: LiberoScene, item: str) -> list[Grasp]:
@@ -165,7 +165,7 @@ class PickPlaceExpert:
         """(3,) where the centre of the object has to go, m, base frame."""
         item = self.scene.body(self.task.item)
         half_height = (np.abs(item.rotation) @ item.half_extents)[2]
-        if self.task.inside:
+        if self.task.from_above:
             basket = self.scene.body(_owner(self.scene, self.task.target))
             rim = basket.centre[2] + (np.abs(basket.rotation) @ basket.half_extents)[2]
             return np.array([*basket.centre[:2], rim + half_height * 0.3])
@@ -200,8 +200,8 @@ class PickPlaceExpert:
     def placed(self) -> bool:
         """Whether the object lies free at its target."""
         error = self.scene.body(self.task.item).centre - self.place_point()
-        below = error[2] < (0.0 if self.task.inside else 0.02)
-        near = np.linalg.norm(error[:2]) < (0.08 if self.task.inside else 0.035)
+        below = error[2] < (0.0 if self.task.from_above else 0.02)
+        near = np.linalg.norm(error[:2]) < (0.08 if self.task.from_above else 0.035)
         return bool(near and (below or self.down()) and not self.held())
 
     def down(self) -> bool:
@@ -209,7 +209,7 @@ class PickPlaceExpert:
 
         Where that is exactly, a bounding box does not tell: on the ring of a burner.
         """
-        if self.task.inside:
+        if self.task.from_above:
             return False
         height = (self.scene.body(self.task.item).centre - self.place_point())[2]
         return bool(height < _TOUCHDOWN and self.scene.supported(self.task.item))

@@ -80,7 +80,7 @@ def test_ramp_rises_from_zero_to_one(one, other):
 
 def test_reads_the_task_from_the_goal(scene):
     task = PickPlaceTask.from_scene(scene)
-    assert task == PickPlaceTask(item="akita_black_bowl_1", target="plate_1", inside=False)
+    assert task == PickPlaceTask(item="akita_black_bowl_1", target="plate_1", from_above=False)
 
 
 def test_a_bowl_is_taken_by_its_rim(scene):
