@@ -32,6 +32,7 @@ class ParameterInfo:
     choices: tuple[str, ...] | None = None
     read_only: bool = False
     live: bool = False
+    own: bool = False
 
     def accepted(self) -> str:
         """The accepted values in words; empty when any value of the type is."""
@@ -52,6 +53,7 @@ def parameter(
     choices: tuple[str, ...] | None = None,
     read_only: bool = False,
     live: bool = False,
+    own: bool = False,
 ) -> Any:
     """A dataclass field that is a ROS parameter.
 
@@ -64,8 +66,9 @@ def parameter(
         choices: Accepted strings.
         read_only: Whether it is fixed when the node starts.
         live: Whether it may change while the node is configured, and takes effect at once.
+        own: Whether the default is the built-in robot's, and any other has to give its own.
     """
-    info = ParameterInfo(name, description, low, high, choices, read_only, live)
+    info = ParameterInfo(name, description, low, high, choices, read_only, live, own)
     return dataclasses.field(default=default, metadata={"ros": info})
 
 
@@ -147,6 +150,11 @@ def declare(node: Node, kind: type) -> dict[str, str]:
     return refused
 
 
+def given(node: Node) -> set[str]:
+    """Names of the parameters to which a file, a launch file or the command line gave a value."""
+    return set(node._parameter_overrides)  # rclpy has no public way to ask
+
+
 def read(node: Node, kind: type[T], changes: Mapping[str, Any] | None = None) -> T:
     """Reads the node's parameters into the validated dataclass.
 
@@ -172,6 +180,7 @@ def markdown_table(kind: type) -> str:
         default = field.default
         shown = ", ".join(default) if isinstance(default, tuple) else repr(default)
         mark = " (read-only)" if info.read_only else " (live)" if info.live else ""
+        mark += " (the robot's own)" if info.own else ""
         meaning = info.description + mark
         kind_name = _TYPE_NAMES[type(default)]
         cells = (f"`{info.name}`", kind_name, f"`{shown}`", info.accepted(), meaning)

@@ -20,6 +20,7 @@ def _wall(axis: str, end: str) -> Any:
         low=-_FAR_M,
         high=_FAR_M,
         live=True,
+        own=True,
     )
 
 
@@ -50,6 +51,7 @@ class LimitParameters:
         low=0.001,
         high=10.0,
         live=True,
+        own=True,
     )
     max_angular_speed: float = parameter(
         "command.max_angular_speed",
@@ -58,6 +60,7 @@ class LimitParameters:
         low=0.001,
         high=100.0,
         live=True,
+        own=True,
     )
     max_linear_acceleration: float = parameter(
         "command.max_linear_acceleration",
@@ -66,6 +69,7 @@ class LimitParameters:
         low=0.0,
         high=100.0,
         live=True,
+        own=True,
     )
     max_angular_acceleration: float = parameter(
         "command.max_angular_acceleration",
@@ -74,6 +78,7 @@ class LimitParameters:
         low=0.0,
         high=1000.0,
         live=True,
+        own=True,
     )
     max_linear_jerk: float = parameter(
         "command.max_linear_jerk",

@@ -179,28 +179,33 @@ class VlaNodeParameters(LimitParameters, GrowthParameters):
         "robot.tip_frame",
         "",
         "Link of the URDF that is the end effector; may be empty for the built-in Panda only.",
+        own=True,
     )
     robot_base_frame: str = parameter(
         "robot.base_frame",
         "",
         "Link of the URDF in which the end effector's pose is given to the model; may be empty for "
         "the built-in Panda only.",
+        own=True,
     )
     robot_joint_names: tuple[str, ...] = parameter(
         "robot.joint_names",
         ("",),
         "Joints of the arm, base to tip; may be empty for the built-in Panda only.",
+        own=True,
     )
     robot_gripper_joints: tuple[str, ...] = parameter(
         "robot.gripper_joints",
         ("",),
         "Finger joints (m); the sum of their distances from 0 is the opening of the gripper. "
         "Empty: the built-in Panda's own, or none.",
+        own=True,
     )
     dry_run: bool = parameter(
         "dry_run",
         False,
         "Everything runs and telemetry says what would be sent, but no command topic is made.",
+        own=True,
     )
     interface: str = parameter(
         "command.interface",
@@ -208,12 +213,14 @@ class VlaNodeParameters(LimitParameters, GrowthParameters):
         "What is sent to the arm: a twist (MoveIt Servo), a target pose (Cartesian controllers), "
         "or the action as the model gave it, to which no limit of this node applies.",
         choices=("twist", "pose", "delta"),
+        own=True,
     )
     frame_id: str = parameter(
         "command.frame_id",
         "",
         "Frame of the command (REP 105): robot.base_frame, or robot.tip_frame for twists along the "
         "axes of the end effector; empty: robot.base_frame.",
+        own=True,
     )
     translation_scale: float = parameter(
         "command.translation_scale",
@@ -307,6 +314,7 @@ class VlaNodeParameters(LimitParameters, GrowthParameters):
         "The action's gripper number for open (LIBERO -1; OpenVLA on BridgeData 1).",
         low=-10.0,
         high=10.0,
+        own=True,
     )
     gripper_closed_action: float = parameter(
         "gripper.closed_action",
@@ -314,12 +322,23 @@ class VlaNodeParameters(LimitParameters, GrowthParameters):
         "The action's gripper number for closed (LIBERO 1; OpenVLA on BridgeData 0).",
         low=-10.0,
         high=10.0,
+        own=True,
     )
     gripper_open_position: float = parameter(
-        "gripper.open_position", 0.08, "Commanded opening (m) for open.", low=0.0, high=1.0
+        "gripper.open_position",
+        0.08,
+        "Commanded opening (m) for open.",
+        low=0.0,
+        high=1.0,
+        own=True,
     )
     gripper_closed_position: float = parameter(
-        "gripper.closed_position", 0.0, "Commanded opening (m) for closed.", low=0.0, high=1.0
+        "gripper.closed_position",
+        0.0,
+        "Commanded opening (m) for closed.",
+        low=0.0,
+        high=1.0,
+        own=True,
     )
     gripper_hysteresis: float = parameter(
         "gripper.hysteresis",

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING
+
+from heisd_ros.nodes.declare import parameters_of
 
 if TYPE_CHECKING:
     from heisd_ros.nodes.parameters import VlaNodeParameters
+
+
+def check_given(settings: VlaNodeParameters, given: Container[str]) -> None:
+    """Checks that a robot has given what is its own: no other one's limits may stand in for them.
+
+    Args:
+        settings: the settings.
+        given: names of the parameters that were given a value.
+
+    Raises:
+        ValueError: names the first parameter that is missing.
+    """
+    if settings.robot_source == "panda":
+        return
+    for _, info in parameters_of(type(settings)):
+        if info.own and info.name not in given:
+            raise ValueError(
+                f"parameter '{info.name}' is missing; accepted: the robot's own value, as "
+                f"'robot.source' is {settings.robot_source!r}"
+            )
 
 
 def relations(settings: VlaNodeParameters) -> Iterator[tuple[str, object, bool, str]]:

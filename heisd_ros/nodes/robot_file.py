@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 from heisd_ros.nodes.declare import parameters_of
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.recording_parameters import PREFIX, RecordingParameters
+from heisd_ros.nodes.relations import check_given
 
 WILDCARD = "/**"
 MEMBER = "ros__parameters"
@@ -20,7 +21,7 @@ UNDECLARED = ("use_sim_time", "qos_overrides.")
 
 
 def read_robot_file(path: Path) -> VlaNodeParameters:
-    """Reads and validates a parameter file.
+    """Reads and validates a parameter file, as configure would.
 
     Args:
         path: A YAML file of ROS parameters, keyed `/**`.
@@ -28,7 +29,9 @@ def read_robot_file(path: Path) -> VlaNodeParameters:
     Raises:
         ValueError: One line that names key, value and what is accepted.
     """
-    return read_cell_file(path)[0]
+    settings, _ = read_cell_file(path)
+    check_given(settings, dict(flatten(_body(path))))
+    return settings
 
 
 def read_cell_file(path: Path) -> tuple[VlaNodeParameters, RecordingParameters]:
@@ -47,9 +50,7 @@ def read_cell_file(path: Path) -> tuple[VlaNodeParameters, RecordingParameters]:
             continue
         known = recording if name.startswith(PREFIX) else node
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"such as '{near[0]}'" if near else "see docs/nodes.md"
-            raise ValueError(f"parameter '{name}' is unknown; accepted: a declared one, {hint}")
+            raise ValueError(unknown(name, known))
         values[name] = _as_ros(name, value)
     return (
         VlaNodeParameters(**{node[name]: v for name, v in values.items() if name in node}),
@@ -57,6 +58,13 @@ def read_cell_file(path: Path) -> tuple[VlaNodeParameters, RecordingParameters]:
             **{recording[name]: v for name, v in values.items() if name in recording}
         ),
     )
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """What to say of a parameter that is none of those known."""
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"such as '{near[0]}'" if near else "see docs/nodes.md"
+    return f"parameter '{name}' is unknown; accepted: a declared one, {hint}"
 
 
 def _body(path: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.control import ControlLoop
 from heisd_ros.nodes.debug import DebugViews, session_views, workspace_box
-from heisd_ros.nodes.declare import declare, parameters_of, read
+from heisd_ros.nodes.declare import declare, given, parameters_of, read
 from heisd_ros.nodes.diagnostics import report
 from heisd_ros.nodes.estop import EmergencyStop
 from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
@@ -38,7 +38,10 @@ from heisd_ros.nodes.instruction import instruction_problem
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.policy import PolicyLoader, free_memory, load_policy
 from heisd_ros.nodes.process import StoppableNode, run_node, spin
+from heisd_ros.nodes.recording_parameters import PREFIX as RECORDING
+from heisd_ros.nodes.relations import check_given
 from heisd_ros.nodes.rivals import rival_problem
+from heisd_ros.nodes.robot_file import unknown
 from heisd_ros.nodes.session import Session, open_session
 from heisd_ros.nodes.updater import DiagnosticsUpdater
 
@@ -86,6 +89,7 @@ class VlaNode(LifecycleNode, StoppableNode):
         super().__init__("vla_node", **kwargs)
         self._load = load
         self._refused = declare(self, VlaNodeParameters)
+        self._given = given(self)
         self.autostart = bool(self.get_parameter("autostart").value)
         self.add_on_set_parameters_callback(self._may_set)
         self.add_post_set_parameters_callback(self._was_set)
@@ -112,6 +116,7 @@ class VlaNode(LifecycleNode, StoppableNode):
         if self._refused:
             raise ValueError("; ".join(self._refused.values()))
         parameters = read(self, VlaNodeParameters)
+        self._check_given(parameters)
         self._session = open_session(parameters, self._load, self._wake.trigger)
         self._set_instruction(parameters.instruction)
         self._subscribe(self._session)
@@ -273,6 +278,15 @@ class VlaNode(LifecycleNode, StoppableNode):
         if self._control is not None:
             self._control.set_instruction(text)
 
+    def _check_given(self, parameters: VlaNodeParameters) -> None:
+        """A misspelt limit would be none, and a missing one another robot's."""
+        known = [info.name for _, info in parameters_of(VlaNodeParameters)]
+        for name in sorted(self._given):
+            elsewhere = name.startswith((RECORDING, "qos_overrides."))
+            if not elsewhere and not self.has_parameter(name):
+                raise ValueError(unknown(name, known))
+        check_given(parameters, self._given)
+
     def _may_set(self, parameters: list[Parameter]) -> SetParametersResult:
         objection = self._objection({parameter.name: parameter.value for parameter in parameters})
         return SetParametersResult(successful=not objection, reason=objection)
@@ -294,6 +308,7 @@ class VlaNode(LifecycleNode, StoppableNode):
 
     def _was_set(self, parameters: list[Parameter]) -> None:
         names = {parameter.name for parameter in parameters}
+        self._given |= names
         for name in names:
             self._refused.pop(name, None)
         if self._session is None or names.isdisjoint(LIVE):

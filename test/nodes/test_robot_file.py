@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from support.robots import robot_files, urdf_of
 
 from heisd_ros.errors import HeisdError
-from heisd_ros.nodes.declare import parameters_of
+from heisd_ros.nodes.declare import parameters_of, read
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.recording_parameters import RecordingParameters, recording_layout
 from heisd_ros.nodes.robot_arm import make_reader
@@ -16,22 +20,7 @@ from heisd_ros.nodes.vla_node import VlaNode
 
 FILES = robot_files()
 ROBOTS = [name for name in FILES if name != "generic"]
-MUST_BE_GIVEN = [
-    "robot.source",
-    "robot.tip_frame",
-    "robot.base_frame",
-    "robot.joint_names",
-    "robot.gripper_joints",
-    "command.frame_id",
-    "command.interface",
-    "command.max_linear_speed",
-    "command.max_angular_speed",
-    "command.max_linear_acceleration",
-    "command.max_angular_acceleration",
-    "gripper.open_action",
-    "gripper.closed_action",
-    "dry_run",
-]
+MUST_BE_GIVEN = [info.name for _, info in parameters_of(VlaNodeParameters) if info.own]
 
 
 def body(name):
@@ -47,6 +36,14 @@ def test_a_shipped_robot_is_accepted_strict_and_dry(name):
     assert parameters.max_linear_acceleration > 0.0
     assert parameters.rate_hz >= 20.0
     assert set(MUST_BE_GIVEN) <= set(body(name))
+
+
+def test_what_bounds_an_arm_is_its_own():
+    own = set(MUST_BE_GIVEN)
+    assert {"dry_run", "robot.joint_names", "command.frame_id", "gripper.closed_action"} <= own
+    assert {f"workspace.{axis}_{end}" for axis in "xyz" for end in ("min", "max")} <= own
+    for part in ("linear", "angular"):
+        assert {f"command.max_{part}_speed", f"command.max_{part}_acceleration"} <= own
 
 
 @pytest.mark.parametrize("name", ["franka", "ur5e", "xarm7"])
@@ -92,12 +89,33 @@ def test_a_bad_value_is_named_in_one_line(tmp_path, key, value, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["robot.tip_frame", "robot.base_frame", "robot.joint_names"])
+@pytest.mark.parametrize("key", MUST_BE_GIVEN)
 def test_a_missing_key_is_not_the_pandas(tmp_path, key):
     values = body("ur5e")
     del values[key]
-    with pytest.raises(ValueError, match=key):
+    with pytest.raises(ValueError, match=f"'{key}' is .*; accepted: ") as caught:
         read_robot_file(written(tmp_path, values))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"command.max_linear_speed": None}, "'command.max_linear_speed' is missing"),
+        ({"workspace.z_min": None}, "'workspace.z_min' is missing"),
+        ({"command.max_linear_sped": 0.1}, "unknown; accepted: .*'command.max_linear_speed'"),
+    ],
+)
+def test_the_node_says_the_same_at_configure(world, capfd, change, message):
+    values = {key: value for key, value in (body("ur5e") | change).items() if value is not None}
+    node = world.add(VlaNode, parameters=values)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "configure failed" in line]
+    assert re.search(message, line)
+    for key in change:
+        if key in body("ur5e"):  # what was missing may be set before the next attempt
+            node.set_parameters([Parameter(key, value=body("ur5e")[key])])
+            node._check_given(read(node, VlaNodeParameters))
 
 
 def test_groups_may_be_nested_and_every_node_takes_sim_time(tmp_path):

@@ -24,6 +24,8 @@ from heisd_ros.kinematics.robots import (
     PANDA_TIP,
     panda_urdf,
 )
+from heisd_ros.nodes.declare import parameters_of
+from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.vla_node import VlaNode
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -244,8 +246,11 @@ def test_instructions_unknown_none_and_by_parameter_and_topic(world, checkpoint)
 
 
 def test_the_robot_description_may_come_by_topic(world, checkpoint):
+    own = [(info.name, f.default) for f, info in parameters_of(VlaNodeParameters) if info.own]
     arm = {
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in own},
         "robot.source": "topic",
+        "command.frame_id": "",
         "robot.tip_frame": PANDA_TIP,
         "robot.base_frame": PANDA_BASE,
         "robot.joint_names": list(PANDA_JOINTS),
