@@ -24,8 +24,9 @@ class ArmState:
         kinematics: The arm that the joints belong to.
         positions: (n,), rad, in the arm's joint order.
         velocities: (n,), rad/s, or None where the message has none that are finite.
-        gripper_opening: Distance between the fingers, m, or None where no finger joint was seen.
+        gripper_opening: Distance between the fingers, m, or None where it is not known.
         motion: The kinematic metric at that moment; None where it is not measured.
+        unseen_fingers: Finger joints that nobody told of, or not lately.
     """
 
     kinematics: ArmKinematics
@@ -33,6 +34,7 @@ class ArmState:
     velocities: np.ndarray | None
     gripper_opening: float | None
     motion: MetricSample | None = None
+    unseen_fingers: tuple[str, ...] = ()
 
     @cached_property
     def _pose(self) -> Pose:
@@ -55,30 +57,52 @@ class JointStateReader:
     Args:
         kinematics: The arm; its joint names say what to look for.
         gripper_joints: Finger joints; they may come in messages of their own.
+        finger_timeout_sec: Age from which a finger's position is not known any more.
     """
 
-    def __init__(self, kinematics: ArmKinematics, gripper_joints: Sequence[str]) -> None:
+    def __init__(
+        self,
+        kinematics: ArmKinematics,
+        gripper_joints: Sequence[str],
+        finger_timeout_sec: float = math.inf,
+    ) -> None:
         self.kinematics = kinematics
         self._fingers = [name for name in gripper_joints if name]
-        self._finger_positions: dict[str, float] = {}
+        self._timeout_ns = finger_timeout_sec * 1e9
+        self._finger_positions: dict[str, tuple[float, int]] = {}
 
     def concerns_arm(self, message: Any) -> bool:
         """Whether a message names any joint of the arm (a gripper driver's names none)."""
         return not set(self.kinematics.joint_names).isdisjoint(message.name)
 
-    def read(self, message: Any) -> ArmState:
+    def read(self, message: Any, now: int = 0) -> ArmState:
         """Reads one sensor_msgs/JointState that names the arm's joints.
+
+        Args:
+            message: The message.
+            now: When it was received, ns, on the clock by which fingers age.
 
         Raises:
             JointStateError: A joint is missing or repeated, lengths differ, or a position is not
                 finite; the message says which.
         """
         sample = self.kinematics.reorder(message.name, message.position, message.velocity)
-        self.read_fingers(message)
-        return ArmState(self.kinematics, sample.positions, sample.velocities, self._opening())
+        self.read_fingers(message, now)
+        unseen = tuple(name for name in self._fingers if not self._seen(name, now))
+        return ArmState(
+            self.kinematics,
+            sample.positions,
+            sample.velocities,
+            None if unseen or not self._fingers else self._opening(),
+            unseen_fingers=unseen,
+        )
 
-    def read_fingers(self, message: Any) -> None:
+    def read_fingers(self, message: Any, now: int = 0) -> None:
         """Takes the finger joints out of a message, whatever else it names.
+
+        Args:
+            message: The message.
+            now: As in `read`.
 
         Raises:
             JointStateError: A finger's position is missing or not finite.
@@ -87,11 +111,14 @@ class JointStateReader:
             position = message.position[index] if index < len(message.position) else math.nan
             if not math.isfinite(position):
                 raise JointStateError(f"position of {name} is {position}; accepted: finite")
-            self._finger_positions[name] = float(position)
+            self._finger_positions[name] = float(position), now
 
-    def _opening(self) -> float | None:
-        if not self._finger_positions:
-            return None
+    def _seen(self, name: str, now: int) -> bool:
+        if name not in self._finger_positions:
+            return False
+        return now - self._finger_positions[name][1] <= self._timeout_ns
+
+    def _opening(self) -> float:
         # URDFs open both fingers along +; simulators may count one along -. The sum of distances
         # from the closed position serves both.
-        return sum(abs(position) for position in self._finger_positions.values())
+        return sum(abs(position) for position, _ in self._finger_positions.values())

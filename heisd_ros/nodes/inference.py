@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from heisd_ros.decoding.types import Observation, Settled, StepResult
-from heisd_ros.errors import ImageError, UnknownInstructionError
+from heisd_ros.errors import ImageError, JointStateError, UnknownInstructionError
 from heisd_ros.kinematics.proprio import proprio_vector
 from heisd_ros.nodes.holds import Hold, HoldReason
 from heisd_ros.nodes.inputs import NANOSECONDS, ObservationSet
@@ -110,6 +110,8 @@ class PolicyRunner:
                 )
         except ImageError as error:
             outcome = Hold(HoldReason.BAD_IMAGE, str(error))
+        except JointStateError as error:
+            outcome = Hold(HoldReason.BAD_JOINT_STATES, str(error))
         except UnknownInstructionError as error:
             outcome = Hold(HoldReason.UNKNOWN_INSTRUCTION, str(error))
         except Exception as error:  # whatever a model raises, the arm must stop
@@ -147,9 +149,10 @@ class PolicyRunner:
         arm, proprio = observation.arm.content, None
         if self._policy.proprio_size:
             if arm.gripper_opening is None:
-                raise ValueError(
-                    "the model takes the gripper's opening, but no joint state names a joint of "
-                    "parameter 'robot.gripper_joints'"
+                unseen = list(arm.unseen_fingers) or "none is named"
+                raise JointStateError(
+                    "the model takes the gripper's opening, but of 'robot.gripper_joints' were "
+                    f"not seen within 'input.gripper_timeout_sec': {unseen}"
                 )
             proprio = proprio_vector(arm.tip(), arm.gripper_opening)
         return Observation(images, instruction, proprio, arm.motion)

@@ -134,7 +134,7 @@ class ObservationBuffer:
                 if not reader.concerns_arm(message):
                     self._foreign_joint_state(reader, message, now)
                     return None
-                arm = reader.read(message)
+                arm = reader.read(message, now)
             except JointStateError as error:
                 health.reject(str(error))
                 return None
@@ -282,7 +282,7 @@ class ObservationBuffer:
 
     def _foreign_joint_state(self, reader: JointStateReader, message: Any, now: int) -> None:
         """Handles a message without any joint of the arm: a gripper's own, or wrong names."""
-        reader.read_fingers(message)
+        reader.read_fingers(message, now)
         if self.joint_health.age_sec(now) > self.limits.joint_state_timeout_sec:
             expected = list(reader.kinematics.joint_names)
             self.joint_health.reject(

@@ -129,6 +129,14 @@ class VlaNodeParameters(LimitParameters, GrowthParameters):
         high=60.0,
         live=True,
     )
+    gripper_timeout_sec: float = parameter(
+        "input.gripper_timeout_sec",
+        1.0,
+        "Age (s, steady clock) from which a finger joint's position is not known any more, and a "
+        "model that takes the gripper's opening stops the arm.",
+        low=0.02,
+        high=60.0,
+    )
     frozen_motion_rad: float = parameter(
         "input.frozen_motion_rad",
         0.2,

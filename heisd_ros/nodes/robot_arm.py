@@ -31,7 +31,9 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
         JointGuard(limits=parse_limits(parameters.joint_limits)).check(kinematics)
     except JointStateError as error:
         raise JointStateError(f"parameter 'joints.limits': {error}") from error
-    return JointStateReader(kinematics, parameters.robot_gripper_joints)
+    return JointStateReader(
+        kinematics, parameters.robot_gripper_joints, parameters.gripper_timeout_sec
+    )
 
 
 def urdf_text(parameters: VlaNodeParameters) -> str:

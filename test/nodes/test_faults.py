@@ -145,6 +145,13 @@ def nan_finger(stamp):
     return joint_state(fingers=(math.nan, 0.02), stamp=stamp)
 
 
+def no_fingers(stamp):
+    message = joint_state(stamp=stamp)
+    for name in ("name", "position", "velocity"):
+        setattr(message, name, getattr(message, name)[: len(REST)])
+    return message
+
+
 def nan_positions(stamp):
     return joint_state([math.nan, *REST[1:]], stamp=stamp)
 
@@ -196,6 +203,14 @@ FAULTS = {
     ),
     "nan_positions": ("joints", nan_positions, "bad_joint_states", {}, 0, 0),
     "nan_finger": ("joints", nan_finger, "bad_joint_states", {}, 0, 0),
+    "gripper_dies": (
+        "joints",
+        no_fingers,
+        "bad_joint_states",
+        {"input.gripper_timeout_sec": LIMIT_SEC},
+        0,
+        LIMIT_SEC,
+    ),
 }
 
 

@@ -202,6 +202,19 @@ def test_a_gripper_may_report_in_messages_of_its_own():
     assert reason(buffer, 3) is None
 
 
+def test_a_gripper_is_not_guessed_from_one_finger_or_from_long_ago():
+    first, second = PANDA_FINGER_JOINTS
+    buffer = buffer_of(views=("a",))
+    buffer.set_robot(JointStateReader(ARM, PANDA_FINGER_JOINTS, finger_timeout_sec=0.1))
+    buffer.add_joint_state(joints(MS, [0.03], [first]), 0)
+    arm = buffer.add_joint_state(joints(2 * MS), 1)
+    assert (arm.gripper_opening, arm.unseen_fingers) == (None, (second,))
+    buffer.add_joint_state(joints(3 * MS, [0.03, 0.03], PANDA_FINGER_JOINTS), 2)
+    assert buffer.add_joint_state(joints(4 * MS), 100 * MS).gripper_opening is not None
+    arm = buffer.add_joint_state(joints(5 * MS), 101 * MS)
+    assert (arm.gripper_opening, arm.unseen_fingers) == (None, (first, second))
+
+
 def test_names_of_another_robot_are_told_with_what_is_wanted():
     buffer = buffer_of(views=("a",))
     buffer.add_image(0, image(MS), 0)

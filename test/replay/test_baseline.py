@@ -60,11 +60,11 @@ def changed(*keys, to):
     [
         (
             changed("modes", "heisd", "acceptance_length", to=7.0),
-            "heisd: acceptance length was 7, is 0 (tolerance 0.1)",
+            "heisd: acceptance length was 7, is 6.3 (tolerance 0.1)",
         ),
         (
             changed("modes", "heisd", "acceptance_length", to=None),
-            "heisd: acceptance length was none, is 0 (tolerance 0.1)",
+            "heisd: acceptance length was none, is 6.3 (tolerance 0.1)",
         ),
         (
             changed("modes", "ar", "passes_per_step", to=6.5),
