@@ -19,7 +19,8 @@ LOG_PERIOD_SEC = 5.0
 class GripperOutput:
     """Float64 on `~/output/gripper`, and the goal of an action server.
 
-    A goal is not waited for: the next one preempts it, as the drivers of these actions do.
+    A goal is not waited for: the next one preempts it, as the drivers of these actions do. So the
+    same goal is not sent again, which would start a grasp anew.
 
     Args:
         node: The node that owns topic and client.
@@ -30,6 +31,7 @@ class GripperOutput:
         self._node, self._parameters = node, parameters
         self._topic = outlet(node, Float64, "~/output/gripper", parameters.dry_run)
         self._client: ActionClient | None = None
+        self._told: float | None = None  # opening of the newest goal
         if parameters.gripper_action and not parameters.dry_run:
             self._type = optional.gripper_action(parameters.gripper_action)
             self._client = ActionClient(node, self._type, parameters.gripper_action_name)
@@ -37,10 +39,11 @@ class GripperOutput:
     def send(self, opening: float) -> None:
         """Commands an opening, m."""
         self._topic.publish(Float64(data=opening))
-        if self._client is None:
+        if self._client is None or opening == self._told:
             return
         if self._client.server_is_ready():
             self._client.send_goal_async(self._goal(opening))
+            self._told = opening
         else:
             self._node.get_logger().warning(
                 f"no action server {self._parameters.gripper_action_name!r}: gripper not moved",

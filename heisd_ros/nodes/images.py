@@ -12,20 +12,12 @@ import numpy as np
 
 from heisd_ros.data import images
 from heisd_ros.data.images import CHANNELS, check_compressed, check_raw, compressed_to_rgb
+from heisd_ros.nodes import optional
 
 __all__ = ["CHANNELS", "check_compressed", "check_raw", "compressed_to_rgb", "raw_to_rgb"]
 
 
-def _cv_bridge() -> Any:
-    """A ROS installation's CvBridge, or None where there is none that works."""
-    try:
-        from cv_bridge import CvBridge
-    except Exception:  # built against another numpy it fails with more than ImportError
-        return None
-    return CvBridge()
-
-
-_BRIDGE = _cv_bridge()
+_BRIDGE = optional.cv_bridge()
 
 
 def raw_to_rgb(message: Any) -> np.ndarray:

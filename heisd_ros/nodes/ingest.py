@@ -80,6 +80,7 @@ class ObservationBuffer:
         """Whether the arm is commanded to move, said by whoever commands it."""
         self._check_image, self._measure = check_image, measure
         self._reader: JointStateReader | None = None
+        self._robot_fault = "nothing received yet"
         self._condition = threading.Condition()
         self._contents: list[_Content | None] = [None] * len(views)
         self._arm: ArmState | None = None
@@ -93,6 +94,11 @@ class ObservationBuffer:
         """Gives the buffer the arm whose joints it reads."""
         with self._condition:
             self._reader = reader
+
+    def refuse_robot(self, fault: str) -> None:
+        """Takes note of a robot description that cannot be used; one before it stays in use."""
+        with self._condition:
+            self._robot_fault = fault
 
     def add_image(self, view: int, message: Any, now: int) -> None:
         """Adds an image message of a view; a bad one becomes the view's fault.
@@ -227,7 +233,7 @@ class ObservationBuffer:
     def _joint_problem(self, now: int) -> Hold | None:
         health, limit = self.joint_health, self.limits.joint_state_timeout_sec
         if self._reader is None:
-            return Hold(HoldReason.NO_ROBOT_DESCRIPTION, "nothing received yet")
+            return Hold(HoldReason.NO_ROBOT_DESCRIPTION, self._robot_fault)
         if health.fault:
             return Hold(HoldReason.BAD_JOINT_STATES, health.fault)
         if health.received is None:

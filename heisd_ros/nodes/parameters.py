@@ -359,7 +359,8 @@ class VlaNodeParameters(LimitParameters, GrowthParameters):
     gripper_resend_sec: float = parameter(
         "gripper.resend_sec",
         1.0,
-        "Interval (s) at which an unchanged gripper command is sent again; 0: on change only.",
+        "Interval (s) at which an unchanged gripper command is sent again on the topic; 0: on "
+        "change only, as the action always is.",
         low=0.0,
         high=60.0,
         live=True,

@@ -16,9 +16,9 @@ PERIOD_SEC = 1.0
 class DiagnosticsUpdater:
     """Asks for the statuses at a fixed period and publishes them under the node's name.
 
-    diagnostic_updater brings its parameters `diagnostic_updater.period` and
-    `diagnostic_updater.use_fqn`. Its own timer is not used: it runs on ROS time, on which nothing
-    happens with `use_sim_time` and no /clock.
+    The name has its namespace before it, so that two arms can be told apart; diagnostic_updater
+    does the same where its parameter `diagnostic_updater.use_fqn` says so. Its own timer is not
+    used: it runs on ROS time, on which nothing happens with `use_sim_time` and no /clock.
 
     Args:
         node: The node.
@@ -44,6 +44,7 @@ class DiagnosticsUpdater:
             return
         message = DiagnosticArray(status=statuses)
         message.header.stamp = self._node.get_clock().now().to_msg()
+        name = self._node.get_fully_qualified_name().removeprefix("/")
         for status in statuses:
-            status.name = f"{self._node.get_name()}: {status.name}"
+            status.name = f"{name}: {status.name}"
         self._publisher.publish(message)

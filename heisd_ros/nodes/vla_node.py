@@ -226,6 +226,7 @@ class VlaNode(LifecycleNode, StoppableNode):
             self._session.set_robot(message.data)
         except HeisdError as error:
             # The arm is held as long as no usable description has come.
+            self._session.buffer.refuse_robot(str(error))
             self.get_logger().error(f"topic robot_description: {error}")
 
     def _on_outcome(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:

@@ -194,6 +194,8 @@ def test_a_gripper_is_told_by_topic_always_and_by_action_where_asked_for(gripper
     output.send(0.02)
     assert (goals[0].command.position, goals[0].command.max_effort) == (0.02, 20.0)
     assert published[-1].data == 0.02
+    output.send(0.02)  # once more on the topic; a goal would start the grasp anew
+    assert len(published) == 3 and len(goals) == 1
 
     output = GripperOutput(Node(), replace(settings, gripper_action="parallel_gripper_command"))
     output.send(0.03)
@@ -205,5 +207,9 @@ def test_a_gripper_is_told_by_topic_always_and_by_action_where_asked_for(gripper
     )
     client.ready = False
     node = Node()
-    GripperOutput(node, settings).send(0.04)
+    output = GripperOutput(node, settings)
+    output.send(0.04)
     assert len(goals) == 2 and "gripper_controller/gripper_cmd" in node.warnings[0]
+    client.ready = True
+    output.send(0.04)
+    assert len(goals) == 3

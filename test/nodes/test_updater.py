@@ -54,3 +54,15 @@ def test_statuses_are_heard_under_the_name_of_the_node(world, monkeypatch, packa
     world.spin_until(lambda: len(heard) >= 2, "diagnostics")
     assert [(s.name, s.message) for s in heard[-1].status] == [("arm: control", "well")]
     assert node.has_parameter("diagnostic_updater.period") == (package is not lacking)
+
+
+def test_two_arms_can_be_told_apart(world, monkeypatch):
+    lacking(monkeypatch)
+    heard = []
+    world.add(Node, "looks").create_subscription(DiagnosticArray, "/diagnostics", heard.append, 10)
+    for side in ("left", "right"):
+        arm = world.add(Node, "arm", namespace=side)
+        DiagnosticsUpdater(arm, lambda: [DiagnosticStatus(name="control")])
+    names = lambda: {status.name for array in heard for status in array.status}  # noqa: E731
+    world.spin_until(lambda: len(names()) >= 2, "both")
+    assert names() == {"left/arm: control", "right/arm: control"}

@@ -259,6 +259,10 @@ def test_the_robot_description_may_come_by_topic(world, checkpoint):
     bench, _ = start(world, checkpoint, arm)
     reason = "no_robot_description"
     world.spin_until(lambda: reason in bench.holds(), reason, bench.publish)
+    bench.description.publish(String(data="<robot name='other'><link name='base'/></robot>"))
+    said = lambda: "panda_hand_tcp" in bench.telemetry[-1].reason  # noqa: E731
+    world.spin_until(said, "what is wrong with it", bench.publish)
+    assert bench.telemetry[-1].reason.startswith(reason)
     bench.description.publish(String(data=panda_urdf()))
     world.spin_until(bench.steps, "a step", bench.publish)
 
