@@ -29,11 +29,19 @@ def generate_launch_description() -> LaunchDescription:
     ]
     arms = []
     for side in SIDES:
-        words = f"What the {side} arm is told to do; {side}/vla_node/input/instruction too."
-        name = f"{side}_instruction"
-        declared.append(DeclareLaunchArgument(name, default_value="", description=words))
+        own = {
+            "instruction": f"What it is told to do; {side}/vla_node/input/instruction too.",
+            "params_file": "Its parameter file; empty: that of robot.",
+        }
+        declared += [
+            DeclareLaunchArgument(
+                f"{side}_{name}", default_value="", description=f"Of the {side} arm. {words}"
+            )
+            for name, words in own.items()
+        ]
         given = {key: LaunchConfiguration(key) for key in BOTH}
-        given |= {"namespace": side, "instruction": LaunchConfiguration(name)}
+        given |= {name: LaunchConfiguration(f"{side}_{name}") for name in own}
+        given |= {"namespace": side}
         arms.append(
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(ONE_ARM), launch_arguments=list(given.items())

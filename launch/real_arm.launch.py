@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from launch.actions import DeclareLaunchArgument, EmitEvent, RegisterEventHandler
+import yaml
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
@@ -15,16 +17,13 @@ from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
 from lifecycle_msgs.msg import Transition
 
-from launch import LaunchDescription
+from launch import Action, LaunchContext, LaunchDescription
 
 CONFIG = Path(__file__).parent.parent / "config"
 ROBOTS = ["franka", "ur5e", "piper", "xarm7", "generic"]
 ARGUMENTS = {
     "robot": ("generic", "Whose file of config/robots is taken."),
-    "params_file": (
-        [f"{CONFIG}/robots/", LaunchConfiguration("robot"), ".yaml"],
-        "Parameter file in its place, keyed /**.",
-    ),
+    "params_file": ("", "Parameter file in its place, keyed /**."),
     "namespace": ("", "Namespace of the node and of every relative topic."),
     "dry_run": ("true", "Whether no command topic is made and telemetry says what would be sent."),
     "configure": ("true", "Whether the node is configured at start."),
@@ -33,20 +32,15 @@ ARGUMENTS = {
     "model": ("", "Folder of the checkpoint; empty: the shipped model."),
     "mode": ("ar", "Decoding mode: a name in config/modes, or the path of a YAML file."),
     "instruction": ("", "What the arm is told to do; ~/input/instruction may say otherwise."),
-    "image": ("camera/image_raw", "Topic of the scene camera."),
-    "image_wrist": ("wrist_camera/image_raw", "Topic of the wrist camera."),
-    "joint_states": ("joint_states", "Topic of the joint states."),
-    "twist": ("servo_node/delta_twist_cmds", "Topic for command.interface twist."),
-    "pose": ("target_pose", "Topic for command.interface pose (FZI: target_frame)."),
-    "gripper": ("gripper/command", "Topic of the gripper's opening command."),
 }
-REMAPPED = {
-    "~/input/image": "image",
-    "~/input/image_wrist": "image_wrist",
-    "~/input/joint_states": "joint_states",
-    "~/output/twist": "twist",
-    "~/output/pose": "pose",
-    "~/output/gripper": "gripper",
+# Argument, input or output of the node, and the topic where neither argument nor file names one.
+TOPICS = {
+    "image": ("~/input/image", "camera/image_raw"),
+    "image_wrist": ("~/input/image_wrist", "wrist_camera/image_raw"),
+    "joint_states": ("~/input/joint_states", "joint_states"),
+    "twist": ("~/output/twist", "servo_node/delta_twist_cmds"),
+    "pose": ("~/output/pose", "target_pose"),
+    "gripper": ("~/output/gripper", "gripper/command"),
 }
 
 
@@ -60,7 +54,17 @@ def generate_launch_description() -> LaunchDescription:
         )
         for name, (default, description) in ARGUMENTS.items()
     ]
-    given = {name: LaunchConfiguration(name) for name in ARGUMENTS}
+    for name, (end, _) in TOPICS.items():
+        words = f"Topic of {end}; empty: topics.{name} of the parameter file."
+        declared.append(DeclareLaunchArgument(name, default_value="", description=words))
+    return LaunchDescription([*declared, OpaqueFunction(function=start)])
+
+
+def start(context: LaunchContext) -> list[Action]:
+    """The node and what takes it through its transitions, once the arguments are known."""
+    given = {name: LaunchConfiguration(name) for name in (*ARGUMENTS, *TOPICS)}
+    file = given["params_file"].perform(context)
+    file = file or f"{CONFIG}/robots/{given['robot'].perform(context)}.yaml"
 
     def typed(name: str, kind: type) -> ParameterValue:
         return ParameterValue(given[name], value_type=kind)
@@ -72,7 +76,7 @@ def generate_launch_description() -> LaunchDescription:
         namespace=given["namespace"],
         output="screen",
         parameters=[
-            ParameterFile(given["params_file"]),
+            ParameterFile(file),
             {
                 "dry_run": typed("dry_run", bool),
                 "use_sim_time": typed("use_sim_time", bool),
@@ -81,7 +85,7 @@ def generate_launch_description() -> LaunchDescription:
                 "instruction": typed("instruction", str),
             },
         ],
-        remappings=[(topic, given[name]) for topic, name in REMAPPED.items()],
+        remappings=remappings(file, {name: given[name].perform(context) for name in TOPICS}),
     )
 
     def change(transition: int) -> EmitEvent:
@@ -104,4 +108,19 @@ def generate_launch_description() -> LaunchDescription:
         condition=IfCondition(given["activate"]),
     )
     # The handlers first, or the node's start would go unheard.
-    return LaunchDescription([*declared, configure, activate, node])
+    return [configure, activate, node]
+
+
+def remappings(file: str, asked: dict[str, str]) -> list[tuple[str, str]]:
+    """Where inputs and outputs go: as asked, else as the file says, else to the usual names."""
+    try:
+        body: Any = yaml.safe_load(Path(file).read_text(encoding="utf-8"))["/**"]["ros__parameters"]
+    except (TypeError, KeyError):
+        body = {}  # the node will say at configure what is wrong with the file
+    pairs = []
+    for name, (end, usual) in TOPICS.items():
+        topic = asked[name] or body.get(f"topics.{name}") or usual
+        pairs.append((end, topic))
+        if name.startswith("image"):
+            pairs.append((f"{end}/compressed", f"{topic}/compressed"))
+    return pairs

@@ -29,9 +29,9 @@ ARGUMENTS = {
     "model": ("", "Folder of the checkpoint; empty: the shipped model."),
     "mode": ("ar", "Decoding mode."),
     "instruction": ("", "What the arm is told to do."),
-    "image": ("camera/image_raw", "Topic of the scene camera in the bag."),
-    "image_wrist": ("wrist_camera/image_raw", "Topic of the wrist camera in the bag."),
-    "joint_states": ("joint_states", "Topic of the joint states in the bag."),
+    "image": ("", "Topic of the scene camera in the bag; empty: as the robot's file says."),
+    "image_wrist": ("", "Topic of the wrist camera in the bag; empty: likewise."),
+    "joint_states": ("", "Topic of the joint states in the bag; empty: likewise."),
 }
 OF_THE_PLAYER = ("bag", "rate", "delay", "loop")
 

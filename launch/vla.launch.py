@@ -1,4 +1,7 @@
-"""The VLA node alone, for a real arm: wire its topics with the arguments."""
+"""The VLA node alone, with the built-in Panda's parameters: wire its topics with the arguments.
+
+A dry run by default. For a real arm of any kind: real_arm.launch.py.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ ARGUMENTS = {
     "model": ("", "Folder of the checkpoint; empty: the shipped model."),
     "mode": ("ar", "Decoding mode: a name in config/modes, or the path of a YAML file."),
     "instruction": ("", "What the arm is told to do; ~/input/instruction may say otherwise."),
+    "dry_run": ("true", "Whether no command topic is made and telemetry says what would be sent."),
     "autostart": ("true", "Whether the node configures and activates itself at start."),
     "image": ("~/input/image", "Topic of the scene camera."),
     "image_wrist": ("~/input/image_wrist", "Topic of the wrist camera."),
@@ -48,12 +52,15 @@ def generate_launch_description() -> LaunchDescription:
                 "model.path": ParameterValue(given["model"], value_type=str),
                 "decoding.mode": ParameterValue(given["mode"], value_type=str),
                 "instruction": ParameterValue(given["instruction"], value_type=str),
+                "dry_run": ParameterValue(given["dry_run"], value_type=bool),
                 "autostart": ParameterValue(given["autostart"], value_type=bool),
             },
         ],
         remappings=[
             ("~/input/image", given["image"]),
             ("~/input/image_wrist", given["image_wrist"]),
+            ("~/input/image/compressed", [given["image"], "/compressed"]),
+            ("~/input/image_wrist/compressed", [given["image_wrist"], "/compressed"]),
             ("~/input/joint_states", given["joint_states"]),
             ("~/output/twist", given["twist"]),
             ("~/output/gripper", given["gripper"]),

@@ -11,13 +11,20 @@ import yaml
 
 from heisd_ros.nodes.declare import parameters_of
 from heisd_ros.nodes.parameters import VlaNodeParameters
-from heisd_ros.nodes.recording_parameters import PREFIX, RecordingParameters
+from heisd_ros.nodes.recording_parameters import PREFIX as RECORDING
+from heisd_ros.nodes.recording_parameters import RecordingParameters
 from heisd_ros.nodes.relations import check_given
+from heisd_ros.nodes.topic_parameters import PREFIX as TOPICS
+from heisd_ros.nodes.topic_parameters import TopicParameters
 
 WILDCARD = "/**"
 MEMBER = "ros__parameters"
 UNDECLARED = ("use_sim_time", "qos_overrides.")
 """What every node takes besides its declared parameters: a name, and the beginning of names."""
+OF_OTHERS = (RECORDING, TOPICS)
+"""How the parameters begin that stand in the file for others, and that the node leaves there."""
+KINDS = {RecordingParameters: RECORDING, TopicParameters: TOPICS, VlaNodeParameters: ""}
+"""The parts of a file, and how their parameters begin."""
 
 
 def read_robot_file(path: Path) -> VlaNodeParameters:
@@ -35,28 +42,23 @@ def read_robot_file(path: Path) -> VlaNodeParameters:
 
 
 def read_cell_file(path: Path) -> tuple[VlaNodeParameters, RecordingParameters]:
-    """Reads a parameter file with what it says of recordings.
+    """Reads a parameter file with what it says of recordings; what it says of topics is checked.
 
     Raises:
         ValueError: One line that names key, value and what is accepted.
     """
-    node, recording = [
-        {info.name: field.name for field, info in parameters_of(kind)}
-        for kind in (VlaNodeParameters, RecordingParameters)
-    ]
-    values: dict[str, Any] = {}
+    values: dict[type, dict[str, Any]] = {kind: {} for kind in KINDS}
     for name, value in flatten(_body(path)):
         if name == UNDECLARED[0] or name.startswith(UNDECLARED[1]):
             continue
-        known = recording if name.startswith(PREFIX) else node
+        kind = next((kind for kind, prefix in KINDS.items() if name.startswith(prefix)))
+        known = {info.name: field.name for field, info in parameters_of(kind)}
         if name not in known:
             raise ValueError(unknown(name, known))
-        values[name] = _as_ros(name, value)
-    return (
-        VlaNodeParameters(**{node[name]: v for name, v in values.items() if name in node}),
-        RecordingParameters(
-            **{recording[name]: v for name, v in values.items() if name in recording}
-        ),
+        values[kind][known[name]] = _as_ros(name, value)
+    TopicParameters(**values[TopicParameters])
+    return VlaNodeParameters(**values[VlaNodeParameters]), RecordingParameters(
+        **values[RecordingParameters]
     )
 
 

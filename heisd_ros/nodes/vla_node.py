@@ -38,10 +38,9 @@ from heisd_ros.nodes.instruction import instruction_problem
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.policy import PolicyLoader, free_memory, load_policy
 from heisd_ros.nodes.process import StoppableNode, run_node, spin
-from heisd_ros.nodes.recording_parameters import PREFIX as RECORDING
 from heisd_ros.nodes.relations import check_given
 from heisd_ros.nodes.rivals import rival_problem
-from heisd_ros.nodes.robot_file import unknown
+from heisd_ros.nodes.robot_file import OF_OTHERS, unknown
 from heisd_ros.nodes.session import Session, open_session
 from heisd_ros.nodes.updater import DiagnosticsUpdater
 
@@ -283,7 +282,7 @@ class VlaNode(LifecycleNode, StoppableNode):
         """A misspelt limit would be none, and a missing one another robot's."""
         known = [info.name for _, info in parameters_of(VlaNodeParameters)]
         for name in sorted(self._given):
-            elsewhere = name.startswith((RECORDING, "qos_overrides."))
+            elsewhere = name.startswith((*OF_OTHERS, "qos_overrides."))
             if not elsewhere and not self.has_parameter(name):
                 raise ValueError(unknown(name, known))
         check_given(parameters, self._given)

@@ -83,6 +83,7 @@ def test_the_vla_launch_file_starts_a_node_that_acts(model):
         f"model:={model}",
         f"instruction:={INSTRUCTIONS[0]}",
         "joint_states:=/vla_node/input/joint_states",
+        "dry_run:=false",
     ]
     with launched("vla", *arguments) as (world, process):
         bench = world.add(Bench)
@@ -111,8 +112,9 @@ def test_the_real_arm_launch_file_is_dry_unless_told_otherwise(model, dry_run):
 
 
 def test_the_dual_arm_launch_file_configures_two_nodes_and_moves_neither(model):
-    with launched("dual_arm", "robot:=franka", f"model:={model}") as (world, process):
-        world.add(Node, "looks")
+    right = f"right_params_file:={ROOT / 'config' / 'robots' / 'piper.yaml'}"
+    with launched("dual_arm", "robot:=franka", right, f"model:={model}") as (world, process):
+        looks = world.add(Node, "looks")
 
         def states():
             return [
@@ -121,6 +123,8 @@ def test_the_dual_arm_launch_file_configures_two_nodes_and_moves_neither(model):
             ]
 
         world.spin_until(lambda: states() == ["inactive"] * 2, "both nodes")
+        heard = {name for name, _ in looks.get_topic_names_and_types()}
+        assert {"/left/joint_states", "/right/joint_states_single"} <= heard
         end(world, process)
 
 

@@ -16,6 +16,7 @@ from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.recording_parameters import RecordingParameters, recording_layout
 from heisd_ros.nodes.robot_arm import make_reader
 from heisd_ros.nodes.robot_file import read_cell_file, read_robot_file
+from heisd_ros.nodes.topic_parameters import TopicParameters
 from heisd_ros.nodes.vla_node import VlaNode
 
 FILES = robot_files()
@@ -56,7 +57,7 @@ def test_joints_and_frames_are_those_of_the_makers_description(name):
 def test_generic_names_every_value_that_a_robot_has_to_give(tmp_path):
     text = FILES["generic"].read_text(encoding="utf-8")
     assert all(f"{name}:" in text for name in MUST_BE_GIVEN)
-    kinds = (VlaNodeParameters, RecordingParameters)
+    kinds = (VlaNodeParameters, RecordingParameters, TopicParameters)
     declared = {info.name for kind in kinds for _, info in parameters_of(kind)}
     assert set(body("generic")) <= declared
     with pytest.raises(ValueError, match=r"robot\.tip_frame"):
@@ -142,6 +143,26 @@ def test_what_is_no_parameter_file_is_said(tmp_path, text, message):
         read_robot_file(tmp_path / "nowhere.yaml")
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_robot_names_every_topic_that_it_is_wired_to(name):
+    assert {info.name for _, info in parameters_of(TopicParameters)} <= set(body(name))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("topics.imag: /a", "'topics.imag' is unknown; .* 'topics.image'"),
+        ("topics.twist: ''", "'topics.twist' is ''; accepted: the name of a topic"),
+        ("topics.twist: 1", "'topics.twist' is 1; accepted: a string"),
+    ],
+)
+def test_what_a_file_says_of_topics_is_checked(tmp_path, line, message):
+    path = tmp_path / "cell.yaml"
+    path.write_text(f"/**:\n  ros__parameters:\n    {line}\n")
+    with pytest.raises(ValueError, match=message):
+        read_robot_file(path)
+
+
 @pytest.mark.parametrize("frame", ["robot_tip_frame", "robot_base_frame"])
 def test_an_unknown_frame_is_named(frame):
     from dataclasses import replace
@@ -180,6 +201,8 @@ def test_what_a_file_says_of_recordings_is_checked_too(tmp_path, line, message):
         read_robot_file(path)
 
 
-def test_the_node_leaves_recordings_alone(world):
-    node = world.add(VlaNode, parameters={"recording.joint_states": "/joint_states"})
-    assert not node.has_parameter("recording.joint_states")
+def test_the_node_leaves_recordings_and_topics_alone(world):
+    for name in ("recording.joint_states", "topics.joint_states"):
+        node = world.add(VlaNode, parameters={name: "/joint_states"})
+        assert not node.has_parameter(name)
+        node._check_given(VlaNodeParameters())
