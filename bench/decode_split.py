@@ -54,7 +54,7 @@ def random_vla(layers: int, hidden: int) -> VLA:
         prompt=prompt,
     )
     model = VLAModel(config).initialise().requires_grad_(False)
-    model.language_model.arrange_for_cpu()
+    model.arrange_for_cpu()
     tokenizer = train_tokenizer([INSTRUCTION], 1024, prompt=prompt)
     return VLA(model, tokenizer, {"random": ActionStatistics((-1.0,) * 7, (1.0,) * 7)})
 

@@ -112,7 +112,7 @@ def random_model(config: VLAConfig, device: torch.device, dtype: torch.dtype) ->
         model = VLAModel(config).to(dtype)
     fill(model, device)
     if device.type == "cpu":
-        model.language_model.arrange_for_cpu()
+        model.arrange_for_cpu()
     return model.requires_grad_(False)
 
 

@@ -73,7 +73,7 @@ def load_checkpoint(
         model = VLAModel(config).to(dtype)
     load_weights(model, files, torch.device(device))
     if torch.device(device).type == "cpu":
-        model.language_model.arrange_for_cpu()
+        model.arrange_for_cpu()
     return VLA(model, tokenizer, statistics, statistics_key, convention)
 
 

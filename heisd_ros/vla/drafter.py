@@ -31,6 +31,7 @@ from heisd_ros.vla.language import (
     RotaryTable,
     rotate,
 )
+from heisd_ros.vla.linear import pack
 
 WEIGHTS, RECORD = "drafter.safetensors", "drafter.json"
 FORMAT = 1
@@ -297,7 +298,10 @@ def load_drafter(
         ) from error
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise DrafterError(f"{folder / WEIGHTS} holds numbers that are not finite. {_REMEDY}")
-    return drafter.to(device, dtype).eval().requires_grad_(False)
+    drafter = drafter.to(device, dtype).eval().requires_grad_(False)
+    if torch.device(device).type == "cpu":
+        pack(drafter)
+    return drafter
 
 
 def _check_record(folder: Path, model_fingerprint: str) -> None:

@@ -8,71 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heisd_ros.vla.config import LanguageConfig
-
-MOST_PACKED_BYTES = 2**30
-"""Largest language model, by its projections in memory, whose weights are kept twice on a CPU."""
+from heisd_ros.vla.linear import PackedLinear
 
 
-class Projection(nn.Linear):
-    """A bias-free linear layer that a CPU multiplies fast, by one column and by several.
-
-    PyTorch brings the weight into oneDNN's own order anew at every product with several columns,
-    which takes longer than the product itself where columns are few. Kept in that order, a prefill
-    of 16 columns through 18 layers of width 192 takes 2.6 ms instead of 4.2, 28 columns 3.4 instead
-    of 6.0 (AMD EPYC with AVX-512, 1 thread). With one column the plain layout is faster.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, bias=False)
-        # Neither parameter nor buffer: it is the weight once more, and saved nowhere.
-        self._packed: Tensor | None = None
-
-    def pack(self) -> None:
-        """Keep the weight in oneDNN's order as well, until it is loaded, trained or moved."""
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., inputs] -> [..., outputs]."""
-        if self._packed is None or x.shape[-2] == 1:
-            return F.linear(x, self.weight)
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")
-        return product
-
-    def train(self, mode: bool = True) -> Self:
-        """As of any module; the packed weight would not be trained."""
-        if mode:
-            self._packed = None
-        return super().train(mode)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Of a copy, which is packed anew where that is wanted."""
-        return {**self.__dict__, "_packed": None}
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        self._packed = None
-        super()._load_from_state_dict(*args)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        self._packed = None
-        return super()._apply(fn, recurse)
-
-
-def can_pack() -> bool:
-    """Whether this PyTorch has oneDNN's products with packed weights, which are not public."""
-    packed = ("_reorder_linear_weight", "_linear_pointwise")
-    return torch.backends.mkldnn.is_available() and all(
-        hasattr(torch.ops.mkldnn, name) for name in packed
-    )
-
-
-def fused_linear(owner: nn.Module, name: str, inputs: int, parts: dict[str, int]) -> Projection:
+def fused_linear(owner: nn.Module, name: str, inputs: int, parts: dict[str, int]) -> PackedLinear:
     """Several bias-free linear layers of one input, stored as one and named apart.
 
     In the owner's ``state_dict`` the parts appear under their own names, as views of the fused
@@ -86,7 +32,7 @@ def fused_linear(owner: nn.Module, name: str, inputs: int, parts: dict[str, int]
     """
     owner.register_state_dict_post_hook(partial(_split_parts, name, parts))
     owner.register_load_state_dict_pre_hook(partial(_join_parts, name, parts))
-    return Projection(inputs, sum(parts.values()))
+    return PackedLinear(inputs, sum(parts.values()), bias=False)
 
 
 def _split_parts(
@@ -223,7 +169,7 @@ class SelfAttention(nn.Module):
         query, key = self.heads * self.head_width, self.kv_heads * self.head_width
         parts = {"q_proj": query, "k_proj": key, "v_proj": key}
         self.qkv_proj = fused_linear(self, "qkv_proj", config.hidden_size, parts)
-        self.o_proj = Projection(query, config.hidden_size)
+        self.o_proj = PackedLinear(query, config.hidden_size, bias=False)
 
     def forward(
         self,
@@ -257,7 +203,7 @@ class GatedMlp(nn.Module):
         hidden = config.intermediate_size
         parts = {"gate_proj": hidden, "up_proj": hidden}
         self.gate_up_proj = fused_linear(self, "gate_up_proj", config.hidden_size, parts)
-        self.down_proj = Projection(hidden, config.hidden_size)
+        self.down_proj = PackedLinear(hidden, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., hidden]."""
@@ -359,21 +305,15 @@ class LanguageModel(nn.Module):
         self.model = LlamaModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
-    def arrange_for_cpu(self) -> None:
-        """Lay the weights out as a CPU multiplies them fastest; shapes, names and results stay.
+    def store_columns(self) -> None:
+        """Keep every projection column by column in memory; shapes, names and results stay.
 
-        Column by column a single token is multiplied faster (a decode step of a 12 x 192 model:
-        2.5 ms instead of 3.2; measured on an AMD EPYC, 1 thread). For several at once, projections
-        of a model small enough are packed as well.
+        A CPU multiplies a single token by such a matrix faster (a decode step of a 12 x 192 model:
+        2.5 ms instead of 3.2; measured on an AMD EPYC, 1 thread).
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 module.weight.data = module.weight.data.t().contiguous().t()
-        projections = [module for module in self.modules() if isinstance(module, Projection)]
-        small = sum(module.weight.nbytes for module in projections) <= MOST_PACKED_BYTES
-        if small and can_pack() and self.lm_head.weight.dtype == torch.float32:
-            for projection in projections:
-                projection.pack()
 
     def logits(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
         """[..., hidden] -> [..., vocab]: the LM head, or only some rows of it."""

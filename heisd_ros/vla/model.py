@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from heisd_ros.vla.config import ACTION_BINS, ACTION_DIMENSIONS, VLAConfig
 from heisd_ros.vla.language import KVCache, LanguageModel
+from heisd_ros.vla.linear import pack
 from heisd_ros.vla.vision import Projector, ProprioProjector, VisionBackbone
 
 
@@ -76,6 +77,11 @@ class VLAModel(nn.Module):
                 if name.endswith(("o_proj.weight", "down_proj.weight")):
                     weight.mul_(scale)
         return self
+
+    def arrange_for_cpu(self) -> None:
+        """Lays the weights out as a CPU multiplies them fastest; shapes, names and results stay."""
+        self.language_model.store_columns()
+        pack(self)
 
     def vision_features(self, pixels: Tensor) -> Tensor:
         """Normalised pixels [B, V, 6, S, S] -> visual features [B, V * N, D]."""

