@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from heisd_ros.errors import DatabaseError
@@ -148,12 +148,21 @@ class Manifest:
                 f"{folder} has format {version!r}, this version reads {FORMAT}; build it anew with "
                 "`heisd db build`"
             )
+        named = (*manifest.files, *(shard.folder for shard in manifest.shards))
+        if outside := [name for name in named if _leaves(name)]:
+            raise DatabaseError(f"{path} names {outside}; accepted: paths within the database")
         if manifest.database_id != manifest.content_id():
             raise DatabaseError(
                 f"{path} was changed after it was written; copy the database again, or build it "
                 "anew with `heisd db build`"
             )
         return manifest
+
+
+def _leaves(name: str) -> bool:
+    """Whether a path leads out of the folder that it is relative to."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts
 
 
 def _from_dict(values: dict[str, Any]) -> Manifest:

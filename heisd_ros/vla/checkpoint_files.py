@@ -110,6 +110,11 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     if not isinstance(index, dict) or not index:
         raise CheckpointError(f"{folder / INDEX} has no weight_map")
     names = sorted(set(map(str, index.values())))
+    elsewhere = [name for name in names if Path(name).name != name]
+    if elsewhere:
+        raise CheckpointError(
+            f"{folder / INDEX} names {elsewhere}; accepted: files of the folder itself"
+        )
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
         raise CheckpointError(f"{folder} lacks the shards {missing} that {INDEX} names")

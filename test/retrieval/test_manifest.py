@@ -70,6 +70,14 @@ def test_a_changed_number_is_noticed(tmp_path):
         Manifest.read(write(tmp_path, text))
 
 
+@pytest.mark.parametrize("name", ["../keys.npy", "/etc/passwd", "shards/../../keys.npy"])
+def test_a_path_out_of_the_database_is_refused(tmp_path, name):
+    shard = ShardInfo("pick up the bowl", name, 15, 3)
+    for manifest in (complete(files={name: "0" * 64}), complete(shards=(shard,))):
+        with pytest.raises(DatabaseError, match="accepted: paths within the database"):
+            Manifest.read(write(tmp_path, manifest.to_json()))
+
+
 def test_another_format_is_named_before_its_fields_are_read(tmp_path):
     with pytest.raises(DatabaseError, match="format 99, this version reads 1; build it anew"):
         Manifest.read(write(tmp_path, '{"format": 99, "new": true}'))

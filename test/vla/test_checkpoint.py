@@ -234,6 +234,14 @@ def test_a_tensor_in_two_shards_is_refused(folder):
         load_checkpoint(folder)
 
 
+@pytest.mark.parametrize("name", ["../other.safetensors", "/tmp/other.safetensors"])
+def test_a_shard_outside_the_folder_is_refused(folder, name):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(CheckpointError, match="accepted: files of the folder itself"):
+        load_checkpoint(folder)
+
+
 def test_pickled_weights_are_named(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"\['pytorch_model.bin'\] must be saved as safetens"):
