@@ -14,7 +14,7 @@ _POLICIES = (
 )
 
 NO_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
-"""For the second subscription to a topic, whose mismatches the first one makes good."""
+"""For one of two subscriptions to a topic, whose mismatches the other one makes good."""
 
 
 def overrides(entity_id: str | None = None) -> QoSOverridingOptions:

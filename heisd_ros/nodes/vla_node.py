@@ -14,6 +14,7 @@ from functools import partial, wraps
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -187,9 +188,10 @@ class VlaNode(LifecycleNode, StoppableNode):
             self._listen(kind, topic + suffix, partial(self._on_image, view), qos.sensor_data())
         self._listen(JointState, "~/input/joint_states", self._on_joints, qos.sensor_data())
         # Heard twice: only a latched subscription gets what was said before, and only a volatile
-        # one matches a publisher that does not latch. The same text again changes nothing.
+        # one matches a publisher that does not latch, so that is no mismatch to warn of. The same
+        # text again changes nothing.
         topic = "~/input/instruction"
-        self._listen(String, topic, self._on_instruction, qos.latched(), override_id="latched")
+        self._listen(String, topic, self._on_instruction, qos.latched(), "latched", qos.NO_EVENTS)
         self._listen(String, topic, self._on_instruction, qos.reliable())
         if session.parameters.robot_source == "topic":
             self._listen(String, "robot_description", self._on_robot, qos.latched())
@@ -201,10 +203,17 @@ class VlaNode(LifecycleNode, StoppableNode):
         callback: Callable[[Any], None],
         profile: QoSProfile,
         override_id: str | None = None,
+        events: SubscriptionEventCallbacks | None = None,
     ) -> None:
-        options = qos.overrides(override_id)
         self._inputs.append(
-            self.create_subscription(kind, topic, callback, profile, qos_overriding_options=options)
+            self.create_subscription(
+                kind,
+                topic,
+                callback,
+                profile,
+                event_callbacks=events,
+                qos_overriding_options=qos.overrides(override_id),
+            )
         )
 
     def _on_image(self, view: int, message: Image | CompressedImage) -> None:

@@ -24,6 +24,7 @@ from heisd_ros.kinematics.robots import (
     PANDA_TIP,
     panda_urdf,
 )
+from heisd_ros.nodes import qos
 from heisd_ros.nodes.declare import parameters_of
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.vla_node import VlaNode
@@ -243,6 +244,15 @@ def test_instructions_unknown_none_and_by_parameter_and_topic(world, checkpoint)
     world.spin_until(
         lambda: bench.steps()[-1].instruction == INSTRUCTIONS[0], "the new one", bench.publish
     )
+
+
+def test_a_mismatch_of_qos_is_said_where_there_is_one(world, checkpoint, capfd):
+    bench, _ = start(world, checkpoint)  # publishes instructions without latching them
+    world.spin_until(bench.steps, "a step", bench.publish)
+    assert "offering incompatible QoS" not in capfd.readouterr().err
+    bench.create_publisher(String, "/vla_node/input/instruction", qos.sensor_data())
+    said = lambda: "offering incompatible QoS" in capfd.readouterr().err  # noqa: E731
+    world.spin_until(said, "a warning", bench.publish)
 
 
 def test_the_robot_description_may_come_by_topic(world, checkpoint):
