@@ -8,8 +8,10 @@ commands, so a stop is never overtaken by a late action.
 from __future__ import annotations
 
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -22,7 +24,7 @@ from heisd_ros.nodes import growth, telemetry
 from heisd_ros.nodes.commands import GripperSwitch
 from heisd_ros.nodes.driver import ArmDriver
 from heisd_ros.nodes.gripper import GripperOutput
-from heisd_ros.nodes.holds import FRESH_START, Hold, HoldTracker
+from heisd_ros.nodes.holds import FRESH_START, Hold, HoldReason, HoldTracker
 from heisd_ros.nodes.inference import Inference
 from heisd_ros.nodes.inputs import NANOSECONDS
 from heisd_ros.nodes.parameters import VlaNodeParameters
@@ -75,6 +77,7 @@ class ControlLoop:
         self._gripper = GripperSwitch(self._parameters)
         self._fingers = GripperOutput(node, self._parameters)
         self._clocked = self._parameters.rate_hz > 0.0
+        self._broken: Hold | None = None  # a failure of our own: held until the next activation
         self._unsent: StepTelemetry | None = None  # of an action whose command is due at the tick
         self._completed = 0  # steady time at which the observation of that action was complete
         self._answered = 0  # stamp of the observation that the newest command answers, ns
@@ -88,7 +91,8 @@ class ControlLoop:
         if self._clocked:
             periods.append((self._parameters.rate_hz, self._on_tick))
         self._timers = [
-            node.create_timer(1.0 / rate, callback, clock=steady) for rate, callback in periods
+            node.create_timer(1.0 / rate, partial(self._guarded, callback), clock=steady)
+            for rate, callback in periods
         ]
 
     def set_instruction(self, text: str) -> None:
@@ -145,10 +149,26 @@ class ControlLoop:
 
     def check(self) -> None:
         """Looks at once whether the arm has to be held, without waiting for the watchdog."""
-        self._on_watchdog()
+        self._guarded(self._on_watchdog)
 
     def on_inference(self) -> None:
         """Takes the result that waits, if any."""
+        self._guarded(self._on_inference)
+
+    def _guarded(self, callback: Callable[[], None]) -> None:
+        """Whatever fails on the way to a command, the arm is halted, and told nothing after it.
+
+        A halt needs neither pose nor posture; where even that fails, the process ends.
+        """
+        try:
+            callback()
+        except Exception as error:
+            self._node.get_logger().error(traceback.format_exc())
+            words = f"{type(error).__name__}: {error}; held until the node is activated anew"
+            self._broken = Hold(HoldReason.CONTROL_ERROR, words)
+            self._hold(self._broken, time.monotonic_ns())
+
+    def _on_inference(self) -> None:
         inference = self._session.worker.collect()
         if inference is None:
             return
@@ -215,7 +235,12 @@ class ControlLoop:
 
     def _outside(self, now: int) -> Hold | None:
         """What holds the arm whatever the policy says."""
-        return self._veto() or self._servo.problem() or self._session.buffer.problem(now)
+        return (
+            self._broken
+            or self._veto()
+            or self._servo.problem()
+            or self._session.buffer.problem(now)
+        )
 
     def _hold(self, hold: Hold, now: int) -> None:
         """Halts the arm; repeated at every tick of the watchdog until the reason is gone."""

@@ -25,6 +25,7 @@ class HoldReason(StrEnum):
     MODEL_ERROR = "model_error"
     OVER_BUDGET = "over_budget"
     ACTION_TOO_OLD = "action_too_old"
+    CONTROL_ERROR = "control_error"
     SERVO_NOT_READY = "servo_not_ready"
     RIVAL_COMMANDS = "rival_commands"
     ESTOP = "estop"

@@ -304,6 +304,27 @@ class FailingDecoder:
         return result
 
 
+@pytest.mark.parametrize("rate_hz", [0.0, 50.0])
+def test_a_failure_on_the_way_to_a_command_holds_the_arm_until_the_next_activation(
+    world, checkpoint, rate_hz
+):
+    bench, node = start(world, checkpoint, {"command.rate_hz": rate_hz})
+    world.spin_until(bench.steps, "a step", bench.publish)
+
+    def fail(*arguments):
+        raise RuntimeError("no solution")
+
+    node._control._driver._filter.step = fail
+    world.spin_until(lambda: "control_error" in bench.holds(), "control_error", bench.publish)
+    world.spin_until(lambda: numbers(bench.twists[-1]) == ZERO, "a stand", bench.publish)
+    done, held = len(bench.steps()), len(bench.holds())
+    world.spin_until(lambda: len(bench.holds()) > held + 3, "the hold goes on", bench.publish)
+    assert set(bench.holds()[held:]) == {"control_error"} and len(bench.steps()) == done
+    assert "RuntimeError: no solution" in bench.telemetry[-1].reason
+    assert node.trigger_deactivate() == node.trigger_activate() == SUCCESS
+    world.spin_until(lambda: len(bench.steps()) > done, "a step", bench.publish)
+
+
 @pytest.mark.parametrize("failing", ["raise", "nan", "settle"])
 def test_a_failing_model_holds_the_arm(world, checkpoint, failing):
     from dataclasses import replace
