@@ -52,6 +52,7 @@ class ControlLoop:
         holds: The hold in force and the counts of all since activation.
         step: Control steps since activation, holds not included.
         sources: Those steps by what decided them.
+        shadow: Skipped steps that were verified all the same, and those that disagreed.
         acted_at: Steady time of the newest action, ns; None before the first.
         latency: Where the time of the newest step went; None before the first.
     """
@@ -67,6 +68,7 @@ class ControlLoop:
         self.holds = HoldTracker()
         self.step = 0
         self.sources: Counter[str] = Counter()
+        self.shadow: Counter[str] = Counter(checked=0, disagreed=0)
         self.acted_at: int | None = None
         self.latency: StepLatency | None = None
         self._node, self._session, self._report = node, session, report
@@ -196,6 +198,9 @@ class ControlLoop:
         self._driver.move(mapper.twist(action), action)
         self.step += 1
         self.sources[result.source] += 1
+        if inference.settled is not None:
+            self.shadow["checked"] += 1
+            self.shadow["disagreed"] += not inference.settled.agrees
         self.acted_at = now
         self._watch.expect(now)
         self._completed = inference.observation.complete

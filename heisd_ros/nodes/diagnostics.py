@@ -127,6 +127,7 @@ def control_status(
         values["steps"] = control.step
         values |= {f"steps.{source}": count for source, count in control.sources.items()}
         values["skip_rate"] = control.sources["skip"] / max(control.step, 1)
+        values |= {f"shadow.{what}": count for what, count in control.shadow.items()}
         if control.acted_at is not None:
             values["action_age_sec"] = (now - control.acted_at) / NANOSECONDS
         if control.latency is not None:

@@ -67,7 +67,7 @@ def test_a_skipped_step_commands_the_retrieved_action_and_is_verified_after(
     world, equipped, tmp_path
 ):
     text = "propose: retrieval\nskip: {policy: always, shadow_share: 1.0}"
-    bench, _ = start(world, equipped, mode_file(tmp_path, text))
+    bench, node = start(world, equipped, mode_file(tmp_path, text))
     # The tiny model says something else than the entries: the next command is its own. On a busy
     # machine a hold may come between the two, and ends the episode.
     world.spin_until(
@@ -78,6 +78,8 @@ def test_a_skipped_step_commands_the_retrieved_action_and_is_verified_after(
     assert first.latency.settle == 0.0
     corrected = next(step for step in following if step.corrected)
     assert corrected.latency.settle > 0.0 and corrected.source != "skip"
+    shadow = node._control.shadow
+    assert shadow["checked"] >= shadow["disagreed"] >= 1
 
 
 def test_a_calibrated_mode_without_a_calibration_warns_and_does_not_skip(world, equipped):

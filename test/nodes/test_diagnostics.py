@@ -109,6 +109,7 @@ def test_holds_and_limited_commands_are_counted():
     loop = SimpleNamespace(
         step=4,
         sources=Counter(skip=1, drafter=3),
+        shadow=Counter(checked=2, disagreed=1),
         acted_at=None,
         latency=None,
         holds=holds,
@@ -119,6 +120,7 @@ def test_holds_and_limited_commands_are_counted():
     counts = values(control)
     assert (counts["holds.no_image"], counts["limits.speed"]) == ("1", "2")
     assert (counts["steps.drafter"], counts["skip_rate"]) == ("3", "0.25")
+    assert (counts["shadow.checked"], counts["shadow.disagreed"]) == ("2", "1")
 
 
 def test_an_input_is_missing_good_faulty_or_stale():
