@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heisd_ros.evaluation import synthetic_keys
+from heisd_ros.benchmark import synthetic_keys
 from heisd_ros.models import shipped_model
 from heisd_ros.retrieval.key_space import KeySpace
 from heisd_ros.retrieval.manifest import Manifest

@@ -224,6 +224,7 @@ def _executed(place: Place, settings: ModeSettings) -> Callable[[Matches], NDArr
 
 def _open(place: Place) -> tuple[ModeSettings, Database, str]:
     """The mode as it is calibrated, the database, and the model's fingerprint."""
+    from heisd_ros.data.libero_source import ROBOT
     from heisd_ros.decoding.modes import load_mode
     from heisd_ros.evaluation.calibration import calibration_mode
     from heisd_ros.retrieval.database import Database
@@ -231,7 +232,7 @@ def _open(place: Place) -> tuple[ModeSettings, Database, str]:
 
     settings = calibration_mode(load_mode(place.mode))
     model = fingerprint(place.model)
-    return settings, Database.open(place.database, model), model
+    return settings, Database.open(place.database, model, ROBOT), model
 
 
 class _Rig:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import platform
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -37,7 +39,12 @@ def run_jobs(
     context = multiprocessing.get_context("spawn")
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with (
-        ProcessPoolExecutor(workers or cores(), mp_context=context) as pool,
+        ProcessPoolExecutor(
+            workers or cores(),
+            mp_context=context,
+            initializer=_end_with,
+            initargs=(os.getpid(),),
+        ) as pool,
         Progress(*columns) as progress,
     ):
         running = [pool.submit(function, *job) for job in jobs]
@@ -47,6 +54,17 @@ def run_jobs(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _end_with(parent: int) -> None:
+    """A worker whose parent was killed would go on, beside whatever is started next."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def machine() -> str:

@@ -247,9 +247,13 @@ class Calibration:
         ):
             if value not in accepted:
                 return f"{name} {value!r} is unknown (accepted: {', '.join(accepted)})"
-        if self.k < 1 or self.max_consecutive < 1 or self.clearance < 0 or not self.speed >= 0.0:
-            return (
-                f"k {self.k} or max_consecutive {self.max_consecutive} is below 1, or clearance "
-                f"{self.clearance} or speed {self.speed} below 0"
-            )
+        for name, least in (
+            ("k", 1),
+            ("max_consecutive", 1),
+            ("clearance", 0),
+            ("speed", 0),
+        ):
+            value = getattr(self, name)
+            if not value >= least:
+                return f"{name} {value} is below {least}"
         return ""

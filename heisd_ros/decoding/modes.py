@@ -139,8 +139,9 @@ def load_decoder(
     opened, calibration, loaded, bounds = None, None, None, None
     store: Store | None = None
     if mode.retrieves:
-        folder = Path(database).expanduser() if database else model_folder / "database"
+        folder = database_folder(model_folder, database)
         opened = Database.open(folder, identity)
+        opened.check_k(mode.retrieval.k)
         # A mode that has none refuses to skip, and says why; one of another database is an error.
         if uses_calibration(mode) and (folder / FILE).is_file():
             calibration = Calibration.load(folder, opened.manifest.database_id, identity)
@@ -160,6 +161,16 @@ def load_decoder(
         keep_frames=keep_frames,
     )
     return decoder, bounds
+
+
+def database_folder(model_folder: Path, database: str = "") -> Path:
+    """Where a model's database lies.
+
+    Args:
+        model_folder: the checkpoint's folder.
+        database: somewhere else; empty: ``database`` in the checkpoint's folder.
+    """
+    return Path(database).expanduser() if database else model_folder / "database"
 
 
 def uses_calibration(mode: ModeSettings) -> bool:

@@ -115,8 +115,8 @@ class SkipGate:
             return ""
         return (
             f"drift: {self._drift.losses} of {self._drift.checks} shadow-verified skips left the "
-            f"tolerance, calibrated were {self._drift.limit:.1%}; skipping is off until the alarm "
-            f"is reset by hand ({FIX} if it returns)"
+            f"tolerance, calibrated were {self._drift.limit:.1%}; skipping is off until the node "
+            f"is cleaned up and configured again ({FIX} if the alarm returns)"
         )
 
     @property

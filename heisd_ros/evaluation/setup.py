@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from heisd_ros.data.libero_source import ROBOT
 from heisd_ros.decoding.calibration import FILE as CALIBRATION
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.modes import build_decoder, load_mode, uses_calibration
@@ -88,7 +89,10 @@ class Parts:
         self.database: Database | None = None
         self.calibration: Calibration | None = None
         if any(mode.retrieves for mode in self.modes.values()):
-            self.database = Database.open(setup.database, self.model)
+            self.database = Database.open(setup.database, self.model, ROBOT)
+            for mode in self.modes.values():
+                if mode.retrieves:
+                    self.database.check_k(mode.retrieval.k)
             self.calibration = self._read_calibration(self.database)
 
     def bounds(self, mode: ModeSettings) -> MetricBounds | None:

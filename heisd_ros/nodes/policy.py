@@ -41,6 +41,7 @@ class Policy:
         bounds: The metric that the decoder's boundary is made for; None: it looks at none.
         plain: Plain decoding with the same model, to measure speed by; None: `decoder` itself.
         growth: Keeps successful episodes, and talks to the fleet; None: nothing is kept.
+        robot: Whose motions it retrieves, by the name in its URDF; empty: it retrieves none.
     """
 
     decoder: Decoder
@@ -53,6 +54,7 @@ class Policy:
     bounds: MetricBounds | None = None
     plain: Decoder | None = None
     growth: Growth | None = None
+    robot: str = ""
 
     def close(self) -> None:
         """Ends what runs beside the decoder."""
@@ -110,7 +112,8 @@ def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
         ValueError: The mode does not fit what is to be kept.
     """
     from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-    from heisd_ros.decoding.modes import load_decoder, load_mode
+    from heisd_ros.decoding.modes import database_folder, load_decoder, load_mode
+    from heisd_ros.retrieval.manifest import Manifest
 
     config, folder = vla.config, model_folder(parameters)
     mode, keeps = load_mode(parameters.decoding_mode), growth.wanted(parameters)
@@ -119,6 +122,7 @@ def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
             f"parameter 'decoding.mode' is {parameters.decoding_mode!r}; accepted with "
             "'growth.mode' or 'fleet.uri': a mode that retrieves"
         )
+    place = database_folder(folder, parameters.decoding_database)
     opened: list[Growth] = []
     with ExitStack() as failing:
 
@@ -150,6 +154,7 @@ def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
         bounds=bounds,
         plain=AutoregressiveDecoder(vla),
         growth=opened[0] if opened else None,
+        robot=Manifest.read(place).robot if mode.retrieves else "",
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
+from xml.etree import ElementTree
 
 import numpy as np
 
 from heisd_ros.decoding.types import Decoder, Observation
+from heisd_ros.errors import DatabaseError
 from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.nodes import images, optional
@@ -53,8 +55,11 @@ class Session:
 
         Raises:
             UrdfError, JointStateError: It does not hold the arm that the parameters describe.
+            DatabaseError: It is another robot than the database's.
         """
-        self.buffer.set_robot(make_reader(self.parameters, urdf))
+        reader = make_reader(self.parameters, urdf)
+        check_robot(self.policy, urdf)
+        self.buffer.set_robot(reader)
 
     def set_parameters(self, parameters: VlaNodeParameters) -> None:
         """Takes other values of the live parameters."""
@@ -78,16 +83,32 @@ def open_session(
         ValueError: A parameter does not fit what was loaded.
     """
     optional.check(parameters.gripper_action, parameters.servo_node)
-    reader = None
-    if parameters.robot_source != "topic":
-        reader = make_reader(parameters, urdf_text(parameters))
+    urdf = "" if parameters.robot_source == "topic" else urdf_text(parameters)
+    reader = make_reader(parameters, urdf) if urdf else None
     with device_memory_errors(parameters.model_device, "the model"):
         policy = load(parameters)
         try:
+            if urdf:
+                check_robot(policy, urdf)
             return _wire(parameters, policy, reader, on_done)
         except BaseException:
             policy.close()
             raise
+
+
+def check_robot(policy: Policy, urdf: str) -> None:
+    """Makes sure that a robot is the one whose motions its policy retrieves.
+
+    Raises:
+        DatabaseError: It is another one.
+    """
+    name = ElementTree.fromstring(urdf).get("name", "")
+    if policy.robot and name != policy.robot:
+        raise DatabaseError(
+            f"the database holds demonstrations of the robot {policy.robot!r}, but the robot "
+            f"description is of {name!r}; build one from its own demonstrations with "
+            "`heisd db build`, or accepted: a 'decoding.mode' that does not retrieve"
+        )
 
 
 def _wire(

@@ -132,6 +132,19 @@ class Database:
         """Number of entries in all shards."""
         return sum(len(shard) for shard in self)
 
+    def check_k(self, k: int) -> None:
+        """Makes sure that every shard has so many entries, before one is searched.
+
+        Raises:
+            DatabaseError: one has fewer.
+        """
+        for shard in self:
+            if k > len(shard):
+                raise DatabaseError(
+                    f"retrieval.k is {k}, but the shard of {shard.instruction!r} has "
+                    f"{len(shard)} entries; lower it, or build it from more demonstrations"
+                )
+
     def bounds(self, kind: MetricKind) -> MetricBounds:
         """Scale and boundary of the kinematic metric of one kind, from the demonstrations.
 

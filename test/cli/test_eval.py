@@ -90,12 +90,18 @@ def test_drafts_of_all_kinds_leave_the_tokens_as_they_are(monkeypatch, ran, tmp_
     monkeypatch.setattr("heisd_ros.evaluation.rollout.LiberoScene", scene_of(goal_steps=24))
     path = tmp_path / "eval.json"
     fixed = ["eval", "--model", str(checkpoint), "--task", "0", "--episodes", "2"]
-    modes = "ar,heisd_exact,retrieval_only"
+    hybrid = tmp_path / "hybrid.yaml"
+    hybrid.write_text(
+        "propose: hybrid\nredraft: true\nretrieval: {accept: exact}\n"
+        "drafter: {accept: exact, last: true}\n"
+    )
+    modes = f"ar,{hybrid},heisd_exact,retrieval_only"
     result = CliRunner().invoke(app, [*fixed, "--modes", modes, "--json", str(path)])
     assert result.exit_code == 0, result.output
     data = json.loads(path.read_text())
-    exact, retrieval = data["modes"]["heisd_exact"], data["modes"]["retrieval_only"]
-    assert exact["versus"]["identical"] == exact["versus"]["pairs"] == 2
+    exact, retrieval = data["modes"]["hybrid"], data["modes"]["retrieval_only"]
+    for lossless in (exact, data["modes"]["heisd_exact"]):
+        assert lossless["versus"]["identical"] == lossless["versus"]["pairs"] == 2
     assert exact["sources"]["drafter"] > 0 and exact["sources"]["retrieval"] > 0
     assert exact["skip_rate"] == 0.0 and exact["acceptance_length"] is not None
     assert (retrieval["skip_rate"], retrieval["passes_per_step"]) == (1.0, 0.0)

@@ -6,7 +6,7 @@ import os
 import pytest
 from support.skipping import calibration, tried
 
-from heisd_ros.decoding.calibration import FILE, Calibration
+from heisd_ros.decoding.calibration import FILE, FORMAT, Calibration
 from heisd_ros.errors import CalibrationError
 
 
@@ -43,7 +43,7 @@ def test_a_missing_one_names_the_command(tmp_path):
     [
         lambda text: text[: len(text) // 2],
         lambda text: "[]",
-        lambda text: text.replace('"format": 2', '"format": 99'),
+        lambda text: text.replace(f'"format": {FORMAT}', '"format": 99'),
         lambda text: text.replace('"risk"', '"rusk"'),
         lambda text: text.replace('"success_rate"', '"succes_rate"'),
         lambda text: text.replace("0.98", '"near"'),
@@ -74,6 +74,7 @@ def test_a_damaged_one_names_file_and_fix(tmp_path, damage):
         ({"criterion": "luck"}, "criterion 'luck'"),
         ({"k": 0}, "k 0"),
         ({"speed": float("nan")}, "speed nan"),
+        ({"clearance": -1}, "clearance -1 is below 0"),
     ],
 )
 def test_values_must_fit_together(changes, problem):

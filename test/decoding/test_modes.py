@@ -1,4 +1,5 @@
 import dataclasses
+from itertools import pairwise
 
 import pytest
 from support.small_models import small_vla
@@ -37,6 +38,20 @@ def test_baselines_of_heisd_differ_from_it_in_one_thing():
     assert random.skip.policy == "random" and random.boundary == ours.boundary
     assert speed.retrieval == random.retrieval == ours.retrieval
     assert speed.drafter == random.drafter == ours.drafter
+
+
+def test_a_rung_of_the_ablation_differs_from_the_one_below_in_its_name_alone():
+    rungs = [load_mode(name) for name in mode_names() if name.startswith("ablation_")]
+    assert len(rungs) == 5
+    parts = ("propose", "one_pass", "correct", "redraft", "drafter", "boundary", "skip")
+    changed = [
+        {part for part in (*parts, "retrieval") if getattr(a, part) != getattr(b, part)}
+        for a, b in pairwise(rungs)
+    ]
+    assert changed == [{"skip"}, {"retrieval"}, {"one_pass"}, {"retrieval"}]
+    relaxed = dataclasses.replace(rungs[1].retrieval, accept="sequence_relaxed", cross=True)
+    assert rungs[2].retrieval == relaxed
+    assert rungs[4].retrieval == dataclasses.replace(relaxed, payload="own")
 
 
 def test_a_mode_of_ones_own(tmp_path):
@@ -102,6 +117,19 @@ def test_ar_is_the_plain_loop():
 def test_a_missing_part_names_the_command_that_makes_it(propose, message):
     with pytest.raises(ModeError, match=message):
         build_decoder(small_vla(), ModeSettings(propose=propose))
+
+
+def test_more_entries_than_there_are_fail_when_the_mode_is_loaded(tmp_path):
+    from support.tiny_parts import save_tiny_parts
+    from support.tiny_vla import save_tiny_checkpoint
+
+    from heisd_ros.vla.checkpoint import load_checkpoint
+
+    folder = save_tiny_checkpoint(tmp_path)
+    save_tiny_parts(folder)
+    mode = ModeSettings.from_dict({"propose": "retrieval", "retrieval": {"k": 64}})
+    with pytest.raises(DatabaseError, match=r"retrieval\.k is 64"):
+        load_decoder(load_checkpoint(folder), mode, folder)
 
 
 @pytest.mark.parametrize(("name", "error"), [("rsd", DatabaseError), ("dsd", DrafterError)])

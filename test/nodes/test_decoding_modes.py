@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -11,7 +13,11 @@ from support.ros import Bench
 from support.tiny_parts import save_tiny_parts
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
+from heisd_ros.errors import DatabaseError
+from heisd_ros.kinematics.robots import panda_urdf
+from heisd_ros.nodes.session import check_robot
 from heisd_ros.nodes.vla_node import VlaNode
+from heisd_ros.retrieval.manifest import MANIFEST, Manifest
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -50,6 +56,22 @@ def test_retrieval_drafts_and_the_telemetry_says_so(world, equipped, tmp_path):
     assert step.source == "retrieval" and 0 <= step.accepted <= 7 and 1 <= step.passes <= 7
     assert -1.0 <= step.similarity <= 1.0
     assert step.latency.retrieval > 0.0 and step.latency.draft == 0.0
+
+
+def test_a_database_of_another_robot_fails_configure_by_name(world, tmp_path, capfd):
+    folder = save_tiny_checkpoint(tmp_path / "model")
+    save_tiny_parts(folder)
+    manifest = replace(Manifest.read(folder / "database"), robot="ur5e")
+    manifest = replace(manifest, database_id=manifest.content_id())
+    (folder / "database" / MANIFEST).write_text(manifest.to_json())
+    mode = mode_file(tmp_path, "propose: retrieval")
+    parameters = {"model.path": str(folder), "decoding.mode": str(mode)}
+    node = world.add(VlaNode, parameters=parameters)
+    assert node.trigger_configure() == FAILURE
+    assert "of the robot 'ur5e', but the robot description is of 'panda'" in capfd.readouterr().err
+    with pytest.raises(DatabaseError, match=r"accepted: a 'decoding\.mode'"):
+        check_robot(SimpleNamespace(robot="ur5e"), panda_urdf())
+    check_robot(SimpleNamespace(robot=""), panda_urdf())
 
 
 def test_slow_motion_is_drafted_by_the_drafter(world, equipped, tmp_path):

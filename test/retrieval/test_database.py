@@ -32,6 +32,13 @@ def test_every_task_has_its_shard(folder):
         assert matches.episodes[0] == 10 * number
 
 
+def test_more_entries_than_a_shard_has_are_refused_before_the_first_search(folder):
+    database = Database.open(folder, MODEL)
+    database.check_k(15)
+    with pytest.raises(DatabaseError, match=r"retrieval\.k is 16, .* has 15 entries; lower it"):
+        database.check_k(16)
+
+
 def test_another_model_is_refused(folder):
     with pytest.raises(
         DatabaseError, match=r"model aaaaaaaaaaaa, but bbbbbbbbbbbb.*heisd db build"

@@ -1,0 +1,55 @@
+"""Jobs end with the process that wanted them, however that ended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RUN = """
+import time
+from heisd_ros.cli.workers import run_jobs
+if __name__ == "__main__":
+    list(run_jobs(time.sleep, [(60.0,)], "asleep", workers=1))
+"""
+PATIENCE_SEC = 30.0
+
+
+def workers_of(pid):
+    """Processes that run the jobs of another."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [child for child in children if b"spawn_main" in read(child, "cmdline")]
+
+
+def read(pid, name):
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+def runs(pid):
+    """Whether a process is there and not only waiting to be forgotten."""
+    status = read(pid, "stat").rpartition(b")")[2].split()
+    return bool(status) and status[0] != b"Z"
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE_SEC
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_no_worker_outlives_a_process_that_was_killed(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: workers_of(process.pid))
+            (worker,) = workers_of(process.pid)
+            assert runs(worker)
+        finally:
+            process.kill()
+    wait_until(lambda: not runs(worker))
