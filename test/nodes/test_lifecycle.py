@@ -146,6 +146,16 @@ def test_two_arms_in_one_process_do_not_hear_each_other(world, checkpoint):
     assert len(left.steps()) <= done + 1  # what was under way
 
 
+def test_without_a_clock_the_watchdog_stops_the_arm_all_the_same(world, checkpoint):
+    bench = world.add(Bench)
+    node = add_node(world, checkpoint, parameters={"use_sim_time": True})
+    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+    world.spin_until(lambda: len(bench.steps()) >= 2, "steps", bench.publish)
+    assert node.get_clock().now().nanoseconds == 0
+    world.spin_until(lambda: bench.holds()[-1:] in (["stale_image"], ["stale_joint_states"]), "hold")
+    assert numbers(bench.twists[-1]) == [0.0] * 6
+
+
 def test_a_clock_that_jumps_back_starts_afresh(world, checkpoint):
     sim_time = {"use_sim_time": True}
     bench = world.add(Bench, parameters=sim_time)
