@@ -146,7 +146,8 @@ def ablation(modes: Modes, names: Sequence[str]) -> Figure:
     left.set(xlabel=f"speedup against {modes[names[0]]['versus']['base']}")
     left.set_yticks(places, names)
     left.invert_yaxis()
-    left.legend(fontsize=8, loc="lower right")
+    # Above the bars, the last of which is the longest.
+    left.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     for place, name in enumerate(names):
         mode = modes[name]
         rate = 100.0 * mode["successes"] / mode["episodes"]
