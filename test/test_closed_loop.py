@@ -45,8 +45,9 @@ def test_the_demo_runs_in_real_time_however_slowly_it_renders(tmp_path):
     run, [episode] = run_demo(
         tmp_path, "--mode", "heisd", "--task", "1", "--real-time", "--max-steps", "30"
     )
-    assert episode["steps"] == 30, run.stdout + run.stderr
-    assert sum(episode["sources"].values()) == 30
+    # In real time steps go on until the node hears that the episode is over.
+    assert 30 <= episode["steps"] <= 33, run.stdout + run.stderr
+    assert sum(episode["sources"].values()) == episode["steps"]
     assert episode["rates_hz"]["command"] > 1.0
 
 
