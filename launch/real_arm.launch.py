@@ -117,9 +117,10 @@ def remappings(file: str, asked: dict[str, str]) -> list[tuple[str, str]]:
         body: Any = yaml.safe_load(Path(file).read_text(encoding="utf-8"))["/**"]["ros__parameters"]
     except (TypeError, KeyError):
         body = {}  # the node will say at configure what is wrong with the file
+    nested = body.get("topics") or {}  # ROS reads groups either way
     pairs = []
     for name, (end, usual) in TOPICS.items():
-        topic = asked[name] or body.get(f"topics.{name}") or usual
+        topic = asked[name] or body.get(f"topics.{name}") or nested.get(name) or usual
         pairs.append((end, topic))
         if name.startswith("image"):
             pairs.append((f"{end}/compressed", f"{topic}/compressed"))
