@@ -1,4 +1,4 @@
-"""Parameters of the VLA node: every one declared once, here or in `limit_parameters`."""
+"""Parameters of the VLA node: every one declared once, here or in the module of its group."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from heisd_ros.kinematics.robots import (
     PANDA_TIP,
 )
 from heisd_ros.nodes.declare import parameter, validate
+from heisd_ros.nodes.gripper_parameters import GripperParameters
 from heisd_ros.nodes.growth_parameters import GrowthParameters
 from heisd_ros.nodes.instruction import instruction_problem
 from heisd_ros.nodes.limit_parameters import LimitParameters
@@ -19,7 +20,7 @@ from heisd_ros.safety.joints import parse_limits
 
 
 @dataclass(frozen=True)
-class VlaNodeParameters(LimitParameters, GrowthParameters):
+class VlaNodeParameters(LimitParameters, GripperParameters, GrowthParameters):
     """Settings of `vla_node`, validated when the node is configured.
 
     Those marked live take effect at once, all others at the next configure transition.
@@ -315,73 +316,6 @@ class VlaNodeParameters(LimitParameters, GrowthParameters):
         "",
         "Name of a MoveIt Servo node, whose command type is switched and which is unpaused at "
         "activation; needs moveit_msgs; empty: none.",
-    )
-    gripper_open_action: float = parameter(
-        "gripper.open_action",
-        -1.0,
-        "The action's gripper number for open (LIBERO -1; OpenVLA on BridgeData 1).",
-        low=-10.0,
-        high=10.0,
-        own=True,
-    )
-    gripper_closed_action: float = parameter(
-        "gripper.closed_action",
-        1.0,
-        "The action's gripper number for closed (LIBERO 1; OpenVLA on BridgeData 0).",
-        low=-10.0,
-        high=10.0,
-        own=True,
-    )
-    gripper_open_position: float = parameter(
-        "gripper.open_position",
-        0.08,
-        "Commanded opening (m) for open.",
-        low=0.0,
-        high=1.0,
-        own=True,
-    )
-    gripper_closed_position: float = parameter(
-        "gripper.closed_position",
-        0.0,
-        "Commanded opening (m) for closed.",
-        low=0.0,
-        high=1.0,
-        own=True,
-    )
-    gripper_hysteresis: float = parameter(
-        "gripper.hysteresis",
-        0.1,
-        "How far past half way (share of the full travel) the action must go to switch.",
-        low=0.0,
-        high=0.5,
-        live=True,
-    )
-    gripper_resend_sec: float = parameter(
-        "gripper.resend_sec",
-        1.0,
-        "Interval (s) at which an unchanged gripper command is sent again on the topic; 0: on "
-        "change only, as the action always is.",
-        low=0.0,
-        high=60.0,
-        live=True,
-    )
-    gripper_action: str = parameter(
-        "gripper.action",
-        "",
-        "Action that moves the gripper besides the topic; needs control_msgs; empty: none.",
-        choices=("", "gripper_command", "parallel_gripper_command"),
-    )
-    gripper_action_name: str = parameter(
-        "gripper.action_name",
-        "gripper_controller/gripper_cmd",
-        "Name of the action server where gripper.action is set.",
-    )
-    gripper_max_effort: float = parameter(
-        "gripper.max_effort",
-        0.0,
-        "Largest effort (N) given with the action; 0: the driver's own.",
-        low=0.0,
-        high=1000.0,
     )
     metric_kind: str = parameter(
         "metric.kind",
