@@ -100,11 +100,12 @@ class DraftTree:
 
     def mask(self, device: torch.device) -> Tensor:
         """[N, N] boolean: a node sees its ancestors and itself."""
-        sees = torch.eye(len(self), dtype=torch.bool)
+        count = len(self)
+        sees: list[list[bool]] = []
         for node, parent in enumerate(self.parents):
-            if parent >= 0:
-                sees[node] |= sees[parent]
-        return sees.to(device)
+            sees.append(list(sees[parent]) if parent >= 0 else [False] * count)
+            sees[node][node] = True
+        return torch.tensor(sees, dtype=torch.bool, device=device).view(count, count)
 
 
 NO_DRAFT = DraftTree()

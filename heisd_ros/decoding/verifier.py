@@ -157,11 +157,11 @@ class Verification:
             self.tokens += [tree.tokens[node] for node in path]
         if self.record:
             self._record(answers.logits, greedy, path)
-        if len(fed):
-            self.sequence.keep([node for node in path if node < len(fed)])
         if not self.finished:
             # What the model says after the last accepted token comes for nothing.
             self.tokens.append(greedy[path[-1] + 1 if path else 0])
+        if len(fed) and not self.finished:
+            self.sequence.keep([node for node in path if node < len(fed)])
         self._logits, self._rows = answers.logits, _rows_below(fed, path, greedy)
         self.answers = tuple(greedy[row] for row in self._rows)
 

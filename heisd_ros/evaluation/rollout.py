@@ -205,9 +205,8 @@ def run_episode(
 
 def _motion(scene: LiberoScene, metric: FusedMetric, stamp_sec: float) -> MetricSample:
     """The metric now, from live joint states, as the node computes it."""
-    arm = _panda()
-    joints, velocities = scene.joint_positions(), scene.joint_velocities()
-    return metric.update(arm.forward(joints).position, arm.twist(joints, velocities)[:3], stamp_sec)
+    position, velocity = _panda().tip_motion(scene.joint_positions(), scene.joint_velocities())
+    return metric.update(position, velocity, stamp_sec)
 
 
 @functools.cache

@@ -157,13 +157,27 @@ class ArmKinematics:
         Raises:
             JointStateError: `q` or `dq` is not n finite numbers.
         """
-        data = self._model.createData()
-        velocity = self._scatter("dq", dq)
-        pin.forwardKinematics(self._model, data, self._configuration(q), velocity)
-        # Joints before the base do not move here, so the velocity is relative to the base.
-        base = pin.updateFramePlacement(self._model, data, self._base).rotation
+        data, base = self._moving(q, dq)
         tip = pin.getFrameVelocity(self._model, data, self._tip, pin.LOCAL_WORLD_ALIGNED)
-        return np.concatenate([base.T @ tip.linear, base.T @ tip.angular])
+        return np.concatenate([base.rotation.T @ tip.linear, base.rotation.T @ tip.angular])
+
+    def tip_motion(self, q: np.ndarray, dq: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the position of `forward` and the linear velocity of `twist`, in one pass.
+
+        Args:
+            q: shape (n,), joint positions in the order of `joint_names`, rad or m.
+            dq: shape (n,), joint velocities, rad/s or m/s.
+
+        Returns:
+            Two of shape (3,): metres and m/s, base frame.
+
+        Raises:
+            JointStateError: `q` or `dq` is not n finite numbers.
+        """
+        data, base = self._moving(q, dq)
+        tip = pin.updateFramePlacement(self._model, data, self._tip)
+        velocity = pin.getFrameVelocity(self._model, data, self._tip, pin.LOCAL_WORLD_ALIGNED)
+        return base.actInv(tip).translation, base.rotation.T @ velocity.linear
 
     def jacobian(self, q: np.ndarray) -> np.ndarray:
         """Returns J(q), for which `twist(q, dq)` is J(q) dq.
@@ -184,6 +198,16 @@ class ArmKinematics:
         # Columns of joints before the base are left out: they do not move here.
         columns = full[:, self._velocity_index]
         return np.vstack([base.T @ columns[:3], base.T @ columns[3:]])
+
+    def _moving(self, q: np.ndarray, dq: np.ndarray) -> tuple[pin.Data, pin.SE3]:
+        """Places all joints and lets them move; returns where the base is, too.
+
+        Joints before the base stand still, so velocities are relative to the base.
+        """
+        data = self._model.createData()
+        velocity = self._scatter("dq", dq)
+        pin.forwardKinematics(self._model, data, self._configuration(q), velocity)
+        return data, pin.updateFramePlacement(self._model, data, self._base)
 
     def _configuration(self, q: np.ndarray) -> np.ndarray:
         # `integrate` also serves continuous joints, which Pinocchio stores as (cos, sin).

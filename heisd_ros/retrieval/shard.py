@@ -74,10 +74,11 @@ class Shard:
         place, rows, projection = folder / info.folder, info.entries, space.projection
         keys_file = place / KEYS
         keys = RowsOnDisk(keys_file, map_array(keys_file, (rows, projection.size), "u1"))
-        lengths = map_array(place / LENGTHS, (rows,), "<f4")
+        lengths = np.asarray(map_array(place / LENGTHS, (rows,), "<f4"))
         coordinates = map_array(place / COORDINATES, (rows, projection.kept), "<f2")
         columns = {
-            name: map_array(place / f"{name}.npy", (rows, *column.row), column.disk)
+            # As plain arrays: numpy's mapped ones take several times as long to index.
+            name: np.asarray(map_array(place / f"{name}.npy", (rows, *column.row), column.disk))
             for name, column in COLUMNS.items()
         }
         index = Index.read(place / GRAPH) if info.graph else Index.exact(coordinates)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -67,7 +68,7 @@ class PromptSequence(Protocol):
     def keep(self, nodes: Sequence[int]) -> None:
         """Of the last pass's drafted tokens keep these, a path from a root on, and drop the rest.
 
-        To be called after each pass that had drafts.
+        To be called after each pass that had drafts, if another one follows.
         """
         ...
 
@@ -168,7 +169,9 @@ class PlainSequence:
         if draft is not None and draft.tokens:
             ids = torch.tensor([draft.tokens], device=certain.device)
             columns = torch.cat([certain, self._language.model.embed_tokens(ids)], dim=1)
-            positions, mask = _layout(start, certain.shape[1], draft, certain.device)
+            positions, sees = _layout(start, certain.shape[1], draft, certain.device)
+            # What attention adds to its scores: made here, or each layer makes it of `sees`.
+            mask = torch.zeros_like(sees, dtype=columns.dtype).masked_fill_(~sees, -math.inf)
         hidden = self._language.model(columns, self.cache, positions, mask)
         if not start:
             self.prompt_hidden = hidden[:, : certain.shape[1]]

@@ -303,7 +303,7 @@ class LanguageModel(nn.Module):
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
         self.model = LlamaModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = PackedLinear(config.hidden_size, config.vocab_size, bias=False)
 
     def store_columns(self) -> None:
         """Keep every projection column by column in memory; shapes, names and results stay.
@@ -316,5 +316,9 @@ class LanguageModel(nn.Module):
                 module.weight.data = module.weight.data.t().contiguous().t()
 
     def logits(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
-        """[..., hidden] -> [..., vocab]: the LM head, or only some rows of it."""
+        """[..., columns, hidden] -> [..., columns, vocab]: the LM head, or only some rows of it."""
+        every = range(self.lm_head.out_features)
+        if every[rows] == every:
+            logits: Tensor = self.lm_head(hidden)
+            return logits
         return F.linear(hidden, self.lm_head.weight[rows])

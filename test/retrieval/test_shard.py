@@ -106,7 +106,7 @@ def test_the_clearance_is_that_of_the_entry_whose_gripper_changes_first(grippers
 
 
 def test_arrays_stay_on_disk(shard):
-    assert all(isinstance(column, np.memmap) for column in shard.columns.values())
+    assert all(isinstance(column.base, np.memmap) for column in shard.columns.values())
     assert type(shard.search(unit(np.ones(SIZE)), 2).actions) is np.ndarray
 
 

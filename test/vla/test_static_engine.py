@@ -12,6 +12,7 @@ from support.small_models import CONFIG, configs, random_batch, small_model
 
 from heisd_ros.decoding.tree import DraftTree
 from heisd_ros.vla.capture import rerun
+from heisd_ros.vla.config import ACTION_DIMENSIONS
 from heisd_ros.vla.engine import PlainEngine
 from heisd_ros.vla.model import VLAModel
 from heisd_ros.vla.static_engine import DRAFT_BUCKETS, StaticEngine
@@ -50,12 +51,15 @@ trees = st.lists(st.lists(tokens, min_size=1, max_size=3), max_size=4).map(Draft
 
 @st.composite
 def passes(draw):
-    """Drafts of a few passes, and which path of each is kept."""
-    made = []
+    """Drafts of a few passes, and which path of each is kept, of 7 tokens in all at most."""
+    made, known = [], 0
     for tree in draw(st.lists(trees, min_size=1, max_size=3)):
         path = [draw(st.integers(0, len(tree) - 1))] if len(tree) and draw(st.booleans()) else []
         while path and tree.parents[path[0]] >= 0:
             path.insert(0, tree.parents[path[0]])
+        if known + len(path) + 1 > ACTION_DIMENSIONS:
+            break
+        known += len(path) + 1
         made.append((tree, path))
     return made
 
