@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,13 +49,13 @@ def fit_circle(points: np.ndarray, max_radius: float) -> CircleFit:
         raise ValueError(f"points must have shape (n >= 3, 3), got {points.shape}")
     if not np.isfinite(points).all():
         raise ValueError("points must be finite")
-    if not (np.isfinite(max_radius) and max_radius > 0.0):
+    if not (math.isfinite(max_radius) and max_radius > 0.0):
         raise ValueError(f"max_radius must be positive and finite, got {max_radius}")
 
     middle = points.mean(axis=0)
     centred = points - middle
-    size = np.abs(centred).max()
-    if size <= _NEGLIGIBLE * np.abs(points).max():
+    size = float(np.abs(centred).max())
+    if size <= _NEGLIGIBLE * float(np.abs(points).max()):
         return CircleFit(0.0, None, np.array([0.0, 0.0, 1.0]))
     _, spread, axes = np.linalg.svd(centred / size, full_matrices=False)
     if spread[1] <= _NEGLIGIBLE * spread[0]:
@@ -62,15 +63,17 @@ def fit_circle(points: np.ndarray, max_radius: float) -> CircleFit:
 
     x, y = axes[:2] @ (centred / size).T
     z = x * x + y * y
-    scale = 2.0 * np.sqrt(z.mean())
+    mean = float(z.mean())
+    scale = 2.0 * math.sqrt(mean)
     # The smallest right singular vector is (a, b, c) of a z' + b x + c y = 0, in which Taubin's
     # constraint has become |(a, b, c)| = 1.
-    terms = np.stack([(z - z.mean()) / scale, x, y], axis=1)
+    terms = np.stack([(z - mean) / scale, x, y], axis=1)
     _, _, vectors = np.linalg.svd(terms, full_matrices=False)
-    a, b, c = vectors[2]
+    # Plain numbers from here on: numpy's take ten times as long.
+    a, b, c = vectors[2].tolist()
     a /= scale
     flatness = 2.0 * abs(a) * float(max_radius) / size  # diameter cap times curvature
-    root = np.sqrt(b * b + c * c + 4.0 * a * a * z.mean())
+    root = math.sqrt(b * b + c * c + 4.0 * a * a * mean)
     if flatness <= root:
         return CircleFit(float(max_radius), None, axes[2])
     radius = float(size * root / (2.0 * abs(a)))

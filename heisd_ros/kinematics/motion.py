@@ -129,7 +129,7 @@ class MotionWindow:
             ValueError: a shape is wrong, or the position or the stamp is not finite.
         """
         point = np.array(position, dtype=np.float64)
-        if point.shape != (3,) or not np.isfinite(point).all():
+        if point.shape != (3,) or not all(map(math.isfinite, point.tolist())):
             raise ValueError(f"position must be 3 finite numbers (m), got {position!r}")
         if not math.isfinite(stamp):
             raise ValueError(f"stamp must be a finite number of seconds, got {stamp!r}")
@@ -146,7 +146,7 @@ class MotionWindow:
 
     def _motion(self) -> Motion:
         samples = list(self._samples)
-        points = np.stack([sample.position for sample in samples])
+        points = np.array([sample.position for sample in samples])
         steps = [_step_length(a, b) for a, b in pairwise(samples)]
         newest = samples[-1].speed
         if newest is None:
@@ -170,7 +170,8 @@ class MotionWindow:
         )
 
     def _radius(self, points: np.ndarray) -> float:
-        if len(points) < 3 or np.ptp(points, axis=0).max() <= self.settings.still_extent:
+        extent = (points.max(axis=0) - points.min(axis=0)).max()
+        if len(points) < 3 or extent <= self.settings.still_extent:
             return 0.0
         return fit_circle(points, self.settings.max_radius).radius
 

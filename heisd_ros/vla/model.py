@@ -81,7 +81,10 @@ class VLAModel(nn.Module):
     def arrange_for_cpu(self) -> None:
         """Lays the weights out as a CPU multiplies them fastest; shapes, names and results stay."""
         # Convolutions keep a pixel's channels together: the shipped towers take 2.0 ms, not 2.3.
-        self.vision_backbone.to(memory_format=torch.channels_last)
+        for module in self.vision_backbone.modules():
+            if isinstance(module, nn.Conv2d):
+                weight = module.weight.data
+                module.weight.data = weight.contiguous(memory_format=torch.channels_last)
         self.language_model.store_columns()
         pack(self)
 

@@ -90,6 +90,19 @@ def test_the_jacobian_times_velocities_is_the_twist(q, dq, cut):
         np.testing.assert_allclose(arm.jacobian(q[:n]) @ dq[:n], expected, atol=1e-9)
 
 
+@settings(max_examples=30)
+@given(joint_vectors, joint_vectors, st.integers(0, 5))
+def test_the_motion_of_the_tip_is_its_pose_and_its_twist(q, dq, cut):
+    for arm in (
+        ArmKinematics(panda_urdf(), PANDA_TIP, base_frame=f"panda_link{cut}"),
+        ArmKinematics(MIXED, "tip"),
+    ):
+        n = len(arm.joint_names)
+        position, velocity = arm.tip_motion(q[:n], dq[:n])
+        np.testing.assert_allclose(position, arm.forward(q[:n]).position, atol=1e-12)
+        np.testing.assert_allclose(velocity, arm.twist(q[:n], dq[:n])[:3], atol=1e-12)
+
+
 def test_position_limits_are_those_of_the_description_in_the_order_of_the_joints():
     lower, upper = ArmKinematics(MIXED, "tip", ("slide", "swivel", "lead")).position_limits
     assert lower.tolist() == [-9.0, -np.inf, -9.0] and upper.tolist() == [9.0, np.inf, 9.0]
