@@ -139,11 +139,7 @@ class Database:
             DatabaseError: one has fewer.
         """
         for shard in self:
-            if k > len(shard):
-                raise DatabaseError(
-                    f"retrieval.k is {k}, but the shard of {shard.instruction!r} has "
-                    f"{len(shard)} entries; lower it, or build it from more demonstrations"
-                )
+            shard.check_k(k)
 
     def bounds(self, kind: MetricKind) -> MetricBounds:
         """Scale and boundary of the kinematic metric of one kind, from the demonstrations.

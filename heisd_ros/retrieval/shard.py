@@ -140,6 +140,14 @@ class Shard:
         """Number of entries."""
         return len(self._keys)
 
+    def check_k(self, k: int) -> None:
+        """Makes sure that a search for k entries can find them.
+
+        Raises:
+            DatabaseError: k is less than 1 or more than there are entries.
+        """
+        self._check_k(k, len(self), "entries")
+
     def search(self, key: NDArray[np.float32], k: int) -> Matches:
         """The k entries most similar to a frame.
 
@@ -151,7 +159,7 @@ class Shard:
             DatabaseError: k is less than 1 or more than there are entries, or the key has another
                 size, is not finite or not of unit length.
         """
-        self._check_k(k, len(self), "entries")
+        self.check_k(k)
         self._check_key(key)
         query = self._space.projection(key)
         candidates = self._index.search(query, min(len(self), candidates_of(k)))

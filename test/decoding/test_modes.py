@@ -128,7 +128,7 @@ def test_more_entries_than_there_are_fail_when_the_mode_is_loaded(tmp_path):
     folder = save_tiny_checkpoint(tmp_path)
     save_tiny_parts(folder)
     mode = ModeSettings.from_dict({"propose": "retrieval", "retrieval": {"k": 64}})
-    with pytest.raises(DatabaseError, match=r"retrieval\.k is 64"):
+    with pytest.raises(DatabaseError, match=r"k is 64"):
         load_decoder(load_checkpoint(folder), mode, folder)
 
 

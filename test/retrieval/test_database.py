@@ -35,7 +35,7 @@ def test_every_task_has_its_shard(folder):
 def test_more_entries_than_a_shard_has_are_refused_before_the_first_search(folder):
     database = Database.open(folder, MODEL)
     database.check_k(15)
-    with pytest.raises(DatabaseError, match=r"retrieval\.k is 16, .* has 15 entries; lower it"):
+    with pytest.raises(DatabaseError, match=r"k is 16, .* has 15 entries; set retrieval\.k"):
         database.check_k(16)
 
 
