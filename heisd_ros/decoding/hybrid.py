@@ -115,7 +115,7 @@ class HybridDecoder:
                 return self._skip(matches, zone.reason, decision.shadow, inputs, features, watch)
         else:
             self.gate.note_verified()
-        verification, source = self._decode(inputs, features, matches, watch)
+        verification, source = self._decode(inputs, features, zone, matches, watch)
         return self._result(
             tuple(verification.tokens),
             source=source,
@@ -162,9 +162,22 @@ class HybridDecoder:
             zone = self.boundary.update(observation.motion)
             if not zone.retrieval:
                 return zone, None
+            slow = self._too_slow_to_search(observation.motion)
+            if slow:
+                return zone._replace(reason=f"{zone.reason}; last command: {slow}"), None
         # Asked at every step: a shard may grow, or come from the fleet, while the arm works.
         shard, how = self.database.shard_for(observation.instruction)
         return (zone, shard) if shard is not None else (Zone(False, how), None)
+
+    def _too_slow_to_search(self, motion: MetricSample | None) -> str:
+        """Why the last command alone is the draft; empty where the database is asked.
+
+        Where little changes from step to step no entry is a better draft, and none is executed.
+        """
+        least = self.mode.retrieval.speed
+        if self._last is None or motion is None or not motion.speed < least:
+            return ""
+        return f"{motion.speed:.3f} m/s < {least:g}"
 
     def _retrieve(self, shard: SearchableShard, features: Tensor) -> Matches:
         matches = shard.search(self.vla.retrieval_key(features), self.mode.retrieval.k)
@@ -212,17 +225,25 @@ class HybridDecoder:
         )
 
     def _decode(
-        self, inputs: ModelInputs, features: Tensor, matches: Matches | None, watch: Stopwatch
+        self,
+        inputs: ModelInputs,
+        features: Tensor,
+        zone: Zone,
+        matches: Matches | None,
+        watch: Stopwatch,
     ) -> tuple[Verification, Source]:
         mode = self.mode
-        drafter = self.drafter if mode.drafts and matches is None else None
+        drafter = self.drafter if mode.drafts and not zone.retrieval else None
         prompt = self._prompt(inputs, features)
         source: Source
         rule: AcceptanceRule
         if matches is not None:
             source, rule, draft = "retrieval", mode.retrieval.accept, self._tree(matches)
+        elif zone.retrieval:
+            source, rule, draft = "retrieval", mode.retrieval.accept, self._last_command()
         elif drafter is not None:
-            source, rule, draft = "drafter", mode.drafter.accept, self._last_command()
+            source, rule = "drafter", mode.drafter.accept
+            draft = self._last_command() if mode.drafter.last else NO_DRAFT
         else:
             source, rule, draft = "autoregressive", "exact", NO_DRAFT
         later = len(draft) if drafter is None else mode.drafter.nodes
@@ -277,9 +298,7 @@ class HybridDecoder:
 
     def _last_command(self) -> DraftTree:
         """The last command as the draft of a step in slow motion, where little changes."""
-        if not self.mode.drafter.last or self._last is None:
-            return NO_DRAFT
-        return DraftTree.from_chains([self._last])
+        return NO_DRAFT if self._last is None else DraftTree.from_chains([self._last])
 
     def _draft(self, drafter: Drafter, verification: Verification, prompt: Tensor) -> DraftTree:
         settings, first = self.mode.drafter, verification.tokens[0]

@@ -23,6 +23,8 @@ class RetrievalSettings:
         k: entries retrieved.
         draft: the ``entries``, each a chain, or one chain, their ``consensus``.
         last: draft the last command as well.
+        speed: least speed of the end effector, by the live joint velocities, m/s, at which the
+            database is searched; in slower motion the last command alone drafts.
         payload: the model's own tokens for those frames, or the demonstrated actions.
         accept: acceptance rule of retrieved drafts.
         cross: let position and rotation groups of different entries be combined.
@@ -31,6 +33,7 @@ class RetrievalSettings:
     k: int = 5
     draft: Literal["entries", "consensus"] = "entries"
     last: bool = False
+    speed: float = 0.0
     payload: Payload = "own"
     accept: AcceptanceRule = "sequence_relaxed"
     cross: bool = True
@@ -133,6 +136,7 @@ class ModeSettings:
     def __post_init__(self) -> None:
         """Validates ranges and combinations."""
         _within("retrieval.k", self.retrieval.k, 1, 64)
+        _within("retrieval.speed", self.retrieval.speed, 0.0, 10.0)
         _within("drafter.depth", self.drafter.depth, 1, 6)
         _within("drafter.top_k", self.drafter.top_k, 1, 64)
         _within("drafter.nodes", self.drafter.nodes, 1, 256)
@@ -149,10 +153,16 @@ class ModeSettings:
                 f"skip.policy {self.skip.policy!r} executes retrieved actions, but propose is "
                 f"{self.propose!r}; accepted with it: 'retrieval', 'hybrid'"
             )
-        if self.skip.speed and self.propose != "hybrid":
+        for name, speed in (("skip", self.skip.speed), ("retrieval", self.retrieval.speed)):
+            if speed and self.propose != "hybrid":
+                raise ModeError(
+                    f"{name}.speed is {speed:g}, but the arm's speed is measured in modes with "
+                    f"propose 'hybrid' alone, not {self.propose!r}; accepted with it: 0"
+                )
+        if self.retrieval.speed and not (self.retrieval.last and self.one_pass):
             raise ModeError(
-                f"skip.speed is {self.skip.speed:g}, but the arm's speed is measured in modes with "
-                f"propose 'hybrid' alone, not {self.propose!r}; accepted with it: 0"
+                f"retrieval.speed is {self.retrieval.speed:g}: in slower motion the last command "
+                "drafts, in the prefill; accepted with it: retrieval.last: true, one_pass: true"
             )
         if self.drafter.last and not self.one_pass:
             raise ModeError(
