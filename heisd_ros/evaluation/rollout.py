@@ -177,12 +177,15 @@ def run_episode(
         metric.reset()
         # The arm has stood where it begins, and live joint states have told so.
         for step in range(-REST_STEPS, 0):
-            _motion(scene, metric, step / CONTROL_RATE_HZ)
+            _measure(metric, _joint_state(scene), step / CONTROL_RATE_HZ)
     records: list[StepRecord] = []
     for step in range(MAX_STEPS[scene.suite] if max_steps is None else max_steps):
-        start = time.perf_counter()
-        motion = None if metric is None else _motion(scene, metric, step / CONTROL_RATE_HZ)
-        metric_ms = 0.0 if metric is None else 1e3 * (time.perf_counter() - start)
+        motion, metric_ms = None, 0.0
+        if metric is not None:
+            joint_state = _joint_state(scene)
+            start = time.perf_counter()
+            motion = _measure(metric, joint_state, step / CONTROL_RATE_HZ)
+            metric_ms = 1e3 * (time.perf_counter() - start)
         observation = observe(scene, motion, senses)
         result = decoder.infer(observation)
         on_step(observation, result)
@@ -203,10 +206,18 @@ def run_episode(
     )
 
 
-def _motion(scene: LiberoScene, metric: FusedMetric, stamp_sec: float) -> MetricSample:
+def _joint_state(scene: LiberoScene) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Joint positions (rad) and velocities (rad/s), (7,) each: what a robot's driver publishes."""
+    return scene.joint_positions(), scene.joint_velocities()
+
+
+def _measure(
+    metric: FusedMetric,
+    joint_state: tuple[NDArray[np.float64], NDArray[np.float64]],
+    stamp_sec: float,
+) -> MetricSample:
     """The metric now, from live joint states, as the node computes it."""
-    position, velocity = _panda().tip_motion(scene.joint_positions(), scene.joint_velocities())
-    return metric.update(position, velocity, stamp_sec)
+    return metric.update(*_panda().tip_motion(*joint_state), stamp_sec)
 
 
 @functools.cache

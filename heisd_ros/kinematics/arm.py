@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class ArmKinematics:
 
     The description may hold more than the arm: joints off the chain (fingers, a second arm) do
     not take part. A mimic joint on the chain follows the joint it names and is not listed itself.
-    Geometry is ignored, so no mesh has to exist. Calls share no state and may come from any thread.
+    Geometry is ignored, so no mesh has to exist. Calls may come from any thread.
 
     Attributes:
         joint_names: the joints, in the order of every `q` and `dq`.
@@ -84,6 +85,7 @@ class ArmKinematics:
         self._velocity_index = [self._model.joints[i].idx_v for i in ids]
         self.position_limits = self._limits(ids)
         self._neutral = pin.neutral(self._model)
+        self._scratch = threading.local()
 
     def reorder(
         self,
@@ -137,7 +139,7 @@ class ArmKinematics:
         Raises:
             JointStateError: `q` is not n finite numbers.
         """
-        data = self._model.createData()
+        data = self._data
         pin.forwardKinematics(self._model, data, self._configuration(q))
         base = pin.updateFramePlacement(self._model, data, self._base)
         tip = base.actInv(pin.updateFramePlacement(self._model, data, self._tip))
@@ -191,7 +193,7 @@ class ArmKinematics:
         Raises:
             JointStateError: `q` is not n finite numbers.
         """
-        data = self._model.createData()
+        data = self._data
         frame = pin.LOCAL_WORLD_ALIGNED
         full = pin.computeFrameJacobian(self._model, data, self._configuration(q), self._tip, frame)
         base = pin.updateFramePlacement(self._model, data, self._base).rotation
@@ -199,19 +201,31 @@ class ArmKinematics:
         columns = full[:, self._velocity_index]
         return np.vstack([base.T @ columns[:3], base.T @ columns[3:]])
 
+    @property
+    def _data(self) -> pin.Data:
+        """Room for what Pinocchio computes, one for each thread: making it takes as long again."""
+        if not hasattr(self._scratch, "data"):
+            self._scratch.data = self._model.createData()
+        return self._scratch.data
+
     def _moving(self, q: np.ndarray, dq: np.ndarray) -> tuple[pin.Data, pin.SE3]:
         """Places all joints and lets them move; returns where the base is, too.
 
         Joints before the base stand still, so velocities are relative to the base.
         """
-        data = self._model.createData()
+        data = self._data
         velocity = self._scatter("dq", dq)
         pin.forwardKinematics(self._model, data, self._configuration(q), velocity)
         return data, pin.updateFramePlacement(self._model, data, self._base)
 
     def _configuration(self, q: np.ndarray) -> np.ndarray:
-        # `integrate` also serves continuous joints, which Pinocchio stores as (cos, sin).
-        return pin.integrate(self._model, self._neutral, self._scatter("q", q))
+        full = self._scatter("q", q)
+        # `integrate` serves continuous joints, which Pinocchio stores as (cos, sin).
+        return (
+            full
+            if self._model.nq == self._model.nv
+            else pin.integrate(self._model, self._neutral, full)
+        )
 
     def _scatter(self, name: str, values: np.ndarray) -> np.ndarray:
         """Spreads values of the arm's joints over all degrees of freedom of the model."""

@@ -208,6 +208,21 @@ def test_in_slow_motion_the_last_command_is_verified_before_the_drafter_is_asked
     assert (left.tokens, left.passes) == (other, 2) and "draft" in left.timings_ms
 
 
+def test_the_database_is_not_asked_while_the_arm_is_slow():
+    tokens = own_tokens()
+    for speed, searched in ((0.09, True), (0.11, False)):  # the arm moves at 0.1 m/s
+        exact = {"retrieval": {"accept": "exact", "last": True, "speed": speed}}
+        subject = decoder([far(tokens)], drafted=tokens[1:], **exact)
+        # Without a last command there is nothing else to draft.
+        first, again = (subject.infer(observation()) for _ in range(2))
+        assert first.similarity is not None and first.passes == 7
+        assert (again.source, again.passes, again.tokens) == ("retrieval", 1, tokens)
+        assert (again.similarity is not None) == searched
+        assert ("last command: 0.100 m/s < 0.11" in again.reason) != searched
+    # F low is the drafter's, however slow.
+    assert subject.infer(observation(f=0.1)).source == "drafter"
+
+
 def test_a_consensus_of_the_entries_is_one_draft():
     tokens = own_tokens()
     mode = {"retrieval": {"accept": "exact", "draft": "consensus"}}

@@ -27,6 +27,9 @@ def test_settings_are_read_and_the_rest_has_its_default():
         ({"skip": {"policy": "always"}}, "but propose is 'none'"),
         ({"skip": {"rate": float("nan")}}, "skip.rate must be in"),
         ({"propose": "retrieval", "skip": {"speed": 0.1}}, "propose 'hybrid' alone"),
+        ({"propose": "retrieval", "retrieval": {"speed": 0.1, "last": True}}, "'hybrid' alone"),
+        ({"propose": "hybrid", "retrieval": {"speed": 0.1}}, "retrieval.last: true"),
+        ({"retrieval": {"speed": -1.0}}, r"retrieval.speed must be in \[0.0, 10.0\]"),
         ({"one_pass": False, "drafter": {"last": True}}, "accepted with it: one_pass: true"),
     ],
 )
