@@ -27,7 +27,7 @@ from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.consensus import consensus_of
 from heisd_ros.decoding.hybrid import HybridDecoder
 from heisd_ros.decoding.modes import build_decoder, load_mode
-from heisd_ros.decoding.settings import SkipSettings
+from heisd_ros.decoding.settings import ModeSettings, SkipSettings
 from heisd_ros.decoding.types import Observation, StepResult
 from heisd_ros.evaluation.rollout import run_episode
 from heisd_ros.models import shipped_model
@@ -47,10 +47,7 @@ class Agreement:
 
     def __init__(self, vla: VLA, database: Database) -> None:
         self._vla, self._database = vla, database
-        heisd, exact = (
-            replace(load_mode(name), propose="retrieval", skip=SkipSettings())
-            for name in ("heisd", "heisd_exact")
-        )
+        heisd, exact = (_retrieving(load_mode(name)) for name in ("heisd", "heisd_exact"))
         self._k = heisd.retrieval.k
         self._decoders: dict[str, HybridDecoder] = {}
         for name, mode in (("bounds", heisd), ("exact", exact)):
@@ -100,6 +97,12 @@ class Agreement:
         hits["consensus or last command"] = hits["consensus"] or hits["last command"]
         for name, hit in hits.items():
             self.within[name].append(hit)
+
+
+def _retrieving(mode: ModeSettings) -> ModeSettings:
+    """A mode that searches the database at every step, and verifies every step."""
+    always = replace(mode.retrieval, speed=0.0)
+    return replace(mode, propose="retrieval", retrieval=always, skip=SkipSettings())
 
 
 def main() -> None:

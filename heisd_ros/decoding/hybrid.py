@@ -1,6 +1,7 @@
 """HeiSD: one control step from an observation to 7 tokens, drafted by the past or by a drafter.
 
-    vision -> F high: retrieve -> trusted? execute : verify in the prefill
+    vision -> F high: fast: retrieve -> trusted? execute : verify in the prefill
+                      slow: verify the last command in the prefill
               F low:  prefill -> draft -> verify
            -> what is not accepted is decoded by the model itself
 

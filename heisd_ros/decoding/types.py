@@ -70,7 +70,7 @@ class StepResult:
         timings_ms: milliseconds by `TIMING_KEYS`; ``total`` covers the whole step.
         passes: passes through the language model, the prefill included.
         accepted: drafted tokens that verification accepted, 0 to 7; None where nothing was drafted.
-        similarity: cosine similarity of the best retrieved entry; None without retrieval.
+        similarity: cosine similarity of the best retrieved entry; None without a search.
         frame: what may be kept of the step; None where the model did not see it, and where nobody
             asked.
     """
