@@ -163,12 +163,13 @@ class HybridDecoder:
             zone = self.boundary.update(observation.motion)
             if not zone.retrieval:
                 return zone, None
-            slow = self._too_slow_to_search(observation.motion)
-            if slow:
-                return zone._replace(reason=f"{zone.reason}; last command: {slow}"), None
         # Asked at every step: a shard may grow, or come from the fleet, while the arm works.
         shard, how = self.database.shard_for(observation.instruction)
-        return (zone, shard) if shard is not None else (Zone(False, how), None)
+        if shard is None:
+            return Zone(False, how), None
+        if slow := self._too_slow_to_search(observation.motion):
+            return zone._replace(reason=f"{zone.reason}; last command: {slow}"), None
+        return zone, shard
 
     def _too_slow_to_search(self, motion: MetricSample | None) -> str:
         """Why the last command alone is the draft; empty where the database is asked.
@@ -238,10 +239,9 @@ class HybridDecoder:
         prompt = self._prompt(inputs, features)
         source: Source
         rule: AcceptanceRule
-        if matches is not None:
-            source, rule, draft = "retrieval", mode.retrieval.accept, self._tree(matches)
-        elif zone.retrieval:
-            source, rule, draft = "retrieval", mode.retrieval.accept, self._last_command()
+        if zone.retrieval:
+            source, rule = "retrieval", mode.retrieval.accept
+            draft = self._last_command() if matches is None else self._tree(matches)
         elif drafter is not None:
             source, rule = "drafter", mode.drafter.accept
             draft = self._last_command() if mode.drafter.last else NO_DRAFT

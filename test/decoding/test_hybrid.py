@@ -219,8 +219,10 @@ def test_the_database_is_not_asked_while_the_arm_is_slow():
         assert (again.source, again.passes, again.tokens) == ("retrieval", 1, tokens)
         assert (again.similarity is not None) == searched
         assert ("last command: 0.100 m/s < 0.11" in again.reason) != searched
-    # F low is the drafter's, however slow.
+    # F low is the drafter's, however slow, and so is a task that the database does not know.
     assert subject.infer(observation(f=0.1)).source == "drafter"
+    unknown = subject.infer(observation(instruction=INSTRUCTIONS[1]))
+    assert unknown.source == "drafter" and "no retrieval" in unknown.reason
 
 
 def test_a_consensus_of_the_entries_is_one_draft():

@@ -78,13 +78,16 @@ def test_continuous_prismatic_and_mimic_joints(q, dq):
     np.testing.assert_allclose(arm.twist(q, dq), numeric_twist(arm, q, dq), atol=1e-7)
 
 
+def arms_from(cut):
+    """The Panda from one of its links on, and an arm of other kinds of joints."""
+    panda = ArmKinematics(panda_urdf(), PANDA_TIP, base_frame=f"panda_link{cut}")
+    return panda, ArmKinematics(MIXED, "tip")
+
+
 @settings(max_examples=30)
 @given(joint_vectors, joint_vectors, st.integers(0, 5))
 def test_the_jacobian_times_velocities_is_the_twist(q, dq, cut):
-    for arm in (
-        ArmKinematics(panda_urdf(), PANDA_TIP, base_frame=f"panda_link{cut}"),
-        ArmKinematics(MIXED, "tip"),
-    ):
+    for arm in arms_from(cut):
         n = len(arm.joint_names)
         expected = arm.twist(q[:n], dq[:n])
         np.testing.assert_allclose(arm.jacobian(q[:n]) @ dq[:n], expected, atol=1e-9)
@@ -93,10 +96,7 @@ def test_the_jacobian_times_velocities_is_the_twist(q, dq, cut):
 @settings(max_examples=30)
 @given(joint_vectors, joint_vectors, st.integers(0, 5))
 def test_the_motion_of_the_tip_is_its_pose_and_its_twist(q, dq, cut):
-    for arm in (
-        ArmKinematics(panda_urdf(), PANDA_TIP, base_frame=f"panda_link{cut}"),
-        ArmKinematics(MIXED, "tip"),
-    ):
+    for arm in arms_from(cut):
         n = len(arm.joint_names)
         position, velocity = arm.tip_motion(q[:n], dq[:n])
         np.testing.assert_allclose(position, arm.forward(q[:n]).position, atol=1e-12)
