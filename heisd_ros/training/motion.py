@@ -56,11 +56,8 @@ def trajectory_of(episode: Episode, arm: ArmKinematics, rate_hz: float) -> Traje
     recorded = np.arange(len(episode)) * episode.stride / rate_hz
     joints = CubicHermiteSpline(recorded, episode.joint_positions, episode.joint_velocities)
     stamps = np.arange((len(episode) - 1) * episode.stride + 1) / rate_hz
-    positions, velocities = joints(stamps), joints(stamps, 1)
-    return Trajectory(
-        positions=np.stack([arm.forward(q).position for q in positions]),
-        stamps=stamps,
-        velocities=np.stack(
-            [arm.twist(q, dq)[:3] for q, dq in zip(positions, velocities, strict=True)]
-        ),
-    )
+    motions = [
+        arm.tip_motion(q, dq) for q, dq in zip(joints(stamps), joints(stamps, 1), strict=True)
+    ]
+    positions, velocities = (np.stack(rows) for rows in zip(*motions, strict=True))
+    return Trajectory(positions=positions, stamps=stamps, velocities=velocities)
