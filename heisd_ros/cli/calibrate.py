@@ -239,13 +239,10 @@ class _Rig:
     """What a worker keeps from episode to episode."""
 
     def __init__(self, place: Place) -> None:
-        import torch
-
         from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
         from heisd_ros.evaluation.rollout import Senses
         from heisd_ros.vla.drafter import load_drafter
 
-        torch.set_num_threads(1)
         self._place = place
         self._mode, self._database, model = _open(place)
         self._vla, self._protocol = place.load_model()

@@ -19,7 +19,7 @@ from heisd_ros.cli.model_options import (
     UnnormKeyOption,
     WorkersOption,
 )
-from heisd_ros.cli.workers import cores, machine, run_jobs
+from heisd_ros.cli.workers import cores, machine, run_jobs, threads_each
 
 if TYPE_CHECKING:
     from heisd_ros.evaluation.contest import Contest
@@ -89,7 +89,11 @@ def evaluate(
     try:
         parts = Parts(setup)
         states = parts.protocol.states(episodes)
-        header = parts.describe() | {"machine": machine(), "workers": workers}
+        header = parts.describe() | {
+            "machine": machine(),
+            "workers": workers,
+            "threads": threads_each(workers),
+        }
         results = Results.resume(header, json_file)
     except (HeisdError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
@@ -115,12 +119,9 @@ _contests: dict[Setup, tuple[Parts, Contest]] = {}
 
 
 def _group(setup: Setup, task_index: int, init_state: int) -> list[dict[str, Any]]:
-    import torch
-
     from heisd_ros.evaluation.contest import Contest
     from heisd_ros.evaluation.setup import Parts
 
-    torch.set_num_threads(1)
     if setup not in _contests:
         parts = Parts(setup)
         _contests[setup] = parts, Contest.load(parts)

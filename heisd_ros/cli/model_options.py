@@ -21,5 +21,8 @@ DtypeOption = Annotated[
     Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of the weights.")
 ]
 WorkersOption = Annotated[
-    int, typer.Option(help="Processes; 0: one a core, one with a GPU.", min=0)
+    int,
+    typer.Option(
+        help="Processes, which share the cores between them; 0: one a core, one with a GPU.", min=0
+    ),
 ]

@@ -20,13 +20,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def threads_each(workers: int) -> int:
+    """Threads of each of so many processes beside one another: its share of the cores."""
+    return max(1, cores() // workers)
+
+
 def run_jobs(
     function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], label: str, workers: int = 0
 ) -> Iterator[Any]:
     """Yields the results of `function(*job)` as they come.
 
     A simulator's rendering and a model's threads spread over all cores by themselves and then slow
-    each other down, so each worker is held to one thread.
+    each other down, so each worker is held to its share of them (`threads_each`).
 
     Args:
         function: A function at module level, since workers are fresh processes.
@@ -34,13 +39,14 @@ def run_jobs(
         label: What the progress bar says.
         workers: Processes; 0: one a core.
     """
+    workers = workers or cores()
     for variable in ("OMP_NUM_THREADS", "LP_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
+        os.environ[variable] = str(threads_each(workers))
     context = multiprocessing.get_context("spawn")
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with (
         ProcessPoolExecutor(
-            workers or cores(),
+            workers,
             mp_context=context,
             initializer=_end_with,
             initargs=(os.getpid(),),

@@ -116,6 +116,7 @@ def _provenance(data: Mapping[str, Any]) -> str:
         f"model {data['model'][:12]}",
         data["machine"],
         f"{data['workers']} processes" if "workers" in data else "",
+        f"{data['threads']} threads each" if "threads" in data else "",
         f"seed {data['seed']}",
         f"database {data['database'][:12]}" if data.get("database") else "",
         f"drafter {data['drafter'][:12]}" if data.get("drafter") else "",

@@ -33,13 +33,18 @@ class Index:
     @classmethod
     def graph(cls, rows: NDArray[np.floating]) -> Index:
         """An HNSW graph over the rows [N, C], which it keeps in half precision."""
-        faiss.omp_set_num_threads(1)
         index: Any = faiss.index_factory(rows.shape[1], f"HNSW{_LINKS}_SQfp16")
         index.hnsw.efConstruction = _BUILD_BREADTH
         index.hnsw.efSearch = _SEARCH_BREADTH
         matrix = np.ascontiguousarray(rows, dtype=np.float32)
-        index.train(matrix)
-        index.add(matrix)
+        # faiss and PyTorch share one setting: a model in this thread is to find it as it was.
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            index.train(matrix)
+            index.add(matrix)
+        finally:
+            faiss.omp_set_num_threads(threads)
         return cls(index)
 
     @classmethod
@@ -63,8 +68,6 @@ class Index:
 
         A graph may find fewer.
         """
-        # The setting belongs to the calling thread, and the model's threads want the cores.
-        faiss.omp_set_num_threads(1)
         _, rows = self._index.search(query[None], number)
         found: NDArray[np.int64] = rows[0][rows[0] >= 0]
         return found

@@ -1,4 +1,4 @@
-"""Jobs end with the process that wanted them, however that ended."""
+"""Jobs share the cores, and end with the process that wanted them, however that ended."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
+import torch
+
+from heisd_ros.cli.workers import cores, run_jobs, threads_each
 
 RUN = """
 import time
@@ -40,6 +45,15 @@ def wait_until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 1 + cores()])
+def test_processes_share_the_cores(workers, monkeypatch):
+    for variable in ("OMP_NUM_THREADS", "LP_NUM_THREADS"):
+        monkeypatch.setenv(variable, "7")
+    (threads,) = run_jobs(torch.get_num_threads, [()], "threads", workers)
+    assert threads == threads_each(workers)
+    assert workers * threads <= max(workers, cores())
 
 
 def test_no_worker_outlives_a_process_that_was_killed(tmp_path):

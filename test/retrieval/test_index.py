@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +48,18 @@ def test_a_graph_finds_most_and_reads_back_as_it_was(tmp_path):
 def test_a_graph_gives_no_row_that_there_is_not():
     found = Index.graph(rows_of(0, 5)).search(np.zeros(6, np.float32), 9)
     assert sorted(found.tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_the_models_threads_are_left_to_the_model():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for index in (Index.exact(rows_of(0, 50)), Index.graph(rows_of(0, 50))):
+            assert torch.get_num_threads() == 3
+            index.search(np.zeros(6, np.float32), 5)
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an index", b"IHNs" + b"\xff" * 64])
