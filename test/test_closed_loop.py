@@ -36,8 +36,8 @@ def test_the_demo_succeeds_in_lock_step(tmp_path, mode):
     for episode in won:
         assert 20 < episode["steps"] < 220
         assert set(episode["latency_ms"]) >= {"vision", "prefill", "decode", "total"}
-        wanted = {"autoregressive"} if mode == "ar" else {"skip", "retrieval", "drafter"}
-        assert set(episode["sources"]) == wanted
+        drafted = {"skip", "retrieval", "last_command", "drafter"}
+        assert set(episode["sources"]) == ({"autoregressive"} if mode == "ar" else drafted)
         assert (tmp_path / "episode_1.png").stat().st_size > 10_000
 
 

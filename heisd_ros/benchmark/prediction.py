@@ -58,13 +58,16 @@ class StepTimes:
         if source == "a":
             return self.plain
         later = passes - 1
-        if source == "r":
-            in_prefill = bool(mode["one_pass"])
-            first = self.search + (self.verifying if in_prefill else self.prefill)
-            drafted = later if mode["redraft"] else min(later, 0 if in_prefill else 1)
-        else:
-            first = self.prefill + self.draft
+        if source == "d":
+            first = self.verifying if mode.get("drafter", {}).get("last") else self.prefill
+            # The drafter is asked for what the prefill left open.
+            first += self.draft if later else 0.0
             drafted = later if mode["redraft"] else min(later, 1)
+        else:
+            in_prefill = bool(mode["one_pass"])
+            first = self.verifying if in_prefill else self.prefill
+            first += self.search if source == "r" else 0.0
+            drafted = later if mode["redraft"] else min(later, 0 if in_prefill else 1)
         return self.seen + first + drafted * self.verified + (later - drafted) * self.token
 
 

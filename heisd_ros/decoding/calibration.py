@@ -32,7 +32,7 @@ class TriedSetting:
         disagreement: share of all skipped steps, of all episodes together, that left the tolerance.
         episode_disagreement: mean over episodes of the share of each one's own.
         skip_rate: share of all steps that were skipped.
-        retrieved_rate: share of all steps in which the database may draft.
+        retrieved_rate: share of all steps in the zone of retrieval, slow ones included.
         success_rate: share of episodes that succeeded.
         episodes: how many were run; fewer than planned where failure was certain before the end.
     """

@@ -239,9 +239,11 @@ class HybridDecoder:
         prompt = self._prompt(inputs, features)
         source: Source
         rule: AcceptanceRule
-        if zone.retrieval:
-            source, rule = "retrieval", mode.retrieval.accept
-            draft = self._last_command() if matches is None else self._tree(matches)
+        if matches is not None:
+            source, rule, draft = "retrieval", mode.retrieval.accept, self._tree(matches)
+        elif zone.retrieval:
+            source, rule = "last_command", mode.retrieval.accept
+            draft = self._last_command()
         elif drafter is not None:
             source, rule = "drafter", mode.drafter.accept
             draft = self._last_command() if mode.drafter.last else NO_DRAFT

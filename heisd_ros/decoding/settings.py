@@ -164,6 +164,13 @@ class ModeSettings:
                 f"retrieval.speed is {self.retrieval.speed:g}: in slower motion the last command "
                 "drafts, in the prefill; accepted with it: retrieval.last: true, one_pass: true"
             )
+        least = self.skip.speed if self.skip.policy in ("calibrated", "threshold") else 0.0
+        if self.skip.policy != "never" and self.retrieval.speed > least:
+            raise ModeError(
+                f"retrieval.speed is {self.retrieval.speed:g}, but skip.policy "
+                f"{self.skip.policy!r} executes what is retrieved from {least:g} m/s on; "
+                f"accepted with it: at most {least:g}"
+            )
         if self.drafter.last and not self.one_pass:
             raise ModeError(
                 "drafter.last drafts in the prefill, which one_pass: false keeps free of drafts; "

@@ -23,7 +23,7 @@ TIMING_KEYS = (
 )
 """Parts of a step; one that did not happen is absent. A pass over prompt and draft is `prefill`."""
 
-Source = Literal["autoregressive", "retrieval", "drafter", "skip"]
+Source = Literal["autoregressive", "retrieval", "last_command", "drafter", "skip"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ class StepResult:
     Attributes:
         action: [7] float64 in robot units: dx dy dz, drx dry drz, gripper.
         tokens: the 7 action token ids.
-        source: what decided the action: ``"autoregressive"``, ``"retrieval"`` or ``"drafter"`` for
-            a draft that the model verified, ``"skip"`` for a retrieved action it did not see.
+        source: what decided the action: ``"autoregressive"``; ``"retrieval"``, ``"last_command"``
+            (in slow motion, without a search) or ``"drafter"`` for a draft that the model
+            verified; ``"skip"`` for a retrieved action it did not see.
         reason: why that source was used, for a reader of the telemetry.
         timings_ms: milliseconds by `TIMING_KEYS`; ``total`` covers the whole step.
         passes: passes through the language model, the prefill included.

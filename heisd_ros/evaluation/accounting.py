@@ -26,7 +26,13 @@ from heisd_ros.evaluation.rollout import EpisodeResult, StepRecord
 from heisd_ros.evaluation.statistics import wilson_interval
 from heisd_ros.sim.scene import CONTROL_RATE_HZ
 
-SOURCE_LETTERS = {"autoregressive": "a", "retrieval": "r", "drafter": "d", "skip": "s"}
+SOURCE_LETTERS = {
+    "autoregressive": "a",
+    "retrieval": "r",
+    "last_command": "l",
+    "drafter": "d",
+    "skip": "s",
+}
 """How a row's column `source`, one string, writes a step's source."""
 
 Row = dict[str, Any]

@@ -61,7 +61,7 @@ class EpisodeLoss:
     Attributes:
         skipped: Steps executed unseen.
         broken: Those of them that left the tolerance.
-        retrieved: Steps in which the database may draft, the skipped ones included.
+        retrieved: Steps in the zone of retrieval, the slow and the skipped ones included.
         steps: All steps.
         success: Whether the task was solved.
     """
@@ -174,7 +174,7 @@ class Judge(DecoderWrapper):
     def infer(self, observation: Observation) -> StepResult:
         """The decoder's step."""
         result = self._decoder.infer(observation)
-        self.retrieved += result.source in ("retrieval", "skip")
+        self.retrieved += result.source in ("retrieval", "last_command", "skip")
         if result.source == "skip":
             own = self._reference.infer(observation)
             self.skipped += 1

@@ -14,10 +14,11 @@ from heisd_ros.evaluation.accounting import SOURCE_LETTERS, Row
 from heisd_ros.sim.scene import CONTROL_RATE_HZ
 
 # Okabe and Ito's colours, which are told apart with any colour vision.
-SOURCE_COLOURS = {"a": "#7f7f7f", "d": "#e69f00", "r": "#0072b2", "s": "#009e73"}
+SOURCE_COLOURS = {"a": "#7f7f7f", "d": "#e69f00", "l": "#56b4e9", "r": "#0072b2", "s": "#009e73"}
 SOURCE_NAMES = {
     "a": "autoregressive",
     "d": "drafter, verified",
+    "l": "last command, verified",
     "r": "retrieval, verified",
     "s": "retrieval, skipped verification",
 }

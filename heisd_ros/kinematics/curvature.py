@@ -47,29 +47,30 @@ def fit_circle(points: np.ndarray, max_radius: float) -> CircleFit:
     points = np.asarray(points, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 3 or len(points) < 3:
         raise ValueError(f"points must have shape (n >= 3, 3), got {points.shape}")
-    if not np.isfinite(points).all():
+    # Plain numbers wherever numpy would only be called: of so few it takes several times as long.
+    if not all(map(math.isfinite, points.ravel().tolist())):
         raise ValueError("points must be finite")
     if not (math.isfinite(max_radius) and max_radius > 0.0):
         raise ValueError(f"max_radius must be positive and finite, got {max_radius}")
 
-    middle = points.mean(axis=0)
+    middle = points.sum(axis=0) / len(points)
     centred = points - middle
-    size = float(np.abs(centred).max())
-    if size <= _NEGLIGIBLE * float(np.abs(points).max()):
+    size = _largest(centred)
+    if size <= _NEGLIGIBLE * _largest(points):
         return CircleFit(0.0, None, np.array([0.0, 0.0, 1.0]))
-    _, spread, axes = np.linalg.svd(centred / size, full_matrices=False)
+    centred /= size
+    _, spread, axes = np.linalg.svd(centred, full_matrices=False)
     if spread[1] <= _NEGLIGIBLE * spread[0]:
         return CircleFit(float(max_radius), None, axes[2])
 
-    x, y = axes[:2] @ (centred / size).T
-    z = x * x + y * y
-    mean = float(z.mean())
+    plane = (centred @ axes[:2].T).tolist()
+    z = [x * x + y * y for x, y in plane]
+    mean = math.fsum(z) / len(z)
     scale = 2.0 * math.sqrt(mean)
     # The smallest right singular vector is (a, b, c) of a z' + b x + c y = 0, in which Taubin's
     # constraint has become |(a, b, c)| = 1.
-    terms = np.stack([(z - mean) / scale, x, y], axis=1)
+    terms = [((square - mean) / scale, x, y) for square, (x, y) in zip(z, plane, strict=True)]
     _, _, vectors = np.linalg.svd(terms, full_matrices=False)
-    # Plain numbers from here on: numpy's take ten times as long.
     a, b, c = vectors[2].tolist()
     a /= scale
     flatness = 2.0 * abs(a) * float(max_radius) / size  # diameter cap times curvature
@@ -79,3 +80,7 @@ def fit_circle(points: np.ndarray, max_radius: float) -> CircleFit:
     radius = float(size * root / (2.0 * abs(a)))
     centre = middle + size * (-(b * axes[0] + c * axes[1]) / (2.0 * a))
     return CircleFit(radius, centre, axes[2])
+
+
+def _largest(numbers: np.ndarray) -> float:
+    return max(map(abs, numbers.ravel().tolist()))

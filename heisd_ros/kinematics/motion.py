@@ -91,8 +91,9 @@ class Motion:
 
 
 class _Sample(NamedTuple):
+    # Plain numbers throughout: of so few numpy takes several times as long.
     stamp: float
-    position: np.ndarray
+    position: tuple[float, ...]
     speed: float | None
 
 
@@ -128,8 +129,9 @@ class MotionWindow:
         Raises:
             ValueError: a shape is wrong, or the position or the stamp is not finite.
         """
-        point = np.array(position, dtype=np.float64)
-        if point.shape != (3,) or not all(map(math.isfinite, point.tolist())):
+        array = np.asarray(position, dtype=np.float64)
+        point = tuple(array.tolist())
+        if array.shape != (3,) or not all(map(math.isfinite, point)):
             raise ValueError(f"position must be 3 finite numbers (m), got {position!r}")
         if not math.isfinite(stamp):
             raise ValueError(f"stamp must be a finite number of seconds, got {stamp!r}")
@@ -146,7 +148,7 @@ class MotionWindow:
 
     def _motion(self) -> Motion:
         samples = list(self._samples)
-        points = np.array([sample.position for sample in samples])
+        points = [sample.position for sample in samples]
         steps = [_step_length(a, b) for a, b in pairwise(samples)]
         newest = samples[-1].speed
         if newest is None:
@@ -154,7 +156,7 @@ class MotionWindow:
             if steps:
                 newest = steps[-1] / (samples[-1].stamp - samples[-2].stamp)
         if self.settings.kind == "legacy":
-            length = float(np.linalg.norm(points[:-1] - points[-1], axis=1).sum())
+            length = math.fsum(math.dist(point, points[-1]) for point in points[:-1])
         else:
             length = math.fsum(steps)
         return Motion(
@@ -169,11 +171,11 @@ class MotionWindow:
             ),
         )
 
-    def _radius(self, points: np.ndarray) -> float:
-        extent = (points.max(axis=0) - points.min(axis=0)).max()
+    def _radius(self, points: Sequence[tuple[float, ...]]) -> float:
+        extent = max(max(along) - min(along) for along in zip(*points, strict=True))
         if len(points) < 3 or extent <= self.settings.still_extent:
             return 0.0
-        return fit_circle(points, self.settings.max_radius).radius
+        return fit_circle(np.array(points), self.settings.max_radius).radius
 
 
 def _speed(velocity: Sequence[float] | np.ndarray | None) -> float | None:

@@ -39,6 +39,7 @@ PATH_WIDTH, TIP_SIZE = 0.004, 0.02
 COLOURS = {
     "autoregressive": (0.55, 0.55, 0.55),
     "retrieval": (0.12, 0.47, 0.71),
+    "last_command": (0.34, 0.71, 0.91),
     "drafter": (1.00, 0.50, 0.05),
     "skip": (0.17, 0.63, 0.17),
     "hold": (0.84, 0.15, 0.16),

@@ -32,8 +32,21 @@ class PackedLinear(nn.Linear):
         """[..., columns, inputs] -> [..., columns, outputs]."""
         if self._packed is None or x.shape[-2] == 1:
             return F.linear(x, self.weight, self.bias)
+        return self._product(x, "none")
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """[..., columns, inputs] -> [..., columns, outputs], through an exact GELU.
+
+        Of a packed weight oneDNN takes it while it writes the product.
+        """
+        if self._packed is None or x.shape[-2] == 1:
+            return F.gelu(self(x))
+        return self._product(x, "gelu")
+
+    def _product(self, x: Tensor, then: str) -> Tensor:
+        # The last argument says how GELU is computed: exactly.
         product: Tensor = torch.ops.mkldnn._linear_pointwise(
-            x, self._packed, self.bias, "none", [], ""
+            x, self._packed, self.bias, then, [], "none"
         )
         return product
 

@@ -80,7 +80,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.fc1.gelu(x))
 
 
 class LayerScale(nn.Module):
@@ -206,7 +206,7 @@ class Projector(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, hidden_size]."""
-        return self.fc3(F.gelu(self.fc2(F.gelu(self.fc1(features)))))
+        return self.fc3(self.fc2.gelu(self.fc1.gelu(features)))
 
 
 class ProprioProjector(nn.Module):

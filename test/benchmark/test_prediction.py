@@ -25,9 +25,13 @@ PLAIN = {"one_pass": True, "redraft": False}
         ("r", 4, {}, 2 + 1 + 11 + 3 * 5),
         ("r", 3, {"redraft": True}, 2 + 1 + 11 + 2 * 6),
         ("r", 3, {"one_pass": False}, 2 + 1 + 10 + 6 + 5),
+        ("l", 1, {}, 2 + 11),
+        ("l", 2, {"redraft": True}, 2 + 11 + 6),
         ("d", 2, {}, 2 + 10 + 3 + 6),
         ("d", 4, {}, 2 + 10 + 3 + 6 + 2 * 5),
         ("d", 3, {"redraft": True}, 2 + 10 + 3 + 2 * 6),
+        ("d", 1, {"drafter": {"last": True}}, 2 + 11),
+        ("d", 2, {"drafter": {"last": True}}, 2 + 11 + 3 + 6),
     ],
 )
 def test_a_step_is_the_sum_of_its_passes(source, passes, mode, ms):

@@ -30,6 +30,22 @@ def test_settings_are_read_and_the_rest_has_its_default():
         ({"propose": "retrieval", "retrieval": {"speed": 0.1, "last": True}}, "'hybrid' alone"),
         ({"propose": "hybrid", "retrieval": {"speed": 0.1}}, "retrieval.last: true"),
         ({"retrieval": {"speed": -1.0}}, r"retrieval.speed must be in \[0.0, 10.0\]"),
+        (
+            {
+                "propose": "hybrid",
+                "retrieval": {"speed": 0.2, "last": True},
+                "skip": {"policy": "calibrated", "speed": 0.1},
+            },
+            "retrieval.speed is 0.2, .* accepted with it: at most 0.1",
+        ),
+        (
+            {
+                "propose": "hybrid",
+                "retrieval": {"speed": 0.2, "last": True},
+                "skip": {"policy": "random", "speed": 0.3},
+            },
+            "retrieved from 0 m/s on; accepted with it: at most 0",
+        ),
         ({"one_pass": False, "drafter": {"last": True}}, "accepted with it: one_pass: true"),
     ],
 )

@@ -111,6 +111,7 @@ def test_acceptance_length_counts_steps_whose_draft_was_verified():
     assert summary["sources"] == {
         "autoregressive": 0.25,
         "retrieval": 0.25,
+        "last_command": 0.0,
         "drafter": 0.25,
         "skip": 0.25,
     }

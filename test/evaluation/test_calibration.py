@@ -149,7 +149,7 @@ def test_only_skipped_steps_are_judged_on_the_same_frame_and_nothing_is_changed(
 
 
 def test_an_episode_counts_what_skipping_did():
-    script = [("skip", TOKENS), ("skip", near(20)), ("retrieval", TOKENS), ("drafter", TOKENS)]
+    script = [("skip", TOKENS), ("skip", near(20)), ("last_command", TOKENS), ("drafter", TOKENS)]
     scene, decoder = PushScene(), ScriptedDecoder(script, speed=0.125)
     loss = judge_episode(
         scene, decoder, ScriptedDecoder(REFERENCE), CalibrationEpisode(3, 31), metric=None

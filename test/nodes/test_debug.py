@@ -40,13 +40,13 @@ def test_path_has_the_colours_of_its_sources_and_the_box_its_own_frame(world):
     tips = iter([*(np.array([number, 0.0, 0.0]) for number in range(3)), None])
     seen = views(world, tip=lambda: next(tips))
     heard = listen(world, MarkerArray, "/vla_node/debug/markers")
-    for source in ("retrieval", "drafter", "hold", "skip"):
+    for source in ("last_command", "drafter", "hold", "skip"):
         seen.note(step(source))
     world.spin_until(lambda: heard, "markers")
     path, tip, box = heard[-1].markers
     assert (path.type, path.header.frame_id) == (Marker.LINE_STRIP, "base")
     assert [point.x for point in path.points] == [0.0, 1.0, 2.0]
-    for shade, source in zip(path.colors, ("retrieval", "drafter", "hold"), strict=True):
+    for shade, source in zip(path.colors, ("last_command", "drafter", "hold"), strict=True):
         assert shade.r == pytest.approx(colour(source).r)
     assert (tip.type, tip.pose.position.x) == (Marker.SPHERE, 2.0)
     assert (box.type, box.header.frame_id) == (Marker.CUBE, "base")

@@ -187,6 +187,18 @@ def test_arranging_for_the_cpu_changes_no_result():
     assert not any(packed(copy.deepcopy(model)))
 
 
+@torch.inference_mode()
+def test_gelu_within_a_product_is_exact():
+    layer, x = PackedLinear(24, 40).eval(), torch.randn(2, 5, 24)
+    wanted = torch.nn.functional.gelu(layer(x).double())
+    for _ in range(2):
+        for columns in (5, 1):
+            torch.testing.assert_close(
+                layer.gelu(x[:, :columns]).double(), wanted[:, :columns], rtol=0, atol=2e-6
+            )
+        layer.pack()
+
+
 def test_packed_weights_do_not_outlive_those_that_they_are_of():
     model = small_model()
     for change in (
