@@ -60,7 +60,11 @@ class VlaNodeParameters(LimitParameters, GripperParameters, GrowthParameters):
         "config/protocols or a YAML file like those; empty: nothing.",
     )
     model_threads: int = parameter(
-        "model.threads", 0, "CPU threads of the model; 0: PyTorch's choice.", low=0, high=256
+        "model.threads",
+        0,
+        "CPU threads of the model; 0: one less than cores, for transport and drivers.",
+        low=0,
+        high=256,
     )
     control_rate_hz: float = parameter(
         "model.control_rate_hz",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -92,8 +93,9 @@ def load_model(parameters: VlaNodeParameters) -> VLA:
     from heisd_ros.sim.protocol import load_protocol
     from heisd_ros.vla.checkpoint import load_checkpoint
 
-    if parameters.model_threads:
-        torch.set_num_threads(parameters.model_threads)
+    # A thread that has to wait for a core holds up all others, at the end of every product.
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(parameters.model_threads or max(1, cores - 1))
     dtype = getattr(torch, parameters.model_dtype)
     device = parameters.model_device
     check_device(device)
