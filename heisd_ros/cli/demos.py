@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from functools import partial
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from heisd_ros.cli.workers import cores
+from heisd_ros.cli.workers import cores, hold_to
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,8 +71,7 @@ def record_rounds(
         label: What the progress bar says.
         workers: Processes, each held to one thread; 0: one a core.
     """
-    for variable in ("OMP_NUM_THREADS", "LP_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
+    hold_to(1)
     context = multiprocessing.get_context("spawn")
     # Without a lock, since a worker may be killed with it: each number has one writer at a time.
     recorded = context.Array("q", len(tasks), lock=False)
@@ -137,13 +135,10 @@ def _collect(
 
 
 def _lead_policy(checkpoint: str) -> Callable[[LiberoScene], np.ndarray]:
-    import torch
-
     from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
     from heisd_ros.evaluation.rollout import Senses, observe
     from heisd_ros.vla.checkpoint import load_checkpoint
 
-    torch.set_num_threads(1)
     vla = load_checkpoint(checkpoint)
     decoder, senses = AutoregressiveDecoder(vla), Senses.of(vla.config)
     return lambda scene: decoder.infer(observe(scene, senses=senses)).action

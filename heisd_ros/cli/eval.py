@@ -19,7 +19,7 @@ from heisd_ros.cli.model_options import (
     UnnormKeyOption,
     WorkersOption,
 )
-from heisd_ros.cli.workers import cores, machine, run_jobs, threads_each
+from heisd_ros.cli.workers import cores, run_jobs, threads_each
 
 if TYPE_CHECKING:
     from heisd_ros.evaluation.contest import Contest
@@ -66,6 +66,7 @@ def evaluate(
     episodes are paired and a slow moment of the machine meets all modes alike. `heisd report` makes
     a page of the results.
     """
+    from heisd_ros.benchmark.machine import processor
     from heisd_ros.errors import HeisdError
     from heisd_ros.evaluation.results import Results
     from heisd_ros.evaluation.setup import Parts, Setup
@@ -90,7 +91,7 @@ def evaluate(
         parts = Parts(setup)
         states = parts.protocol.states(episodes)
         header = parts.describe() | {
-            "machine": machine(),
+            "machine": processor(),
             "workers": workers,
             "threads": threads_each(workers),
         }

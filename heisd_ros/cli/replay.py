@@ -11,8 +11,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from heisd_ros.cli.workers import machine
-
 if TYPE_CHECKING:
     from heisd_ros.nodes.parameters import VlaNodeParameters
 
@@ -63,6 +61,7 @@ def replay(
     Writes replay.json, latency.json and report.html. Exit code: 0; with --baseline 1 where a figure
     moved by more than its tolerance; 2 where an input is bad. What could be read is reported.
     """
+    from heisd_ros.benchmark.machine import processor
     from heisd_ros.errors import HeisdError
     from heisd_ros.replay.baseline import check_comparable, compare, read_baseline, read_tolerances
     from heisd_ros.replay.describe import describe
@@ -90,7 +89,7 @@ def replay(
         _complain(str(error))
         raise typer.Exit(BAD_INPUT) from error
     results = summarise(replayed, described)
-    latencies = summarise_latency(replayed, described, machine())
+    latencies = summarise_latency(replayed, described, processor())
     write(report / RESULTS, results)
     write(report / LATENCIES, latencies)
     moved = [] if earlier is None else compare(results, earlier, tolerances)

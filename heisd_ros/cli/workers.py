@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from pathlib import Path
 from typing import Any
 
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -23,6 +21,12 @@ def cores() -> int:
 def threads_each(workers: int) -> int:
     """Threads of each of so many processes beside one another: its share of the cores."""
     return max(1, cores() // workers)
+
+
+def hold_to(threads: int) -> None:
+    """Holds the model and the renderer of processes that are started from here on to threads."""
+    for variable in ("OMP_NUM_THREADS", "LP_NUM_THREADS"):
+        os.environ[variable] = str(threads)
 
 
 def run_jobs(
@@ -40,8 +44,7 @@ def run_jobs(
         workers: Processes; 0: one a core.
     """
     workers = workers or cores()
-    for variable in ("OMP_NUM_THREADS", "LP_NUM_THREADS"):
-        os.environ[variable] = str(threads_each(workers))
+    hold_to(threads_each(workers))
     context = multiprocessing.get_context("spawn")
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with (
@@ -71,14 +74,3 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def machine() -> str:
-    """The processor as it names itself, and how much of it this process may use."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.is_file() else ():
-        if line.startswith("model name"):
-            name = line.partition(":")[2].strip()
-            break
-    return f"{name} ({platform.machine()}), {cores()} cores"

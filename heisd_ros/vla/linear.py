@@ -30,7 +30,7 @@ class PackedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., columns, inputs] -> [..., columns, outputs]."""
-        if self._packed is None or x.shape[-2] == 1:
+        if self._is_faster_plain(x):
             return F.linear(x, self.weight, self.bias)
         return self._product(x, "none")
 
@@ -39,9 +39,12 @@ class PackedLinear(nn.Linear):
 
         Of a packed weight oneDNN takes it while it writes the product.
         """
-        if self._packed is None or x.shape[-2] == 1:
+        if self._is_faster_plain(x):
             return F.gelu(self(x))
         return self._product(x, "gelu")
+
+    def _is_faster_plain(self, x: Tensor) -> bool:
+        return self._packed is None or x.shape[-2] == 1
 
     def _product(self, x: Tensor, then: str) -> Tensor:
         # The last argument says how GELU is computed: exactly.

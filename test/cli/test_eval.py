@@ -152,10 +152,6 @@ def test_what_cannot_run_is_refused_at_once(call, ran, arguments, message):
     assert ran == []
 
 
-def test_the_machine_is_named():
-    assert "cores" in evaluation.machine()
-
-
 def test_a_checkpoint_of_openvla_s_is_run_as_openvla_does(ran, tmp_path):
     """A tiny one, of the published layout: another view, other states, other limits."""
     options = ["--model", str(REFERENCE), "--unnorm-key", "bridge_orig", "--task", "3"]
