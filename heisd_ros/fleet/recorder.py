@@ -25,14 +25,12 @@ class Verified:
         tokens: (7,) its own greedy tokens.
         margins: (7,) logit of each less that of the runner-up.
         position: (3,) end effector, m, robot base frame.
-        joints: (7,) joint positions, rad.
     """
 
     key: NDArray[np.float32]
     tokens: tuple[int, ...]
     margins: tuple[float, ...]
     position: NDArray[np.floating]
-    joints: NDArray[np.floating]
 
 
 class EpisodeRecorder:
@@ -88,7 +86,6 @@ class EpisodeRecorder:
             tokens=np.array([own.tokens for own in kept]),
             margins=np.array([own.margins for own in kept], dtype=np.float32),
             positions=np.array([own.position for own in kept], dtype=np.float32),
-            joints=np.array([own.joints for own in kept], dtype=np.float32),
             episodes=np.full(len(kept), episode_number(uid)),
             steps=np.array(steps),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,8 +12,12 @@ import pinocchio as pin
 
 from heisd_ros.errors import JointStateError, UrdfError
 from heisd_ros.kinematics.pose import Pose
+from heisd_ros.kinematics.urdf import checked_urdf
 
 __all__ = ["ArmKinematics", "JointSample", "Pose"]
+
+_NAMED = 32
+"""Names of a message that an error repeats at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +65,12 @@ class ArmKinematics:
             base_frame: name of a link between the root and the tip; None takes the root link.
 
         Raises:
-            UrdfError: the text is no URDF, a frame is not in it, the base is not an ancestor of
-                the tip, or no joint or one of several degrees of freedom lies between them.
+            UrdfError: the text is no URDF that `checked_urdf` accepts, a frame is not in it, the
+                base is not an ancestor of the tip, no joint or one of several degrees of freedom
+                lies between them, or its pose is not finite.
             JointStateError: `joint_names` are not exactly the joints of the chain.
         """
+        urdf = checked_urdf(urdf)
         try:
             self._model = pin.buildModelFromXML(urdf, True)
         except ValueError as error:
@@ -86,6 +93,7 @@ class ArmKinematics:
         self.position_limits = self._limits(ids)
         self._neutral = pin.neutral(self._model)
         self._scratch = threading.local()
+        self._try()
 
     def reorder(
         self,
@@ -110,14 +118,17 @@ class ArmKinematics:
         names = list(names)
         index = {name: i for i, name in enumerate(names)}
         if len(index) != len(names):
-            repeated = sorted({name for name in names if names.count(name) > 1})
-            raise JointStateError(f"duplicate joints {repeated} in the joint state {names}")
+            repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+            raise JointStateError(
+                f"duplicate joints {_some(repeated)} in the joint state {_some(names)}"
+            )
         missing = [name for name in self.joint_names if name not in index]
         if missing:
             unknown = [name for name in names if not self._model.existJointName(name)]
+            also = f", of which {_some(unknown)} are unknown to the robot description"
             raise JointStateError(
-                f"joints {missing} are missing from the joint state; it names {names}"
-                + (f", of which {unknown} are unknown to the robot description" if unknown else "")
+                f"joints {missing} are missing from the joint state; it names {_some(names)}"
+                + (also if unknown else "")
             )
         order = [index[name] for name in self.joint_names]
         q = self._values("positions", positions, len(names))[order]
@@ -198,7 +209,8 @@ class ArmKinematics:
         full = pin.computeFrameJacobian(self._model, data, self._configuration(q), self._tip, frame)
         base = pin.updateFramePlacement(self._model, data, self._base).rotation
         # Columns of joints before the base are left out: they do not move here.
-        columns = full[:, self._velocity_index]
+        # Of a single joint Pinocchio gives a vector.
+        columns = full.reshape(6, -1)[:, self._velocity_index]
         return np.vstack([base.T @ columns[:3], base.T @ columns[3:]])
 
     @property
@@ -246,6 +258,17 @@ class ArmKinematics:
             raise JointStateError(f"{name} must have shape ({count},), got {array.shape}")
         return array
 
+    def _try(self) -> None:
+        """Places the arm once: what cannot be computed here would fail while it moves."""
+        q = np.clip(np.zeros(len(self.joint_names)), *self.position_limits)
+        tip = self.forward(q)
+        for name, value in (
+            ("pose", np.append(tip.position, tip.rotation)),
+            ("Jacobian", self.jacobian(q)),
+        ):
+            if not np.isfinite(value).all():
+                raise UrdfError(f"the {name} of {self.tip_frame!r} is not finite; check its URDF")
+
     def _limits(self, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         lower, upper = np.full(len(ids), -np.inf), np.full(len(ids), np.inf)
         for i, joint in enumerate(self._model.joints[j] for j in ids):
@@ -282,3 +305,9 @@ class ArmKinematics:
         if wide:
             raise UrdfError(f"joints {wide} {ends} have several degrees of freedom, not one")
         return [model.names[i] for i in chain]
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names for an error; of many or long ones the beginning."""
+    shown = [name[:80] for name in names[:_NAMED]]
+    return f"{shown}" + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

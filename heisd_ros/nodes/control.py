@@ -108,6 +108,11 @@ class ControlLoop:
             self._growth.end(success)
         self._session.worker.end_episode(success)
 
+    def stop_gripper(self) -> None:
+        """Cancels the gripper's motion, if any; the next action tells it again what to do."""
+        self._fingers.cancel()
+        self._gripper = GripperSwitch(self._parameters)
+
     def set_parameters(self, parameters: VlaNodeParameters) -> None:
         """Takes other values of the live parameters; an arm that moves goes on smoothly."""
         self._parameters = self._watch.parameters = parameters
@@ -157,18 +162,25 @@ class ControlLoop:
         """Takes the result that waits, if any."""
         self._guarded(self._on_inference)
 
-    def _guarded(self, callback: Callable[[], None]) -> None:
+    def fail(self, error: Exception, where: str = "") -> None:
         """Whatever fails on the way to a command, the arm is halted, and told nothing after it.
 
         A halt needs neither pose nor posture; where even that fails, the process ends.
+
+        Args:
+            error: What was raised.
+            where: By what, where that is not the control loop.
         """
+        words = f"{type(error).__name__}: {error}; held until the node is activated again"
+        self._broken = Hold(HoldReason.CONTROL_ERROR, f"{where}: {words}" if where else words)
+        self._hold(self._broken, time.monotonic_ns())
+
+    def _guarded(self, callback: Callable[[], None]) -> None:
         try:
             callback()
         except Exception as error:
             self._node.get_logger().error(traceback.format_exc())
-            words = f"{type(error).__name__}: {error}; held until the node is activated anew"
-            self._broken = Hold(HoldReason.CONTROL_ERROR, words)
-            self._hold(self._broken, time.monotonic_ns())
+            self.fail(error)
 
     def _on_inference(self) -> None:
         inference = self._session.worker.collect()

@@ -2,17 +2,24 @@
 
 `~/debug/markers` draws the path of the end effector, each part in the colour of what decided the
 step, and the workspace box. `~/debug/overlay` is the newest picture of the first camera with what
-the node does written on it. Both run on a timer of the executor at a few hertz, never in the
-inference thread; while nobody subscribes, a step costs the place of the tip and nothing is drawn.
+the node does written on it. A timer of the executor looks a few times a second who is there; what
+it finds is decoded, drawn and published in a thread of its own, since the executor is what stops
+the arm. While nobody subscribes, a step costs the place of the tip and nothing is drawn.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
 from PIL import Image as Picture
 from PIL import ImageDraw
@@ -30,6 +37,8 @@ from heisd_ros.nodes.limit_parameters import Corner, LimitParameters
 from heisd_ros.nodes.session import Session
 
 RATE_HZ = 5.0
+CLOSE_SEC = 2.0
+"""How long the picture that is being drawn is waited for."""
 PATH_POINTS = 600
 """Points of the path that are kept: half a minute at 20 Hz."""
 OVERLAY_WIDTH = 640
@@ -99,8 +108,8 @@ def overlay(pixels: np.ndarray, step: StepTelemetry | None) -> np.ndarray:
     Returns:
         RGB as given, at most `OVERLAY_WIDTH` wide, with lines of text over its foot.
     """
-    picture = Picture.fromarray(pixels)
-    picture = picture.reduce(max(1, math.ceil(picture.width / OVERLAY_WIDTH)))
+    every = max(1, math.ceil(pixels.shape[1] / OVERLAY_WIDTH))
+    picture = Picture.fromarray(np.ascontiguousarray(pixels[::every, ::every]))
     draw = ImageDraw.Draw(picture, "RGBA")
     lines = overlay_lines(step)
     top = max(0, picture.height - 12 * len(lines) - 4)
@@ -133,8 +142,8 @@ class DebugViews:
         node: The node that owns them.
         base_frame: Frame of the end effector's path and of the box.
         box: The workspace; None where it is not limited.
-        picture: The newest picture of the first camera, (height, width, 3) RGB; None before the
-            first. Raises ImageError.
+        newest: The newest image message of the first camera; None before the first.
+        to_rgb: Such a message as (height, width, 3) RGB; raises ImageError.
         tip: Where the end effector is, (3,), m, base frame; None where that is not known.
 
     Attributes:
@@ -146,10 +155,11 @@ class DebugViews:
         node: Node,
         base_frame: str,
         box: Box | None,
-        picture: Callable[[], np.ndarray | None],
+        newest: Callable[[], Any],
+        to_rgb: Callable[[Any], np.ndarray],
         tip: Callable[[], np.ndarray | None],
     ) -> None:
-        self._node, self._picture, self._tip = node, picture, tip
+        self._node, self._newest, self._to_rgb, self._tip = node, newest, to_rgb, tip
         self._base_frame, self.box = base_frame, box
         self._path: deque[tuple[np.ndarray, str]] = deque(maxlen=PATH_POINTS)
         self._step: StepTelemetry | None = None
@@ -160,7 +170,10 @@ class DebugViews:
             for kind, topic in ((MarkerArray, "~/debug/markers"), (Image, "~/debug/overlay"))
         )
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = node.create_timer(1.0 / RATE_HZ, self._publish, clock=steady)
+        self._timer = node.create_timer(1.0 / RATE_HZ, self._look, clock=steady)
+        self._work: queue.Queue[list[Callable[[], None]] | None] = queue.Queue(1)
+        self._thread = threading.Thread(target=self._run, name="debug views", daemon=True)
+        self._thread.start()
 
     def note(self, step: StepTelemetry) -> None:
         """Takes the newest telemetry, and where the end effector is."""
@@ -169,49 +182,74 @@ class DebugViews:
             self._path.append((tip, step.source))
 
     def close(self) -> None:
-        """Destroys the topics."""
+        """Ends the thread and destroys the topics; a picture that hangs is left behind."""
         self._node.destroy_timer(self._timer)
-        self._node.destroy_publisher(self._markers)
-        self._node.destroy_publisher(self._overlay)
+        _put_newest(self._work, None)
+        self._thread.join(CLOSE_SEC)
+        if not self._thread.is_alive():
+            self._node.destroy_publisher(self._markers)
+            self._node.destroy_publisher(self._overlay)
 
-    def _publish(self) -> None:
+    def _look(self) -> None:
+        """Hands on what there is to draw, if anybody looks; the newest replaces what waits."""
         stamp = self._node.get_clock().now().to_msg()
+        wanted: list[Callable[[], None]] = []
         if self._markers.get_subscription_count():
-            header = Header(stamp=stamp, frame_id=self._base_frame)
-            markers = path_markers(self._path, header)
-            if self.box is not None:
-                markers.append(box_marker(self.box, header))
-            self._markers.publish(MarkerArray(markers=markers))
-        if self._overlay.get_subscription_count():
+            wanted.append(partial(self._draw_markers, stamp, list(self._path), self.box))
+        message = self._newest() if self._overlay.get_subscription_count() else None
+        if message is not None:
+            wanted.append(partial(self._draw_overlay, stamp, message, self._step))
+        if wanted:
+            _put_newest(self._work, wanted)
+
+    def _run(self) -> None:
+        while (wanted := self._work.get()) is not None:
             try:
-                pixels = self._picture()
+                for draw in wanted:
+                    draw()
             except ImageError:
-                return  # the arm is held for it, and telemetry says so
-            if pixels is not None:
-                drawn = overlay(pixels, self._step)
-                self._overlay.publish(image_message(drawn, stamp, "overlay"))
+                pass  # the arm is held for it, and telemetry says so
+            except Exception as error:
+                self._node.get_logger().error(f"debug views: {error!r}", throttle_duration_sec=5.0)
+
+    def _draw_markers(
+        self, stamp: Time, path: list[tuple[np.ndarray, str]], box: Box | None
+    ) -> None:
+        header = Header(stamp=stamp, frame_id=self._base_frame)
+        markers = path_markers(path, header)
+        if box is not None:
+            markers.append(box_marker(box, header))
+        self._markers.publish(MarkerArray(markers=markers))
+
+    def _draw_overlay(self, stamp: Time, message: Any, step: StepTelemetry | None) -> None:
+        drawn = overlay(self._to_rgb(message), step)
+        self._overlay.publish(image_message(drawn, stamp, "overlay"))
 
 
 def session_views(node: Node, session: Session) -> DebugViews:
     """The debug topics of what was configured."""
     parameters, buffer = session.parameters, session.buffer
-    to_rgb = images.compressed_to_rgb if parameters.compressed else images.raw_to_rgb
-
-    def picture() -> np.ndarray | None:
-        message, _ = buffer.newest()
-        return None if message is None else to_rgb(message)
+    small = partial(images.compressed_to_rgb, least_side=OVERLAY_WIDTH)
+    to_rgb = small if parameters.compressed else images.raw_to_rgb
 
     def tip() -> np.ndarray | None:
         _, arm = buffer.newest()
         return None if arm is None else arm.tip().position
 
-    box = workspace_box(parameters)
-    return DebugViews(node, parameters.robot_base_frame, box, picture, tip)
+    box, frame = workspace_box(parameters), parameters.robot_base_frame
+    return DebugViews(node, frame, box, lambda: buffer.newest()[0], to_rgb, tip)
 
 
 def workspace_box(parameters: LimitParameters) -> Box | None:
     """The box of the parameters; None for the defaults, 10 m each way, that nobody wants to see."""
     return parameters.workspace if parameters.bounded else None
+
+
+def _put_newest(work: queue.Queue[Any], newest: Any) -> None:
+    """Puts something into a queue of one place, in place of what waits there."""
+    with contextlib.suppress(queue.Empty):
+        work.get_nowait()
+    work.put(newest)
 
 
 def _marker(header: Header, name: str, kind: int, scale: tuple[float, ...]) -> Marker:

@@ -121,6 +121,8 @@ def control_status(
         values["decoding.mode"] = session.parameters.decoding_mode
         values["dry_run"] = session.parameters.dry_run
         warning = session.policy.decoder.warning()
+        if session.refused_robot:
+            warning = f"robot_description refused: {session.refused_robot}"
         if warning:
             level, message = DiagnosticStatus.WARN, warning
     if control is not None:

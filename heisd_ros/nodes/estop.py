@@ -21,11 +21,15 @@ class EmergencyStop:
     Args:
         node: The node that owns them.
         on_change: Called when the stop was latched or released.
+
+    Attributes:
+        latched: Whether it is in force.
+        tripped: Whether it ever was: then what was said before it counts for nothing.
     """
 
     def __init__(self, node: Node, on_change: Callable[[], None]) -> None:
         self._node, self._on_change = node, on_change
-        self.latched = False
+        self.latched = self.tripped = False
         node.create_service(Trigger, "~/estop", self._latch)
         node.create_service(Trigger, "~/reset_estop", self._release)
 
@@ -50,6 +54,7 @@ class EmergencyStop:
 
     def _set(self, latched: bool, response: Trigger.Response) -> Trigger.Response:
         changed, self.latched = latched != self.latched, latched
+        self.tripped = self.tripped or latched
         if changed:
             self._on_change()
         response.success = True

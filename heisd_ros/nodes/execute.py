@@ -23,6 +23,9 @@ from heisd_ros.nodes.instruction import instruction_problem
 CANCELLED, TIMEOUT, PREEMPTED = "cancelled", "timeout", "preempted"
 DEACTIVATED = "deactivated"
 """Outcomes of a goal beside those that a hold brings, as action/Execute.action lists them."""
+LOG_PERIOD_SEC = 1.0
+MAX_TIMEOUT_SEC = 86_400
+"""Longest timeout of a goal: a day. What a timer counts in nanoseconds ends at 292 years."""
 
 
 class ExecuteServer:
@@ -99,7 +102,9 @@ class ExecuteServer:
     def _may_start(self, request: Execute.Goal) -> GoalResponse:
         problem = self._refusal() or self._problem(request)
         if problem:
-            self._node.get_logger().warning(f"goal rejected: {problem}")
+            self._node.get_logger().warning(
+                f"goal rejected: {problem}", throttle_duration_sec=LOG_PERIOD_SEC
+            )
         return GoalResponse.REJECT if problem else GoalResponse.ACCEPT
 
     def _problem(self, request: Execute.Goal) -> str:
@@ -108,8 +113,8 @@ class ExecuteServer:
             return f"another goal is acted on: {self._goal.request.instruction!r}; cancel it"
         if not request.instruction.strip():
             return "instruction is empty; accepted: what to do, in words"
-        if not 0.0 <= request.timeout_sec < math.inf:
-            return f"timeout_sec is {request.timeout_sec}; accepted: 0 (none) or more"
+        if not 0.0 <= request.timeout_sec <= MAX_TIMEOUT_SEC:
+            return f"timeout_sec is {request.timeout_sec}; accepted: 0 (none) to {MAX_TIMEOUT_SEC}"
         return instruction_problem(request.instruction)
 
     def _start(self, goal: ServerGoalHandle) -> None:

@@ -69,9 +69,7 @@ def note(growth: Growth, instruction: str, observation: ObservationSet, result: 
         return
     verified, frame, arm = None, result.frame, observation.arm.content
     if frame is not None:
-        verified = Verified(
-            frame.key, frame.tokens, frame.margins, arm.tip().position, arm.positions
-        )
+        verified = Verified(frame.key, frame.tokens, frame.margins, arm.tip().position)
     growth.note(instruction, result.action, verified)
 
 

@@ -18,6 +18,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from heisd_ros.nodes.guard import GuardedNode, spin_once
+
 
 class StoppableNode(Node):
     """A node that can bring what it drives to rest."""
@@ -71,8 +73,8 @@ def run_node(
         rclpy.shutdown()
 
 
-def spin(node: Node, executor: SingleThreadedExecutor, stopping: threading.Event) -> int:
+def spin(node: GuardedNode, executor: SingleThreadedExecutor, stopping: threading.Event) -> int:
     """The loop of a node that only reacts."""
     while not stopping.is_set():
-        executor.spin_once(timeout_sec=POLL_SEC)
+        spin_once(node, executor, POLL_SEC)
     return 0

@@ -39,6 +39,8 @@ class Session:
         motion: The kinematic metric.
         plain_ms: Time of one step of plain decoding with this model, measured at configure.
         summary: One line for the log.
+        urdf: The robot's description, as it was taken; empty before the first.
+        refused_robot: Why the newest description was not taken; empty where it was.
     """
 
     parameters: VlaNodeParameters
@@ -49,6 +51,8 @@ class Session:
     motion: MotionFeed
     plain_ms: float
     summary: str
+    urdf: str = ""
+    refused_robot: str = ""
 
     def set_robot(self, urdf: str) -> None:
         """Takes the robot's description.
@@ -60,6 +64,12 @@ class Session:
         reader = make_reader(self.parameters, urdf)
         check_robot(self.policy, urdf)
         self.buffer.set_robot(reader)
+        self.urdf, self.refused_robot = urdf, ""
+
+    def refuse_robot(self, problem: str) -> None:
+        """Takes note of a description that is not taken; one before it stays in use."""
+        self.refused_robot = problem
+        self.buffer.refuse_robot(problem)
 
     def set_parameters(self, parameters: VlaNodeParameters) -> None:
         """Takes other values of the live parameters."""

@@ -25,6 +25,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
 from heisd_ros.errors import HeisdError
+from heisd_ros.kinematics.urdf import MAX_CHARACTERS
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.control import ControlLoop
@@ -33,6 +34,7 @@ from heisd_ros.nodes.declare import declare, given, parameters_of, read
 from heisd_ros.nodes.diagnostics import report
 from heisd_ros.nodes.estop import EmergencyStop
 from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
+from heisd_ros.nodes.guard import GuardedNode
 from heisd_ros.nodes.holds import Hold, HoldReason
 from heisd_ros.nodes.inputs import image_inputs
 from heisd_ros.nodes.instruction import instruction_problem
@@ -50,6 +52,9 @@ STOP_TIMEOUT_SEC = 5.0
 
 LIVE = frozenset(info.name for _, info in parameters_of(VlaNodeParameters) if info.live)
 """Parameters that may change between configure and cleanup."""
+
+MAX_BYTES, MAX_DESCRIPTION_BYTES = 32_768, 2 * MAX_CHARACTERS
+"""Largest message of joint states or words, and of a robot description, that is looked at."""
 
 TELEMETRY_DEPTH = 100
 """Steps kept for an observer that is behind: telemetry is a record, not a command."""
@@ -77,7 +82,7 @@ def _transition(callback: Callable[[VlaNode], None]) -> Callable[..., Transition
     return reported
 
 
-class VlaNode(LifecycleNode, StoppableNode):
+class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
     """Lifecycle node around a vision-language-action policy.
 
     Args:
@@ -87,6 +92,7 @@ class VlaNode(LifecycleNode, StoppableNode):
 
     def __init__(self, load: PolicyLoader = load_policy, **kwargs: Any) -> None:
         super().__init__("vla_node", **kwargs)
+        self.guard_services()
         self._load = load
         self._refused = declare(self, VlaNodeParameters)
         self._given = given(self)
@@ -176,6 +182,15 @@ class VlaNode(LifecycleNode, StoppableNode):
             control.close()
         self._execute.end(DEACTIVATED)
 
+    def on_fault(self, where: str, error: Exception) -> None:
+        """Holds the arm for what a callback raised, until the node is activated again."""
+        self.get_logger().error(
+            f"{where} failed:\n{''.join(traceback.format_exception(error))}",
+            throttle_duration_sec=1.0,
+        )
+        if self._control is not None:
+            self._control.fail(error, where)
+
     def destroy_node(self) -> None:
         """Destroys the action server too, which rclpy does not count among a node's parts."""
         self._execute.destroy()
@@ -186,15 +201,20 @@ class VlaNode(LifecycleNode, StoppableNode):
         kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
         for view, topic in enumerate(image_inputs(session.policy.views)):
             self._listen(kind, topic + suffix, partial(self._on_image, view), qos.sensor_data())
-        self._listen(JointState, "~/input/joint_states", self._on_joints, qos.sensor_data())
+        refuse = session.buffer.joint_health.reject
+        self._listen(
+            JointState, "~/input/joint_states", self._on_joints, qos.sensor_data(), refuse=refuse
+        )
         # Heard twice: only a latched subscription gets what was said before, and only a volatile
         # one matches a publisher that does not latch, so that is no mismatch to warn of. The same
         # text again changes nothing.
-        topic = "~/input/instruction"
-        self._listen(String, topic, self._on_instruction, qos.latched(), "latched", qos.NO_EVENTS)
-        self._listen(String, topic, self._on_instruction, qos.reliable())
+        topic, refuse = "~/input/instruction", self._refuse_instruction
+        latched = {"override_id": "latched", "events": qos.NO_EVENTS, "refuse": refuse}
+        self._listen(String, topic, self._on_latched_instruction, qos.latched(), **latched)
+        self._listen(String, topic, self._on_instruction, qos.reliable(), refuse=refuse)
         if session.parameters.robot_source == "topic":
-            self._listen(String, "robot_description", self._on_robot, qos.latched())
+            topic, refuse = "robot_description", self._refuse_robot
+            self._listen(String, topic, self._on_robot, qos.latched(), refuse=refuse)
 
     def _listen(
         self,
@@ -204,15 +224,24 @@ class VlaNode(LifecycleNode, StoppableNode):
         profile: QoSProfile,
         override_id: str | None = None,
         events: SubscriptionEventCallbacks | None = None,
+        refuse: Callable[[str], None] | None = None,
     ) -> None:
+        make = self.create_subscription
+        if refuse is not None:
+            make = partial(
+                self.create_bounded_subscription,
+                most_bytes=MAX_DESCRIPTION_BYTES if callback == self._on_robot else MAX_BYTES,
+                refuse=refuse,
+            )
+        options = qos.overrides(override_id)
         self._inputs.append(
-            self.create_subscription(
+            make(
                 kind,
                 topic,
                 callback,
-                profile,
+                qos_profile=profile,
                 event_callbacks=events,
-                qos_overriding_options=qos.overrides(override_id),
+                qos_overriding_options=options,
             )
         )
 
@@ -227,15 +256,35 @@ class VlaNode(LifecycleNode, StoppableNode):
     def _on_instruction(self, message: String) -> None:
         self._set_instruction(message.data)
 
+    def _on_latched_instruction(self, message: String) -> None:
+        # What was said before an emergency stop starts nothing after it, though a publisher that
+        # latches says it again to whoever subscribes. What is said now is heard live as well.
+        if not self._estop.tripped:
+            self._set_instruction(message.data)
+
+    def _refuse_instruction(self, problem: str) -> None:
+        self.get_logger().error(f"refused: instruction: {problem}", throttle_duration_sec=1.0)
+
     def _on_robot(self, message: String) -> None:
-        if self._session is None:
+        session = self._session
+        if session is None or message.data == session.urdf:
+            return
+        if self._control is not None and session.urdf:
+            # It would take long to read, and another arm would be moved by what this one showed.
+            self._refuse_robot("it is another one while the node is active; deactivate it first")
             return
         try:
-            self._session.set_robot(message.data)
+            session.set_robot(message.data)
         except HeisdError as error:
+            self._refuse_robot(str(error))
+
+    def _refuse_robot(self, problem: str) -> None:
+        if self._session is not None:
             # The arm is held as long as no usable description has come.
-            self._session.buffer.refuse_robot(str(error))
-            self.get_logger().error(f"topic robot_description: {error}")
+            self._session.refuse_robot(problem)
+            self.get_logger().error(
+                f"topic robot_description: {problem}", throttle_duration_sec=1.0
+            )
 
     def _on_outcome(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         control = self._control
@@ -263,11 +312,16 @@ class VlaNode(LifecycleNode, StoppableNode):
         return self._estop.refusal() or ("" if self._control else "the node is not active")
 
     def _on_estop(self) -> None:
+        control = self._control
         if self._estop.latched:
             self._execute.end(HoldReason.ESTOP)
             self._set_instruction("")
-        if self._control is not None:
-            self._control.check()
+            # Configure reads the parameter again: what it said before the stop must not move.
+            self.set_parameters([Parameter("instruction", value="")])
+        if control is not None:
+            if self._estop.latched:
+                control.stop_gripper()
+            control.check()
 
     def _on_inference(self) -> None:
         if self._control is not None:

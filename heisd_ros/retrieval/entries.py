@@ -36,7 +36,6 @@ COLUMNS = {
     "tokens": Column((7,), "<i4", "i8"),
     "margins": Column((7,), "<f2", "f4"),
     "positions": Column((3,), "<f4", "f4"),
-    "joints": Column((7,), "<f4", "f4"),
     "episodes": Column((), "<i4", "i8"),
     "steps": Column((), "<i4", "i8"),
 }
@@ -54,7 +53,6 @@ class Entries:
         tokens: (N, 7) the model's own greedy token ids for that frame.
         margins: (N, 7) logit of each of them less that of the runner-up.
         positions: (N, 3) end effector, m, robot base frame.
-        joints: (N, 7) joint positions, rad.
         episodes: (N,) number of the episode, unique in the database.
         steps: (N,) control step in its episode.
 
@@ -68,7 +66,6 @@ class Entries:
     tokens: NDArray[np.integer]
     margins: NDArray[np.floating]
     positions: NDArray[np.floating]
-    joints: NDArray[np.floating]
     episodes: NDArray[np.integer]
     steps: NDArray[np.integer]
 
@@ -114,7 +111,6 @@ class Matches:
         positions: (K, 3) float32 end effector, m, robot base frame.
         episodes: (K,) int64 number of the episode, unique in the database.
         steps: (K,) int64 control step in its episode.
-        joints: (K, 7) float32 joint positions, rad; None where nobody needs them.
     """
 
     similarity: NDArray[np.float32]
@@ -125,7 +121,6 @@ class Matches:
     positions: NDArray[np.float32]
     episodes: NDArray[np.int64]
     steps: NDArray[np.int64]
-    joints: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """K."""
@@ -155,9 +150,6 @@ class Matches:
     def best_of(cls, parts: list[Matches], k: int) -> Matches:
         """The k most similar of several searches' matches; the earlier part's of equal ones."""
         order = np.argsort(-np.concatenate([part.similarity for part in parts]), kind="stable")[:k]
-        joined: dict[str, Any] = {}
-        for entry in fields(cls):
-            own = [getattr(part, entry.name) for part in parts]
-            known = all(array is not None for array in own)
-            joined[entry.name] = np.concatenate(own)[order] if known else None
-        return cls(**joined)
+        names = [entry.name for entry in fields(cls)]
+        joined = {n: np.concatenate([getattr(part, n) for part in parts]) for n in names}
+        return cls(**{n: array[order] for n, array in joined.items()})

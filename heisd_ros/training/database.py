@@ -29,7 +29,6 @@ from heisd_ros.training.frames import read_frames
 from heisd_ros.training.journal import Journal, Record, Shards
 from heisd_ros.training.motion import trajectory_of
 from heisd_ros.training.selection import (
-    JOINTS,
     Item,
     check_sources,
     choose_items,
@@ -304,7 +303,6 @@ def _entries(
     episode = episode.thinned(every)
     proprio = episode_proprio(episode, arm)
     frames = read_frames(vla, episode, proprio, batch_size)
-    joints = episode.joint_positions
     try:
         return Entries(
             keys=frames.keys,
@@ -313,7 +311,6 @@ def _entries(
             tokens=frames.tokens,
             margins=frames.margins,
             positions=proprio[:, :3],
-            joints=np.pad(joints, ((0, 0), (0, JOINTS - joints.shape[1]))),
             episodes=np.full(len(episode), number),
             steps=np.arange(len(episode)) * episode.stride,
         )

@@ -10,11 +10,7 @@ from heisd_ros.data.report import Outline
 from heisd_ros.data.source import Source
 from heisd_ros.errors import DatabaseError
 from heisd_ros.kinematics.proprio import PROPRIO_SIZE
-from heisd_ros.retrieval.entries import COLUMNS
 from heisd_ros.vla.vla import VLA
-
-JOINTS = COLUMNS["joints"].row[0]
-"""Joints that an entry has room for; those of a shorter arm are followed by zeros."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +54,6 @@ def check_sources(vla: VLA, sources: Sequence[Source], control_rate_hz: float) -
             raise DatabaseError(
                 f"{source.label} has {source.rate_hz:g} steps a second, the model "
                 f"{control_rate_hz:g}: its actions are not those of one control step"
-            )
-        if len(source.arm.joint_names) > JOINTS:
-            raise DatabaseError(
-                f"{source.label} is of an arm of {len(source.arm.joint_names)} joints; accepted: "
-                f"up to {JOINTS}"
             )
     return robots[0]
 

@@ -38,7 +38,6 @@ def work(growth, steps=6, instruction=INSTRUCTIONS[0], seed=0):
             tuple(own.tokens[row].tolist()),
             tuple(own.margins[row].tolist()),
             own.positions[row],
-            own.joints[row],
         )
         growth.note(instruction, own.actions[row], verified)
     return own.keys

@@ -15,7 +15,7 @@ def verified(step):
     key = np.zeros(24, np.float32)
     key[step] = 1.0
     own = tuple(range(step, step + 7))
-    return Verified(key, own, (0.5,) * 7, np.full(3, step), np.full(7, step))
+    return Verified(key, own, (0.5,) * 7, np.full(3, step))
 
 
 def recorded(seen, instruction="push"):

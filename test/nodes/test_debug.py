@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -26,8 +27,8 @@ def step(source="skip", ready=True, **fields):
     return StepTelemetry(source=source, metric=metric, twist=[0.3, 0.4, 0, 0, 0, 1.0], **fields)
 
 
-def views(world, picture=lambda: None, box=BOX, tip=lambda: None):
-    return DebugViews(world.add(Node, "vla_node"), "base", box, picture, tip)
+def views(world, newest=lambda: None, to_rgb=raw_to_rgb, box=BOX, tip=lambda: None):
+    return DebugViews(world.add(Node, "vla_node"), "base", box, newest, to_rgb, tip)
 
 
 def listen(world, kind, topic):
@@ -67,14 +68,14 @@ def test_the_path_is_bounded(world):
 
 def test_nothing_is_drawn_while_nobody_looks(world):
     asked = []
-    views(world, picture=lambda: asked.append(1))
+    views(world, newest=lambda: asked.append(1))
     world.spin_for(0.6)
     assert not asked
 
 
 def test_the_overlay_is_a_picture_with_words_at_its_foot(world):
     black = np.zeros((96, 128, 3), np.uint8)
-    seen = views(world, picture=lambda: black)
+    seen = views(world, lambda: black, to_rgb=lambda pixels: pixels)
     seen.note(step())
     heard = listen(world, Image, "/vla_node/debug/overlay")
     world.spin_until(lambda: heard, "an overlay")
@@ -84,13 +85,41 @@ def test_the_overlay_is_a_picture_with_words_at_its_foot(world):
 
 
 def test_a_picture_that_does_not_decode_is_left_out(world):
-    def broken():
-        raise ImageError("no picture")
+    pictures = iter([ImageError("no picture"), RuntimeError("no such thing"), None])
+    black = np.zeros((96, 128, 3), np.uint8)
 
-    views(world, picture=broken)
+    def to_rgb(message):
+        fault = next(pictures, None)
+        if fault is not None:
+            raise fault
+        return black
+
+    views(world, lambda: "message", to_rgb)
     heard = listen(world, Image, "/vla_node/debug/overlay")
-    world.spin_for(0.6)
-    assert not heard
+    world.spin_until(lambda: heard, "the picture after those")
+    assert next(pictures, "none left") == "none left"
+
+
+def test_a_picture_that_takes_long_keeps_nobody_and_the_newest_is_next(world):
+    begun, done, numbers = threading.Event(), threading.Event(), itertools.count()
+    drawn = []
+
+    def slow(number):
+        drawn.append(number)
+        begun.set()
+        assert done.wait(30.0)
+        return np.zeros((96, 128, 3), np.uint8)
+
+    seen = views(world, lambda: next(numbers), slow)
+    heard = listen(world, Image, "/vla_node/debug/overlay")
+    world.spin_until(begun.is_set, "the first picture")
+    world.spin_for(1.0)  # the executor goes on, and looks
+    newest = next(numbers) - 1
+    assert newest >= 3 and drawn == [0] and not heard
+    done.set()
+    world.spin_until(lambda: len(drawn) == 2, "the next picture")
+    assert drawn[1] >= newest
+    seen.close()
 
 
 def test_closing_takes_the_topics_down(world):

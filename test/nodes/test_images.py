@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
+import struct
 
 import numpy as np
 import pytest
@@ -61,6 +64,9 @@ def changed(**fields):
         (changed(encoding="16UC1"), "'16UC1'; accepted: rgb8"),
         (changed(step=8), "step is 8 bytes; accepted: at least 9"),
         (changed(height=3), "18 bytes; accepted: 27"),
+        (changed(width=2**32 - 1), "4294967295 x 2 pixels"),
+        (changed(width=16000, height=16000), "16000 x 16000 pixels"),
+        (changed(encoding="x" * 10**6), "'x{40}'; accepted: rgb8"),
     ],
 )
 def test_bad_images_are_named(message, text):
@@ -79,7 +85,58 @@ def test_compressed_images_decode_to_rgb(kind, mode):
     np.testing.assert_allclose(pixels[0, 0], expected, atol=3)
 
 
-@pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\nxx"])
-def test_compressed_images_that_are_none_are_named(data):
-    with pytest.raises(ImageError, match=r"0 bytes|'jpeg' does not decode"):
+def encoded(kind, mode="RGB", size=(64, 48)):
+    file = io.BytesIO()
+    Picture.new(mode, size, 9).save(file, kind)
+    return file.getvalue()
+
+
+def sized(width, height, kind="PNG"):
+    """A picture whose header claims a size."""
+    if kind == "PNG":
+        return encoded("PNG")[:16] + struct.pack(">II", width, height) + encoded("PNG")[24:]
+    start = encoded("JPEG").index(b"\xff\xc0") + 5
+    claimed = struct.pack(">HH", height, width)
+    return encoded("JPEG")[:start] + claimed + encoded("JPEG")[start + 4 :]
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b"", "0 bytes"),
+        (b"no image", "begins with b'no image'; accepted: JPEG, PNG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n", "begins with b'%!PS-Ado'"),
+        (encoded("DDS"), "begins with b'DDS"),
+        (encoded("TIFF"), "begins with"),
+        (encoded("GIF", "P"), "begins with b'GIF"),
+        (b"\x89PNG\r\n\x1a\nxx", "ends within its header"),
+        (encoded("JPEG")[:20], "ends within its header"),
+        (b"\xff\xd8" + b"\xff\xfe\x00\x02" * 5000, "header says no size"),
+        (b"\xff\xd8\xff\xe0\x00\x00" + bytes(99), "header says no size"),
+        (b"\xff\xd8" + b"\xff" * 99, "ends within its header"),
+        (encoded("JPEG")[:400], "'jpeg' does not decode"),
+        (encoded("PNG")[:60], "'jpeg' does not decode"),
+        (sized(13300, 13300), "13300 x 13300 pixels; accepted: above 0, up to 16384"),
+        (sized(13300, 13300, "JPEG"), "13300 x 13300 pixels"),
+        (sized(0, 5), "0 x 5 pixels"),
+        (sized(2**31, 1), "2147483648 x 1 pixels"),
+    ],
+)
+def test_compressed_images_that_are_none_are_named(data, named):
+    with pytest.raises(ImageError, match=re.escape(named)):
         compressed_to_rgb(CompressedImage(format="jpeg", data=data))
+
+
+@given(st.sampled_from(["PNG", "JPEG"]), st.data())
+def test_a_damaged_picture_raises_no_other_error(kind, data):
+    whole = bytearray(encoded(kind))
+    for place in data.draw(st.lists(st.integers(8, len(whole) - 1), max_size=6)):
+        whole[place] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(ImageError):
+        compressed_to_rgb(CompressedImage(format=kind.lower(), data=bytes(whole)))
+
+
+def test_a_large_picture_may_be_decoded_smaller():
+    message = CompressedImage(format="jpeg", data=encoded("JPEG", size=(1600, 1200)))
+    assert compressed_to_rgb(message, least_side=400).shape == (600, 800, 3)
+    assert compressed_to_rgb(message).shape == (1200, 1600, 3)

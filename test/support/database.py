@@ -39,7 +39,6 @@ def entries(episodes=3, steps=5, seed=0, size=SIZE, first=0, **changes):
         "tokens": rng.integers(264, 520, (number, 7)),
         "margins": rng.uniform(0, 5, (number, 7)),
         "positions": rng.uniform(-1, 1, (number, 3)),
-        "joints": rng.uniform(-3, 3, (number, 7)),
         "episodes": np.repeat(np.arange(first, first + episodes), steps),
         "steps": np.tile(2 * np.arange(steps), episodes),
     }
