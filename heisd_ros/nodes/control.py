@@ -19,7 +19,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from heisd_ros.decoding.types import StepResult
-from heisd_ros.msg import StepLatency, StepTelemetry
+from heisd_ros.msg import ArmStatus, StepLatency, StepTelemetry
 from heisd_ros.nodes import growth, telemetry
 from heisd_ros.nodes.commands import GripperSwitch
 from heisd_ros.nodes.driver import ArmDriver
@@ -30,6 +30,8 @@ from heisd_ros.nodes.inputs import NANOSECONDS
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.servo import ServoSetup
 from heisd_ros.nodes.session import Session
+from heisd_ros.nodes.status import hold_status, limit_status
+from heisd_ros.nodes.tick_watch import TickWatch
 from heisd_ros.nodes.watch import Watch
 
 HALT_SEC, IDLE_SEC, ACKNOWLEDGE_SEC = 3.0, 1.0, 1.0
@@ -55,6 +57,7 @@ class ControlLoop:
         shadow: Skipped steps that were verified all the same, and those that disagreed.
         acted_at: Steady time of the newest action, ns; None before the first.
         latency: Where the time of the newest step went; None before the first.
+        ticks: How punctual commands are.
     """
 
     def __init__(
@@ -79,6 +82,9 @@ class ControlLoop:
         self._gripper = GripperSwitch(self._parameters)
         self._fingers = GripperOutput(node, self._parameters)
         self._clocked = self._parameters.rate_hz > 0.0
+        self.ticks = TickWatch(
+            self._driver.tick_sec, self._parameters.late_share, self._parameters.late_limit
+        )
         self._broken: Hold | None = None  # a failure of our own: held until the next activation
         self._unsent: StepTelemetry | None = None  # of an action whose command is due at the tick
         self._completed = 0  # steady time at which the observation of that action was complete
@@ -130,6 +136,12 @@ class ControlLoop:
         """Commands from which a limit cut something since activation, by the kind of limit."""
         return self._driver.counts
 
+    @property
+    def status(self) -> ArmStatus:
+        """How things stand with the arm."""
+        hold = self.holds.current
+        return hold_status(hold) if hold else limit_status(self._driver.notes, self._driver.twist)
+
     def close(self) -> None:
         """Ends work, halts the arm, sends the stop command last and destroys the command topics.
 
@@ -173,6 +185,8 @@ class ControlLoop:
         """
         words = f"{type(error).__name__}: {error}; held until the node is activated again"
         self._broken = Hold(HoldReason.CONTROL_ERROR, f"{where}: {words}" if where else words)
+        # What failed may be the look at the arm, at every tick: the halt is sent without it.
+        self._driver.begin_close()
         self._hold(self._broken, time.monotonic_ns())
 
     def _guarded(self, callback: Callable[[], None]) -> None:
@@ -293,6 +307,9 @@ class ControlLoop:
         # the arm would have to accelerate by more than the limit.
         self._timers[-1].reset()
         now = time.monotonic_ns()
+        self.ticks.note(now)
+        if warning := self.ticks.warning():
+            self._node.get_logger().warning(warning, throttle_duration_sec=LOG_PERIOD_SEC)
         hold = self._watch.overdue(now) if self.holds.current is None else None
         if hold is not None:
             self._hold(hold, now)

@@ -137,6 +137,10 @@ def control_status(
             values["latency.total_ms"] = control.latency.total
         values |= {f"holds.{reason.value}": n for reason, n in control.holds.counts.items()}
         values |= {f"limits.{kind}": count for kind, count in control.limit_counts.items()}
+        values["ticks.late"] = control.ticks.late
+        values["ticks.worst_ms"] = control.ticks.worst_sec * 1e3
+        if late := control.ticks.warning():
+            level, message = DiagnosticStatus.WARN, late
         if control.holds.current:
             level, message = DiagnosticStatus.ERROR, f"arm held: {control.holds.current}"
     elif estop:

@@ -37,14 +37,15 @@ class ArmDriver:
     Attributes:
         tick_sec: Time from one command to the next, s.
         twist: (6,), the newest command, along the axes of `command.frame_id`, m/s and rad/s.
-        limited: What was cut from it, in words.
+        notes: What was cut from it, by kind, in words.
     """
 
     def __init__(self, node: Node, session: Session) -> None:
         settings = session.parameters
         step_sec = 1.0 / session.mapper.rate_hz
         self.tick_sec = 1.0 / settings.rate_hz if settings.rate_hz > 0.0 else step_sec
-        self.twist, self.limited = np.zeros(6), ""
+        self.twist = np.zeros(6)
+        self.notes: dict[str, str] = {}
         self._buffer = session.buffer
         # In lock-step time passes with the commands that are acted on: a halt takes none.
         self._ramped = settings.stamp == "now"
@@ -61,6 +62,11 @@ class ArmDriver:
     def counts(self) -> Counter[str]:
         """Commands from which a limit cut something, by the kind of limit."""
         return self._filter.counts
+
+    @property
+    def limited(self) -> str:
+        """What was cut from the newest command, in words."""
+        return "; ".join(self.notes.values())
 
     @property
     def at_rest(self) -> bool:
@@ -110,7 +116,7 @@ class ArmDriver:
         )
         self._action = None
         self._tip = measured or self._tip
-        self.twist, self.limited = self._from_base(limited.twist), str(limited)
+        self.twist, self.notes = self._from_base(limited.twist), limited.notes
         # In a dry run the arm is told nothing: that it stands does not mean that it is frozen.
         self._buffer.moving = not self._dry and bool((np.abs(limited.twist) > MOVING).any())
 

@@ -16,11 +16,12 @@ from heisd_ros.nodes.growth_parameters import GrowthParameters
 from heisd_ros.nodes.instruction import instruction_problem
 from heisd_ros.nodes.limit_parameters import LimitParameters
 from heisd_ros.nodes.relations import relations
+from heisd_ros.nodes.timing_parameters import TimingParameters
 from heisd_ros.safety.joints import parse_limits
 
 
 @dataclass(frozen=True)
-class VlaNodeParameters(LimitParameters, GripperParameters, GrowthParameters):
+class VlaNodeParameters(LimitParameters, GripperParameters, GrowthParameters, TimingParameters):
     """Settings of `vla_node`, validated when the node is configured.
 
     Those marked live take effect at once, all others at the next configure transition.

@@ -26,7 +26,7 @@ from std_srvs.srv import SetBool
 
 from heisd_ros.errors import HeisdError
 from heisd_ros.kinematics.urdf import MAX_CHARACTERS
-from heisd_ros.msg import StepTelemetry
+from heisd_ros.msg import ArmStatus, StepTelemetry
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.control import ControlLoop
 from heisd_ros.nodes.debug import DebugViews, session_views, workspace_box
@@ -40,11 +40,12 @@ from heisd_ros.nodes.inputs import image_inputs
 from heisd_ros.nodes.instruction import instruction_problem
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.policy import PolicyLoader, free_memory, load_policy
-from heisd_ros.nodes.process import StoppableNode, run_node, spin
+from heisd_ros.nodes.process import StoppableNode, realtime, run_node, spin
 from heisd_ros.nodes.relations import check_given
 from heisd_ros.nodes.rivals import rival_problem
 from heisd_ros.nodes.robot_file import OF_OTHERS, unknown
 from heisd_ros.nodes.session import Session, open_session
+from heisd_ros.nodes.status import StatusTopic, hold_status
 from heisd_ros.nodes.updater import DiagnosticsUpdater
 
 STOP_TIMEOUT_SEC = 5.0
@@ -97,6 +98,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         self._refused = declare(self, VlaNodeParameters)
         self._given = given(self)
         self.autostart = bool(self.get_parameter("autostart").value)
+        self.realtime_priority = int(self.get_parameter("executor.realtime_priority").value)
         self.add_on_set_parameters_callback(self._may_set)
         self.add_post_set_parameters_callback(self._was_set)
         self._session: Session | None = None
@@ -113,6 +115,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         )
         self._execute = ExecuteServer(self, self._refusal, self._set_instruction)
         self._estop = EmergencyStop(self, self._on_estop)
+        self._status = StatusTopic(self, self._arm_status)
         DiagnosticsUpdater(self, lambda: report(self._session, self._control, self._estop.latched))
         self.create_service(SetBool, "~/report_episode", self._on_outcome)
 
@@ -181,6 +184,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         if control is not None:
             control.close()
         self._execute.end(DEACTIVATED)
+        self._status.update()
 
     def on_fault(self, where: str, error: Exception) -> None:
         """Holds the arm for what a callback raised, until the node is activated again."""
@@ -300,6 +304,16 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             self._execute.report(message, self._session.plain_ms)
         if self._views is not None:
             self._views.note(message)
+        self._status.update()
+
+    def _arm_status(self) -> ArmStatus:
+        hold = self._estop.problem()
+        if hold is not None:
+            return hold_status(hold)
+        if self._control is not None:
+            return self._control.status
+        state = "inactive" if self._session else "unconfigured"
+        return ArmStatus(code=ArmStatus.INACTIVE, message=state)
 
     def _veto(self) -> Hold | None:
         problem = self._estop.problem()
@@ -322,6 +336,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             if self._estop.latched:
                 control.stop_gripper()
             control.check()
+        self._status.update()
 
     def _on_inference(self) -> None:
         if self._control is not None:
@@ -392,6 +407,10 @@ def run(node: VlaNode, executor: SingleThreadedExecutor, stopping: threading.Eve
     Returns:
         Exit code: 1 where the automatic start failed.
     """
+    if node.realtime_priority:
+        problem = realtime(node.realtime_priority)
+        if problem:
+            node.get_logger().warning(problem)
     if node.autostart:
         for trigger in (node.trigger_configure, node.trigger_activate):
             if trigger() != TransitionCallbackReturn.SUCCESS:

@@ -1,0 +1,82 @@
+"""How things stand with the arm, in one code, as MoveIt Servo's status says it: `~/status`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from heisd_ros.msg import ArmStatus
+from heisd_ros.nodes import qos
+from heisd_ros.nodes.holds import Hold, HoldReason
+
+PERIOD_SEC = 1.0
+LIMITS = {
+    "singularity": (
+        ArmStatus.DECELERATE_FOR_APPROACHING_SINGULARITY,
+        ArmStatus.HALT_FOR_SINGULARITY,
+    ),
+    "collision": (ArmStatus.DECELERATE_FOR_COLLISION, ArmStatus.HALT_FOR_COLLISION),
+    "joint_limit": (ArmStatus.JOINT_BOUND, ArmStatus.JOINT_BOUND),
+    "workspace": (ArmStatus.WORKSPACE_BOUND, ArmStatus.WORKSPACE_BOUND),
+}
+"""What a limit says while the arm still moves, and where it does not; the first that cut counts."""
+
+
+def hold_status(hold: Hold) -> ArmStatus:
+    """The status of an arm that is held."""
+    code = ArmStatus.ESTOP if hold.reason is HoldReason.ESTOP else ArmStatus.HELD
+    return ArmStatus(code=code, message=str(hold))
+
+
+def limit_status(notes: Mapping[str, str], twist: np.ndarray) -> ArmStatus:
+    """The status of an arm that is commanded.
+
+    Args:
+        notes: What was cut from the newest command, by kind, in words.
+        twist: (6,), that command.
+    """
+    if not notes:
+        return ArmStatus(code=ArmStatus.NO_WARNING, message="")
+    for kind, (slower, halted) in LIMITS.items():
+        if kind in notes:
+            return ArmStatus(code=slower if np.any(twist) else halted, message=notes[kind])
+    return ArmStatus(code=ArmStatus.LIMITED, message="; ".join(notes.values()))
+
+
+class StatusTopic:
+    """Publishes on `~/status` when the code changes, or the reason of a hold, and once a second.
+
+    Args:
+        node: The node that owns the topic.
+        current: How things stand now.
+    """
+
+    def __init__(self, node: Node, current: Callable[[], ArmStatus]) -> None:
+        self._node, self._current = node, current
+        self._said: tuple[int, str] | None = None
+        self._publisher = node.create_publisher(
+            ArmStatus, "~/status", qos.reliable(), qos_overriding_options=qos.overrides()
+        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        node.create_timer(PERIOD_SEC, self._publish, clock=steady)
+
+    def update(self) -> None:
+        """Publishes if things stand otherwise than was said last."""
+        status = self._current()
+        if self._said != _news(status):
+            self._publish(status)
+
+    def _publish(self, status: ArmStatus | None = None) -> None:
+        status = status or self._current()
+        self._said = _news(status)
+        status.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(status)
+
+
+def _news(status: ArmStatus) -> tuple[int, str]:
+    """What makes a status another one; the numbers in its words do not."""
+    held = status.code in (ArmStatus.HELD, ArmStatus.INACTIVE)
+    return status.code, status.message.partition(":")[0] if held else ""
