@@ -138,6 +138,8 @@ def compressed_to_rgb(message: Any, least_side: int = 0) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(message.data), formats=tuple(FORMATS)) as image:
             _check_size(*image.size)
+            if image.mode.startswith(("I", "F")):
+                raise ImageError("compressed image has 16 bits or more a channel; accepted: 8")
             if least_side:
                 image.draft("RGB", (least_side, least_side))
             return np.array(image.convert("RGB"))

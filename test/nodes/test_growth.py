@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import TransitionCallbackReturn
+from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 from support.milvus import MilvusServer
 from support.ros import Bench
@@ -14,6 +15,8 @@ from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
 from heisd_ros.fleet import link
 from heisd_ros.fleet.layout import Layout
+from heisd_ros.nodes.declare import parameters_of
+from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.vla_node import VlaNode
 from heisd_ros.retrieval.manifest import Manifest
 
@@ -133,3 +136,58 @@ def test_parameters_that_do_not_fit_are_named(world, equipped, tmp_path, capfd, 
     node = world.add(VlaNode, parameters=settings(equipped, tmp_path, **changes))
     assert node.trigger_configure() == FAILURE
     assert named in capfd.readouterr().err
+
+
+SIX = tuple(f"joint{number}" for number in range(1, 7))
+
+
+def six_joint_urdf(name="six"):
+    """An arm of six joints, as a UR5e or a PiPER has them."""
+    axes = ("0 0 1", "0 1 0", "0 1 0", "1 0 0", "0 1 0", "1 0 0")
+    links = "".join(f'<link name="link{number}"/>' for number in range(7))
+    joints = "".join(
+        f'<joint name="{joint}" type="revolute"><parent link="link{number}"/>'
+        f'<child link="link{number + 1}"/><origin xyz="0.1 0 0.15"/><axis xyz="{axis}"/>'
+        '<limit lower="-3" upper="3" effort="9" velocity="3"/></joint>'
+        for number, (joint, axis) in enumerate(zip(SIX, axes, strict=True))
+    )
+    return f'<robot name="{name}">{links}{joints}</robot>'
+
+
+def six_joint_state(stamp):
+    message = JointState(name=[*SIX, "finger"], position=[0.1, -0.4, 0.6, 0.2, 0.5, 0.1, 0.02])
+    message.header.stamp = stamp
+    return message
+
+
+@pytest.mark.parametrize("mode", ["record", "append"])
+def test_an_arm_of_six_joints_keeps_its_successes(world, tmp_path, mode):
+    folder = save_tiny_checkpoint(tmp_path / "model")
+    save_tiny_parts(folder, robot="six")
+    urdf = tmp_path / "six.urdf"
+    urdf.write_text(six_joint_urdf())
+    own = [(info.name, f.default) for f, info in parameters_of(VlaNodeParameters) if info.own]
+    arm = {
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in own},
+        "robot.source": "file",
+        "robot.urdf": str(urdf),
+        "robot.tip_frame": "link6",
+        "robot.base_frame": "link0",
+        "robot.joint_names": list(SIX),
+        "robot.gripper_joints": ["finger"],
+        "command.frame_id": "link0",
+        "growth.mode": mode,
+    }
+    bench = world.add(Listener)
+    bench.joints_of = six_joint_state
+    node = world.add(VlaNode, parameters=settings(folder, tmp_path, **arm))
+    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+    world.spin_until(lambda: len(bench.steps()) >= 3, "steps", bench.publish)
+    assert report(world, True).success
+    world.spin_until(lambda: bench.growth("episodes") == "1", "the journal", bench.publish)
+    assert bench.growth("message") == "recording"
+    assert (int(bench.growth("entries_added")) > 0) == (mode == "append")
+    done = len(bench.steps())
+    world.spin_until(lambda: len(bench.steps()) > done, "more steps", bench.publish)
+    assert node.trigger_deactivate() == node.trigger_cleanup() == SUCCESS
+    assert node.trigger_configure() == SUCCESS, "the journal is read again"

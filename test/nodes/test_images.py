@@ -118,6 +118,7 @@ def sized(width, height, kind="PNG"):
         (encoded("PNG")[:60], "'jpeg' does not decode"),
         (sized(13300, 13300), "13300 x 13300 pixels; accepted: above 0, up to 16384"),
         (sized(13300, 13300, "JPEG"), "13300 x 13300 pixels"),
+        (encoded("PNG", "I;16"), "16 bits"),
         (sized(0, 5), "0 x 5 pixels"),
         (sized(2**31, 1), "2147483648 x 1 pixels"),
     ],

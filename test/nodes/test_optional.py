@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from rclpy.task import Future
 from std_srvs.srv import SetBool
 
 from heisd_ros.errors import MissingPackageError
@@ -213,3 +214,38 @@ def test_a_gripper_is_told_by_topic_always_and_by_action_where_asked_for(gripper
     client.ready = True
     output.send(0.04)
     assert len(goals) == 3
+
+
+class Goal:
+    """The handle of a goal that a server took or not."""
+
+    def __init__(self, accepted):
+        self.accepted, self.cancelled = accepted, 0
+
+    def cancel_goal_async(self):
+        self.cancelled += 1
+
+
+@pytest.mark.parametrize("answered_first", [True, False])
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_gripper_is_stopped_though_its_server_has_not_answered_yet(
+    gripper_parts, answered_first, accepted
+):
+    _, goals, client = gripper_parts
+    sent, goal = Future(), Goal(accepted)
+
+    def send(request):
+        goals.append(request)
+        return sent
+
+    client.send_goal_async = send
+    output = GripperOutput(Node(), replace(DEFAULTS, gripper_action="gripper_command"))
+    output.cancel()  # nothing was sent
+    output.send(0.02)
+    steps = [lambda: sent.set_result(goal), output.cancel]
+    for step in steps if answered_first else reversed(steps):
+        step()
+    output.cancel()
+    assert goal.cancelled == int(accepted)
+    output.send(0.02)
+    assert len(goals) == 2, "after a stop the gripper is told again"

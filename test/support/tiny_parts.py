@@ -15,13 +15,13 @@ BOUNDS = {
 }
 
 
-def save_tiny_parts(checkpoint):
+def save_tiny_parts(checkpoint, **changes):
     """Writes ``database`` and ``drafter`` into the folder of a tiny checkpoint."""
     config, model = load_checkpoint(checkpoint).config, fingerprint(checkpoint)
     size = len(config.views) * sum(tower.width for tower in config.towers)
     shards = {
         text: entries(seed=i, first=10 * i, size=size) for i, text in enumerate(config.instructions)
     }
-    write_small(checkpoint / "database", shards, size, model=model, bounds=BOUNDS)
+    write_small(checkpoint / "database", shards, size, model=model, bounds=BOUNDS, **changes)
     torch.manual_seed(0)
     save_drafter(checkpoint / "drafter", Drafter(config), model)
