@@ -60,7 +60,7 @@ class _Bounded(ElementTree.TreeBuilder):
         """Refuses entities, which could make a short text a long one."""
         raise UrdfError("the robot description has a DOCTYPE; accepted: none")
 
-    def start(self, tag: str, attrs: dict[str, str]) -> ElementTree.Element:  # type: ignore[override]
+    def start(self, tag: str, attrs: dict[str, str]) -> ElementTree.Element:
         """Takes an element."""
         self._depth += 1
         self._count += 1

@@ -205,20 +205,23 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
         for view, topic in enumerate(image_inputs(session.policy.views)):
             self._listen(kind, topic + suffix, partial(self._on_image, view), qos.sensor_data())
-        refuse = session.buffer.joint_health.reject
         self._listen(
-            JointState, "~/input/joint_states", self._on_joints, qos.sensor_data(), refuse=refuse
+            JointState,
+            "~/input/joint_states",
+            self._on_joints,
+            qos.sensor_data(),
+            refuse=session.buffer.joint_health.reject,
         )
         # Heard twice: only a latched subscription gets what was said before, and only a volatile
         # one matches a publisher that does not latch, so that is no mismatch to warn of. The same
         # text again changes nothing.
         topic, refuse = "~/input/instruction", self._refuse_instruction
-        latched = {"override_id": "latched", "events": qos.NO_EVENTS, "refuse": refuse}
-        self._listen(String, topic, self._on_latched_instruction, qos.latched(), **latched)
+        hear, latched = self._on_latched_instruction, qos.latched()
+        self._listen(String, topic, hear, latched, "latched", qos.NO_EVENTS, refuse=refuse)
         self._listen(String, topic, self._on_instruction, qos.reliable(), refuse=refuse)
         if session.parameters.robot_source == "topic":
-            topic, refuse = "robot_description", self._refuse_robot
-            self._listen(String, topic, self._on_robot, qos.latched(), refuse=refuse)
+            topic = "robot_description"
+            self._listen(String, topic, self._on_robot, latched, refuse=self._refuse_robot)
 
     def _listen(
         self,
@@ -230,7 +233,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         events: SubscriptionEventCallbacks | None = None,
         refuse: Callable[[str], None] | None = None,
     ) -> None:
-        make = self.create_subscription
+        make: Callable[..., Subscription] = self.create_subscription
         if refuse is not None:
             make = partial(
                 self.create_bounded_subscription,

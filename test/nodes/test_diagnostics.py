@@ -13,6 +13,7 @@ from heisd_ros.nodes import diagnostics
 from heisd_ros.nodes.diagnostics import GpuMemory, gpu_status, input_status, report, status
 from heisd_ros.nodes.holds import Hold, HoldReason, HoldTracker
 from heisd_ros.nodes.inputs import NANOSECONDS, IngestLimits, InputHealth
+from heisd_ros.nodes.tick_watch import TickWatch
 
 GIB = 2**30
 ROOMY = GpuMemory(allocated=3 * GIB, peak=4 * GIB, reserved=5 * GIB, free=60 * GIB, total=80 * GIB)
@@ -70,6 +71,7 @@ def session_on(device, warning=""):
     return SimpleNamespace(
         buffer=buffer,
         motion=SimpleNamespace(latest=None),
+        refused_robot="",
         parameters=SimpleNamespace(model_device=device, decoding_mode="heisd", dry_run=True),
         policy=SimpleNamespace(decoder=SimpleNamespace(warning=lambda: warning), growth=None),
     )
@@ -89,6 +91,14 @@ def test_a_decoder_that_warns_is_heard():
     control, *_ = report(session_on("cpu", "drift: no skips"), None)
     assert (control.level, control.message) == (DiagnosticStatus.WARN, "drift: no skips")
     assert values(control)["decoding.mode"] == "heisd"
+
+
+def test_a_robot_description_that_was_not_taken_is_heard():
+    session = session_on("cpu")
+    session.refused_robot = "it is another one"
+    control, *_ = report(session, None)
+    assert control.level == DiagnosticStatus.WARN
+    assert control.message == "robot_description refused: it is another one"
 
 
 def test_before_configure_there_is_a_state_alone():
@@ -114,6 +124,7 @@ def test_holds_and_limited_commands_are_counted():
         latency=None,
         holds=holds,
         limit_counts={"speed": 2},
+        ticks=TickWatch(0.02, 0.5, 0.0),
     )
     control, *_ = report(session_on("cpu"), loop)
     assert (control.level, control.message) == (DiagnosticStatus.ERROR, "arm held: no_image: none")
@@ -121,6 +132,14 @@ def test_holds_and_limited_commands_are_counted():
     assert (counts["holds.no_image"], counts["limits.speed"]) == ("1", "2")
     assert (counts["steps.drafter"], counts["skip_rate"]) == ("3", "0.25")
     assert (counts["shadow.checked"], counts["shadow.disagreed"]) == ("2", "1")
+    assert (counts["ticks.late"], counts["ticks.worst_ms"]) == ("0", "0")
+
+    holds.update(None)
+    for now in (0, 50_000_000):
+        loop.ticks.note(now)
+    control, *_ = report(session_on("cpu"), loop)
+    assert control.level == DiagnosticStatus.WARN and "too busy" in control.message
+    assert values(control)["ticks.worst_ms"] == "30"
 
 
 def test_an_input_is_missing_good_faulty_or_stale():

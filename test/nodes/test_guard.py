@@ -6,6 +6,11 @@ import ast
 
 import pytest
 from heisd_ros.action import Execute
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterValue
+from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -157,3 +162,33 @@ def test_large_and_malformed_messages_are_refused_unread(world):
     assert heard[0].name == ["joint"]
     assert "accepted: up to 200" in refused[0] and "malformed" in refused[1]
     assert not node.faults
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "request_"),
+    [
+        (
+            SetParameters,
+            "set_parameters",
+            SetParameters.Request(parameters=[ParameterMessage(value=ParameterValue(type=99))]),
+        ),
+        (GetParameters, "get_parameters", GetParameters.Request(names=["instruction"] * 10_000)),
+        (ListParameters, "list_parameters", ListParameters.Request(prefixes=["model"] * 10_000)),
+        (
+            ChangeState,
+            "change_state",
+            ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE)),
+        ),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused_and_the_arm_goes_on(
+    world, cell, kind, name, request_, capfd
+):
+    client, done = cell.create_client(kind, f"/vla_node/{name}"), len(cell.steps())
+    cell.until(client.service_is_ready, "the service")
+    answer = client.call_async(request_)
+    cell.until(answer.done, "an answer")
+    assert not getattr(answer.result(), "success", False)
+    cell.until(lambda: len(cell.steps()) > done + 5, "more steps")
+    assert not cell.holds()
+    assert "refused a request" in capfd.readouterr().err
