@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from heisd_ros.decoding.types import Decoder, Observation
-from heisd_ros.errors import DatabaseError
+from heisd_ros.errors import DatabaseError, HeisdError
 from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.nodes import images, optional
@@ -65,6 +65,27 @@ class Session:
         check_robot(self.policy, urdf)
         self.buffer.set_robot(reader)
         self.urdf, self.refused_robot = urdf, ""
+
+    def offer_robot(self, urdf: str, active: bool) -> str:
+        """Takes the robot's description where it may be taken.
+
+        Args:
+            urdf: The text; the one in use changes nothing.
+            active: Whether the arm may move: then another one would take long to read, and place
+                an arm that it is not.
+
+        Returns:
+            Why it is not taken; empty where all is well.
+        """
+        if urdf == self.urdf:
+            return ""
+        if active and self.urdf:
+            return "it is another one while the node is active; deactivate it first"
+        try:
+            self.set_robot(urdf)
+        except HeisdError as error:
+            return str(error)
+        return ""
 
     def refuse_robot(self, problem: str) -> None:
         """Takes note of a description that is not taken; one before it stays in use."""

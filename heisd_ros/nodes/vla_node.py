@@ -10,13 +10,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
@@ -24,7 +24,6 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
-from heisd_ros.errors import HeisdError
 from heisd_ros.kinematics.urdf import MAX_CHARACTERS
 from heisd_ros.msg import ArmStatus, StepTelemetry
 from heisd_ros.nodes import qos
@@ -46,6 +45,7 @@ from heisd_ros.nodes.rivals import rival_problem
 from heisd_ros.nodes.robot_file import OF_OTHERS, unknown
 from heisd_ros.nodes.session import Session, open_session
 from heisd_ros.nodes.status import StatusTopic, hold_status
+from heisd_ros.nodes.transitions import transition
 from heisd_ros.nodes.updater import DiagnosticsUpdater
 
 STOP_TIMEOUT_SEC = 5.0
@@ -54,33 +54,11 @@ STOP_TIMEOUT_SEC = 5.0
 LIVE = frozenset(info.name for _, info in parameters_of(VlaNodeParameters) if info.live)
 """Parameters that may change between configure and cleanup."""
 
-MAX_BYTES, MAX_DESCRIPTION_BYTES = 32_768, 2 * MAX_CHARACTERS
-"""Largest message of joint states or words, and of a robot description, that is looked at."""
+MAX_BYTES = 32_768
+"""Largest message of joint states or words that is looked at."""
 
 TELEMETRY_DEPTH = 100
 """Steps kept for an observer that is behind: telemetry is a record, not a command."""
-
-
-def _transition(callback: Callable[[VlaNode], None]) -> Callable[..., TransitionCallbackReturn]:
-    """Makes a lifecycle callback say why it failed: rclpy itself swallows exceptions there."""
-
-    @wraps(callback)
-    def reported(self: VlaNode, state: LifecycleState) -> TransitionCallbackReturn:
-        name = callback.__name__.removeprefix("on_")
-        try:
-            callback(self)
-            return TransitionCallbackReturn.SUCCESS
-        except (HeisdError, ValueError, OSError) as error:
-            self.get_logger().error(f"{name} failed: {error}")
-            outcome = TransitionCallbackReturn.FAILURE
-        except Exception:
-            self.get_logger().error(f"{name} failed:\n{traceback.format_exc()}")
-            outcome = TransitionCallbackReturn.ERROR
-        # Only now, with the error gone, does nobody hold what was loaded before it.
-        free_memory()
-        return outcome
-
-    return reported
 
 
 class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
@@ -119,7 +97,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         DiagnosticsUpdater(self, lambda: report(self._session, self._control, self._estop.latched))
         self.create_service(SetBool, "~/report_episode", self._on_outcome)
 
-    @_transition
+    @transition
     def on_configure(self) -> None:
         """Loads and warms up the model, then subscribes."""
         if self._refused:
@@ -132,7 +110,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         self._views = session_views(self, self._session)
         self.get_logger().info(f"configured: {self._session.summary}")
 
-    @_transition
+    @transition
     def on_activate(self) -> None:
         """Makes the command topics and starts to act, on observations from now on."""
         assert self._session is not None, "rclpy activates only what was configured"
@@ -140,22 +118,22 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             self, self._session, self._report, self._instruction, self._veto
         )
 
-    @_transition
+    @transition
     def on_deactivate(self) -> None:
         """Stops work, sends the stop command last, and takes the command topics down."""
         self._halt()
 
-    @_transition
+    @transition
     def on_cleanup(self) -> None:
         """Frees the model and the subscriptions."""
         self.stop()
 
-    @_transition
+    @transition
     def on_shutdown(self) -> None:
         """Stops the arm and frees everything, from any state."""
         self.stop()
 
-    @_transition
+    @transition
     def on_error(self) -> None:
         """Stops the arm, frees everything, and goes back to unconfigured."""
         self.stop()
@@ -220,8 +198,9 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         self._listen(String, topic, hear, latched, "latched", qos.NO_EVENTS, refuse=refuse)
         self._listen(String, topic, self._on_instruction, qos.reliable(), refuse=refuse)
         if session.parameters.robot_source == "topic":
-            topic = "robot_description"
-            self._listen(String, topic, self._on_robot, latched, refuse=self._refuse_robot)
+            topic, refuse, most = "robot_description", self._refuse_robot, 2 * MAX_CHARACTERS
+            hear = self._on_robot
+            self._listen(String, topic, hear, latched, refuse=refuse, most_bytes=most)
 
     def _listen(
         self,
@@ -232,15 +211,11 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         override_id: str | None = None,
         events: SubscriptionEventCallbacks | None = None,
         refuse: Callable[[str], None] | None = None,
+        most_bytes: int = MAX_BYTES,
     ) -> None:
         make: Callable[..., Subscription] = self.create_subscription
         if refuse is not None:
-            make = partial(
-                self.create_bounded_subscription,
-                most_bytes=MAX_DESCRIPTION_BYTES if callback == self._on_robot else MAX_BYTES,
-                refuse=refuse,
-            )
-        options = qos.overrides(override_id)
+            make = partial(self.create_bounded_subscription, most_bytes=most_bytes, refuse=refuse)
         self._inputs.append(
             make(
                 kind,
@@ -248,7 +223,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
                 callback,
                 qos_profile=profile,
                 event_callbacks=events,
-                qos_overriding_options=options,
+                qos_overriding_options=qos.overrides(override_id),
             )
         )
 
@@ -274,24 +249,16 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
 
     def _on_robot(self, message: String) -> None:
         session = self._session
-        if session is None or message.data == session.urdf:
-            return
-        if self._control is not None and session.urdf:
-            # It would take long to read, and another arm would be moved by what this one showed.
-            self._refuse_robot("it is another one while the node is active; deactivate it first")
-            return
-        try:
-            session.set_robot(message.data)
-        except HeisdError as error:
-            self._refuse_robot(str(error))
+        problem = session.offer_robot(message.data, self._control is not None) if session else ""
+        if problem:
+            self._refuse_robot(problem)
 
     def _refuse_robot(self, problem: str) -> None:
         if self._session is not None:
             # The arm is held as long as no usable description has come.
             self._session.refuse_robot(problem)
-            self.get_logger().error(
-                f"topic robot_description: {problem}", throttle_duration_sec=1.0
-            )
+            said = f"topic robot_description: {problem}"
+            self.get_logger().error(said, throttle_duration_sec=1.0)
 
     def _on_outcome(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         control = self._control

@@ -1,0 +1,37 @@
+"""Lifecycle transitions that say why they failed, and leave no memory of what they loaded."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
+
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from heisd_ros.errors import HeisdError
+from heisd_ros.nodes.policy import free_memory
+
+N = TypeVar("N", bound=LifecycleNode)
+
+
+def transition(callback: Callable[[N], None]) -> Callable[..., TransitionCallbackReturn]:
+    """Makes a lifecycle callback say why it failed: rclpy itself swallows exceptions there."""
+
+    @wraps(callback)
+    def reported(self: N, state: LifecycleState) -> TransitionCallbackReturn:
+        name = callback.__name__.removeprefix("on_")
+        try:
+            callback(self)
+            return TransitionCallbackReturn.SUCCESS
+        except (HeisdError, ValueError, OSError) as error:
+            self.get_logger().error(f"{name} failed: {error}")
+            outcome = TransitionCallbackReturn.FAILURE
+        except Exception:
+            self.get_logger().error(f"{name} failed:\n{traceback.format_exc()}")
+            outcome = TransitionCallbackReturn.ERROR
+        # Only now, with the error gone, does nobody hold what was loaded before it.
+        free_memory()
+        return outcome
+
+    return reported
