@@ -262,14 +262,14 @@ class HybridDecoder:
         watch.lap("prefill")
         # The draft, its first level that of the first token, and whether it is still unseen.
         level, unseen = 0, not mode.one_pass
-        if drafter is not None and not verification.finished:
+        if drafter is not None and not verification.finished and not verification.correcting:
             draft = self._draft(drafter, verification, prompt)
             watch.lap("draft")
             level, unseen = 1, True
         while not verification.finished:
-            if unseen:
+            if unseen and not verification.correcting:
                 tree = draft.tails(len(verification.tokens) - level)
-            elif mode.redraft:
+            elif mode.redraft or verification.correcting:
                 tree = redraft(verification, draft, rule, level)
             else:
                 verification.finish()

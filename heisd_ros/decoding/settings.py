@@ -111,8 +111,9 @@ class ModeSettings:
         description: one line for readers.
         propose: who drafts; ``hybrid``: retrieval or drafter, by the kinematic metric.
         one_pass: a draft that is known before the prefill is verified in it.
-        correct: an accepted draft only saves the pass; what is executed are the model's own tokens
-            after it, not the drafted ones.
+        correct: where the model would have said something else than an accepted draft, what it said
+            is verified in one more pass and executed in the draft's place; the draft is where that
+            leaves the bounds.
         redraft: after a rejected token the model's own guess at the rest is verified, in one pass.
         retrieval: how retrieved entries draft.
         drafter: how the drafter drafts.
