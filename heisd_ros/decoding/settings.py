@@ -64,11 +64,12 @@ class BoundarySettings:
 
     Attributes:
         metric: formula of the metric.
-        hysteresis: F has to pass the boundary by this much before the zone changes.
+        hysteresis: F has to pass the boundary by this much before the zone changes; less than the
+            boundary, which the database holds for each metric.
     """
 
     metric: MetricKind = "paper"
-    hysteresis: float = 0.05
+    hysteresis: float = 0.03
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class SkipSettings:
             change of the gripper (``calibrated``, ``threshold``).
         speed: least speed of the end effector, by the live joint velocities, m/s (``calibrated``,
             ``threshold``).
+        once: execute an entry unseen once an episode (``calibrated``, ``threshold``): an arm whose
+            nearest demonstrated frame stays the same makes no progress along the demonstration.
         shadow_share: share of skips that is verified all the same, to notice drift.
         feedback: loosen after successful episodes and tighten after failed ones.
         act_first: verify skipped steps while the arm moves, and correct the next command.
@@ -98,6 +101,7 @@ class SkipSettings:
     rate: float = 0.0
     clearance: int = 0
     speed: float = 0.0
+    once: bool = False
     shadow_share: float = 0.05
     feedback: bool = False
     act_first: bool = False

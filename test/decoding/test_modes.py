@@ -35,6 +35,9 @@ def test_the_lossless_modes_neither_relax_nor_skip():
 def test_baselines_of_heisd_differ_from_it_in_one_thing():
     ours, speed, random = (load_mode(name) for name in ("heisd", "speed_switch", "random_skip"))
     assert speed.boundary.metric == "speed" and speed.skip == ours.skip
+    assert dataclasses.replace(speed, boundary=ours.boundary, description="") == (
+        dataclasses.replace(ours, description="")
+    )
     assert random.skip.policy == "random" and random.boundary == ours.boundary
     assert speed.retrieval == ours.retrieval
     # What may skip at any speed has to search at any speed.

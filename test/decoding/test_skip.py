@@ -151,6 +151,48 @@ def test_skips_nearer_to_a_grasp_than_calibrated_are_refused():
     assert skips(gate(calibrated=calibration(speed=0.12), speed=0.2), 1) == [True]
 
 
+def test_an_entry_is_executed_unseen_once_an_episode_where_the_mode_says_so():
+    """An arm whose nearest demonstrated frame stays the same makes no progress."""
+    judge = gate(once=True)
+    assert skips(judge, 3) == [True, False, False]
+    decision = judge.decide(matches(), GOOD)
+    assert decision.reason == "no skip: no progress: the entry was executed before"
+    later = dataclasses.replace(matches(), steps=np.full(5, 1))
+    assert skips(judge, 1, later) == [True]
+    judge.note_verified()
+    assert skips(judge, 1) == [False], "coming back to an entry is no progress either"
+    judge.reset()
+    assert skips(judge, 1) == [True]
+    assert skips(gate(once=False), 2) == [True, True]
+
+
+def test_a_task_has_a_gate_of_its_own():
+    """Shadow checks of one task shorten its runs, then end its skipping; the others skip on."""
+    task, other = (dataclasses.replace(GOOD, task=name) for name in ("task", "other"))
+    judge = gate(calibrated=calibration(tried=(tried(disagreement=0.5),) * 3))
+
+    def episode(context, agreed):
+        judge.decide(matches(), context)
+        judge.observe_shadow(agreed)
+        judge.reset(True)
+
+    def runs(context):
+        judge.note_verified()
+        return skips(judge, 3, context=context)
+
+    for _ in range(6):
+        episode(task, agreed=False)
+        episode(other, agreed=True)
+    assert runs(other) == [True, True, False] and runs(task) == [True, False, True]
+    for _ in range(6):
+        episode(task, agreed=False)
+        episode(other, agreed=True)
+    assert runs(other) == [True, True, False] and runs(task) == [False] * 3
+    assert "skipping in 'task' is off" in judge.alarm and judge.warning == judge.alarm
+    judge.rearm()
+    assert runs(task) == [True, True, False]
+
+
 def test_policies_that_ask_for_less():
     poor = matches(similarity=-1.0, spread=200, grippers=(OPEN, CLOSED))
     start = SkipContext(retrieval_zone=True, gripper=None)
