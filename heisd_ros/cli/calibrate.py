@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -121,7 +121,7 @@ def calibrate(
     A run that was stopped goes on where it was.
     """
     from heisd_ros.errors import HeisdError
-    from heisd_ros.evaluation.calibration import plan_episodes
+    from heisd_ros.evaluation.calibration import instructions_of, plan_episodes
     from heisd_ros.models import shipped_model
 
     folder = model or str(shipped_model())
@@ -152,7 +152,7 @@ def calibrate(
                 run.add(setting, number, loss)
                 if run.fails(setting):
                     break  # the jobs that have not begun are cancelled
-        calibration = run.result()
+        calibration = run.result(plan, instructions_of(suite, tasks))
         path = calibration.save(database)
     except HeisdError as error:
         raise typer.BadParameter(str(error)) from error
@@ -171,6 +171,7 @@ def _prepare(
 ) -> CalibrationRun:
     """The walk, begun or gone on with; raises the errors of what it reads."""
     from heisd_ros.decoding.calibration import Calibration
+    from heisd_ros.decoding.modes import load_mode
     from heisd_ros.evaluation.calibration import CALIBRATION_STATES, LEVELS, path_of
     from heisd_ros.evaluation.calibration_run import FILE, CalibrationRun
     from heisd_ros.retrieval.database import file_hash
@@ -204,6 +205,7 @@ def _prepare(
         database_id=opened.manifest.database_id,
         model_fingerprint=model,
         created="",
+        settings=load_mode(place.mode).decisive(),
     )
     weights = Path(place.drafter) / "drafter.safetensors"
     provenance = {
@@ -265,12 +267,13 @@ class _Rig:
             if self._scene is not None:
                 self._scene.close()
             self._scene = make_scene(self._place.suite, episode.task_index, self._protocol)
+        # Here it runs without shadow checks and feedback, which only ever prevent a skip.
         decoder = build_decoder(
             self._vla,
             self._mode,
             database=self._database,
             drafter=self._drafter,
-            calibration=candidate,
+            calibration=replace(candidate, settings=self._mode.decisive()),
         )
         metric = None
         if self._mode.propose == "hybrid":

@@ -117,6 +117,8 @@ class HybridDecoder:
         else:
             self.gate.note_verified()
         verification, source = self._decode(inputs, features, zone, matches, watch)
+        if matches is not None:
+            self.gate.observe_verified(matches, tuple(verification.tokens))
         return self._result(
             tuple(verification.tokens),
             source=source,

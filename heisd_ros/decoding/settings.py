@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
 from heisd_ros.errors import ModeError
@@ -89,6 +89,9 @@ class SkipSettings:
             ``threshold``).
         once: execute an entry unseen once an episode (``calibrated``, ``threshold``): an arm whose
             nearest demonstrated frame stays the same makes no progress along the demonstration.
+        agree: greatest distance, bins, of a token of the nearest entry from what was executed at
+            the last verified step that searched; farther off nothing is skipped until a verified
+            step agrees again (``calibrated``, ``threshold``). 0: not asked.
         shadow_share: share of skips that is verified all the same, to notice drift.
         feedback: loosen after successful episodes and tighten after failed ones.
         act_first: verify skipped steps while the arm moves, and correct the next command.
@@ -102,6 +105,7 @@ class SkipSettings:
     clearance: int = 0
     speed: float = 0.0
     once: bool = False
+    agree: int = 0
     shadow_share: float = 0.05
     feedback: bool = False
     act_first: bool = False
@@ -151,6 +155,7 @@ class ModeSettings:
         _within("skip.dispersion", self.skip.dispersion, 0.0, 255.0)
         _within("skip.clearance", self.skip.clearance, 0, 1000)
         _within("skip.speed", self.skip.speed, 0.0, 10.0)
+        _within("skip.agree", self.skip.agree, 0, 255)
         _within("skip.rate", self.skip.rate, 0.0, 1.0)
         _within("skip.shadow_share", self.skip.shadow_share, 0.0, 1.0)
         if self.skip.policy != "never" and not self.retrieves:
@@ -182,6 +187,10 @@ class ModeSettings:
                 "accepted with it: one_pass: true"
             )
 
+    def decisive(self) -> dict[str, Any]:
+        """All settings that have a say in what is executed, ``retrieval.k`` and so on, in order."""
+        return {name: value for name, value in _flat(asdict(self), "") if name != "description"}
+
     @property
     def retrieves(self) -> bool:
         """Whether the mode needs a database."""
@@ -200,6 +209,14 @@ class ModeSettings:
             ModeError: a name is unknown or a value is not accepted.
         """
         return _read(cls, values, "")
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _read(cls: type, values: Mapping[str, Any], prefix: str) -> Any:

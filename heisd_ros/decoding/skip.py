@@ -70,8 +70,9 @@ class SkipGate:
     ``calibrated`` skips where all of these hold: fresh inputs; the retrieval zone; the arm at
     `speed` or faster; fewer than `max_consecutive` skips before; grippers unanimous and as last
     executed, no entry nearer than `clearance` steps to a change of its gripper; with `once`, the
-    first entry not executed before in the episode; similarity and dispersion within the setting in
-    force. ``threshold`` is the same with hand-set values. ``cadence`` asks for the zone and the
+    first entry not executed before in the episode; with `agree`, the first entry near to what was
+    executed at the last verified step; similarity and dispersion within the setting in force.
+    ``threshold`` is the same with hand-set values. ``cadence`` asks for the zone and the
     count alone, ``random`` draws instead, ``always`` asks for nothing but entries.
 
     Shadow checks are counted over all tasks and for each task. A task that is half of the way to
@@ -102,6 +103,7 @@ class SkipGate:
         self._tasks: dict[str, DriftAlarm] = {}
         self._task = ""
         self._executed: set[tuple[int, int]] = set()
+        self._agreed = False
         if self._path is not None:
             _check_covered(settings, self._path)
             self._setting = self._path.chosen
@@ -161,6 +163,15 @@ class SkipGate:
         """Takes note of a step that the model decided without `decide` being asked."""
         self._skips_in_a_row = 0
 
+    def observe_verified(self, matches: Matches, tokens: tuple[int, ...]) -> None:
+        """Takes what a verified step executed, beside what was retrieved for it.
+
+        It is a check that costs nothing: would the entry have done what the model decided?
+        """
+        off = np.abs(matches.tokens[0] - np.asarray(tokens))
+        motion, gripper = off[: GRIPPER.start], off[GRIPPER.start]
+        self._agreed = bool(motion.max() <= self.settings.agree and gripper == 0)
+
     def observe_shadow(self, agreed: bool) -> None:
         """Takes the outcome of a skipped step that was verified all the same."""
         if self._drift is not None:
@@ -177,6 +188,7 @@ class SkipGate:
         begins_verified = self.settings.policy == "cadence"
         self._skips_in_a_row = self.settings.max_consecutive if begins_verified else 0
         self._executed.clear()
+        self._agreed = False
         for alarm in self._alarms():
             alarm.end_episode()
         if self.settings.feedback and success is not None:
@@ -230,6 +242,8 @@ class SkipGate:
             return False, f"gripper changes in {context.clearance:.0f} steps or less"
         if settings.once and _entry(matches) in self._executed:
             return False, "no progress: the entry was executed before"
+        if settings.agree and not self._agreed:
+            return False, "the nearest entry was not what the model decided at the last step"
         if settings.policy == "threshold":
             return _by_entries(matches, context, settings.similarity, settings.dispersion)
         return self._by_calibration(matches, context)
@@ -253,6 +267,8 @@ class SkipGate:
             self._drift.raised or self._of_task(self._drift.limit).raised
         ):
             return False, self.alarm
+        if not path.allows(self._task):
+            return False, f"the calibration does not let {self._task!r} be skipped in"
         if len(matches.similarity) != path.k:
             return False, (
                 f"{len(matches.similarity)} entries retrieved, calibrated were {path.k}; {FIX} "

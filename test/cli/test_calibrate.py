@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from heisd_ros.cli import calibrate
 from heisd_ros.decoding.calibration import FILE, Calibration
+from heisd_ros.decoding.modes import load_mode
 from heisd_ros.evaluation.calibration import EpisodeLoss
 from heisd_ros.evaluation.calibration_run import FILE as RUN
 from heisd_ros.retrieval.entries import COLUMNS, Entries
@@ -88,7 +89,13 @@ def test_the_result_lies_in_the_database_and_is_what_the_walk_gives(world, model
     assert (found.chosen, found.risk, found.episodes) == (2, 0.1, 30)
     assert [tried.loss for tried in found.tried] == pytest.approx([0, 1 / 20, 2 / 30])
     assert (found.mode, found.suite, found.k) == ("heisd", "libero_spatial", 5)
-    assert "disagreement with the VLA" in result.output and FILE in result.output
+    said = " ".join(result.output.split())
+    assert "tolerance around the VLA's own action" in said and FILE in result.output
+    assert found.settings == load_mode("heisd").decisive()
+    assert found.starts[:3] == ((0, 32, 0), (1, 32, 0), (0, 33, 0)) and len(found.starts) == 30
+    assert len(set(found.starts)) == 30, "each start is used once"
+    assert sorted(found.tasks.values()) == pytest.approx([2 / 30] * 2)
+    assert all("black bowl" in task for task in found.tasks)
     assert "3 *" in result.output
     assert len(world.episodes) == 90
     assert {(task, state) for _, task, state in world.episodes} == {

@@ -193,6 +193,29 @@ def test_a_task_has_a_gate_of_its_own():
     assert runs(task) == [True, True, False]
 
 
+def test_a_task_that_the_calibration_refuses_is_not_skipped_in():
+    judge = gate(calibrated=calibration(tasks={"easy": 0.0, "hard": 0.5}))
+    for task, skipped in (("easy", True), ("hard", False), ("new", False)):
+        context = dataclasses.replace(GOOD, task=task)
+        assert skips(judge, 1, context=context) == [skipped]
+    assert "does not let 'new' be skipped in" in judge.decide(matches(), context).reason
+
+
+def test_nothing_is_skipped_after_a_verified_step_that_the_entry_was_far_from():
+    judge, entries = gate(agree=30), matches()
+    near, far, other = np.tile(entries.tokens[0], (3, 1))
+    near[2] += 30
+    far[2] -= 31
+    other[6] = CLOSED
+    assert skips(judge, 1) == [False], "before the first verified step nothing is known"
+    for tokens, skipped in ((near, True), (far, False), (near, True), (other, False)):
+        judge.observe_verified(entries, tuple(tokens.tolist()))
+        assert skips(judge, 1) == [skipped]
+    judge.observe_verified(entries, tuple(near.tolist()))
+    judge.reset()
+    assert skips(judge, 1) == [False]
+
+
 def test_policies_that_ask_for_less():
     poor = matches(similarity=-1.0, spread=200, grippers=(OPEN, CLOSED))
     start = SkipContext(retrieval_zone=True, gripper=None)
