@@ -254,7 +254,7 @@ class HybridDecoder:
         if matches is not None:
             source, rule, draft = "retrieval", mode.retrieval.accept, self._tree(matches)
         elif zone.retrieval:
-            source, rule = "last_command", mode.retrieval.accept
+            source, rule = "last_command", mode.drafter.accept
             draft = self._last_command()
         elif drafter is not None:
             source, rule = "drafter", mode.drafter.accept

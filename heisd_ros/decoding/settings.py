@@ -47,7 +47,8 @@ class DrafterSettings:
         depth: levels of the tree, 1 to 6: the first token comes from the prefill.
         top_k: children proposed of a node.
         nodes: nodes of the tree at most.
-        accept: acceptance rule of its drafts.
+        accept: acceptance rule of its drafts, and of the last command where that drafts alone:
+            the rule of slow motion.
         last: draft the last command in the prefill, before the drafter is asked.
     """
 

@@ -108,6 +108,20 @@ class Database:
                 model or robot.
         """
         folder = Path(folder)
+        while True:
+            # One that is replaced meanwhile is read again: its files would be of two databases.
+            before = _identity(folder)
+            try:
+                opened = cls._open(folder, model_fingerprint, robot)
+            except (DatabaseError, OSError):
+                if _identity(folder) == before:
+                    raise
+            else:
+                if _identity(folder) == before:
+                    return opened
+
+    @classmethod
+    def _open(cls, folder: Path, model_fingerprint: str, robot: str | None) -> Database:
         manifest = Manifest.read(folder)
         if manifest.model_fingerprint != model_fingerprint:
             raise DatabaseError(
@@ -197,6 +211,15 @@ def normalise(instruction: str) -> str:
     Signs and decimal points stay: minus five and five are two instructions.
     """
     return " ".join(_PUNCTUATION.sub(" ", instruction.lower()).split())
+
+
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    """Which folder a path leads to now; None where there is none. Inodes are used again."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:

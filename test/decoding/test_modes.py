@@ -36,6 +36,7 @@ def test_heisd_skips_short_runs_and_corrects():
     """Ten skips in a row, and drafts executed as they were, each lost a task of ten."""
     ours = load_mode("heisd")
     assert ours.correct and ours.redraft
+    assert ours.drafter.accept == "exact", "in slow motion nothing is relaxed"
     assert ours.skip == SkipSettings(
         policy="calibrated", max_consecutive=2, clearance=4, speed=0.12, once=True, agree=30,
         shadow_share=0.2,
