@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.skipping import calibration
 from support.small_models import CONFIG, INSTRUCTIONS, random_images, small_vla
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
@@ -290,6 +291,28 @@ def test_nothing_is_skipped_while_the_arm_is_slow_or_its_speed_unknown():
     blind = dataclasses.replace(observation(), motion=None)
     subject = decoder([tokens, tokens], skip={**SKIP, "speed": 0.01})
     assert [subject.infer(blind).source for _ in range(3)] == ["autoregressive"] * 3
+
+
+def test_nothing_is_skipped_in_a_shard_that_grew_after_its_calibration():
+    tokens = own_tokens()
+    mode = {"skip": {"policy": "calibrated", "shadow_share": 0.0}, "retrieval": {"k": 2}}
+    for grown, source in ((False, "skip"), (True, "retrieval")):
+        subject = decoder([tokens, tokens], **mode)
+        subject.gate = SkipGate(subject.mode.skip, calibration(k=2))
+        subject.database.shard.grown = grown
+        subject.infer(observation())
+        step = subject.infer(observation())
+        assert step.source == source
+        assert ("knows no added entries" in step.reason) == grown
+
+
+def test_the_last_command_is_that_of_the_newest_step():
+    first, second = own_tokens(0), own_tokens(1)
+    assert first != second
+    subject = decoder([far(first)], retrieval={"accept": "exact", "last": True})
+    passes = [subject.infer(observation(seed)).passes for seed in (0, 1, 1, 0)]
+    assert passes[2] == 1, "the second step's command is the third one's draft"
+    assert passes[3] > 1, "the first step's is none any more"
 
 
 @pytest.mark.parametrize("policy", ["always", "threshold", "cadence", "random"])

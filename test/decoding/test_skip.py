@@ -66,6 +66,12 @@ def test_each_condition_alone_forbids_it(entries, context, reason):
     assert decision.reason.startswith("no skip: ") and reason in decision.reason
 
 
+def test_a_clearance_that_is_just_reached_is_enough():
+    for clearance, skipped in ((10.0, True), (9.0, False)):
+        context = dataclasses.replace(GOOD, clearance=clearance)
+        assert skips(gate(clearance=10), 1, context=context) == [skipped]
+
+
 steps = st.lists(
     st.tuples(
         st.floats(0.7, 1.0),
