@@ -109,6 +109,14 @@ def calibrate(
         typer.Option(help="path_maximum promises more and lets less pass."),
     ] = "each_setting",
     task: Annotated[list[int] | None, typer.Option(help="Only these tasks.")] = None,
+    draw: Annotated[
+        int,
+        typer.Option(
+            help="Seed by which starts are drawn fresh, each from a perturbed state; 0: the "
+            "calibration states in turn.",
+            min=0,
+        ),
+    ] = 0,
     protocol: ProtocolOption = "",
     unnorm_key: UnnormKeyOption = "",
     device: DeviceOption = "cpu",
@@ -122,6 +130,7 @@ def calibrate(
     """
     from heisd_ros.errors import HeisdError
     from heisd_ros.evaluation.calibration import instructions_of, plan_episodes
+    from heisd_ros.evaluation.paired import fresh_episodes
     from heisd_ros.models import shipped_model
 
     folder = model or str(shipped_model())
@@ -140,8 +149,8 @@ def calibrate(
     tasks = task or list(PICK_AND_PLACE.get(suite, range(10)))
     try:
         place.read_protocol()  # now, and not in a worker
-        run = _prepare(place, tasks, risk, criterion, episodes, level, rule)
-        plan = plan_episodes(tasks, episodes)
+        run = _prepare(place, tasks, risk, criterion, episodes, level, rule, draw)
+        plan = fresh_episodes(tasks, episodes, draw) if draw else plan_episodes(tasks, episodes)
         while pending := run.pending():
             # Task by task, so that a worker seldom has to make another scene.
             pending.sort(key=lambda job: plan[job[1]].task_index)
@@ -168,6 +177,7 @@ def _prepare(
     episodes: int,
     levels: list[float] | None,
     rule: Rule,
+    draw: int,
 ) -> CalibrationRun:
     """The walk, begun or gone on with; raises the errors of what it reads."""
     from heisd_ros.decoding.calibration import Calibration
@@ -212,6 +222,7 @@ def _prepare(
         "tasks": tasks,
         "mode": asdict(settings),
         "drafter": file_hash(weights) if settings.drafts and weights.is_file() else None,
+        **({"draw": draw} if draw else {}),
     }
     return CalibrationRun(candidate, Path(place.database) / FILE, provenance)
 

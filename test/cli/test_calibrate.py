@@ -103,6 +103,20 @@ def test_the_result_lies_in_the_database_and_is_what_the_walk_gives(world, model
     }
 
 
+def test_starts_are_drawn_fresh_by_a_seed_and_each_is_used_once(world, model):
+    options = ("--risk", 0.1, "--episodes", 30, "--level", 1, "--draw")
+    drawn = []
+    for seed in (3, 4):
+        assert world.call(*options, seed).exit_code == 0
+        found = Calibration.load(world.folder, world.database.database_id, fingerprint(model))
+        drawn.append(set(found.starts))
+        assert all(variation > 0 for _, _, variation in found.starts)
+        (world.folder / RUN).unlink()
+    assert [len(starts) for starts in drawn] == [30, 30] and not drawn[0] & drawn[1]
+    world.call(*options, 3)
+    assert "another provenance" in world.call(*options, 4).output.replace("│", " ")
+
+
 def test_a_second_call_runs_nothing_again(world):
     options = ("--risk", 0.1, "--episodes", 30, "--level", 0.5, "--level", 1)
     world.call(*options)
