@@ -179,7 +179,7 @@ def _prepare(
     rule: Rule,
     draw: int,
 ) -> CalibrationRun:
-    """The walk, begun or gone on with; raises the errors of what it reads."""
+    """The walk, begun or resumed; raises the errors of what it reads."""
     from heisd_ros.decoding.calibration import Calibration
     from heisd_ros.decoding.modes import load_mode
     from heisd_ros.evaluation.calibration import CALIBRATION_STATES, LEVELS, path_of

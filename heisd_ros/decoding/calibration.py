@@ -167,7 +167,7 @@ class Calibration:
         )
         condition = (
             ""
-            if self.rule == "path_maximum" or len(self.tried) == 1
+            if self.rule == "path_maximum" or len(self.similarity) == 1
             else ", if no episode's loss falls from a setting to a looser one"
         )
         refused = sum(not self.allows(task) for task in self.tasks)
@@ -180,9 +180,9 @@ class Calibration:
             f"{measured.bound:.1%} with one lost episode added, which is compared to the risk and "
             f"bounds nothing. Not proved: the loss at this one calibration, of one task, or beside "
             f"the plain loop. {refused} of {len(self.tasks)} tasks lost more than the risk and are "
-            f"not skipped in. It is {other}, and holds for episodes that come about as these did: "
-            f"same tasks, scenes, cameras, model, database and settings of the mode ({self.mode}, "
-            f"{self.mode_hash[:12]})."
+            f"not skipped in, a gate that the calibration ran without. It is {other}, and holds "
+            "for episodes that come about as these did: same tasks, scenes, cameras, model, "
+            f"database and settings of the mode ({self.mode}, {self.mode_hash[:12]})."
         )
 
     def at(self, setting: int) -> Calibration:
@@ -224,7 +224,7 @@ class Calibration:
             )
 
     def save(self, folder: str | Path) -> Path:
-        """Writes ``calibration.json`` into a database's folder, whole or not at all."""
+        """Writes ``calibration.json`` into a database's folder atomically."""
         path = Path(folder) / FILE
         partial = path.with_name(f".{FILE}.partial")
         derived = {"mode_hash": self.mode_hash, "guarantee": self.guarantee}

@@ -1,4 +1,4 @@
-"""The walk from strict to loose settings, kept in a file so that it can be gone on with."""
+"""The walk from strict to loose settings, kept in a file so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CalibrationRun:
 
     Args:
         candidate: Path, risk, rule and number of episodes; nothing chosen yet.
-        file: Where losses are kept; what it holds is gone on with.
+        file: Where losses are kept; what it holds is resumed.
         provenance: What else decides the losses, for instance the mode's settings: a run with
             another one is another run.
 
@@ -180,5 +180,5 @@ class CalibrationRun:
         if other:
             raise CalibrationError(
                 f"{self._file} holds a calibration with another {', '.join(other)}; delete it to "
-                "begin anew"
+                "start over"
             )

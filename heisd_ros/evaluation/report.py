@@ -66,7 +66,7 @@ def write_report(
 
 
 def _compared(data: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """The data with each finished mode held against the base, anew where the file has it not."""
+    """The data with each finished mode held against the base; computed where the file lacks it."""
     modes = {}
     for name, mode in data["modes"].items():
         if not mode.get("steps"):

@@ -1,4 +1,4 @@
-"""Writing a database, whole or not at all."""
+"""Writing a database atomically."""
 
 from __future__ import annotations
 
