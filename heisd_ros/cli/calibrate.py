@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -109,6 +109,14 @@ def calibrate(
         typer.Option(help="path_maximum promises more and lets less pass."),
     ] = "each_setting",
     task: Annotated[list[int] | None, typer.Option(help="Only these tasks.")] = None,
+    draw: Annotated[
+        int,
+        typer.Option(
+            help="Seed by which starts are drawn fresh, each from a perturbed state; 0: the "
+            "calibration states in turn.",
+            min=0,
+        ),
+    ] = 0,
     protocol: ProtocolOption = "",
     unnorm_key: UnnormKeyOption = "",
     device: DeviceOption = "cpu",
@@ -121,7 +129,8 @@ def calibrate(
     A run that was stopped goes on where it was.
     """
     from heisd_ros.errors import HeisdError
-    from heisd_ros.evaluation.calibration import plan_episodes
+    from heisd_ros.evaluation.calibration import instructions_of, plan_episodes
+    from heisd_ros.evaluation.paired import fresh_episodes
     from heisd_ros.models import shipped_model
 
     folder = model or str(shipped_model())
@@ -140,8 +149,8 @@ def calibrate(
     tasks = task or list(PICK_AND_PLACE.get(suite, range(10)))
     try:
         place.read_protocol()  # now, and not in a worker
-        run = _prepare(place, tasks, risk, criterion, episodes, level, rule)
-        plan = plan_episodes(tasks, episodes)
+        run = _prepare(place, tasks, risk, criterion, episodes, level, rule, draw)
+        plan = fresh_episodes(tasks, episodes, draw) if draw else plan_episodes(tasks, episodes)
         while pending := run.pending():
             # Task by task, so that a worker seldom has to make another scene.
             pending.sort(key=lambda job: plan[job[1]].task_index)
@@ -152,7 +161,7 @@ def calibrate(
                 run.add(setting, number, loss)
                 if run.fails(setting):
                     break  # the jobs that have not begun are cancelled
-        calibration = run.result()
+        calibration = run.result(plan, instructions_of(suite, tasks))
         path = calibration.save(database)
     except HeisdError as error:
         raise typer.BadParameter(str(error)) from error
@@ -168,9 +177,11 @@ def _prepare(
     episodes: int,
     levels: list[float] | None,
     rule: Rule,
+    draw: int,
 ) -> CalibrationRun:
-    """The walk, begun or gone on with; raises the errors of what it reads."""
+    """The walk, begun or resumed; raises the errors of what it reads."""
     from heisd_ros.decoding.calibration import Calibration
+    from heisd_ros.decoding.modes import load_mode
     from heisd_ros.evaluation.calibration import CALIBRATION_STATES, LEVELS, path_of
     from heisd_ros.evaluation.calibration_run import FILE, CalibrationRun
     from heisd_ros.retrieval.database import file_hash
@@ -204,12 +215,14 @@ def _prepare(
         database_id=opened.manifest.database_id,
         model_fingerprint=model,
         created="",
+        settings=load_mode(place.mode).decisive(),
     )
     weights = Path(place.drafter) / "drafter.safetensors"
     provenance = {
         "tasks": tasks,
         "mode": asdict(settings),
         "drafter": file_hash(weights) if settings.drafts and weights.is_file() else None,
+        **({"draw": draw} if draw else {}),
     }
     return CalibrationRun(candidate, Path(place.database) / FILE, provenance)
 
@@ -265,12 +278,13 @@ class _Rig:
             if self._scene is not None:
                 self._scene.close()
             self._scene = make_scene(self._place.suite, episode.task_index, self._protocol)
+        # Here it runs without shadow checks and feedback, which only ever prevent a skip.
         decoder = build_decoder(
             self._vla,
             self._mode,
             database=self._database,
             drafter=self._drafter,
-            calibration=candidate,
+            calibration=replace(candidate, settings=self._mode.decisive()),
         )
         metric = None
         if self._mode.propose == "hybrid":

@@ -15,8 +15,9 @@ class AutoregressiveDecoder:
     """One prefill and six passes of one token.
 
     As upstream, each token is the argmax over the whole vocabulary; an id that is no action
-    decodes to the nearest end of its range. With ``actions_only`` the argmax is over the 256
-    action ids: the same tokens wherever the model answers with actions at all, never another kind.
+    becomes NaN in the action, and the arm is held (`VLA.unnormalise`). With ``actions_only`` the
+    argmax is over the 256 action ids: the same tokens wherever the model answers with actions at
+    all, never another kind.
 
     Args:
         vla: the model.

@@ -27,7 +27,7 @@ from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation, Settled, Source, StepResult, VerifiedFrame
 from heisd_ros.decoding.verifier import Verification
 from heisd_ros.kinematics.metric import MetricSample
-from heisd_ros.retrieval.database import Matches, SearchableShard, Store
+from heisd_ros.retrieval.database import EXACT, Matches, SearchableShard, Store, normalise
 from heisd_ros.vla.drafter import Drafter
 from heisd_ros.vla.vla import VLA, ModelInputs
 
@@ -105,11 +105,11 @@ class HybridDecoder:
         watch.lap("preprocess")
         features = self.vla.engine.vision(inputs.pixels)
         watch.lap("vision")
-        zone, shard = self._route(observation)
+        zone, shard, how = self._route(observation)
         matches = None
         if shard is not None:
             matches = self._retrieve(shard, features)
-            decision = self._may_skip(matches, zone, shard, observation.motion)
+            decision = self._may_skip(matches, zone, shard, how, observation)
             watch.lap("retrieval")
             zone = zone._replace(reason=f"{zone.reason}; {decision.reason}")
             if decision.skip:
@@ -117,6 +117,8 @@ class HybridDecoder:
         else:
             self.gate.note_verified()
         verification, source = self._decode(inputs, features, zone, matches, watch)
+        if matches is not None:
+            self.gate.observe_verified(matches, tuple(verification.tokens))
         return self._result(
             tuple(verification.tokens),
             source=source,
@@ -154,22 +156,22 @@ class HybridDecoder:
             verification.advance(redraft(verification, tree, "exact"), "exact")
         return tuple(verification.tokens)
 
-    def _route(self, observation: Observation) -> tuple[Zone, SearchableShard | None]:
-        """Who proposes, and the shard if that is retrieval."""
+    def _route(self, observation: Observation) -> tuple[Zone, SearchableShard | None, str]:
+        """Who proposes, and the shard if that is retrieval, with how it was found."""
         if not self.mode.retrieves or self.database is None:
-            return Zone(False, f"mode proposes by {self.mode.propose}"), None
+            return Zone(False, f"mode proposes by {self.mode.propose}"), None, ""
         zone = Zone(True, "mode always retrieves")
         if self.mode.propose == "hybrid" and self.boundary is not None:
             zone = self.boundary.update(observation.motion)
             if not zone.retrieval:
-                return zone, None
+                return zone, None, ""
         # Asked at every step: a shard may grow, or come from the fleet, while the arm works.
         shard, how = self.database.shard_for(observation.instruction)
         if shard is None:
-            return Zone(False, how), None
+            return Zone(False, how), None, how
         if slow := self._too_slow_to_search(observation.motion):
-            return zone._replace(reason=f"{zone.reason}; last command: {slow}"), None
-        return zone, shard
+            return zone._replace(reason=f"{zone.reason}; last command: {slow}"), None, how
+        return zone, shard, how
 
     def _too_slow_to_search(self, motion: MetricSample | None) -> str:
         """Why the last command alone is the draft; empty where the database is asked.
@@ -188,8 +190,17 @@ class HybridDecoder:
         return replace(matches, tokens=self.vla.tokens_of(matches.actions))
 
     def _may_skip(
-        self, matches: Matches, zone: Zone, shard: SearchableShard, motion: MetricSample | None
+        self,
+        matches: Matches,
+        zone: Zone,
+        shard: SearchableShard,
+        how: str,
+        observation: Observation,
     ) -> SkipDecision:
+        if how != EXACT:
+            # A likeness holds for the words, not for what they mean; a wrong draft is rejected.
+            self.gate.note_verified()
+            return SkipDecision(False, False, f"no skip: another instruction, {how}")
         if self._disagreed:
             self.gate.note_verified()
             return SkipDecision(False, False, "no skip: the model disagreed with the last one")
@@ -201,7 +212,8 @@ class HybridDecoder:
             retrieval_zone=zone.retrieval,
             gripper=None if self._last is None else self._last[-1],
             clearance=shard.clearance(matches) if self.mode.skip.clearance else math.inf,
-            speed=math.nan if motion is None else motion.speed,
+            speed=math.nan if observation.motion is None else observation.motion.speed,
+            task=normalise(observation.instruction),
         )
         return self.gate.decide(matches, context)
 
@@ -242,7 +254,7 @@ class HybridDecoder:
         if matches is not None:
             source, rule, draft = "retrieval", mode.retrieval.accept, self._tree(matches)
         elif zone.retrieval:
-            source, rule = "last_command", mode.retrieval.accept
+            source, rule = "last_command", mode.drafter.accept
             draft = self._last_command()
         elif drafter is not None:
             source, rule = "drafter", mode.drafter.accept
@@ -262,14 +274,14 @@ class HybridDecoder:
         watch.lap("prefill")
         # The draft, its first level that of the first token, and whether it is still unseen.
         level, unseen = 0, not mode.one_pass
-        if drafter is not None and not verification.finished:
+        if drafter is not None and not verification.finished and not verification.correcting:
             draft = self._draft(drafter, verification, prompt)
             watch.lap("draft")
             level, unseen = 1, True
         while not verification.finished:
-            if unseen:
+            if unseen and not verification.correcting:
                 tree = draft.tails(len(verification.tokens) - level)
-            elif mode.redraft:
+            elif mode.redraft or verification.correcting:
                 tree = redraft(verification, draft, rule, level)
             else:
                 verification.finish()

@@ -205,7 +205,8 @@ def build_decoder(
         keep_frames: say with each verified step what may be kept of it.
 
     Raises:
-        ModeError: the mode needs a part that was not given.
+        ModeError: the mode needs a part that was not given, or its boundary cannot be left.
+        CalibrationError: the mode skips by a calibration of other settings.
     """
     if mode.propose == "none":
         return AutoregressiveDecoder(vla, actions_only=actions_only, allow_unknown=allow_unknown)
@@ -215,6 +216,8 @@ def build_decoder(
         raise ModeError(
             "the mode needs a drafter (`heisd train drafter` makes one); none was given"
         )
+    if calibration is not None and mode.skip.policy == "calibrated":
+        calibration.check_mode(mode)
     boundary = None
     if mode.propose == "hybrid" and database is not None:
         bounds = database.bounds(mode.boundary.metric)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
 from heisd_ros.errors import ModeError
@@ -47,7 +47,8 @@ class DrafterSettings:
         depth: levels of the tree, 1 to 6: the first token comes from the prefill.
         top_k: children proposed of a node.
         nodes: nodes of the tree at most.
-        accept: acceptance rule of its drafts.
+        accept: acceptance rule of its drafts, and of the last command where that drafts alone:
+            the rule of slow motion.
         last: draft the last command in the prefill, before the drafter is asked.
     """
 
@@ -64,11 +65,12 @@ class BoundarySettings:
 
     Attributes:
         metric: formula of the metric.
-        hysteresis: F has to pass the boundary by this much before the zone changes.
+        hysteresis: F has to pass the boundary by this much before the zone changes; less than the
+            boundary, which the database holds for each metric.
     """
 
     metric: MetricKind = "paper"
-    hysteresis: float = 0.05
+    hysteresis: float = 0.03
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ class SkipSettings:
             change of the gripper (``calibrated``, ``threshold``).
         speed: least speed of the end effector, by the live joint velocities, m/s (``calibrated``,
             ``threshold``).
+        once: execute an entry unseen once an episode (``calibrated``, ``threshold``): an arm whose
+            nearest demonstrated frame stays the same makes no progress along the demonstration.
+        agree: greatest distance, bins, of a token of the nearest entry from what was executed at
+            the last verified step that searched; farther off nothing is skipped until a verified
+            step agrees again (``calibrated``, ``threshold``). 0: not asked.
         shadow_share: share of skips that is verified all the same, to notice drift.
         feedback: loosen after successful episodes and tighten after failed ones.
         act_first: verify skipped steps while the arm moves, and correct the next command.
@@ -98,6 +105,8 @@ class SkipSettings:
     rate: float = 0.0
     clearance: int = 0
     speed: float = 0.0
+    once: bool = False
+    agree: int = 0
     shadow_share: float = 0.05
     feedback: bool = False
     act_first: bool = False
@@ -111,8 +120,9 @@ class ModeSettings:
         description: one line for readers.
         propose: who drafts; ``hybrid``: retrieval or drafter, by the kinematic metric.
         one_pass: a draft that is known before the prefill is verified in it.
-        correct: an accepted draft only saves the pass; what is executed are the model's own tokens
-            after it, not the drafted ones.
+        correct: where the model would have said something else than an accepted draft, what it said
+            is verified in one more pass and executed in the draft's place; the draft is where that
+            leaves the bounds.
         redraft: after a rejected token the model's own guess at the rest is verified, in one pass.
         retrieval: how retrieved entries draft.
         drafter: how the drafter drafts.
@@ -146,6 +156,7 @@ class ModeSettings:
         _within("skip.dispersion", self.skip.dispersion, 0.0, 255.0)
         _within("skip.clearance", self.skip.clearance, 0, 1000)
         _within("skip.speed", self.skip.speed, 0.0, 10.0)
+        _within("skip.agree", self.skip.agree, 0, 255)
         _within("skip.rate", self.skip.rate, 0.0, 1.0)
         _within("skip.shadow_share", self.skip.shadow_share, 0.0, 1.0)
         if self.skip.policy != "never" and not self.retrieves:
@@ -177,6 +188,10 @@ class ModeSettings:
                 "accepted with it: one_pass: true"
             )
 
+    def decisive(self) -> dict[str, Any]:
+        """All settings that have a say in what is executed, ``retrieval.k`` and so on, in order."""
+        return {name: value for name, value in _flat(asdict(self), "") if name != "description"}
+
     @property
     def retrieves(self) -> bool:
         """Whether the mode needs a database."""
@@ -195,6 +210,14 @@ class ModeSettings:
             ModeError: a name is unknown or a value is not accepted.
         """
         return _read(cls, values, "")
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _read(cls: type, values: Mapping[str, Any], prefix: str) -> Any:

@@ -26,6 +26,7 @@ class SkipContext:
         fresh: whether the observation is recent enough to act on unseen.
         clearance: control steps until the first retrieved entry comes to a change of its gripper.
         speed: of the end effector now, m/s; NaN where nothing is known of it.
+        task: the instruction, which has a gate of its own.
     """
 
     retrieval_zone: bool
@@ -33,6 +34,7 @@ class SkipContext:
     fresh: bool = True
     clearance: float = math.inf
     speed: float = math.inf
+    task: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,14 @@ class SkipGate:
 
     ``calibrated`` skips where all of these hold: fresh inputs; the retrieval zone; the arm at
     `speed` or faster; fewer than `max_consecutive` skips before; grippers unanimous and as last
-    executed, no entry nearer than `clearance` steps to a change of its gripper; similarity and
-    dispersion within the setting in force. ``threshold`` is the same with hand-set values.
-    ``cadence`` asks for the zone and the count alone, ``random`` draws instead, ``always`` asks for
-    nothing but entries.
+    executed, no entry nearer than `clearance` steps to a change of its gripper; with `once`, the
+    first entry not executed before in the episode; with `agree`, the first entry near to what was
+    executed at the last verified step; similarity and dispersion within the setting in force.
+    ``threshold`` is the same with hand-set values. ``cadence`` asks for the zone and the
+    count alone, ``random`` draws instead, ``always`` asks for nothing but entries.
+
+    Shadow checks are counted over all tasks and for each task. A task that is half of the way to
+    its alarm is skipped one step at a time, and not at all after the alarm.
 
     With `feedback` a successful episode loosens the setting by one and a failed one tightens it,
     never beyond the setting that the calibration chose: stricter ones passed it as well.
@@ -94,6 +100,10 @@ class SkipGate:
         self._path = calibration if settings.policy == "calibrated" else None
         self._setting: int | None = None
         self._drift: DriftAlarm | None = None
+        self._tasks: dict[str, DriftAlarm] = {}
+        self._task = ""
+        self._executed: set[tuple[int, int]] = set()
+        self._agreed = False
         if self._path is not None:
             _check_covered(settings, self._path)
             self._setting = self._path.chosen
@@ -111,12 +121,16 @@ class SkipGate:
     @property
     def alarm(self) -> str:
         """Why skipping was turned off, for diagnostics; empty while all is well."""
-        if self._drift is None or not self._drift.raised:
+        raised = [(task, alarm) for task, alarm in self._tasks.items() if alarm.raised]
+        if self._drift is not None and self._drift.raised:
+            raised.insert(0, ("", self._drift))
+        if not raised:
             return ""
+        task, alarm = raised[0]
         return (
-            f"drift: {self._drift.losses} of {self._drift.checks} shadow-verified skips left the "
-            f"tolerance, calibrated were {self._drift.limit:.1%}; skipping is off until the node "
-            f"is cleaned up and configured again ({FIX} if the alarm returns)"
+            f"drift: {alarm.losses} of {alarm.checks} shadow-verified skips left the tolerance, "
+            f"calibrated were {alarm.limit:.1%}; skipping {f'in {task!r} ' if task else ''}is off "
+            f"until the node is cleaned up and configured again ({FIX} if the alarm returns)"
         )
 
     @property
@@ -137,8 +151,11 @@ class SkipGate:
             matches: the retrieved entries, best first; `tokens` are those that would be executed.
             context: the rest.
         """
+        self._task = context.task
         skip, reason = self._judge(matches, context)
         self._skips_in_a_row = self._skips_in_a_row + 1 if skip else 0
+        if skip:
+            self._executed.add(_entry(matches))
         shadow = skip and bool(self._shadows.random() < self.settings.shadow_share)
         return SkipDecision(skip, shadow, f"{'skip' if skip else 'no skip'}: {reason}")
 
@@ -146,10 +163,20 @@ class SkipGate:
         """Takes note of a step that the model decided without `decide` being asked."""
         self._skips_in_a_row = 0
 
+    def observe_verified(self, matches: Matches, tokens: tuple[int, ...]) -> None:
+        """Takes what a verified step executed, beside what was retrieved for it.
+
+        It is a check that costs nothing: would the entry have done what the model decided?
+        """
+        off = np.abs(matches.tokens[0] - np.asarray(tokens))
+        motion, gripper = off[: GRIPPER.start], off[GRIPPER.start]
+        self._agreed = bool(motion.max() <= self.settings.agree and gripper == 0)
+
     def observe_shadow(self, agreed: bool) -> None:
         """Takes the outcome of a skipped step that was verified all the same."""
         if self._drift is not None:
             self._drift.add(not agreed)
+            self._of_task(self._drift.limit).add(not agreed)
 
     def reset(self, success: bool | None = None) -> None:
         """Ends an episode. An alarm stays.
@@ -160,15 +187,29 @@ class SkipGate:
         # A cadence begins with the model, since it asks for no other condition.
         begins_verified = self.settings.policy == "cadence"
         self._skips_in_a_row = self.settings.max_consecutive if begins_verified else 0
-        if self._drift is not None:
-            self._drift.end_episode()
+        self._executed.clear()
+        self._agreed = False
+        for alarm in self._alarms():
+            alarm.end_episode()
         if self.settings.feedback and success is not None:
             self._feed_back(success)
 
     def rearm(self) -> None:
-        """Resets the alarm, by hand: skipping goes on."""
-        if self._drift is not None:
-            self._drift.rearm()
+        """Resets the alarms, by hand: skipping is allowed again."""
+        for alarm in self._alarms():
+            alarm.rearm()
+
+    def _alarms(self) -> list[DriftAlarm]:
+        return [] if self._drift is None else [self._drift, *self._tasks.values()]
+
+    def _of_task(self, limit: float) -> DriftAlarm:
+        """The watch over the task of the newest step."""
+        return self._tasks.setdefault(self._task, DriftAlarm(limit))
+
+    def _longest_run(self) -> int:
+        """Skips in a row that the task at hand may have."""
+        alarm = self._tasks.get(self._task)
+        return 1 if alarm is not None and alarm.doubtful else self.settings.max_consecutive
 
     def _feed_back(self, success: bool) -> None:
         if self._path is None or self._path.chosen is None or self._setting is None:
@@ -187,8 +228,8 @@ class SkipGate:
             return False, "nothing was retrieved"
         if settings.policy == "always":
             return True, "the mode always does"
-        if self._skips_in_a_row >= settings.max_consecutive:
-            return False, f"{settings.max_consecutive} in a row"
+        if self._skips_in_a_row >= (longest := self._longest_run()):
+            return False, f"{longest} in a row"
         if settings.policy == "random":
             return self._by_chance()
         if not context.retrieval_zone:
@@ -199,6 +240,10 @@ class SkipGate:
             return False, f"{context.speed:.3f} m/s < {settings.speed:g}"
         if context.clearance < settings.clearance:
             return False, f"gripper changes in {context.clearance:.0f} steps or less"
+        if settings.once and _entry(matches) in self._executed:
+            return False, "no progress: the entry was executed before"
+        if settings.agree and not self._agreed:
+            return False, "the nearest entry was not what the model decided at the last step"
         if settings.policy == "threshold":
             return _by_entries(matches, context, settings.similarity, settings.dispersion)
         return self._by_calibration(matches, context)
@@ -218,8 +263,12 @@ class SkipGate:
             return False, f"no calibration; {FIX}"
         if setting is None:
             return False, f"no calibrated setting keeps the risk of {path.risk:.1%}"
-        if self.alarm:
+        if self._drift is not None and (
+            self._drift.raised or self._of_task(self._drift.limit).raised
+        ):
             return False, self.alarm
+        if not path.allows(self._task):
+            return False, f"the calibration does not let {self._task!r} be skipped in"
         if len(matches.similarity) != path.k:
             return False, (
                 f"{len(matches.similarity)} entries retrieved, calibrated were {path.k}; {FIX} "
@@ -248,6 +297,11 @@ def _check_covered(settings: SkipSettings, calibration: Calibration) -> None:
         )
     if problem:
         raise CalibrationError(f"{problem}, or {FIX} with this mode")
+
+
+def _entry(matches: Matches) -> tuple[int, int]:
+    """Episode and step of the entry that would be executed."""
+    return int(matches.episodes[0]), int(matches.steps[0])
 
 
 def _by_entries(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -35,6 +35,15 @@ class Judge(Protocol):
         ...
 
 
+class _Outcome(NamedTuple):
+    """The fields of a `Verification` that a pass extends."""
+
+    tokens: list[int]
+    own: list[int]
+    margins: list[float]
+    accepted: int
+
+
 @dataclass
 class Verification:
     """Tokens of one step as they become known.
@@ -42,7 +51,9 @@ class Verification:
     Attributes:
         sequence: the prompt and the tokens that are certain, as the model has read them.
         action_ids: token ids that are actions.
-        correct: of an accepted draft, take the model's own tokens after each drafted one.
+        correct: once a step, what the model said down an accepted draft takes the draft's place
+            from the first token on in which they differ. That is another prefix, so it is verified
+            in one more pass; where it breaks the bounds, a draft of all tokens is taken as it is.
         record: keep `own` and `margins`, which costs a look at all logits.
         tokens: the tokens so far.
         own: the model's own tokens, each after those accepted before it.
@@ -66,6 +77,7 @@ class Verification:
     accepted: int = 0
     answers: tuple[int, ...] = ()
     judge: Judge = accept
+    _drafted: _Outcome | None = field(default=None, init=False, repr=False)
     _logits: Tensor | None = field(default=None, init=False, repr=False)
     _rows: list[int] = field(default_factory=list, init=False, repr=False)
 
@@ -142,35 +154,55 @@ class Verification:
         """Whether all 7 tokens are known."""
         return len(self.tokens) == ACTION_DIMENSIONS
 
+    @property
+    def correcting(self) -> bool:
+        """Whether a draft of all tokens was accepted, and its correction is to be verified."""
+        return self._drafted is not None and not self.finished
+
     def _take(
         self, answers: Answers, tree: DraftTree, fed: DraftTree, rule: AcceptanceRule
     ) -> None:
         greedy = answers.greedy.tolist()
         path = self.judge(rule, tree, greedy, len(self.tokens), self.action_ids)
-
         self.passes += 1
-        self.accepted += len(path)
-        if self.correct:
-            # Each follows drafted tokens within the bounds, not the plain loop's own.
-            self.tokens += [greedy[parent + 1] for parent in (-1, *path)[: len(path)]]
-        else:
-            self.tokens += [tree.tokens[node] for node in path]
-        if self.record:
-            self._record(answers.logits, greedy, path)
-        if not self.finished:
-            # What the model says after the last accepted token comes for nothing.
-            self.tokens.append(greedy[path[-1] + 1 if path else 0])
+        outcome = self._after(answers, greedy, tree, path)
+        taken = path
+        if self._drafted is not None and len(outcome.tokens) < ACTION_DIMENSIONS:
+            outcome = self._drafted
+        elif self.correct and (same := _same(tree, path, greedy)) < len(path):
+            self.correct, taken = False, path[:same]
+            if len(self.tokens) + len(path) == ACTION_DIMENSIONS:
+                self._drafted = outcome
+            outcome = self._after(answers, greedy, tree, taken)
+        self.tokens, self.own, self.margins, self.accepted = outcome
         if len(fed) and not self.finished:
-            self.sequence.keep([node for node in path if node < len(fed)])
-        self._logits, self._rows = answers.logits, _rows_below(fed, path, greedy)
+            self.sequence.keep([node for node in taken if node < len(fed)])
+        rejected = [node + 1 for node in path[len(taken) :] if node < len(fed)]
+        self._logits, self._rows = answers.logits, rejected + _rows_below(fed, path, greedy)
         self.answers = tuple(greedy[row] for row in self._rows)
 
-    def _record(self, logits: Tensor, greedy: list[int], path: tuple[int, ...]) -> None:
-        """Keeps what the model said after each accepted node, and by how much."""
-        room = ACTION_DIMENSIONS - len(self.own)
-        rows = [node + 1 for node in (-1, *path)][:room]
-        self.own += [greedy[row] for row in rows]
-        self.margins += _margins(logits[rows]).tolist()
+    def _after(
+        self, answers: Answers, greedy: list[int], tree: DraftTree, path: tuple[int, ...]
+    ) -> _Outcome:
+        """What is known with a path taken, and with what the model says after it for nothing."""
+        tokens = [*self.tokens, *(tree.tokens[node] for node in path)]
+        if len(tokens) < ACTION_DIMENSIONS:
+            tokens.append(greedy[path[-1] + 1 if path else 0])
+        own, margins = self.own, self.margins
+        if self.record:
+            rows = [node + 1 for node in (-1, *path)][: ACTION_DIMENSIONS - len(own)]
+            own = own + [greedy[row] for row in rows]
+            margins = margins + _margins(answers.logits[rows]).tolist()
+        return _Outcome(tokens, own, margins, self.accepted + len(path))
+
+
+def _same(tree: DraftTree, path: tuple[int, ...], greedy: Sequence[int]) -> int:
+    """How many nodes of a path, from the root on, are what the model itself says."""
+    parents = (-1, *path)
+    differs = (
+        tree.tokens[node] != greedy[parent + 1] for parent, node in zip(parents, path, strict=False)
+    )
+    return next((place for place, other in enumerate(differs) if other), len(path))
 
 
 def _margins(logits: Tensor) -> Tensor:

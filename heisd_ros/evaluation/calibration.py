@@ -8,6 +8,8 @@ the arm.
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -25,7 +27,7 @@ from heisd_ros.decoding.wrapper import DecoderWrapper
 from heisd_ros.errors import CalibrationError
 from heisd_ros.evaluation.rollout import ALL_SENSES, Senses, run_episode
 from heisd_ros.kinematics.metric import FusedMetric
-from heisd_ros.retrieval.database import Database, Matches
+from heisd_ros.retrieval.database import Database, Matches, normalise
 from heisd_ros.sim.scene import OPEN_GRIPPER, LiberoScene
 
 CALIBRATION_STATES = range(32, 40)
@@ -98,6 +100,15 @@ def plan_episodes(tasks: Sequence[int], count: int) -> list[CalibrationEpisode]:
         )
         for number in range(count)
     ]
+
+
+def instructions_of(suite: str, tasks: Sequence[int]) -> dict[int, str]:
+    """Normalised instructions of a suite's tasks, by their numbers."""
+    with contextlib.redirect_stdout(io.StringIO()):  # LIBERO greets when it is imported
+        from libero.libero import benchmark
+
+        known = benchmark.get_benchmark(suite)()
+    return {index: normalise(known.get_task(index).language) for index in tasks}
 
 
 def path_of(

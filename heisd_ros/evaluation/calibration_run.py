@@ -1,13 +1,14 @@
-"""The walk from strict to loose settings, kept in a file so that it can be gone on with."""
+"""The walk from strict to loose settings, kept in a file so that it can be resumed."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ import numpy as np
 from heisd_ros.decoding.calibration import Calibration, TriedSetting
 from heisd_ros.decoding.conformal import choose, least_bound, least_episodes
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.calibration import EpisodeLoss
+from heisd_ros.evaluation.calibration import CalibrationEpisode, EpisodeLoss
 
 FILE = "calibration_run.json"
+NO_TASKS: Mapping[int, str] = MappingProxyType({})
 _COLUMNS = ("setting", "episode", *(field.name for field in fields(EpisodeLoss)))
 
 
@@ -29,7 +31,7 @@ class CalibrationRun:
 
     Args:
         candidate: Path, risk, rule and number of episodes; nothing chosen yet.
-        file: Where losses are kept; what it holds is gone on with.
+        file: Where losses are kept; what it holds is resumed.
         provenance: What else decides the losses, for instance the mode's settings: a run with
             another one is another run.
 
@@ -91,8 +93,14 @@ class CalibrationRun:
         least = least_bound(self._counted(setting), self.candidate.episodes)
         return least > self.candidate.risk
 
-    def result(self) -> Calibration:
+    def result(
+        self, plan: Sequence[CalibrationEpisode] = (), instructions: Mapping[int, str] = NO_TASKS
+    ) -> Calibration:
         """The calibration that the finished walk gives.
+
+        Args:
+            plan: how the episodes start, in order.
+            instructions: of the tasks in it, normalised.
 
         Raises:
             CalibrationError: Episodes are still to be run.
@@ -104,10 +112,14 @@ class CalibrationRun:
             for setting in range(len(self._losses))
             if all(not self.fails(stricter) for stricter in range(setting))
         )
+        chosen = choose([setting.bound for setting in tried], self.candidate.risk)
+        episodes = plan[: self.candidate.episodes]
         return replace(
             self.candidate,
-            chosen=choose([setting.bound for setting in tried], self.candidate.risk),
+            chosen=chosen,
             tried=tried,
+            tasks={} if chosen is None else self._by_task(chosen, episodes, instructions),
+            starts=tuple(astuple(episode) for episode in episodes),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
@@ -128,6 +140,16 @@ class CalibrationRun:
 
     def _loss(self, setting: int, episode: int) -> float:
         return self._losses[setting][episode].loss(self.candidate.criterion)
+
+    def _by_task(
+        self, setting: int, plan: Sequence[CalibrationEpisode], instructions: Mapping[int, str]
+    ) -> dict[str, float]:
+        """Mean loss of each task's episodes at a setting."""
+        losses: dict[str, list[float]] = {}
+        for number, episode in enumerate(plan):
+            of_task = losses.setdefault(instructions[episode.task_index], [])
+            of_task.append(self._loss(setting, number))
+        return {task: float(np.mean(values)) for task, values in losses.items()}
 
     def _tried(self, setting: int) -> TriedSetting:
         rows = [row for e, row in self._losses[setting].items() if e < self.candidate.episodes]
@@ -158,5 +180,5 @@ class CalibrationRun:
         if other:
             raise CalibrationError(
                 f"{self._file} holds a calibration with another {', '.join(other)}; delete it to "
-                "begin anew"
+                "start over"
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 from heisd_ros.evaluation import episode_figures, figures
 from heisd_ros.evaluation.accounting import Row
+from heisd_ros.evaluation.by_task import by_task
 from heisd_ros.evaluation.compare import compare
 from heisd_ros.evaluation.page import picture_of, write_page
 from heisd_ros.evaluation.report_tables import (
@@ -16,6 +17,7 @@ from heisd_ros.evaluation.report_tables import (
     overview_table,
     reasons_table,
     speed_table,
+    tasks_table,
 )
 from heisd_ros.evaluation.results import BASE_MODE
 
@@ -64,7 +66,7 @@ def write_report(
 
 
 def _compared(data: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """The data with each finished mode held against the base, anew where the file has it not."""
+    """The data with each finished mode held against the base; computed where the file lacks it."""
     modes = {}
     for name, mode in data["modes"].items():
         if not mode.get("steps"):
@@ -88,6 +90,10 @@ def _section(name: str, data: Mapping[str, Any], base: str, ablation: Sequence[s
     ]
     if base not in modes:
         parts.append(f"<p>Mode {escape(base)} was not run here, so there are no speedups.</p>")
+    others = [key for key in modes if key != base]
+    tasks = {key: by_task(rows, key, base, data["seed"]) for key in others}
+    if any(tasks.values()):
+        parts.append(tasks_table(tasks, base, OURS))
     whole = {key: mode for key, mode in modes.items() if not key.startswith(_RUNGS)}
     if any(mode["versus"] for mode in whole.values()):
         picture = figures.success_against_speedup(whole, base, OURS)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from heisd_ros.evaluation.by_task import TaskOutcome
+
 Mode = Mapping[str, Any]
 
 
@@ -100,6 +102,28 @@ def decoding_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
     return table(header, list(modes), lines, base, ours)
 
 
+def tasks_table(outcomes: Mapping[str, Sequence[TaskOutcome]], base: str, ours: str) -> str:
+    """Each mode's tasks against the base's, a line a mode; a lost task is marked.
+
+    Args:
+        outcomes: What `by_task` returns, by mode.
+        base: The mode that others are held against.
+        ours: The mode to mark.
+    """
+    tasks = list(dict.fromkeys(found.task for rows in outcomes.values() for found in rows))
+    header = ["mode", *("all tasks" if task is None else f"task {task}" for task in tasks)]
+    lines = []
+    for rows in outcomes.values():
+        cells = {found.task: _task_cell(found) for found in rows}
+        lines.append([cells.get(task, "") for task in tasks])
+    note = (
+        f'<p class="note">Solved by the mode : by {escape(base)}, of the initial states that both '
+        f"ran; states won and lost against {escape(base)}; their difference a state, with the 95% "
+        "interval of resampled states. LOST: half of the task, net, and hardly by chance.</p>"
+    )
+    return note + table(header, list(outcomes), lines, base, ours)
+
+
 def overview_table(results: Mapping[str, Mapping[str, Any]], base: str, ours: str) -> str:
     """All files in one table, as the paper prints it: success, speedup, acceptance length.
 
@@ -133,6 +157,15 @@ def reasons_table(modes: Mapping[str, Mode], most: int = 8) -> str:
     return (
         "<details><summary>Reasons, by share of steps (# stands for a number)</summary>"
         f"<table>{''.join(rows)}</table></details>"
+    )
+
+
+def _task_cell(found: TaskOutcome) -> str:
+    value, low, high = found.difference
+    lost = "<b>LOST</b> " if found.collapsed else ""
+    return (
+        f"{lost}{found.successes} : {found.base_successes} of {found.pairs}"
+        f"<br>+{found.won} -{found.lost}<br><small>{value:+.2f}, {low:+.2f} to {high:+.2f}</small>"
     )
 
 

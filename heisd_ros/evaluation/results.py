@@ -1,6 +1,6 @@
 """The results file of an evaluation: what was run, every episode, and what they come to.
 
-JSON, written anew after each group of episodes and replaced in one move, so that a run can be
+JSON, written again after each group of episodes and replaced in one move, so that a run can be
 stopped at any time and go on from it. It goes on only under what it began with: other weights,
 settings, database or machine would mix two experiments.
 """

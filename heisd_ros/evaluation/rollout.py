@@ -17,7 +17,7 @@ from heisd_ros.kinematics.metric import FusedMetric, MetricSample
 from heisd_ros.kinematics.proprio import proprio_vector
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.sim.protocol import MAX_STEPS, Protocol
-from heisd_ros.sim.scene import CAMERAS, CONTROL_RATE_HZ, LiberoScene
+from heisd_ros.sim.scene import CAMERAS, CONTROL_RATE_HZ, OPEN_GRIPPER, LiberoScene
 from heisd_ros.vla.config import VLAConfig
 
 REST_STEPS = 40
@@ -179,6 +179,7 @@ def run_episode(
         for step in range(-REST_STEPS, 0):
             _measure(metric, _joint_state(scene), step / CONTROL_RATE_HZ)
     records: list[StepRecord] = []
+    gripper = OPEN_GRIPPER
     for step in range(MAX_STEPS[scene.suite] if max_steps is None else max_steps):
         motion, metric_ms = None, 0.0
         if metric is not None:
@@ -190,7 +191,8 @@ def run_episode(
         result = decoder.infer(observation)
         on_step(observation, result)
         tip, joints = scene.tip_pose().position, scene.joint_positions()
-        scene.step(result.action)
+        gripper = _gripper_of(result.action, gripper)
+        scene.step(executable(result.action, gripper))
         # A real arm moves meanwhile; this one waits, which changes nothing that it does.
         records.append(StepRecord(result, motion, metric_ms, decoder.settle(), tip, joints))
         if scene.success():
@@ -204,6 +206,20 @@ def run_episode(
         success=success,
         records=records,
     )
+
+
+def executable(action: NDArray[np.float64], gripper: float) -> NDArray[np.float64]:
+    """What a scene executes: the action, or a hold where one of its tokens was no action.
+
+    Args:
+        action: (7,), NaN where a token was no action.
+        gripper: the newest command of the gripper.
+    """
+    return action if np.isfinite(action).all() else np.append(np.zeros(6), gripper)
+
+
+def _gripper_of(action: NDArray[np.float64], before: float) -> float:
+    return float(action[-1]) if np.isfinite(action[-1]) else before
 
 
 def _joint_state(scene: LiberoScene) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

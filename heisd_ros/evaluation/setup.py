@@ -73,7 +73,7 @@ class Parts:
         ModeError: No mode is given, one is unknown or malformed, or two have the same name.
         CheckpointError: The model is missing.
         DatabaseError: The database is missing, damaged, or another model's.
-        CalibrationError: The calibration is damaged, or older than the database.
+        CalibrationError: The calibration is damaged, older than the database, or another mode's.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -179,7 +179,11 @@ class Parts:
         asked = any(uses_calibration(mode) for mode in self.modes.values())
         if not asked or not (database.folder / CALIBRATION).is_file():
             return None
-        return Calibration.load(database.folder, database.manifest.database_id, self.model)
+        read = Calibration.load(database.folder, database.manifest.database_id, self.model)
+        for mode in self.modes.values():
+            if mode.skip.policy == "calibrated":
+                read.check_mode(mode)
+        return read
 
 
 def mode_name(mode: str) -> str:

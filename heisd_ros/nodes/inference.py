@@ -106,7 +106,8 @@ class PolicyRunner:
             action = outcome.action
             if action.shape != (ACTION_SIZE,) or not np.isfinite(action).all():
                 raise ValueError(
-                    f"action is {action.tolist()}; accepted: {ACTION_SIZE} finite numbers"
+                    f"action is {action.tolist()} of the tokens {list(outcome.tokens)}; accepted: "
+                    f"{ACTION_SIZE} finite numbers (NaN: the token is no action)"
                 )
         except ImageError as error:
             outcome = Hold(HoldReason.BAD_IMAGE, str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -21,11 +22,15 @@ from heisd_ros.retrieval.key_space import KeySpace
 from heisd_ros.retrieval.manifest import MANIFEST, Manifest
 from heisd_ros.retrieval.shard import Shard
 
-__all__ = ["Database", "Matches", "SearchableShard", "Shard", "Store"]
+__all__ = ["EXACT", "Database", "Matches", "SearchableShard", "Shard", "Store"]
 
 NEAREST = 0.95
-"""Least likeness (difflib) of an instruction to the nearest one. Two tasks of libero_spatial, which
-differ in where the bowl stands, come to 0.949: what passes is a slip of the pen, not a task."""
+"""Least likeness (difflib) of an instruction to the nearest one, whose entries may then draft. It
+also passes "not between" for "between": what is only like the instruction is never skipped on."""
+EXACT = "exact"
+"""How a shard was found whose instruction is the asked one, normalised."""
+
+_PUNCTUATION = re.compile(r"[.,:;!?\"'()]+(?!\d)")
 
 
 class SearchableShard(Protocol):
@@ -103,6 +108,20 @@ class Database:
                 model or robot.
         """
         folder = Path(folder)
+        while True:
+            # One that is replaced meanwhile is read again: its files would be of two databases.
+            before = _identity(folder)
+            try:
+                opened = cls._open(folder, model_fingerprint, robot)
+            except (DatabaseError, OSError):
+                if _identity(folder) == before:
+                    raise
+            else:
+                if _identity(folder) == before:
+                    return opened
+
+    @classmethod
+    def _open(cls, folder: Path, model_fingerprint: str, robot: str | None) -> Database:
         manifest = Manifest.read(folder)
         if manifest.model_fingerprint != model_fingerprint:
             raise DatabaseError(
@@ -159,14 +178,14 @@ class Database:
         """The shard of a task, and how it was found.
 
         Args:
-            instruction: what the robot is to do; case and white space don't matter.
+            instruction: what the robot is to do, compared as by `normalise`.
 
         Returns:
-            the shard and ``exact``, or the shard of almost the same instruction and which that is,
+            the shard and `EXACT`, or the shard of almost the same instruction and which that is,
             or None and that there is no retrieval.
         """
         shard = self._shards.get(normalise(instruction))
-        return (shard, "exact") if shard is not None else self._nearest(instruction)
+        return (shard, EXACT) if shard is not None else self._nearest(instruction)
 
     def _find_nearest(self, instruction: str) -> tuple[Shard | None, str]:
         return nearest_shard(instruction, self._shards)
@@ -187,8 +206,20 @@ def nearest_shard(instruction: str, shards: Mapping[str, S]) -> tuple[S | None, 
 
 
 def normalise(instruction: str) -> str:
-    """Lower case, runs of white space as one space: what instructions are compared by."""
-    return " ".join(instruction.lower().split())
+    """What instructions are compared by: lower case, no punctuation, one space for white space.
+
+    Signs and decimal points stay: minus five and five are two instructions.
+    """
+    return " ".join(_PUNCTUATION.sub(" ", instruction.lower()).split())
+
+
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    """Which folder a path leads to now; None where there is none. Inodes are used again."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:

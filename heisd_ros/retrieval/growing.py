@@ -13,6 +13,7 @@ from heisd_ros.errors import DatabaseError, GrowthError
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.retrieval.database import (
+    EXACT,
     Database,
     Matches,
     SearchableShard,
@@ -140,4 +141,4 @@ class GrowingStore:
     def _find_in(self, number: int, instruction: str) -> tuple[SearchableShard | None, str]:
         shards = self._version[1]
         shard = shards.get(normalise(instruction))
-        return (shard, "exact") if shard is not None else nearest_shard(instruction, shards)
+        return (shard, EXACT) if shard is not None else nearest_shard(instruction, shards)

@@ -1,7 +1,8 @@
-"""Writing a database, whole or not at all."""
+"""Writing a database atomically."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import tempfile
@@ -142,15 +143,23 @@ def _write_shard(place: Path, entries: Entries, space: KeySpace, graph: bool) ->
 
 
 def _move(partial: Path, folder: Path) -> None:
-    """Puts the new folder in place; one that was there is moved out of the way first."""
+    """Puts the new folder in place; one that was there changes places with it at once."""
     if not folder.exists():
         os.replace(partial, folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    os.replace(folder, old)
-    try:
-        os.replace(partial, folder)
-    except OSError:
-        os.replace(old, folder)
-        raise
-    shutil.rmtree(old)
+    elif not _exchange(partial, folder):
+        # A file system that cannot: for an instant there is no database, then the new one.
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+        os.replace(folder, old)
+        try:
+            os.replace(partial, folder)
+        except OSError:
+            os.replace(old, folder)
+            raise
+        shutil.rmtree(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Lets two paths change places atomically, by Linux's renameat2; false where that fails."""
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    call = getattr(ctypes.CDLL(None), "renameat2", None)
+    return call is not None and call(here, bytes(one), here, bytes(other), exchange) == 0

@@ -129,10 +129,16 @@ class VLA:
         return self.action_tokens.encode(self.statistics[self.statistics_key].normalise(own))
 
     def unnormalise(self, tokens: ArrayLike) -> NDArray[np.float64]:
-        """7 token ids -> the action in robot units."""
+        """Token ids [..., 7] -> actions in robot units; NaN where an id is no action.
+
+        Upstream decodes such an id to the end of its range, which is motion at full speed. NaN is
+        nothing that an arm may execute: the node holds it, and so does an evaluation.
+        """
         statistics = self.statistics[self.statistics_key]
         action = statistics.unnormalise(self.action_tokens.decode(tokens))
-        return self.convention.to_environment(action)
+        rows, ids = self.model.action_rows, np.asarray(tokens)
+        known = (ids >= rows.start) & (ids < rows.stop)
+        return np.where(known, self.convention.to_environment(action), np.nan)
 
     def _proprio(self, proprio: ArrayLike | None) -> Tensor | None:
         size = self.config.proprio_size

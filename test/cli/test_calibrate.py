@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from heisd_ros.cli import calibrate
 from heisd_ros.decoding.calibration import FILE, Calibration
+from heisd_ros.decoding.modes import load_mode
 from heisd_ros.evaluation.calibration import EpisodeLoss
 from heisd_ros.evaluation.calibration_run import FILE as RUN
 from heisd_ros.retrieval.entries import COLUMNS, Entries
@@ -88,12 +89,32 @@ def test_the_result_lies_in_the_database_and_is_what_the_walk_gives(world, model
     assert (found.chosen, found.risk, found.episodes) == (2, 0.1, 30)
     assert [tried.loss for tried in found.tried] == pytest.approx([0, 1 / 20, 2 / 30])
     assert (found.mode, found.suite, found.k) == ("heisd", "libero_spatial", 5)
-    assert "disagreement with the VLA" in result.output and FILE in result.output
+    said = " ".join(result.output.split())
+    assert "tolerance around the VLA's own action" in said and FILE in result.output
+    assert found.settings == load_mode("heisd").decisive()
+    assert found.starts[:3] == ((0, 32, 0), (1, 32, 0), (0, 33, 0)) and len(found.starts) == 30
+    assert len(set(found.starts)) == 30, "each start is used once"
+    assert sorted(found.tasks.values()) == pytest.approx([2 / 30] * 2)
+    assert all("black bowl" in task for task in found.tasks)
     assert "3 *" in result.output
     assert len(world.episodes) == 90
     assert {(task, state) for _, task, state in world.episodes} == {
         (task, state) for task in (0, 1) for state in range(32, 40)
     }
+
+
+def test_starts_are_drawn_fresh_by_a_seed_and_each_is_used_once(world, model):
+    options = ("--risk", 0.1, "--episodes", 30, "--level", 1, "--draw")
+    drawn = []
+    for seed in (3, 4):
+        assert world.call(*options, seed).exit_code == 0
+        found = Calibration.load(world.folder, world.database.database_id, fingerprint(model))
+        drawn.append(set(found.starts))
+        assert all(variation > 0 for _, _, variation in found.starts)
+        (world.folder / RUN).unlink()
+    assert [len(starts) for starts in drawn] == [30, 30] and not drawn[0] & drawn[1]
+    world.call(*options, 3)
+    assert "another provenance" in world.call(*options, 4).output.replace("│", " ")
 
 
 def test_a_second_call_runs_nothing_again(world):

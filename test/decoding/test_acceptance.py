@@ -118,3 +118,22 @@ def test_tolerance_is_that_of_sequence_relaxed(chain, offsets):
     tree = DraftTree.from_chains([chain])
     whole = len(accepted("sequence_relaxed", tree, verified)) == 7
     assert within_tolerance(chain, verified) == whole
+
+
+@pytest.mark.parametrize(("rule", "most"), [("token_relaxed", 9), ("sequence_relaxed", 15)])
+def test_the_bounds_of_a_token_are_those_of_the_papers(rule, most):
+    greedy = (220,) * 7
+    for off, passes in ((most, True), (most + 1, False)):
+        for place in range(6):
+            chain = [220] * 7
+            chain[place] += off
+            path = accepted(rule, DraftTree.from_chains([chain]), greedy)
+            assert (len(path) == 7) == passes
+
+
+def test_the_bound_of_a_group_is_that_of_the_paper():
+    for offsets, passes in (((15, 15, 0), True), ((15, 15, 1), False)):
+        chain = (*(220 + off for off in offsets), 220, 220, 220, 220)
+        path = accepted("sequence_relaxed", DraftTree.from_chains([chain]), (220,) * 7)
+        assert (len(path) == 7) == passes
+        assert within_tolerance(chain, (220,) * 7) == passes

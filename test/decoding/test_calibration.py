@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 
@@ -7,6 +8,7 @@ import pytest
 from support.skipping import calibration, tried
 
 from heisd_ros.decoding.calibration import FILE, FORMAT, Calibration
+from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.errors import CalibrationError
 
 
@@ -82,15 +84,72 @@ def test_values_must_fit_together(changes, problem):
         calibration(**changes)
 
 
-def test_the_guarantee_says_what_it_is_about_and_stands_in_the_file(tmp_path):
-    found = calibration()
-    assert "at most 4.0% (asked: 5.0%)" in found.guarantee
-    assert "disagreement with the VLA, not about failing the task" in found.guarantee
-    assert json.loads(found.save(tmp_path).read_text())["guarantee"] == found.guarantee
+def test_the_guarantee_says_what_is_proved_and_what_not_and_stands_in_the_file(tmp_path):
+    found = calibration(tried=(tried(loss=0.02, bound=0.04),) * 3)
+    said = found.guarantee
+    assert "over calibrations like this one and over all tasks together, is at most 5.0%" in said
+    assert "4.0% with one lost episode added, which is compared to the risk and bounds" in said
+    assert "Not proved: the loss at this one calibration, of one task" in said
+    assert "if no episode's loss falls from a setting to a looser one" in said
+    assert "not about failing the task" in said
+    assert json.loads(found.save(tmp_path).read_text())["guarantee"] == said
     assert "nothing is skipped" in calibration(chosen=None).guarantee
-    of_failures = calibration(criterion="failure").guarantee
-    assert "At most 4.0% (asked: 5.0%) of fresh episodes" in of_failures
-    assert "about failing the task, for whatever reason" in of_failures
+    of_failures = calibration(criterion="failure", rule="path_maximum").guarantee
+    assert "(fail the task)" in of_failures and "not about disagreement" in of_failures
+    assert "looser one" not in of_failures
+    lost = calibration(tasks={"easy": 0.0, "hard": 0.5}).guarantee
+    assert "1 of 2 tasks lost more than the risk" in lost
+
+
+MODE = ModeSettings.from_dict({"propose": "hybrid", "skip": {"policy": "calibrated"}})
+OTHERS = {
+    "retrieval.payload": {"retrieval": {"payload": "demonstrated"}},
+    "retrieval.k": {"retrieval": {"k": 4}},
+    "correct": {"correct": True},
+    "redraft": {"redraft": True},
+    "one_pass": {"one_pass": False},
+    "boundary.metric": {"boundary": {"metric": "speed"}},
+    "boundary.hysteresis": {"boundary": {"hysteresis": 0.01}},
+    "drafter.accept": {"drafter": {"accept": "exact"}},
+    "skip.max_consecutive": {"skip": {"policy": "calibrated", "max_consecutive": 1}},
+    "skip.once": {"skip": {"policy": "calibrated", "once": True}},
+    "skip.shadow_share": {"skip": {"policy": "calibrated", "shadow_share": 0.0}},
+}
+
+
+@pytest.mark.parametrize(("name", "values"), OTHERS.items())
+def test_a_calibration_is_of_one_mode_in_every_setting(name, values):
+    found = calibration(settings=MODE.decisive())
+    found.check_mode(dataclasses.replace(MODE, description="the same in other words"))
+    other = ModeSettings.from_dict(
+        {"propose": "hybrid", "skip": {"policy": "calibrated"}, **values}
+    )
+    used, own = other.decisive()[name], MODE.decisive()[name]
+    with pytest.raises(CalibrationError, match="heisd calibrate") as error:
+        found.check_mode(other)
+    assert f"{name} is {used!r}, calibrated was {own!r}" in str(error.value)
+    assert calibration(settings=other.decisive()).mode_hash != found.mode_hash
+
+
+def test_every_setting_of_a_mode_is_bound():
+    names = set(MODE.decisive())
+    leaves = {"propose", "one_pass", "correct", "redraft"}
+    for part in ("retrieval", "drafter", "boundary", "skip"):
+        leaves |= {f"{part}.{f.name}" for f in dataclasses.fields(getattr(MODE, part))}
+    assert names == leaves
+
+
+def test_settings_that_were_edited_by_hand_are_refused(tmp_path):
+    path = calibration(settings=MODE.decisive()).save(tmp_path)
+    path.write_text(path.read_text().replace('"correct": false', '"correct": true'))
+    with pytest.raises(CalibrationError, match="mode_hash"):
+        load(tmp_path)
+
+
+def test_a_task_that_lost_more_than_the_risk_or_was_not_run_is_not_skipped_in():
+    found = calibration(tasks={"easy": 0.05, "hard": 0.125})
+    assert [found.allows(task) for task in ("easy", "hard", "new")] == [True, False, False]
+    assert calibration().allows("new")
 
 
 def test_what_was_measured_is_that_of_the_chosen_setting():

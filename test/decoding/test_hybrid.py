@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.skipping import calibration
 from support.small_models import CONFIG, INSTRUCTIONS, random_images, small_vla
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
@@ -61,12 +62,12 @@ class FakeShard:
 
 
 class FakeDatabase:
-    def __init__(self, shard):
-        self.shard = shard
+    def __init__(self, shard, how="exact"):
+        self.shard, self.how = shard, how
 
     def shard_for(self, instruction):
         if instruction == INSTRUCTIONS[0]:
-            return self.shard, "exact"
+            return self.shard, self.how
         return None, f"no shard for {instruction!r}; no retrieval"
 
 
@@ -290,6 +291,55 @@ def test_nothing_is_skipped_while_the_arm_is_slow_or_its_speed_unknown():
     blind = dataclasses.replace(observation(), motion=None)
     subject = decoder([tokens, tokens], skip={**SKIP, "speed": 0.01})
     assert [subject.infer(blind).source for _ in range(3)] == ["autoregressive"] * 3
+
+
+def test_nothing_is_skipped_in_a_shard_that_grew_after_its_calibration():
+    tokens = own_tokens()
+    mode = {"skip": {"policy": "calibrated", "shadow_share": 0.0}, "retrieval": {"k": 2}}
+    for grown, source in ((False, "skip"), (True, "retrieval")):
+        subject = decoder([tokens, tokens], **mode)
+        subject.gate = SkipGate(subject.mode.skip, calibration(k=2))
+        subject.database.shard.grown = grown
+        subject.infer(observation())
+        step = subject.infer(observation())
+        assert step.source == source
+        assert ("knows no added entries" in step.reason) == grown
+
+
+def test_the_last_command_is_that_of_the_newest_step():
+    first, second = own_tokens(0), own_tokens(1)
+    assert first != second
+    subject = decoder([far(first)], retrieval={"accept": "exact", "last": True})
+    passes = [subject.infer(observation(seed)).passes for seed in (0, 1, 1, 0)]
+    assert passes[2] == 1, "the second step's command is the third one's draft"
+    assert passes[3] > 1, "the first step's is none any more"
+
+
+@pytest.mark.parametrize("policy", ["always", "threshold", "cadence", "random"])
+def test_what_is_only_like_the_instruction_drafts_and_is_never_executed_unseen(policy):
+    tokens = own_tokens()
+    skip = {**SKIP, "policy": policy, "rate": 1.0, "max_consecutive": 9}
+    for how, skips in (("exact", True), ("nearest: 'put it between the plates'", False)):
+        subject = decoder([tokens, tokens], skip=skip)
+        subject.database.how = how
+        steps = [subject.infer(observation()) for _ in range(12)]
+        assert any(step.source == "skip" for step in steps) == skips
+        assert skips or (steps[0].accepted == 7 and "another instruction" in steps[0].reason)
+
+
+def test_an_accepted_draft_is_corrected_where_the_mode_says_so():
+    """The mode's setting reaches the verification, and what comes of it is executed."""
+    asked = []
+
+    def start(*arguments):
+        asked.append(arguments[5])
+        return Verification.start(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("heisd_ros.decoding.hybrid.Verification", SimpleNamespace(start=start))
+        for correct in (True, False):
+            decoder([own_tokens()], correct=correct).infer(observation())
+    assert asked == [True, False]
 
 
 @pytest.mark.parametrize("agrees", [True, False])

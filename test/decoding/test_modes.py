@@ -6,7 +6,7 @@ from support.small_models import small_vla
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.modes import build_decoder, load_decoder, load_mode, mode_names
-from heisd_ros.decoding.settings import ModeSettings
+from heisd_ros.decoding.settings import ModeSettings, SkipSettings
 from heisd_ros.errors import DatabaseError, DrafterError, ModeError
 
 TEN = {
@@ -32,11 +32,28 @@ def test_the_lossless_modes_neither_relax_nor_skip():
         assert set(rules) <= {"exact"}
 
 
+def test_heisd_skips_short_runs_and_corrects():
+    """Ten skips in a row, and drafts executed as they were, each lost a task of ten."""
+    ours = load_mode("heisd")
+    assert ours.correct and ours.redraft
+    assert ours.drafter.accept == "exact", "in slow motion nothing is relaxed"
+    assert ours.skip == SkipSettings(
+        policy="calibrated", max_consecutive=2, clearance=4, speed=0.12, once=True, agree=30,
+        shadow_share=0.2,
+    )  # fmt: skip
+
+
 def test_baselines_of_heisd_differ_from_it_in_one_thing():
-    ours, speed, random = (load_mode(name) for name in ("heisd", "speed_switch", "random_skip"))
-    assert speed.boundary.metric == "speed" and speed.skip == ours.skip
+    names = ("heisd", "speed_switch", "random_skip", "heisd_act_first")
+    ours, speed, random, act_first = (
+        dataclasses.replace(load_mode(name), description="") for name in names
+    )
+    # A calibration is of one mode, so the others take its thresholds as hand-set ones.
+    by_hand = dataclasses.replace(ours.skip, policy="threshold", similarity=0.78, dispersion=58.8)
+    assert speed.boundary.metric == "speed"
+    assert speed == dataclasses.replace(ours, boundary=speed.boundary, skip=by_hand)
+    assert act_first == dataclasses.replace(ours, skip=dataclasses.replace(by_hand, act_first=True))
     assert random.skip.policy == "random" and random.boundary == ours.boundary
-    assert speed.retrieval == ours.retrieval
     # What may skip at any speed has to search at any speed.
     assert random.retrieval == dataclasses.replace(ours.retrieval, speed=0.0)
     assert speed.drafter == random.drafter == ours.drafter

@@ -66,6 +66,12 @@ def test_each_condition_alone_forbids_it(entries, context, reason):
     assert decision.reason.startswith("no skip: ") and reason in decision.reason
 
 
+def test_a_clearance_that_is_just_reached_is_enough():
+    for clearance, skipped in ((10.0, True), (9.0, False)):
+        context = dataclasses.replace(GOOD, clearance=clearance)
+        assert skips(gate(clearance=10), 1, context=context) == [skipped]
+
+
 steps = st.lists(
     st.tuples(
         st.floats(0.7, 1.0),
@@ -149,6 +155,71 @@ def test_skips_nearer_to_a_grasp_than_calibrated_are_refused():
     with pytest.raises(CalibrationError, match=r"speed is 0\.1, calibrated were 0\.12 m/s"):
         gate(calibrated=calibration(speed=0.12), speed=0.1)
     assert skips(gate(calibrated=calibration(speed=0.12), speed=0.2), 1) == [True]
+
+
+def test_an_entry_is_executed_unseen_once_an_episode_where_the_mode_says_so():
+    """An arm whose nearest demonstrated frame stays the same makes no progress."""
+    judge = gate(once=True)
+    assert skips(judge, 3) == [True, False, False]
+    decision = judge.decide(matches(), GOOD)
+    assert decision.reason == "no skip: no progress: the entry was executed before"
+    later = dataclasses.replace(matches(), steps=np.full(5, 1))
+    assert skips(judge, 1, later) == [True]
+    judge.note_verified()
+    assert skips(judge, 1) == [False], "coming back to an entry is no progress either"
+    judge.reset()
+    assert skips(judge, 1) == [True]
+    assert skips(gate(once=False), 2) == [True, True]
+
+
+def test_a_task_has_a_gate_of_its_own():
+    """Shadow checks of one task shorten its runs, then end its skipping; the others skip on."""
+    task, other = (dataclasses.replace(GOOD, task=name) for name in ("task", "other"))
+    judge = gate(calibrated=calibration(tried=(tried(disagreement=0.5),) * 3))
+
+    def episode(context, agreed):
+        judge.decide(matches(), context)
+        judge.observe_shadow(agreed)
+        judge.reset(True)
+
+    def runs(context):
+        judge.note_verified()
+        return skips(judge, 3, context=context)
+
+    for _ in range(6):
+        episode(task, agreed=False)
+        episode(other, agreed=True)
+    assert runs(other) == [True, True, False] and runs(task) == [True, False, True]
+    for _ in range(6):
+        episode(task, agreed=False)
+        episode(other, agreed=True)
+    assert runs(other) == [True, True, False] and runs(task) == [False] * 3
+    assert "skipping in 'task' is off" in judge.alarm and judge.warning == judge.alarm
+    judge.rearm()
+    assert runs(task) == [True, True, False]
+
+
+def test_a_task_that_the_calibration_refuses_is_not_skipped_in():
+    judge = gate(calibrated=calibration(tasks={"easy": 0.0, "hard": 0.5}))
+    for task, skipped in (("easy", True), ("hard", False), ("new", False)):
+        context = dataclasses.replace(GOOD, task=task)
+        assert skips(judge, 1, context=context) == [skipped]
+    assert "does not let 'new' be skipped in" in judge.decide(matches(), context).reason
+
+
+def test_nothing_is_skipped_after_a_verified_step_that_the_entry_was_far_from():
+    judge, entries = gate(agree=30), matches()
+    near, far, other = np.tile(entries.tokens[0], (3, 1))
+    near[2] += 30
+    far[2] -= 31
+    other[6] = CLOSED
+    assert skips(judge, 1) == [False], "before the first verified step nothing is known"
+    for tokens, skipped in ((near, True), (far, False), (near, True), (other, False)):
+        judge.observe_verified(entries, tuple(tokens.tolist()))
+        assert skips(judge, 1) == [skipped]
+    judge.observe_verified(entries, tuple(near.tolist()))
+    judge.reset()
+    assert skips(judge, 1) == [False]
 
 
 def test_policies_that_ask_for_less():

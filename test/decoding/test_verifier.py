@@ -11,6 +11,7 @@ from support.small_models import CONFIG, INSTRUCTIONS, configs, random_images, s
 
 from heisd_ros.decoding.acceptance import TOKEN_BIAS, within_tolerance
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+from heisd_ros.decoding.hybrid import REDRAFT_ROOM, redraft
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation
 from heisd_ros.decoding.verifier import Verification
@@ -51,15 +52,23 @@ def drafts(draw, model, tokens):
 
 
 @torch.inference_mode()
-def decode(engine, prompt, tree, rule, how):
-    """`how`: "redraft" feeds the drafts' tails, "pass" one token a pass, "finish" all at once."""
-    verification = Verification.start(engine, prompt, tree, rule)
+def decode(engine, prompt, tree, rule, how, correct=False):
+    """Decodes what a first pass left, in one of four ways.
+
+    `how`: "tails" feeds the drafts' tails, "redraft" what the model said down them, "pass" one
+    token a pass, "finish" all at once.
+    """
+    verification = Verification.start(engine, prompt, tree, rule, REDRAFT_ROOM, correct, True)
     first = verification.accepted
     if how == "finish":
         verification.finish()
     while not verification.finished:
-        tails = tree.tails(len(verification.tokens)) if how == "redraft" else NO_DRAFT
-        verification.advance(tails, rule)
+        later = NO_DRAFT
+        if how == "tails":
+            later = tree.tails(len(verification.tokens))
+        elif how == "redraft":
+            later = redraft(verification, tree, rule)
+        verification.advance(later, rule)
     return verification, first
 
 
@@ -69,7 +78,7 @@ def decode(engine, prompt, tree, rule, how):
 def test_exact_verification_returns_the_autoregressive_tokens(make_engine, data, config, seed):
     model, prompt, tokens = greedy_run(config, seed)
     tree = data.draw(drafts(model, tokens))
-    how = data.draw(st.sampled_from(["redraft", "pass", "finish"]))
+    how = data.draw(st.sampled_from(["tails", "redraft", "pass", "finish"]))
     verification, _ = decode(make_engine(model), prompt, tree, "exact", how)
     assert tuple(verification.tokens) == tokens
 
@@ -83,7 +92,7 @@ def test_partial_acceptance_costs_the_tokens_that_are_missing(data, seed):
     plain, accepted = decode(engine, prompt, tree, "exact", "pass")
     assert plain.passes == 1 + max(0, 6 - accepted)
     assert decode(engine, prompt, tree, "exact", "finish")[0].passes == plain.passes
-    again, _ = decode(engine, prompt, tree, "exact", "redraft")
+    again, _ = decode(engine, prompt, tree, "exact", "tails")
     assert again.passes <= plain.passes
 
 
@@ -121,58 +130,83 @@ def test_passes_are_counted_where_the_model_runs(accepted, how):
     assert tuple(verification.tokens) == tokens
 
 
+def said_after(model, prompt, tokens):
+    """What the model says at each of the 7 places, after these tokens before it: one plain pass."""
+    with torch.inference_mode():
+        embedded = model.language_model.model.embed_tokens(torch.tensor([tokens[:6]]))
+        hidden = model.language_model.model(torch.cat([prompt, embedded], dim=1))
+        return model.language_model.logits(hidden[0, prompt.shape[1] - 1 :]).argmax(-1).tolist()
+
+
+def within_bounds(rule, tokens, own):
+    """Whether executed tokens keep a rule's bounds around the model's answers to them."""
+    if rule == "sequence_relaxed":
+        return within_tolerance(tokens, own)
+    bias = [abs(a - b) for a, b in zip(tokens, own, strict=True)]
+    return max(bias) <= TOKEN_BIAS and bias[6] == 0
+
+
+def near(model, token):
+    """Tokens at most 18 bins away."""
+    ids = model.action_rows
+    return st.integers(-18, 18).map(lambda o: min(max(token + o, ids.start), ids.stop - 1))
+
+
 @ENGINES
-@settings(max_examples=40, deadline=None)
-@given(data=st.data(), seed=st.integers(0, 3))
-def test_relaxed_tokens_stay_near_what_the_model_says_after_them(make_engine, data, seed):
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 3), correct=st.booleans())
+def test_executed_tokens_stay_near_what_the_model_says_after_them(make_engine, data, seed, correct):
     """Judged by a pass over the outcome itself: what was kept of the cache belongs to it."""
     model, prompt, tokens = greedy_run(CONFIG, seed)
-    ids = range(model.action_rows.start, model.action_rows.stop)
-
-    def near(token):
-        offset = st.integers(-18, 18)
-        return offset.map(lambda o: min(max(token + o, ids.start), ids.stop - 1))
-
-    chain = st.tuples(*[near(token) for token in tokens])
-    tree = DraftTree.crossed(data.draw(st.lists(chain, max_size=4)))
-    how = data.draw(st.sampled_from(["redraft", "pass", "finish"]))
+    offsets = st.lists(st.integers(-8, 8), min_size=6, max_size=6)
+    chain = st.one_of(
+        st.tuples(*[near(model, token) for token in tokens]),
+        offsets.map(lambda drawn: beside(model, prompt, drawn)),
+    )
+    tree = DraftTree.crossed(data.draw(st.lists(chain, max_size=3)))
+    how = data.draw(st.sampled_from(["tails", "redraft", "pass", "finish"]))
     rule = data.draw(st.sampled_from(["token_relaxed", "sequence_relaxed"]))
-    verification, _ = decode(make_engine(model), prompt, tree, rule, how)
-    with torch.inference_mode():
-        embedded = model.language_model.model.embed_tokens(torch.tensor([verification.tokens[:6]]))
-        hidden = model.language_model.model(torch.cat([prompt, embedded], dim=1))
-        own = model.language_model.logits(hidden[0, prompt.shape[1] - 1 :]).argmax(-1).tolist()
-    if rule == "sequence_relaxed":
-        assert within_tolerance(verification.tokens, own)
-    else:
-        bias = [abs(a - b) for a, b in zip(verification.tokens, own, strict=True)]
-        assert max(bias) <= TOKEN_BIAS and bias[6] == 0
+    verification, _ = decode(make_engine(model), prompt, tree, rule, how, correct)
+    own = said_after(model, prompt, verification.tokens)
+    assert within_bounds(rule, verification.tokens, own)
+    assert verification.own == own, "a database keeps what the model said after what was executed"
+    assert verification.passes <= 7
 
 
-@settings(max_examples=40, deadline=None)
-@given(data=st.data(), seed=st.integers(0, 3))
-def test_corrected_tokens_are_the_models_own_after_the_draft(data, seed):
-    model, prompt, tokens = greedy_run(CONFIG, seed)
-    ids = st.integers(model.action_rows.start, model.action_rows.stop - 1)
-    near = [st.one_of(st.just(token), ids) for token in tokens[:6]]
-    chain = (*data.draw(st.tuples(*near)), tokens[6])
-    tree, engine = DraftTree.from_chains([chain]), PlainEngine(model)
-    with torch.inference_mode():
-        drafted = Verification.start(engine, prompt, tree, "sequence_relaxed")
-        corrected = Verification.start(engine, prompt, tree, "sequence_relaxed", correct=True)
-        embedded = model.language_model.model.embed_tokens(torch.tensor([chain[:6]]))
-        hidden = model.language_model.model(torch.cat([prompt, embedded], dim=1))
-        own = model.language_model.logits(hidden[0, prompt.shape[1] - 1 :]).argmax(-1).tolist()
-    accepted = drafted.accepted
-    assert corrected.accepted == accepted
-    assert drafted.tokens[:accepted] == list(chain[:accepted])
-    # The token that comes for nothing follows the draft as well.
-    assert corrected.tokens == own[: len(corrected.tokens)]
+def beside(model, prompt, offsets):
+    """A draft that the rules accept as a whole: each token some bins off the model's answer."""
+    ids, chain = range(model.action_rows.start, model.action_rows.stop), []
+    for offset in (*offsets, 0):
+        own = said_after(model, prompt, [*chain, *[ids.start] * (6 - len(chain))])[len(chain)]
+        chain.append(own + offset if own in ids and own + offset in ids else own)
+    return tuple(chain)
+
+
+def test_a_correction_is_executed_within_the_bounds_and_the_draft_elsewhere():
+    outcomes = []
+    for seed in range(20):
+        model, prompt, _ = greedy_run(CONFIG, seed)
+        chain = beside(model, prompt, np.random.default_rng(seed).integers(-3, 4, 6).tolist())
+        own = said_after(model, prompt, chain)
+        if chain == tuple(own):
+            continue
+        tree, engine = DraftTree.from_chains([chain]), PlainEngine(model)
+        drafted, _ = decode(engine, prompt, tree, "sequence_relaxed", "redraft")
+        assert (tuple(drafted.tokens), drafted.passes, drafted.accepted) == (chain, 1, 7)
+        step, _ = decode(engine, prompt, tree, "sequence_relaxed", "redraft", correct=True)
+        assert step.passes == 2
+        if tuple(step.tokens) == chain:
+            assert step.accepted == 7
+            assert not within_tolerance(own, said_after(model, prompt, own))
+        else:
+            assert step.tokens[:6] == own[:6]
+        outcomes.append(tuple(step.tokens) == chain)
+    assert set(outcomes) == {True, False}
 
 
 def test_nothing_drafted_is_the_plain_loop():
     model, prompt, tokens = greedy_run(CONFIG, 1)
-    verification, _ = decode(PlainEngine(model), prompt, NO_DRAFT, "exact", "redraft")
+    verification, _ = decode(PlainEngine(model), prompt, NO_DRAFT, "exact", "tails")
     assert (tuple(verification.tokens), verification.passes) == (tokens, 7)
     assert verification.accepted == 0
 
@@ -204,7 +238,7 @@ def test_exact_verification_through_graphs_on_a_gpu_returns_the_autoregressive_t
     engine = StaticEngine(copy.deepcopy(model).cuda())
     wrong = model.action_rows.start
     # Each way meets graphs that another has captured.
-    for how in ("finish", "redraft", "pass"):
+    for how in ("finish", "tails", "redraft", "pass"):
         for accepted in range(8):
             chain = (*tokens[:accepted], *[wrong] * (7 - accepted))
             tree = DraftTree.crossed([chain, tokens[::-1]])

@@ -5,7 +5,7 @@ import pytest
 from support.fake_scene import REST
 
 from heisd_ros.decoding.types import Settled, StepResult
-from heisd_ros.evaluation.rollout import MAX_STEPS, observe, run_episode
+from heisd_ros.evaluation.rollout import MAX_STEPS, executable, observe, run_episode
 from heisd_ros.kinematics.metric import FusedMetric, MetricBounds, MetricSettings
 from heisd_ros.kinematics.pose import Pose
 
@@ -149,3 +149,25 @@ def test_the_decoder_sees_views_in_order_and_proprioception():
     assert observation.instruction == "push"
     assert np.allclose(observation.proprio, [0.5, 0, 0.3, 0, 0, 0, 0.05])
     assert observation.motion is None
+
+
+def test_an_action_with_a_token_that_is_none_holds_the_arm_and_the_gripper():
+    whole = np.array([0.1, 0, 0, 0, 0, 0, 1.0])
+    np.testing.assert_array_equal(executable(whole, -1.0), whole)
+    for place in range(7):
+        action = whole.copy()
+        action[place] = np.nan
+        np.testing.assert_array_equal(executable(action, 1.0), [0, 0, 0, 0, 0, 0, 1.0])
+
+
+def test_an_episode_holds_where_the_decoder_gives_no_action():
+    class Stutters(ConstantDecoder):
+        def infer(self, observation):
+            result = super().infer(observation)
+            if len(self.seen) % 2 == 0:
+                result.action[3] = np.nan
+            return result
+
+    scene = PushScene()
+    result = run_episode(scene, Stutters(0.25), init_state=40)
+    assert result.success and result.steps == 7

@@ -104,7 +104,9 @@ def test_a_skipped_step_commands_the_retrieved_action_and_is_verified_after(
     assert shadow["checked"] >= shadow["disagreed"] >= 1
 
 
-def test_a_calibrated_mode_without_a_calibration_warns_and_does_not_skip(world, equipped):
+def test_a_calibrated_mode_without_a_calibration_warns_and_does_not_skip(world, equipped, tmp_path):
+    mode = tmp_path / "calibrated_speed.yaml"
+    mode.write_text("base: speed_switch\nskip: {policy: calibrated}\n")
     bench = world.add(Bench)
     heard = []
     bench.create_subscription(DiagnosticArray, "/diagnostics", heard.append, 10)
@@ -112,7 +114,7 @@ def test_a_calibrated_mode_without_a_calibration_warns_and_does_not_skip(world, 
         "model.path": str(equipped),
         "model.threads": 1,
         "instruction": INSTRUCTIONS[0],
-        "decoding.mode": "speed_switch",
+        "decoding.mode": str(mode),
     }
     node = world.add(VlaNode, parameters=parameters)
     assert node.trigger_configure() == node.trigger_activate() == SUCCESS

@@ -114,12 +114,14 @@ def test_growing_under_a_calibration_is_refused_by_name(world, equipped, tmp_pat
         database_id=manifest.database_id, model_fingerprint=manifest.model_fingerprint
     )
     path = made.save(equipped / "database")
-    changes = {"decoding.mode": "speed_switch"}
+    mode = tmp_path / "calibrated_speed.yaml"
+    mode.write_text("base: speed_switch\nskip: {policy: calibrated}\n")
+    changes = {"decoding.mode": str(mode)}
     try:
         node = world.add(VlaNode, parameters=settings(equipped, tmp_path, **changes))
         assert node.trigger_configure() == FAILURE
         said = capfd.readouterr().err
-        assert "may not grow: the calibration of" in said and "'speed_switch'" in said
+        assert "may not grow: the calibration of" in said and "calibrated_speed.yaml" in said
     finally:
         path.unlink()
 

@@ -10,7 +10,7 @@ import pytest
 from support.database import BOUNDS, INSTRUCTIONS, MODEL, SIZE, entries, unit, write_small
 
 from heisd_ros.errors import DatabaseError
-from heisd_ros.retrieval.database import Database
+from heisd_ros.retrieval.database import EXACT, Database
 from heisd_ros.retrieval.manifest import MANIFEST
 
 
@@ -90,7 +90,7 @@ def test_what_others_put_into_the_folder_is_left_alone(folder):
     ("asked", "found"),
     [
         ("  Open the TOP drawer\tof the cabinet ", "exact"),
-        ("open the top drawer of the cabinet.", f"nearest: {INSTRUCTIONS[1]!r}"),
+        ("Open the top drawer, of the cabinet.", "exact"),
         ("open the top drawr of the cabinet", f"nearest: {INSTRUCTIONS[1]!r}"),
     ],
 )
@@ -107,12 +107,34 @@ def test_another_task_has_no_shard(folder, asked):
     assert shard is None and how == f"no shard for {asked!r}; no retrieval"
 
 
-def test_tasks_that_differ_in_one_place_are_never_mistaken(tmp_path):
-    """The two instructions of libero_spatial that are most alike."""
-    known = "pick up the black bowl next to the cookie box and place it on the plate"
-    other = known.replace("next to", "on")
+OPPOSITES = [
+    (
+        "put the black bowl between the plate and the ramekin on the tray",
+        "put the black bowl not between the plate and the ramekin on the tray",
+    ),
+    (
+        "pick up the book in front of the caddy and place it in the compartment of the caddy",
+        "pick up the book in left of the caddy and place it in the compartment of the caddy",
+    ),
+    (
+        "open the top drawer of the wooden cabinet and put the black bowl inside of it",
+        "open the bottom drawer of the wooden cabinet and put the black bowl inside of it",
+    ),
+    (
+        "turn on the stove in the corner and put the frying pan on the table",
+        "turn off the stove in the corner and put the frying pan on the table",
+    ),
+    ("move the arm up by 5 centimetres", "move the arm up by -5 centimetres"),
+    ("move the arm up by 1.5 centimetres", "move the arm up by 15 centimetres"),
+]
+
+
+@pytest.mark.parametrize(("known", "asked"), OPPOSITES)
+def test_what_is_only_like_an_instruction_is_never_found_as_the_same(tmp_path, known, asked):
     write_small(tmp_path / "db", {known: entries()})
-    assert Database.open(tmp_path / "db", MODEL).shard_for(other)[0] is None
+    database = Database.open(tmp_path / "db", MODEL)
+    assert database.shard_for(f" {known.upper()}!")[1] == EXACT
+    assert database.shard_for(asked)[1] != EXACT
 
 
 def test_bounds_by_kind(folder):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from support.database import INSTRUCTIONS, MODEL, description, entries, projection, write_small
@@ -43,6 +45,39 @@ def test_an_open_database_outlives_its_replacement(tmp_path):
     write_small(tmp_path / "db", {INSTRUCTIONS[0]: entries(seed=5)})
     shard, _ = opened.shard_for(INSTRUCTIONS[0])
     np.testing.assert_array_equal(shard.search(entries().keys[3], 1).tokens, entries().tokens[3:4])
+
+
+def test_a_reader_always_finds_one_whole_database_while_it_is_replaced(tmp_path):
+    versions = {write_small(tmp_path / "db").database_id}
+    ended, found, failed = threading.Event(), set(), []
+
+    def read():
+        while not ended.is_set():
+            try:
+                opened = Database.open(tmp_path / "db", MODEL)
+                found.add(opened.manifest.database_id)
+            except DatabaseError as error:
+                failed.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for seed in range(15):
+            new = write_small(tmp_path / "db", {INSTRUCTIONS[0]: entries(seed=seed)})
+            versions.add(new.database_id)
+    finally:
+        ended.set()
+        reader.join()
+    assert not failed and found <= versions
+    assert [path.name for path in tmp_path.iterdir()] == ["db"]
+
+
+def test_without_an_exchange_the_old_one_is_moved_away_first(tmp_path, monkeypatch):
+    write_small(tmp_path / "db")
+    monkeypatch.setattr(writer, "_exchange", lambda one, other: False)
+    new = write_small(tmp_path / "db", {INSTRUCTIONS[0]: entries(seed=5)})
+    assert Database.open(tmp_path / "db", MODEL).manifest == new
+    assert [path.name for path in tmp_path.iterdir()] == ["db"]
 
 
 @pytest.mark.parametrize("name", ["save", "_move"])

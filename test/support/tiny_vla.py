@@ -49,5 +49,10 @@ def save_tiny_checkpoint(folder, views=VIEWS, proprio_size=7, instructions=INSTR
     )
     statistics = {"test": ActionStatistics(q01=(-1.0,) * 7, q99=(1.0,) * 7)}
     tokenizer = train_tokenizer(INSTRUCTIONS, vocabulary)
-    save_checkpoint(folder, VLAModel(config), tokenizer, statistics)
+    model = VLAModel(config)
+    with torch.no_grad():  # it answers with actions alone, as a trained model does
+        rows, head = model.action_rows, model.language_model.lm_head.weight
+        head[: rows.start] = 0.0
+        head[rows.stop :] = 0.0
+    save_checkpoint(folder, model, tokenizer, statistics)
     return folder

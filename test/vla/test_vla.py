@@ -57,3 +57,14 @@ def test_tokens_become_actions_in_robot_units(vla):
     end = CONFIG.real_vocab_size
     action = vla.unnormalise([end - 1] * 6 + [end - 256])
     np.testing.assert_allclose(action, [-2 * 254 / 255] * 6 + [254 / 255])
+
+
+def test_a_token_that_is_no_action_is_no_motion_either(vla):
+    """Never the end of the range, whichever side of the action ids it lies on."""
+    end = CONFIG.real_vocab_size
+    for place in range(7):
+        for strange in (0, end - 257, end):
+            tokens = [end - 100] * 7
+            tokens[place] = strange
+            assert np.isnan(vla.unnormalise(tokens)).tolist() == [i == place for i in range(7)]
+    assert np.isfinite(vla.unnormalise([end - 1] * 6 + [end - 256])).all()
