@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heisd_ros.data.bag_files import METADATA, SUFFIXES
+from heisd_ros.data.bag_files import METADATA, is_storage
 from heisd_ros.data.bag_source import BagSource
 from heisd_ros.data.layout import RecordingLayout
 from heisd_ros.data.lerobot import INFO, FeatureMap, LeRobotSource
@@ -68,8 +68,8 @@ def _under(path: Path, reading: Reading) -> list[Source]:
 def is_bag(path: Path) -> bool:
     """Whether a path looks like a bag."""
     if path.is_dir():
-        return (path / METADATA).is_file() or any(f.suffix in SUFFIXES for f in path.iterdir())
-    return path.is_file() and path.suffix in SUFFIXES
+        return (path / METADATA).is_file() or any(map(is_storage, path.iterdir()))
+    return is_storage(path)
 
 
 def _bag(path: Path, reading: Reading) -> Source:

@@ -103,6 +103,7 @@ def replay_bag(
         except ReplayError as error:
             problem = str(error)
         problem = problem or bag.damage
+        remarks += [*bag.remarks, *(f"left out: {n} x {why}" for why, n in bag.unreadable.items())]
     return Replayed(
         topics=topics,
         messages=feed.messages,

@@ -71,11 +71,14 @@ def choose_items(sources: Sequence[Source], states: Collection[int]) -> Iterator
     """The episodes of some initial states, and those that name none.
 
     Raises:
-        DatabaseError: There is none.
+        DatabaseError: There is none, or a source is not fit for a database.
     """
     found = False
     for source in sources:
-        for place, outline in enumerate(source.outline()):
+        outlines = source.outline()
+        if source.report.unusable:
+            raise DatabaseError(f"{source.label}: {source.report.unusable}")
+        for place, outline in enumerate(outlines):
             if outline.init_state is None or outline.init_state in states:
                 found = True
                 yield Item(source, place, outline)
