@@ -19,6 +19,7 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 
 from heisd_ros.data.bag_files import FOREVER, METADATA, layout_of, open_storage
 from heisd_ros.data.storage import Storage, Stored, decompressed
+from heisd_ros.data.text_files import one_line
 from heisd_ros.errors import BagError
 
 _IDL_RULE = "=" * 80 + "\n"
@@ -204,8 +205,8 @@ class Bag:
             self._types.get_msgdef(kind)
         except Exception as error:  # a parser's errors are of many kinds
             raise BagError(
-                f"{self.path}: messages of type {kind} cannot be read ({error}); record with a "
-                "recorder that writes message definitions, as mcap's does"
+                f"{self.path}: messages of type {kind} cannot be read ({one_line(error)}); "
+                "record with a recorder that writes message definitions, as mcap's does"
             ) from error
 
     def _read(self, topics: frozenset[str], start: int, stop: int) -> Iterator[BagMessage]:
@@ -219,7 +220,7 @@ class Bag:
                         yield message
             except Exception as error:  # damage raises errors of many kinds
                 where = "before its first message" if last is None else f"after {last} ns"
-                self._note(f"{name} breaks off {where} ({' '.join(str(error).split())})")
+                self._note(f"{name} breaks off {where} ({one_line(error)})")
 
     def _decoded(self, stored: Stored, stamp: int, data: bytes) -> BagMessage | None:
         """A message; None, and counted, where its bytes are not those of its type."""

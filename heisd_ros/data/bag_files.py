@@ -14,7 +14,7 @@ from zstandard import ZstdDecompressor
 from heisd_ros.data.mcap_file import McapFile
 from heisd_ros.data.sqlite_file import SqliteFile, with_journal
 from heisd_ros.data.storage import Storage
-from heisd_ros.data.text_files import inside, read_yaml
+from heisd_ros.data.text_files import inside, one_line, read_yaml
 from heisd_ros.errors import BagError
 
 FOREVER = 2**63 - 1
@@ -84,7 +84,8 @@ def _from_metadata(folder: Path) -> Layout:
         scheme = str(values.get("compression_format") or "")
         custom = values.get("custom_data") or {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BagError(f"{place} is no rosbag2 metadata: {' '.join(repr(error).split())}") from None
+        kind = type(error).__name__
+        raise BagError(f"{place} is no rosbag2 metadata: {kind}: {one_line(error)}") from None
     if mode in ("file", "message") and scheme != "zstd":
         raise BagError(f"{place}: compression_format is {scheme!r}; accepted: 'zstd'")
     if not isinstance(custom, dict) or not all(isinstance(v, str) for v in custom.values()):
@@ -157,8 +158,7 @@ def open_storage(file: Path, stack: ExitStack) -> tuple[Storage, str]:
                 )
             storage = SqliteFile(whole)
     except Exception as error:  # the libraries' errors on damage are of many kinds
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise BagError(f"{file} cannot be read as a bag: {cut or why}") from error
+        raise BagError(f"{file} cannot be read as a bag: {cut or one_line(error)}") from error
     storage.damage = cut or storage.damage
     if not storage.connections and storage.damage:
         raise BagError(f"{file} cannot be read as a bag: {storage.damage}")

@@ -151,7 +151,7 @@ class BagSource:
         for topic in (*self._layout.images, self._layout.joint_states):
             track = max((tracks.track(topic) for tracks in parts), key=lambda t: len(t.stamps))
             if track.stamps:
-                found[topic] = clocks.offset(track.stamps, track.received)
+                found[topic] = clocks.offset(np.subtract(track.stamps, track.received))
         return found
 
     def _images(self, plan: Plan, views: int, prepare: Prepare) -> list[np.ndarray]:

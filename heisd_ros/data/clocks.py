@@ -13,9 +13,9 @@ SUSPICIOUS = 0.5
 pictures need to be taken, compressed and sent is less."""
 
 
-def offset(stamps: Sequence[int], received: Sequence[int]) -> float:
-    """How far header stamps are ahead of their reception, s, in the median; negative: behind."""
-    return float(np.median(np.subtract(stamps, received))) / SECOND
+def offset(ahead: Sequence[int] | np.ndarray) -> float:
+    """How far header stamps are ahead of their reception, s: the median of `ahead`, ns."""
+    return float(np.median(ahead)) / SECOND
 
 
 def spread(offsets: Mapping[str, float]) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import heapq
+import io
 import struct
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -13,15 +15,21 @@ from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
 from mcap.reader import SeekingReader
 from mcap.records import Channel, Chunk, McapRecord, Message, Schema
-from mcap.stream_reader import StreamReader, breakup_chunk, read_magic
+from mcap.stream_reader import read_magic
 
 from heisd_ros.data.storage import LIMIT, Stored, decompressed, definition
+from heisd_ros.data.text_files import one_line
 from heisd_ros.errors import BagError
 
 _HEAD = struct.Struct("<BQ")
 _INDEX_HEAD, _INDEX_ENTRY = 15, 16
 """Bytes of a message index: of itself, and of each message."""
-_READ = (Opcode.SCHEMA, Opcode.CHANNEL, Opcode.CHUNK, Opcode.MESSAGE)
+_READ: dict[int, Callable[[bytes], McapRecord]] = {
+    Opcode.SCHEMA: lambda body: Schema.read(_stream(body)),
+    Opcode.CHANNEL: lambda body: Channel.read(_stream(body)),
+    Opcode.CHUNK: lambda body: Chunk.read(_stream(body)),
+    Opcode.MESSAGE: lambda body: Message.read(_stream(body), len(body)),
+}
 _ENCODINGS = ("ros2msg", "ros2idl", "omgidl", "")
 """Of ROS 2 schemas; recorders leave it empty where they have no definition."""
 
@@ -141,8 +149,8 @@ class McapFile:
             try:
                 while True:
                     file.seek(place)
-                    head = file.read(_HEAD.size)
-                    opcode, length = _HEAD.unpack(head)
+                    opcode, length = _HEAD.unpack(file.read(_HEAD.size))
+                    _check_opcode(opcode, place)
                     end = place + _HEAD.size + length
                     if end > size:
                         raise BagError(f"the record at byte {place} ends behind the file's end")
@@ -154,7 +162,7 @@ class McapFile:
             except struct.error:
                 self.damage = f"its bytes end at {place}, before its footer"
             except Exception as error:  # the library's errors on damage are of many kinds
-                self.damage = " ".join(str(error).split()) or type(error).__name__
+                self.damage = one_line(error)
 
     def _take(self, place: int, record: McapRecord) -> None:
         times, channels = [], set()
@@ -184,10 +192,16 @@ class McapFile:
             )
 
 
+def _stream(body: bytes) -> ReadDataStream:
+    return ReadDataStream(io.BytesIO(body))
+
+
 def _record(file: IO[bytes], place: int) -> McapRecord:
     file.seek(place)
-    records = StreamReader(file, skip_magic=True, emit_chunks=True, record_size_limit=LIMIT).records
-    return next(iter(records))
+    opcode, length = _HEAD.unpack(file.read(_HEAD.size))
+    if opcode not in _READ or length > LIMIT:
+        raise BagError(f"the record at byte {place} has {length} bytes; accepted: to {LIMIT}")
+    return _READ[opcode](file.read(length))
 
 
 def _parts(record: McapRecord) -> list[McapRecord]:
@@ -197,4 +211,19 @@ def _parts(record: McapRecord) -> list[McapRecord]:
     plain = decompressed(record.data, record.compression)
     if len(plain) != record.uncompressed_size:
         raise BagError(f"a chunk has {len(plain)} bytes, not {record.uncompressed_size}")
-    return breakup_chunk(replace(record, compression="", data=plain), True)
+    if record.uncompressed_crc not in (0, zlib.crc32(plain)):
+        raise BagError("the checksum of a chunk is wrong")
+    found, place = [], 0
+    while place < len(plain):
+        opcode, length = _HEAD.unpack_from(plain, place)
+        _check_opcode(opcode, place)
+        place += _HEAD.size + length
+        if opcode in _READ:
+            found.append(_READ[opcode](plain[place - length : place]))
+    return found
+
+
+def _check_opcode(opcode: int, place: int) -> None:
+    """Refuses zeros: a file system fills up with them what a recorder could not write."""
+    if opcode == 0:
+        raise BagError(f"there are zeros at byte {place}")

@@ -11,6 +11,12 @@ import yaml
 _TEXT_LIMIT, _YAML_LIMIT, _LINE_LIMIT = 1 << 24, 1 << 21, 1 << 20
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 300 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
 def inside(name: str) -> bool:
     """Whether a written path stays within the folder that it is relative to.
 

@@ -140,7 +140,8 @@ def test_a_recorder_that_was_killed_leaves_a_readable_folder(tmp_path):
     (file,) = folder.iterdir()
     file.write_bytes(file.read_bytes()[:-2000])
     with Bag(folder) as bag:
-        assert "metadata.yaml is missing" in bag.damage
+        assert "bag.mcap is cut off" in bag.damage
+        assert any("metadata.yaml is missing" in remark for remark in bag.remarks)
         assert len(words(bag)) > 300
 
 
@@ -178,11 +179,10 @@ def test_what_is_no_bag_is_named(tmp_path):
             pass
 
 
-@pytest.mark.parametrize("name", ["../other.mcap", "/etc/passwd", "link.mcap"])
+@pytest.mark.parametrize("name", ["../other.mcap", "/etc/passwd", "a/../../other.mcap", ""])
 def test_paths_that_leave_the_folder_are_refused(tmp_path, name):
     folder = write_bag(tmp_path / "bag", recording(3))
     shutil.copy(folder / "bag.mcap", tmp_path / "other.mcap")
-    (folder / "link.mcap").symlink_to(tmp_path / "other.mcap")
     change_metadata(folder, lambda values: values.update(relative_file_paths=[name]))
     with pytest.raises(BagError, match=rf"names '{name}'; accepted: files inside"), Bag(folder):
         pass
