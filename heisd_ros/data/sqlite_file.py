@@ -111,16 +111,16 @@ def with_journal(path: Path, stack: ExitStack) -> Path:
         OSError: There is no room for a copy, or a file cannot be read.
         sqlite3.Error: File and journal do not go together.
     """
-    path = path.resolve()  # a journal lies beside the file, not beside a link to it
-    journals = [path.with_name(path.name + ending) for ending in _JOURNALS]
+    real = path.resolve()  # a journal lies beside the file, not beside a link to it
+    journals = [real.with_name(real.name + ending) for ending in _JOURNALS]
     journals = [journal for journal in journals if journal.is_file() and journal.stat().st_size]
     if not journals:
         return path
     folder = Path(stack.enter_context(TemporaryDirectory()))
-    for file in (path, *journals):
+    for file in (real, *journals):
         shutil.copyfile(file, folder / file.name)
-    with closing(sqlite3.connect(folder / path.name)) as database:
+    with closing(sqlite3.connect(folder / real.name)) as database:
         # Leaving the mode in which a journal is kept writes all of it into the file.
         database.execute("PRAGMA journal_mode = DELETE")
         database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    return folder / path.name
+    return folder / real.name
