@@ -152,11 +152,11 @@ class Bag:
                 self._note(f"{file.name} is cut off or damaged ({storage.damage})")
         if not self._storages:
             raise refused[0]
-        if not layout.ordered:
+        if layout.unordered:
             self._storages.sort(key=lambda named: (named[1].start or 0, named[0]))
             many = len(self._storages) > 1
             ordered = "; its files are taken in order of their first messages" if many else ""
-            self.remarks.append(f"{self.path / METADATA} is missing{ordered}")
+            self.remarks.append(layout.unordered + ordered)
         self.remarks += [
             f"left out: {topic} ({encoding}, no ROS 2 message)"
             for topic, encoding in sorted(self.foreign.items())

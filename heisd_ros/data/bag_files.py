@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from zstandard import ZstdDecompressor
 
@@ -30,15 +31,15 @@ class Layout:
     """Which files a recording consists of.
 
     Attributes:
-        files: In order of time, if `ordered`.
-        ordered: Whether their order is known.
+        files: In order of time, unless that is not known.
+        unordered: Why it is not known; empty where it is.
         custom: What the recorder noted beside the messages.
         missing: Files that metadata.yaml names and that are not there.
         unnamed: Storage files that are there and that metadata.yaml does not name.
     """
 
     files: list[Path]
-    ordered: bool = True
+    unordered: str = ""
     custom: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
@@ -63,31 +64,29 @@ def layout_of(path: Path) -> Layout:
     if not path.is_dir():
         what = "is no bag" if path.exists() else "does not exist"
         raise BagError(f"{path} {what}; accepted: {_ACCEPTED}")
-    if (path / METADATA).is_file():
-        return _from_metadata(path)
+    place = path / METADATA
+    unordered = f"{place} is missing"
+    if place.is_file():
+        try:
+            return _from_metadata(path, read_yaml(place)["rosbag2_bagfile_information"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            unordered = f"{place} is no rosbag2 metadata: {type(error).__name__}: {one_line(error)}"
     found = sorted(file for file in path.iterdir() if is_storage(file))
     # A recorder killed while it compressed a file leaves that file, and a part of it compressed.
     files = [f for f in found if f.suffix != _ZSTD or f.with_name(f.stem) not in found]
     if not files:
-        raise BagError(
-            f"{path} is no bag: it has neither {METADATA} nor a file; accepted: {_ACCEPTED}"
-        )
-    return Layout(files, ordered=False)
+        raise BagError(f"{path} is no bag: it has no file; accepted: {_ACCEPTED}; {unordered}")
+    return Layout(files, unordered)
 
 
-def _from_metadata(folder: Path) -> Layout:
+def _from_metadata(folder: Path, values: dict[str, Any]) -> Layout:
+    """What metadata.yaml says; raises what follows from a missing key or another kind of value."""
     place = folder / METADATA
-    try:
-        values = read_yaml(place)["rosbag2_bagfile_information"]
-        names = list(dict.fromkeys(values["relative_file_paths"]))
-        mode = str(values.get("compression_mode") or "").lower()
-        scheme = str(values.get("compression_format") or "")
-        custom = values.get("custom_data") or {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        kind = type(error).__name__
-        raise BagError(f"{place} is no rosbag2 metadata: {kind}: {one_line(error)}") from None
-    if mode in ("file", "message") and scheme != "zstd":
-        raise BagError(f"{place}: compression_format is {scheme!r}; accepted: 'zstd'")
+    names = list(dict.fromkeys(values["relative_file_paths"]))
+    mode, scheme = values.get("compression_mode") or "", values.get("compression_format") or ""
+    custom = values.get("custom_data") or {}
+    if mode.lower() in ("file", "message") and scheme != "zstd":
+        raise BagError(f"{place}: compression_format is {reprlib.repr(scheme)}; accepted: 'zstd'")
     if not isinstance(custom, dict) or not all(isinstance(v, str) for v in custom.values()):
         raise BagError(f"{place}: custom_data is {reprlib.repr(custom)}; accepted: texts by name")
     files, missing = [], []

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from heisd_ros.data.text_files import one_line
 from heisd_ros.errors import ImageError
 
 CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
@@ -81,8 +82,8 @@ def compressed_to_rgb(message: Any) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(bytes(message.data))) as image:
             return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # each of Pillow's decoders has its own on damage
         raise ImageError(
-            f"compressed image of format {message.format!r} does not decode ({error}); "
+            f"compressed image of format {message.format!r} does not decode ({one_line(error)}); "
             "accepted: JPEG or PNG"
         ) from error

@@ -175,7 +175,7 @@ class TrackReader:
             try:
                 with Image.open(io.BytesIO(bytes(content.data))) as picture:
                     size = picture.size
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            except Exception as error:  # each of Pillow's decoders has its own on damage
                 raise ImageError(f"picture does not decode ({type(error).__name__})") from error
         first = self._sizes.setdefault(message.topic, size)
         if size != first:

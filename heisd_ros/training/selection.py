@@ -82,6 +82,8 @@ def choose_items(sources: Sequence[Source], states: Collection[int]) -> Iterator
             if outline.init_state is None or outline.init_state in states:
                 found = True
                 yield Item(source, place, outline)
+            else:
+                source.report.dropped["episode of an initial state that is not asked for"] += 1
     if not found:
         raise DatabaseError(
             f"{sorted({source.label for source in sources})} have no episode of the initial states "

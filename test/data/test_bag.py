@@ -188,11 +188,17 @@ def test_paths_that_leave_the_folder_are_refused(tmp_path, name):
         pass
 
 
-@pytest.mark.parametrize("content", ["", "[]", "a: b", "rosbag2_bagfile_information: 3", "{: :"])
-def test_metadata_that_is_none_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    "content", ["", "[]", "a: b", "rosbag2_bagfile_information: 3", "{: :", "[" * 5000, "\0"]
+)
+def test_metadata_that_is_none_is_said_and_the_files_are_read(tmp_path, content):
     folder = write_bag(tmp_path / "bag", recording(3))
     (folder / "metadata.yaml").write_text(content)
-    with pytest.raises(BagError, match=r"metadata\.yaml is no rosbag2 metadata"), Bag(folder):
+    with Bag(folder) as bag:
+        assert len(words(bag)) == 3
+        assert "metadata.yaml is no rosbag2 metadata: " in bag.remarks[0]
+    (folder / "bag.mcap").unlink()
+    with pytest.raises(BagError, match=r"no file; .*metadata\.yaml is no rosbag2"), Bag(folder):
         pass
 
 

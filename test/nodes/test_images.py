@@ -83,3 +83,13 @@ def test_compressed_images_decode_to_rgb(kind, mode):
 def test_compressed_images_that_are_none_are_named(data):
     with pytest.raises(ImageError, match=r"0 bytes|'jpeg' does not decode"):
         compressed_to_rgb(CompressedImage(format="jpeg", data=data))
+
+
+def test_errors_of_every_decoder_are_named():
+    """Pillow's decoders raise what they like: this one NotImplementedError."""
+    buffer = io.BytesIO()
+    Picture.new("RGB", (8, 8)).save(buffer, "DDS")
+    data = bytearray(buffer.getvalue())
+    data[80:84] = bytes(4)  # flags of the pixel format
+    with pytest.raises(ImageError, match=r"'jpeg' does not decode .*; accepted: JPEG or PNG"):
+        compressed_to_rgb(CompressedImage(data=bytes(data), format="jpeg"))
