@@ -57,7 +57,7 @@ class JointCheck:
         for joint in range(len(self._arm.joint_names)):
             self._outside[joint].add(beyond[:, joint], seconds, where)
             self._fast[joint].add(fast[:, joint], seconds[1:], where)
-        leaps: NDArray[np.bool_] = fast.any(axis=1)
+        leaps = np.asarray(fast.any(axis=1))
         back = ~too_fast(self._arm, across, seconds[2:] - seconds[:-2])
         self._apart.add(leaps[:-1] & leaps[1:] & back.all(axis=1), seconds[1:-1], where)
         self._zero += int((~positions.any(axis=1)).sum()) if positions.any() else 0
