@@ -118,7 +118,7 @@ class BagSource:
             report.dropped.update(bag.unreadable)
         self._check_joints(parts)
         offsets = self._offsets(parts)
-        if clocks.spread(offsets) > clocks.SUSPICIOUS:
+        if clocks.differ(offsets, self._layout.tolerance_sec):
             report.warnings.append(clocks.describe(offsets, self._layout.tolerance_sec))
         aligner = Aligner(self._layout, self.rate_hz, report.dropped, report.cuts)
         instruction = self._noted or self._layout.instruction
@@ -142,8 +142,7 @@ class BagSource:
             seconds = np.subtract(track.stamps, tracks[0].stamps[0]) / SECOND
             check.add(np.stack([state.positions for state in track.values]), seconds)
         self.report.warnings += [f"{topic}: {line}" for line in check.lines()]
-        if check.degrees:
-            self.report.unusable = self.report.warnings[0]
+        self.report.unusable = f"{topic}: {check.unusable}" if check.unusable else ""
 
     def _offsets(self, parts: list[Tracks]) -> dict[str, float]:
         """How far stamps are ahead of their reception, s, by topic."""

@@ -8,9 +8,9 @@ import numpy as np
 
 from heisd_ros.data.report import SECOND
 
-SUSPICIOUS = 0.5
-"""Stamps that differ by more than this, s, against their reception are of different clocks: what
-pictures need to be taken, compressed and sent is less."""
+SUSPICIOUS, FUTURE = 0.5, 0.05
+"""Stamps that are further apart, s, against their reception, or that lie further ahead of it,
+are of different clocks: what pictures need to be taken, compressed and sent is less."""
 
 
 def offset(ahead: Sequence[int] | np.ndarray) -> float:
@@ -21,6 +21,17 @@ def offset(ahead: Sequence[int] | np.ndarray) -> float:
 def spread(offsets: Mapping[str, float]) -> float:
     """How far the clocks of some topics are apart, s."""
     return max(offsets.values()) - min(offsets.values()) if offsets else 0.0
+
+
+def differ(offsets: Mapping[str, float], tolerance: float) -> bool:
+    """Whether the clocks of topics differ, though their steps may seem to fit.
+
+    Args:
+        offsets: Of each topic.
+        tolerance: By how much stamps of a step may differ, s.
+    """
+    ahead = max(offsets.values(), default=0.0)
+    return spread(offsets) > (tolerance if ahead > FUTURE else SUSPICIOUS)
 
 
 def describe(offsets: Mapping[str, float], tolerance: float) -> str:

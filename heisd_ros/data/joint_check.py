@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.plausible import allowed, looks_like_degrees, outside, too_fast
 
+MANY = 0.05
+"""This share of positions that cannot be is no accident."""
+
 
 @dataclass
 class _Count:
@@ -63,16 +66,16 @@ class JointCheck:
         self._zero += int((~positions.any(axis=1)).sum()) if positions.any() else 0
 
     @property
-    def degrees(self) -> bool:
-        """Whether the positions are in degrees, by all appearances."""
+    def unusable(self) -> str:
+        """Why the positions are not the arm's, by all appearances; empty where they may be."""
         far = np.concatenate(self._far) if self._far else np.zeros((0, 0))
-        return len(far) >= 0.05 * self._total > 0 and looks_like_degrees(self._arm, far)
+        if len(far) >= MANY * self._total > 0 and looks_like_degrees(self._arm, far):
+            return "joint positions look like degrees; accepted: rad"
+        return self._leaps() if self._apart.times >= max(2, MANY * self._total) else ""
 
     def lines(self) -> list[str]:
         """What cannot be, a line each."""
-        found = []
-        if self.degrees:
-            found.append("joint positions look like degrees; accepted: rad")
+        found = [self.unusable] if self.unusable else []
         lowest, highest = allowed(self._arm)
         for joint, name in enumerate(self._arm.joint_names):
             count = self._outside[joint]
@@ -87,10 +90,13 @@ class JointCheck:
                     f"{name}: {count.times} steps are faster than its limit of "
                     f"{self._arm.velocity_limits[joint]:.2f} a second, first at {count.first}"
                 )
-        if self._apart.times:
-            zero = f" ({self._zero} are 0 in all joints)" if self._zero else ""
-            found.append(
-                f"{self._apart.times} joint states leap away from their neighbours and back{zero}, "
-                f"first at {self._apart.first}: two publishers on one topic?"
-            )
+        if self._apart.times and self._leaps() not in found:
+            found.append(self._leaps())
         return found
+
+    def _leaps(self) -> str:
+        zero = f" ({self._zero} are 0 in all joints)" if self._zero else ""
+        return (
+            f"{self._apart.times} joint states leap away from their neighbours and back{zero}, "
+            f"first at {self._apart.first}: two publishers on one topic?"
+        )

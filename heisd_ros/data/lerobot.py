@@ -158,7 +158,7 @@ class LeRobotSource:
         if self._info.total is not None and listed < self._info.total:
             report.damage = f"{INFO} counts {self._info.total} episodes, {listed} are listed"
         report.warnings = [f"{self._features.joint_positions}: {line}" for line in check.lines()]
-        report.unusable = report.warnings[0] if check.degrees else ""
+        report.unusable = report.warnings[0] if check.unusable else ""
         if not entries:
             why = [f"{count} x {reason}" for reason, count in report.dropped.most_common()]
             why += report.remarks or ["none is listed"]

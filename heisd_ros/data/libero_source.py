@@ -63,7 +63,7 @@ class LiberoSource:
                 )
             report.remarks = file.remarks
         report.warnings = check.lines()
-        report.unusable = report.warnings[0] if check.degrees else ""
+        report.unusable = check.unusable
         return outline
 
     def episode(self, number: int, views: Sequence[str], prepare: Prepare = whole) -> Episode:

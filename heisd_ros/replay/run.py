@@ -184,9 +184,8 @@ class _Feed:
     def clocks(self, tolerance: float) -> list[str]:
         """Says where the clocks of the topics differ."""
         offsets = {topic: clocks.offset(ahead) for topic, ahead in self._ahead.items() if ahead}
-        if clocks.spread(offsets) <= clocks.SUSPICIOUS:
-            return []
-        return [clocks.describe(offsets, tolerance)]
+        differ = clocks.differ(offsets, tolerance)
+        return [clocks.describe(offsets, tolerance)] if differ else []
 
     def finish(self) -> None:
         """Tells every mode that no more will come."""

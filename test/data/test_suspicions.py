@@ -77,13 +77,22 @@ def test_zeros_of_a_second_publisher_are_said(tmp_path):
     assert "198 joint states leap away from their neighbours and back (100 are 0 in all" in report
     assert "first at 0.01 s: two publishers on one topic?" in report
     assert "panda_joint4: 199 steps are faster than its limit of 2.17 a second" in report
-    assert source.report.unusable == ""
+    with pytest.raises(DatabaseError, match=r"bag: /joints: 198 joint states leap away"):
+        list(choose_items([source], ()))
+
+
+def test_a_few_leaps_are_said_and_no_more():
+    rows = moving()
+    rows[[20, 60]] = 0.0
+    check = checked(rows)
+    assert check.unusable == ""
+    assert check.lines()[-1].startswith("2 joint states leap away")
 
 
 def test_the_first_time_is_that_of_the_recording():
     rows = moving()
     rows[37, 1] = 4.0
-    (out, fast, apart) = checked(rows).lines()
+    out, fast, apart = checked(rows).lines()
     assert out == ("panda_joint2: 1 of 100 positions are outside -1.96 to 1.96, first at 0.37 s")
     assert fast.startswith("panda_joint2: 2 steps are faster") and fast.endswith("at 0.37 s")
     assert apart.startswith("1 joint states leap away") and "first at 0.37 s" in apart
@@ -156,6 +165,19 @@ def test_clocks_that_differ_by_little_are_said_where_steps_are_made_all_the_same
     assert len(source.outline()) == 1
     (warning,) = source.report.warnings
     assert "clocks of the topics differ by 1.00" in warning and f"{CAMERAS[0]} +0.998 s" in warning
+
+
+def test_pictures_from_the_future_are_of_another_clock(tmp_path):
+    messages = recording()
+    for topic, _, message in messages:
+        if topic in CAMERAS:
+            message.header.stamp.nanosec += 200_000_000
+            message.header.stamp.sec += message.header.stamp.nanosec // SECOND
+            message.header.stamp.nanosec %= SECOND
+    source = bag(tmp_path, messages)
+    assert len(source.outline()) == 1
+    (warning,) = source.report.warnings
+    assert "clocks of the topics differ by 0.200 s" in warning
 
 
 def test_latency_is_no_other_clock(tmp_path):
