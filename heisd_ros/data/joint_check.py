@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.plausible import allowed, looks_like_degrees, outside, too_fast
 
-MANY = 0.05
-"""This share of positions that cannot be is no accident."""
+MANY, FEWEST_LEAPS = 0.05, 10
+"""This share of positions that cannot be is no accident, nor are so many leaps to and fro."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ class JointCheck:
         far = np.concatenate(self._far) if self._far else np.zeros((0, 0))
         if len(far) >= MANY * self._total > 0 and looks_like_degrees(self._arm, far):
             return "joint positions look like degrees; accepted: rad"
-        return self._leaps() if self._apart.times >= max(2, MANY * self._total) else ""
+        return self._leaps() if self._apart.times >= max(FEWEST_LEAPS, MANY * self._total) else ""
 
     def lines(self) -> list[str]:
         """What cannot be, a line each."""
