@@ -54,8 +54,6 @@ def inspect(
 
 
 def _show(source: Source) -> None:
-    import numpy as np
-
     console = Console(width=120)
     outline = source.outline()
     report = source.report
@@ -77,7 +75,16 @@ def _show(source: Source) -> None:
             str(number), begins, str(episode.steps), episode.instruction, episode.ended_by
         )
     console.print(table)
-    actions = np.concatenate([source.episode(n, ()).actions for n in range(len(outline))])
+    if outline:
+        console.print(_actions(source, len(outline)))
+    for line in report.lines():
+        typer.echo(line)
+
+
+def _actions(source: Source, episodes: int) -> Table:
+    import numpy as np
+
+    actions = np.concatenate([source.episode(n, ()).actions for n in range(episodes)])
     table = Table("action", "x", "y", "z", "rx", "ry", "rz", "gripper")
     for name, row in (
         ("1st percentile", np.percentile(actions, 1, axis=0)),
@@ -85,8 +92,4 @@ def _show(source: Source) -> None:
         ("99th percentile", np.percentile(actions, 99, axis=0)),
     ):
         table.add_row(name, *(f"{number:.3f}" for number in row))
-    console.print(table)
-    for reason, count in report.dropped.most_common():
-        typer.echo(f"left out: {count} x {reason}")
-    if report.damage:
-        typer.echo(f"broken off: {report.damage}")
+    return table

@@ -225,12 +225,10 @@ def _bar(progress: Progress) -> Callable[[int, int], None]:
 
 
 def _say_dropped(sources: list[Source]) -> None:
-    """What was left out of the sources, and why; `heisd data inspect` says more."""
+    """Says what was left out of the sources and what is odd; `heisd data inspect` says more."""
     for source in sources:
-        if source.report.damage:
-            typer.echo(f"{source.label}: {source.report.damage}", err=True)
-        for reason, count in source.report.dropped.most_common():
-            typer.echo(f"{source.label}: {count} left out: {reason}", err=True)
+        for line in source.report.lines():
+            typer.echo(f"{source.label}: {line}", err=True)
 
 
 @app.command()

@@ -7,6 +7,7 @@ are numpy arrays (`Image.data`, `JointState.position`), and there are no methods
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,20 +16,16 @@ from typing import Any
 
 from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
-from zstandard import ZstdDecompressor
 
-from heisd_ros.data.bag_files import (
-    FOREVER,
-    Storage,
-    Stored,
-    layout_of,
-    open_storage,
-    unpack,
-)
+from heisd_ros.data.bag_files import FOREVER, METADATA, layout_of, open_storage
+from heisd_ros.data.storage import Storage, Stored, decompressed
+from heisd_ros.data.text_files import one_line
 from heisd_ros.errors import BagError
 
 _IDL_RULE = "=" * 80 + "\n"
 """Before each file of a definition in IDL, as rosbag2 writes it."""
+_ZSTD = b"\x28\xb5\x2f\xfd"
+"""How data that zstd compressed begin; a message in CDR begins with 0."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +51,18 @@ class Bag:
     """A rosbag2 recording: a folder, or one `.mcap` or `.db3` file.
 
     mcap and SQLite, split or not, compressed by chunk, message or file. Types that the file defines
-    are read by its own definitions, others by those of ROS 2 Jazzy. Use it as a context manager.
+    are read by its own definitions, others by those of ROS 2 Jazzy. What is no ROS 2 message in CDR
+    is left out. Use it as a context manager.
 
     Attributes:
         path: Where it is.
         topics: Type by topic. A topic with two types has both, joined by " and ".
         custom: Texts that the recorder noted in metadata.yaml.
-        damage: Where the recording breaks off and why; empty where it is whole. What lies before
-            the break can be read. Grows while messages are read: look at it afterwards.
+        foreign: Encoding by topic of what is left out.
+        damage: Where bytes are missing or damaged; empty where the recording is whole. The rest
+            can be read. Grows while messages are read: look at it afterwards.
+        remarks: What else a reader should know, a line each; nothing of it is a loss.
+        unreadable: Counts messages that were left out because they cannot be decoded, by topic.
 
     Raises:
         BagError: On entering: it is not there, is no bag, or nothing of it can be read.
@@ -71,10 +72,12 @@ class Bag:
         self.path = Path(path)
         self.topics: dict[str, str] = {}
         self.custom: dict[str, str] = {}
+        self.foreign: dict[str, str] = {}
         self.damage = ""
+        self.remarks: list[str] = []
+        self.unreadable: Counter[str] = Counter()
         self._stack = ExitStack()
         self._storages: list[tuple[str, Storage]] = []
-        self._unzip: ZstdDecompressor | None = None
         self._types = get_typestore(Stores.EMPTY)
 
     def __enter__(self) -> Bag:
@@ -129,21 +132,35 @@ class Bag:
 
     def _open(self) -> None:
         layout = layout_of(self.path)
-        self.custom, self.damage = dict(layout.custom or {}), layout.damage
-        self._unzip = ZstdDecompressor() if layout.message_compressed else None
+        self.custom = layout.custom
+        if layout.missing:
+            self._note(f"{layout.missing} named in {self.path / METADATA} are missing")
+        if layout.unnamed:
+            self.remarks.append(f"left out: {layout.unnamed}, which {METADATA} does not name")
+        refused: list[BagError] = []
         for file in layout.files:
-            plain, damage = file, ""
             try:
-                if layout.file_compressed:
-                    plain, damage = unpack(file, self._stack)
-                storage, cut = open_storage(plain, self._stack)
-            except (BagError, OSError) as error:
-                if not self._storages:
-                    raise BagError(f"{file}: {error}") from error
+                storage, remark = open_storage(file, self._stack)
+            except BagError as error:
+                refused.append(error)
                 self._note(str(error))
-                break
+                continue
             self._storages.append((file.name, storage))
-            self._note(damage or cut)
+            self.foreign |= storage.foreign
+            self.remarks += [remark] if remark else []
+            if storage.damage:
+                self._note(f"{file.name} is cut off or damaged ({storage.damage})")
+        if not self._storages:
+            raise refused[0]
+        if layout.unordered:
+            self._storages.sort(key=lambda named: (named[1].start or 0, named[0]))
+            many = len(self._storages) > 1
+            ordered = "; its files are taken in order of their first messages" if many else ""
+            self.remarks.append(layout.unordered + ordered)
+        self.remarks += [
+            f"left out: {topic} ({encoding}, no ROS 2 message)"
+            for topic, encoding in sorted(self.foreign.items())
+        ]
         kinds: dict[str, list[str]] = {}
         for stored in self._connections():
             known = kinds.setdefault(stored.topic, [])
@@ -153,9 +170,7 @@ class Bag:
 
     def _connections(self) -> Iterator[Stored]:
         for _, storage in self._storages:
-            for stored in storage.connections:
-                if isinstance(stored.topic, str) and isinstance(stored.type, str):  # not damaged
-                    yield stored
+            yield from storage.connections
 
     def _note(self, damage: str) -> None:
         if damage and damage not in self.damage:
@@ -164,6 +179,11 @@ class Bag:
     def _type_of(self, topic: str) -> str:
         if topic in self.topics:
             return self.topics[topic]
+        if topic in self.foreign:
+            raise BagError(
+                f"{self.path}: {topic} is in {self.foreign[topic]}; accepted: ROS 2 messages in "
+                "cdr, with their type"
+            )
         near = difflib.get_close_matches(topic, self.topics, 3, 0.3) or sorted(self.topics)[:8]
         raise BagError(f"{self.path} has no topic {topic}; there are, among others, {near}")
 
@@ -185,25 +205,32 @@ class Bag:
             self._types.get_msgdef(kind)
         except Exception as error:  # a parser's errors are of many kinds
             raise BagError(
-                f"{self.path}: messages of type {kind} cannot be read ({error}); record with a "
-                "recorder that writes message definitions, as mcap's does"
+                f"{self.path}: messages of type {kind} cannot be read ({one_line(error)}); "
+                "record with a recorder that writes message definitions, as mcap's does"
             ) from error
 
     def _read(self, topics: frozenset[str], start: int, stop: int) -> Iterator[BagMessage]:
-        for number, (name, storage) in enumerate(self._storages):
+        for name, storage in self._storages:
             last: int | None = None
             try:
                 for stored, stamp, data in storage.messages(topics, start, stop):
-                    raw = self._unzip.decompress(data) if self._unzip else data
-                    message = self._types.deserialize_cdr(raw, stored.type)
                     last = stamp
-                    yield BagMessage(stored.topic, stored.type, stamp, message, raw)
+                    message = self._decoded(stored, stamp, data)
+                    if message is not None:
+                        yield message
             except Exception as error:  # damage raises errors of many kinds
                 where = "before its first message" if last is None else f"after {last} ns"
-                left = len(self._storages) - number - 1
-                more = f"; {left} later files are not read" if left else ""
-                self._note(f"{name} breaks off {where} ({' '.join(str(error).split())}){more}")
-                return
+                self._note(f"{name} breaks off {where} ({one_line(error)})")
+
+    def _decoded(self, stored: Stored, stamp: int, data: bytes) -> BagMessage | None:
+        """A message; None, and counted, where its bytes are not those of its type."""
+        try:
+            raw = decompressed(data, "zstd") if data.startswith(_ZSTD) else data
+            message = self._types.deserialize_cdr(raw, stored.type)
+        except Exception:  # damage raises errors of many kinds
+            self.unreadable[f"{stored.topic}: message cannot be decoded"] += 1
+            return None
+        return BagMessage(stored.topic, stored.type, stamp, message, raw)
 
 
 def _parsed(stored: Stored) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from heisd_ros.data import clocks
 from heisd_ros.data.alignment import Aligner, Plan
 from heisd_ros.data.bag import Bag
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.images import compressed_to_rgb, raw_to_rgb
+from heisd_ros.data.joint_check import JointCheck
 from heisd_ros.data.layout import RecordingLayout
 from heisd_ros.data.report import SECOND, Outline, ReadReport, TopicStatistics
 from heisd_ros.data.source import Prepare, whole
@@ -112,18 +114,44 @@ class BagSource:
         reader = JointStateReader(self.arm, self._layout.gripper_joints)
         with Bag(self._path) as bag:
             parts = TrackReader(bag, self._layout, reader, report.dropped).read()
-            report.damage = bag.damage
+            report.damage, report.remarks = bag.damage, bag.remarks
+            report.dropped.update(bag.unreadable)
+        self._check_joints(parts)
+        offsets = self._offsets(parts)
+        if clocks.differ(offsets, self._layout.tolerance_sec):
+            report.warnings.append(clocks.describe(offsets, self._layout.tolerance_sec))
         aligner = Aligner(self._layout, self.rate_hz, report.dropped, report.cuts)
         instruction = self._noted or self._layout.instruction
         plans = [plan for tracks in parts for plan in aligner.plans(tracks, instruction)]
         report.topics = _statistics(parts)
         if not plans:
-            why = "; ".join(f"{count} x {reason}" for reason, count in report.dropped.most_common())
+            if clocks.spread(offsets) > self._layout.tolerance_sec and not report.warnings:
+                report.warnings.append(clocks.describe(offsets, self._layout.tolerance_sec))
+            why = [f"{count} x {reason}" for reason, count in report.dropped.most_common()]
+            more = [*report.warnings, *([report.damage] if report.damage else [])]
             raise BagError(
-                f"{self._path} holds no episode: {why or 'no picture'}"
-                + (f"; {report.damage}" if report.damage else "")
+                f"{self._path} holds no episode: {'; '.join([*(why or ['no picture']), *more])}"
             )
         return plans
+
+    def _check_joints(self, parts: list[Tracks]) -> None:
+        """Says in the report which joint positions cannot be."""
+        check, topic = JointCheck(self.arm), self._layout.joint_states
+        tracks = [tracks.track(topic) for tracks in parts if tracks.track(topic).stamps]
+        for track in tracks:
+            seconds = np.subtract(track.stamps, tracks[0].stamps[0]) / SECOND
+            check.add(np.stack([state.positions for state in track.values]), seconds)
+        self.report.warnings += [f"{topic}: {line}" for line in check.lines()]
+        self.report.unusable = f"{topic}: {check.unusable}" if check.unusable else ""
+
+    def _offsets(self, parts: list[Tracks]) -> dict[str, float]:
+        """How far stamps are ahead of their reception, s, by topic."""
+        found = {}
+        for topic in (*self._layout.images, self._layout.joint_states):
+            track = max((tracks.track(topic) for tracks in parts), key=lambda t: len(t.stamps))
+            if track.stamps:
+                found[topic] = clocks.offset(np.subtract(track.stamps, track.received))
+        return found
 
     def _images(self, plan: Plan, views: int, prepare: Prepare) -> list[np.ndarray]:
         """Pictures (T, H, W, 3) of each view."""

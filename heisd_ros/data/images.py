@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from heisd_ros.data.text_files import one_line
 from heisd_ros.errors import ImageError
 
 MAX_PIXELS = 4096 * 4096
@@ -147,6 +148,6 @@ def compressed_to_rgb(message: Any, least_side: int = 0) -> np.ndarray:
         raise
     except Exception as error:  # a decoder raises whatever a broken file leads it to
         raise ImageError(
-            f"compressed image of format {message.format[:40]!r} does not decode ({error}); "
+            f"compressed image of format {message.format[:40]!r} does not decode ({one_line(error)}); "
             "accepted: JPEG or PNG"
         ) from error

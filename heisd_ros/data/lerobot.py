@@ -1,91 +1,59 @@
-"""Episodes from LeRobot data sets, versions 2.1 and 3: parquet tables and mp4 videos.
+"""Episodes from LeRobot data sets, versions 2.0, 2.1 and 3: parquet tables and mp4 videos.
 
 The layout is that of huggingface/lerobot, `lerobot/datasets/utils.py` and `lerobot_dataset.py`.
-In version 2.1 an episode is a file, in version 3 a span of one; `meta/info.json` has the paths.
+In version 2 an episode is a file, in version 3 a span of one; `meta/info.json` has the paths.
 Needs the extra `lerobot` (pyarrow and PyAV).
 """
 
 from __future__ import annotations
 
+import importlib
 import io
-import json
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from heisd_ros.data.episode import Episode
+from heisd_ros.data.joint_check import JointCheck
+from heisd_ros.data.lerobot_features import Columns, FeatureMap, feature_of
+from heisd_ros.data.lerobot_index import INFO, Index, Info, Recorded, named, regular
 from heisd_ros.data.report import Outline, ReadReport, TopicStatistics
 from heisd_ros.data.source import Prepare, whole
+from heisd_ros.data.text_files import one_line
 from heisd_ros.errors import DemonstrationError, MissingPackageError
 from heisd_ros.kinematics.arm import ArmKinematics
 
-INFO = "meta/info.json"
-_COLUMN = re.compile(r"([\w.]+?)(?:\[(\d+):(\d+)\])?")
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError)
-"""What pyarrow, json and PyAV raise on damage, and what follows from a missing key."""
+__all__ = ["INFO", "FeatureMap", "LeRobotSource"]
+
+SHORTEST = 2
+"""Steps of the shortest episode: one alone has no motion."""
 
 
-@dataclass(frozen=True)
-class FeatureMap:
-    """Which features of a data set are what.
-
-    A column is a feature's name, or some of its numbers: `observation.state[0:7]`.
-
-    Attributes:
-        joint_positions: Column of the arm's joints, rad.
-        actions: Column of the 7 numbers of an action, in the model's units.
-        gripper_opening: Column of the distance between the fingers, m; two numbers (one a finger)
-            are added up, without sign. Empty: 0.
-        joint_velocities: Column, rad/s; empty: none.
-        images: Features of the pictures, in the order of the model's views; empty: all, in the
-            order of `info.json`.
-        robot: Name of the robot; empty: as `info.json` says.
-    """
-
-    joint_positions: str
-    actions: str = "action"
-    gripper_opening: str = ""
-    joint_velocities: str = ""
-    images: tuple[str, ...] = field(default=())
-    robot: str = ""
-
-    @classmethod
-    def read(cls, path: Path) -> FeatureMap:
-        """Reads a YAML file with these attributes as keys.
-
-        Raises:
-            DemonstrationError: It cannot be read, or has another key or kind of value.
-        """
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeError, yaml.YAMLError) as error:
-            raise DemonstrationError(f"{path}: {' '.join(str(error).split())}") from error
-        accepted = list(cls.__dataclass_fields__)
-        if not isinstance(values, dict) or "joint_positions" not in values:
-            raise DemonstrationError(f"{path} is {values!r}; accepted: a mapping of {accepted}")
-        for key, value in values.items():
-            texts = value if key == "images" and isinstance(value, list) else [value]
-            if key not in accepted or not all(isinstance(text, str) for text in texts):
-                raise DemonstrationError(f"{path}: {key!r} is {value!r}; accepted: {accepted}")
-        images = values.pop("images", [])
-        return cls(**values, images=tuple([images] if isinstance(images, str) else images))
+class _Unfit(Exception):
+    """An episode cannot be used; the text says why, without what is peculiar to this one."""
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One episode: instruction, steps, its table and where it begins in each video, s."""
+    """Steps of one instruction: rows of a recorded episode.
 
-    number: int
+    Attributes:
+        recorded: The episode.
+        instruction: What the robot was told.
+        begin: Its first row.
+        steps: Its rows.
+        ended_by: Why it ends there.
+    """
+
+    recorded: Recorded
     instruction: str
+    begin: int
     steps: int
-    table: Path
-    videos: dict[str, tuple[Path, float]]
+    ended_by: str
 
 
 class LeRobotSource:
@@ -103,39 +71,30 @@ class LeRobotSource:
 
     def __init__(self, folder: Path, features: FeatureMap, arm: ArmKinematics) -> None:
         self._folder, self._features, self.arm = folder, features, arm
-        try:
-            self._info = json.loads((folder / INFO).read_text(encoding="utf-8"))
-            version = str(self._info["codebase_version"]).removeprefix("v")
-            self.rate_hz = float(self._info["fps"])
-            known = dict(self._info["features"])
-        except _DAMAGE as error:
-            raise DemonstrationError(f"{folder / INFO} is none of LeRobot's: {error!r}") from error
-        if version not in ("2.1", "3.0"):
-            raise DemonstrationError(
-                f"{folder} is of LeRobot's version {version}; accepted: 2.1 and 3.0"
-            )
+        self._info = info = Info.read(folder)
+        self.rate_hz = info.fps
         self._parquet = _package("pyarrow.parquet")
-        self._three = version == "3.0"
         self.label = folder.resolve().name
-        self.robot = features.robot or str(self._info.get("robot_type") or "")
-        pictures = [n for n, about in known.items() if about["dtype"] in ("video", "image")]
-        self.cameras = features.images or tuple(pictures)
+        self.robot = features.robot or info.robot
+        self.cameras = features.images or tuple(info.pictures)
         for name in self.cameras:
-            if name not in pictures:
-                raise DemonstrationError(f"{folder} has no pictures {name!r}; it has {pictures}")
-        self._kinds = {name: known[name]["dtype"] for name in self.cameras}
-        self.report = ReadReport(
-            topics={n: TopicStatistics(0, self.rate_hz) for n in known if n in self.cameras}
-        )
+            if name not in info.pictures:
+                raise DemonstrationError(
+                    f"{folder} has no pictures {name!r}; it has {list(info.pictures)}"
+                )
+        self.report = ReadReport()
         self._entries: list[_Entry] | None = None
 
     def outline(self) -> list[Outline]:
-        """See `Source`. Episodes of fewer than two steps are left out, and counted.
+        """See `Source`. Episodes that cannot be used are left out, and counted.
 
         Raises:
-            DemonstrationError: A table is missing or damaged.
+            DemonstrationError: The list of episodes is missing or damaged, or none can be used.
         """
-        return [Outline(entry.instruction, entry.steps) for entry in self._all()]
+        return [
+            Outline(entry.instruction, entry.steps, ended_by=entry.ended_by)
+            for entry in self._all()
+        ]
 
     def episode(self, number: int, views: Sequence[str], prepare: Prepare = whole) -> Episode:
         """See `Source`.
@@ -151,20 +110,17 @@ class LeRobotSource:
                 "name one for each under 'images'"
             )
         names = dict(zip(views, self.cameras, strict=False))
-        try:
-            rows = self._parquet.read_table(
-                entry.table, filters=[("episode_index", "=", entry.number)]
-            )
-            rows = rows.sort_by("frame_index")
-            if len(rows) != entry.steps:
-                raise ValueError(f"{len(rows)} rows for {entry.steps} steps")
-            column = _Columns(rows)
+        with named(f"{self._folder}, episode {entry.recorded.number}"):
+            cells = [n for n in names.values() if self._info.pictures[n] == "image"]
+            rows = self._rows(entry.recorded, cells).slice(entry.begin, entry.steps)
+            column = Columns(rows)
             opening = self._features.gripper_opening
             speeds = self._features.joint_velocities
             return Episode(
                 instruction=entry.instruction,
                 images={
-                    view: self._pictures(entry, name, rows, prepare) for view, name in names.items()
+                    view: self._pictures(entry.recorded, name, rows, prepare)
+                    for view, name in names.items()
                 },
                 actions=column(self._features.actions),
                 joint_positions=column(self._features.joint_positions),
@@ -173,115 +129,146 @@ class LeRobotSource:
                     np.abs(column(opening)).sum(axis=1) if opening else np.zeros(entry.steps)
                 ),
             )
-        except _DAMAGE as error:
-            raise DemonstrationError(
-                f"{self._folder}, episode {entry.number}: {' '.join(str(error).split())}"
-            ) from error
 
     def _all(self) -> list[_Entry]:
         if self._entries is None:
-            try:
-                entries = list(self._third() if self._three else self._second())
-            except _DAMAGE as error:
-                raise DemonstrationError(
-                    f"{self._folder / 'meta'} cannot be read: {' '.join(repr(error).split())}"
-                ) from error
-            self._entries = [entry for entry in entries if entry.steps > 1]
-            if len(self._entries) < len(entries):
-                self.report.dropped["episode of fewer than 2 steps"] += len(entries) - len(
-                    self._entries
-                )
-            for statistics in self.report.topics.values():
-                statistics.messages = sum(entry.steps for entry in self._entries)
+            self.report = ReadReport()
+            self._entries = self._read()
         return self._entries
 
-    def _second(self) -> Iterator[_Entry]:
-        """Version 2.1: jsonl tables, a file an episode."""
-        for line in (self._folder / "meta/episodes.jsonl").read_text("utf-8").splitlines():
-            about = json.loads(line)
-            number = int(about["episode_index"])
-            chunk = number // int(self._info["chunks_size"])
-            place = {"episode_chunk": chunk, "episode_index": number}
-            yield self._entry(about, place, dict.fromkeys(self._videos(), (place, 0.0)))
+    def _read(self) -> list[_Entry]:
+        """Every episode that can be used; what cannot is counted in the report."""
+        videos = [name for name in self.cameras if self._info.pictures[name] == "video"]
+        index = Index(self._folder, self._info, videos, self._parquet)
+        tasks, check, report = index.tasks(), JointCheck(self.arm), self.report
+        entries, listed, odd = [], 0, ""
+        for recorded in index.recorded():
+            listed += 1
+            try:
+                found = list(self._usable(recorded, tasks, check))
+            except _Unfit as error:
+                cause = one_line(error.__cause__ or error)
+                odd = odd or f"first episode left out: {recorded.number}, {cause}"
+                report.dropped[f"episode: {error}"] += 1
+                continue
+            short = [entry for entry in found if entry.steps < SHORTEST]
+            report.dropped.update(f"episode of fewer than {SHORTEST} steps" for _ in short)
+            entries += [entry for entry in found if entry.steps >= SHORTEST]
+        report.remarks += [odd] if odd else []
+        if self._info.total is not None and listed < self._info.total:
+            report.damage = f"{INFO} counts {self._info.total} episodes, {listed} are listed"
+        report.warnings = [f"{self._features.joint_positions}: {line}" for line in check.lines()]
+        report.unusable = report.warnings[0] if check.unusable else ""
+        if not entries:
+            why = [f"{count} x {reason}" for reason, count in report.dropped.most_common()]
+            why += report.remarks or ["none is listed"]
+            raise DemonstrationError(f"{self._folder} holds no episode: {'; '.join(why)}")
+        steps = sum(entry.steps for entry in entries)
+        report.topics = {name: TopicStatistics(steps, self.rate_hz) for name in self.cameras}
+        return entries
 
-    def _third(self) -> Iterator[_Entry]:
-        """Version 3: parquet tables, several episodes a file."""
-        for path in sorted((self._folder / "meta/episodes").glob("*/*.parquet")):
-            for about in self._parquet.read_table(path).to_pylist():
-                spans = {
-                    name: (
-                        _place(about, f"videos/{name}"),
-                        float(about[f"videos/{name}/from_timestamp"]),
-                    )
-                    for name in self._videos()
-                }
-                yield self._entry(about, _place(about, "data"), spans)
+    def _usable(
+        self, recorded: Recorded, tasks: dict[int, str], check: JointCheck
+    ) -> Iterator[_Entry]:
+        """An episode, or several where it has several instructions.
 
-    def _videos(self) -> list[str]:
-        return [name for name, kind in self._kinds.items() if kind == "video"]
-
-    def _entry(
-        self,
-        about: dict[str, Any],
-        place: dict[str, int],
-        spans: dict[str, tuple[dict[str, int], float]],
-    ) -> _Entry:
-        """An episode; paths are made of what their patterns in info.json ask for."""
-        return _Entry(
-            number=int(about["episode_index"]),
-            instruction=str(about["tasks"][0]).strip(),
-            steps=int(about["length"]),
-            table=self._inside(self._info["data_path"].format(**place)),
-            videos={
-                name: (
-                    self._inside(self._info["video_path"].format(video_key=name, **where)),
-                    start,
+        Raises:
+            _Unfit: It cannot be used.
+            DemonstrationError: No episode can: the feature map does not fit.
+        """
+        try:
+            rows = self._rows(recorded)
+        except Exception as error:  # damage raises errors of many kinds
+            raise _Unfit("its table is missing or damaged") from error
+        with named(f"{self._folder}, episode {recorded.number}"):
+            column = Columns(rows)
+            numbers = {name: column(name) for name in self._columns()}
+            positions = numbers[self._features.joint_positions]
+            if positions.shape[1] != len(self.arm.joint_names):
+                raise ValueError(
+                    f"{self._features.joint_positions!r} has {positions.shape[1]} numbers; "
+                    f"accepted: {len(self.arm.joint_names)}, a number for each joint of the arm"
                 )
-                for name, (where, start) in spans.items()
-            },
+        if len(rows) != recorded.length:
+            raise _Unfit("its table has another number of rows than it is said to have")
+        if not all(np.isfinite(values).all() for values in numbers.values()):
+            raise _Unfit("its numbers are not all finite")
+        seconds = np.arange(len(rows), dtype=np.float64) / self.rate_hz
+        if not _even(rows, self.rate_hz):
+            raise _Unfit("its frames are not a step apart")
+        told = _told(rows, recorded, tasks)
+        check.add(positions, seconds, f"episode {recorded.number}, ")
+        ends = [i for i in range(1, len(told)) if told[i] != told[i - 1]]
+        for begin, end in zip([0, *ends], [*ends, len(told)], strict=True):
+            ended_by = "another instruction" if end < len(told) else ""
+            yield _Entry(recorded, told[begin], begin, end - begin, ended_by)
+
+    def _columns(self) -> list[str]:
+        """Columns of numbers that the feature map names."""
+        features = self._features
+        names = (features.joint_positions, features.actions, features.gripper_opening)
+        return [name for name in (*names, features.joint_velocities) if name]
+
+    def _rows(self, recorded: Recorded, more: Sequence[str] = ()) -> Any:
+        """An episode's rows in order, with what is asked for of their columns."""
+        regular(recorded.table)
+        wanted = {"frame_index", "timestamp", "task_index", *more}
+        wanted |= {feature_of(column) for column in self._columns()}
+        there = self._parquet.read_schema(recorded.table).names
+        rows = self._parquet.read_table(
+            recorded.table,
+            columns=[name for name in there if name in wanted],
+            filters=[("episode_index", "=", recorded.number)],
+            partitioning=None,
         )
+        return rows.sort_by("frame_index")
 
-    def _inside(self, name: str) -> Path:
-        path = self._folder / name
-        if not path.resolve().is_relative_to(self._folder.resolve()):
-            raise ValueError(f"path {name!r} leads out of the data set")
-        return path
-
-    def _pictures(self, entry: _Entry, name: str, rows: Any, prepare: Prepare) -> np.ndarray:
-        if self._kinds[name] == "image":
+    def _pictures(self, recorded: Recorded, name: str, rows: Any, prepare: Prepare) -> np.ndarray:
+        if self._info.pictures[name] == "image":
             return np.stack([prepare(_decoded(cell)) for cell in rows[name].to_pylist()])
-        path, start = entry.videos[name]
+        path, start = recorded.videos[name]
+        regular(path)
         stamps = np.asarray(rows["timestamp"].to_numpy(), np.float64) + start
         return np.stack([prepare(p) for p in _frames(path, stamps, 0.5 / self.rate_hz)])
 
 
-class _Columns:
-    """Columns (T, n) of a table, by the names that a feature map has for them."""
-
-    def __init__(self, rows: Any) -> None:
-        self._rows = rows
-
-    def __call__(self, text: str) -> np.ndarray:
-        match = _COLUMN.fullmatch(text)
-        if match is None or match[1] not in self._rows.column_names:
-            raise ValueError(f"no feature {text!r}; there are {self._rows.column_names}")
-        numbers = np.array(self._rows[match[1]].to_pylist(), np.float64)
-        numbers = numbers.reshape(len(numbers), -1)
-        if match[2] is None:
-            return numbers
-        begin, end = int(match[2]), int(match[3])
-        if not begin < end <= numbers.shape[1]:
-            raise ValueError(f"{text!r}: the feature has {numbers.shape[1]} numbers")
-        return numbers[:, begin:end]
+def _even(rows: Any, rate_hz: float) -> bool:
+    """Whether frames follow one another without a gap, by their numbers and times."""
+    frames = np.asarray(rows["frame_index"].to_pylist(), np.float64)
+    if (np.diff(frames) != 1.0).any():
+        return False
+    if "timestamp" not in rows.column_names or len(frames) == 0:
+        return True
+    seconds = np.asarray(rows["timestamp"].to_pylist(), np.float64)
+    off = (seconds - seconds[0]) - (frames - frames[0]) / rate_hz
+    return bool((np.abs(off) < 0.5 / rate_hz).all())
 
 
-def _place(about: dict[str, Any], what: str) -> dict[str, int]:
-    return {key: int(about[f"{what}/{key}"]) for key in ("chunk_index", "file_index")}
+def _told(rows: Any, recorded: Recorded, tasks: dict[int, str]) -> list[str]:
+    """The instruction of each row.
+
+    Raises:
+        _Unfit: It is not known.
+    """
+    if "task_index" not in rows.column_names:
+        if len(recorded.told) != 1:
+            raise _Unfit("it has several tasks, and its rows no task_index")
+        told = recorded.told * len(rows)
+    else:
+        numbers = rows["task_index"].to_pylist()
+        one = recorded.told[0] if len(recorded.told) == 1 and len(set(numbers)) == 1 else ""
+        told = [tasks.get(number, one) for number in numbers]
+    if not all(told):
+        raise _Unfit("it has rows without an instruction")
+    return told
 
 
 def _decoded(cell: Any) -> np.ndarray:
     """A picture that lies in a table as `{"bytes", "path"}`."""
-    with Image.open(io.BytesIO(cell["bytes"])) as picture:
+    content = cell.get("bytes") if isinstance(cell, dict) else None
+    if not content:
+        raise ValueError("a picture of its table has no bytes; accepted: {'bytes', 'path'}")
+    with Image.open(io.BytesIO(content)) as picture:
         return np.array(picture.convert("RGB"))
 
 
@@ -311,8 +298,6 @@ def _frames(path: Path, stamps: np.ndarray, tolerance: float) -> Iterator[np.nda
 
 
 def _package(name: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(name)
     except ImportError as error:

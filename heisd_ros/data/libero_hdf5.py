@@ -1,8 +1,7 @@
-"""LIBERO's demonstration files (robomimic's HDF5 layout): reading and writing.
+"""LIBERO's demonstration files (robomimic's HDF5 layout): writing. `demo_files` reads them.
 
-One file a task, `<task>_demo.hdf5`, with groups `data/demo_0`, `data/demo_1`, ... The public LIBERO
-demonstrations and ours load through the same reader. Ours hold, beyond LIBERO's data sets, joint
-velocities and the positions of item and target, and may hold every n-th step only (`stride`).
+Ours hold, beyond LIBERO's data sets, joint velocities and the positions of item and target, and may
+hold every n-th step only (`stride`).
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from heisd_ros.data.demo_files import CLOSED, VIEWS, optional_index, read_episode, read_episodes
 from heisd_ros.data.episode import Episode
 from heisd_ros.errors import DemonstrationError
 
-VIEWS = {"agentview": "agentview_rgb", "wrist": "eye_in_hand_rgb"}
-"""View name to LIBERO's data set. LIBERO stores images bottom row first; an Episode is upright."""
-_CLOSED = "num_samples"
-"""A demo's attribute that is written last: a demo without it was cut off."""
+__all__ = ["VIEWS", "LiberoWriter", "read_episode", "read_episodes"]
+
 _HDF5_ERRORS = (KeyError, OSError, RuntimeError, TypeError)
 """What h5py raises on damage, on a name that is not there, and on a group that is a data set."""
 
@@ -60,7 +58,7 @@ class LiberoWriter:
     def grasp_candidate(self) -> int | None:
         """Which of the expert's grasps the file's episodes use, once that is chosen."""
         with self._read() as data:
-            return _optional_index(data, "grasp_candidate")
+            return optional_index(data, "grasp_candidate")
 
     @grasp_candidate.setter
     def grasp_candidate(self, candidate: int) -> None:
@@ -109,7 +107,7 @@ class LiberoWriter:
                 # The lock is held already, by another handle than HDF5's.
                 file = stack.enter_context(h5py.File(part, mode, locking=False))
                 data = file.require_group("data")
-                for name in [name for name in data if _CLOSED not in data[name].attrs]:
+                for name in [name for name in data if CLOSED not in data[name].attrs]:
                     del data[name]
             yield data
             file.close()
@@ -172,87 +170,6 @@ def _write_episode(
     demo.attrs["stride"] = episode.stride
     if episode.init_state is not None:
         demo.attrs["init_state_index"] = episode.init_state
-    demo.attrs[_CLOSED] = steps
+    demo.attrs[CLOSED] = steps
     data.attrs["num_demos"] = len(data)
-    data.attrs["total"] = sum(int(d.attrs[_CLOSED]) for d in data.values())
-
-
-def read_episodes(path: Path, views: tuple[str, ...] = ("agentview", "wrist")) -> Iterator[Episode]:
-    """Yields the episodes of one file in LIBERO's layout.
-
-    Args:
-        path: A `*_demo.hdf5` file.
-        views: Which views to read, of `agentview` and `wrist`.
-
-    Raises:
-        DemonstrationError: The file is missing, is no HDF5, or lacks something of the layout.
-    """
-    with _demos(path, views) as (demos, instruction):
-        for demo in demos:
-            yield _read_episode(demo, instruction, views)
-
-
-def read_episode(path: Path, number: int, views: tuple[str, ...]) -> Episode:
-    """One of the episodes that `read_episodes` yields, without reading the others.
-
-    Args:
-        path: A `*_demo.hdf5` file.
-        number: Which, from 0.
-        views: Which views to read, of `agentview` and `wrist`.
-
-    Raises:
-        DemonstrationError: As `read_episodes`; or there is no such episode.
-    """
-    with _demos(path, views) as (demos, instruction):
-        return _read_episode(demos[number], instruction, views)
-
-
-@contextmanager
-def _demos(path: Path, views: tuple[str, ...]) -> Iterator[tuple[list[h5py.Group], str]]:
-    """A file's demos that were written to their end, and its instruction."""
-    unknown = [view for view in views if view not in VIEWS]
-    if unknown:
-        raise DemonstrationError(f"views {unknown} are unknown; accepted: {sorted(VIEWS)}")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise DemonstrationError(f"{path} cannot be read as HDF5: {error}") from error
-    with file:
-        try:
-            data = file["data"]
-            names = sorted(data, key=lambda demo: int(demo.split("_")[1]))
-            demos = [data[name] for name in names if _CLOSED in data[name].attrs]
-            yield demos, _instruction(data.attrs["problem_info"])
-        except (*_HDF5_ERRORS, AttributeError, IndexError, ValueError) as error:
-            raise DemonstrationError(f"{path} is not in LIBERO's layout: {error}") from error
-
-
-def _read_episode(demo: h5py.Group, instruction: str, views: tuple[str, ...]) -> Episode:
-    obs = demo["obs"]
-    if obs["joint_states"].shape[1:] != (7,):
-        raise ValueError(f"joint_states are of shape {obs['joint_states'].shape}, not (T, 7)")
-    return Episode(
-        instruction=instruction,
-        images={view: obs[VIEWS[view]][:][:, ::-1] for view in views},
-        actions=np.asarray(demo["actions"], dtype=np.float64),
-        joint_positions=np.asarray(obs["joint_states"], dtype=np.float64),
-        joint_velocities=_optional(obs, "joint_velocities"),
-        gripper_opening=np.abs(np.asarray(obs["gripper_states"], dtype=np.float64)).sum(axis=1),
-        landmarks=_optional(obs, "landmarks"),
-        init_state=_optional_index(demo, "init_state_index"),
-        stride=int(demo.attrs.get("stride", 1)),
-    )
-
-
-def _optional(group: h5py.Group, name: str) -> np.ndarray | None:
-    return np.asarray(group[name], dtype=np.float64) if name in group else None
-
-
-def _optional_index(group: h5py.Group, name: str) -> int | None:
-    return int(group.attrs[name]) if name in group.attrs else None
-
-
-def _instruction(problem_info: str) -> str:
-    """LIBERO's files hold the instruction as a string, or as a list of its characters."""
-    language = json.loads(problem_info)["language_instruction"]
-    return "".join(language).strip('"')
+    data.attrs["total"] = sum(int(d.attrs[CLOSED]) for d in data.values())

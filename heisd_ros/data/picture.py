@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from heisd_ros.data.source import Source
+from heisd_ros.errors import DemonstrationError
 
 COLUMNS = 6
 AXES = ("x", "y", "z", "rx", "ry", "rz", "gripper")
@@ -25,7 +26,8 @@ def draw(source: Source, path: Path) -> None:
         HeisdError: The source cannot be read.
         OSError: The PNG cannot be written.
     """
-    source.outline()
+    if not source.outline():
+        raise DemonstrationError(f"{source.label} holds no episode to draw")
     names = source.cameras
     episode = source.episode(0, names)
     figure = Figure(figsize=(2.2 * COLUMNS, 2.2 * len(names) + 4.5), layout="constrained")

@@ -66,10 +66,25 @@ class ReadReport:
         topics: Statistics by topic or feature.
         dropped: Messages and steps left out, by reason.
         cuts: Ends of episodes, by reason.
-        damage: Where the recording breaks off; empty where it is whole.
+        damage: Where bytes are missing or damaged; empty where the recording is whole.
+        remarks: What a reader should know, a line each; nothing of it is a loss.
+        warnings: What cannot be true of a recording that is as it should be, a line each.
+        unusable: Why no database should be made of it; empty where one may.
     """
 
     topics: dict[str, TopicStatistics] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
     cuts: Counter[str] = field(default_factory=Counter)
     damage: str = ""
+    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    unusable: str = ""
+
+    def lines(self) -> list[str]:
+        """All of it but statistics and cuts, a line each."""
+        return [
+            *(f"note: {remark}" for remark in self.remarks),
+            *(f"left out: {count} x {reason}" for reason, count in self.dropped.most_common()),
+            *(f"warning: {warning}" for warning in self.warnings),
+            *([f"broken off: {self.damage}"] if self.damage else []),
+        ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heisd_ros.data.bag_files import METADATA, SUFFIXES
+from heisd_ros.data.bag_files import METADATA, is_storage
 from heisd_ros.data.bag_source import BagSource
 from heisd_ros.data.layout import RecordingLayout
 from heisd_ros.data.lerobot import INFO, FeatureMap, LeRobotSource
@@ -16,8 +16,8 @@ from heisd_ros.errors import DemonstrationError
 from heisd_ros.kinematics.arm import ArmKinematics
 
 ACCEPTED = (
-    "*_demo.hdf5 files (`heisd demos` makes them), a rosbag2 folder, a .mcap or .db3 file, folders "
-    "of bags, or a LeRobot data set"
+    "*.hdf5 files (`heisd demos` makes them), a rosbag2 folder, a .mcap or .db3 file, also with "
+    ".zstd, folders of bags, or a LeRobot data set"
 )
 
 
@@ -50,15 +50,15 @@ def open_sources(paths: Sequence[Path], reading: Reading) -> list[Source]:
 
 def _under(path: Path, reading: Reading) -> list[Source]:
     if path.is_file() and path.suffix == ".hdf5":
-        return [LiberoSource(path, reading.rate_hz)]
+        return [_demos(path, reading)]
     if is_bag(path):
         return [_bag(path, reading)]
     if (path / INFO).is_file():
         return [_lerobot(path, reading)]
     if path.is_dir():
-        files = sorted(path.glob("*_demo.hdf5"))
+        files = sorted(path.glob("*_demo.hdf5")) or sorted(path.glob("*.hdf5"))
         if files:
-            return [LiberoSource(file, reading.rate_hz) for file in files]
+            return [_demos(file, reading) for file in files]
         bags = [entry for entry in sorted(path.iterdir()) if is_bag(entry)]
         if bags:
             return [_bag(bag, reading) for bag in bags]
@@ -68,8 +68,12 @@ def _under(path: Path, reading: Reading) -> list[Source]:
 def is_bag(path: Path) -> bool:
     """Whether a path looks like a bag."""
     if path.is_dir():
-        return (path / METADATA).is_file() or any(f.suffix in SUFFIXES for f in path.iterdir())
-    return path.is_file() and path.suffix in SUFFIXES
+        return (path / METADATA).is_file() or any(map(is_storage, path.iterdir()))
+    return is_storage(path)
+
+
+def _demos(path: Path, reading: Reading) -> Source:
+    return LiberoSource(path, reading.rate_hz, reading.layout.instruction if reading.layout else "")
 
 
 def _bag(path: Path, reading: Reading) -> Source:

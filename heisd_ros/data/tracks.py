@@ -121,7 +121,7 @@ class TrackReader:
         for message in self._bag.messages(self._topics):
             event = message.topic in self._events
             # What has no stamp of its own belongs to the newest that was received before it.
-            stamp = clock if event else _header_stamp(message)
+            stamp = clock if event else header_stamp(message)
             track = parts[-1].track(message.topic)
             if track.stamps and stamp <= track.stamps[-1] and not event:
                 if stamp > track.stamps[-1] - CLOCK_JUMP:
@@ -175,7 +175,7 @@ class TrackReader:
             try:
                 with Image.open(io.BytesIO(bytes(content.data))) as picture:
                     size = picture.size
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            except Exception as error:  # each of Pillow's decoders has its own on damage
                 raise ImageError(f"picture does not decode ({type(error).__name__})") from error
         first = self._sizes.setdefault(message.topic, size)
         if size != first:
@@ -191,7 +191,7 @@ class TrackReader:
         return self._reader.read(message.message)
 
 
-def _header_stamp(message: BagMessage) -> int:
+def header_stamp(message: BagMessage) -> int:
     """Header stamp, ns; when it was received where there is none."""
     header = getattr(message.message, "header", None)
     stamp = 0 if header is None else header.stamp.sec * SECOND + header.stamp.nanosec

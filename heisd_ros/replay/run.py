@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from heisd_ros.data import clocks
 from heisd_ros.data.bag import Bag, BagMessage
+from heisd_ros.data.tracks import header_stamp
 from heisd_ros.errors import BagError, ReplayError
 from heisd_ros.evaluation.setup import mode_name
 from heisd_ros.nodes.parameters import VlaNodeParameters
@@ -103,6 +105,11 @@ def replay_bag(
         except ReplayError as error:
             problem = str(error)
         problem = problem or bag.damage
+        remarks += [
+            *bag.remarks,
+            *feed.clocks(settings.sync_tolerance_sec),
+            *(f"left out: {n} x {why}" for why, n in bag.unreadable.items()),
+        ]
     return Replayed(
         topics=topics,
         messages=feed.messages,
@@ -145,6 +152,9 @@ class _Feed:
         self._topics, self._replays, self._start = topics, replays, start
         self._reference = next(iter(replays.values()))
         self._framed = 0
+        self._ahead: dict[str, list[int]] = {
+            name: [] for name in (*topics.images, topics.joint_states)
+        }
         if topics.recorded is not None:
             rate_hz = self._reference.rate_hz
             self.recorded = RecordedActions(topics.recorded[1], rate_hz, start)
@@ -154,6 +164,8 @@ class _Feed:
         topics, topic, content = self._topics, message.topic, message.message
         self.now = now = message.stamp_ns
         self.messages[topic] += 1
+        if topic in self._ahead:
+            self._ahead[topic].append(header_stamp(message) - now)
         if self.recorded is not None and topics.recorded and topic == topics.recorded[0]:
             self.recorded.add(content, now)
         for replay in self._replays.values():
@@ -168,6 +180,12 @@ class _Feed:
             elif topic == topics.robot_description:
                 replay.add_robot(content.data, now)
         self._keep_frame()
+
+    def clocks(self, tolerance: float) -> list[str]:
+        """Says where the clocks of the topics differ."""
+        offsets = {topic: clocks.offset(ahead) for topic, ahead in self._ahead.items() if ahead}
+        differ = clocks.differ(offsets, tolerance)
+        return [clocks.describe(offsets, tolerance)] if differ else []
 
     def finish(self) -> None:
         """Tells every mode that no more will come."""

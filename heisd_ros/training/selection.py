@@ -62,14 +62,19 @@ def choose_items(sources: Sequence[Source], states: Collection[int]) -> Iterator
     """The episodes of some initial states, and those that name none.
 
     Raises:
-        DatabaseError: There is none.
+        DatabaseError: There is none, or a source is not fit for a database.
     """
     found = False
     for source in sources:
-        for place, outline in enumerate(source.outline()):
+        outlines = source.outline()
+        if source.report.unusable:
+            raise DatabaseError(f"{source.label}: {source.report.unusable}")
+        for place, outline in enumerate(outlines):
             if outline.init_state is None or outline.init_state in states:
                 found = True
                 yield Item(source, place, outline)
+            else:
+                source.report.dropped["episode of an initial state that is not asked for"] += 1
     if not found:
         raise DatabaseError(
             f"{sorted({source.label for source in sources})} have no episode of the initial states "

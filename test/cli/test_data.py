@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.bags import write_bag
-from support.cell_bags import CAMERAS, JOINTS, recording
+from support.cell_bags import CAMERAS, JOINTS, positions, recording
 from support.episodes import episode
+from support.mcaps import write_mcap
 from typer.testing import CliRunner
 
 from heisd_ros.cli.data import app
@@ -70,3 +71,27 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, params):
     ):
         result = run(*arguments)
         assert result.exit_code == 1 and message in result.output, result.output
+
+
+def test_joints_in_degrees_are_shown_and_said(tmp_path, params):
+    messages = recording(seconds=0.5, joints_of=lambda at: np.degrees(positions(at)))
+    result = run(write_bag(tmp_path / "bag", messages), "--params", params)
+    assert result.exit_code == 0, result.output
+    assert f"warning: {JOINTS}: joint positions look like degrees; accepted: rad" in result.output
+    assert "panda_joint4: 50 of 50 positions are outside" in result.output
+
+
+def test_a_recording_of_another_program_is_shown_with_what_is_left_out(tmp_path, params):
+    path = write_mcap(tmp_path / "x.mcap", recording(seconds=0.5), foreign=("json", "schemaless"))
+    result = run(path, "--params", params)
+    assert result.exit_code == 0, result.output
+    assert "1 episodes, 10 steps" in result.output and "broken off" not in result.output
+    assert "note: left out: /other/json (json, no ROS 2 message)" in result.output
+
+
+def test_a_file_without_demonstrations_is_shown_as_that(tmp_path):
+    LiberoWriter(tmp_path / "x_demo.hdf5", "pick up the bowl", "x.bddl", {})
+    result = run(tmp_path)
+    assert result.exit_code == 0 and "0 episodes, 0 steps" in result.output
+    result = run(tmp_path, "--picture", tmp_path / "x.png")
+    assert result.exit_code == 1 and "holds no episode to draw" in result.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 import typer
@@ -32,6 +33,12 @@ def test_build_then_info(tmp_path):
     assert built.exit_code == 0, built.output
     database = Database.open(folder, fingerprint(model))
     assert database.manifest.entries == 18
+    unasked = "left out: 1 x episode of an initial state that is not asked for"
+    assert f"demos/a_demo.hdf5: {unasked}" in built.output
+    with h5py.File(tmp_path / "demos" / "a_demo.hdf5", "a") as file:
+        del file["data/demo_2"].attrs["num_samples"]
+    again = run("build", tmp_path / "demos", tmp_path / "db2", "--model", model, "--states", "0,1")
+    assert "left out: 1 x demonstration without 'num_samples'" in again.output
     told = run("info", folder, "--model", model)
     assert told.exit_code == 0, told.output
     for text in (database.manifest.database_id[:12], "panda, 20 Hz", "agentview, wrist", "0,2"):

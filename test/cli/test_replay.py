@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from support.bags import START
+from support.mcaps import write_mcap
 from support.pages import Page
-from support.replay_bags import INSTRUCTION, PERIOD, cell
+from support.replay_bags import IMAGE, INSTRUCTION, PERIOD, cell
 from support.tiny_parts import save_tiny_parts
 from support.tiny_vla import save_tiny_checkpoint
 from typer.testing import CliRunner
@@ -96,8 +98,7 @@ def test_what_was_read_of_a_truncated_bag_is_reported(lab, tmp_path, storage):
     result = replay(lab, out, bag=bag, modes="ar")
     assert_bad(result, "not read to its end: ")
     assert_bad(result, "the clock of the recording was set back, 1 time(s)")
-    # The end of the file held what defines the telemetry.
-    assert ("recorded action left out: " in result.stderr) == (storage == "sqlite3")
+    assert "recorded action left out: " not in result.stderr
     results = json.loads((out / "replay.json").read_text())
     assert results["recording"]["problem"] and 5 < results["modes"]["ar"]["steps"] < 40
     assert "not read to its end" in (out / "report.html").read_text()
@@ -120,3 +121,22 @@ def test_bad_input_is_one_line_and_exit_code_2(lab, first, tmp_path):
         (["--db", tmp_path], "bag", str(tmp_path)),
     ):
         assert_bad(replay(lab, tmp_path / "out", *options, bag=bag), line)
+
+
+def test_a_whole_file_of_another_program_is_read_to_its_end(lab, tmp_path):
+    messages = [(topic, START + after, message) for after, topic, message in cell(6).ordered()]
+    file = write_mcap(tmp_path / "x.mcap", messages, foreign=("json",), use_statistics=False)
+    result = replay(lab, tmp_path / "out", bag=file, modes="ar")
+    assert result.exit_code == 0, result.output
+    assert "left out: /other/json (json, no ROS 2 message)" in result.output
+
+
+def test_a_camera_of_another_clock_is_named(lab, tmp_path):
+    recording = cell(6)
+    for _, topic, message in recording.entries:
+        if topic == IMAGE:
+            message.header.stamp.sec = 5000
+    result = replay(lab, tmp_path / "out", bag=recording.write(tmp_path / "bag"), modes="ar")
+    assert result.exit_code == 2, result.output
+    said = " ".join(result.output.split())
+    assert "the clocks of the topics differ by 169999" in said and f"{IMAGE} -169999" in said

@@ -299,10 +299,6 @@ def replace(name, value):
     return change
 
 
-def remove_instruction(file):
-    del file["data"].attrs["problem_info"]
-
-
 def garble_instruction(file):
     file["data"].attrs["problem_info"] = "pick up"
 
@@ -316,7 +312,6 @@ def add_group(file):
     [
         remove("data"),
         replace("data", np.zeros(3)),
-        remove_instruction,
         garble_instruction,
         add_group,
         remove("data/demo_0/actions"),

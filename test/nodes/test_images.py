@@ -141,3 +141,13 @@ def test_a_large_picture_may_be_decoded_smaller():
     message = CompressedImage(format="jpeg", data=encoded("JPEG", size=(1600, 1200)))
     assert compressed_to_rgb(message, least_side=400).shape == (600, 800, 3)
     assert compressed_to_rgb(message).shape == (1200, 1600, 3)
+
+
+def test_errors_of_every_decoder_are_named():
+    """Pillow's decoders raise what they like: this one NotImplementedError."""
+    buffer = io.BytesIO()
+    Picture.new("RGB", (8, 8)).save(buffer, "DDS")
+    data = bytearray(buffer.getvalue())
+    data[80:84] = bytes(4)  # flags of the pixel format
+    with pytest.raises(ImageError, match=r"'jpeg' does not decode .*; accepted: JPEG or PNG"):
+        compressed_to_rgb(CompressedImage(data=bytes(data), format="jpeg"))

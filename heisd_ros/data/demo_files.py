@@ -1,0 +1,307 @@
+"""Demonstrations in HDF5, as LIBERO, OpenVLA's scripts for it, robomimic and we write them.
+
+One file a task with groups `data/demo_0`, `data/demo_1`, ... What differs between the writers is
+what the data sets are called, which way up pictures are, and which attributes there are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from heisd_ros.data.episode import Episode
+from heisd_ros.data.text_files import one_line
+from heisd_ros.errors import DemonstrationError, HeisdError
+
+VIEWS = {"agentview": "agentview_rgb", "wrist": "eye_in_hand_rgb"}
+"""View name to LIBERO's data set. LIBERO stores images bottom row first; an Episode is upright."""
+CLOSED = "num_samples"
+"""A demo's attribute that is written last: where others have it, one without it was cut off."""
+_DEMO = re.compile(r"demo_(\d+)")
+_TASK = re.compile(r"(?:[A-Z_]+_SCENE\d+_)?(\w+)_demo\.hdf5")
+_STEPS, _BYTES, _RATIO = 100_000, 1 << 29, 200
+"""An episode may claim so many steps; a data set so many bytes, or so many times those stored."""
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What a kind of file calls its data sets.
+
+    Attributes:
+        views: Pictures by view.
+        joints: The arm's joints, rad.
+        velocities: Theirs, rad/s.
+        fingers: The finger joints, m.
+        upright: Whether pictures are stored top row first.
+    """
+
+    views: dict[str, str]
+    joints: str
+    velocities: str
+    fingers: str
+    upright: bool
+
+
+_LIBERO = _Names(VIEWS, "joint_states", "joint_velocities", "gripper_states", False)
+_ROBOMIMIC = _Names(
+    {"agentview": "agentview_image", "wrist": "robot0_eye_in_hand_image"},
+    "robot0_joint_pos",
+    "robot0_joint_vel",
+    "robot0_gripper_qpos",
+    True,
+)
+
+
+@dataclass
+class DemoFile:
+    """An open file.
+
+    Attributes:
+        demos: The demonstrations that were written to their end, in order.
+        instruction: What the robot was told.
+        cut: How many were not written to their end; they are left out.
+        remarks: What a reader should know, a line each.
+    """
+
+    demos: list[h5py.Group]
+    instruction: str
+    cut: int = 0
+    remarks: list[str] = field(default_factory=list)
+
+    def episode(self, number: int, views: tuple[str, ...]) -> Episode:
+        """One of the demonstrations.
+
+        Raises:
+            ValueError: It lacks something of the layout; it names what.
+        """
+        demo = self.demos[number]
+        try:
+            return _episode(demo, self.instruction, views)
+        except Exception as error:  # h5py's errors on damage are of many kinds
+            raise ValueError(f"{demo.name}: {one_line(error)}") from error
+
+
+@contextmanager
+def open_demos(path: Path, told: str = "") -> Iterator[DemoFile]:
+    """Opens a file.
+
+    Args:
+        path: A `*.hdf5` file.
+        told: What the robot was told, where neither the file nor its name says it.
+
+    Raises:
+        DemonstrationError: The file is missing, is no HDF5, or lacks something of the layout. Also
+            for what is raised inside, which it names with the file.
+    """
+    if path.exists() and not path.is_file():
+        raise DemonstrationError(f"{path} cannot be read as HDF5: it is no file")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DemonstrationError(f"{path} cannot be read as HDF5: {one_line(error)}") from error
+    with file:
+        try:
+            yield _opened(file, path, told)
+        except HeisdError:
+            raise
+        except Exception as error:  # h5py's errors on damage are of many kinds
+            raise DemonstrationError(
+                f"{path} is not in LIBERO's layout: {one_line(error)}"
+            ) from error
+
+
+def read_episodes(
+    path: Path, views: tuple[str, ...] = ("agentview", "wrist"), told: str = ""
+) -> Iterator[Episode]:
+    """Yields the episodes of one file.
+
+    Args:
+        path: A `*.hdf5` file.
+        views: Which views to read, of `agentview` and `wrist`.
+        told: As `open_demos`.
+
+    Raises:
+        DemonstrationError: As `open_demos`.
+    """
+    _check_views(views)
+    with open_demos(path, told) as file:
+        for number in range(len(file.demos)):
+            yield file.episode(number, views)
+
+
+def read_episode(path: Path, number: int, views: tuple[str, ...], told: str = "") -> Episode:
+    """One of the episodes that `read_episodes` yields, without reading the others.
+
+    Args:
+        path: A `*.hdf5` file.
+        number: Which, from 0.
+        views: Which views to read, of `agentview` and `wrist`.
+        told: As `open_demos`.
+
+    Raises:
+        DemonstrationError: As `open_demos`; or there is no such episode.
+    """
+    _check_views(views)
+    with open_demos(path, told) as file:
+        return file.episode(number, views)
+
+
+def optional_index(group: h5py.Group, name: str) -> int | None:
+    """A whole number among a group's attributes; None where it is not there."""
+    return int(group.attrs[name]) if name in group.attrs else None
+
+
+def _check_views(views: tuple[str, ...]) -> None:
+    unknown = [view for view in views if view not in VIEWS]
+    if unknown:
+        raise DemonstrationError(f"views {unknown} are unknown; accepted: {sorted(VIEWS)}")
+
+
+def _opened(file: h5py.File, path: Path, told: str) -> DemoFile:
+    data = _group(file, "data")
+    names = {name: _DEMO.fullmatch(name) for name in data}
+    strange = [name for name, match in names.items() if match is None]
+    if strange:
+        raise ValueError(f"data has {reprlib.repr(strange)}; accepted: demo_0, demo_1, ...")
+    numbered = sorted((int(match[1]), name) for name, match in names.items() if match)
+    demos = [_group(data, name) for _, name in numbered]
+    closed = [demo for demo in demos if CLOSED in demo.attrs]
+    whole = closed or demos  # some recorders write no such attribute at all
+    robomimic = bool(whole) and _names(_group(whole[0], "obs")) is _ROBOMIMIC
+    _check_robot(data)
+    instruction, remark = _instruction(data, path, told, robomimic)
+    return DemoFile(whole, instruction, len(demos) - len(whole), [remark] if remark else [])
+
+
+def _instruction(data: h5py.Group, path: Path, told: str, robomimic: bool) -> tuple[str, str]:
+    """What the robot was told, and a remark where the file does not say it itself.
+
+    LIBERO's files hold the instruction as a string, or as a list of its characters. OpenVLA's
+    script that plays them again leaves all attributes out: there the file is called by its task.
+    """
+    if "problem_info" in data.attrs:
+        where = "attribute 'problem_info' of data"
+        try:
+            language = json.loads(data.attrs["problem_info"])["language_instruction"]
+            text = "".join(language).strip('"').strip()
+        except Exception as error:  # whatever JSON may hold
+            raise ValueError(
+                f"{where} names no instruction ({type(error).__name__}: {error}); accepted: JSON "
+                "with 'language_instruction'"
+            ) from error
+        if not text:
+            raise ValueError(f"{where}: 'language_instruction' is empty")
+        return text, ""
+    task = _TASK.fullmatch(path.name)
+    if task is not None and not robomimic:
+        text = task[1].replace("_", " ").strip()
+        return text, f"no attribute 'problem_info': the instruction {text!r} is the file's name"
+    if told:
+        return told, f"no attribute 'problem_info': the instruction {told!r} is the parameters'"
+    raise ValueError(
+        "it names no instruction: data has no attribute 'problem_info'; call the file "
+        "<what_the_robot_was_told>_demo.hdf5, or name the parameter 'instruction' in a file given "
+        "with --params"
+    )
+
+
+def _check_robot(data: h5py.Group) -> None:
+    """Refuses another robot than a Panda, where robomimic's `env_args` names one."""
+    try:
+        robots = json.loads(data.attrs["env_args"])["env_kwargs"]["robots"]
+    except Exception:  # the attribute is LIBERO's own, or not there
+        return
+    if [robots] != ["Panda"] and robots != ["Panda"]:
+        raise ValueError(f"its robot is {reprlib.repr(robots)}; accepted: 'Panda'")
+
+
+def _names(obs: h5py.Group) -> _Names:
+    return _ROBOMIMIC if _ROBOMIMIC.joints in obs and _LIBERO.joints not in obs else _LIBERO
+
+
+def _episode(demo: h5py.Group, instruction: str, views: tuple[str, ...]) -> Episode:
+    obs = _group(demo, "obs")
+    names = _names(obs)
+    actions = _numbers(demo, "actions", None, 7)
+    steps = len(actions)
+    stated = optional_index(demo, CLOSED)
+    if stated not in (None, steps):
+        raise ValueError(f"attribute {CLOSED!r} is {stated}, but it has {steps} actions")
+    fingers = _numbers(obs, names.fingers, steps, 2)
+    images = {view: _pictures(obs, names.views[view], steps) for view in views}
+    return Episode(
+        instruction=instruction,
+        images={v: p if names.upright else p[:, ::-1] for v, p in images.items()},
+        actions=actions,
+        joint_positions=_numbers(obs, names.joints, steps, 7),
+        joint_velocities=(
+            _numbers(obs, names.velocities, steps, 7) if names.velocities in obs else None
+        ),
+        gripper_opening=np.abs(fingers).sum(axis=1),
+        landmarks=_numbers(obs, "landmarks", steps, 6) if "landmarks" in obs else None,
+        init_state=optional_index(demo, "init_state_index"),
+        stride=int(demo.attrs.get("stride", 1)),
+    )
+
+
+def _numbers(group: h5py.Group, name: str, steps: int | None, width: int) -> np.ndarray:
+    """A data set (T, width) of finite numbers."""
+    found = _dataset(group, name)
+    wanted = (found.shape[0] if found.shape and steps is None else steps, width)
+    if found.shape != wanted or not wanted[0] or wanted[0] > _STEPS:
+        raise ValueError(
+            f"{name!r} is of shape {found.shape}; accepted: ({steps or f'1 to {_STEPS}'}, {width})"
+        )
+    values = np.asarray(found[:], dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{name!r} is not finite at step {int(np.argwhere(~np.isfinite(values))[0][0])}"
+        )
+    return values
+
+
+def _pictures(group: h5py.Group, name: str, steps: int) -> np.ndarray:
+    found = _dataset(group, name)
+    right = found.dtype == np.uint8 and len(found.shape) == 4 and found.shape[3] == 3
+    if not right or found.shape[0] != steps:
+        raise ValueError(
+            f"{name!r} is {found.dtype} of shape {found.shape}; accepted: uint8 of "
+            f"({steps}, H, W, 3)"
+        )
+    pictures: np.ndarray = found[:]
+    return pictures
+
+
+def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    found = _member(group, name)
+    if not isinstance(found, h5py.Dataset):
+        raise ValueError(f"{name!r} is no data set")
+    if found.nbytes > max(_BYTES, _RATIO * found.id.get_storage_size()):
+        raise ValueError(f"{name!r} claims {found.nbytes} bytes, of which the file has few")
+    return found
+
+
+def _group(group: h5py.Group, name: str) -> h5py.Group:
+    found = _member(group, name)
+    if not isinstance(found, h5py.Group):
+        raise ValueError(f"{name!r} is no group")
+    return found
+
+
+def _member(group: h5py.Group, name: str) -> Any:
+    if name not in group:
+        there = reprlib.repr(sorted(group))
+        raise ValueError(f"{group.name} has no {name!r}; it has {there}")
+    link = group.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        raise ValueError(f"{name!r} is a link to {link.filename!r}; accepted: data in this file")
+    return group[name]
