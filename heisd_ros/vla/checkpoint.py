@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from heisd_ros.errors import CheckpointError
+from heisd_ros.files.bounded import shown
+from heisd_ros.files.typed import typed
 from heisd_ros.vla.actions import ActionStatistics
 from heisd_ros.vla.checkpoint_files import (
     CONFIG,
@@ -152,8 +154,14 @@ def _read_statistics(
     return statistics, next(iter(newest)) if len(newest) == 1 else None
 
 
-def _parse_statistics(path: Path, content: Mapping[str, Any]) -> dict[str, ActionStatistics]:
+def _parse_statistics(path: Path, content: Any) -> dict[str, ActionStatistics]:
     try:
-        return {k: ActionStatistics.from_dict(v["action"]) for k, v in content.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        sets = typed(dict[str, dict[str, Any]], content, "a set of action statistics")
+        without = [
+            name for name, value in sets.items() if not isinstance(value.get("action"), dict)
+        ]
+        if without:
+            raise ValueError(f"{shown(without)} have no object 'action'")
+        return {name: ActionStatistics.from_dict(value["action"]) for name, value in sets.items()}
+    except ValueError as error:
         raise CheckpointError(f"{path}: action statistics: {error}") from error

@@ -9,6 +9,7 @@ from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 
 from heisd_ros.errors import CheckpointError
+from heisd_ros.files.bounded import MOST_BYTES, check_plain
 
 _SPACE = "\u2581"  # how sentencepiece writes a space
 
@@ -20,8 +21,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
         CheckpointError: the file is missing or damaged, or the package sentencepiece, which reads
             ``tokenizer.model``, is not installed.
     """
-    if not path.exists():
-        raise CheckpointError(f"{path} is missing")
+    check_plain(path, CheckpointError, MOST_BYTES)
     if path.suffix == ".model":
         return _from_sentencepiece(path)
     try:

@@ -99,7 +99,7 @@ def test_an_unknown_mode_names_the_known_ones():
     [
         ("propose: [", "not readable YAML"),
         ("- 1", "a mode must be a mapping"),
-        ("propose: magic", "mine.yaml: propose 'magic' is unknown"),
+        ("propose: magic", "mine.yaml: propose is 'magic'; accepted: 'none'"),
     ],
 )
 def test_a_file_that_is_no_mode_is_named(tmp_path, text, message):

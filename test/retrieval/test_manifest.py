@@ -79,5 +79,5 @@ def test_a_path_out_of_the_database_is_refused(tmp_path, name):
 
 
 def test_another_format_is_named_before_its_fields_are_read(tmp_path):
-    with pytest.raises(DatabaseError, match="format 99, this version reads 1; build it anew"):
+    with pytest.raises(DatabaseError, match="format 99, this version reads 1; build it again"):
         Manifest.read(write(tmp_path, '{"format": 99, "new": true}'))

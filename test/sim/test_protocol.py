@@ -87,7 +87,7 @@ def test_a_model_of_ours_is_loaded_as_ever(tmp_path):
         ({"evaluation": {"reduced_rendering": "no"}}, "reduced_rendering is 'no'"),
         ({"data": {"images": {"crop_area": 2}}}, "crop_area is 2"),
         ({"date": {}}, r"unknown keys in the protocol: \['date'\]"),
-        ([1], r"unknown keys in the protocol: \[1\]"),
+        ([1], r"the protocol is \[1\]; accepted: a mapping"),
     ],
 )
 def test_a_malformed_file_is_one_clear_line(tmp_path, change, message):
