@@ -90,7 +90,7 @@ def test_what_fits_becomes_the_dataclass():
 def test_what_does_not_fit_is_named_with_key_value_and_what_is_accepted(change, message):
     with pytest.raises(ValueError, match=message):
         typed(Outer, {"rate": 1.0, **change})
-    with pytest.raises(ValueError, match="^the content is 3; accepted: a mapping$"):
+    with pytest.raises(ValueError, match=r"^the content is 3; accepted: a mapping$"):
         typed(Outer, 3)
 
 
