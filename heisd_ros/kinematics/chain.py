@@ -85,7 +85,7 @@ class Description:
         kept: dict[str, _Joint] = {}
         known = set(self.links)
         links: dict[str, None] = {}
-        waiting = list(frames)
+        waiting = list(frames)[::-1]
         while waiting:
             link = waiting.pop()
             if link not in known:

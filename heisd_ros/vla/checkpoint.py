@@ -69,6 +69,12 @@ def load_checkpoint(
     if statistics_key is None:
         statistics_key = next(iter(statistics), None) if any_statistics else default
     tokenizer = read_tokenizer(files.tokenizer)
+    size = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if not 0 < size <= config.language.vocab_size:
+        raise CheckpointError(
+            f"{files.tokenizer} has {size} token ids; accepted: 1 to {config.language.vocab_size}, "
+            f"the vocab_size of {files.config}"
+        )
     # Built without memory, then allocated once where and as what it is wanted: a 7B model needs
     # neither a random initialisation nor a float32 copy.
     with torch.device("meta"):

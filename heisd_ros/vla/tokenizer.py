@@ -25,9 +25,13 @@ def read_tokenizer(path: Path) -> Tokenizer:
     if path.suffix == ".model":
         return _from_sentencepiece(path)
     try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the bindings raise bare Exception
-        raise CheckpointError(f"{path} is no tokenizer: {error}") from error
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.encode("a")  # a part that names one which is missing is found only here
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the bindings raise bare Exception; a panic of Rust is none
+        raise CheckpointError(f"{path} is no tokenizer: {' '.join(str(error).split())}") from error
+    return tokenizer
 
 
 def _from_sentencepiece(path: Path) -> Tokenizer:

@@ -384,3 +384,11 @@ def test_a_size_or_type_out_of_reason_is_named_before_anything_is_made(folder, c
     with pytest.raises(CheckpointError, match=rf"config\.json: .*{key}") as error:
         load_checkpoint(folder)
     assert len(str(error.value)) < 1000 and "\n" not in str(error.value)
+
+
+def test_a_tokenizer_of_a_larger_vocabulary_is_refused(folder):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["more"] = 9999
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json has .* token ids; accepted: 1 to"):
+        load_checkpoint(folder)
