@@ -69,7 +69,7 @@ class ArmKinematics:
         self._description = description = Description(urdf)
         frames = [tip_frame] if base_frame is None else [tip_frame, base_frame]
         try:
-            self._model = pin.buildModelFromXML(description.chain_to(frames), True)
+            self._model = pin.buildModelFromXML(description.fixed_but(frames), True)
         except ValueError as error:
             raise not_valid(f"{error}", urdf) from error
         self.tip_frame = tip_frame

@@ -1,4 +1,4 @@
-"""The part of a URDF that an arm's kinematics depends on, as a URDF of its own.
+"""A URDF in which only the joints of an arm move.
 
 A description may hold a whole robot. What is off the arm's chain does not decide whether the arm
 can be read: a finger that mimics one that comes later, or one that mimics a third, is valid to ROS
@@ -70,11 +70,12 @@ class Description:
         elif self._path == ["robot", "joint", tag] and tag in _PARTS:
             self._joints[-1].parts.setdefault(tag, attributes)
 
-    def chain_to(self, frames: Iterable[str]) -> str:
-        """The URDF of what moves some links: all joints above them, and those that these mimic.
+    def fixed_but(self, frames: Iterable[str]) -> str:
+        """The URDF with all joints fixed but those above some links, and those that these mimic.
 
-        Links have neither masses nor shapes in it. A mimic of a mimic is written as one of the
-        joint that both follow.
+        A fixed one has its child where the joint at 0 has it. Links have neither masses nor shapes.
+        A mimic of a mimic is written as one of the joint that both follow. Links that cannot be
+        told, because their names are doubled or they hang on nothing, are left out.
 
         Args:
             frames: names of links.
@@ -102,14 +103,27 @@ class Description:
             if "mimic" in joint.parts:
                 waiting.append(self._leader(joint).link("child"))
         self._check_once(kept, links)
-        return "".join(
-            (
-                '<robot name="chain">',
-                *(f"<link name={quoteattr(name)}/>" for name in self.links if name in links),
-                *(self._text(joint) for joint in self._joints if kept.get(joint.name) is joint),
-                "</robot>",
-            )
-        )
+        texts = [self._text(joint) for joint in kept.values()]
+        texts += [_fixed(joint) for joint in self._rest(kept, links)]
+        bodies = (f"<link name={quoteattr(name)}/>" for name in self.links if name in links)
+        return f'<robot name="arm">{"".join((*bodies, *texts))}</robot>'
+
+    def _rest(self, kept: dict[str, _Joint], links: dict[str, None]) -> list[_Joint]:
+        """The joints below the links, which come to be what the joints lead to as well."""
+        below: dict[str, list[_Joint]] = {}
+        for joint in self._joints:
+            below.setdefault(joint.link("parent"), []).append(joint)
+        known, names, rest = Counter(self.links), set(kept), []
+        waiting = list(links)
+        while waiting:
+            for joint in below.get(waiting.pop(), ()):
+                child = joint.link("child")
+                if known[child] == 1 and child not in links and joint.name not in names:
+                    names.add(joint.name)
+                    links[child] = None
+                    waiting.append(child)
+                    rest.append(joint)
+        return rest
 
     def _check_once(self, kept: dict[str, _Joint], links: dict[str, None]) -> None:
         children = [joint.link("child") for joint in self._joints]
@@ -133,12 +147,8 @@ class Description:
         parts = dict(joint.parts)
         if "mimic" in parts:
             parts["mimic"] = self._followed(joint)
-        inside = "".join(
-            f"<{tag} {' '.join(f'{name}={quoteattr(value)}' for name, value in given.items())}/>"
-            for tag, given in parts.items()
-        )
-        name, kind = quoteattr(joint.name), quoteattr(joint.kind)
-        return f"<joint name={name} type={kind}>{inside}</joint>"
+        inside = "".join(_element(tag, given) for tag, given in parts.items())
+        return _element("joint", {"name": joint.name, "type": joint.kind}, inside)
 
     def _followed(self, joint: _Joint) -> dict[str, str]:
         """The attributes of a mimic joint, as a mimic of a joint that mimics none itself."""
@@ -155,6 +165,16 @@ class Description:
         except ValueError as error:
             raise UrdfError(f"the mimic of {shown(joint.name)} is no number: {error}") from error
         return {"joint": joint.name, "multiplier": repr(multiplier), "offset": repr(offset)}
+
+
+def _element(tag: str, attributes: dict[str, str], inside: str = "") -> str:
+    given = "".join(f" {name}={quoteattr(value)}" for name, value in attributes.items())
+    return f"<{tag}{given}>{inside}</{tag}>"
+
+
+def _fixed(joint: _Joint) -> str:
+    parts = (_element(tag, joint.parts[tag]) for tag in _PARTS[:3] if tag in joint.parts)
+    return _element("joint", {"name": joint.name, "type": "fixed"}, "".join(parts))
 
 
 def not_valid(problem: str, urdf: str) -> UrdfError:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pinocchio as pin
 import pytest
 
 from heisd_ros.errors import UrdfError
 from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.kinematics.chain import Description
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf, robots_folder
 
 ARM = (
@@ -59,6 +61,16 @@ def test_what_is_off_the_chain_does_not_decide(more):
     q = np.array([0.4, -0.7])
     np.testing.assert_array_equal(arm.forward(q).position, plain.forward(q).position)
     np.testing.assert_array_equal(arm.jacobian(q), plain.jacobian(q))
+
+
+def test_every_link_stays_where_its_joint_at_zero_has_it():
+    text = Description(robot(finger("a"), finger("b", 'joint="a"'))).fixed_but(["tip"])
+    model = pin.buildModelFromXML(text, True)
+    assert [model.names[i] for i in range(1, model.njoints)] == ["j1", "j2"]
+    for name in ("a_link", "b_link"):
+        frame = model.frames[model.getFrameId(name, pin.FrameType.BODY)]
+        place = [0.2, -0.2 * np.sin(0.3), 0.2 + 0.2 * np.cos(0.3)]
+        np.testing.assert_allclose(frame.placement.translation, place)
 
 
 def test_a_mimic_of_a_mimic_on_the_chain_follows_through_both():
