@@ -262,6 +262,8 @@ class ArmKinematics:
         return next(f.name for f in self._model.frames if f.type == pin.FrameType.BODY)
 
     def _link(self, name: str) -> int:
+        if not self._model.existFrame(name, pin.FrameType.BODY):
+            raise UrdfError(f"the link {name!r} hangs on no root: the joints above it are a loop")
         return self._model.getFrameId(name, pin.FrameType.BODY)
 
     def _chain_joints(self) -> list[str]:

@@ -95,6 +95,16 @@ def test_a_mimic_of_a_mimic_on_the_chain_follows_through_both():
         ("<link name='l1'/>", ARM, "several links 'l1'"),
         ("", (*ARM[:2], ("weld", "revolute", "l2", "tip", "", "")), "not a valid URDF"),
         ("<link", ARM, "not a valid URDF"),
+        (
+            "",
+            (("j1", "revolute", "l2", "l1"), ARM[1], ARM[2]),
+            "'tip' hangs on no root|not a valid",
+        ),
+        (
+            joint("r", "fixed", "l9", "l0"),
+            (("j1", "fixed", "l2", "l1"), *ARM[1:]),
+            "a loop|not a v",
+        ),
     ],
 )
 def test_what_is_on_the_chain_does(more, arm, message):
