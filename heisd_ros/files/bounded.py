@@ -93,29 +93,34 @@ def read_text(path: Path, error: Error = ValueError, most: int = MOST_BYTES) -> 
         raise error(f"{path} cannot be read: {_reason(cause)}") from cause
 
 
-def read_json(path: Path, error: Error = ValueError, most: int = MOST_BYTES) -> Any:
+def read_json(
+    path: Path, error: Error = ValueError, most: int = MOST_BYTES, values: int = MOST_VALUES
+) -> Any:
     """Reads a JSON file.
 
     Args:
         path: the file.
         error: makes the exception.
         most: bytes that it may have.
+        values: values that it may hold.
 
     Raises:
         Exception: what `error` makes, as `read_text` and `parse_json`.
     """
-    return parse_json(read_text(path, error, most), f"{path}", error)
+    return parse_json(read_text(path, error, most), f"{path}", error, values)
 
 
-def read_object(path: Path, error: Error = ValueError, most: int = MOST_BYTES) -> dict[str, Any]:
+def read_object(
+    path: Path, error: Error = ValueError, most: int = MOST_BYTES, values: int = MOST_VALUES
+) -> dict[str, Any]:
     """Reads a JSON file that holds an object; arguments and errors are those of `read_json`."""
-    content = read_json(path, error, most)
+    content = read_json(path, error, most, values)
     if not isinstance(content, dict):
         raise error(f"{path} is damaged: it holds {shown(content)}; accepted: a JSON object")
     return content
 
 
-def parse_json(text: str, where: str, error: Error = ValueError) -> Any:
+def parse_json(text: str, where: str, error: Error = ValueError, values: int = MOST_VALUES) -> Any:
     """Parses JSON text.
 
     Of a key that stands twice in one object readers disagree which value counts, so it is refused.
@@ -124,15 +129,16 @@ def parse_json(text: str, where: str, error: Error = ValueError) -> Any:
         text: the text.
         where: what it is, for the message.
         error: makes the exception.
+        values: values that it may hold.
 
     Raises:
-        Exception: what `error` makes, where it is no JSON, has a doubled key, holds more than
-            `MOST_VALUES` values, or is nested deeper than `MOST_LEVELS`.
+        Exception: what `error` makes, where it is no JSON, has a doubled key, holds more values, or
+            is nested deeper than `MOST_LEVELS`.
     """
     if not text.strip():
         raise error(f"{where} is damaged: it is empty; accepted: JSON")
-    if sum(map(text.count, "[{,")) > MOST_VALUES:
-        raise error(f"{where} is damaged: accepted are up to {MOST_VALUES} values")
+    if sum(map(text.count, "[{,")) > values:
+        raise error(f"{where} is damaged: accepted are up to {values} values")
     too_deep = f"{where} is damaged: accepted are up to {MOST_LEVELS} nested levels"
     try:
         content = json.loads(text, object_pairs_hook=_object)
@@ -147,7 +153,7 @@ def parse_json(text: str, where: str, error: Error = ValueError) -> Any:
             for item in level
             if isinstance(item, dict | list)
         )  # fmt: skip
-        level = [value for values in inner for value in values]
+        level = [value for group in inner for value in group]
         if not level:
             return content
     raise error(too_deep)
