@@ -28,6 +28,7 @@ def check(
 
     from heisd_ros.decoding.modes import load_mode
     from heisd_ros.errors import HeisdError
+    from heisd_ros.files.bounded import naming
     from heisd_ros.nodes.robot_arm import make_reader, urdf_text
     from heisd_ros.nodes.robot_file import read_robot_file
 
@@ -42,6 +43,6 @@ def check(
         else:
             seen = "keys and values; frames and joints only with --urdf"
     except (HeisdError, ValueError) as error:
-        typer.echo(f"{file}: {error}", err=True)
+        typer.echo(naming(file, error), err=True)
         raise typer.Exit(1) from error
     typer.echo(f"{file}: good ({seen})")

@@ -41,6 +41,7 @@ def reading_of(
     from heisd_ros.data.lerobot import FeatureMap
     from heisd_ros.data.sources import Reading
     from heisd_ros.errors import UrdfError
+    from heisd_ros.files.bounded import read_text
     from heisd_ros.kinematics.arm import ArmKinematics
     from heisd_ros.nodes.recording_parameters import recording_layout
     from heisd_ros.nodes.robot_arm import urdf_text
@@ -52,10 +53,7 @@ def reading_of(
     node, recording = read_cell_file(params)
     text: str | None = None
     if urdf is not None:
-        try:
-            text = urdf.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UrdfError(f"{urdf}: {error}") from error
+        text = read_text(urdf, UrdfError)
     elif node.robot_source != "topic":
         text = urdf_text(node)
 

@@ -34,6 +34,7 @@ def record(
 ) -> None:
     """Record to mcap until Ctrl-C, with definitions, instruction and YAML inside."""
     from heisd_ros.data.bag_source import INSTRUCTION_NOTE
+    from heisd_ros.files.bounded import naming, read_text
     from heisd_ros.nodes.process import run_node
     from heisd_ros.nodes.recorder import RecorderNode
     from heisd_ros.nodes.robot_file import read_cell_file
@@ -43,11 +44,11 @@ def record(
         try:
             node, recording = read_cell_file(params)
         except ValueError as error:
-            typer.echo(f"{params}: {error}", err=True)
+            typer.echo(naming(params, error), err=True)
             raise typer.Exit(1) from error
         topics += _topics(node, recording)
         instruction = instruction or node.instruction
-        notes["parameters"] = params.read_text(encoding="utf-8")
+        notes["parameters"] = read_text(params)
     if instruction.strip():
         notes[INSTRUCTION_NOTE] = instruction.strip()
     said: list[str] = []

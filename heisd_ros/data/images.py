@@ -148,6 +148,6 @@ def compressed_to_rgb(message: Any, least_side: int = 0) -> np.ndarray:
         raise
     except Exception as error:  # a decoder raises whatever a broken file leads it to
         raise ImageError(
-            f"compressed image of format {message.format[:40]!r} does not decode ({one_line(error)}); "
-            "accepted: JPEG or PNG"
+            f"compressed image of format {message.format[:40]!r} does not decode "
+            f"({one_line(error)}); accepted: JPEG or PNG"
         ) from error

@@ -17,9 +17,12 @@ import numpy as np
 from heisd_ros.decoding.conformal import Rule, risk_bounds
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.errors import CalibrationError
+from heisd_ros.files.bounded import read_object, shown
+from heisd_ros.files.typed import typed
 
 FILE = "calibration.json"
 FORMAT = 3
+MOST_EPISODES = 1_000_000
 Criterion = Literal["disagreement", "failure"]
 FIX = "run `heisd calibrate DATABASE`"
 
@@ -247,12 +250,13 @@ class Calibration:
                 model.
         """
         path = Path(folder) / FILE
+        if not path.exists():
+            raise CalibrationError(f"no calibration {path}; {FIX}")
+        values = read_object(path, lambda problem: CalibrationError(f"{problem}; {FIX}"))
         try:
-            calibration = cls._from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise CalibrationError(f"no calibration {path}; {FIX}") from None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise CalibrationError(f"{path} is no calibration: {error!r}; {FIX}") from error
+            calibration = cls._from_dict(values)
+        except ValueError as error:
+            raise CalibrationError(f"{path} is no calibration: {error}; {FIX}") from error
         except CalibrationError as error:
             raise CalibrationError(f"{path}: {error}") from error
         calibration.check(database_id, model_fingerprint)
@@ -260,15 +264,13 @@ class Calibration:
 
     @classmethod
     def _from_dict(cls, values: dict[str, Any]) -> Calibration:
-        if values["format"] != FORMAT:
-            raise ValueError(f"format {values['format']!r}; this version reads {FORMAT}")
-        given = {entry.name: values[entry.name] for entry in fields(cls)}
-        for name in ("similarity", "dispersion"):
-            given[name] = tuple(float(value) for value in given[name])
-        given["tried"] = tuple(TriedSetting(**tried) for tried in given["tried"])
-        given["starts"] = tuple((int(a), int(b), int(c)) for a, b, c in given["starts"])
-        read = cls(**given)
-        if values["mode_hash"] != read.mode_hash:
+        if values.get("format") != FORMAT:
+            found = shown(values.get("format"))
+            raise ValueError(f"format is {found}; accepted: {FORMAT}, that of this version")
+        known = {entry.name for entry in fields(cls)}
+        given = {name: value for name, value in values.items() if name in known}
+        read = typed(cls, given)
+        if values.get("mode_hash") != read.mode_hash:
             raise ValueError("mode_hash is not that of its settings")
         return read
 
@@ -288,6 +290,12 @@ class Calibration:
             return f"dispersions do not rise: {self.dispersion}"
         if self.chosen is not None and not (type(self.chosen) is int and 0 <= self.chosen < count):
             return f"chosen setting {self.chosen!r} is outside the path of {count}"
+        ran = [tried.episodes for tried in self.tried]
+        if not 0 < self.episodes <= MOST_EPISODES or not all(0 < n <= self.episodes for n in ran):
+            return (
+                f"episodes are {self.episodes} planned and {ran} run (accepted: 1 to "
+                f"{MOST_EPISODES}, and no more run than planned)"
+            )
         if not 0.0 < self.risk < 1.0:
             return f"risk {self.risk} is outside (0, 1)"
         for name, value, accepted in (

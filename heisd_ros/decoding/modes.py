@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.boundary import Boundary
@@ -16,11 +15,16 @@ from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import SkipGate
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import ModeError
+from heisd_ros.files.bounded import expanded, naming, shown
+from heisd_ros.files.ros_yaml import read_yaml
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.retrieval.database import Database, Store
 from heisd_ros.vla.checkpoint import fingerprint
 from heisd_ros.vla.drafter import Drafter, load_drafter
 from heisd_ros.vla.vla import VLA
+
+MOST_BASES = 8
+"""Files that build on one another, at most."""
 
 
 def config_folder(kind: str) -> Path:
@@ -64,37 +68,36 @@ def load_mode(name: str) -> ModeSettings:
     try:
         return ModeSettings.from_dict(_values(path))
     except ModeError as error:
-        raise ModeError(f"{path}: {error}") from error
+        raise ModeError(naming(path, error)) from error
 
 
 def _path_of(name: str) -> Path:
     own = name.endswith((".yaml", ".yml"))
-    path = Path(name).expanduser() if own else mode_folder() / f"{name}.yaml"
-    if not path.is_file():
-        accepted = ", ".join(mode_names())
-        raise ModeError(f"unknown mode {name!r}; accepted: {accepted}, or a path to a YAML file")
-    return path
+    if own or name in mode_names():
+        return expanded(name) if own else mode_folder() / f"{name}.yaml"
+    accepted = ", ".join(mode_names())
+    raise ModeError(f"unknown mode {shown(name)}; accepted: {accepted}, or a path to a YAML file")
 
 
-def _values(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+def _values(path: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """What a file says, over what the mode says that it names as its ``base``.
 
     Args:
         path: of the file.
         above: files whose base it is, one through the other.
     """
-    if path in above:
+    place = os.path.realpath(path)
+    if place in above:
         raise ModeError(f"{path.name} is, through others, its own base")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModeError(f"not readable YAML: {error}") from error
+    if len(above) == MOST_BASES:
+        raise ModeError(f"{path.name} is the base of a base, and so on; accepted: {MOST_BASES}")
+    values = read_yaml(path, ModeError) or {}
     if not isinstance(values, dict):
-        raise ModeError(f"a mode must be a mapping, got {values!r}")
+        raise ModeError(f"a mode must be a mapping, got {shown(values)}")
     base = values.pop("base", None)
     if base is None:
         return values
-    merged = _values(_path_of(str(base)), (*above, path))
+    merged = _values(_path_of(str(base)), (*above, place))
     for key, value in values.items():
         below = merged.get(key)
         nested = isinstance(below, dict) and isinstance(value, dict)
@@ -147,7 +150,7 @@ def load_decoder(
             calibration = Calibration.load(folder, opened.manifest.database_id, identity)
         store = opened if extend is None else extend(opened, calibration)
     if mode.drafts:
-        folder = Path(drafter).expanduser() if drafter else model_folder / "drafter"
+        folder = expanded(drafter) if drafter else model_folder / "drafter"
         loaded = load_drafter(folder, identity, vla.config, vla.device, vla.dtype)
     if mode.propose == "hybrid" and opened is not None:
         bounds = opened.bounds(mode.boundary.metric)
@@ -170,7 +173,7 @@ def database_folder(model_folder: Path, database: str = "") -> Path:
         model_folder: the checkpoint's folder.
         database: somewhere else; empty: ``database`` in the checkpoint's folder.
     """
-    return Path(database).expanduser() if database else model_folder / "database"
+    return expanded(database) if database else model_folder / "database"
 
 
 def uses_calibration(mode: ModeSettings) -> bool:

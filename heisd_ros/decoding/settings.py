@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from heisd_ros.errors import ModeError
+from heisd_ros.files.typed import typed
 from heisd_ros.kinematics.motion import MetricKind
 
 AcceptanceRule = Literal["exact", "token_relaxed", "sequence_relaxed"]
@@ -209,7 +210,10 @@ class ModeSettings:
         Raises:
             ModeError: a name is unknown or a value is not accepted.
         """
-        return _read(cls, values, "")
+        try:
+            return typed(cls, values)
+        except ValueError as error:
+            raise ModeError(str(error)) from error
 
 
 def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -218,32 +222,6 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
-
-
-def _read(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
-    if not isinstance(values, Mapping):
-        raise ModeError(f"{prefix or 'a mode'} must be a mapping, got {values!r}")
-    hints = get_type_hints(cls)
-    names = [entry.name for entry in fields(cls)]
-    for name in values:
-        if name not in names:
-            raise ModeError(f"unknown setting {prefix}{name}; accepted: {', '.join(names)}")
-    return cls(**{n: _value(hints[n], value, prefix + n) for n, value in values.items()})
-
-
-def _value(hint: Any, value: Any, name: str) -> Any:
-    if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
-        return _read(hint, value, f"{name}.")
-    choices = get_args(hint)
-    if choices:
-        if value not in choices:
-            raise ModeError(f"{name} {value!r} is unknown; accepted: {', '.join(choices)}")
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not hint:
-        raise ModeError(f"{name} must be of type {hint.__name__}, got {value!r}")
-    return value
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

@@ -17,6 +17,7 @@ from heisd_ros.decoding.calibration import Calibration, TriedSetting
 from heisd_ros.decoding.conformal import choose, least_bound, least_episodes
 from heisd_ros.errors import CalibrationError
 from heisd_ros.evaluation.calibration import CalibrationEpisode, EpisodeLoss
+from heisd_ros.files.bounded import read_object
 
 FILE = "calibration_run.json"
 NO_TASKS: Mapping[int, str] = MappingProxyType({})
@@ -168,14 +169,14 @@ class CalibrationRun:
         )
 
     def _read(self) -> None:
+        values = read_object(self._file, lambda text: CalibrationError(f"{text}; delete it"))
         try:
-            values = json.loads(self._file.read_text(encoding="utf-8"))
             held = values["run"]
             other = [name for name, value in self._header.items() if held[name] != value]
             if not other:
                 for setting, episode, *row in values["losses"]:
                     self._losses[setting][episode] = EpisodeLoss(*row)
-        except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        except (ValueError, TypeError, KeyError, IndexError) as error:
             raise CalibrationError(f"{self._file} is damaged: {error!r}; delete it") from error
         if other:
             raise CalibrationError(

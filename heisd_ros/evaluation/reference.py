@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from heisd_ros.errors import ReferenceDataError
+from heisd_ros.files.bounded import read_object
 
 _JSON, _ARRAYS = "reference.json", "reference.npz"
 
@@ -92,11 +92,7 @@ def _owner(key: str, listed: list[dict[str, Any]]) -> str | None:
 
 
 def _read_cases(path: Path) -> list[dict[str, Any]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReferenceDataError(f"{path} is missing or no readable JSON: {error}") from error
-    cases = content.get("cases") if isinstance(content, dict) else None
+    cases = read_object(path, ReferenceDataError).get("cases")
     if not isinstance(cases, list) or not cases:
         raise ReferenceDataError(f"{path} has no list of cases")
     for case in cases:

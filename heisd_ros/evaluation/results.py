@@ -15,8 +15,11 @@ from typing import Any
 
 from heisd_ros.evaluation.accounting import Row, summarise
 from heisd_ros.evaluation.compare import compare
+from heisd_ros.files.bounded import read_object
 
 FORMAT = 1
+MOST_BYTES, MOST_VALUES = 64 << 20, 10_000_000
+"""Of a file that is read: a hundred episodes of ten modes are 4.5 MB and a million values."""
 BASE_MODE = "ar"
 """What speedup and success are held against."""
 
@@ -93,11 +96,8 @@ def read_results(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: It is missing, damaged, or not in the layout of this version.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as results of `heisd eval`: {error}") from error
-    found = data.get("format") if isinstance(data, dict) else None
+    data = read_object(path, _no_results, MOST_BYTES, MOST_VALUES)
+    found = data.get("format")
     if found != FORMAT:
         raise ValueError(
             f"{path} has results format {found}; accepted: {FORMAT}. Run `heisd eval` with a new "
@@ -107,6 +107,10 @@ def read_results(path: Path) -> dict[str, Any]:
     if lacking:
         raise ValueError(f"{path} lacks {', '.join(lacking)}; it is no whole results file")
     return {"episodes": [], **data}
+
+
+def _no_results(problem: str) -> ValueError:
+    return ValueError(f"{problem}; the --json file of `heisd eval` is needed")
 
 
 def _check_same(path: Path, header: Mapping[str, Any], data: Mapping[str, Any]) -> None:

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from heisd_ros.files.bounded import parse_json
+from heisd_ros.files.typed import typed
 from heisd_ros.retrieval.manifest import Manifest
 
 
@@ -57,14 +59,9 @@ class Layout:
         Raises:
             ValueError: it is no such text.
         """
-        try:
-            values: dict[str, Any] = json.loads(text)
-            given = {entry.name: values[entry.name] for entry in fields(cls)}
-            return cls(
-                **{**given, "views": tuple(given["views"]), "towers": tuple(given["towers"])}
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"no layout: {error!r}") from error
+        values = typed(dict[str, Any], parse_json(text, "the layout"), "the layout")
+        known = {entry.name for entry in fields(cls)}
+        return typed(cls, {name: value for name, value in values.items() if name in known})
 
     def difference(self, other: Layout) -> str:
         """What is not the same, for a reader: ``size 24, not 16``; empty where all is.

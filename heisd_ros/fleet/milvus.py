@@ -28,6 +28,11 @@ _LAYOUT = "layout"
 _BATCH = 200
 """Rows in a message: some 5 MB of keys of 4352 numbers, of the 64 MB that a server takes."""
 
+_ONE_PROCESS = (
+    "; another process may have it open, or it is none of Milvus Lite's: one file serves one "
+    "process, and robots that share a database share a server, 'fleet.uri' http://HOST:19530"
+)
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -44,7 +49,8 @@ def _named(
         try:
             return call(self, *args, **kwargs)
         except MilvusException as error:
-            raise FleetError(f"{self.uri}: {error.message}") from error
+            locked = "" if "://" in self.uri else _ONE_PROCESS
+            raise FleetError(f"{self.uri}: {error.message}{locked}") from error
 
     return named
 

@@ -11,6 +11,7 @@ import numpy as np
 import pinocchio as pin
 
 from heisd_ros.errors import JointStateError, UrdfError
+from heisd_ros.kinematics.chain import Description, not_valid
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.kinematics.urdf import checked_urdf
 
@@ -38,8 +39,9 @@ class ArmKinematics:
     """The chain of joints from a base frame to a tip frame.
 
     The description may hold more than the arm: joints off the chain (fingers, a second arm) do
-    not take part. A mimic joint on the chain follows the joint it names and is not listed itself.
-    Geometry is ignored, so no mesh has to exist. Calls may come from any thread.
+    not take part, nor can they make it invalid. A mimic joint on the chain follows the joint it
+    names and is not listed itself. Geometry is ignored, so no mesh has to exist. Calls may come
+    from any thread.
 
     Attributes:
         joint_names: the joints, in the order of every `q` and `dq`.
@@ -72,12 +74,12 @@ class ArmKinematics:
                 lies between them, or its pose is not finite.
             JointStateError: `joint_names` are not exactly the joints of the chain.
         """
-        urdf = checked_urdf(urdf)
+        self._description = description = Description(checked_urdf(urdf))
+        frames = [tip_frame] if base_frame is None else [tip_frame, base_frame]
         try:
-            self._model = pin.buildModelFromXML(urdf, True)
+            self._model = pin.buildModelFromXML(description.fixed_but(frames), True)
         except ValueError as error:
-            start = " ".join(urdf[:80].split())
-            raise UrdfError(f"not a valid URDF: {error} It starts with {start!r}") from error
+            raise not_valid(f"{error}", urdf) from error
         self.tip_frame = tip_frame
         self.base_frame = self._root_link() if base_frame is None else base_frame
         self._tip = self._link(tip_frame)
@@ -128,7 +130,7 @@ class ArmKinematics:
             )
         missing = [name for name in self.joint_names if name not in index]
         if missing:
-            unknown = [name for name in names if not self._model.existJointName(name)]
+            unknown = [name for name in names if name not in self._description.joints]
             also = f", of which {_some(unknown)} are unknown to the robot description"
             raise JointStateError(
                 f"joints {missing} are missing from the joint state; it names {_some(names)}"
@@ -287,8 +289,7 @@ class ArmKinematics:
 
     def _link(self, name: str) -> int:
         if not self._model.existFrame(name, pin.FrameType.BODY):
-            links = [f.name for f in self._model.frames if f.type == pin.FrameType.BODY]
-            raise UrdfError(f"the robot description has no link {name!r}; it has {links}")
+            raise UrdfError(f"the link {name!r} hangs on no root: the joints above it are a loop")
         return self._model.getFrameId(name, pin.FrameType.BODY)
 
     def _chain_joints(self) -> list[str]:

@@ -11,10 +11,11 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from heisd_ros.files.bounded import parse_json
+from heisd_ros.files.typed import typed
 from heisd_ros.kinematics.motion import (
     MetricKind,
     MetricSettings,
@@ -162,10 +163,9 @@ class MetricBounds:
                 accepted.
         """
         try:
-            fields: dict[str, Any] = json.loads(text)
-            return cls(**{**fields, "settings": MetricSettings(**fields["settings"])})
-        except (TypeError, KeyError, ValueError) as error:
-            raise ValueError(f"not the JSON of metric bounds: {error!r}") from error
+            return typed(cls, parse_json(text, "the text"))
+        except ValueError as error:
+            raise ValueError(f"not the JSON of metric bounds: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from heisd_ros.errors import UrdfError
+from heisd_ros.files.bounded import read_text
 
 PANDA_BASE = "panda_link0"
 PANDA_TIP = "panda_hand_tcp"
@@ -25,7 +26,8 @@ PANDA_JOINTS = tuple(f"panda_joint{i}" for i in range(1, 8))
 # Both open positively, each 0 to 0.04 m; the second mimics the first.
 PANDA_FINGER_JOINTS = ("panda_finger_joint1", "panda_finger_joint2")
 
-_PANDA_URDF = Path("example-robot-data/robots/panda_description/urdf/panda.urdf")
+_ROBOTS = Path("example-robot-data/robots")
+_PANDA_URDF = Path("panda_description/urdf/panda.urdf")
 
 
 def _share_folders() -> Iterator[Path]:
@@ -48,12 +50,20 @@ def panda_urdf() -> str:
     Raises:
         UrdfError: `example-robot-data` is not installed.
     """
+    return read_text(robots_folder() / _PANDA_URDF, UrdfError)
+
+
+def robots_folder() -> Path:
+    """Returns the folder of `example-robot-data` with a folder for each robot.
+
+    Raises:
+        UrdfError: `example-robot-data` is not installed.
+    """
     folders = list(_share_folders())
     for folder in folders:
-        path = folder / _PANDA_URDF
-        if path.is_file():
-            return path.read_text(encoding="utf-8")
+        if (folder / _ROBOTS / _PANDA_URDF).is_file():
+            return folder / _ROBOTS
     raise UrdfError(
-        f"{_PANDA_URDF} is in none of {[str(folder) for folder in folders]}; install the Python "
-        "package example-robot-data, or ros-<distro>-example-robot-data"
+        f"{_ROBOTS / _PANDA_URDF} is in none of {[str(folder) for folder in folders]}; install the "
+        "Python package example-robot-data, or ros-<distro>-example-robot-data"
     )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string", tuple: "string[]"}
+ONE_TYPE = 'a list of one type, [""] for none (ROS does not know the type of an empty list)'
+"""What is accepted of a list."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def declare(node: Node, kind: type) -> dict[str, str]:
     Returns:
         Parameter name to message, for each value that was refused.
     """
-    from rclpy.exceptions import ParameterException
+    from rclpy.exceptions import ParameterException, ParameterUninitializedException
 
     refused = {}
     for field, info in parameters_of(kind):
@@ -140,6 +142,11 @@ def declare(node: Node, kind: type) -> dict[str, str]:
         about = descriptor(info, field.default)
         try:
             node.declare_parameter(info.name, default, about)
+            node.get_parameter(info.name)
+        except ParameterUninitializedException:
+            node.undeclare_parameter(info.name)
+            node.declare_parameter(info.name, default, about, ignore_override=True)
+            refused[info.name] = f"parameter '{info.name}' is []; accepted: {ONE_TYPE}"
         except ParameterException as error:
             # rclpy leaves a wrongly typed parameter declared, one outside its range not.
             if not node.has_parameter(info.name):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import StepResult
+from heisd_ros.files.bounded import expanded
 from heisd_ros.fleet.growth import Growth, GrowthStatus, frozen_by_calibration
 from heisd_ros.fleet.layout import Layout
 from heisd_ros.fleet.milvus import MilvusStore, check_installed
@@ -56,7 +56,7 @@ def open_growth(
 
     return Growth(
         GrowingStore(database, frozen, least=k),
-        Path(parameters.growth_folder).expanduser() if records else None,
+        expanded(parameters.growth_folder) if records else None,
         append=parameters.growth_mode == "append",
         receiver=f"{uri} {collection}",
         connect=connect,

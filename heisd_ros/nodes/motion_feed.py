@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from heisd_ros.files.bounded import expanded, naming, read_text
 from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.kinematics.metric import FusedMetric, MetricBounds, MetricSample, MetricSettings
 from heisd_ros.kinematics.motion import MetricKind
@@ -26,16 +27,16 @@ def load_bounds(kind: MetricKind, path: str, model_folder: Path) -> tuple[Metric
     Raises:
         ValueError: The file is missing, not readable, or for another kind.
     """
-    file = Path(path).expanduser() if path else model_folder / BOUNDS_FILE
+    file = expanded(path) if path else model_folder / BOUNDS_FILE
     if not path and not file.exists():
         # A Panda under LIBERO's controller: 0.4 m/s is fast, and 15 samples at 20 Hz are 0.75 s.
         settings = MetricSettings(kind=kind)
         bounds = MetricBounds(settings, (0.0, 1.0), (0.0, 0.3), (0.0, 0.4), boundary=0.25)
         return bounds, "built-in"
     try:
-        bounds = MetricBounds.from_json(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"parameter 'metric.bounds': {file}: {error}") from error
+        bounds = MetricBounds.from_json(read_text(file))
+    except ValueError as error:
+        raise ValueError(f"parameter 'metric.bounds': {naming(file, error)}") from error
     if bounds.settings.kind != kind:
         raise ValueError(
             f"parameter 'metric.kind' is {kind!r}; accepted: {bounds.settings.kind!r}, for which "

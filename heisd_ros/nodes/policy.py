@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
+from heisd_ros.files.bounded import expanded
 from heisd_ros.fleet.growth import Growth
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.models import shipped_model
@@ -78,7 +79,7 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
 
 def model_folder(parameters: VlaNodeParameters) -> Path:
     """The checkpoint's folder: the one that the parameters name, or the shipped one."""
-    return Path(parameters.model_path).expanduser() if parameters.model_path else shipped_model()
+    return expanded(parameters.model_path) if parameters.model_path else shipped_model()
 
 
 def load_model(parameters: VlaNodeParameters) -> VLA:

@@ -12,6 +12,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 from typing import TypeVar
 
 import rclpy
@@ -19,6 +21,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from heisd_ros.files.ros_yaml import read_yaml
 from heisd_ros.nodes.guard import GuardedNode, spin_once
 
 
@@ -43,25 +46,24 @@ def run_node(
     """Makes a node and runs its loop until it returns or a signal comes.
 
     Args:
-        make: Makes the node; a ValueError of its says what cannot be accepted.
+        make: Makes the node; a ValueError of its says what cannot be accepted. So does one of a
+            parameter file that ROS refuses, or takes although a key stands twice in it.
         loop: Runs it until the event is set; returns the exit code.
         arguments: Command line; None takes the process's.
 
     Returns:
         The loop's exit code, 0 after a signal; 1 where the node cannot be made.
     """
-    rclpy.init(
-        args=sys.argv if arguments is None else arguments,
-        signal_handler_options=SignalHandlerOptions.NO,
-    )
+    arguments = sys.argv if arguments is None else arguments
     stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
     try:
+        _init(arguments)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopping.set())
         node = make()
     except ValueError as error:
         rclpy.logging.get_logger("heisd_ros").error(str(error))
-        rclpy.shutdown()
+        rclpy.try_shutdown()
         return 1
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -94,6 +96,22 @@ def realtime(priority: int) -> str:
             f"it ({error.strerror}); commands are sent with the usual scheduling"
         )
     return ""
+
+
+def _init(arguments: list[str]) -> None:
+    """Initialises rclpy, parameter files first: of a doubled key ROS says nothing.
+
+    Raises:
+        ValueError: A parameter file is missing, no YAML that ROS reads, or has a key twice; or the
+            command line is none of ROS's.
+    """
+    for option, value in pairwise(arguments):
+        if option == "--params-file":
+            read_yaml(Path(value))
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def spin(node: GuardedNode, executor: SingleThreadedExecutor, stopping: threading.Event) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from heisd_ros.errors import JointStateError, UrdfError
+from heisd_ros.files.bounded import expanded, read_text
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.robots import panda_urdf
@@ -44,8 +43,5 @@ def urdf_text(parameters: VlaNodeParameters) -> str:
     """
     if parameters.robot_source == "panda":
         return panda_urdf()
-    path = Path(parameters.robot_urdf).expanduser()
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UrdfError(f"parameter 'robot.urdf': {path}: {error}") from error
+    path = expanded(parameters.robot_urdf)
+    return read_text(path, lambda problem: UrdfError(f"parameter 'robot.urdf': {problem}"))

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from heisd_ros.nodes.declare import parameters_of
+from heisd_ros.files.bounded import shown
+from heisd_ros.files.ros_yaml import read_yaml
+from heisd_ros.nodes.declare import ONE_TYPE, parameters_of
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.recording_parameters import PREFIX as RECORDING
 from heisd_ros.nodes.recording_parameters import RecordingParameters
@@ -37,7 +37,7 @@ def read_robot_file(path: Path) -> VlaNodeParameters:
         ValueError: One line that names key, value and what is accepted.
     """
     settings, _ = read_cell_file(path)
-    check_given(settings, dict(flatten(_body(path))))
+    check_given(settings, flatten(_body(path)))
     return settings
 
 
@@ -48,7 +48,7 @@ def read_cell_file(path: Path) -> tuple[VlaNodeParameters, RecordingParameters]:
         ValueError: One line that names key, value and what is accepted.
     """
     values: dict[type, dict[str, Any]] = {kind: {} for kind in KINDS}
-    for name, value in flatten(_body(path)):
+    for name, value in flatten(_body(path)).items():
         if name == UNDECLARED[0] or name.startswith(UNDECLARED[1]):
             continue
         kind = next((kind for kind, prefix in KINDS.items() if name.startswith(prefix)))
@@ -71,31 +71,46 @@ def unknown(name: str, known: Iterable[str]) -> str:
 
 def _body(path: Path) -> dict[str, Any]:
     """The parameters of a file, as they are nested there."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or list(content) != [WILDCARD]:
         found = list(content) if isinstance(content, dict) else content
         raise ValueError(
-            f"keys are {found!r}; accepted: '{WILDCARD}' alone (a node's name is without effect "
-            "under a namespace)"
+            f"keys are {shown(found)}; accepted: '{WILDCARD}' alone (a node's name is without "
+            "effect under a namespace)"
         )
     body = content[WILDCARD]
     if not isinstance(body, dict) or list(body) != [MEMBER] or not isinstance(body[MEMBER], dict):
-        raise ValueError(f"'{WILDCARD}' is {body!r}; accepted: a mapping '{MEMBER}'")
+        raise ValueError(f"'{WILDCARD}' is {shown(body)}; accepted: a mapping '{MEMBER}'")
     parameters: dict[str, Any] = body[MEMBER]
     return parameters
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Names with dots and values of nested mappings, as ROS reads them."""
+def flatten(tree: dict[str, Any]) -> dict[str, Any]:
+    """Values of nested mappings by their names with dots, as ROS reads them.
+
+    Raises:
+        ValueError: A name stands twice, once nested and once with dots; or a group is empty, or
+            has a dot in its name within another group, which ROS reads as other names.
+    """
+    found: dict[str, Any] = {}
+    for name, value in _leaves(tree):
+        if name in found:
+            raise ValueError(f"parameter '{name}' stands twice; accepted: once")
+        found[name] = value
+    return found
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            yield from flatten(value, f"{name}.")
-        else:
+        if not isinstance(value, dict):
             yield name, value
+            continue
+        if not value:
+            raise ValueError(f"parameter '{name}' is {{}}; accepted: a value")
+        if prefix and "." in key:
+            raise ValueError(f"group '{name}' is written {key!r}; accepted: a level for each dot")
+        yield from _leaves(value, f"{name}.")
 
 
 def _as_ros(name: str, value: Any) -> Any:
@@ -104,11 +119,11 @@ def _as_ros(name: str, value: Any) -> Any:
     Raises:
         ValueError: ROS has no such value.
     """
+    if value is None:
+        raise ValueError(f"parameter '{name}' has no value; accepted: one, '' for an empty text")
     if not isinstance(value, list):
         return value
-    if not value or len({type(item) for item in value}) > 1:
-        raise ValueError(
-            f"parameter '{name}' is {value!r}; accepted: a list of one type, [\"\"] for none (ROS "
-            "does not know the type of an empty list)"
-        )
+    kinds = {type(item) for item in value}
+    if len(kinds) != 1 or not kinds <= {bool, int, float, str}:
+        raise ValueError(f"parameter '{name}' is {shown(value)}; accepted: {ONE_TYPE}")
     return tuple(value)

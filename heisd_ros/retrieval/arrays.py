@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.errors import DatabaseError
+from heisd_ros.files.bounded import check_plain
 
 
 def map_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
@@ -20,16 +21,29 @@ def map_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     Raises:
         DatabaseError: it is missing, cannot be read, or has another shape or type.
     """
+    check_plain(path, DatabaseError)
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DatabaseError(f"{path} cannot be read: {error}") from error
+    except Exception as error:  # numpy parses a header with Python's own parser and tokenizer
+        reason = " ".join(str(error).split())[:200]
+        raise DatabaseError(f"{path} cannot be read as a .npy file: {reason}") from error
+    if not isinstance(array, np.ndarray):
+        raise DatabaseError(f"{path} holds several arrays; accepted: a .npy file")
     if array.shape != shape or array.dtype != np.dtype(dtype):
         raise DatabaseError(
             f"{path} holds {array.dtype} of shape {array.shape}; the manifest says "
-            f"{np.dtype(dtype)} of {shape}. Build the database anew with `heisd db build`"
+            f"{np.dtype(dtype)} of {shape}. Build the database again with `heisd db build`"
         )
     return array
+
+
+def check_finite(path: Path, array: NDArray[Any]) -> None:
+    """Raises DatabaseError, with the file's path, where a number of its array is not finite."""
+    if not np.isfinite(array).all():
+        raise DatabaseError(
+            f"{path} holds numbers that are not finite; build the database again with "
+            "`heisd db build`"
+        )
 
 
 class RowsOnDisk:
@@ -74,7 +88,7 @@ class RowsOnDisk:
             if read != self._row_bytes:
                 raise DatabaseError(
                     f"{self._path} was cut off: row {row} has {read} of {self._row_bytes} bytes; "
-                    "copy the database again, or build it anew with `heisd db build`"
+                    "copy the database again, or build it again with `heisd db build`"
                 )
         return found
 

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.errors import DatabaseError
+from heisd_ros.files.bounded import check_plain
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.retrieval.arrays import file_hash
 from heisd_ros.retrieval.entries import Matches
 from heisd_ros.retrieval.key_space import KeySpace
-from heisd_ros.retrieval.manifest import MANIFEST, Manifest
+from heisd_ros.retrieval.manifest import MANIFEST, Manifest, damaged
 from heisd_ros.retrieval.shard import Shard
 
 __all__ = ["EXACT", "Database", "Matches", "SearchableShard", "Shard", "Store"]
@@ -136,7 +137,7 @@ class Database:
             )
         if manifest.entries == 0:
             raise DatabaseError(
-                f"{folder} is empty; build it anew from demonstrations with `heisd db build`"
+                f"{folder} is empty; build it again from demonstrations with `heisd db build`"
             )
         _verify(folder, manifest)
         space = KeySpace.load(folder, manifest.features.size, manifest.features.kept)
@@ -224,6 +225,8 @@ def _identity(folder: Path) -> tuple[int, int, int] | None:
 
 def _verify(folder: Path, manifest: Manifest) -> None:
     """Every file is there and is the one that was written."""
+    for name in manifest.files:
+        check_plain(folder / name, damaged)
     # hashlib lets other threads run, and gigabytes take seconds on one core.
     with ThreadPoolExecutor() as pool:
         hashes = {name: pool.submit(file_hash, folder / name) for name in manifest.files}
@@ -231,12 +234,8 @@ def _verify(folder: Path, manifest: Manifest) -> None:
         try:
             found = hashes[name].result()
         except OSError as error:
-            raise DatabaseError(
-                f"{folder / name} is missing or cannot be read: {error}; copy the database again, "
-                "or build it anew with `heisd db build`"
-            ) from error
+            raise damaged(f"{folder / name} cannot be read: {error.strerror}") from error
         if found != digest:
-            raise DatabaseError(
-                f"{folder / name} is damaged: its checksum differs from that in {MANIFEST}; copy "
-                "the database again, or build it anew with `heisd db build`"
+            raise damaged(
+                f"{folder / name} is damaged: its checksum differs from that in {MANIFEST}"
             )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.errors import DatabaseError
+from heisd_ros.files.bounded import check_plain
 
 EXACT_BELOW = 20_000
 """Shards below this many entries are searched exhaustively; above, through a graph."""
@@ -48,16 +49,27 @@ class Index:
         return cls(index)
 
     @classmethod
-    def read(cls, path: Path) -> Index:
+    def read(cls, path: Path, shape: tuple[int, ...]) -> Index:
         """A graph that `write` wrote, left on disk until it is searched.
+
+        Args:
+            path: the file.
+            shape: [N, C] of the rows that it was made of.
 
         Raises:
             DatabaseError: the file is no such graph.
         """
+        check_plain(path, DatabaseError)
         try:
-            return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP))
-        except RuntimeError as error:
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+        except (RuntimeError, MemoryError) as error:
             raise DatabaseError(f"{path} is no faiss index: {error}") from error
+        if (index.ntotal, index.d) != shape:
+            raise DatabaseError(
+                f"{path} is of {index.ntotal} rows of {index.d}, the manifest says {shape}; build "
+                "the database again with `heisd db build`"
+            )
+        return cls(index)
 
     def write(self, path: Path) -> None:
         """Writes the graph."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heisd_ros.retrieval.arrays import map_array
+from heisd_ros.retrieval.arrays import check_finite, map_array
 from heisd_ros.retrieval.projection import Projection
 from heisd_ros.retrieval.quantiser import Quantiser
 
@@ -49,11 +49,13 @@ class KeySpace:
             kept: principal coordinates.
 
         Raises:
-            DatabaseError: an array is missing, or has another shape or type.
+            DatabaseError: an array is missing, has another shape or type, or is not finite.
         """
         vectors = {
             name: np.array(map_array(folder / name, (size,), "<f4"))
             for name in (_MEAN, _LOW, _STEP)
         }
         components = np.array(map_array(folder / _COMPONENTS, (kept, size), "<f2"), np.float32)
+        for name, array in (*vectors.items(), (_COMPONENTS, components)):
+            check_finite(folder / name, array)
         return cls(Projection(vectors[_MEAN], components), Quantiser(vectors[_LOW], vectors[_STEP]))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from heisd_ros.errors import DatabaseError
+from heisd_ros.files.bounded import read_object, shown
+from heisd_ros.files.typed import typed
 from heisd_ros.kinematics.metric import MetricBounds
 
 FORMAT = 1
-"""Version of the on-disk format. Folders of another version are built anew."""
+"""Version of the on-disk format. Folders of another version are built again."""
 MANIFEST = "manifest.json"
 
 
@@ -125,38 +127,35 @@ class Manifest:
             DatabaseError: there is none, it is damaged, or it is of another format.
         """
         path = folder / MANIFEST
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError as error:
+        if not path.exists():
             raise DatabaseError(
                 f"{folder} holds no database ({MANIFEST} is missing); `heisd db build` makes one"
-            ) from error
-        except (OSError, UnicodeError) as error:
-            raise DatabaseError(f"{path} cannot be read: {error}") from error
-        try:
-            values: dict[str, Any] = json.loads(text)
-            version = values["format"]
-            if version == FORMAT:
-                manifest = _from_dict(values)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise DatabaseError(
-                f"{path} is damaged: {error!r}; copy the database again, or build it anew with "
-                "`heisd db build`"
-            ) from error
-        if version != FORMAT:
-            raise DatabaseError(
-                f"{folder} has format {version!r}, this version reads {FORMAT}; build it anew with "
-                "`heisd db build`"
             )
+        values = read_object(path, damaged)
+        if "format" in values and values["format"] != FORMAT:
+            raise DatabaseError(
+                f"{folder} has format {shown(values['format'])}, this version reads {FORMAT}; "
+                "build it again with `heisd db build`"
+            )
+        try:
+            manifest = _from_dict(values)
+        except ValueError as error:
+            raise damaged(f"{path} is damaged: {error}") from error
         named = (*manifest.files, *(shard.folder for shard in manifest.shards))
         if outside := [name for name in named if _leaves(name)]:
-            raise DatabaseError(f"{path} names {outside}; accepted: paths within the database")
-        if manifest.database_id != manifest.content_id():
             raise DatabaseError(
-                f"{path} was changed after it was written; copy the database again, or build it "
-                "anew with `heisd db build`"
+                f"{path} names {shown(outside)}; accepted: paths within the database"
             )
+        if manifest.database_id != manifest.content_id():
+            raise damaged(f"{path} was changed after it was written")
         return manifest
+
+
+def damaged(problem: str) -> DatabaseError:
+    """The error of a database that is no longer what was written."""
+    return DatabaseError(
+        f"{problem}; copy the database again, or build it again with `heisd db build`"
+    )
 
 
 def _leaves(name: str) -> bool:
@@ -165,23 +164,23 @@ def _leaves(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts
 
 
-def _from_dict(values: dict[str, Any]) -> Manifest:
-    features = values["features"]
-    return Manifest(
-        **{
-            **values,
-            "features": FeatureLayout(
-                **{
-                    **features,
-                    "views": tuple(features["views"]),
-                    "towers": tuple(features["towers"]),
-                }
-            ),
-            "bounds": {
-                kind: MetricBounds.from_json(json.dumps(bounds))
-                for kind, bounds in values["bounds"].items()
-            },
-            "fidelity": Fidelity(**values["fidelity"]),
-            "shards": tuple(ShardInfo(**shard) for shard in values["shards"]),
-        }
-    )
+def _from_dict(values: Any) -> Manifest:
+    missing = [entry.name for entry in fields(Manifest) if entry.name not in values]
+    if missing:
+        raise ValueError(f"it has no {', '.join(missing)}")
+    manifest: Manifest = typed(Manifest, values)
+    features = manifest.features
+    if not manifest.control_rate_hz > 0.0:
+        raise ValueError(f"control_rate_hz is {manifest.control_rate_hz}; accepted: above 0")
+    if not 0 <= features.kept <= features.size:
+        raise ValueError(f"features.kept is {features.kept}; accepted: 0 to {features.size}")
+    tasks = [" ".join(shard.instruction.lower().split()) for shard in manifest.shards]
+    if len(set(tasks)) < len(tasks):
+        raise ValueError("two shards are of one instruction; accepted: one of each")
+    for shard in manifest.shards:
+        if shard.entries < 0 or shard.episodes < 0:
+            raise ValueError(
+                f"the shard of {shown(shard.instruction)} has {shard.entries} entries of "
+                f"{shard.episodes} episodes; accepted: 0 or more"
+            )
+    return manifest

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.errors import DatabaseError
-from heisd_ros.retrieval.arrays import RowsOnDisk, map_array
+from heisd_ros.retrieval.arrays import RowsOnDisk, check_finite, map_array
 from heisd_ros.retrieval.entries import COLUMNS, Entries, Matches
 from heisd_ros.retrieval.index import Index
 from heisd_ros.retrieval.key_space import KeySpace
@@ -75,13 +75,16 @@ class Shard:
         keys_file = place / KEYS
         keys = RowsOnDisk(keys_file, map_array(keys_file, (rows, projection.size), "u1"))
         lengths = np.asarray(map_array(place / LENGTHS, (rows,), "<f4"))
+        check_finite(place / LENGTHS, np.where(lengths > 0.0, lengths, np.nan))
         coordinates = map_array(place / COORDINATES, (rows, projection.kept), "<f2")
         columns = {
             # As plain arrays: numpy's mapped ones take several times as long to index.
             name: np.asarray(map_array(place / f"{name}.npy", (rows, *column.row), column.disk))
             for name, column in COLUMNS.items()
         }
-        index = Index.read(place / GRAPH) if info.graph else Index.exact(coordinates)
+        index = (
+            Index.read(place / GRAPH, coordinates.shape) if info.graph else Index.exact(coordinates)
+        )
         return cls(info.instruction, columns, keys, lengths, coordinates, space, index)
 
     @classmethod

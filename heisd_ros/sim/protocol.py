@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
-import yaml
 
 from heisd_ros.decoding.modes import config_folder
 from heisd_ros.errors import ProtocolError, UnknownStatisticsError
+from heisd_ros.files.bounded import expanded, naming, shown
+from heisd_ros.files.ros_yaml import read_yaml
+from heisd_ros.files.typed import typed
 from heisd_ros.vla.checkpoint import load_checkpoint, statistics_of
 from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
 from heisd_ros.vla.convention import DataConvention
-from heisd_ros.vla.tower_config import reject_unknown, require, require_whole
+from heisd_ros.vla.tower_config import reject_unknown, require_template, require_whole
 from heisd_ros.vla.vla import VLA
 
 OPENVLA = "openvla_libero"
@@ -28,6 +30,8 @@ MAX_STEPS = {
     "libero_90": 400,
 }
 """Control steps after which an episode has failed, as OpenVLA evaluates LIBERO."""
+MOST_STEPS = 100_000
+"""Steps, states or episodes, at most."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,13 @@ class Protocol:
     max_steps: Mapping[str, int] = field(default_factory=lambda: dict(MAX_STEPS))
 
     def __post_init__(self) -> None:
-        for name, least in (("image_size", 1), ("wait_steps", 0), ("first_state", 0)):
-            require_whole(name, getattr(self, name), least=least)
-        require_whole("episodes", self.episodes)
+        for name, least in (("wait_steps", 0), ("first_state", 0), ("episodes", 1)):
+            require_whole(name, getattr(self, name), least=least, most=MOST_STEPS)
+        require_whole("image_size", self.image_size, most=4096)
         for suite, steps in self.max_steps.items():
-            require_whole(f"max_steps of {suite}", steps)
+            require_whole(f"max_steps of {suite}", steps, most=MOST_STEPS)
+        for template in self.statistics:
+            require_template("statistics", template, "suite")
 
     def states(self, episodes: int = 0) -> range:
         """Initial states of each task.
@@ -121,17 +127,15 @@ def load_protocol(name: str, checkpoint: str | Path | None = None) -> Protocol:
         name = "heisd" if own else OPENVLA
     if name in ("", "heisd"):
         return Protocol()
-    path = Path(name).expanduser()
+    known = {file.stem: file for file in sorted(config_folder("protocols").glob("*.yaml"))}
+    path = known.get(name) or expanded(name)
     if path.suffix not in (".yaml", ".yml"):
-        path = config_folder("protocols") / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(file.stem for file in config_folder("protocols").glob("*.yaml"))
         accepted = ", ".join(["heisd", *known])
-        raise ProtocolError(f"unknown protocol {name!r}; accepted: {accepted}, or a YAML file")
+        raise ProtocolError(f"unknown protocol {shown(name)}; accepted: {accepted}, or a YAML file")
     try:
-        return _parse(path.stem, yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, AttributeError) as error:
-        raise ProtocolError(f"{path}: {error}") from error
+        return _parse(path.stem, read_yaml(path))
+    except ValueError as error:
+        raise ProtocolError(naming(path, error)) from error
 
 
 def load_for_suite(
@@ -161,14 +165,13 @@ def load_for_suite(
     return load_checkpoint(checkpoint, device, number_format, key, convention=protocol.data)
 
 
-def _parse(name: str, content: Mapping[str, Any]) -> Protocol:
+def _parse(name: str, content: Any) -> Protocol:
+    content = typed(dict[str, Any], content, "the protocol")
     reject_unknown("the protocol", content, {"description", "data", "evaluation"})
-    data = DataConvention.from_dict(content.get("data") or {})
-    given = dict(content.get("evaluation") or {})
-    known = set(Protocol.__dataclass_fields__) - {"name", "data"}
-    reject_unknown("evaluation", given, known)
-    if "statistics" in given:
-        given["statistics"] = tuple(given["statistics"])
-    reduced = given.get("reduced_rendering", True)
-    require(isinstance(reduced, bool), f"reduced_rendering is {reduced!r}; true or false")
-    return Protocol(name=name, data=data, **given)
+    typed(str, content.get("description", ""), "description")
+    data = DataConvention.from_dict(typed(dict[str, Any], content.get("data") or {}, "data"))
+    given = typed(dict[str, Any], content.get("evaluation") or {}, "evaluation")
+    hints = get_type_hints(Protocol)
+    reject_unknown("evaluation", given, set(hints) - {"name", "data"})
+    values = {key: typed(hints[key], value, key) for key, value in given.items()}
+    return Protocol(name=name, data=data, **values)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from heisd_ros.errors import DatabaseError
+from heisd_ros.files.bounded import read_object
 from heisd_ros.kinematics.metric import Trajectory
 from heisd_ros.retrieval.entries import Entries
 
@@ -134,10 +135,7 @@ class Journal:
             part.write_text(json.dumps(self._plan, indent=1), encoding="utf-8")
             part.replace(path)
             return
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DatabaseError(f"{path} is damaged; remove {self.folder}") from error
+        found = read_object(path, lambda text: DatabaseError(f"{text}; remove {self.folder}"))
         if found != self._plan:
             other = sorted(key for key in self._plan if found.get(key) != self._plan[key])
             raise DatabaseError(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heisd_ros.files.typed import typed
 from heisd_ros.vla.config import ACTION_BINS, ACTION_DIMENSIONS
 
 _EDGES = np.linspace(-1.0, 1.0, ACTION_BINS)
@@ -85,12 +86,8 @@ class ActionStatistics:
         for name in ("q01", "q99"):
             if name not in statistics:
                 raise ValueError(f"action statistics lack {name!r}; given are {sorted(statistics)}")
-        mask = statistics.get("mask", [True] * ACTION_DIMENSIONS)
-        return cls(
-            q01=tuple(float(x) for x in statistics["q01"]),
-            q99=tuple(float(x) for x in statistics["q99"]),
-            mask=tuple(bool(x) for x in mask),
-        )
+        given = {name: statistics[name] for name in ("q01", "q99", "mask") if name in statistics}
+        return typed(cls, given)
 
     def to_dict(self) -> dict[str, Any]:
         """The inverse of `from_dict`."""

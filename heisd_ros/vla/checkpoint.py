@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from heisd_ros.errors import CheckpointError
+from heisd_ros.files.bounded import shown
+from heisd_ros.files.typed import typed
 from heisd_ros.vla.actions import ActionStatistics
 from heisd_ros.vla.checkpoint_files import (
     CONFIG,
@@ -67,6 +69,12 @@ def load_checkpoint(
     if statistics_key is None:
         statistics_key = next(iter(statistics), None) if any_statistics else default
     tokenizer = read_tokenizer(files.tokenizer)
+    size = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if not 0 < size <= config.language.vocab_size:
+        raise CheckpointError(
+            f"{files.tokenizer} has {size} token ids; accepted: 1 to {config.language.vocab_size}, "
+            f"the vocab_size of {files.config}"
+        )
     # Built without memory, then allocated once where and as what it is wanted: a 7B model needs
     # neither a random initialisation nor a float32 copy.
     with torch.device("meta"):
@@ -152,8 +160,14 @@ def _read_statistics(
     return statistics, next(iter(newest)) if len(newest) == 1 else None
 
 
-def _parse_statistics(path: Path, content: Mapping[str, Any]) -> dict[str, ActionStatistics]:
+def _parse_statistics(path: Path, content: Any) -> dict[str, ActionStatistics]:
     try:
-        return {k: ActionStatistics.from_dict(v["action"]) for k, v in content.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        sets = typed(dict[str, dict[str, Any]], content, "a set of action statistics")
+        without = [
+            name for name, value in sets.items() if not isinstance(value.get("action"), dict)
+        ]
+        if without:
+            raise ValueError(f"{shown(without)} have no object 'action'")
+        return {name: ActionStatistics.from_dict(value["action"]) for name, value in sets.items()}
+    except ValueError as error:
         raise CheckpointError(f"{path}: action statistics: {error}") from error

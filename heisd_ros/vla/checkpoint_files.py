@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from heisd_ros.errors import CheckpointError
+from heisd_ros.files.bounded import check_plain, expanded, read_object, shown
 
 CONFIG, PREPROCESSOR, TOKENIZER = "config.json", "preprocessor_config.json", "tokenizer.json"
 SENTENCEPIECE = "tokenizer.model"
 STATISTICS = "dataset_statistics.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+_HEADS = {
+    "action_head": "a regression or diffusion head, which makes the actions instead of tokens",
+    "noisy_action_projector": "a part of a diffusion head, which makes the actions",
+    "proprio_projector": "the input of joint states to the model",
+    "vision_backbone": "the vision towers with FiLM, which the instruction modulates",
+    "action_model": "CogACT's diffusion model, which makes the actions instead of tokens",
+}
+"""Parts that fine-tunes of OpenVLA save beside the model, by the beginning of the file's name."""
+_HEAD = re.compile(rf"({'|'.join(_HEADS)}).*\.(pt|pth|ckpt|bin|safetensors)")
 
 
 @dataclass(frozen=True)
@@ -42,25 +53,26 @@ class CheckpointFiles:
         """Looks for the parts of a checkpoint.
 
         An adapter may lie among the model's own files, in one folder below them, or apart: then
-        its folder is the one to give, and its config or the folder above says where the model is.
-        What an adapter brings of tokenizer, preprocessing and statistics counts before the model's.
+        its folder, or the one above it, is the one to give. In each case its config must name the
+        model's folder. What lies beside an adapter of tokenizer, preprocessing and statistics
+        counts before the model's.
 
         Raises:
-            CheckpointError: naming what is missing.
+            CheckpointError: naming what is missing, or what cannot be told or does not run here.
         """
-        folder = Path(folder).expanduser()
+        folder = expanded(folder)
         if not folder.is_dir():
             raise CheckpointError(f"no checkpoint folder {folder}")
         base, adapter = _model_and_adapter(folder)
-        places = [base] if adapter in (None, base) else [adapter, base]
+        places = list(dict.fromkeys([*([adapter] if adapter else []), folder, base]))
+        for place in (*places, *([adapter.parent] if adapter else [])):
+            _refuse_heads(place)
         tokenizer = _first(places, TOKENIZER, SENTENCEPIECE)
         for found, name in ((_first([base], CONFIG), CONFIG), (tokenizer, TOKENIZER)):
             if found is None:
-                raise CheckpointError(f"{base / name} is missing")
+                raise CheckpointError(f"{base / name} is missing{_hint(base)}")
         assert tokenizer is not None
-        if adapter is not None and not (adapter / ADAPTER_WEIGHTS).exists():
-            raise CheckpointError(f"{adapter / ADAPTER_WEIGHTS} is missing")
-        return cls(
+        files = cls(
             config=base / CONFIG,
             tokenizer=tokenizer,
             weights=weight_files(base),
@@ -68,6 +80,9 @@ class CheckpointFiles:
             statistics=_first(places, STATISTICS),
             adapter=adapter,
         )
+        for path in files:
+            check_plain(path, CheckpointError)
+        return files
 
     def __iter__(self) -> Iterator[Path]:
         """Every file that decides how the checkpoint acts, in one order."""
@@ -83,67 +98,104 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, damaged, or holds something else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}; an object is needed")
-    return content
+    return read_object(path, CheckpointError)
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files of a model.
 
     Raises:
-        CheckpointError: there are none, or the index names one that is missing.
+        CheckpointError: there are none, or the index names one that is missing, or there are a
+            file of weights and an index of others.
     """
-    if (folder / WEIGHTS).exists():
+    if (folder / WEIGHTS).exists() and not (folder / INDEX).exists():
         return (folder / WEIGHTS,)
     if not (folder / INDEX).exists():
-        pickles = sorted(path.name for path in folder.glob("*.bin"))
-        hint = f"; {pickles} must be saved as safetensors" if pickles else ""
-        raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {INDEX}{hint}")
+        raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {INDEX}{_hint(folder)}")
     index = read_json(folder / INDEX).get("weight_map")
     if not isinstance(index, dict) or not index:
         raise CheckpointError(f"{folder / INDEX} has no weight_map")
     names = sorted(set(map(str, index.values())))
+    if (folder / WEIGHTS).exists() and names != [WEIGHTS]:
+        raise CheckpointError(
+            f"{folder} holds {WEIGHTS} and {INDEX}, which names other files: two models; remove "
+            "the one that is not meant"
+        )
     elsewhere = [name for name in names if Path(name).name != name]
     if elsewhere:
         raise CheckpointError(
-            f"{folder / INDEX} names {elsewhere}; accepted: files of the folder itself"
+            f"{folder / INDEX} names {shown(elsewhere)}; accepted: files of the folder itself"
         )
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
-        raise CheckpointError(f"{folder} lacks the shards {missing} that {INDEX} names")
+        raise CheckpointError(f"{folder} lacks the shards {shown(missing)} that {INDEX} names")
     return tuple(folder / name for name in names)
 
 
 def _model_and_adapter(folder: Path) -> tuple[Path, Path | None]:
-    """The folder of the model, and that of the adapter if there is one."""
+    """The folder of the model, and that of the adapter if there is one.
+
+    Whether weights are the adapter's base, or have it merged already, cannot be seen in them:
+    trainers leave an adapter beside weights that they merged it into. So its config has to say.
+    """
+    inside = sorted({path.parent for path in folder.glob("*/adapter_*") if path.is_file()})
     if (folder / ADAPTER_CONFIG).exists():
-        return (folder if _has_weights(folder) else _model_of(folder)), folder
-    inside = sorted(path.parent for path in folder.glob(f"*/{ADAPTER_CONFIG}"))
-    if len(inside) > 1:
+        adapter = folder
+    elif not inside:
+        return folder, None
+    elif len(inside) == 1:
+        adapter = inside[0]
+    else:
         names = [path.name for path in inside]
         raise CheckpointError(f"{folder} holds the adapters {names}: give the folder of one")
-    return folder, inside[0] if inside else None
+    return _model_of(adapter, folder), adapter
 
 
-def _model_of(adapter: Path) -> Path:
-    """The model's folder of an adapter that lies apart."""
-    named = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
-    places = [adapter / str(named)] if named else []
-    for place in (*places, adapter.parent):
-        if _has_weights(place):
-            return place.resolve()
+def _model_of(adapter: Path, given: Path) -> Path:
+    """The folder of the model that an adapter's config names; `given` where that has weights."""
+    config = adapter / ADAPTER_CONFIG
+    named = read_json(config).get("base_model_name_or_path")
+    place = adapter / expanded(named) if isinstance(named, str) and named else None
+    if _has_weights(given):
+        if place is not None and place.exists() and place.samefile(given):
+            return given
+        raise CheckpointError(
+            f"{given} holds weights, and {config} adapts the model {shown(named)}: trainers leave "
+            "an adapter beside weights that it is merged into already. If it is, move it away; if "
+            f"not, set base_model_name_or_path in {config} to {given.resolve()}"
+        )
+    if place is not None and _has_weights(place):
+        return place.resolve()
     raise CheckpointError(
-        f"{adapter} adapts the model {named!r}, which is no folder with weights here: put the "
-        f"adapter's folder into that of its model, or set base_model_name_or_path in "
-        f"{ADAPTER_CONFIG} to that folder"
+        f"{adapter} adapts the model {shown(named)}, which is no folder with weights here: set "
+        f"base_model_name_or_path in {config} to the folder of the model that it was trained on"
     )
+
+
+def _refuse_heads(folder: Path) -> None:
+    """Raises CheckpointError where a folder holds parts of a model that is none of OpenVLA's."""
+    found = {path.name: match for path in folder.glob("*.*") if (match := _HEAD.search(path.name))}
+    if found:
+        part = found[min(found)][1]
+        names = ", ".join(sorted(found)[:5])
+        raise CheckpointError(
+            f"{folder} holds {names}: {part} is {_HEADS[part]}. OpenVLA-OFT and models like it "
+            "save such parts, and do not run here; accepted: OpenVLA and its fine-tunes, whose "
+            "actions are tokens"
+        )
+
+
+def _hint(folder: Path) -> str:
+    """What to do with weights in other formats, where a folder holds some."""
+    if any(folder.glob("checkpoints/*.pt")):
+        return (
+            "; checkpoints/*.pt is of OpenVLA's own trainer, which vla-scripts/extern/"
+            "convert_openvla_weights_to_hf.py of its repository converts"
+        )
+    pickles = sorted(
+        path.name for kind in ("bin", "pt", "pth") for path in folder.glob(f"*.{kind}")
+    )
+    return f"; {pickles} must be saved as safetensors" if pickles else ""
 
 
 def _has_weights(folder: Path) -> bool:

@@ -9,12 +9,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
+from heisd_ros.files.bounded import shown
+from heisd_ros.files.typed import typed
 from heisd_ros.vla.tower_config import (
+    MOST_LAYERS,
+    MOST_WIDTH,
     TowerConfig,
     reject_unknown,
     require,
+    require_template,
     require_whole,
     timm_towers,
     written_towers,
@@ -24,6 +29,11 @@ OPENVLA_PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
 OPENVLA_EMPTY_TOKEN = 29871  # Llama-2's U+2581, which OpenVLA appends to every prompt.
 ACTION_DIMENSIONS = 7  # dx dy dz, drx dry drz, gripper
 ACTION_BINS = 256
+MOST_VIEWS = 16
+"""Camera views, at most."""
+_MOST_TOKENS = 1 << 20
+_MOST_POSITIONS = 1 << 17
+"""Positions of the longest sequence, at most; Llama-2's has 4,096. A table is made of them."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,10 @@ class LanguageConfig:
             if field.name in ("rms_norm_eps", "rope_theta"):
                 require(value > 0, f"text_config {field.name} is {value}; above 0")
             else:
-                require_whole(f"text_config {field.name}", value)
+                most = {"vocab_size": _MOST_TOKENS, "num_hidden_layers": MOST_LAYERS}
+                most["max_position_embeddings"] = _MOST_POSITIONS
+                most_here = most.get(field.name, MOST_WIDTH)
+                require_whole(f"text_config {field.name}", value, most=most_here)
         require(
             self.hidden_size % (2 * self.num_attention_heads) == 0,
             f"text_config hidden_size {self.hidden_size} must divide into "
@@ -125,9 +138,9 @@ class VLAConfig:
                 f"{first.image_size} px and {first.tokens} tokens; both must agree",
             )
         require_whole("pad_to_multiple_of", self.pad_to_multiple_of, least=0)
-        require_whole("proprio_size", self.proprio_size, least=0)
+        require_whole("proprio_size", self.proprio_size, least=0, most=MOST_WIDTH)
         if self.projector_width is not None:
-            require_whole("projector_width", self.projector_width)
+            require_whole("projector_width", self.projector_width, most=MOST_WIDTH)
         require(
             self.real_vocab_size > ACTION_BINS,
             f"vocab_size {self.language.vocab_size} less {self.pad_to_multiple_of} padding rows "
@@ -138,8 +151,8 @@ class VLAConfig:
             f"pad_token_id {self.pad_token_id} is outside the {self.language.vocab_size} ids",
         )
         require(
-            len(self.views) > 0 and len(set(self.views)) == len(self.views),
-            f"views are {self.views}; one or more different names",
+            0 < len(self.views) <= MOST_VIEWS and len(set(self.views)) == len(self.views),
+            f"views are {shown(self.views)}; one or more different names, {MOST_VIEWS} at most",
         )
         require(
             self.control_rate_hz is None or self.control_rate_hz > 0,
@@ -147,6 +160,7 @@ class VLAConfig:
         )
         require(self.instructions != (), "instructions is empty; name some, or null for any")
         require("{instruction}" in self.prompt, f"prompt {self.prompt!r} lacks '{{instruction}}'")
+        require_template("prompt", self.prompt, "instruction")
 
     @property
     def image_size(self) -> int:
@@ -187,28 +201,34 @@ class VLAConfig:
             ValueError: naming what is unknown, missing or out of range.
         """
         _refuse_v01(config)
+        for key in _HEAD_KEYS:
+            require(
+                not config.get(key),
+                f"{key} is {shown(config.get(key))}; a model with such a head or input does not "
+                "run here, only OpenVLA and its fine-tunes, whose actions are tokens",
+            )
         for key, accepted in _FIXED_KEYS.items():
             _require_fixed(config, key, accepted)
-        text = config.get("text_config", {})
+        text = typed(dict[str, Any], config.get("text_config", {}), "text_config")
         for key, accepted in _FIXED_TEXT_KEYS.items():
             _require_fixed(text, key, accepted)
-        ours = dict(config.get("heisd", {}))
+        ours = dict(typed(dict[str, Any], config.get("heisd", {}), "heisd"))
         towers = ours.pop("towers", None)
-        suffix = ours.pop("prompt_suffix", () if "heisd" in config else (OPENVLA_EMPTY_TOKEN,))
-        instructions = ours.pop("instructions", None)
+        hints = get_type_hints(cls)
         own_fields = {"projector_width", "views", "proprio_size", "control_rate_hz", "prompt"}
-        reject_unknown("heisd", ours, own_fields)
-        if "views" in ours:
-            ours["views"] = tuple(ours["views"])
+        reject_unknown("heisd", ours, {*own_fields, "prompt_suffix", "instructions"})
+        given = {key: typed(hints[key], value, f"heisd.{key}") for key, value in ours.items()}
+        if "heisd" not in config:
+            given["prompt_suffix"] = (OPENVLA_EMPTY_TOKEN,)
+        for key in ("pad_to_multiple_of", "pad_token_id"):
+            if key in config:
+                given[key] = typed(int, config[key], key)
         known = {f.name for f in dataclasses.fields(LanguageConfig)}
+        language = {key: value for key, value in text.items() if key in known}
         return cls(
             towers=written_towers(towers) if towers else timm_towers(config, preprocessor or {}),
-            language=LanguageConfig(**{k: v for k, v in text.items() if k in known}),
-            pad_to_multiple_of=config.get("pad_to_multiple_of", 64),
-            pad_token_id=config.get("pad_token_id", 32000),
-            prompt_suffix=tuple(suffix),
-            instructions=None if instructions is None else tuple(instructions),
-            **ours,
+            language=typed(LanguageConfig, language, "text_config"),
+            **given,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -228,6 +248,12 @@ class VLAConfig:
             "heisd": ours,
         }
 
+
+_HEAD_KEYS = (
+    *("action_model_type", "action_head", "action_head_type", "use_l1_regression"),
+    *("use_diffusion", "use_film", "use_proprio"),
+)
+"""What configs of fine-tunes call a head, or an input, that OpenVLA has not."""
 
 # What this implementation does in one way only; another value in a config is an error, not a guess.
 _FIXED_KEYS: dict[str, tuple[Any, ...]] = {
@@ -266,4 +292,4 @@ def _refuse_v01(config: Mapping[str, Any]) -> None:
 
 def _require_fixed(config: Mapping[str, Any], key: str, accepted: tuple[Any, ...]) -> None:
     if key in config:
-        require(config[key] in accepted, f"{key} is {config[key]!r}; only {accepted[0]!r}")
+        require(config[key] in accepted, f"{key} is {shown(config[key])}; only {accepted[0]!r}")

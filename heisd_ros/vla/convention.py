@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heisd_ros.files.typed import typed
 from heisd_ros.vla.image_steps import ImageSteps
 from heisd_ros.vla.tower_config import reject_unknown, require
 
@@ -40,16 +41,17 @@ class DataConvention:
         """Reads the section ``data`` of a protocol.
 
         Raises:
-            ValueError: naming what is unknown or out of range.
-            TypeError: a value is of another kind.
+            ValueError: naming what is unknown, of another type or out of range.
         """
         reject_unknown("data", content, {"views", "images", "gripper"})
-        images, gripper = content.get("images") or {}, content.get("gripper")
-        reject_unknown("data.images", images, set(ImageSteps.__dataclass_fields__))
+        views = typed(tuple[str, ...], content.get("views") or (), "data.views")
+        images = typed(ImageSteps, content.get("images") or {}, "data.images")
+        gripper = content.get("gripper")
         if gripper is not None:
+            gripper = typed(dict[str, float], gripper, "gripper")
             require(set(gripper) == {"open", "closed"}, f"gripper is {gripper}; open and closed")
             gripper = float(gripper["open"]), float(gripper["closed"])
-        return cls(tuple(content.get("views") or ()), ImageSteps(**images), gripper)
+        return cls(views, images, gripper)
 
     def to_environment(self, action: NDArray[np.float64]) -> NDArray[np.float64]:
         """The model's action [..., 7] in the environment's convention."""

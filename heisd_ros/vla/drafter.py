@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from heisd_ros.errors import DrafterError
+from heisd_ros.files.bounded import check_plain, read_object, shown
 from heisd_ros.vla.config import ACTION_BINS, VLAConfig
 from heisd_ros.vla.language import (
     DecoderLayer,
@@ -283,6 +284,7 @@ def load_drafter(
     """
     folder = Path(folder)
     _check_record(folder, model_fingerprint)
+    check_plain(folder / WEIGHTS, _with_remedy)
     try:
         tensors = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
@@ -304,17 +306,18 @@ def load_drafter(
     return drafter
 
 
+def _with_remedy(problem: str) -> DrafterError:
+    return DrafterError(f"{problem}. {_REMEDY}")
+
+
 def _check_record(folder: Path, model_fingerprint: str) -> None:
     """Whether ``drafter.json`` is one, and for that model."""
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DrafterError(f"no drafter in {folder}: {RECORD} is missing. {_REMEDY}") from error
-    except (OSError, ValueError) as error:
-        raise DrafterError(f"{folder / RECORD} is not readable JSON: {error}. {_REMEDY}") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        found = record.get("format") if isinstance(record, dict) else type(record).__name__
-        raise DrafterError(f"{folder / RECORD} has format {found!r}; {FORMAT} is read. {_REMEDY}")
+    if not (folder / RECORD).exists():
+        raise DrafterError(f"no drafter in {folder}: {RECORD} is missing. {_REMEDY}")
+    record = read_object(folder / RECORD, _with_remedy)
+    if record.get("format") != FORMAT:
+        found = shown(record.get("format"))
+        raise DrafterError(f"{folder / RECORD} has format {found}; {FORMAT} is read. {_REMEDY}")
     if record.get("model") != model_fingerprint:
         raise DrafterError(
             f"the drafter in {folder} was made for the model {str(record.get('model'))[:12]}..., "

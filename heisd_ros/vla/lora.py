@@ -16,12 +16,27 @@ import torch
 from torch import Tensor
 
 from heisd_ros.errors import CheckpointError
+from heisd_ros.files.bounded import shown
+from heisd_ros.files.typed import typed
 from heisd_ros.vla.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
 from heisd_ros.vla.tensor_files import TensorFiles
 
 _PREFIX = "base_model.model."
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<part>[AB])(\.default)?\.weight")
 _WRAPPED = re.compile(r"\.(modules_to_save(\.default)?|base_layer)(?=\.)")
+
+_TYPES: dict[str, Any] = {
+    "r": float,
+    "lora_alpha": float,
+    "alpha_pattern": dict[str, float] | None,
+    "use_rslora": bool | None,
+    "target_modules": str | tuple[str, ...] | None,
+    "exclude_modules": str | tuple[str, ...] | None,
+    "modules_to_save": tuple[str, ...] | None,
+    "layers_to_transform": int | tuple[int, ...] | None,
+}
+"""What is read of a config, besides `_PLAIN`."""
+_MOST_REPEATS = 4
 
 # Variants whose merged weight is another formula, with the value that they have when they are off.
 _PLAIN: dict[str, tuple[Any, ...]] = {
@@ -49,13 +64,13 @@ class LoraAdapter:
         for key, accepted in _PLAIN.items():
             if config.get(key, accepted[0]) not in accepted:
                 raise CheckpointError(
-                    f"{folder / ADAPTER_CONFIG}: {key} is {config[key]!r}; only {accepted[0]!r}"
+                    f"{folder / ADAPTER_CONFIG}: {key} is {shown(config[key])}; only "
+                    f"{accepted[0]!r}"
                 )
-        for key in ("r", "lora_alpha"):
-            if not isinstance(config.get(key), int | float) or config[key] <= 0:
-                raise CheckpointError(
-                    f"{folder / ADAPTER_CONFIG}: {key} is {config.get(key)!r}; above 0 is needed"
-                )
+        try:
+            self._check_types()
+        except ValueError as error:
+            raise CheckpointError(f"{folder / ADAPTER_CONFIG}: {error}") from error
         self._tensors = TensorFiles((folder / ADAPTER_WEIGHTS,))
         self._pairs: dict[str, dict[str, str]] = {}
         self._replaced: dict[str, str] = {}
@@ -66,6 +81,18 @@ class LoraAdapter:
                 self._pairs.setdefault(match["module"], {})[match["part"]] = key
             else:
                 self._replaced[_WRAPPED.sub("", name)] = key
+
+    def _check_types(self) -> None:
+        for key, hint in _TYPES.items():
+            typed(hint, self._config.get(key), key)
+        for key in ("r", "lora_alpha"):
+            if self._config[key] <= 0:
+                raise ValueError(f"{key} is {self._config[key]}; above 0 is needed")
+        for pattern in self._config.get("alpha_pattern") or ():
+            _check_expression("alpha_pattern", pattern)
+        for key in ("target_modules", "exclude_modules"):
+            if isinstance(self._config.get(key), str):
+                _check_expression(key, self._config[key])
 
     def problems(self, shapes: Mapping[str, tuple[int, ...]], unused: tuple[str, ...]) -> list[str]:
         """What does not fit a model, a line each.
@@ -124,6 +151,9 @@ class LoraAdapter:
 
     def _misfit(self, module: str, shape: tuple[int, ...]) -> Iterable[str]:
         down, up = (self._tensors.headers[self._pairs[module][part]].shape for part in "AB")
+        if len(down) != len(shape) or down[0] == 0:
+            yield f"adapter of {module} is {down} and {up}, its weight {shape}"
+            return
         inside = (down[0], *shape[1:]), (shape[0], down[0], *(1 for _ in shape[2:]))
         if (down, up) != inside:
             yield f"adapter of {module} is {down} and {up}, its weight {shape}"
@@ -147,6 +177,20 @@ class LoraAdapter:
             linear = len(shapes[f"{module}.weight"]) == 2
             return linear and not module.endswith(("lm_head", "embed_tokens"))
         return _matches(module, targets)
+
+
+def _check_expression(key: str, pattern: str) -> None:
+    """Raises ValueError for what is no regular expression, or may take without end to match."""
+    repeats = len(re.findall(r"[*+{]", pattern))
+    if repeats > _MOST_REPEATS or re.search(r"\)[*+{]", pattern):
+        raise ValueError(
+            f"{key} has the expression {shown(pattern)}; accepted: up to {_MOST_REPEATS} of '*', "
+            "'+' and '{', none of them behind a group"
+        )
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"{key} has {shown(pattern)}, which is no expression: {error}") from error
 
 
 def _matches(module: str, targets: str | Iterable[str]) -> bool:

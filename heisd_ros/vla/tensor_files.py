@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from heisd_ros.errors import CheckpointError
+from heisd_ros.files.bounded import check_plain
 
 
 class Header(NamedTuple):
@@ -43,6 +44,7 @@ class TensorFiles:
         self.paths = paths
         self.headers: dict[str, Header] = {}
         for path in paths:
+            check_plain(path, CheckpointError)
             try:
                 with safe_open(path, framework="pt") as file:
                     for name in file.keys():  # noqa: SIM118  # safe_open is no mapping

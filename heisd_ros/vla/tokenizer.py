@@ -9,6 +9,7 @@ from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 
 from heisd_ros.errors import CheckpointError
+from heisd_ros.files.bounded import MOST_BYTES, check_plain
 
 _SPACE = "\u2581"  # how sentencepiece writes a space
 
@@ -20,14 +21,17 @@ def read_tokenizer(path: Path) -> Tokenizer:
         CheckpointError: the file is missing or damaged, or the package sentencepiece, which reads
             ``tokenizer.model``, is not installed.
     """
-    if not path.exists():
-        raise CheckpointError(f"{path} is missing")
+    check_plain(path, CheckpointError, MOST_BYTES)
     if path.suffix == ".model":
         return _from_sentencepiece(path)
     try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the bindings raise bare Exception
-        raise CheckpointError(f"{path} is no tokenizer: {error}") from error
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.encode("a")  # a part that names one which is missing is found only here
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the bindings raise bare Exception; a panic of Rust is none
+        raise CheckpointError(f"{path} is no tokenizer: {' '.join(str(error).split())}") from error
+    return tokenizer
 
 
 def _from_sentencepiece(path: Path) -> Tokenizer:

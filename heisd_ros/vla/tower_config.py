@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from heisd_ros.files.bounded import shown
+from heisd_ros.files.typed import typed
+
+MOST_LAYERS = 512
+"""Layers of a transformer, at most: Llama-2-7B has 32. A module is made for each."""
+MOST_WIDTH = 1 << 18
+"""Numbers in a row of a transformer, at most: Llama-2-7B's widest have 11,008."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -14,16 +21,29 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def require_whole(what: str, value: object, least: int = 1) -> None:
-    """Raise ValueError unless the value is a whole number of at least `least`."""
+def require_whole(what: str, value: object, least: int = 1, most: int | None = None) -> None:
+    """Raise ValueError unless the value is a whole number from `least` to `most` (None: any)."""
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    require(whole, f"{what} is {value!r}; a whole number of at least {least} is needed")
+    require(whole, f"{what} is {shown(value)}; a whole number of at least {least} is needed")
+    require(
+        most is None or (isinstance(value, int) and value <= most),
+        f"{what} is {shown(value)}; a whole number of at most {most} is needed",
+    )
 
 
 def reject_unknown(where: str, given: Mapping[str, Any], known: set[str]) -> None:
     """Raise ValueError if a mapping has keys that nothing reads: most likely misspelt."""
     unknown = sorted(set(given) - known)
-    require(not unknown, f"unknown keys in {where}: {unknown}; known are {sorted(known)}")
+    require(not unknown, f"unknown keys in {where}: {shown(unknown)}; known are {sorted(known)}")
+
+
+def require_template(what: str, text: str, name: str) -> None:
+    """Raise ValueError if a text has braces other than ``{name}``: it goes through str.format."""
+    rest = text.replace(f"{{{name}}}", "")
+    require(
+        "{" not in rest and "}" not in rest,
+        f"{what} {shown(text)} has braces; accepted are those of '{{{name}}}' alone",
+    )
 
 
 @dataclass(frozen=True)
@@ -66,10 +86,17 @@ class TowerConfig:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "patch_size", "width", "depth", "heads", "mlp_width"):
-            require_whole(f"tower {name}", getattr(self, name))
-        require_whole("tower registers", self.registers, least=0)
-        require_whole("tower pixel_shuffle", self.pixel_shuffle)
+        for name, most in (
+            ("image_size", 4096),
+            ("patch_size", 4096),
+            ("width", MOST_WIDTH),
+            ("depth", MOST_LAYERS),
+            ("heads", MOST_WIDTH),
+            ("mlp_width", MOST_WIDTH),
+            ("pixel_shuffle", 64),
+        ):
+            require_whole(f"tower {name}", getattr(self, name), most=most)
+        require_whole("tower registers", self.registers, least=0, most=MOST_WIDTH)
         require(
             self.image_size % self.patch_size == 0,
             f"tower image_size {self.image_size} is no multiple of patch_size {self.patch_size}",
@@ -149,15 +176,13 @@ _BACKBONES = {"dinosiglip-vit-so-224px": list(_TIMM_TOWERS)}
 """What OpenVLA's ``vision_backbone_id`` stands for where ``timm_model_ids`` is left out."""
 
 
-def written_towers(towers: Sequence[Mapping[str, Any]]) -> tuple[TowerConfig, TowerConfig]:
+_COLOUR = tuple[float, float, float]
+_PAIR = tuple[dict[str, Any], dict[str, Any]]
+
+
+def written_towers(towers: Any) -> tuple[TowerConfig, TowerConfig]:
     """Towers written out under ``"heisd"``."""
-    known = {f.name for f in dataclasses.fields(TowerConfig)}
-    result = []
-    for tower in towers:
-        reject_unknown("heisd.towers", tower, known)
-        constants = {key: tuple(tower[key]) for key in ("mean", "std") if key in tower}
-        result.append(TowerConfig(**{**tower, **constants}))
-    return tuple(result)  # type: ignore[return-value]  # VLAConfig checks that there are two
+    return typed(tuple[TowerConfig, ...], towers, "heisd.towers")
 
 
 def timm_towers(
@@ -172,15 +197,15 @@ def timm_towers(
     Raises:
         ValueError: naming what is unknown, missing, or done in another way here.
     """
-    backbone = config.get("vision_backbone_id", "")
-    ids = config.get("timm_model_ids") or _BACKBONES.get(backbone, [])
+    backbone = typed(str, config.get("vision_backbone_id", ""), "vision_backbone_id")
+    ids = _given(config, "timm_model_ids", tuple[str, ...], _BACKBONES.get(backbone, []))
     require(
         len(ids) == 2,
         f"timm_model_ids {ids}, vision_backbone_id {backbone!r} and no heisd.towers; "
         "two ids are needed",
     )
-    overrides = config.get("timm_tiny_kwargs") or [{}, {}]
-    image_sizes = config.get("image_sizes") or [224, 224]
+    overrides = _given(config, "timm_tiny_kwargs", tuple[dict[str, float], ...], [{}, {}])
+    image_sizes = _given(config, "image_sizes", tuple[int, ...], [224, 224])
     for name, values in (("timm_tiny_kwargs", overrides), ("image_sizes", image_sizes)):
         require(len(values) == 2, f"{name} {values}; one for each of the two towers is needed")
     towers = []
@@ -214,17 +239,27 @@ def _normalisation(preprocessor: Mapping[str, Any], tower: int) -> dict[str, tup
 
     Upstream's processor restores ``tvf_normalize_params`` as they were saved, rounded to bfloat16.
     """
-    saved = preprocessor.get("tvf_normalize_params")
+    saved = _given(preprocessor, "tvf_normalize_params", _PAIR, [])
     if saved:
-        return {key: tuple(saved[tower][key]) for key in ("mean", "std") if key in saved[tower]}
-    named = (("mean", preprocessor.get("means")), ("std", preprocessor.get("stds")))
-    return {key: tuple(values[tower]) for key, values in named if values}
+        given = {key: saved[tower][key] for key in ("mean", "std") if key in saved[tower]}
+        return typed(dict[str, _COLOUR], given, "tvf_normalize_params")
+    named = {
+        name: _given(preprocessor, key, tuple[_COLOUR, _COLOUR], [])
+        for name, key in (("mean", "means"), ("std", "stds"))
+    }
+    return {name: values[tower] for name, values in named.items() if values}
 
 
 def _check_resize(preprocessor: Mapping[str, Any], tower: int, image_size: int) -> None:
     """Raise ValueError where a saved transform is not Pillow's bicubic resize to the square."""
     require(not preprocessor.get("tvf_do_letterbox", False), "tvf_do_letterbox is true; only false")
-    saved = (preprocessor.get("tvf_resize_params") or [{}, {}])[tower]
+    saved = _given(preprocessor, "tvf_resize_params", _PAIR, [{}, {}])[tower]
     for key, accepted in (("size", [image_size] * 2), ("interpolation", 3)):
         value = saved.get(key, accepted)
-        require(value == accepted, f"tvf_resize_params {key} is {value}; only {accepted}")
+        require(value == accepted, f"tvf_resize_params {key} is {shown(value)}; only {accepted}")
+
+
+def _given(content: Mapping[str, Any], key: str, hint: Any, default: Any) -> Any:
+    """A value of a file as its type; the default where it is missing, null or empty."""
+    value = content.get(key)
+    return typed(hint, value, key) if value else default

@@ -15,6 +15,7 @@ from heisd_ros.vla.model import VLAModel
 from heisd_ros.vla.tensor_files import TensorFiles
 
 _FLOATS = ("BF16", "F16", "F32", "F64")
+_MOST_LISTED = 50
 
 
 def load_weights(model: VLAModel, files: CheckpointFiles, device: torch.device) -> None:
@@ -31,7 +32,7 @@ def load_weights(model: VLAModel, files: CheckpointFiles, device: torch.device) 
 
     Raises:
         CheckpointError: with a line for each tensor that is missing, unexpected or of another
-            shape; or a file is damaged.
+            shape, up to fifty; or a file is damaged, or holds a number that is not finite.
         DeviceMemoryError: the device has no room.
     """
     tensors = TensorFiles(files.weights)
@@ -42,7 +43,9 @@ def load_weights(model: VLAModel, files: CheckpointFiles, device: torch.device) 
     if adapter is not None:
         problems += adapter.problems(shapes, unused)
     if problems:
-        listing = "\n  ".join(sorted(problems))
+        more = len(problems) - _MOST_LISTED
+        rest = [f"and {more} more"] if more > 0 else []
+        listing = "\n  ".join([*sorted(problems)[:_MOST_LISTED], *rest])
         raise CheckpointError(
             f"{files.config.parent}: {len(problems)} tensors do not fit the config:\n  {listing}"
         )
@@ -55,6 +58,9 @@ def load_weights(model: VLAModel, files: CheckpointFiles, device: torch.device) 
             if name in wanted:
                 merged = tensor if adapter is None else adapter.apply(name, tensor, device)
                 wanted[name].copy_(merged)
+                if not torch.stack(wanted[name].aminmax()).isfinite().all():
+                    place = tensors.headers[name].path
+                    raise CheckpointError(f"{place}: {name} holds numbers that are not finite")
 
 
 def _misfits(

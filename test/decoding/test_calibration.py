@@ -173,3 +173,39 @@ def test_where_failures_were_counted_drift_is_more_disagreement_than_there_was()
     assert limit(**measured | {"disagreement": 0.5}) == 0.5
     assert limit(**measured | {"disagreement": 1.0}) < 1.0
     assert calibration(criterion="failure", chosen=None).drift_limit == 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.update(tried=5), "tried is 5; accepted: a list"),
+        (lambda v: v["tried"][0].update(episodes=None), r"tried\[0\]\.episodes is None; accepted"),
+        (
+            lambda v: v["tried"][0].update(episodes=2**31),
+            "no more run than planned",
+        ),
+        (lambda v: v.update(episodes=2**31), "accepted: 1 to 1000000"),
+        (lambda v: v.update(created=3), "created is 3; accepted: a text"),
+        (lambda v: v.update(speed=float("nan")), "speed is nan; accepted: a finite number"),
+        (
+            lambda v: v.update(similarity=["x"]),
+            r"similarity\[0\] is 'x'; accepted: a finite",
+        ),
+        (lambda v: v.pop("mode"), "mode is missing"),
+        (lambda v: v.update(mode=[]), r"mode is \[\]; accepted: a text"),
+    ],
+)
+def test_a_value_that_no_calibration_has_is_named(tmp_path, change, message):
+    path = calibration().save(tmp_path)
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+    with pytest.raises(CalibrationError, match=rf"calibration\.json.*{message}") as error:
+        load(tmp_path)
+    assert "heisd calibrate" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_one_that_is_no_plain_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / FILE)
+    with pytest.raises(CalibrationError, match=r"calibration\.json cannot be read: it is a pipe"):
+        load(tmp_path)

@@ -1,11 +1,12 @@
 import dataclasses
+import os
 from itertools import pairwise
 
 import pytest
 from support.small_models import small_vla
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-from heisd_ros.decoding.modes import build_decoder, load_decoder, load_mode, mode_names
+from heisd_ros.decoding.modes import MOST_BASES, build_decoder, load_decoder, load_mode, mode_names
 from heisd_ros.decoding.settings import ModeSettings, SkipSettings
 from heisd_ros.errors import DatabaseError, DrafterError, ModeError
 
@@ -116,7 +117,7 @@ def test_an_unknown_mode_names_the_known_ones():
     [
         ("propose: [", "not readable YAML"),
         ("- 1", "a mode must be a mapping"),
-        ("propose: magic", "mine.yaml: propose 'magic' is unknown"),
+        ("propose: magic", "mine.yaml: propose is 'magic'; accepted: 'none'"),
     ],
 )
 def test_a_file_that_is_no_mode_is_named(tmp_path, text, message):
@@ -160,3 +161,41 @@ def test_parts_are_looked_for_beside_the_model(name, error, tmp_path):
     folder = save_tiny_checkpoint(tmp_path)
     with pytest.raises(error, match=str(tmp_path)):
         load_decoder(load_checkpoint(folder), load_mode(name), folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: " + "x" * 5000, "unknown mode 'xx.*; accepted: .* or a path to a YAML file"),
+        ("base: 5", "unknown mode '5'"),
+        ("redraft: true\nredraft: false\n", "line 2: the key 'redraft' stands twice"),
+        ("skip: &a {rate: 0.1}\nretrieval: *a\n", r"line 2: the alias \*a"),
+        ("skip: {rate: 1e999}", "skip.rate is '1e999'; accepted: a finite number"),
+        ("skip: {clearance: 4.0}", "skip.clearance is 4.0; accepted: a whole number"),
+        ("skip:", "skip is None; accepted: a mapping"),
+    ],
+)
+def test_a_value_that_no_mode_has_is_named(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ModeError, match=message) as error:
+        load_mode(str(path))
+    assert str(error.value).count(str(path)) == 1 and len(str(error.value)) < 600
+
+
+def test_a_base_through_a_link_and_a_long_row_of_bases_end(tmp_path):
+    (tmp_path / "a.yaml").write_text(f"base: {tmp_path}/b.yaml\n")
+    (tmp_path / "b.yaml").symlink_to("a.yaml")
+    with pytest.raises(ModeError, match="through others, its own base"):
+        load_mode(str(tmp_path / "b.yaml"))
+    for i in range(12):
+        (tmp_path / f"m{i}.yaml").write_text(f"base: {tmp_path}/m{i + 1}.yaml\n")
+    with pytest.raises(ModeError, match=f"accepted: {MOST_BASES}"):
+        load_mode(str(tmp_path / "m0.yaml"))
+
+
+def test_a_mode_that_is_no_plain_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for name, message in (("pipe", "it is a pipe"), ("nowhere", "is missing")):
+        with pytest.raises(ModeError, match=rf"{name}\.yaml.* {message}"):
+            load_mode(str(tmp_path / f"{name}.yaml"))

@@ -86,8 +86,8 @@ def test_settings_may_hold_what_json_writes_otherwise(whole, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "cannot be read"),
-        ("[]", "format None"),
+        ("{", "is no JSON"),
+        ("[]", "accepted: a JSON object"),
         ('{"suite": "libero_spatial", "mode": "ar", "episodes": []}', "format None; accepted: 1"),
         ('{"format": 1, "suite": "libero_spatial"}', "lacks seed, model, machine, modes"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+
 import numpy as np
 import pytest
 from support.database import unit
@@ -65,6 +67,14 @@ def test_frames_of_another_model_or_layout_are_refused_by_name(server, changes, 
     server.connect(layout(), "mine")
     with pytest.raises(FleetError, match=named):
         server.connect(layout(**changes), "mine")
+
+
+def test_a_file_that_another_process_has_open_is_named_with_what_to_do(tmp_path):
+    (tmp_path / "fleet.db").mkdir()
+    with (tmp_path / "fleet.db" / "LOCK").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(FleetError, match=r"fleet\.db: .*another process .* share a server"):
+            MilvusStore(str(tmp_path / "fleet.db"), layout())
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path):

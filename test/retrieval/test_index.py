@@ -36,7 +36,7 @@ def test_a_graph_finds_most_and_reads_back_as_it_was(tmp_path):
     rows, queries = rows_of(0, 2000), rows_of(1, 50).astype(np.float32)
     graph = Index.graph(rows)
     graph.write(tmp_path / "index.faiss")
-    again = Index.read(tmp_path / "index.faiss")
+    again = Index.read(tmp_path / "index.faiss", (2000, 6))
     hits = 0
     for query in queries:
         found = graph.search(query, 10)
@@ -67,4 +67,10 @@ def test_a_damaged_graph_is_named(tmp_path, content):
     path = tmp_path / "index.faiss"
     path.write_bytes(content)
     with pytest.raises(DatabaseError, match=r"index.faiss is no faiss index"):
-        Index.read(path)
+        Index.read(path, (2000, 6))
+
+
+def test_a_graph_of_other_rows_is_named(tmp_path):
+    Index.graph(rows_of(0, 50)).write(tmp_path / "index.faiss")
+    with pytest.raises(DatabaseError, match=r"is of 50 rows of 6, the manifest says \(51, 6\)"):
+        Index.read(tmp_path / "index.faiss", (51, 6))

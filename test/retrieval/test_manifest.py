@@ -79,5 +79,46 @@ def test_a_path_out_of_the_database_is_refused(tmp_path, name):
 
 
 def test_another_format_is_named_before_its_fields_are_read(tmp_path):
-    with pytest.raises(DatabaseError, match="format 99, this version reads 1; build it anew"):
+    with pytest.raises(DatabaseError, match="format 99, this version reads 1; build it again"):
         Manifest.read(write(tmp_path, '{"format": 99, "new": true}'))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.update(shards=5), "shards is 5; accepted: a list"),
+        (lambda v: v.update(shards=[5]), r"shards\[0\] is 5; accepted: a mapping"),
+        (
+            lambda v: v["shards"][0].update(folder=[]),
+            r"shards\[0\]\.folder is \[\]; accepted",
+        ),
+        (
+            lambda v: v["shards"][0].update(entries=-1),
+            "has -1 entries of 3 episodes; accepted",
+        ),
+        (lambda v: v["shards"][0].update(entries=10**30), "accepted: a whole number of up to 18"),
+        (lambda v: v["shards"].append(v["shards"][0]), "two shards are of one instruction"),
+        (lambda v: v.update(files=[["a", "b"]]), "files is .*; accepted: a mapping"),
+        (lambda v: v.update(robot=None), "robot is None; accepted: a text"),
+        (lambda v: v.update(control_rate_hz=0), "control_rate_hz is 0; accepted: above 0"),
+        (
+            lambda v: v.update(control_rate_hz=float("nan")),
+            "control_rate_hz is nan; accepted",
+        ),
+        (lambda v: v["features"].update(views="ab"), r"features\.views is 'ab'; accepted: a list"),
+        (lambda v: v["features"].update(kept=10**6), r"features\.kept is 1000000; accepted: 0 to"),
+        (lambda v: v.pop("files"), "it has no files"),
+    ],
+)
+def test_a_value_that_no_database_has_is_named(tmp_path, change, message):
+    values = json.loads(complete().to_json())
+    change(values)
+    with pytest.raises(DatabaseError, match=rf"manifest\.json is damaged: .*{message}") as error:
+        Manifest.read(write(tmp_path, json.dumps(values)))
+    assert "heisd db build" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("rate", [20, 20.0])
+def test_a_rate_is_read_as_it_was_written(tmp_path, rate):
+    manifest = complete(control_rate_hz=rate)
+    assert Manifest.read(write(tmp_path, manifest.to_json())).control_rate_hz == 20

@@ -146,8 +146,8 @@ def test_an_array_of_another_shape_or_type_is_named(tmp_path):
         with pytest.raises(DatabaseError, match=r"a\.npy holds float32 of shape \(2, 3\)"):
             map_array(tmp_path / "a.npy", shape, dtype)
     (tmp_path / "b.npy").write_bytes(b"no array")
-    for name in ("b.npy", "c.npy"):
-        with pytest.raises(DatabaseError, match=f"{name} cannot be read"):
+    for name, problem in (("b.npy", "cannot be read as a"), ("c.npy", "is missing")):
+        with pytest.raises(DatabaseError, match=f"{name} {problem}"):
             map_array(tmp_path / name, (2, 3), "<f4")
 
 

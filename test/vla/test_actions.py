@@ -73,7 +73,7 @@ def test_dictionary_round_trip_and_missing_mask():
     [
         ({"q01": [0.0] * 7}, "lack 'q99'"),
         ({"q01": [0.0] * 6, "q99": [1.0] * 7}, "q01 has 6 numbers; 7"),
-        ({"q01": [0.0] * 7, "q99": [float("nan")] * 7}, "must be finite"),
+        ({"q01": [0.0] * 7, "q99": [float("nan")] * 7}, "accepted: a finite number"),
         ({"q01": [1.0] * 7, "q99": [0.0] * 7}, "exceeds"),
         ({"q01": [0.0] * 7, "q99": [1.0] * 7, "mask": [True]}, "mask has 1 numbers"),
     ],

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -271,4 +273,122 @@ def test_nothing_is_allocated_for_a_checkpoint_that_does_not_fit(folder, monkeyp
     edit_weights(folder, lambda tensors: tensors.pop("projector.fc1.bias"))
     monkeypatch.setattr(torch.nn.Module, "to_empty", lambda *a, **k: pytest.fail("allocated"))
     with pytest.raises(CheckpointError, match="missing projector"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_weight_that_is_not_finite_is_named(folder, number):
+    edit_weights(folder, lambda t: t["projector.fc1.bias"].__setitem__(3, number))
+    with pytest.raises(CheckpointError, match=r"projector\.fc1\.bias holds numbers that are not"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("action_head--150000_checkpoint.pt", "a regression or diffusion head"),
+        ("noisy_action_projector--latest_checkpoint.pt", "a part of a diffusion head"),
+        ("proprio_projector--150000_checkpoint.pt", "the input of joint states"),
+        ("vision_backbone--150000_checkpoint.pt", "with FiLM"),
+        ("latest_action_head_checkpoint.pth", "a regression or diffusion head"),
+    ],
+)
+def test_parts_of_another_kind_of_model_are_named(folder, name, what):
+    (folder / name).write_bytes(b"PK\x03\x04")
+    with pytest.raises(CheckpointError, match=rf"holds {name}: .*{what}.* do not run here"):
+        load_checkpoint(folder)
+    with pytest.raises(CheckpointError, match=name):  # what db build and calibrate ask for
+        fingerprint(folder)
+
+
+@pytest.mark.parametrize("key", ["use_l1_regression", "use_diffusion", "action_model_type"])
+def test_a_config_of_another_kind_of_model_is_named(folder, key):
+    edit_config(folder, lambda c: c.update({key: True}))
+    with pytest.raises(CheckpointError, match=rf"{key} is True; .* does not run here"):
+        load_checkpoint(folder)
+    edit_config(folder, lambda c: c.update({key: False}))
+    load_checkpoint(folder)
+
+
+def test_a_run_of_openvla_s_own_trainer_names_what_converts_it(folder):
+    (folder / "checkpoints").mkdir()
+    (folder / "model.safetensors").rename(folder / "checkpoints" / "latest-checkpoint.pt")
+    with pytest.raises(CheckpointError, match=r"convert_openvla_weights_to_hf\.py"):
+        load_checkpoint(folder)
+
+
+def test_one_file_of_weights_beside_an_index_of_others_is_two_models(folder):
+    index = {"weight_map": {"a": "other.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="two models; remove the one that is not meant"):
+        load_checkpoint(folder)
+    index = {"weight_map": {"a": "model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "model.safetensors", "dataset_statistics.json"]
+)
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_plain_file_is_named_at_once(folder, name, kind):
+    path = folder / name
+    path.unlink(missing_ok=True)
+    {"pipe": os.mkfifo, "device": lambda p: p.symlink_to("/dev/zero"), "folder": Path.mkdir}[kind](
+        path
+    )
+    with pytest.raises(CheckpointError, match=rf"{name} cannot be read: it is a"):
+        load_checkpoint(folder)
+
+
+def test_links_are_followed_as_a_download_cache_has_them(folder, tmp_path_factory):
+    links = tmp_path_factory.mktemp("snapshot")
+    for path in folder.iterdir():
+        (links / path.name).symlink_to(path)
+    assert fingerprint(links) == fingerprint(folder)
+    load_checkpoint(links)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (
+            lambda c: c["text_config"].update(num_hidden_layers=10**6),
+            "num_hidden_layers is 1000000",
+        ),
+        (lambda c: c["text_config"].update(max_position_embeddings=10**10), "max_position_embed"),
+        (lambda c: c["text_config"].update(vocab_size=2**40), "vocab_size is 1099511627776"),
+        (lambda c: c["text_config"].update(rope_theta="x"), "text_config.rope_theta is 'x'; accep"),
+        (lambda c: c["heisd"]["towers"][0].update(depth=10**6), "tower depth is 1000000"),
+        (lambda c: c["heisd"]["towers"][1].update(image_size=10**6), "tower image_size is 1000000"),
+        (
+            lambda c: c["heisd"].update(views=[f"{i}" for i in range(10**5)]),
+            "views are .* 16 at mo",
+        ),
+        (
+            lambda c: c["heisd"].update(views="agentview"),
+            "heisd.views is 'agentview'; accepted: a l",
+        ),
+        (
+            lambda c: c["heisd"].update(prompt="{instruction} {instruction.x}"),
+            "prompt .* has braces",
+        ),
+        (lambda c: c["heisd"].update(prompt="{instruction:>9999999}"), "prompt .*lacks"),
+        (lambda c: c["heisd"].update(control_rate_hz=float("nan")), "heisd.control_rate_hz is nan"),
+        (lambda c: c.update(pad_token_id=[1]), r"pad_token_id is \[1\]; accepted: a whole number"),
+        (lambda c: c.update(norm_stats=[1]), "a set of action statistics is .*accepted: a mapping"),
+    ],
+)
+def test_a_size_or_type_out_of_reason_is_named_before_anything_is_made(folder, change, key):
+    edit_config(folder, change)
+    with pytest.raises(CheckpointError, match=rf"config\.json: .*{key}") as error:
+        load_checkpoint(folder)
+    assert len(str(error.value)) < 1000 and "\n" not in str(error.value)
+
+
+def test_a_tokenizer_of_a_larger_vocabulary_is_refused(folder):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["more"] = 9999
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json has .* token ids; accepted: 1 to"):
         load_checkpoint(folder)

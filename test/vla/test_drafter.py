@@ -211,8 +211,8 @@ def test_another_models_drafter_is_refused(folder):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("{", "not readable JSON"),
-        ("[]", "has format 'list'; 1 is read"),
+        ("{", "is no JSON"),
+        ("[]", r"it holds \[\]; accepted: a JSON object"),
         ("{}", "has format None; 1 is read"),
         ('{"format": 2}', "has format 2; 1 is read"),
     ],
@@ -224,7 +224,7 @@ def test_a_damaged_record_is_refused(folder, text, match):
 
 def test_missing_weights_are_refused(folder):
     (folder / "drafter.safetensors").unlink()
-    refused(folder, "drafter.safetensors cannot be read")
+    refused(folder, "drafter.safetensors is missing")
 
 
 def test_truncated_weights_are_refused(folder):

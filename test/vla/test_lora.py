@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -56,10 +57,12 @@ def pairs(folder, modules, rank=3):
     return tensors
 
 
-def write_adapter(folder, tensors, **changes):
+def write_adapter(folder, tensors, model=".", **changes):
+    """An adapter to the model in a folder, by its path from the adapter's own."""
     folder.mkdir(exist_ok=True)
     save_file(tensors, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps({**CONFIG, **changes}))
+    config = {**CONFIG, "base_model_name_or_path": model, **changes}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
 
 
@@ -86,12 +89,49 @@ def assert_is(folder, expected, **options):
 
 @pytest.mark.parametrize("place", ["among the model's files", "below", "apart", "apart, by path"])
 def test_merged_wherever_it_lies(base, tmp_path, place):
-    folder = {"among the model's files": base, "below": base / "adapter"}.get(place)
-    folder = folder or (tmp_path / "apart" if "path" in place else tmp_path / "base" / "x")
+    folder = {"among the model's files": base, "apart": tmp_path / "apart"}.get(place, base / "x")
+    model = {"below": "..", "apart": "../base", "apart, by path": str(base)}.get(place, ".")
     tensors = pairs(base, targeted(base))
-    named = {"base_model_name_or_path": "../base"} if "path" in place else {}
-    write_adapter(folder, tensors, **named)
+    write_adapter(folder, tensors, model)
     assert_is(base if place == "below" else folder, by_hand(base, tensors, lambda m: 2.0))
+
+
+@pytest.mark.parametrize("named", ["openvla/openvla-7b", "../elsewhere", "/", "", None, 7, "\0"])
+@pytest.mark.parametrize("place", ["", "lora_adapter"])
+def test_an_adapter_beside_weights_that_may_have_it_already_is_refused(base, named, place):
+    write_adapter(base / place, pairs(base, targeted(base)), named)
+    with pytest.raises(
+        CheckpointError, match=r"already\. If it is, move .*base_model_name_or_path"
+    ):
+        load_checkpoint(base)
+
+
+def test_an_adapter_of_another_model_below_weights_is_refused(base, tmp_path):
+    other = shutil.copytree(base, tmp_path / "other")
+    write_adapter(base / "lora_adapter", pairs(base, targeted(base)), str(other))
+    with pytest.raises(CheckpointError, match=r"holds weights, and .* adapts the model .*other"):
+        load_checkpoint(base)
+    assert load_checkpoint(base / "lora_adapter").config is not None  # what was asked for
+
+
+def test_a_run_that_was_not_merged_brings_its_statistics(base, tmp_path):
+    """What OpenVLA-OFT's trainer leaves of a run: processor, statistics, and the adapter below."""
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(base / "tokenizer.json", run)
+    statistics = {"fine": {"action": STATISTICS["small"].to_dict()}}
+    (run / "dataset_statistics.json").write_text(json.dumps(statistics))
+    tensors = pairs(base, targeted(base))
+    write_adapter(run / "lora_adapter", tensors, "../../base")
+    assert_is(run, by_hand(base, tensors, lambda m: 2.0))
+    assert load_checkpoint(run).statistics_key == "fine"
+
+
+def test_weights_of_an_adapter_without_its_config_are_not_passed_over(base):
+    (base / "x").mkdir()
+    save_file(pairs(base, targeted(base)), base / "x" / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match=r"x/adapter_config\.json is missing"):
+        load_checkpoint(base)
 
 
 def test_rank_stabilised_and_with_scales_of_its_own(base):
@@ -151,7 +191,7 @@ def test_rounded_once_to_the_wanted_type(base):
 def test_its_statistics_count_and_its_content_is_in_the_fingerprint(base):
     before = fingerprint(base)
     tensors = pairs(base, targeted(base))
-    folder = write_adapter(base / "x", tensors)
+    folder = write_adapter(base / "x", tensors, "..")
     statistics = {"fine": {"action": STATISTICS["small"].to_dict()}}
     (folder / "dataset_statistics.json").write_text(json.dumps(statistics))
     vla = load_checkpoint(folder)
@@ -159,7 +199,7 @@ def test_its_statistics_count_and_its_content_is_in_the_fingerprint(base):
     with_adapter = fingerprint(folder)
     assert with_adapter != before and with_adapter == fingerprint(base)
     next(iter(tensors.values())).add_(1.0)
-    write_adapter(folder, tensors)
+    write_adapter(folder, tensors, "..")
     assert fingerprint(folder) != with_adapter
 
 
@@ -171,6 +211,12 @@ def test_its_statistics_count_and_its_content_is_in_the_fingerprint(base):
         ({"bias": "all"}, "bias is 'all'"),
         ({"r": 0}, "r is 0; above 0"),
         ({"lora_alpha": None}, "lora_alpha is None"),
+        ({"r": True}, "r is True; accepted: a finite number"),
+        ({"lora_alpha": float("nan")}, "lora_alpha is nan; accepted: a finite number"),
+        ({"target_modules": 5}, "target_modules is 5; accepted: a text"),
+        ({"target_modules": "(a+)+b"}, r"target_modules has .*none of them behind a group"),
+        ({"target_modules": ".*" * 9}, r"target_modules has .*up to 4 of '\*'"),
+        ({"alpha_pattern": {"(": 1.0}}, "alpha_pattern has '\\(', which is no expression"),
         ({"modules_to_save": ["lm_head"]}, "missing adapter of language_model.lm_head"),
     ],
 )
@@ -185,6 +231,7 @@ def test_every_misfit_is_listed(base):
     at = f"base_model.model.{LAYER}.0"
     del tensors[f"{at}.self_attn.q_proj.lora_B.weight"]
     tensors[f"{at}.mlp.down_proj.lora_A.weight"] = torch.zeros(3, 5)
+    tensors[f"base_model.model.{LAYER}.1.mlp.down_proj.lora_A.weight"] = torch.zeros(0, 48)
     tensors["base_model.model.elsewhere.lora_A.weight"] = torch.zeros(3, 5)
     tensors["base_model.model.elsewhere.lora_B.weight"] = torch.zeros(5, 3)
     tensors[f"{at}.mlp.down_proj.lora_magnitude_vector"] = torch.zeros(5)
@@ -194,6 +241,7 @@ def test_every_misfit_is_listed(base):
     lines = str(error.value).split("\n  ")[1:]
     assert lines == [
         f"adapter of {LAYER}.0.mlp.down_proj is (3, 5) and (32, 3), its weight (32, 48)",
+        f"adapter of {LAYER}.1.mlp.down_proj is (0, 48) and (32, 3), its weight (32, 48)",
         f"missing lora_B of {LAYER}.0.self_attn.q_proj",
         "unexpected adapter of elsewhere",
         f"unexpected {at}.mlp.down_proj.lora_magnitude_vector in the adapter",
@@ -201,11 +249,13 @@ def test_every_misfit_is_listed(base):
 
 
 def test_an_adapter_without_its_model_or_weights(base, tmp_path):
-    alone = write_adapter(tmp_path / "alone", {"a": torch.zeros(1)})
-    with pytest.raises(CheckpointError, match="adapts the model 'openvla/openvla-7b'"):
+    alone = write_adapter(tmp_path / "alone", {"a": torch.zeros(1)}, "openvla/openvla-7b")
+    with pytest.raises(
+        CheckpointError, match="adapts the model 'openvla/openvla-7b', which is no folder"
+    ):
         load_checkpoint(alone)
     for name in ("x", "y"):
-        write_adapter(base / name, {"a": torch.zeros(1)})
+        write_adapter(base / name, {"a": torch.zeros(1)}, "..")
     with pytest.raises(CheckpointError, match=r"holds the adapters \['x', 'y'\]: give the folder"):
         load_checkpoint(base)
     (base / "x" / "adapter_model.safetensors").unlink()

@@ -48,3 +48,28 @@ def test_without_sentencepiece_it_says_so(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(CheckpointError, match="pip install sentencepiece"):
         read_tokenizer(FOLDER / "tokenizer.model")
+
+
+def changed(tmp_path, change):
+    content = json.loads((FOLDER / "tokenizer.json").read_text())
+    change(content)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    return tmp_path / "tokenizer.json"
+
+
+def test_a_part_that_names_a_missing_one_is_found_when_it_is_read(tmp_path):
+    missing = {
+        "type": "TemplateProcessing",
+        "special_tokens": {},
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}],
+    }
+    missing["single"] = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, *missing["pair"]]
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json is no tokenizer: "):
+        read_tokenizer(changed(tmp_path, lambda c: c.update(post_processor=missing)))
+
+
+def test_a_file_too_large_for_a_tokenizer_is_named(tmp_path):
+    with (tmp_path / "tokenizer.json").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json has 1099511627776 bytes; accepted"):
+        read_tokenizer(tmp_path / "tokenizer.json")

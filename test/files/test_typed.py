@@ -1,0 +1,111 @@
+"""Parsed values as declared types: nothing is converted, and what does not fit is named."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heisd_ros.files.typed import typed
+
+
+@dataclass(frozen=True)
+class Inner:
+    size: int
+    kind: Literal["a", "b"] = "a"
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise ValueError(f"size is {self.size}; accepted: 0 or more")
+
+
+@dataclass(frozen=True)
+class Outer:
+    rate: float
+    inner: Inner = Inner(1)
+    names: tuple[str, ...] = ()
+    pair: tuple[float, float] = (0.0, 1.0)
+    more: dict[str, Inner] = field(default_factory=dict)
+    on: bool = False
+    limit: float | None = None
+    targets: str | tuple[str, ...] = ""
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def test_what_fits_becomes_the_dataclass():
+    values = {
+        "rate": 20,
+        "inner": {"size": 3, "kind": "b"},
+        "names": ["x", "y"],
+        "pair": [1, 2.5],
+        "more": {"z": {"size": 0}},
+        "limit": None,
+        "targets": ["q"],
+        "about": {"any": [1, {}]},
+    }
+    assert typed(Outer, values) == Outer(
+        20,
+        Inner(3, "b"),
+        ("x", "y"),
+        (1, 2.5),
+        {"z": Inner(0)},
+        False,
+        None,
+        ("q",),
+        values["about"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rate": "20"}, "^rate is '20'; accepted: a finite number$"),
+        ({"rate": True}, "^rate is True; accepted: a finite number$"),
+        ({"rate": math.nan}, "^rate is nan; accepted: a finite number$"),
+        ({"rate": 10**400}, "^rate is 1000.*; accepted: a finite number$"),
+        ({"inner": [1]}, r"^inner is \[1\]; accepted: a mapping$"),
+        ({"inner": {}}, r"^inner\.size is missing$"),
+        ({"inner": {"size": 1.0}}, r"^inner\.size is 1\.0; accepted: a whole number"),
+        ({"inner": {"size": True}}, r"^inner\.size is True; accepted: a whole number"),
+        ({"inner": {"size": 10**30}}, r"^inner\.size is 1000.*; accepted: a whole number of up to"),
+        ({"inner": {"size": -1}}, r"^inner: size is -1; accepted: 0 or more$"),
+        ({"inner": {"size": 1, "kind": "c"}}, r"^inner\.kind is 'c'; accepted: 'a', 'b'$"),
+        ({"inner": {"size": 1, "kind": []}}, r"^inner\.kind is \[\]; accepted: 'a', 'b'$"),
+        ({"inner": {"size": 1, "sise": 1}}, r"^unknown key inner\.sise; accepted: size, kind$"),
+        ({"names": "xy"}, "^names is 'xy'; accepted: a list$"),
+        ({"names": ["x", 1]}, r"^names\[1\] is 1; accepted: a text$"),
+        ({"pair": [1.0]}, r"^pair is \[1\.0\]; accepted: a list of 2$"),
+        ({"more": {"z": 5}}, r"^more\.z is 5; accepted: a mapping$"),
+        ({"on": 1}, "^on is 1; accepted: true or false$"),
+        ({"limit": "x"}, "^limit is 'x'; accepted: a finite number$"),
+        ({"targets": 5}, "^targets is 5; accepted: a text$"),
+        ({"about": None}, "^about is None; accepted: a mapping$"),
+        ({"a\nb": None}, r"^unknown key 'a\\nb'; accepted: rate"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_key_value_and_what_is_accepted(change, message):
+    with pytest.raises(ValueError, match=message):
+        typed(Outer, {"rate": 1.0, **change})
+    with pytest.raises(ValueError, match=r"^the content is 3; accepted: a mapping$"):
+        typed(Outer, 3)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("size"), inner),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*Outer.__dataclass_fields__]), JSON))
+def test_nothing_but_a_value_error_comes_of_any_json(values):
+    try:
+        result = typed(Outer, values)
+    except ValueError as error:
+        assert "\n" not in str(error) and len(str(error)) < 2000
+    else:
+        assert isinstance(result, Outer) and math.isfinite(result.rate)
