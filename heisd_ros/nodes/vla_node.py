@@ -96,6 +96,7 @@ class VlaNode(LifecycleNode, StoppableNode):
         self._session: Session | None = None
         self._control: ControlLoop | None = None
         self._instruction = ""
+        self._robot = ""  # the newest robot description, whether or not it can be used
         self._views: DebugViews | None = None
         self._inputs: list[Subscription] = []
         self._wake = self.create_guard_condition(self._on_inference)
@@ -156,7 +157,7 @@ class VlaNode(LifecycleNode, StoppableNode):
         self._halt()
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
-        self._inputs = []
+        self._inputs, self._robot = [], ""
         views, self._views = self._views, None
         if views is not None:
             views.close()
@@ -187,14 +188,19 @@ class VlaNode(LifecycleNode, StoppableNode):
         for view, topic in enumerate(image_inputs(session.policy.views)):
             self._listen(kind, topic + suffix, partial(self._on_image, view), qos.sensor_data())
         self._listen(JointState, "~/input/joint_states", self._on_joints, qos.sensor_data())
-        # Heard twice: only a latched subscription gets what was said before, and only a volatile
-        # one matches a publisher that does not latch, so that is no mismatch to warn of. The same
-        # text again changes nothing.
-        topic = "~/input/instruction"
-        self._listen(String, topic, self._on_instruction, qos.latched(), "latched", qos.NO_EVENTS)
-        self._listen(String, topic, self._on_instruction, qos.reliable())
+        self._listen_twice("~/input/instruction", self._on_instruction)
         if session.parameters.robot_source == "topic":
-            self._listen(String, "robot_description", self._on_robot, qos.latched())
+            self._listen_twice("robot_description", self._on_robot)
+
+    def _listen_twice(self, topic: str, callback: Callable[[Any], None]) -> None:
+        """Hears a text from publishers that latch it and from those that do not.
+
+        Only a latched subscription gets what was said before, and only a volatile one matches a
+        publisher that does not latch, so that is no mismatch to warn of. The same text again
+        changes nothing.
+        """
+        self._listen(String, topic, callback, qos.latched(), "latched", qos.NO_EVENTS)
+        self._listen(String, topic, callback, qos.reliable())
 
     def _listen(
         self,
@@ -228,8 +234,9 @@ class VlaNode(LifecycleNode, StoppableNode):
         self._set_instruction(message.data)
 
     def _on_robot(self, message: String) -> None:
-        if self._session is None:
+        if self._session is None or message.data == self._robot:
             return
+        self._robot = message.data
         try:
             self._session.set_robot(message.data)
         except HeisdError as error:

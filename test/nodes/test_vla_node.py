@@ -255,7 +255,8 @@ def test_a_mismatch_of_qos_is_said_where_there_is_one(world, checkpoint, capfd):
     world.spin_until(said, "a warning", bench.publish)
 
 
-def test_the_robot_description_may_come_by_topic(world, checkpoint):
+@pytest.mark.parametrize("latched", [True, False])
+def test_the_robot_description_may_come_by_topic(world, checkpoint, latched):
     own = [(info.name, f.default) for f, info in parameters_of(VlaNodeParameters) if info.own]
     arm = {
         **{name: list(value) if isinstance(value, tuple) else value for name, value in own},
@@ -269,6 +270,11 @@ def test_the_robot_description_may_come_by_topic(world, checkpoint):
     bench, _ = start(world, checkpoint, arm)
     reason = "no_robot_description"
     world.spin_until(lambda: reason in bench.holds(), reason, bench.publish)
+    if not latched:
+        bench.destroy_publisher(bench.description)
+        bench.description = bench.create_publisher(String, "/robot_description", qos.reliable())
+        heard = lambda: bench.description.get_subscription_count() > 0  # noqa: E731
+        world.spin_until(heard, "a match", bench.publish)
     bench.description.publish(String(data="<robot name='other'><link name='base'/></robot>"))
     said = lambda: "panda_hand_tcp" in bench.telemetry[-1].reason  # noqa: E731
     world.spin_until(said, "what is wrong with it", bench.publish)
