@@ -42,6 +42,7 @@ class ArmKinematics:
         tip_frame: the link whose pose and twist are given.
         position_limits: two arrays of shape (n,), lower and upper limits of the joints, rad or m;
             infinite for a continuous joint.
+        velocity_limits: shape (n,), rad/s or m/s; infinite where the description gives none.
     """
 
     def __init__(
@@ -84,6 +85,8 @@ class ArmKinematics:
         ids = [self._model.getJointId(name) for name in self.joint_names]
         self._velocity_index = [self._model.joints[i].idx_v for i in ids]
         self.position_limits = self._limits(ids)
+        speeds = np.array(self._model.velocityLimit)[self._velocity_index]
+        self.velocity_limits = np.where(speeds > 0.0, speeds, np.inf)
         self._neutral = pin.neutral(self._model)
         self._scratch = threading.local()
 

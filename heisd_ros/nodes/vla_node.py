@@ -27,6 +27,7 @@ from std_srvs.srv import SetBool
 from heisd_ros.errors import HeisdError
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import qos
+from heisd_ros.nodes.clock import clock_problem
 from heisd_ros.nodes.control import ControlLoop
 from heisd_ros.nodes.debug import DebugViews, session_views, workspace_box
 from heisd_ros.nodes.declare import declare, given, parameters_of, read
@@ -51,6 +52,8 @@ STOP_TIMEOUT_SEC = 5.0
 LIVE = frozenset(info.name for _, info in parameters_of(VlaNodeParameters) if info.live)
 """Parameters that may change between configure and cleanup."""
 
+JOINT_STATES_DEPTH = 8
+"""Arm, gripper and whoever contradicts them share a topic: none may displace what another said."""
 TELEMETRY_DEPTH = 100
 """Steps kept for an observer that is behind: telemetry is a record, not a command."""
 
@@ -187,7 +190,8 @@ class VlaNode(LifecycleNode, StoppableNode):
         kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
         for view, topic in enumerate(image_inputs(session.policy.views)):
             self._listen(kind, topic + suffix, partial(self._on_image, view), qos.sensor_data())
-        self._listen(JointState, "~/input/joint_states", self._on_joints, qos.sensor_data())
+        joints = qos.sensor_data(JOINT_STATES_DEPTH)
+        self._listen(JointState, "~/input/joint_states", self._on_joints, joints)
         self._listen_twice("~/input/instruction", self._on_instruction)
         if session.parameters.robot_source == "topic":
             self._listen_twice("robot_description", self._on_robot)
@@ -224,11 +228,13 @@ class VlaNode(LifecycleNode, StoppableNode):
 
     def _on_image(self, view: int, message: Image | CompressedImage) -> None:
         if self._session is not None:
-            self._session.buffer.add_image(view, message, time.monotonic_ns())
+            clock = self.get_clock().now().nanoseconds
+            self._session.buffer.add_image(view, message, time.monotonic_ns(), clock)
 
     def _on_joints(self, message: JointState) -> None:
         if self._session is not None:
-            self._session.buffer.add_joint_state(message, time.monotonic_ns())
+            clock = self.get_clock().now().nanoseconds
+            self._session.buffer.add_joint_state(message, time.monotonic_ns(), clock)
 
     def _on_instruction(self, message: String) -> None:
         self._set_instruction(message.data)
@@ -260,7 +266,7 @@ class VlaNode(LifecycleNode, StoppableNode):
             self._views.note(message)
 
     def _veto(self) -> Hold | None:
-        problem = self._estop.problem()
+        problem = self._estop.problem() or clock_problem(self)
         if problem is None and self._session is not None:
             settings = self._session.parameters
             problem = None if settings.dry_run else rival_problem(self, settings.interface)
