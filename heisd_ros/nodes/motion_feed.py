@@ -47,8 +47,8 @@ def load_bounds(kind: MetricKind, path: str, model_folder: Path) -> tuple[Metric
 class MotionFeed:
     """Feeds joint states to the metric on a grid of the control period.
 
-    The metric's window counts samples at the control rate, so a stream at 1 kHz is thinned out; one
-    at or below the control rate is taken whole.
+    The metric's window is the time of so many samples at the control rate. A stream at 1 kHz is
+    thinned out to it; one at or below the control rate is taken whole.
 
     Args:
         bounds: Settings and scale of the metric.
@@ -58,7 +58,7 @@ class MotionFeed:
     def __init__(self, bounds: MetricBounds, rate_hz: float) -> None:
         self.kind = bounds.settings.kind
         self.latest: MetricSample | None = None
-        self._metric = FusedMetric(bounds)
+        self._metric = FusedMetric(bounds, 1.0 / rate_hz)
         self._grid = ControlGrid(rate_hz)
 
     def reset(self) -> None:

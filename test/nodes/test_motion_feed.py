@@ -21,7 +21,7 @@ def arm(x, velocity=True):
     )
 
 
-@pytest.mark.parametrize("stream_hz", [20.0, 100.0, 1000.0])
+@pytest.mark.parametrize("stream_hz", [7.0, 10.0, 15.0, 20.0, 30.0, 100.0, 1000.0])
 def test_the_window_covers_the_same_time_at_every_rate(stream_hz):
     feed = MotionFeed(BOUNDS, 20.0)
     for step in range(int(stream_hz)):
