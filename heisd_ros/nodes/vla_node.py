@@ -34,6 +34,7 @@ from heisd_ros.nodes.declare import declare, given, parameters_of, read
 from heisd_ros.nodes.diagnostics import report
 from heisd_ros.nodes.estop import EmergencyStop
 from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
+from heisd_ros.nodes.graph import publishers
 from heisd_ros.nodes.holds import Hold, HoldReason
 from heisd_ros.nodes.inputs import image_inputs
 from heisd_ros.nodes.instruction import instruction_problem
@@ -188,10 +189,15 @@ class VlaNode(LifecycleNode, StoppableNode):
     def _subscribe(self, session: Session) -> None:
         compressed = session.parameters.compressed
         kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
-        for view, topic in enumerate(image_inputs(session.policy.views)):
-            self._listen(kind, topic + suffix, partial(self._on_image, view), qos.sensor_data())
+        views = session.policy.views
+        topics = [topic + suffix for topic in image_inputs(views)]
+        for view, topic in enumerate(topics):
+            self._listen(kind, topic, partial(self._on_image, view), qos.sensor_data())
+        topics.append("~/input/joint_states")
         joints = qos.sensor_data(JOINT_STATES_DEPTH)
-        self._listen(JointState, "~/input/joint_states", self._on_joints, joints)
+        self._listen(JointState, topics[-1], self._on_joints, joints)
+        topic_of = dict(zip((*views, session.buffer.joint_health.name), topics, strict=True))
+        session.buffer.publishers = lambda name: publishers(self, topic_of[name])
         self._listen_twice("~/input/instruction", self._on_instruction)
         if session.parameters.robot_source == "topic":
             self._listen_twice("robot_description", self._on_robot)
