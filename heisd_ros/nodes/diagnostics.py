@@ -137,13 +137,12 @@ def control_status(
             if sample.source != "velocity":
                 level = DiagnosticStatus.WARN
                 message = "joint velocities missing or NaN: metric from position differences"
-        rate_hz, needed_hz = session.buffer.joint_health.rate_hz(now), session.mapper.rate_hz
-        values["metric.joint_states_hz"] = rate_hz
+        rate_hz, needed_hz = session.motion.stream_hz, session.mapper.rate_hz
         if 0.0 < rate_hz < SLOW_SHARE * needed_hz:
             level = DiagnosticStatus.WARN
             message = (
-                f"{message}; joint states at {rate_hz:.3g} Hz are slower than the control rate, {needed_hz:g} "
-                "Hz: the metric sees the same time in fewer samples"
+                f"{message}; joint states at {rate_hz:.3g} Hz are slower than the control rate, "
+                f"{needed_hz:g} Hz: the metric sees the same time in fewer samples"
             )
         values["decoding.mode"] = session.parameters.decoding_mode
         values["dry_run"] = session.parameters.dry_run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 
 from heisd_ros.kinematics.joint_states import ArmState
@@ -58,6 +59,7 @@ class MotionFeed:
     def __init__(self, bounds: MetricBounds, rate_hz: float) -> None:
         self.kind = bounds.settings.kind
         self.latest: MetricSample | None = None
+        self._stamps: deque[float] = deque(maxlen=20)
         self._metric = FusedMetric(bounds, 1.0 / rate_hz)
         self._grid = ControlGrid(rate_hz)
 
@@ -66,6 +68,14 @@ class MotionFeed:
         self._metric.reset()
         self._grid.reset()
         self.latest = None
+        self._stamps.clear()
+
+    @property
+    def stream_hz(self) -> float:
+        """Rate of the stream by its stamps; 0 while it is not known."""
+        stamps = self._stamps
+        span = stamps[-1] - stamps[0] if len(stamps) > 1 else 0.0
+        return (len(stamps) - 1) / span if span > 0.0 else 0.0
 
     def add(self, arm: ArmState, stamp_sec: float) -> MetricSample | None:
         """Takes one joint state.
@@ -77,6 +87,7 @@ class MotionFeed:
         Returns:
             The metric's newest sample.
         """
+        self._stamps.append(stamp_sec)
         if self._grid.early(stamp_sec):
             return self.latest
         self._grid.advance(stamp_sec)
