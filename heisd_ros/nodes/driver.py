@@ -105,7 +105,7 @@ class ArmDriver:
         """Sends the command of this tick."""
         now = time.monotonic_ns()
         arm = None if self._closing else self._buffer.arm(now)
-        self._following.seen(arm, now)
+        self._following.seen(arm, now, self._buffer.arm_age_sec(now))
         measured = arm.tip() if arm else None
         limited = self._limited(arm, measured)
         self._interface.send(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 
 from heisd_ros.kinematics.joint_states import ArmState
@@ -31,6 +33,8 @@ class Following:
         self._joints: StillJoints | None = None
         self._arm: ArmState | None = None
         self._twist, self._since = np.zeros(6), 0
+        self._ways: deque[tuple[int, np.ndarray]] = deque(maxlen=1000)
+        self._unseen = np.zeros(3)  # m, commanded since the stamp of the newest joint states
 
     def sent(self, twist: np.ndarray, now: int) -> None:
         """Takes the command that is in force from now on.
@@ -42,15 +46,20 @@ class Following:
         told = not self.parameters.dry_run
         self._twist, self._since = twist if told else np.zeros(6), now
 
-    def seen(self, arm: ArmState | None, now: int) -> None:
+    def seen(self, arm: ArmState | None, now: int, age_sec: float = 0.0) -> None:
         """Takes where the arm is, after the last command was in force until now.
 
         Args:
             arm: Newest state; None where it is not known.
             now: Steady time, ns.
+            age_sec: How long ago, by its stamp, the arm was there.
         """
         seconds = self._seconds(now)
         self._tip.command(self._twist[:3], seconds)
+        self._ways.append((now, self._twist[:3] * seconds))
+        while self._ways and now - self._ways[0][0] >= age_sec * NANOSECONDS:
+            self._ways.popleft()
+        self._unseen = sum((way for _, way in self._ways), np.zeros(3))
         if arm is None:
             return
         self._tip.measure(arm.tip().position)
@@ -75,6 +84,7 @@ class Following:
         # A joint that stands still while others move hides behind what these make of the motion.
         hidden = Posture(arm.kinematics, arm.positions).jacobian[:3] @ joints.told
         furthest = foremost(told, told + hidden, wanted[:3])
+        furthest = foremost(furthest, told + self._unseen, wanted[:3])
         return foremost(furthest, self._tip.position, wanted[:3])
 
     def problem(self) -> Hold | None:

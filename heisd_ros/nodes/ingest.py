@@ -178,6 +178,18 @@ class ObservationBuffer:
         with self._condition:
             return None if self._joint_problem(now) else self._arm
 
+    def arm_age_sec(self, now: int) -> float:
+        """How long ago, by its stamp, the arm was where `arm` says; 0 where stamps are not checked.
+
+        Args:
+            now: Steady time, ns.
+        """
+        with self._condition:
+            age = self.stamps.newest(self.joint_health.name)
+            if age is None or self.limits.max_stamp_age_sec == 0.0:
+                return 0.0
+            return max(age + self.joint_health.age_sec(now), 0.0)
+
     def begin(self) -> None:
         """Starts afresh, as `discard`, and takes no input for frozen that was so before."""
         with self._condition:

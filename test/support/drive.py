@@ -26,6 +26,7 @@ SETTINGS = {
     "instruction": INSTRUCTIONS[0],
     "input.image_timeout_sec": PATIENCE_SEC,
     "input.joint_state_timeout_sec": PATIENCE_SEC,
+    "input.max_stamp_age_sec": 2.0,
     "command.max_action_age_sec": PATIENCE_SEC,
 }
 
