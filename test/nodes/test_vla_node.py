@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -150,9 +151,13 @@ def truncated(stamp):
     return message
 
 
+def old(stamp):
+    return image(stamp=Time(sec=stamp.sec - 5, nanosec=stamp.nanosec))
+
+
 def late(stamp):
-    stamp.sec -= 5
-    return image(stamp=stamp)
+    tenths = stamp.sec * 10 + stamp.nanosec // 10**8 - 6
+    return image(stamp=Time(sec=tenths // 10, nanosec=tenths % 10 * 10**8 + stamp.nanosec % 10**8))
 
 
 FAULTS = {
@@ -164,7 +169,8 @@ FAULTS = {
     "other_names": ("bad_joint_states", "joints", other_names, "other_panda_joint1"),
     "missing_joint": ("bad_joint_states", "joints", without_joint, "panda_joint4"),
     "nan_positions": ("bad_joint_states", "joints", nan_positions, "panda_joint4"),
-    "old_stamps": ("unsynchronised", "image_wrist", late, "newest stamps differ"),
+    "old_stamps": ("bad_stamps", "image_wrist", old, "s behind the node's clock"),
+    "late_stamps": ("unsynchronised", "image_wrist", late, "newest stamps differ"),
 }
 
 
