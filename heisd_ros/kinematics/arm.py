@@ -112,14 +112,15 @@ class ArmKinematics:
         Args:
             names: joint names of the state; others than the arm's may be among them.
             positions: as many as `names`, rad or m.
-            velocities: as many as `names`, rad/s or m/s; None or empty where the source has none.
+            velocities: as many as `names`, rad/s or m/s; None, or fewer, where the source has none
+                that can be told apart.
 
         Returns:
             The arm's joints in the order of `joint_names`.
 
         Raises:
-            JointStateError: a name is repeated, lengths differ, a joint of the arm is missing or
-                its position is not finite.
+            JointStateError: a name is repeated, there are not as many positions as names, a joint
+                of the arm is missing or its position is not finite.
         """
         names = list(names)
         index = {name: i for i, name in enumerate(names)}
@@ -142,7 +143,7 @@ class ArmKinematics:
             pairs = zip(self.joint_names, q.tolist(), strict=True)
             bad = {name: value for name, value in pairs if not np.isfinite(value)}
             raise JointStateError(f"joint positions must be finite, got {bad}")
-        if velocities is None or len(velocities) == 0:
+        if velocities is None or len(velocities) != len(names):
             return JointSample(q, None)
         dq = self._values("velocities", velocities, len(names))[order]
         return JointSample(q, dq if np.isfinite(dq).all() else None)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+from scipy.optimize import brentq
 
 # Relative size below which a quantity is rounding, not geometry.
 _NEGLIGIBLE = 1e-9
+
+# A path at least this much longer than its chord turns by 130 degrees or more, if it is an arc.
+_WINDING = 0.8
+# Share by which the radius of a fit may exceed that of the winding: a polygon is short of its arc.
+_LEEWAY = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +87,31 @@ def fit_circle(points: np.ndarray, max_radius: float) -> CircleFit:
     radius = float(size * root / (2.0 * abs(a)))
     centre = middle + size * (-(b * axes[0] + c * axes[1]) / (2.0 * a))
     return CircleFit(radius, centre, axes[2])
+
+
+def path_radius(points: np.ndarray, max_radius: float) -> float:
+    """Radius of curvature of a path, m: that of `fit_circle`, bounded by how much the path winds.
+
+    A fit knows places and not their order, so a way out and back is a straight line to it. An arc
+    of length L that turns by 2 x has the chord L sin(x) / x; a path that is much longer than its
+    chord gets the radius L / (2 x) of the arc with the same ratio, where the fit says more.
+
+    Args:
+        points: shape (n, 3), n >= 3, metres, in the order of time.
+        max_radius: metres, > 0.
+
+    Raises:
+        ValueError: as `fit_circle`.
+    """
+    radius = fit_circle(points, max_radius).radius
+    places = np.asarray(points, dtype=np.float64).tolist()
+    length = math.fsum(math.dist(a, b) for a, b in pairwise(places))
+    chord = math.dist(places[0], places[-1])
+    if chord >= _WINDING * length:
+        return radius
+    half_turn = brentq(lambda x: math.sin(x) - x * chord / length, 1.0, 3.2)
+    winding = length / (2.0 * half_turn)
+    return winding if radius > _LEEWAY * winding else radius
 
 
 def _largest(numbers: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -58,6 +58,7 @@ class JointStateReader:
         kinematics: The arm; its joint names say what to look for.
         gripper_joints: Finger joints; they may come in messages of their own.
         finger_timeout_sec: Age from which a finger's position is not known any more.
+        limits: Joint name to (lower, upper), rad, in place of the limits of the description.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class JointStateReader:
         kinematics: ArmKinematics,
         gripper_joints: Sequence[str],
         finger_timeout_sec: float = math.inf,
+        limits: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         self.kinematics = kinematics
+        self.limits = limits or {}
         self._fingers = [name for name in gripper_joints if name]
         self._timeout_ns = finger_timeout_sec * 1e9
         self._finger_positions: dict[str, tuple[float, int]] = {}

@@ -192,12 +192,17 @@ class MetricSample:
 
 
 class FusedMetric:
-    """The fused metric of a live stream of tip positions and velocities."""
+    """The fused metric of a live stream of tip positions and velocities.
 
-    def __init__(self, bounds: MetricBounds) -> None:
-        """Starts with an empty window."""
+    Args:
+        bounds: Settings and scale.
+        period: Seconds between two samples of the demonstrations that the bounds are of, where the
+            stream may be another one; None: it is not. See `MotionWindow`.
+    """
+
+    def __init__(self, bounds: MetricBounds, period: float | None = None) -> None:
         self.bounds = bounds
-        self._window = MotionWindow(bounds.settings)
+        self._window = MotionWindow(bounds.settings, period)
 
     def reset(self) -> None:
         """Empties the window, as at the start of an episode."""

@@ -11,13 +11,17 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from heisd_ros.kinematics.curvature import fit_circle
+from heisd_ros.kinematics.curvature import path_radius
 
 MetricKind = Literal["paper", "legacy", "speed"]
 VelocitySource = Literal["velocity", "position_difference"]
 
 _DEFAULT_WINDOW = {"paper": 15, "legacy": 5, "speed": 2}
 _LEAST_WINDOW = {"paper": 3, "legacy": 3, "speed": 2}
+LEAST_EXTENT = 1e-3
+"""Metres: the shape of a shorter path is that of sensor noise, or of a twitch."""
+_LEEWAY = 0.1
+"""Share of a period by which samples jitter."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ class MetricSettings:
         max_radius: metres, > 0. A larger radius of curvature counts as this one: over a window of a
             few centimetres an arc wider than the arm's own reach is a straight line, and a larger
             cap would let straight lines set the scale of all curves.
-        still_extent: metres, >= 0. A window that stays in a box of this size is at rest: its shape
-            is sensor noise, and its radius counts as 0.
+        still_extent: metres, >= 0. A window that stays in a box of this size, or of 1 mm, has no
+            shape: its radius counts as 0.
         max_gap: seconds, > 0. After a longer pause between two samples the window starts anew.
 
     Raises:
@@ -98,12 +102,20 @@ class _Sample(NamedTuple):
 
 
 class MotionWindow:
-    """The last `window` samples of the tip's motion; O(window) work a sample, no drift."""
+    """The last `window` samples of the tip's motion; O(window) work a sample, no drift.
 
-    def __init__(self, settings: MetricSettings) -> None:
-        """Starts empty."""
+    Args:
+        settings: How the metric is computed.
+        period: Seconds from one sample to the next for which a window of so many is meant. Then the
+            window is that time, `(window - 1) * period`, however many samples come in it: its start
+            is interpolated, so a slow stream is not measured over a longer time. None: the window
+            is a number of samples.
+    """
+
+    def __init__(self, settings: MetricSettings, period: float | None = None) -> None:
         self.settings = settings
-        self._samples: deque[_Sample] = deque(maxlen=settings.window)
+        self._period = period
+        self._samples: deque[_Sample] = deque(maxlen=None if period else settings.window)
 
     def reset(self) -> None:
         """Forgets every sample, as at the start of an episode."""
@@ -147,7 +159,7 @@ class MotionWindow:
         return self._motion()
 
     def _motion(self) -> Motion:
-        samples = list(self._samples)
+        samples, ready = self._window()
         points = [sample.position for sample in samples]
         steps = [_step_length(a, b) for a, b in pairwise(samples)]
         newest = samples[-1].speed
@@ -157,13 +169,15 @@ class MotionWindow:
                 newest = steps[-1] / (samples[-1].stamp - samples[-2].stamp)
         if self.settings.kind == "legacy":
             length = math.fsum(math.dist(point, points[-1]) for point in points[:-1])
+            if self._period and len(points) > 1:
+                length *= (self._count - 1) / (len(points) - 1)
         else:
             length = math.fsum(steps)
         return Motion(
             path_length=length,
             curvature_radius=self._radius(points),
             speed=newest,
-            ready=len(samples) == self.settings.window,
+            ready=ready,
             source=(
                 "position_difference"
                 if any(sample.speed is None for sample in samples)
@@ -171,11 +185,30 @@ class MotionWindow:
             ),
         )
 
+    @property
+    def _count(self) -> int:
+        assert self.settings.window is not None, "filled in by the settings"
+        return self.settings.window
+
+    def _window(self) -> tuple[list[_Sample], bool]:
+        """The samples of the window, and whether they fill it."""
+        samples = self._samples
+        if not self._period:
+            return list(samples), len(samples) == self._count
+        leeway = _LEEWAY * self._period
+        start = samples[-1].stamp - (self._count - 1) * self._period
+        while len(samples) > 1 and samples[1].stamp <= start + leeway:
+            samples.popleft()
+        first, *rest = samples
+        if first.stamp < start - leeway:
+            first = _between(first, rest[0], start)
+        return [first, *rest], first.stamp <= start + leeway
+
     def _radius(self, points: Sequence[tuple[float, ...]]) -> float:
         extent = max(max(along) - min(along) for along in zip(*points, strict=True))
-        if len(points) < 3 or extent <= self.settings.still_extent:
+        if len(points) < 3 or extent <= max(self.settings.still_extent, LEAST_EXTENT):
             return 0.0
-        return fit_circle(np.array(points), self.settings.max_radius).radius
+        return path_radius(np.array(points), self.settings.max_radius)
 
 
 def _speed(velocity: Sequence[float] | np.ndarray | None) -> float | None:
@@ -187,6 +220,14 @@ def _speed(velocity: Sequence[float] | np.ndarray | None) -> float | None:
         raise ValueError(f"velocity must have shape (3,) (m/s), got {vector.shape}")
     speed = math.hypot(*vector)
     return speed if math.isfinite(speed) else None
+
+
+def _between(a: _Sample, b: _Sample, stamp: float) -> _Sample:
+    """The sample at a moment between two, on a straight line."""
+    share = (stamp - a.stamp) / (b.stamp - a.stamp)
+    position = tuple(x + share * (y - x) for x, y in zip(a.position, b.position, strict=True))
+    known = a.speed is not None and b.speed is not None
+    return _Sample(stamp, position, a.speed + share * (b.speed - a.speed) if known else None)  # type: ignore[operator]
 
 
 def _step_length(a: _Sample, b: _Sample) -> float:

@@ -271,6 +271,7 @@ class ControlLoop:
             or self._veto()
             or self._servo.problem()
             or self._session.buffer.problem(now)
+            or self._driver.problem()
         )
 
     def _hold(self, hold: Hold, now: int) -> None:

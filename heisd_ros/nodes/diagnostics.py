@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -16,6 +16,8 @@ from heisd_ros.nodes.session import Session
 _SCARCE_SHARE = 0.05
 """Share of a GPU's memory that should be free; with less there is a warning."""
 _GIB = 2**30
+SLOW_SHARE = 0.9
+"""Share of the control rate below which joint states are slow."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,24 @@ def status(name: str, level: bytes, message: str, values: Mapping[str, object]) 
     )
 
 
-def input_status(health: InputHealth, timeout_sec: float, now: int) -> DiagnosticStatus:
-    """Rate and age of one input.
+def input_status(
+    health: InputHealth,
+    timeout_sec: float,
+    now: int,
+    *,
+    stamp_age_sec: float | None = None,
+    publishers: Sequence[str] = (),
+    shared: bool = False,
+) -> DiagnosticStatus:
+    """Rate and age of one input, and who publishes it.
 
     Args:
         health: The input.
         timeout_sec: Age from which it is stale.
         now: Steady time, ns.
+        stamp_age_sec: Age of the newest header stamp at its arrival; None: not known.
+        publishers: Names of the nodes that publish the input.
+        shared: Whether several may: an arm and its gripper share the joint states.
     """
     age = health.age_sec(now)
     if health.fault:
@@ -85,14 +98,20 @@ def input_status(health: InputHealth, timeout_sec: float, now: int) -> Diagnosti
         level, message = DiagnosticStatus.STALE, "nothing received yet"
     elif age > timeout_sec:
         level, message = DiagnosticStatus.STALE, f"newest is {age:.2f} s old"
+    elif len(publishers) > 1 and not shared:
+        level = DiagnosticStatus.WARN
+        message = f"published by {', '.join(publishers)}; accepted: one of them"
     else:
         level, message = DiagnosticStatus.OK, "received"
-    values = {
+    values: dict[str, object] = {
         "rate_hz": health.rate_hz(now),
         "age_sec": age,
         "timeout_sec": timeout_sec,
         "rejected": health.rejected,
+        "publishers": ", ".join(publishers),
     }
+    if stamp_age_sec is not None:
+        values["stamp_age_sec"] = stamp_age_sec
     return status(f"input {health.name}", level, message, values)
 
 
@@ -118,6 +137,13 @@ def control_status(
             if sample.source != "velocity":
                 level = DiagnosticStatus.WARN
                 message = "joint velocities missing or NaN: metric from position differences"
+        rate_hz, needed_hz = session.motion.stream_hz, session.mapper.rate_hz
+        if 0.0 < rate_hz < SLOW_SHARE * needed_hz:
+            level = DiagnosticStatus.WARN
+            message = (
+                f"{message}; joint states at {rate_hz:.3g} Hz are slower than the control rate, "
+                f"{needed_hz:g} Hz: the metric sees the same time in fewer samples"
+            )
         values["decoding.mode"] = session.parameters.decoding_mode
         values["dry_run"] = session.parameters.dry_run
         warning = session.policy.decoder.warning()
@@ -176,9 +202,16 @@ def report(
     statuses = [control_status(session, control, estop, now)]
     if session is not None:
         limits, buffer = session.buffer.limits, session.buffer
-        inputs = [(health, limits.image_timeout_sec) for health in buffer.image_health]
-        inputs.append((buffer.joint_health, limits.joint_state_timeout_sec))
-        statuses += [input_status(*each, now) for each in inputs]
+        timeouts = [limits.image_timeout_sec] * len(buffer.image_health)
+        timeouts.append(limits.joint_state_timeout_sec)
+        healths = [*buffer.image_health, buffer.joint_health]
+        for health, timeout in zip(healths, timeouts, strict=True):
+            age, names = buffer.stamps.newest(health.name), buffer.publishers(health.name)
+            shared = health is buffer.joint_health
+            each = input_status(
+                health, timeout, now, stamp_age_sec=age, publishers=names, shared=shared
+            )
+            statuses.append(each)
         kept = session.policy.growth
         if kept is not None:
             well, text = growth.state(kept.status, now / NANOSECONDS)

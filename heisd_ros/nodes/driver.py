@@ -15,7 +15,9 @@ from rclpy.node import Node
 
 from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.kinematics.pose import Pose
+from heisd_ros.nodes.following import Following
 from heisd_ros.nodes.geometry import turn
+from heisd_ros.nodes.holds import Hold
 from heisd_ros.nodes.interfaces import Outgoing, make_interface
 from heisd_ros.nodes.limits import safety_limits
 from heisd_ros.nodes.parameters import VlaNodeParameters
@@ -52,6 +54,7 @@ class ArmDriver:
         self._along_tip = settings.frame_id != settings.robot_base_frame
         self._filter = SafetyFilter(safety_limits(settings), self.tick_sec, step_sec)
         self._interface = make_interface(node, settings, self.tick_sec, step_sec)
+        self._following = Following(settings, step_sec)
         self._wanted: np.ndarray | None = None
         self._action: np.ndarray | None = None
         self._tip: Pose | None = None  # where it was seen last
@@ -76,6 +79,11 @@ class ArmDriver:
     def set_limits(self, parameters: VlaNodeParameters) -> None:
         """Takes other limits; an arm that moves goes on smoothly."""
         self._filter.limits = safety_limits(parameters)
+        self._following.parameters = parameters
+
+    def problem(self) -> Hold | None:
+        """The hold while the arm is not seen to do what it is told."""
+        return self._following.problem()
 
     def move(self, twist: np.ndarray, action: np.ndarray) -> None:
         """Wants a motion, from the next command on.
@@ -101,7 +109,9 @@ class ArmDriver:
 
     def send(self, stamp: Time) -> None:
         """Sends the command of this tick."""
-        arm = None if self._closing else self._buffer.arm(time.monotonic_ns())
+        now = time.monotonic_ns()
+        arm = None if self._closing else self._buffer.arm(now)
+        self._following.seen(arm, now, self._buffer.arm_age_sec(now))
         measured = arm.tip() if arm else None
         limited = self._limited(arm, measured)
         self._interface.send(
@@ -114,6 +124,7 @@ class ArmDriver:
                 stamp=stamp,
             )
         )
+        self._following.sent(limited.twist, now)
         self._action = None
         self._tip = measured or self._tip
         self.twist, self.notes = self._from_base(limited.twist), limited.notes
@@ -138,7 +149,8 @@ class ArmDriver:
             return self._filter.step(self._wanted, None, None)
         wanted = turn(measured.rotation, self._wanted) if self._along_tip else self._wanted
         posture = Posture(arm.kinematics, arm.positions)
-        return self._filter.step(wanted, self._interface.position(measured), posture)
+        position = self._following.position(self._interface.position(measured), wanted)
+        return self._filter.step(wanted, position, posture)
 
     def _from_base(self, twist: np.ndarray) -> np.ndarray:
         if not self._along_tip or self._tip is None:

@@ -3,7 +3,8 @@
 One thread adds messages, another takes observation sets. A set is one image of every view and one
 joint state whose header stamps lie within a tolerance; it is handed out once, and a newer set
 replaces one that nobody took. Ages count from reception on a steady clock, so that neither a
-stopped simulation clock nor a wrong wall clock hides a dead camera.
+stopped simulation clock nor a wrong wall clock hides a dead camera; stamps are compared with the
+node's clock besides, so that a slow pipeline does not hide in fresh receptions.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from heisd_ros.errors import ImageError, JointStateError
 from heisd_ros.kinematics.joint_states import ArmState, JointStateReader
+from heisd_ros.kinematics.joint_stream import PlausibleJoints
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.nodes.holds import Hold, HoldReason
 from heisd_ros.nodes.inputs import (
@@ -28,28 +30,13 @@ from heisd_ros.nodes.inputs import (
     Received,
     stamp_ns,
 )
+from heisd_ros.nodes.pictures import FrozenPicture
+from heisd_ros.nodes.stamps import StampAges
 
 # Enough to match a camera against another that is 100 ms late, and against joint states at 1 kHz.
 IMAGE_HISTORY, JOINT_HISTORY = 8, 512
 CLOCK_JUMP = NANOSECONDS // 2
 """A stamp that is this much older than the newest one means that the clock jumped back, ns."""
-
-
-@dataclass
-class _Content:
-    """A picture that may come again.
-
-    Attributes:
-        data: Its bytes.
-        positions: (n,), rad, where the joints were when it was new.
-        motion: How far a joint went since, rad.
-        repeats: How often it came again while the arm was commanded to move.
-    """
-
-    data: Any
-    positions: np.ndarray
-    motion: float = 0.0
-    repeats: int = 0
 
 
 class ObservationBuffer:
@@ -78,11 +65,15 @@ class ObservationBuffer:
         `out_of_order`; `clock_jumps`."""
         self.moving = False
         """Whether the arm is commanded to move, said by whoever commands it."""
+        self.stamps = StampAges([*views, self.joint_health.name])
+        self.publishers: Callable[[str], Sequence[str]] = lambda name: ()
+        """Names of the nodes that publish an input, said by whoever subscribes to it."""
         self._check_image, self._measure = check_image, measure
         self._reader: JointStateReader | None = None
+        self._plausible: PlausibleJoints | None = None
         self._robot_fault = "nothing received yet"
         self._condition = threading.Condition()
-        self._contents: list[_Content | None] = [None] * len(views)
+        self._pictures = [FrozenPicture() for _ in views]
         self._arm: ArmState | None = None
         self._repeats = 0  # joint states with the same positions while the arm was to move
         self._pending: ObservationSet | None = None
@@ -94,40 +85,49 @@ class ObservationBuffer:
         """Gives the buffer the arm whose joints it reads."""
         with self._condition:
             self._reader = reader
+            self._plausible = PlausibleJoints(reader.kinematics, reader.limits)
 
     def refuse_robot(self, fault: str) -> None:
         """Takes note of a robot description that cannot be used; one before it stays in use."""
         with self._condition:
             self._robot_fault = fault
 
-    def add_image(self, view: int, message: Any, now: int) -> None:
+    def add_image(self, view: int, message: Any, now: int, clock: int | None = None) -> None:
         """Adds an image message of a view; a bad one becomes the view's fault.
 
         Args:
             view: Index of the view.
             message: sensor_msgs/Image or CompressedImage.
             now: Steady time, ns.
+            clock: Time on the clock that stamps are compared with, ns; None or 0: they are not.
         """
         with self._condition:
-            health = self.image_health[view]
+            health, stamp = self.image_health[view], stamp_ns(message)
             try:
                 self._check_image(message)
             except ImageError as error:
-                health.reject(str(error))
+                health.reject(str(error), now)
                 return
-            health.accept(now)
-            self._note_content(view, message)
-            image = Received(stamp_ns(message), now, message)
-            if not self._in_order(self._images[view], image.stamp):
+            if self._wrong_time(health, stamp, now, clock):
+                return
+            health.accept(now, self.limits.recovery_sec)
+            if self._arm is not None:
+                self._pictures[view].note(message.data, self._arm.positions, self.moving)
+            if not self._in_order(self._images[view], stamp):
                 return
             history = self._images[view]
             if len(history) == IMAGE_HISTORY and history[0].stamp > self._used_stamps[view]:
                 self.counts["unsynchronised"] += 1
-            history.append(image)
+            history.append(Received(stamp, now, message))
             self._match(now)
 
-    def add_joint_state(self, message: Any, now: int) -> ArmState | None:
+    def add_joint_state(self, message: Any, now: int, clock: int | None = None) -> ArmState | None:
         """Adds a joint-state message; a bad one becomes the input's fault.
+
+        Args:
+            message: sensor_msgs/JointState.
+            now: Steady time, ns.
+            clock: As in `add_image`.
 
         Returns:
             The arm's state, or None where the message gave none.
@@ -135,17 +135,19 @@ class ObservationBuffer:
         with self._condition:
             if self._reader is None:
                 return None
-            health, reader = self.joint_health, self._reader
+            health, reader, stamp = self.joint_health, self._reader, stamp_ns(message)
             try:
                 if not reader.concerns_arm(message):
                     self._foreign_joint_state(reader, message, now)
                     return None
                 arm = reader.read(message, now)
+                if self._wrong_time(health, stamp, now, clock):
+                    return None
+                arm = self._believable(arm, stamp, now)
             except JointStateError as error:
-                health.reject(str(error))
+                health.reject(str(error), now)
                 return None
-            health.accept(now)
-            stamp = stamp_ns(message)
+            health.accept(now, self.limits.recovery_sec)
             if not self._in_order(self._joints, stamp):
                 return None
             arm = replace(arm, motion=self._measure(arm, stamp / NANOSECONDS))
@@ -176,11 +178,23 @@ class ObservationBuffer:
         with self._condition:
             return None if self._joint_problem(now) else self._arm
 
+    def arm_age_sec(self, now: int) -> float:
+        """How long ago, by its stamp, the arm was where `arm` says; 0 where stamps are not checked.
+
+        Args:
+            now: Steady time, ns.
+        """
+        with self._condition:
+            age = self.stamps.newest(self.joint_health.name)
+            if age is None or self.limits.max_stamp_age_sec == 0.0:
+                return 0.0
+            return max(age + self.joint_health.age_sec(now), 0.0)
+
     def begin(self) -> None:
         """Starts afresh, as `discard`, and takes no input for frozen that was so before."""
         with self._condition:
             self._clear()
-            self._contents = [None] * len(self._contents)
+            self._pictures = [FrozenPicture() for _ in self._pictures]
             self._arm, self._repeats, self.moving = None, 0, False
 
     def discard(self) -> None:
@@ -203,7 +217,7 @@ class ObservationBuffer:
 
     def _image_problem(self, view: int, health: InputHealth, now: int) -> Hold | None:
         if health.fault:
-            return Hold(HoldReason.BAD_IMAGE, f"view {health.name}: {health.fault}")
+            return self._faulty(health, HoldReason.BAD_IMAGE, f"view {health.name}: ")
         if health.received is None:
             return Hold(HoldReason.NO_IMAGE, f"view {health.name}: nothing received yet")
         age = health.age_sec(now)
@@ -213,29 +227,22 @@ class ObservationBuffer:
                 HoldReason.STALE_IMAGE,
                 f"view {health.name}: newest is {age:.2f} s old; accepted: up to {limit:g} s",
             )
-        content = self._contents[view]
-        if content is None:
-            return None
-        if 0.0 < self.limits.frozen_motion_rad < content.motion:
-            moved = f"{content.motion:.2f} rad"
-            return Hold(
-                HoldReason.FROZEN_IMAGE,
-                f"view {health.name}: pixels unchanged while a joint moved {moved}",
-            )
-        if 0 < self.limits.frozen_images <= content.repeats:
-            return Hold(
-                HoldReason.FROZEN_IMAGE,
-                f"view {health.name}: pixels unchanged in {content.repeats} pictures while the arm "
-                "was to move",
-            )
-        return None
+        frozen = self._pictures[view].fault(self.limits)
+        return Hold(HoldReason.FROZEN_IMAGE, f"view {health.name}: {frozen}") if frozen else None
+
+    def _faulty(self, health: InputHealth, reason: HoldReason, where: str = "") -> Hold:
+        """The hold for a bad message; several nodes that publish an input are the likely cause."""
+        names = self.publishers(health.name)
+        told = f"; published by {', '.join(names)}" if len(names) > 1 else ""
+        return Hold(health.reason or reason, f"{where}{health.fault}{told}")
 
     def _joint_problem(self, now: int) -> Hold | None:
         health, limit = self.joint_health, self.limits.joint_state_timeout_sec
         if self._reader is None:
             return Hold(HoldReason.NO_ROBOT_DESCRIPTION, self._robot_fault)
         if health.fault:
-            return Hold(HoldReason.BAD_JOINT_STATES, health.fault)
+            named = f"{health.name}: " if health.reason else ""
+            return self._faulty(health, HoldReason.BAD_JOINT_STATES, named)
         if health.received is None:
             return Hold(HoldReason.NO_JOINT_STATES, "nothing received yet")
         age = health.age_sec(now)
@@ -295,22 +302,28 @@ class ObservationBuffer:
                 f"joint names are {list(message.name)}; accepted: messages that name {expected}"
             )
 
-    def _note_content(self, view: int, message: Any) -> None:
-        """Notes what happened since the picture last changed.
+    def _wrong_time(self, health: InputHealth, stamp: int, now: int, clock: int | None) -> bool:
+        """Whether a message is rejected because its stamp is not of about now."""
+        limit = self.limits.max_stamp_age_sec
+        if not clock:
+            return False
+        self.stamps.note(health.name, stamp, clock)
+        fault = self.stamps.complaint(health.name, limit) if limit > 0.0 else None
+        if fault is not None:
+            health.reject(fault, now, HoldReason.BAD_STAMPS)
+        return fault is not None
 
-        Looked at only when a picture arrives: between two pictures the joints may be ahead. A
-        frozen picture stays frozen until it changes, though the arm, being held, moves no more.
+    def _believable(self, arm: ArmState, stamp: int, now: int) -> ArmState:
+        """The arm without velocities that cannot be its own.
+
+        Raises:
+            JointStateError: Its positions cannot be its own.
         """
-        checked = self.limits.frozen_motion_rad > 0.0 or self.limits.frozen_images > 0
-        if not checked or self._arm is None:
-            return
-        positions = self._arm.positions
-        last = self._contents[view]
-        if last is None or not _same(last.data, message.data):
-            self._contents[view] = _Content(message.data, positions)
-        else:
-            last.motion = max(last.motion, float(np.abs(positions - last.positions).max()))
-            last.repeats += self.moving
+        plausible = self._plausible
+        assert plausible is not None, "it comes with the reader"
+        margin = self.limits.joint_margin_rad
+        plausible.check(arm.positions, margin, stamp / NANOSECONDS, now / NANOSECONDS)
+        return arm if plausible.usable(arm.velocities) else replace(arm, velocities=None)
 
     def _note_positions(self, arm: ArmState) -> None:
         """Counts joint states that repeat the one before while the arm is to move."""
@@ -347,11 +360,6 @@ class ObservationBuffer:
             self._used_stamps[view] = image.stamp
         self._pending, self._complete = observation, observation.complete
         self._condition.notify_all()
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two pictures have the same bytes."""
-    return np.array_equal(np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8))
 
 
 def _nearest(history: deque[Received], stamp: int) -> Received:

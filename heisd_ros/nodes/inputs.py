@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from heisd_ros.nodes.holds import HoldReason
+
 NANOSECONDS = 1_000_000_000
 """Nanoseconds in a second; stamps and steady times are whole nanoseconds."""
 
@@ -56,22 +58,45 @@ class ObservationSet:
 
 @dataclass
 class InputHealth:
-    """What is known about one input."""
+    """What is known about one input.
+
+    Attributes:
+        name: Of the input.
+        received: Steady time of the newest good message, ns.
+        fault: Why the arm may not move: what was wrong with a message.
+        reason: The hold of that fault; None: that of the input's kind.
+        rejected: Messages that could not be used.
+        arrivals: Steady times of good messages, ns.
+    """
 
     name: str
     received: int | None = None
     fault: str | None = None
+    reason: HoldReason | None = None
     rejected: int = 0
     arrivals: deque[int] = field(default_factory=lambda: deque(maxlen=32))
+    _rejected_at: int | None = None
 
-    def accept(self, now: int) -> None:
-        """A good message came: it ends a fault."""
-        self.received, self.fault = now, None
+    def accept(self, now: int, recovery_sec: float = 0.0) -> None:
+        """A good message came: it ends a fault of some time ago.
+
+        One good message among bad ones, as with two sources that contradict each other, ends none.
+        """
+        self.received = now
         self.arrivals.append(now)
+        bad = self._rejected_at
+        if bad is None or now - bad >= recovery_sec * NANOSECONDS:
+            self.fault = self.reason = None
 
-    def reject(self, fault: str) -> None:
-        """A message came that cannot be used."""
-        self.fault = fault
+    def reject(self, fault: str, now: int | None = None, reason: HoldReason | None = None) -> None:
+        """A message came that cannot be used.
+
+        Args:
+            fault: What is wrong with it.
+            now: Steady time, ns, from which the time of recovery counts; None: there is none.
+            reason: The hold; None: that of the input's kind.
+        """
+        self.fault, self.reason, self._rejected_at = fault, reason, now
         self.rejected += 1
 
     def age_sec(self, now: int) -> float:
@@ -88,7 +113,7 @@ class InputHealth:
 
 @dataclass(frozen=True)
 class IngestLimits:
-    """Limits of the buffer, in the units of the parameters of the same names."""
+    """Limits of the buffer, in the units of the parameters of the same names; 0: not checked."""
 
     image_timeout_sec: float
     joint_state_timeout_sec: float
@@ -96,3 +121,6 @@ class IngestLimits:
     sync_tolerance_sec: float
     frozen_images: int = 0
     frozen_joint_states: int = 0
+    max_stamp_age_sec: float = 0.0
+    recovery_sec: float = 0.5
+    joint_margin_rad: float = 0.1

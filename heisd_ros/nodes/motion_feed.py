@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 
 from heisd_ros.files.bounded import expanded, naming, read_text
@@ -48,8 +49,8 @@ def load_bounds(kind: MetricKind, path: str, model_folder: Path) -> tuple[Metric
 class MotionFeed:
     """Feeds joint states to the metric on a grid of the control period.
 
-    The metric's window counts samples at the control rate, so a stream at 1 kHz is thinned out; one
-    at or below the control rate is taken whole.
+    The metric's window is the time of so many samples at the control rate. A stream at 1 kHz is
+    thinned out to it; one at or below the control rate is taken whole.
 
     Args:
         bounds: Settings and scale of the metric.
@@ -59,7 +60,8 @@ class MotionFeed:
     def __init__(self, bounds: MetricBounds, rate_hz: float) -> None:
         self.kind = bounds.settings.kind
         self.latest: MetricSample | None = None
-        self._metric = FusedMetric(bounds)
+        self._stamps: deque[float] = deque(maxlen=20)
+        self._metric = FusedMetric(bounds, 1.0 / rate_hz)
         self._grid = ControlGrid(rate_hz)
 
     def reset(self) -> None:
@@ -67,6 +69,14 @@ class MotionFeed:
         self._metric.reset()
         self._grid.reset()
         self.latest = None
+        self._stamps.clear()
+
+    @property
+    def stream_hz(self) -> float:
+        """Rate of the stream by its stamps; 0 while it is not known."""
+        stamps = self._stamps
+        span = stamps[-1] - stamps[0] if len(stamps) > 1 else 0.0
+        return (len(stamps) - 1) / span if span > 0.0 else 0.0
 
     def add(self, arm: ArmState, stamp_sec: float) -> MetricSample | None:
         """Takes one joint state.
@@ -78,6 +88,7 @@ class MotionFeed:
         Returns:
             The metric's newest sample.
         """
+        self._stamps.append(stamp_sec)
         if self._grid.early(stamp_sec):
             return self.latest
         self._grid.advance(stamp_sec)

@@ -13,6 +13,7 @@ from heisd_ros.kinematics.robots import (
 from heisd_ros.nodes.declare import parameter, validate
 from heisd_ros.nodes.gripper_parameters import GripperParameters
 from heisd_ros.nodes.growth_parameters import GrowthParameters
+from heisd_ros.nodes.input_parameters import InputParameters
 from heisd_ros.nodes.instruction import instruction_problem
 from heisd_ros.nodes.limit_parameters import LimitParameters
 from heisd_ros.nodes.relations import relations
@@ -21,7 +22,9 @@ from heisd_ros.safety.joints import parse_limits
 
 
 @dataclass(frozen=True)
-class VlaNodeParameters(LimitParameters, GripperParameters, GrowthParameters, TimingParameters):
+class VlaNodeParameters(
+    InputParameters, LimitParameters, GripperParameters, GrowthParameters, TimingParameters
+):
     """Settings of `vla_node`, validated when the node is configured.
 
     Those marked live take effect at once, all others at the next configure transition.
@@ -112,71 +115,6 @@ class VlaNodeParameters(LimitParameters, GripperParameters, GrowthParameters, Ti
         "",
         "What the arm is told to do; may be set while active. The newest of this and the topic "
         "~/input/instruction counts.",
-        live=True,
-    )
-    compressed: bool = parameter(
-        "input.compressed",
-        False,
-        "Subscribe to sensor_msgs/CompressedImage instead of sensor_msgs/Image.",
-    )
-    image_timeout_sec: float = parameter(
-        "input.image_timeout_sec",
-        0.5,
-        "Age (s, steady clock) from which a camera is stale and the arm is stopped.",
-        low=0.02,
-        high=60.0,
-        live=True,
-    )
-    joint_state_timeout_sec: float = parameter(
-        "input.joint_state_timeout_sec",
-        0.5,
-        "Age (s, steady clock) from which the joint states are stale and the arm is stopped.",
-        low=0.02,
-        high=60.0,
-        live=True,
-    )
-    gripper_timeout_sec: float = parameter(
-        "input.gripper_timeout_sec",
-        1.0,
-        "Age (s, steady clock) from which a finger joint's position is not known any more, and a "
-        "model that takes the gripper's opening stops the arm.",
-        low=0.02,
-        high=60.0,
-    )
-    frozen_motion_rad: float = parameter(
-        "input.frozen_motion_rad",
-        0.2,
-        "A camera whose pixels stay identical while a joint moves by more than this (rad) is "
-        "frozen, and the arm is stopped; 0: not checked.",
-        low=0.0,
-        high=6.3,
-        live=True,
-    )
-    frozen_images: int = parameter(
-        "input.frozen_images",
-        0,
-        "A camera whose pixels stay identical for this many pictures while the arm is commanded to "
-        "move is frozen, and the arm is stopped; 0: not checked.",
-        low=0,
-        high=10_000,
-        live=True,
-    )
-    frozen_joint_states: int = parameter(
-        "input.frozen_joint_states",
-        0,
-        "Joint states whose positions stay identical for this many messages while the arm is "
-        "commanded to move are frozen, and the arm is stopped; 0: not checked.",
-        low=0,
-        high=100_000,
-        live=True,
-    )
-    sync_tolerance_sec: float = parameter(
-        "sync.tolerance_sec",
-        0.03,
-        "Largest difference (s) of the header stamps within one observation set; less than the "
-        "period of the cameras, or pictures of two moments may be paired.",
-        low=0.0,
-        high=1.0,
         live=True,
     )
     robot_source: str = parameter(

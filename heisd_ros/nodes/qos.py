@@ -26,10 +26,14 @@ def overrides(entity_id: str | None = None) -> QoSOverridingOptions:
     return QoSOverridingOptions(_POLICIES, entity_id=entity_id)
 
 
-def sensor_data() -> QoSProfile:
-    """Best effort, newest only; a reliable publisher matches too."""
+def sensor_data(depth: int = 1) -> QoSProfile:
+    """Best effort; a reliable publisher matches too.
+
+    Args:
+        depth: Messages kept for a reader that is behind, the newest only by default.
+    """
     return QoSProfile(
-        depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT
+        depth=depth, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT
     )
 
 

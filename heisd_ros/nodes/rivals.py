@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rclpy.node import Node
 
+from heisd_ros.nodes.graph import publishers
 from heisd_ros.nodes.holds import Hold, HoldReason
 
 
@@ -20,8 +21,7 @@ def rival_problem(node: Node, interface: str) -> Hold | None:
     topic = node.resolve_topic_name(f"~/output/{interface}")
     if node.count_publishers(topic) <= 1:
         return None
-    heard = node.get_publishers_info_by_topic(topic)
-    names = sorted(f"{end.node_namespace.rstrip('/')}/{end.node_name}" for end in heard)
+    names = publishers(node, topic)
     own = node.get_fully_qualified_name()
     if own in names:
         names.remove(own)

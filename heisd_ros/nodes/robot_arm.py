@@ -26,12 +26,13 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
         raise UrdfError(f"{frames}: {' '.join(str(error).split())}") from error
     except JointStateError as error:
         raise JointStateError(f"parameter 'robot.joint_names': {error}") from error
+    limits = parse_limits(parameters.joint_limits)
     try:
-        JointGuard(limits=parse_limits(parameters.joint_limits)).check(kinematics)
+        JointGuard(limits=limits).check(kinematics)
     except JointStateError as error:
         raise JointStateError(f"parameter 'joints.limits': {error}") from error
     return JointStateReader(
-        kinematics, parameters.robot_gripper_joints, parameters.gripper_timeout_sec
+        kinematics, parameters.robot_gripper_joints, parameters.gripper_timeout_sec, limits
     )
 
 

@@ -222,6 +222,10 @@ def ingest_limits(parameters: VlaNodeParameters) -> IngestLimits:
         sync_tolerance_sec=parameters.sync_tolerance_sec,
         frozen_images=parameters.frozen_images,
         frozen_joint_states=parameters.frozen_joint_states,
+        # In lock-step the scene's time is not the clock's.
+        max_stamp_age_sec=parameters.max_stamp_age_sec if parameters.stamp == "now" else 0.0,
+        recovery_sec=parameters.recovery_sec,
+        joint_margin_rad=parameters.joint_margin_rad,
     )
 
 

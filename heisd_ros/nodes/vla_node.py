@@ -27,12 +27,14 @@ from std_srvs.srv import SetBool
 from heisd_ros.kinematics.urdf import MAX_CHARACTERS
 from heisd_ros.msg import ArmStatus, StepTelemetry
 from heisd_ros.nodes import qos
+from heisd_ros.nodes.clock import clock_problem
 from heisd_ros.nodes.control import ControlLoop
 from heisd_ros.nodes.debug import DebugViews, session_views, workspace_box
 from heisd_ros.nodes.declare import declare, given, parameters_of, read
 from heisd_ros.nodes.diagnostics import report
 from heisd_ros.nodes.estop import EmergencyStop
 from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
+from heisd_ros.nodes.graph import publishers
 from heisd_ros.nodes.guard import GuardedNode
 from heisd_ros.nodes.holds import Hold, HoldReason
 from heisd_ros.nodes.inputs import image_inputs
@@ -56,7 +58,8 @@ LIVE = frozenset(info.name for _, info in parameters_of(VlaNodeParameters) if in
 
 MAX_BYTES = 32_768
 """Largest message of joint states or words that is looked at."""
-
+JOINT_STATES_DEPTH = 8
+"""Arm, gripper and whoever contradicts them share a topic: none may displace what another said."""
 TELEMETRY_DEPTH = 100
 """Steps kept for an observer that is behind: telemetry is a record, not a command."""
 
@@ -181,26 +184,41 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
     def _subscribe(self, session: Session) -> None:
         compressed = session.parameters.compressed
         kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
-        for view, topic in enumerate(image_inputs(session.policy.views)):
-            self._listen(kind, topic + suffix, partial(self._on_image, view), qos.sensor_data())
-        self._listen(
-            JointState,
-            "~/input/joint_states",
-            self._on_joints,
-            qos.sensor_data(),
-            refuse=session.buffer.joint_health.reject,
+        views = session.policy.views
+        topics = [topic + suffix for topic in image_inputs(views)]
+        for view, topic in enumerate(topics):
+            self._listen(kind, topic, partial(self._on_image, view), qos.sensor_data())
+        topics.append("~/input/joint_states")
+        joints, refuse = qos.sensor_data(JOINT_STATES_DEPTH), session.buffer.joint_health.reject
+        self._listen(JointState, topics[-1], self._on_joints, joints, refuse=refuse)
+        topic_of = dict(zip((*views, session.buffer.joint_health.name), topics, strict=True))
+        session.buffer.publishers = lambda name: publishers(self, topic_of[name])
+        self._listen_twice(
+            "~/input/instruction",
+            self._on_latched_instruction,
+            self._on_instruction,
+            refuse=self._refuse_instruction,
         )
-        # Heard twice: only a latched subscription gets what was said before, and only a volatile
-        # one matches a publisher that does not latch, so that is no mismatch to warn of. The same
-        # text again changes nothing.
-        topic, refuse = "~/input/instruction", self._refuse_instruction
-        hear, latched = self._on_latched_instruction, qos.latched()
-        self._listen(String, topic, hear, latched, "latched", qos.NO_EVENTS, refuse=refuse)
-        self._listen(String, topic, self._on_instruction, qos.reliable(), refuse=refuse)
         if session.parameters.robot_source == "topic":
-            topic, refuse, most = "robot_description", self._refuse_robot, 2 * MAX_CHARACTERS
-            hear = self._on_robot
-            self._listen(String, topic, hear, latched, refuse=refuse, most_bytes=most)
+            hear, most = self._on_robot, 2 * MAX_CHARACTERS
+            refuse = self._refuse_robot
+            self._listen_twice("robot_description", hear, hear, refuse=refuse, most_bytes=most)
+
+    def _listen_twice(
+        self,
+        topic: str,
+        latched: Callable[[Any], None],
+        live: Callable[[Any], None],
+        **bounds: Any,
+    ) -> None:
+        """Hears a text from publishers that latch it and from those that do not.
+
+        Only a latched subscription gets what was said before, and only a volatile one matches a
+        publisher that does not latch, so that is no mismatch to warn of. The same text again
+        changes nothing.
+        """
+        self._listen(String, topic, latched, qos.latched(), "latched", qos.NO_EVENTS, **bounds)
+        self._listen(String, topic, live, qos.reliable(), **bounds)
 
     def _listen(
         self,
@@ -229,11 +247,13 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
 
     def _on_image(self, view: int, message: Image | CompressedImage) -> None:
         if self._session is not None:
-            self._session.buffer.add_image(view, message, time.monotonic_ns())
+            clock = self.get_clock().now().nanoseconds
+            self._session.buffer.add_image(view, message, time.monotonic_ns(), clock)
 
     def _on_joints(self, message: JointState) -> None:
         if self._session is not None:
-            self._session.buffer.add_joint_state(message, time.monotonic_ns())
+            clock = self.get_clock().now().nanoseconds
+            self._session.buffer.add_joint_state(message, time.monotonic_ns(), clock)
 
     def _on_instruction(self, message: String) -> None:
         self._set_instruction(message.data)
@@ -286,7 +306,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         return ArmStatus(code=ArmStatus.INACTIVE, message=state)
 
     def _veto(self) -> Hold | None:
-        problem = self._estop.problem()
+        problem = self._estop.problem() or clock_problem(self)
         if problem is None and self._session is not None:
             settings = self._session.parameters
             problem = None if settings.dry_run else rival_problem(self, settings.interface)

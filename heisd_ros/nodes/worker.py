@@ -102,10 +102,11 @@ class InferenceWorker:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._enabled.wait()
-            observation = self._take(0.1)
+            # Read before the set is taken, which may be of before a restart that happens meanwhile.
             with self._lock:
                 generation, instruction = self._generation, self._instruction
-            if observation is None or not instruction:
+            observation = self._take(0.1)
+            if observation is None or not instruction or generation != self._generation:
                 continue
             self._idle.clear()
             self._work(observation, instruction, generation)

@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heisd_ros.kinematics.curvature import fit_circle
+from heisd_ros.kinematics.curvature import fit_circle, path_radius
 
 FAR = 1e6
 radii = st.floats(1e-3, 10.0)
 counts = st.integers(3, 30)
 seeds = st.integers(0, 2**32 - 1)
+clouds = st.lists(
+    st.tuples(*[st.floats(-1.0, 1.0).map(lambda x: round(x, 6))] * 3), min_size=3, max_size=20
+).map(np.array)
 
 
 def arc(radius, angle, count):
@@ -77,15 +80,31 @@ def test_almost_straight_paths_are_capped(length, bend, seed):
     assert fit_circle(points @ rotation.T + shift, 1.0).radius == 1.0
 
 
+@given(st.floats(0.002, 0.3), st.integers(2, 13), seeds)
+def test_a_way_out_and_back_is_not_straight(length, turn, seed):
+    """Its radius is at most that of the circle of the same length, which ends where it began."""
+    rotation, shift = rigid_motion(seed)
+    along = np.concatenate([np.linspace(0.0, 1.0, turn + 1), np.linspace(1.0, 0.0, 15 - turn)])
+    points = np.outer(length * along, rotation[0]) + shift
+    assert path_radius(points, 1.0) <= 2.0 * length / (2.0 * np.pi) * 1.001
+
+
+@given(st.floats(0.01, 0.5), st.floats(0.1, 6.0), seeds)
+def test_an_arc_keeps_the_radius_of_its_fit(radius, angle, seed):
+    rotation, shift = rigid_motion(seed)
+    points = arc(radius, angle, 15) @ rotation.T + shift
+    assert path_radius(points, 1.0) == fit_circle(points, 1.0).radius
+
+
+@given(clouds, st.floats(1e-3, 1.0))
+def test_the_radius_of_a_path_is_never_more_than_that_of_its_fit(points, cap):
+    assert 0.0 <= path_radius(points, cap) <= fit_circle(points, cap).radius
+
+
 def test_a_point_has_no_radius():
     fit = fit_circle(np.full((5, 3), 0.3), 1.0)
     assert fit.radius == 0.0
     assert fit.centre is None
-
-
-clouds = st.lists(
-    st.tuples(*[st.floats(-1.0, 1.0).map(lambda x: round(x, 6))] * 3), min_size=3, max_size=20
-).map(np.array)
 
 
 @given(clouds, st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heisd_ros.kinematics.curvature import fit_circle
+from heisd_ros.kinematics.curvature import path_radius
 from heisd_ros.kinematics.motion import MetricSettings, MotionWindow
 
 RATE = 20.0
@@ -71,6 +71,17 @@ def test_a_window_at_rest_has_radius_zero_and_a_straight_one_is_capped():
     assert feed(window, line, [None] * 5, 1 + np.arange(5) / RATE)[-1].curvature_radius == 2.0
 
 
+def test_a_twitch_has_no_shape():
+    still = np.zeros((15, 3))
+    still[-1, 0] = 2e-4
+    assert (
+        feed(MotionWindow(MetricSettings()), still, [None] * 15, np.arange(15) / RATE)[
+            -1
+        ].curvature_radius
+        == 0.0
+    )
+
+
 def test_legacy_sums_distances_from_the_newest_point():
     window = MotionWindow(MetricSettings(kind="legacy"))
     line = np.outer(np.arange(6), [0.1, 0.0, 0.0])
@@ -105,6 +116,30 @@ def test_reset_empties_the_window():
 
 
 @settings(max_examples=40)
+@given(st.floats(4.0, 60.0), st.floats(0.0, 0.3), st.integers(0, 2**32 - 1))
+def test_a_window_of_time_gives_the_same_length_at_every_rate(rate, jitter, seed):
+    period, speed = 1.0 / RATE, 0.1
+    window = MotionWindow(MetricSettings(), period)
+    steps = 1.0 + jitter * np.random.default_rng(seed).uniform(-1.0, 1.0, int(2.0 * rate))
+    stamps = np.cumsum(steps / rate)
+    positions, velocities = circle(0.2, speed, stamps)
+    motion = feed(window, positions, velocities, stamps)[-1]
+    assert motion.ready
+    assert motion.path_length == pytest.approx(speed * 14 * period, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["paper", "legacy", "speed"])
+def test_at_its_own_rate_a_window_of_time_is_one_of_samples(kind):
+    config, stamps = MetricSettings(kind=kind), 1.7e9 + np.arange(40) / RATE
+    positions, velocities = circle(0.2, 0.1, stamps - stamps[0])
+    samples = feed(MotionWindow(config), positions, velocities, stamps)
+    timed = feed(MotionWindow(config, 1.0 / RATE), positions, velocities, stamps)
+    full = [index for index, motion in enumerate(samples) if motion.ready]
+    assert full == [index for index, motion in enumerate(timed) if motion.ready]
+    assert timed[full[0] :] == samples[full[0] :]
+
+
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["paper", "legacy", "speed"]))
 def test_streaming_equals_recomputing_every_window(seed, kind):
     rng = np.random.default_rng(seed)
@@ -123,7 +158,7 @@ def test_streaming_equals_recomputing_every_window(seed, kind):
             length = np.linalg.norm(points - points[-1], axis=1).sum()
         assert motions[end - 1].path_length == pytest.approx(length, rel=1e-12)
         assert motions[end - 1].speed == pytest.approx(speeds[end - 1])
-        radius = fit_circle(points, config.max_radius).radius if w > 2 else 0.0
+        radius = path_radius(points, config.max_radius) if w > 2 else 0.0
         assert motions[end - 1].curvature_radius == radius
 
 

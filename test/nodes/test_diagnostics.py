@@ -13,6 +13,7 @@ from heisd_ros.nodes import diagnostics
 from heisd_ros.nodes.diagnostics import GpuMemory, gpu_status, input_status, report, status
 from heisd_ros.nodes.holds import Hold, HoldReason, HoldTracker
 from heisd_ros.nodes.inputs import NANOSECONDS, IngestLimits, InputHealth
+from heisd_ros.nodes.stamps import StampAges
 from heisd_ros.nodes.tick_watch import TickWatch
 
 GIB = 2**30
@@ -67,10 +68,13 @@ def session_on(device, warning=""):
         limits=IngestLimits(0.5, 0.5, 0.2, 0.03),
         image_health=[InputHealth("agentview")],
         joint_health=InputHealth("joint states"),
+        stamps=StampAges(["agentview", "joint states"]),
+        publishers=lambda name: (),
     )
     return SimpleNamespace(
         buffer=buffer,
-        motion=SimpleNamespace(latest=None),
+        motion=SimpleNamespace(latest=None, stream_hz=0.0),
+        mapper=SimpleNamespace(rate_hz=20.0),
         refused_robot="",
         parameters=SimpleNamespace(model_device=device, decoding_mode="heisd", dry_run=True),
         policy=SimpleNamespace(decoder=SimpleNamespace(warning=lambda: warning), growth=None),
@@ -155,3 +159,26 @@ def test_an_input_is_missing_good_faulty_or_stale():
     assert said(1.75) == (DiagnosticStatus.STALE, "newest is 0.75 s old")
     health.reject("zero size")
     assert said(1.4) == (DiagnosticStatus.ERROR, "zero size")
+
+
+def test_two_publishers_of_a_camera_are_named_and_those_of_joint_states_may_be_several():
+    health, names = InputHealth("wrist"), ["/camera", "/other"]
+    health.accept(0)
+    camera = input_status(health, 0.5, 0, publishers=names, stamp_age_sec=0.02)
+    assert camera.level == DiagnosticStatus.WARN and "/camera, /other" in camera.message
+    assert (values(camera)["stamp_age_sec"], values(camera)["publishers"]) == (
+        "0.02",
+        "/camera, /other",
+    )
+    joints = input_status(health, 0.5, 0, publishers=names, shared=True)
+    assert joints.level == DiagnosticStatus.OK and values(joints)["publishers"] == "/camera, /other"
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "level"), [(10.0, DiagnosticStatus.WARN), (19.0, DiagnosticStatus.OK)]
+)
+def test_joint_states_slower_than_the_control_rate_are_told(rate_hz, level):
+    session = session_on("cpu")
+    session.motion.stream_hz = rate_hz
+    control, *_ = report(session, None)
+    assert control.level == level and ("slower" in control.message) == (rate_hz < 18.0)

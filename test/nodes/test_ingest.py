@@ -187,7 +187,7 @@ def test_a_picture_is_not_frozen_because_the_joints_came_first():
     buffer = buffer_of(views=("a",))
     buffer.add_joint_state(joints(MS), 0)
     buffer.add_image(0, image(MS, "first"), 0)
-    buffer.add_joint_state(joints(50 * MS, REST + 1.0), MS)
+    buffer.add_joint_state(joints(500 * MS, REST + 0.3), MS)
     assert reason(buffer, MS) is None
 
 

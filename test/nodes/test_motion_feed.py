@@ -21,7 +21,7 @@ def arm(x, velocity=True):
     )
 
 
-@pytest.mark.parametrize("stream_hz", [20.0, 100.0, 1000.0])
+@pytest.mark.parametrize("stream_hz", [7.0, 10.0, 15.0, 20.0, 30.0, 100.0, 1000.0])
 def test_the_window_covers_the_same_time_at_every_rate(stream_hz):
     feed = MotionFeed(BOUNDS, 20.0)
     for step in range(int(stream_hz)):
@@ -30,6 +30,7 @@ def test_the_window_covers_the_same_time_at_every_rate(stream_hz):
     # Three samples at 20 Hz are 0.1 s at 0.1 m/s.
     assert feed.latest.ready and feed.latest.path_length == pytest.approx(0.01, rel=0.05)
     assert feed.latest.source == "velocity"
+    assert feed.stream_hz == pytest.approx(stream_hz)
 
 
 def test_a_jittering_stream_at_the_control_rate_is_taken_whole(monkeypatch):

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -150,9 +151,13 @@ def truncated(stamp):
     return message
 
 
+def old(stamp):
+    return image(stamp=Time(sec=stamp.sec - 5, nanosec=stamp.nanosec))
+
+
 def late(stamp):
-    stamp.sec -= 5
-    return image(stamp=stamp)
+    tenths = stamp.sec * 10 + stamp.nanosec // 10**8 - 6
+    return image(stamp=Time(sec=tenths // 10, nanosec=tenths % 10 * 10**8 + stamp.nanosec % 10**8))
 
 
 FAULTS = {
@@ -164,7 +169,8 @@ FAULTS = {
     "other_names": ("bad_joint_states", "joints", other_names, "other_panda_joint1"),
     "missing_joint": ("bad_joint_states", "joints", without_joint, "panda_joint4"),
     "nan_positions": ("bad_joint_states", "joints", nan_positions, "panda_joint4"),
-    "old_stamps": ("unsynchronised", "image_wrist", late, "newest stamps differ"),
+    "old_stamps": ("bad_stamps", "image_wrist", old, "s behind the node's clock"),
+    "late_stamps": ("unsynchronised", "image_wrist", late, "newest stamps differ"),
 }
 
 
@@ -255,7 +261,8 @@ def test_a_mismatch_of_qos_is_said_where_there_is_one(world, checkpoint, capfd):
     world.spin_until(said, "a warning", bench.publish)
 
 
-def test_the_robot_description_may_come_by_topic(world, checkpoint):
+@pytest.mark.parametrize("latched", [True, False])
+def test_the_robot_description_may_come_by_topic(world, checkpoint, latched):
     own = [(info.name, f.default) for f, info in parameters_of(VlaNodeParameters) if info.own]
     arm = {
         **{name: list(value) if isinstance(value, tuple) else value for name, value in own},
@@ -269,6 +276,11 @@ def test_the_robot_description_may_come_by_topic(world, checkpoint):
     bench, _ = start(world, checkpoint, arm)
     reason = "no_robot_description"
     world.spin_until(lambda: reason in bench.holds(), reason, bench.publish)
+    if not latched:
+        bench.destroy_publisher(bench.description)
+        bench.description = bench.create_publisher(String, "/robot_description", qos.reliable())
+        heard = lambda: bench.description.get_subscription_count() > 0  # noqa: E731
+        world.spin_until(heard, "a match", bench.publish)
     bench.description.publish(String(data="<robot name='other'><link name='base'/></robot>"))
     said = lambda: "panda_hand_tcp" in bench.telemetry[-1].reason  # noqa: E731
     world.spin_until(said, "what is wrong with it", bench.publish)

@@ -151,13 +151,13 @@ def test_a_gap_holds_for_a_named_reason_and_ends(replayed):
 
 
 def test_what_cannot_be_used_is_counted_by_input_and_reason(replayed):
-    recording = cell(12)
+    recording = cell(40)
     broken = image(START + 4 * PERIOD + 2_000_000, np.zeros((4, 4, 3), np.uint8))
     broken.data = broken.data[:-1]
     recording.add(4 * PERIOD + 2_000_000, IMAGE, broken)
     names = ["elbow"]
     recording.add(5 * PERIOD, JOINTS, joint_state(START, names, [float("nan")]))
-    nan = next(m for t, topic, m in recording.entries if topic == JOINTS and t > 7 * PERIOD)
+    nan = next(m for t, topic, m in recording.entries if topic == JOINTS and t > 25 * PERIOD)
     nan.position[2] = float("nan")
     results = replayed(recording)["modes"]["ar"]
     rejected = results["inputs"]["rejected"]

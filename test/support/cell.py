@@ -69,6 +69,8 @@ class Cell(Bench):
         slowest_sec: Longest time between two observations.
     """
 
+    stands = False
+
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.kinematics = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS, PANDA_BASE)

@@ -23,6 +23,8 @@ from heisd_ros.nodes import qos
 from heisd_ros.nodes.domain import DOMAINS, is_free
 
 TIMEOUT_SEC = 120.0
+DO_NOT_FOLLOW = {"input.frozen_joint_sec": 0.0, "input.follow_distance_m": 0.0}
+"""Parameters with which an arm may stand whatever it is told."""
 _numbers = itertools.count(int(os.environ.get("ROS_DOMAIN_ID", "1")))
 
 
@@ -47,8 +49,10 @@ class World:
         self.launched = []  # parameters of the nodes that run as processes
 
     def add(self, make, *args, parameters=None, **kwargs):
-        """Makes a node in this world."""
-        overrides = [Parameter(name, value=value) for name, value in (parameters or {}).items()]
+        """Makes a node in this world; beside an arm that stands it does not ask for motion."""
+        stands = any(getattr(node, "stands", False) for node in self.nodes)
+        given = {**(DO_NOT_FOLLOW if stands else {}), **(parameters or {})}
+        overrides = [Parameter(name, value=value) for name, value in given.items()]
         node = make(*args, context=self.context, parameter_overrides=overrides, **kwargs)
         self.executor.add_node(node)
         self.nodes.append(node)
@@ -112,8 +116,10 @@ class Bench(Node):
     """Publishes what a cell measures to a vla_node and records what it commands.
 
     Each message is made by a function of the stamp that a test may replace; None: nothing is sent.
-    A prefix is the namespace of the node.
+    A prefix is the namespace of the node. The arm stands whatever it is told.
     """
+
+    stands = True
 
     def __init__(self, views=("image", "image_wrist"), compressed=False, prefix="", **kwargs):
         super().__init__("bench", **kwargs)
