@@ -7,6 +7,7 @@ commands, so a stop is never overtaken by a late action.
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections import Counter
@@ -81,6 +82,7 @@ class ControlLoop:
         self._clocked = self._parameters.rate_hz > 0.0
         self._broken: Hold | None = None  # a failure of our own: held until the next activation
         self._unsent: StepTelemetry | None = None  # of an action whose command is due at the tick
+        self._log_due: dict[HoldReason, int] = {}  # steady time before which it is not logged again
         self._completed = 0  # steady time at which the observation of that action was complete
         self._answered = 0  # stamp of the observation that the newest command answers, ns
         session.buffer.begin()
@@ -258,13 +260,17 @@ class ControlLoop:
             # Nothing seen before the fault may move the arm after it.
             self._session.buffer.discard()
             self._session.worker.restart(self._watch.instruction)
-        logger, text = self._node.get_logger(), f"arm held: {hold}"
-        if news:
-            logger.warning(text)
-        else:
-            logger.warning(text, throttle_duration_sec=LOG_PERIOD_SEC, skip_first=True)
+        # By reason, since reasons may alternate at every tick.
+        if now >= self._log_due.get(hold.reason, now):
+            self._log_due[hold.reason] = now + int(LOG_PERIOD_SEC * NANOSECONDS)
+            self._node.get_logger().warning(f"arm held: {hold}")
         message = StepTelemetry(
-            instruction=self._watch.instruction, hold=True, source="hold", reason=str(hold)
+            instruction=self._watch.instruction,
+            hold=True,
+            source="hold",
+            reason=str(hold),
+            accepted=-1,
+            similarity=math.nan,
         )
         message.header.stamp = self._node.get_clock().now().to_msg()
         age = self._watch.instruction_age(now)
@@ -274,7 +280,7 @@ class ControlLoop:
     def _end_hold(self) -> None:
         if self.holds.update(None):
             self._watch.expect(time.monotonic_ns())
-            self._node.get_logger().info("hold ended")
+            self._node.get_logger().info("hold ended", throttle_duration_sec=1.0)
 
     def _on_tick(self) -> None:
         # From now, and not from when it was due: after a late tick the next must not come early, or

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -26,6 +27,7 @@ from heisd_ros.kinematics.robots import (
 )
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.declare import parameters_of
+from heisd_ros.nodes.holds import Hold, HoldReason
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.vla_node import VlaNode
 
@@ -244,6 +246,18 @@ def test_instructions_unknown_none_and_by_parameter_and_topic(world, checkpoint)
     world.spin_until(
         lambda: bench.steps()[-1].instruction == INSTRUCTIONS[0], "the new one", bench.publish
     )
+
+
+def test_reasons_that_alternate_are_not_logged_at_every_tick(world, checkpoint, capfd):
+    bench, node = start(world, checkpoint, activate=False)
+    reasons = itertools.cycle([Hold(HoldReason.ESTOP, "one"), Hold(HoldReason.BAD_IMAGE, "two")])
+    node._veto = lambda: next(reasons)
+    assert node.trigger_activate() == SUCCESS
+    world.spin_until(lambda: len(bench.holds()) >= 40, "holds", bench.publish)
+    assert set(bench.holds()) == {"estop", "bad_image"}
+    assert 2 <= capfd.readouterr().err.count("arm held: ") <= 6
+    held = bench.telemetry[-1]
+    assert held.accepted == -1 and math.isnan(held.similarity)
 
 
 def test_a_mismatch_of_qos_is_said_where_there_is_one(world, checkpoint, capfd):
