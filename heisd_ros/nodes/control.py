@@ -56,6 +56,7 @@ class ControlLoop:
         shadow: Skipped steps that were verified all the same, and those that disagreed.
         acted_at: Steady time of the newest action, ns; None before the first.
         latency: Where the time of the newest step went; None before the first.
+        fingers: Where the gripper's commands go, and what became of them.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class ControlLoop:
         self._driver = ArmDriver(node, session)
         self._servo = ServoSetup(node, self._parameters)
         self._gripper = GripperSwitch(self._parameters)
-        self._fingers = GripperOutput(node, self._parameters)
+        self.fingers = GripperOutput(node, self._parameters)
         self._clocked = self._parameters.rate_hz > 0.0
         self._broken: Hold | None = None  # a failure of our own: held until the next activation
         self._unsent: StepTelemetry | None = None  # of an action whose command is due at the tick
@@ -148,7 +149,7 @@ class ControlLoop:
             self._node.get_logger().warning(
                 "the stop command was not acknowledged by every subscriber"
             )
-        self._fingers.close()
+        self.fingers.close()
         self._servo.close()
 
     def check(self) -> None:
@@ -193,7 +194,7 @@ class ControlLoop:
         opening = self._gripper.update(mapper.gripper_openness(action), now / NANOSECONDS)
         # The gripper first: a simulation in lock-step advances when the twist arrives.
         if opening is not None:
-            self._fingers.send(opening)
+            self.fingers.send(opening)
         if self._growth is not None:
             growth.note(self._growth, inference.instruction, inference.observation, result)
         self._drop_unsent("replaced")

@@ -230,8 +230,9 @@ def test_the_dual_arm_launch_file_configures_two_nodes_and_moves_neither(model):
             ]
 
         world.spin_until(lambda: states() == ["inactive"] * 2, "both nodes")
-        heard = {name for name, _ in looks.get_topic_names_and_types()}
-        assert {"/left/joint_states", "/right/joint_states_single"} <= heard
+        wired = {"/left/joint_states", "/right/feedback/joint_states"}
+        heard = lambda: {name for name, _ in looks.get_topic_names_and_types()}  # noqa: E731
+        world.spin_until(lambda: wired <= heard(), "their inputs")
         end(world, process)
 
 
@@ -243,8 +244,9 @@ def test_two_arms_may_differ_in_everything(model):
         state = lambda side: world.call(GetState, f"/{side}/vla_node/get_state").current_state  # noqa: E731
         world.spin_until(lambda: state("left").label == "inactive", "the left arm")
         assert state("right").label == "unconfigured"
-        heard = {name for name, _ in looks.get_topic_names_and_types()}
-        assert "/left/joint_states" in heard and "/right/arm/states" not in heard
+        heard = lambda: {name for name, _ in looks.get_topic_names_and_types()}  # noqa: E731
+        world.spin_until(lambda: "/left/joint_states" in heard(), "its inputs")
+        assert "/right/arm/states" not in heard()
         end(world, process)
 
 

@@ -15,6 +15,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import String
 from support.fake_scene import REST
 from support.recorder import numbers
+from support.robots import robot_files
 from support.ros import Bench, image, joint_state
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
@@ -447,6 +448,15 @@ def test_what_cannot_be_configured_fails_by_name(world, checkpoint, capfd, name,
     if name in good:
         node.set_parameters([Parameter(name, value=good[name])])
         assert node.trigger_configure() == SUCCESS
+
+
+def test_a_model_that_takes_the_opening_is_refused_where_nobody_tells_it(world, checkpoint, capfd):
+    arguments = ["--ros-args", "--params-file", str(robot_files()["ur5e"])]
+    settings = {"model.path": str(checkpoint)}
+    node = world.add(lambda **kw: VlaNode(cli_args=arguments, **kw), parameters=settings)
+    assert node.trigger_configure() == FAILURE
+    said = capfd.readouterr().err
+    assert "'robot.gripper_joints' is ['']; accepted: the finger joints" in said
 
 
 def test_a_refused_parameter_can_be_put_right(world, checkpoint):
