@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import subprocess
@@ -10,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from heisd_ros.sim.renderer import default_renderer, renderers
 
 OLDEST_PYTHON = (3, 11)
 COMPILED = ("numpy", "scipy", "h5py", "pinocchio", "faiss", "torch", "cv2", "mujoco", "cv_bridge")
@@ -19,8 +20,6 @@ OLD_ABI = ("compiled using NumPy 1.x", "dtype size changed", "_ARRAY_API not fou
 QUICK_CLOCKS = frozenset({"tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"})
 """Clock sources of the kernel that a program reads without a system call."""
 SCARCE_MIB = 64
-LIBRARIES = {"osmesa": ("libOSMesa.so.8", "libOSMesa.so"), "egl": ("libEGL.so.1",)}
-"""Shared libraries of each renderer of MuJoCo."""
 IMPORT = """
 import importlib, sys
 for name in sys.argv[1:]:
@@ -113,12 +112,12 @@ def graphics() -> Finding:
 
 def renderer() -> Finding:
     """Whether the renderer of the simulated arm, MUJOCO_GL, is there."""
-    there = [kind for kind, names in LIBRARIES.items() if any(map(_loads, names))]
-    asked = os.environ.get("MUJOCO_GL", "")
-    if asked in there or (not asked and "osmesa" in there):
-        return Finding("good", "renderer", f"{asked or 'osmesa'} of {there}")
+    there = renderers()
+    asked = os.environ.get("MUJOCO_GL") or default_renderer()
+    if asked in there:
+        return Finding("good", "renderer", f"{asked} of {there}")
     remedy = f"set MUJOCO_GL={there[0]}" if there else "install libosmesa6 or libegl1"
-    return Finding("warning", "renderer", f"{asked or 'osmesa'} is not there: {remedy}")
+    return Finding("warning", "renderer", f"{asked} is not there: {remedy}")
 
 
 def shared_memory(folder: str = "/dev/shm") -> Finding:
@@ -166,11 +165,3 @@ def clock(source: Path) -> Finding:
     return Finding(
         "warning", "clock", f"{name}: each look at the time is a system call; tsc is quicker"
     )
-
-
-def _loads(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True

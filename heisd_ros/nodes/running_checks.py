@@ -11,7 +11,7 @@ from typing import Any
 
 import rclpy
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
@@ -105,8 +105,8 @@ class Listener(Node):
         if not publishers:
             return "nobody publishes it: topic, namespace, is the driver up?"
         for one in publishers:
-            outcome, why = qos_check_compatible(one.qos_profile, profile)
-            if outcome == QoSCompatibility.ERROR:
+            why = clash(one.qos_profile, profile)
+            if why:
                 return f"{one.node_name} publishes it with another QoS: {why}"
         return f"{publishers[0].node_name} publishes {publishers[0].topic_type}, but nothing came"
 
@@ -151,13 +151,28 @@ class Listener(Node):
         if rivals:
             yield "bad", name, f"{rivals} command it too: the arm would be held (rival_commands)"
         for one in readers:
-            outcome, why = qos_check_compatible(qos.reliable(), one.qos_profile)
-            if outcome == QoSCompatibility.ERROR:
+            why = clash(qos.reliable(), one.qos_profile)
+            if why:
                 yield "bad", name, f"{one.node_name} hears it with another QoS: {why}"
         if not readers:
             yield "warning", name, "nobody hears it: is the controller up?"
         elif not rivals:
             yield "good", name, f"{readers[0].node_name} hears it"
+
+
+def clash(offered: QoSProfile, wanted: QoSProfile) -> str:
+    """Why a subscription gets nothing from a publisher; empty where it does."""
+    if (
+        wanted.reliability == ReliabilityPolicy.RELIABLE
+        and offered.reliability == ReliabilityPolicy.BEST_EFFORT
+    ):
+        return "best effort, but reliable is wanted"
+    if (
+        wanted.durability == DurabilityPolicy.TRANSIENT_LOCAL
+        and offered.durability == DurabilityPolicy.VOLATILE
+    ):
+        return "volatile, but transient local is wanted"
+    return ""
 
 
 def running(

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from heisd_ros.cli import doctor, machine_checks
 from heisd_ros.cli.machine_checks import Finding
 from heisd_ros.cli.main import app
+from heisd_ros.sim import renderer
 
 
 def test_this_environment_is_good(monkeypatch):
@@ -60,12 +61,14 @@ def test_a_missing_package_is_bad_only_where_it_is_needed(monkeypatch):
 
 
 def test_a_renderer_that_is_not_there_has_a_remedy(monkeypatch):
-    monkeypatch.setattr(machine_checks, "_loads", lambda library: library == "libEGL.so.1")
+    monkeypatch.setattr(renderer, "loads", lambda library: library == "libEGL.so.1")
     monkeypatch.delenv("MUJOCO_GL", raising=False)
+    assert "egl of" in machine_checks.renderer().text  # where a release has no OSMesa any more
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
     assert "set MUJOCO_GL=egl" in machine_checks.renderer().text
     monkeypatch.setenv("MUJOCO_GL", "egl")
     assert machine_checks.renderer().level == "good"
-    monkeypatch.setattr(machine_checks, "_loads", lambda library: False)
+    monkeypatch.setattr(renderer, "loads", lambda library: False)
     assert "install" in machine_checks.renderer().text
 
 
