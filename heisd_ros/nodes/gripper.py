@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
+from rclpy.action.client import GoalStatus
 from rclpy.node import Node
 from rclpy.task import Future
 from sensor_msgs.msg import JointState
