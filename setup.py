@@ -27,6 +27,7 @@ import sysconfig
 import warnings
 from pathlib import Path
 from typing import ClassVar
+from xml.etree import ElementTree
 
 from setuptools import Command, setup
 from setuptools.command.build import build
@@ -206,6 +207,7 @@ class BinaryDistribution(Distribution):
 
 
 setup(
+    version=ElementTree.parse(ROOT / "package.xml").getroot().findtext("version"),
     cmdclass={"build": Build, "build_messages": BuildMessages},
     distclass=BinaryDistribution,
 )

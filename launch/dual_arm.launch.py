@@ -1,50 +1,46 @@
-"""Two arms, each with a VLA node of its own, in the namespaces left and right. Dry run first."""
+"""Two arms, each with a VLA node of its own, in the namespaces left and right. Dry run first.
+
+Every argument of real_arm.launch.py is there three times: `mode` is for both arms, and `left_mode`
+and `right_mode` are for one of them.
+"""
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
 from launch import LaunchDescription
 
 ONE_ARM = str(Path(__file__).parent / "real_arm.launch.py")
-BOTH = {
-    "robot": ("generic", "Whose file of config/robots is taken for both arms."),
-    "dry_run": ("true", "Whether no command topic is made."),
-    "configure": ("true", "Whether the nodes are configured at start."),
-    "activate": ("false", "Whether they are activated once configured."),
-    "model": ("", "Folder of the checkpoint; empty: the shipped model."),
-    "mode": ("ar", "Decoding mode."),
-}
 SIDES = ("left", "right")
 
 
 def generate_launch_description() -> LaunchDescription:
-    declared = [
-        DeclareLaunchArgument(name, default_value=default, description=description)
-        for name, (default, description) in BOTH.items()
-    ]
+    one_arm = runpy.run_path(ONE_ARM)["generate_launch_description"]().get_launch_arguments()
+    # Both arms in one namespace would be one arm with two nodes.
+    both = [argument for argument in one_arm if argument.name != "namespace"]
     arms = []
     for side in SIDES:
-        own = {
-            "instruction": f"What it is told to do; {side}/vla_node/input/instruction too.",
-            "params_file": "Its parameter file; empty: that of robot.",
-        }
-        declared += [
+        own = [
             DeclareLaunchArgument(
-                f"{side}_{name}", default_value="", description=f"Of the {side} arm. {words}"
+                f"{side}_{argument.name}",
+                default_value=LaunchConfiguration(argument.name),
+                description=f"Of the {side} arm: {argument.description}",
+                choices=argument.choices,
             )
-            for name, words in own.items()
+            for argument in both
         ]
-        given = {key: LaunchConfiguration(key) for key in BOTH}
-        given |= {name: LaunchConfiguration(f"{side}_{name}") for name in own}
-        given |= {"namespace": side}
-        arms.append(
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(ONE_ARM), launch_arguments=list(given.items())
-            )
+        words = f"Namespace of the {side} arm."
+        own.append(
+            DeclareLaunchArgument(f"{side}_namespace", default_value=side, description=words)
         )
-    return LaunchDescription([*declared, *arms])
+        given = {
+            argument.name: LaunchConfiguration(f"{side}_{argument.name}") for argument in one_arm
+        }
+        arm = IncludeLaunchDescription(PythonLaunchDescriptionSource(ONE_ARM))
+        arms += [*own, GroupAction([arm], forwarding=False, launch_configurations=given)]
+    return LaunchDescription([*both, *arms])

@@ -20,27 +20,32 @@ from lifecycle_msgs.msg import Transition
 from launch import Action, LaunchContext, LaunchDescription
 
 CONFIG = Path(__file__).parent.parent / "config"
-ROBOTS = ["franka", "ur5e", "piper", "xarm7", "generic"]
+ROBOTS = sorted(path.stem for path in (CONFIG / "robots").glob("*.yaml"))
 ARGUMENTS = {
     "robot": ("generic", "Whose file of config/robots is taken."),
     "params_file": ("", "Parameter file in its place, keyed /**."),
     "namespace": ("", "Namespace of the node and of every relative topic."),
-    "dry_run": ("true", "Whether no command topic is made and telemetry says what would be sent."),
     "configure": ("true", "Whether the node is configured at start."),
     "activate": ("false", "Whether it is activated once configured."),
-    "use_sim_time": ("false", "Whether time comes from /clock, as with a bag."),
-    "model": ("", "Folder of the checkpoint; empty: the shipped model."),
-    "mode": ("ar", "Decoding mode: a name in config/modes, or the path of a YAML file."),
-    "instruction": ("", "What the arm is told to do; ~/input/instruction may say otherwise."),
+}
+# Argument, parameter of the node, its type, and what it means. One that is not given leaves the
+# parameter as the file says.
+PARAMETERS = {
+    "dry_run": ("dry_run", bool, "Whether no command topic is made; where nothing says, true."),
+    "use_sim_time": ("use_sim_time", bool, "Whether time comes from /clock, as with a bag."),
+    "model": ("model.path", str, "Folder of the checkpoint."),
+    "mode": ("decoding.mode", str, "Decoding mode: a name in config/modes, or a YAML file."),
+    "instruction": ("instruction", str, "What to do; ~/input/instruction may say otherwise."),
 }
 # Argument, input or output of the node, and the topic where neither argument nor file names one.
 TOPICS = {
-    "image": ("~/input/image", "camera/image_raw"),
-    "image_wrist": ("~/input/image_wrist", "wrist_camera/image_raw"),
+    "image": ("~/input/image", "camera/camera/color/image_raw"),
+    "image_wrist": ("~/input/image_wrist", "camera/wrist_camera/color/image_raw"),
     "joint_states": ("~/input/joint_states", "joint_states"),
     "twist": ("~/output/twist", "servo_node/delta_twist_cmds"),
     "pose": ("~/output/pose", "target_pose"),
     "gripper": ("~/output/gripper", "gripper/command"),
+    "gripper_joint": ("~/output/gripper_joint", "gripper/joint_command"),
 }
 
 
@@ -54,35 +59,35 @@ def generate_launch_description() -> LaunchDescription:
         )
         for name, (default, description) in ARGUMENTS.items()
     ]
-    for name, (end, _) in TOPICS.items():
-        words = f"Topic of {end}; empty: topics.{name} of the parameter file."
-        declared.append(DeclareLaunchArgument(name, default_value="", description=words))
+    described = {name: words for name, (_, _, words) in PARAMETERS.items()}
+    described |= {name: f"Topic of {end} (topics.{name})." for name, (end, _) in TOPICS.items()}
+    declared += [
+        DeclareLaunchArgument(
+            name, default_value="", description=f"{words} Empty: as the parameter file says."
+        )
+        for name, words in described.items()
+    ]
     return LaunchDescription([*declared, OpaqueFunction(function=start)])
 
 
 def start(context: LaunchContext) -> list[Action]:
     """The node and what takes it through its transitions, once the arguments are known."""
-    given = {name: LaunchConfiguration(name) for name in (*ARGUMENTS, *TOPICS)}
+    given = {name: LaunchConfiguration(name) for name in (*ARGUMENTS, *PARAMETERS, *TOPICS)}
     file = given["params_file"].perform(context)
     file = file or f"{CONFIG}/robots/{given['robot'].perform(context)}.yaml"
-
-    def typed(name: str, kind: type) -> ParameterValue:
-        return ParameterValue(given[name], value_type=kind)
-
     node = LifecycleNode(
         package="heisd_ros",
         executable="vla_node",
         name="vla_node",
         namespace=given["namespace"],
         output="screen",
+        ros_arguments=["-p", "dry_run:=true"],  # the file comes after it
         parameters=[
             ParameterFile(file),
             {
-                "dry_run": typed("dry_run", bool),
-                "use_sim_time": typed("use_sim_time", bool),
-                "model.path": typed("model", str),
-                "decoding.mode": typed("mode", str),
-                "instruction": typed("instruction", str),
+                parameter: ParameterValue(given[name], value_type=kind)
+                for name, (parameter, kind, _) in PARAMETERS.items()
+                if given[name].perform(context)
             },
         ],
         remappings=remappings(file, {name: given[name].perform(context) for name in TOPICS}),

@@ -7,30 +7,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 
-from launch import LaunchDescription
+from launch import Action, LaunchContext, LaunchDescription
 
 CONFIG = Path(__file__).parent.parent / "config"
 ARGUMENTS = {
     "namespace": ("", "Namespace of the node."),
-    "params_file": (
-        f"{CONFIG}/vla_node.yaml",
-        "Parameter file, keyed /**.",
-    ),
-    "model": ("", "Folder of the checkpoint; empty: the shipped model."),
-    "mode": ("ar", "Decoding mode: a name in config/modes, or the path of a YAML file."),
-    "instruction": ("", "What the arm is told to do; ~/input/instruction may say otherwise."),
-    "dry_run": ("true", "Whether no command topic is made and telemetry says what would be sent."),
-    "autostart": ("true", "Whether the node configures and activates itself at start."),
+    "params_file": (f"{CONFIG}/vla_node.yaml", "Parameter file, keyed /**."),
     "image": ("~/input/image", "Topic of the scene camera."),
     "image_wrist": ("~/input/image_wrist", "Topic of the wrist camera."),
     "joint_states": ("joint_states", "Topic of the joint states."),
     "twist": ("~/output/twist", "Topic of the arm's twist command."),
     "gripper": ("~/output/gripper", "Topic of the gripper's opening command."),
+}
+# Argument, parameter of the node, its type, and what it means. One that is not given leaves the
+# parameter as the file says.
+PARAMETERS = {
+    "model": ("model.path", str, "Folder of the checkpoint."),
+    "mode": ("decoding.mode", str, "Decoding mode: a name in config/modes, or a YAML file."),
+    "instruction": ("instruction", str, "What to do; ~/input/instruction may say otherwise."),
+    "dry_run": ("dry_run", bool, "Whether no command topic is made; where nothing says, true."),
+    "autostart": ("autostart", bool, "Whether it configures and activates itself; likewise."),
 }
 
 
@@ -39,21 +40,31 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()
     ]
-    given = {name: LaunchConfiguration(name) for name in ARGUMENTS}
+    declared += [
+        DeclareLaunchArgument(
+            name, default_value="", description=f"{words} Empty: as the parameter file says."
+        )
+        for name, (_, _, words) in PARAMETERS.items()
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=start)])
+
+
+def start(context: LaunchContext) -> list[Action]:
+    """The node, once the arguments are known."""
+    given = {name: LaunchConfiguration(name) for name in (*ARGUMENTS, *PARAMETERS)}
     node = LifecycleNode(
         package="heisd_ros",
         executable="vla_node",
         name="vla_node",
         namespace=given["namespace"],
         output="screen",
+        ros_arguments=["-p", "dry_run:=true", "-p", "autostart:=true"],  # the file comes after them
         parameters=[
             given["params_file"],
             {
-                "model.path": ParameterValue(given["model"], value_type=str),
-                "decoding.mode": ParameterValue(given["mode"], value_type=str),
-                "instruction": ParameterValue(given["instruction"], value_type=str),
-                "dry_run": ParameterValue(given["dry_run"], value_type=bool),
-                "autostart": ParameterValue(given["autostart"], value_type=bool),
+                parameter: ParameterValue(given[name], value_type=kind)
+                for name, (parameter, kind, _) in PARAMETERS.items()
+                if given[name].perform(context)
             },
         ],
         remappings=[
@@ -66,4 +77,4 @@ def generate_launch_description() -> LaunchDescription:
             ("~/output/gripper", given["gripper"]),
         ],
     )
-    return LaunchDescription([*declared, node])
+    return [node]

@@ -7,6 +7,8 @@ import tempfile
 
 from hypothesis import settings
 
+from heisd_ros.sim.renderer import default_renderer
+
 # Tests talk over real DDS. A domain of their own and no traffic beyond this machine keep them apart
 # from robots in the network and from another run beside them. (On Linux domains to 101 are safe.)
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
@@ -14,7 +16,7 @@ os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("ROS_LOG_DIR", tempfile.mkdtemp(prefix="heisd_ros_log_"))
 os.environ.setdefault("MPLBACKEND", "agg")
 # MuJoCo chooses its renderer when it is first imported, by whichever test that is.
-os.environ.setdefault("MUJOCO_GL", "osmesa")
+os.environ.setdefault("MUJOCO_GL", default_renderer())
 
 # A slow machine is no failure; on CI the same examples are drawn every time.
 settings.register_profile("heisd", deadline=None, print_blob=True)

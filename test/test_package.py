@@ -32,6 +32,17 @@ def manifest_dependencies():
     return {e.text for e in MANIFEST if e.tag in {"depend", "exec_depend", "buildtool_depend"}}
 
 
+def test_version_stands_in_one_place():
+    version = re.escape(MANIFEST.findtext("version"))
+    for path in (ROOT / "pyproject.toml", ROOT / "setup.py", PACKAGE / "__init__.py"):
+        assert not re.search(rf'"{version}"', path.read_text()), path
+
+
+def test_the_changelog_begins_with_the_version():
+    text = (ROOT / "CHANGELOG.rst").read_text()
+    assert re.search(rf"^(Forthcoming|{MANIFEST.findtext('version')})", text, re.MULTILINE)
+
+
 def test_version_is_the_same_for_pip_and_ros():
     assert MANIFEST.findtext("version") == heisd_ros.__version__
     assert importlib.metadata.version("heisd_ros") == heisd_ros.__version__

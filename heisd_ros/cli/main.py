@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 COMMANDS = {
     "check": "Validate a robot's parameter file without ROS running.",
+    "doctor": "What of this machine, and of a running system, will not work, and why.",
     "demo": "A simulated Panda does what an instruction says, over ROS 2.",
     "demos": "Record demonstrations with the scripted expert.",
     "relabel": "Ask the expert again in recorded demonstrations.",

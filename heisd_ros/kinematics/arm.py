@@ -284,6 +284,11 @@ class ArmKinematics:
                 upper[i] = self._model.upperPositionLimit[joint.idx_q]
         return lower, upper
 
+    def base_is_root(self) -> bool:
+        """Whether the base frame lies where the root link of the description does, always."""
+        base = self._model.frames[self._base]
+        return base.parentJoint == 0 and base.placement.isIdentity(1e-6)
+
     def _root_link(self) -> str:
         # Frame 0 is Pinocchio's universe; the root link is the first body after it.
         return next(f.name for f in self._model.frames if f.type == pin.FrameType.BODY)

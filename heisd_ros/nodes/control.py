@@ -7,6 +7,7 @@ commands, so a stop is never overtaken by a late action.
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections import Counter
@@ -58,6 +59,7 @@ class ControlLoop:
         acted_at: Steady time of the newest action, ns; None before the first.
         latency: Where the time of the newest step went; None before the first.
         ticks: How punctual commands are.
+        fingers: Where the gripper's commands go, and what became of them.
     """
 
     def __init__(
@@ -80,13 +82,14 @@ class ControlLoop:
         self._driver = ArmDriver(node, session)
         self._servo = ServoSetup(node, self._parameters)
         self._gripper = GripperSwitch(self._parameters)
-        self._fingers = GripperOutput(node, self._parameters)
+        self.fingers = GripperOutput(node, self._parameters)
         self._clocked = self._parameters.rate_hz > 0.0
         self.ticks = TickWatch(
             self._driver.tick_sec, self._parameters.late_share, self._parameters.late_limit
         )
         self._broken: Hold | None = None  # a failure of our own: held until the next activation
         self._unsent: StepTelemetry | None = None  # of an action whose command is due at the tick
+        self._log_due: dict[HoldReason, int] = {}  # steady time before which it is not logged again
         self._completed = 0  # steady time at which the observation of that action was complete
         self._answered = 0  # stamp of the observation that the newest command answers, ns
         session.buffer.begin()
@@ -116,7 +119,7 @@ class ControlLoop:
 
     def stop_gripper(self) -> None:
         """Cancels the gripper's motion, if any; the next action tells it again what to do."""
-        self._fingers.cancel()
+        self.fingers.cancel()
         self._gripper = GripperSwitch(self._parameters)
 
     def set_parameters(self, parameters: VlaNodeParameters) -> None:
@@ -163,7 +166,7 @@ class ControlLoop:
             self._node.get_logger().warning(
                 "the stop command was not acknowledged by every subscriber"
             )
-        self._fingers.close()
+        self.fingers.close()
         self._servo.close()
 
     def check(self) -> None:
@@ -217,7 +220,7 @@ class ControlLoop:
         opening = self._gripper.update(mapper.gripper_openness(action), now / NANOSECONDS)
         # The gripper first: a simulation in lock-step advances when the twist arrives.
         if opening is not None:
-            self._fingers.send(opening)
+            self.fingers.send(opening)
         if self._growth is not None:
             growth.note(self._growth, inference.instruction, inference.observation, result)
         self._drop_unsent("replaced")
@@ -285,13 +288,17 @@ class ControlLoop:
             # Nothing seen before the fault may move the arm after it.
             self._session.buffer.discard()
             self._session.worker.restart(self._watch.instruction)
-        logger, text = self._node.get_logger(), f"arm held: {hold}"
-        if news:
-            logger.warning(text)
-        else:
-            logger.warning(text, throttle_duration_sec=LOG_PERIOD_SEC, skip_first=True)
+        # By reason, since reasons may alternate at every tick.
+        if now >= self._log_due.get(hold.reason, now):
+            self._log_due[hold.reason] = now + int(LOG_PERIOD_SEC * NANOSECONDS)
+            self._node.get_logger().warning(f"arm held: {hold}")
         message = StepTelemetry(
-            instruction=self._watch.instruction, hold=True, source="hold", reason=str(hold)
+            instruction=self._watch.instruction,
+            hold=True,
+            source="hold",
+            reason=str(hold),
+            accepted=-1,
+            similarity=math.nan,
         )
         message.header.stamp = self._node.get_clock().now().to_msg()
         age = self._watch.instruction_age(now)
@@ -301,7 +308,7 @@ class ControlLoop:
     def _end_hold(self) -> None:
         if self.holds.update(None):
             self._watch.expect(time.monotonic_ns())
-            self._node.get_logger().info("hold ended")
+            self._node.get_logger().info("hold ended", throttle_duration_sec=1.0)
 
     def _on_tick(self) -> None:
         # From now, and not from when it was due: after a late tick the next must not come early, or

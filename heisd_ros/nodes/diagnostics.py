@@ -174,6 +174,13 @@ def control_status(
     return status("control", level, message, values)
 
 
+def gripper_status(control: ControlLoop) -> DiagnosticStatus:
+    """What became of the gripper's goals."""
+    fingers = control.fingers
+    level = DiagnosticStatus.WARN if fingers.failure else DiagnosticStatus.OK
+    return status("gripper", level, fingers.failure or "well", {"failures": fingers.failures})
+
+
 def gpu_status(device: str, read: Callable[[str], GpuMemory] = GpuMemory.of) -> DiagnosticStatus:
     """Memory of the GPU that runs the model.
 
@@ -200,6 +207,8 @@ def report(
     """Everything: control, one status an input, and the memory of the model's GPU if any."""
     now = time.monotonic_ns()
     statuses = [control_status(session, control, estop, now)]
+    if control is not None:
+        statuses.append(gripper_status(control))
     if session is not None:
         limits, buffer = session.buffer.limits, session.buffer
         timeouts = [limits.image_timeout_sec] * len(buffer.image_health)

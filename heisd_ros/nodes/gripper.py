@@ -1,10 +1,12 @@
-"""The gripper's command: a topic always, an action of control_msgs where it is asked for."""
+"""The gripper's command: a topic always, and what its driver takes where that is asked for."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from rclpy.action import ActionClient
+from rclpy.action.client import GoalStatus
 from rclpy.node import Node
 from rclpy.task import Future
 from sensor_msgs.msg import JointState
@@ -18,37 +20,53 @@ LOG_PERIOD_SEC = 5.0
 
 
 class GripperOutput:
-    """Float64 on `~/output/gripper`, and the goal of an action server.
+    """Float64 on `~/output/gripper`, and what `gripper.action` names.
 
     A goal is not waited for: the next one preempts it, as the drivers of these actions do. So the
-    same goal is not sent again, which would start another grasp.
+    same goal is not sent again, which would start another grasp, unless the server refused or
+    aborted it, and then at most `gripper.attempts` times.
 
     Args:
-        node: The node that owns topic and client.
+        node: The node that owns topics and client.
         parameters: Which action, if any.
+
+    Attributes:
+        failure: What became of the newest goal where it did not end well; empty otherwise.
+        failures: Goals that were refused or aborted since activation.
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters) -> None:
         self._node, self._parameters = node, parameters
         self._topic = outlet(node, Float64, "~/output/gripper", parameters.dry_run)
+        self._joint: Any = None
         self._client: ActionClient | None = None
         self._told: float | None = None  # opening of the newest goal
-        self._sent: Future | None = None  # the newest goal's handle, once the server has answered
-        if parameters.gripper_action and not parameters.dry_run:
-            self._type = optional.gripper_action(parameters.gripper_action)
+        self._sent: Future | None = None  # the newest goal's handle, once the server answered
+        self._attempts = 0
+        self.failure, self.failures = "", 0
+        kind = parameters.gripper_action
+        if kind == "joint_state":
+            self._joint = outlet(node, JointState, "~/output/gripper_joint", parameters.dry_run)
+        elif kind and not parameters.dry_run:
+            self._type = optional.gripper_action(kind)
             self._client = ActionClient(node, self._type, parameters.gripper_action_name)
 
     def send(self, opening: float) -> None:
         """Commands an opening, m."""
         self._topic.publish(Float64(data=opening))
-        if self._client is None or opening == self._told:
+        if self._joint is not None:
+            self._joint.publish(self._joint_command(opening))
+        if self._client is None or not self._due(opening):
             return
         if self._client.server_is_ready():
-            self._sent, self._told = self._client.send_goal_async(self._goal(opening)), opening
+            self._attempts = 1 if opening != self._told else self._attempts + 1
+            self._told, self.failure = opening, ""
+            answer = self._sent = self._client.send_goal_async(self._goal(opening))
+            answer.add_done_callback(partial(self._on_answer, (opening, self._attempts)))
         else:
+            self.failure = f"no action server {self._parameters.gripper_action_name!r}"
             self._node.get_logger().warning(
-                f"no action server {self._parameters.gripper_action_name!r}: gripper not moved",
-                throttle_duration_sec=LOG_PERIOD_SEC,
+                f"{self.failure}: gripper not moved", throttle_duration_sec=LOG_PERIOD_SEC
             )
 
     def cancel(self) -> None:
@@ -58,21 +76,75 @@ class GripperOutput:
             sent.add_done_callback(_cancel)
 
     def close(self) -> None:
-        """Takes topic and client down; the gripper keeps what it holds."""
+        """Takes topics and client down; the gripper keeps what it holds."""
         self._topic.close(0.0)
+        if self._joint is not None:
+            self._joint.close(0.0)
         if self._client is not None:
             self._client.destroy()
+            self._client = None
 
-    def _goal(self, opening: float) -> Any:
-        goal, effort = self._type.Goal(), self._parameters.gripper_max_effort
-        if self._parameters.gripper_action == "gripper_command":
-            goal.command.position, goal.command.max_effort = opening, effort
-            return goal
-        goal.command = JointState(
-            name=[name for name in self._parameters.robot_gripper_joints[:1] if name],
-            position=[opening],
+    def _due(self, opening: float) -> bool:
+        if opening != self._told:
+            return True
+        return bool(self.failure) and self._attempts < self._parameters.gripper_attempts
+
+    def _on_answer(self, goal: tuple[float, int], answer: Future) -> None:
+        handle = answer.result()
+        if handle is None or not handle.accepted:
+            self._failed(goal, "refused")
+            return
+        handle.get_result_async().add_done_callback(partial(self._on_result, goal))
+
+    def _on_result(self, goal: tuple[float, int], answer: Future) -> None:
+        response = answer.result()
+        # Fingers that an object stops have closed as far as they can.
+        if response is None or getattr(response.result, "stalled", False):
+            return
+        if response.status == GoalStatus.STATUS_ABORTED:
+            self._failed(goal, "aborted")
+        elif response.status == GoalStatus.STATUS_CANCELED:
+            self._failed(goal, "cancelled")
+
+    def _failed(self, goal: tuple[float, int], how: str) -> None:
+        if self._client is None or goal != (self._told, self._attempts):
+            return  # another goal preempted it
+        self.failures += 1
+        left = self._parameters.gripper_attempts - self._attempts
+        then = f"sent again, {left} left" if left else "not sent again"
+        self.failure = f"goal {self._position(goal[0]):.4g} {how}"
+        self._node.get_logger().warning(f"{self.failure}; {then}")
+
+    def _position(self, opening: float) -> float:
+        """What the driver takes for an opening."""
+        settings = self._parameters
+        closed, span = settings.gripper_closed_position, settings.gripper_goal_open
+        span -= settings.gripper_goal_closed
+        travel = settings.gripper_open_position - closed
+        if span == 0.0 or travel == 0.0:
+            return opening
+        return settings.gripper_goal_closed + (opening - closed) / travel * span
+
+    def _joint_command(self, opening: float) -> JointState:
+        settings = self._parameters
+        names = [settings.gripper_joint] if settings.gripper_joint else []
+        names = names or [name for name in settings.robot_gripper_joints[:1] if name]
+        effort = settings.gripper_max_effort
+        command = JointState(
+            name=names,
+            position=[self._position(opening)],
             effort=[effort] if effort > 0.0 else [],
         )
+        command.header.stamp = self._node.get_clock().now().to_msg()
+        return command
+
+    def _goal(self, opening: float) -> Any:
+        goal = self._type.Goal()
+        if self._parameters.gripper_action == "gripper_command":
+            goal.command.position = self._position(opening)
+            goal.command.max_effort = self._parameters.gripper_max_effort
+        else:
+            goal.command = self._joint_command(opening)
         return goal
 
 

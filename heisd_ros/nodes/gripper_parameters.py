@@ -54,8 +54,8 @@ class GripperParameters:
     gripper_resend_sec: float = parameter(
         "gripper.resend_sec",
         1.0,
-        "Interval (s) at which an unchanged gripper command is sent again on the topic; 0: on "
-        "change only, as the action always is.",
+        "Interval (s) at which an unchanged gripper command is sent again on the topic, and a goal "
+        "that failed to the action; 0: on change only.",
         low=0.0,
         high=60.0,
         live=True,
@@ -63,18 +63,46 @@ class GripperParameters:
     gripper_action: str = parameter(
         "gripper.action",
         "",
-        "Action that moves the gripper besides the topic; needs control_msgs; empty: none.",
-        choices=("", "gripper_command", "parallel_gripper_command"),
+        "What moves the gripper besides the topic: an action of control_msgs, which has to be "
+        "installed, or a sensor_msgs/JointState on ~/output/gripper_joint; empty: nothing.",
+        choices=("", "gripper_command", "parallel_gripper_command", "joint_state"),
     )
     gripper_action_name: str = parameter(
         "gripper.action_name",
         "gripper_controller/gripper_cmd",
-        "Name of the action server where gripper.action is set.",
+        "Name of the action server where gripper.action is an action.",
+    )
+    gripper_joint: str = parameter(
+        "gripper.joint",
+        "",
+        "Joint that parallel_gripper_command and joint_state name; empty: the first finger joint.",
+    )
+    gripper_goal_open: float = parameter(
+        "gripper.goal_open",
+        0.0,
+        "Position that the driver behind gripper.action takes for gripper.open_position: half the "
+        "width (m), or an angle (rad). Equal to gripper.goal_closed: the opening itself, m.",
+        low=-10.0,
+        high=10.0,
+    )
+    gripper_goal_closed: float = parameter(
+        "gripper.goal_closed",
+        0.0,
+        "Position that it takes for gripper.closed_position.",
+        low=-10.0,
+        high=10.0,
+    )
+    gripper_attempts: int = parameter(
+        "gripper.attempts",
+        3,
+        "How often, at most, a goal is sent that the action server refuses or aborts.",
+        low=1,
+        high=100,
     )
     gripper_max_effort: float = parameter(
         "gripper.max_effort",
         0.0,
-        "Largest effort (N) given with the action; 0: the driver's own.",
+        "Largest effort (N) given with gripper.action; 0: the driver's own.",
         low=0.0,
         high=1000.0,
     )

@@ -22,7 +22,7 @@ def check(gripper: str, servo: str) -> None:
     Raises:
         MissingPackageError: It is not.
     """
-    if gripper:
+    if gripper in _GRIPPER_ACTIONS:
         gripper_action(gripper)
     if servo:
         servo_command_type(servo)

@@ -174,6 +174,12 @@ class VlaNodeParameters(
         "axes of the end effector; empty: robot.base_frame.",
         own=True,
     )
+    targets_in_root: bool = parameter(
+        "command.targets_in_root",
+        False,
+        "The controller takes target poses in the root of the robot description, whatever frame "
+        "they name (crisp_controllers): a robot.base_frame that lies elsewhere is refused.",
+    )
     translation_scale: float = parameter(
         "command.translation_scale",
         0.05,

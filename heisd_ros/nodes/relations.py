@@ -62,8 +62,15 @@ def relations(settings: VlaNodeParameters) -> Iterator[tuple[str, object, bool, 
     yield (
         "gripper.action_name",
         settings.gripper_action_name,
-        bool(settings.gripper_action) and not settings.gripper_action_name,
+        settings.gripper_action.endswith("_command") and not settings.gripper_action_name,
         "the name of an action server, as 'gripper.action' is set",
+    )
+    yield (
+        "gripper.joint",
+        settings.gripper_joint,
+        settings.gripper_action == "joint_state"
+        and not (settings.gripper_joint or any(settings.robot_gripper_joints)),
+        "the name of a joint, as 'gripper.action' is 'joint_state'",
     )
     yield (
         "servo.node",

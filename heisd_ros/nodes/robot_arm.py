@@ -27,6 +27,12 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
     except JointStateError as error:
         raise JointStateError(f"parameter 'robot.joint_names': {error}") from error
     limits = parse_limits(parameters.joint_limits)
+    if parameters.targets_in_root and not kinematics.base_is_root():
+        raise UrdfError(
+            f"parameter 'robot.base_frame' is {base!r}, which does not lie in the root of the "
+            "robot description; accepted: the root link, or one fixed to it without an offset, as "
+            "'command.targets_in_root' is true"
+        )
     try:
         JointGuard(limits=limits).check(kinematics)
     except JointStateError as error:

@@ -47,6 +47,24 @@ def read_cell_file(path: Path) -> tuple[VlaNodeParameters, RecordingParameters]:
     Raises:
         ValueError: One line that names key, value and what is accepted.
     """
+    values = _values(path)
+    TopicParameters(**values[TopicParameters])
+    return VlaNodeParameters(**values[VlaNodeParameters]), RecordingParameters(
+        **values[RecordingParameters]
+    )
+
+
+def read_topics(path: Path) -> TopicParameters:
+    """Reads what a parameter file says of topics.
+
+    Raises:
+        ValueError: One line that names key, value and what is accepted.
+    """
+    return TopicParameters(**_values(path)[TopicParameters])
+
+
+def _values(path: Path) -> dict[type, dict[str, Any]]:
+    """The values of a file by the part that they belong to and the name of its field."""
     values: dict[type, dict[str, Any]] = {kind: {} for kind in KINDS}
     for name, value in flatten(_body(path)).items():
         if name == UNDECLARED[0] or name.startswith(UNDECLARED[1]):
@@ -56,10 +74,7 @@ def read_cell_file(path: Path) -> tuple[VlaNodeParameters, RecordingParameters]:
         if name not in known:
             raise ValueError(unknown(name, known))
         values[kind][known[name]] = _as_ros(name, value)
-    TopicParameters(**values[TopicParameters])
-    return VlaNodeParameters(**values[VlaNodeParameters]), RecordingParameters(
-        **values[RecordingParameters]
-    )
+    return values
 
 
 def unknown(name: str, known: Iterable[str]) -> str:

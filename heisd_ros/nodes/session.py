@@ -113,18 +113,34 @@ def open_session(
             enough memory for the model or for a step of it.
         ValueError: A parameter does not fit what was loaded.
     """
-    optional.check(parameters.gripper_action, parameters.servo_node)
+    if not parameters.dry_run:  # in a dry run nobody is asked
+        optional.check(parameters.gripper_action, parameters.servo_node)
     urdf = "" if parameters.robot_source == "topic" else urdf_text(parameters)
     reader = make_reader(parameters, urdf) if urdf else None
     with device_memory_errors(parameters.model_device, "the model"):
         policy = load(parameters)
         try:
+            check_fingers(policy, parameters)
             if urdf:
                 check_robot(policy, urdf)
             return _wire(parameters, policy, reader, on_done)
         except BaseException:
             policy.close()
             raise
+
+
+def check_fingers(policy: Policy, parameters: VlaNodeParameters) -> None:
+    """Makes sure that a model that takes the gripper's opening can be given it.
+
+    Raises:
+        ValueError: No finger joint is named; the arm would be held for ever.
+    """
+    if policy.proprio_size and not any(parameters.robot_gripper_joints):
+        raise ValueError(
+            f"parameter 'robot.gripper_joints' is {list(parameters.robot_gripper_joints)}; "
+            f"accepted: the finger joints, in metres, as the model {policy.folder} takes the "
+            "gripper's opening, or a 'model.path' of a model that does not"
+        )
 
 
 def check_robot(policy: Policy, urdf: str) -> None:

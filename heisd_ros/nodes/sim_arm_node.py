@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import deque
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped, TwistStamped
@@ -27,7 +27,7 @@ from heisd_ros.nodes.declare import declare, read
 from heisd_ros.nodes.geometry import pose_message
 from heisd_ros.nodes.image_message import image_message
 from heisd_ros.nodes.inputs import NANOSECONDS, stamp_ns
-from heisd_ros.nodes.process import POLL_SEC, StoppableNode, run_node
+from heisd_ros.nodes.process import POLL_SEC, StoppableNode, leave, run_node
 from heisd_ros.nodes.sim_messages import joint_state_message, twist_action
 from heisd_ros.nodes.sim_parameters import SimArmParameters
 from heisd_ros.nodes.telemetry import time_message
@@ -249,10 +249,10 @@ class SimArmNode(StoppableNode):
         self.get_logger().error(f"refused: {reason}", throttle_duration_sec=LOG_PERIOD_SEC)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of the executable `sim_arm_node`."""
-    return run_node(SimArmNode, SimArmNode.run, arguments)
+    leave(run_node(SimArmNode, SimArmNode.run, arguments))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

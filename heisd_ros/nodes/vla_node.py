@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -41,7 +41,7 @@ from heisd_ros.nodes.inputs import image_inputs
 from heisd_ros.nodes.instruction import instruction_problem
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.policy import PolicyLoader, free_memory, load_policy
-from heisd_ros.nodes.process import StoppableNode, realtime, run_node, spin
+from heisd_ros.nodes.process import StoppableNode, leave, realtime, run_node, spin
 from heisd_ros.nodes.relations import check_given
 from heisd_ros.nodes.rivals import rival_problem
 from heisd_ros.nodes.robot_file import OF_OTHERS, unknown
@@ -82,6 +82,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         self.realtime_priority = int(self.get_parameter("executor.realtime_priority").value)
         self.add_on_set_parameters_callback(self._may_set)
         self.add_post_set_parameters_callback(self._was_set)
+        self.finished: Callable[[], None] = lambda: None  # told at the end of the lifecycle
         self._session: Session | None = None
         self._control: ControlLoop | None = None
         self._instruction = ""
@@ -133,8 +134,9 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
 
     @transition
     def on_shutdown(self) -> None:
-        """Stops the arm and frees everything, from any state."""
+        """Stops the arm and frees everything, from any state; the process ends after it."""
         self.stop()
+        self.finished()
 
     @transition
     def on_error(self) -> None:
@@ -392,7 +394,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
 
 
 def run(node: VlaNode, executor: SingleThreadedExecutor, stopping: threading.Event) -> int:
-    """Spins the node, configured and activated first where the parameter `autostart` says so.
+    """Spins the node until its lifecycle ends, started first where `autostart` says so.
 
     Returns:
         Exit code: 1 where the automatic start failed.
@@ -405,13 +407,14 @@ def run(node: VlaNode, executor: SingleThreadedExecutor, stopping: threading.Eve
         for trigger in (node.trigger_configure, node.trigger_activate):
             if trigger() != TransitionCallbackReturn.SUCCESS:
                 return 1
+    node.finished = stopping.set
     return spin(node, executor, stopping)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of the executable `vla_node`."""
-    return run_node(VlaNode, run, arguments)
+    leave(run_node(VlaNode, run, arguments))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -20,8 +20,16 @@ RECORDED = {"~/telemetry": TELEMETRY, "~/output/delta": DELTA, "~/output/twist":
 
 # The node's own names, the simulated arm's, and what the launch files call them without arguments.
 _ELSEWHERE = {
-    "~/input/image": ("/sim_arm_node/image", "/camera/image_raw"),
-    "~/input/image_wrist": ("/sim_arm_node/image_wrist", "/wrist_camera/image_raw"),
+    "~/input/image": (
+        "/sim_arm_node/image",
+        "/camera/camera/color/image_raw",
+        "/camera/image_raw",
+    ),
+    "~/input/image_wrist": (
+        "/sim_arm_node/image_wrist",
+        "/camera/wrist_camera/color/image_raw",
+        "/wrist_camera/image_raw",
+    ),
     JOINT_STATES: ("/sim_arm_node/joint_states", "/joint_states"),
     INSTRUCTION: ("/sim_arm_node/instruction",),
     "~/output/twist": ("/sim_arm_node/command/twist", "/servo_node/delta_twist_cmds"),

@@ -22,6 +22,7 @@ from heisd_ros.errors import SceneError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
+from heisd_ros.sim.renderer import default_renderer
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 CAMERAS = ("agentview", "robot0_eye_in_hand")
@@ -79,7 +80,7 @@ class LiberoScene:
         reduced_rendering: bool = True,
         settle_steps: int = SETTLE_STEPS,
     ) -> None:
-        os.environ.setdefault("MUJOCO_GL", "osmesa")
+        os.environ.setdefault("MUJOCO_GL", default_renderer())
         if suite not in SUITES:
             raise SceneError(f"suite {suite!r} is unknown; accepted: {', '.join(SUITES)}")
         # LIBERO, robosuite and their parts greet on standard output when imported.

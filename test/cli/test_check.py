@@ -25,7 +25,7 @@ def test_frames_are_looked_up_in_the_urdf(tmp_path):
     urdf.write_text(urdf_of("ur5e"), encoding="utf-8")
     assert check(FILES["ur5e"], "--urdf", urdf).exit_code == 0
     wrong = check(FILES["xarm7"], "--urdf", urdf)
-    assert wrong.exit_code == 1 and "no link 'link_eef'" in wrong.output
+    assert wrong.exit_code == 1 and "no link 'link_tcp'" in wrong.output
 
 
 @pytest.mark.parametrize("text", [None, "not a urdf"])

@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
+import yaml
 from lifecycle_msgs.srv import GetState
+from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
+from rclpy.parameter import parameter_value_to_python
 from std_msgs.msg import String
 from support.bags import text
 from support.recorder import numbers
@@ -49,7 +52,68 @@ def test_every_argument_is_declared_with_a_default_and_described(name):
     arguments = description.get_launch_arguments()
     assert {"mode", "model"} <= {argument.name for argument in arguments}
     for argument in arguments:
-        assert argument.description and argument.default_value is not None
+        required = (name, argument.name) == ("replay", "bag")
+        assert argument.description and (argument.default_value is None) == required
+
+
+def start_of(name, **given):
+    """What a launch file starts with these arguments, in a context that has them."""
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    from launch import LaunchContext
+
+    context = LaunchContext()
+    source = PythonLaunchDescriptionSource(str(ROOT / "launch" / f"{name}.launch.py"))
+    description = source.get_launch_description(context)
+    context.launch_configurations.update(given)
+    found, waiting = [], list(description.entities)
+    while waiting:
+        entity = waiting.pop(0)
+        found.append(entity)
+        if entity.condition is None or entity.condition.evaluate(context):
+            waiting = [*(entity.execute(context) or []), *waiting] if expands(entity) else waiting
+    return [entity for entity in found if type(entity).__name__.endswith("Node")], context
+
+
+def expands(entity):
+    return type(entity).__name__ in ("DeclareLaunchArgument", "OpaqueFunction")
+
+
+def parameters_of(node, context):
+    """The parameters a node would have, last one counts, as the command line gives them."""
+    from launch_ros.utilities import evaluate_parameters
+
+    values = {}
+    for entry in evaluate_parameters(context, node._Node__parameters):
+        body = entry if isinstance(entry, dict) else yaml.safe_load(entry.read_text())["/**"]
+        values |= body if isinstance(entry, dict) else body["ros__parameters"]
+    return values
+
+
+@pytest.mark.parametrize(("given", "stamp"), [({}, "observation"), ({"lockstep": "false"}, "now")])
+def test_commands_answer_observations_where_the_arm_waits_for_them(tmp_path, given, stamp):
+    file = tmp_path / "own.yaml"
+    body = {"lockstep": True, "task_index": 3}
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": body}}))
+    (arm, node), context = start_of("sim", sim_params_file=str(file), **given)
+    assert parameters_of(arm, context) == body | ({"lockstep": False} if given else {})
+    assert parameters_of(node, context)["command.stamp"] == stamp
+
+
+def test_both_arms_have_every_argument_of_one():
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    from launch import LaunchContext
+
+    def names(name):
+        source = PythonLaunchDescriptionSource(str(ROOT / "launch" / f"{name}.launch.py"))
+        description = source.get_launch_description(LaunchContext())
+        return {argument.name for argument in description.get_launch_arguments()}
+
+    one = names("real_arm")
+    assert names("dual_arm") == (one - {"namespace"}) | {
+        f"{side}_{name}" for side in ("left", "right") for name in one
+    }
 
 
 @contextmanager
@@ -59,23 +123,66 @@ def launched(name, *arguments):
     environment = {**os.environ, "ROS_DOMAIN_ID": str(world.domain_id)}
     environment.setdefault("AMENT_PREFIX_PATH", sys.prefix)
     file = str(ROOT / "launch" / f"{name}.launch.py")
-    process = subprocess.Popen([sys.executable, "-c", RUN, file, *arguments], env=environment)
+    # A session of its own: Ctrl-C in a terminal goes to every process of the launch.
+    run = [sys.executable, "-c", RUN, file, *arguments]
+    process = subprocess.Popen(
+        run, env=environment, start_new_session=True, stdout=subprocess.PIPE, text=True
+    )
     try:
         yield world, process
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         world.close()
 
 
 def end(world, process, doing=None):
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     world.spin_until(lambda: process.poll() is not None, "the end", doing)
-    assert process.returncode == 0
+    said = process.stdout.read()
+    assert process.returncode == 0, said
+    assert "escalating" not in said  # each process ended within the 5 s that launch gives
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return save_tiny_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+OWN = {
+    "decoding.mode": "heisd",
+    "model.path": "/a/model",
+    "instruction": "as the file says",
+    "use_sim_time": True,
+    "dry_run": False,
+    "autostart": False,
+}
+GIVEN = {"decoding.mode": "ar", "model.path": "/b", "instruction": "2", "dry_run": True}
+ARGUMENTS = ("mode:=ar", "model:=/b", "instruction:=2", "dry_run:=true")
+
+
+@pytest.mark.parametrize("name", ["vla", "real_arm"])
+@pytest.mark.parametrize(
+    ("own", "arguments", "expected"),
+    [
+        (OWN, (), OWN),
+        (OWN, ARGUMENTS, OWN | GIVEN),
+        ({"instruction": "x", "autostart": False}, (), {"dry_run": True}),
+    ],
+)
+def test_only_what_was_given_changes_what_the_parameter_file_says(
+    tmp_path, name, own, arguments, expected
+):
+    file = tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": own}}))
+    given = [f"params_file:={file}", *arguments]
+    given += ["configure:=false"] if name == "real_arm" else []
+    with launched(name, *given) as (world, _):
+        world.add(Node, "asks")
+        request = GetParameters.Request(names=list(expected))
+        values = world.call(GetParameters, "/vla_node/get_parameters", request).values
+        said = [parameter_value_to_python(value) for value in values]
+        assert dict(zip(expected, said, strict=True)) == expected
 
 
 def test_the_vla_launch_file_starts_a_node_that_acts(model):
@@ -123,9 +230,32 @@ def test_the_dual_arm_launch_file_configures_two_nodes_and_moves_neither(model):
             ]
 
         world.spin_until(lambda: states() == ["inactive"] * 2, "both nodes")
-        heard = {name for name, _ in looks.get_topic_names_and_types()}
-        assert {"/left/joint_states", "/right/joint_states_single"} <= heard
+        wired = {"/left/joint_states", "/right/feedback/joint_states"}
+        heard = lambda: {name for name, _ in looks.get_topic_names_and_types()}  # noqa: E731
+        world.spin_until(lambda: wired <= heard(), "their inputs")
         end(world, process)
+
+
+def test_two_arms_may_differ_in_everything(model):
+    arguments = [f"model:={model}", "left_robot:=franka", "right_robot:=xarm7"]
+    arguments += ["right_joint_states:=arm/states", "right_configure:=false"]
+    with launched("dual_arm", *arguments) as (world, process):
+        looks = world.add(Node, "looks")
+        state = lambda side: world.call(GetState, f"/{side}/vla_node/get_state").current_state  # noqa: E731
+        world.spin_until(lambda: state("left").label == "inactive", "the left arm")
+        assert state("right").label == "unconfigured"
+        heard = lambda: {name for name, _ in looks.get_topic_names_and_types()}  # noqa: E731
+        world.spin_until(lambda: "/left/joint_states" in heard(), "its inputs")
+        assert "/right/arm/states" not in heard()
+        end(world, process)
+
+
+def test_the_replay_launch_file_asks_for_its_bag_and_ends_with_it(model, tmp_path):
+    with launched("replay", f"model:={model}") as (_, process):
+        assert process.wait(60) != 0
+    bag = cell(5).write(tmp_path / "bag")
+    with launched("replay", f"bag:={bag}", "delay:=0", f"model:={model}") as (_, process):
+        assert process.wait(60) == 0
 
 
 def test_the_replay_launch_file_plays_a_bag_through_a_node_that_commands_nothing(model, tmp_path):

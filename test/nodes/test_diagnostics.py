@@ -121,6 +121,7 @@ def test_holds_and_limited_commands_are_counted():
     holds = HoldTracker()
     holds.update(Hold(HoldReason.NO_IMAGE, "none"))
     loop = SimpleNamespace(
+        fingers=SimpleNamespace(failure="goal 0.04 aborted", failures=2),
         step=4,
         sources=Counter(skip=1, drafter=3),
         shadow=Counter(checked=2, disagreed=1),
@@ -130,7 +131,9 @@ def test_holds_and_limited_commands_are_counted():
         limit_counts={"speed": 2},
         ticks=TickWatch(0.02, 0.5, 0.0),
     )
-    control, *_ = report(session_on("cpu"), loop)
+    control, fingers, *_ = report(session_on("cpu"), loop)
+    assert (fingers.level, fingers.message) == (DiagnosticStatus.WARN, "goal 0.04 aborted")
+    assert values(fingers)["failures"] == "2"
     assert (control.level, control.message) == (DiagnosticStatus.ERROR, "arm held: no_image: none")
     counts = values(control)
     assert (counts["holds.no_image"], counts["limits.speed"]) == ("1", "2")

@@ -16,7 +16,7 @@ from heisd_ros.nodes.vla_node import VlaNode
 
 POLICY = ROOT / "config" / "sros2" / "policy.xml"
 WIRED = {
-    "~/input/image": "camera/image_raw",
+    "~/input/image": "camera/camera/color/image_raw",
     "~/input/joint_states": "joint_states",
     "~/output/twist": "servo_node/delta_twist_cmds",
     "~/output/gripper": "gripper/command",
@@ -57,7 +57,7 @@ def allowed(kind, permission):
 
 def test_the_policy_allows_what_the_node_does_and_little_else(world):
     remap = [part for names in WIRED.items() for part in ("-r", ":=".join(names))]
-    settings = {"dry_run": False, "instruction": "measure"}
+    settings = {"dry_run": False, "instruction": "measure", "gripper.action": ""}
     arguments = ["--ros-args", "--params-file", str(robot_files()["ur5e"]), *remap]
     node = world.add(lambda **kw: VlaNode(load_free, cli_args=arguments, **kw), parameters=settings)
     node.trigger_configure()
@@ -72,12 +72,15 @@ def test_the_policy_allows_what_the_node_does_and_little_else(world):
     heard = names(looks.get_subscriber_names_and_types_by_node(*mine))
     said = names(looks.get_publisher_names_and_types_by_node(*mine))
     served = names(looks.get_service_names_and_types_by_node(*mine))
-    assert "/servo_node/delta_twist_cmds" in said and "/camera/image_raw" in heard
+    assert "/servo_node/delta_twist_cmds" in said and "/camera/camera/color/image_raw" in heard
     assert heard <= allowed("topics", "subscribe")
     assert said <= allowed("topics", "publish")
     assert served <= allowed("services", "reply")
     other_ways = {"/target_pose", "/vla_node/output/delta"}
     assert allowed("topics", "publish") - said <= other_ways
     # A second camera, and what comes with use_sim_time alone.
-    assert allowed("topics", "subscribe") - heard <= {"/wrist_camera/image_raw", "/clock"}
+    assert allowed("topics", "subscribe") - heard <= {
+        "/camera/wrist_camera/color/image_raw",
+        "/clock",
+    }
     assert allowed("services", "reply") - served <= {"/vla_node/get_type_description"}

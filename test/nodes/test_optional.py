@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from rclpy.clock import Clock
 from rclpy.task import Future
 from std_srvs.srv import SetBool
 
@@ -81,6 +82,9 @@ def test_an_installed_package_too_old_for_the_action_is_named(installed, monkeyp
 
 class Node:
     """Makes clients that a test answers."""
+
+    def get_clock(self):
+        return Clock()
 
     def __init__(self):
         self.clients, self.warnings, self.voices = [], [], []
@@ -177,7 +181,13 @@ def test_without_servo_or_in_a_dry_run_nobody_is_asked(installed):
 def gripper_parts(installed, monkeypatch):
     """What was published, and a client whose goals are kept."""
     published, goals = [], []
-    client = SimpleNamespace(ready=True, destroy=lambda: None, send_goal_async=goals.append)
+    client = SimpleNamespace(ready=True, destroy=lambda: None)
+
+    def send(goal):
+        goals.append(goal)
+        return Future()  # of a server that does not answer
+
+    client.send_goal_async = send
     client.server_is_ready = lambda: client.ready
     topic = SimpleNamespace(publish=published.append, close=lambda timeout_sec: True)
     monkeypatch.setattr(gripper, "ActionClient", lambda node, kind, name: client)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 
 import pytest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from support.process import launch
 from support.recorder import numbers
 from support.ros import TIMEOUT_SEC, Bench
@@ -45,3 +49,34 @@ def test_what_cannot_start_says_so_and_ends(world, module, parameters, message):
     process = launch(world, f"heisd_ros.nodes.{module}", **parameters)
     _, errors = process.communicate(timeout=TIMEOUT_SEC)
     assert process.returncode == 1 and message in errors
+
+
+@pytest.mark.parametrize("autostart", ["true", "false"])
+def test_the_transition_shutdown_ends_the_process(world, checkpoint, autostart):
+    bench = world.add(Bench)
+    process = launch(world, "heisd_ros.nodes.vla_node", autostart=autostart, model__path=checkpoint)
+    try:
+        kind = Transition.TRANSITION_ACTIVE_SHUTDOWN
+        if autostart == "false":
+            kind = Transition.TRANSITION_UNCONFIGURED_SHUTDOWN
+        else:
+            world.spin_until(lambda: bench.telemetry, "an active node", bench.publish)
+        request = ChangeState.Request(transition=Transition(id=kind))
+        assert world.call(ChangeState, "/vla_node/change_state", request).success
+        world.spin_until(lambda: process.poll() is not None, "the end")
+    finally:
+        process.kill()
+    assert process.returncode == 0, process.stderr.read()
+
+
+def test_the_end_costs_no_time_of_the_interpreter():
+    """Who is done does not wait for what others still do, as torn down modules would."""
+    code = (
+        "import atexit, time\n"
+        "from heisd_ros.nodes.process import leave\n"
+        "atexit.register(time.sleep, 60)\n"
+        "print('said', end='')\n"
+        "leave(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (3, "said")

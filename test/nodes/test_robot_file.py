@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from support.robots import robot_files, urdf_of
+from support.robots import URDF, robot_files, urdf_of
 
-from heisd_ros.errors import HeisdError
+from heisd_ros.errors import HeisdError, UrdfError
 from heisd_ros.nodes.declare import parameters_of, read
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.recording_parameters import RecordingParameters, recording_layout
@@ -47,11 +48,50 @@ def test_what_bounds_an_arm_is_its_own():
         assert {f"command.max_{part}_speed", f"command.max_{part}_acceleration"} <= own
 
 
-@pytest.mark.parametrize("name", ["franka", "ur5e", "xarm7"])
+@pytest.mark.parametrize("name", URDF)
 def test_joints_and_frames_are_those_of_the_makers_description(name):
     parameters = read_robot_file(FILES[name])
     reader = make_reader(parameters, urdf_of(name))
     assert reader.kinematics.joint_names == parameters.robot_joint_names
+
+
+ROBOTS_OWN = ("robot.", "workspace.", "topics.", "recording.", "joints.", "gripper.", "command.")
+
+
+@pytest.mark.parametrize("name", ROBOTS)
+def test_what_is_no_robots_own_is_the_same_in_every_file(name):
+    """ROS parameter files cannot include one another, so this keeps them together."""
+    shared = {key: body("ur5e")[key] for key in body("ur5e") if not key.startswith(ROBOTS_OWN)}
+    assert {key: body(name)[key] for key in shared} == shared
+    of_commands = [
+        key for key in body("ur5e") if re.search(r"command\..*(scale|step|lead|rate)", key)
+    ]
+    assert {key: body(name)[key] for key in of_commands} == {
+        key: body("ur5e")[key] for key in of_commands
+    }
+
+
+def test_franka_and_panda_are_two_names_of_one_arm():
+    assert body("franka") == body("panda")
+    renamed = yaml.safe_load(yaml.safe_dump(body("panda")).replace("panda_", "fer_"))
+    assert renamed == body("fer")
+
+
+MOUNTED = """
+  <link name="table"/>
+  <joint name="mount" type="fixed">
+    <parent link="table"/><child link="panda_link0"/><origin xyz="0 0 0.7"/>
+  </joint>
+</robot>"""
+
+
+def test_a_base_that_is_not_the_root_is_refused_where_targets_are_taken_there():
+    parameters, urdf = read_robot_file(FILES["panda"]), urdf_of("panda")
+    mounted = urdf.replace("</robot>", MOUNTED)
+    with pytest.raises(UrdfError, match=r"'robot\.base_frame' is .*accepted: the root"):
+        make_reader(parameters, mounted)
+    make_reader(parameters, mounted.replace("0 0 0.7", "0 0 0"))
+    make_reader(replace(parameters, targets_in_root=False), mounted)
 
 
 def test_generic_names_every_value_that_a_robot_has_to_give(tmp_path):
@@ -145,7 +185,10 @@ def test_what_is_no_parameter_file_is_said(tmp_path, text, message):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_robot_names_every_topic_that_it_is_wired_to(name):
-    assert {info.name for _, info in parameters_of(TopicParameters)} <= set(body(name))
+    wired = {info.name for _, info in parameters_of(TopicParameters)}
+    if body(name).get("gripper.action") != "joint_state":
+        wired.remove("topics.gripper_joint")
+    assert wired <= set(body(name))
 
 
 @pytest.mark.parametrize(
@@ -165,8 +208,6 @@ def test_what_a_file_says_of_topics_is_checked(tmp_path, line, message):
 
 @pytest.mark.parametrize("frame", ["robot_tip_frame", "robot_base_frame"])
 def test_an_unknown_frame_is_named(frame):
-    from dataclasses import replace
-
     parameters = replace(read_robot_file(FILES["ur5e"]), frame_id="", **{frame: "nose"})
     with pytest.raises(HeisdError, match=f"{frame.replace('_', '.', 1)}' 'nose'.*no link 'nose'"):
         make_reader(parameters, urdf_of("ur5e"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -15,6 +16,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import String
 from support.fake_scene import REST
 from support.recorder import numbers
+from support.robots import robot_files
 from support.ros import Bench, image, joint_state
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
@@ -27,6 +29,7 @@ from heisd_ros.kinematics.robots import (
 )
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.declare import parameters_of
+from heisd_ros.nodes.holds import Hold, HoldReason
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.vla_node import VlaNode
 
@@ -252,6 +255,18 @@ def test_instructions_unknown_none_and_by_parameter_and_topic(world, checkpoint)
     )
 
 
+def test_reasons_that_alternate_are_not_logged_at_every_tick(world, checkpoint, capfd):
+    bench, node = start(world, checkpoint, activate=False)
+    reasons = itertools.cycle([Hold(HoldReason.ESTOP, "one"), Hold(HoldReason.BAD_IMAGE, "two")])
+    node._veto = lambda: next(reasons)
+    assert node.trigger_activate() == SUCCESS
+    world.spin_until(lambda: len(bench.holds()) >= 40, "holds", bench.publish)
+    assert set(bench.holds()) == {"estop", "bad_image"}
+    assert 2 <= capfd.readouterr().err.count("arm held: ") <= 6
+    held = bench.telemetry[-1]
+    assert held.accepted == -1 and math.isnan(held.similarity)
+
+
 def test_a_mismatch_of_qos_is_said_where_there_is_one(world, checkpoint, capfd):
     bench, _ = start(world, checkpoint)  # publishes instructions without latching them
     world.spin_until(bench.steps, "a step", bench.publish)
@@ -445,6 +460,15 @@ def test_what_cannot_be_configured_fails_by_name(world, checkpoint, capfd, name,
     if name in good:
         node.set_parameters([Parameter(name, value=good[name])])
         assert node.trigger_configure() == SUCCESS
+
+
+def test_a_model_that_takes_the_opening_is_refused_where_nobody_tells_it(world, checkpoint, capfd):
+    arguments = ["--ros-args", "--params-file", str(robot_files()["ur5e"])]
+    settings = {"model.path": str(checkpoint)}
+    node = world.add(lambda **kw: VlaNode(cli_args=arguments, **kw), parameters=settings)
+    assert node.trigger_configure() == FAILURE
+    said = capfd.readouterr().err
+    assert "'robot.gripper_joints' is ['']; accepted: the finger joints" in said
 
 
 def test_a_refused_parameter_can_be_put_right(world, checkpoint):

@@ -12,6 +12,7 @@ from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
 from heisd_ros.cli.reading import reading_of
 from heisd_ros.data.sources import open_sources
+from heisd_ros.nodes.recording_parameters import RecordingParameters
 from heisd_ros.retrieval.database import Database
 from heisd_ros.training.database import build_database
 from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
@@ -24,7 +25,7 @@ def recording(names):
         joints = np.linspace(-1.0, 1.0, 6) + 0.01 * number
         yield "/joint_states", stamp, joint_state(stamp, names, joints, [0.4] * 6)
         if number % 2 == 0:
-            for camera, topic in enumerate(("/camera/image_raw", "/wrist_camera/image_raw")):
+            for camera, topic in enumerate(RecordingParameters().images):
                 yield topic, stamp + 1, image(stamp, picture(number / 40, camera))
 
 

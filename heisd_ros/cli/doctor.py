@@ -1,0 +1,56 @@
+"""`heisd doctor`: what of this machine and of a running system will not work, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heisd_ros.cli.machine_checks import Finding, look
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def doctor(
+    robot: Annotated[
+        Path | None,
+        typer.Option(help="Parameter file of a robot whose drivers run: listen to them too."),
+    ] = None,
+    namespace: Annotated[str, typer.Option(help="Namespace of the VLA node, with --robot.")] = "",
+    seconds: Annotated[
+        float, typer.Option(help="How long to listen, with --robot.", min=0.5)
+    ] = 5.0,
+) -> None:
+    """Look at Python, ROS, GPU, renderer, memory, threads and clock, and at a robot's topics.
+
+    Exit code: 1 where something does not work; warnings do not count.
+    """
+    bad = 0
+    for finding in _findings(robot, namespace, seconds):
+        bad += finding.level == "bad"
+        typer.echo(f"{finding.level:8} {finding.name}: {finding.text}")
+    raise typer.Exit(1 if bad else 0)
+
+
+def _findings(robot: Path | None, namespace: str, seconds: float) -> Iterator[Finding]:
+    yield from look()
+    try:
+        from heisd_ros.nodes.running_checks import installation, running, wanted
+    except ImportError as error:
+        yield Finding("bad", "ROS", f"cannot be imported ({error}): source it, or `make install`")
+        return
+    yield from (Finding(*seen) for seen in installation())
+    if robot is None:
+        return
+    from heisd_ros.nodes.robot_file import read_robot_file, read_topics
+
+    try:
+        parameters, topics = read_robot_file(robot), read_topics(robot)
+    except ValueError as error:
+        yield Finding("bad", str(robot), str(error))
+        return
+    yield from (Finding(*seen) for seen in wanted(parameters))
+    yield from (Finding(*seen) for seen in running(parameters, topics, namespace, seconds))

@@ -1,0 +1,197 @@
+"""What `heisd doctor` asks ROS: the installation, and a running system against a robot's file."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.utilities import get_rmw_implementation_identifier
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
+
+from heisd_ros.errors import HeisdError
+from heisd_ros.nodes import optional, qos
+from heisd_ros.nodes.inputs import NANOSECONDS, stamp_ns
+from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.robot_arm import make_reader
+from heisd_ros.nodes.topic_parameters import TopicParameters
+
+Seen = tuple[str, str, str]
+"""Level ("good", "warning" or "bad"), name and text, as in a Finding of the command."""
+LEAST_HZ, MOST_LATE_SEC = 5.0, 0.5
+
+
+def installation() -> Iterator[Seen]:
+    """ROS, its middleware, and the packages that are used where they are there."""
+    from heisd_ros.msg import StepTelemetry
+
+    distro = os.environ.get("ROS_DISTRO", "from wheels")
+    yield "good", "ROS", f"{distro}, rclpy at {os.path.dirname(rclpy.__file__)}"
+    yield "good", "RMW", get_rmw_implementation_identifier()
+    try:
+        StepTelemetry.__import_type_support__()
+        yield "good", "messages", "of heisd_ros can be used"
+    except Exception as error:
+        yield "bad", "messages", f"of heisd_ros cannot be used: {error}; build them again"
+
+
+def wanted(parameters: VlaNodeParameters) -> Iterator[Seen]:
+    """Packages that a robot's file needs once it is no dry run."""
+    try:
+        optional.check(parameters.gripper_action, parameters.servo_node)
+    except HeisdError as error:
+        yield "warning", "packages", f"{error}; a dry run does without"
+
+
+class Listener(Node):
+    """Hears the inputs of a robot's file for some time, and says what does not fit.
+
+    Args:
+        parameters: The robot.
+        topics: Where its inputs and outputs are.
+        **kwargs: For rclpy's Node.
+    """
+
+    def __init__(
+        self, parameters: VlaNodeParameters, topics: TopicParameters, **kwargs: Any
+    ) -> None:
+        super().__init__("heisd_doctor", **kwargs)
+        self._robot, self._wiring = parameters, topics
+        self._heard: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+        kind, suffix = (CompressedImage, "/compressed") if parameters.compressed else (Image, "")
+        self._inputs: dict[str, QoSProfile] = {}
+        for topic in (topics.image + suffix, topics.image_wrist + suffix):
+            self._listen(kind, topic, qos.sensor_data())
+        self._listen(JointState, topics.joint_states, qos.sensor_data())
+        self._images = (topics.image + suffix, topics.image_wrist + suffix)
+        if parameters.robot_source == "topic":
+            self._listen(String, "robot_description", qos.latched())
+
+    def report(self, seconds: float) -> Iterator[Seen]:
+        """What was heard.
+
+        Args:
+            seconds: For how long it was listened.
+        """
+        for topic, profile in self._inputs.items():
+            heard = self._heard[topic]
+            name = self.resolve_topic_name(topic)
+            if heard:
+                yield self._input(name, topic, heard, seconds)
+            else:
+                yield "bad", name, self._silence(name, profile)
+        yield from self._joints()
+        yield from self._command()
+
+    def _listen(self, kind: type, topic: str, profile: QoSProfile) -> None:
+        self._inputs[topic] = profile
+        self.create_subscription(kind, topic, partial(self._on_message, topic), profile)
+
+    def _on_message(self, topic: str, message: Any) -> None:
+        heard = self._heard[topic]
+        # Large messages are not kept: their stamp is all that is looked at.
+        late = time.time_ns() - stamp_ns(message) if hasattr(message, "header") else 0
+        heard.append((late, None if topic in self._images else message))
+
+    def _silence(self, name: str, profile: QoSProfile) -> str:
+        publishers = self.get_publishers_info_by_topic(name)
+        if not publishers:
+            return "nobody publishes it: topic, namespace, is the driver up?"
+        for one in publishers:
+            why = clash(one.qos_profile, profile)
+            if why:
+                return f"{one.node_name} publishes it with another QoS: {why}"
+        return f"{publishers[0].node_name} publishes {publishers[0].topic_type}, but nothing came"
+
+    def _input(self, name: str, topic: str, heard: list[tuple[int, Any]], seconds: float) -> Seen:
+        if self._inputs[topic] == qos.latched():
+            return "good", name, "received"
+        rate, late = len(heard) / seconds, heard[-1][0] / NANOSECONDS
+        limit = self._robot.image_timeout_sec
+        if topic not in self._images:
+            limit = self._robot.joint_state_timeout_sec
+        text = f"{rate:.1f} Hz, stamps {late:.3f} s old"
+        if rate < max(1.0 / limit, LEAST_HZ):
+            return "bad", name, f"{text}; its timeout of {limit:g} s would hold the arm"
+        if abs(late) > MOST_LATE_SEC:
+            return "warning", name, f"{text}: clocks of driver and this machine differ?"
+        return "good", name, text
+
+    def _joints(self) -> Iterator[Seen]:
+        settings = self._robot
+        wanted = [*settings.robot_joint_names, *filter(None, settings.robot_gripper_joints)]
+        states = [message for _, message in self._heard[self._wiring.joint_states]]
+        seen = {name for message in states for name in message.name}
+        missing = [name for name in wanted if name not in seen]
+        if states and missing:
+            yield "bad", "joints", f"{missing} are not among {sorted(seen)}"
+        elif states:
+            yield "good", "joints", "all are named"
+        for _, message in self._heard["robot_description"][-1:]:
+            try:
+                make_reader(settings, message.data)
+                yield "good", "description", "has the frames and joints of the file"
+            except HeisdError as error:
+                yield "bad", "description", str(error)
+
+    def _command(self) -> Iterator[Seen]:
+        if self._robot.interface == "delta":
+            return
+        topic = getattr(self._wiring, self._robot.interface)
+        name = self.resolve_topic_name(topic)
+        rivals = [one.node_name for one in self.get_publishers_info_by_topic(name)]
+        readers = self.get_subscriptions_info_by_topic(name)
+        if rivals:
+            yield "bad", name, f"{rivals} command it too: the arm would be held (rival_commands)"
+        for one in readers:
+            why = clash(qos.reliable(), one.qos_profile)
+            if why:
+                yield "bad", name, f"{one.node_name} hears it with another QoS: {why}"
+        if not readers:
+            yield "warning", name, "nobody hears it: is the controller up?"
+        elif not rivals:
+            yield "good", name, f"{readers[0].node_name} hears it"
+
+
+def clash(offered: QoSProfile, wanted: QoSProfile) -> str:
+    """Why a subscription gets nothing from a publisher; empty where it does."""
+    if (
+        wanted.reliability == ReliabilityPolicy.RELIABLE
+        and offered.reliability == ReliabilityPolicy.BEST_EFFORT
+    ):
+        return "best effort, but reliable is wanted"
+    if (
+        wanted.durability == DurabilityPolicy.TRANSIENT_LOCAL
+        and offered.durability == DurabilityPolicy.VOLATILE
+    ):
+        return "volatile, but transient local is wanted"
+    return ""
+
+
+def running(
+    parameters: VlaNodeParameters, topics: TopicParameters, namespace: str, seconds: float
+) -> list[Seen]:
+    """Listens to a running system, and commands nothing.
+
+    Args:
+        parameters: The robot.
+        topics: Where its inputs and outputs are.
+        namespace: Namespace of the VLA node.
+        seconds: How long to listen.
+    """
+    rclpy.init(args=[])
+    try:
+        listener = Listener(parameters, topics, namespace=namespace)
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0.0:
+            rclpy.spin_once(listener, timeout_sec=left)
+        return list(listener.report(seconds))
+    finally:
+        rclpy.try_shutdown()

@@ -1,0 +1,27 @@
+"""Which renderer MuJoCo can use here: OSMesa in software, or EGL on a GPU or in software."""
+
+from __future__ import annotations
+
+import ctypes
+
+LIBRARIES = {"osmesa": ("libOSMesa.so.8", "libOSMesa.so"), "egl": ("libEGL.so.1",)}
+"""Shared libraries of each value of MUJOCO_GL, one of which is enough; osmesa is preferred."""
+
+
+def renderers() -> list[str]:
+    """Values of MUJOCO_GL whose libraries are installed, the preferred one first."""
+    return [kind for kind, names in LIBRARIES.items() if any(map(loads, names))]
+
+
+def default_renderer() -> str:
+    """The value of MUJOCO_GL to take where nobody gave one."""
+    return next(iter(renderers()), "osmesa")  # MuJoCo then says that it is missing
+
+
+def loads(library: str) -> bool:
+    """Whether a shared library can be loaded."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,63 @@
+"""A running system against a robot's file, over real DDS."""
+
+from __future__ import annotations
+
+from geometry_msgs.msg import PoseStamped
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from support.robots import robot_files, urdf_of
+from support.ros import joint_state
+
+from heisd_ros.nodes import qos
+from heisd_ros.nodes.robot_file import read_robot_file, read_topics
+from heisd_ros.nodes.running_checks import Listener
+
+
+def listen(world, seconds, doing=None):
+    file = robot_files()["panda"]
+    listener = world.add(lambda **kw: Listener(read_robot_file(file), read_topics(file), **kw))
+    world.spin_for(seconds, doing)
+    seen = {}
+    for level, name, text in listener.report(seconds):
+        before = seen.get(name, (level, ""))
+        seen[name] = (before[0], before[1] + text)
+    return seen
+
+
+def test_an_empty_system_lacks_everything(world):
+    seen = listen(world, 0.3)
+    for topic in ("/camera/camera/color/image_raw", "/joint_states", "/robot_description"):
+        assert seen[topic][0] == "bad" and "nobody publishes it" in seen[topic][1]
+    assert seen["/target_pose"] == ("warning", "nobody hears it: is the controller up?")
+
+
+def test_a_system_that_fits_is_good(world):
+    driver = world.add(Node, "driver")
+    driver.create_subscription(PoseStamped, "/target_pose", lambda message: None, 1)
+    states = driver.create_publisher(JointState, "/joint_states", 1)
+    description = driver.create_publisher(String, "/robot_description", qos.latched())
+    description.publish(String(data=urdf_of("panda")))
+
+    def publish():
+        states.publish(joint_state(stamp=driver.get_clock().now().to_msg()))
+
+    seen = listen(world, 2.0, publish)
+    for name in ("/joint_states", "/robot_description", "/target_pose", "joints", "description"):
+        assert seen[name][0] == "good", seen[name]
+
+
+def test_what_does_not_fit_is_named(world):
+    driver = world.add(Node, "driver")
+    driver.create_publisher(PoseStamped, "/target_pose", 1)
+    driver.create_publisher(String, "/robot_description", qos.reliable())
+    states = driver.create_publisher(JointState, "/joint_states", 1)
+
+    def publish():
+        states.publish(JointState(name=["fr3_joint1"], position=[0.0]))
+
+    seen = listen(world, 1.0, publish)
+    assert "['driver'] command it too" in seen["/target_pose"][1]
+    assert "another QoS" in seen["/robot_description"][1]
+    assert "'panda_joint1'" in seen["joints"][1] and "fr3_joint1" in seen["joints"][1]
+    assert "clocks" in seen["/joint_states"][1]  # no stamp at all
