@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pinocchio as pin
 
 from heisd_ros.errors import JointStateError, UrdfError
 from heisd_ros.kinematics.pose import Pose
+
+if TYPE_CHECKING:
+    from heisd_ros.kinematics.geometry import ArmGeometry
 
 __all__ = ["ArmKinematics", "JointSample", "Pose"]
 
@@ -42,7 +46,15 @@ class ArmKinematics:
         tip_frame: the link whose pose and twist are given.
         position_limits: two arrays of shape (n,), lower and upper limits of the joints, rad or m;
             infinite for a continuous joint.
+        velocity_limits: shape (n,), rad/s or m/s; infinite where the description has none, or 0.
+        velocity_index: for each joint its column in Pinocchio's Jacobians.
+        movers: Pinocchio's numbers of the joints, with those that mimic one of them.
+        geometry: distances between links; None where nobody asked for them, or there are none.
+        geometry_fault: why there are none, in words.
     """
+
+    geometry: ArmGeometry | None = None
+    geometry_fault = ""
 
     def __init__(
         self,
@@ -82,8 +94,12 @@ class ArmKinematics:
                 f"once: {chain}; got {list(self.joint_names)}"
             )
         ids = [self._model.getJointId(name) for name in self.joint_names]
-        self._velocity_index = [self._model.joints[i].idx_v for i in ids]
+        self.velocity_index = [self._model.joints[i].idx_v for i in ids]
         self.position_limits = self._limits(ids)
+        speeds = self._model.velocityLimit[self.velocity_index]
+        self.velocity_limits = np.where(speeds > 0.0, speeds, np.inf)
+        leaders = zip(self._model.mimicking_joints, self._model.mimicked_joints, strict=True)
+        self.movers = frozenset([*ids, *(i for i, leader in leaders if leader in ids)])
         self._neutral = pin.neutral(self._model)
         self._scratch = threading.local()
 
@@ -140,7 +156,7 @@ class ArmKinematics:
             JointStateError: `q` is not n finite numbers.
         """
         data = self._data
-        pin.forwardKinematics(self._model, data, self._configuration(q))
+        pin.forwardKinematics(self._model, data, self.configuration(q))
         base = pin.updateFramePlacement(self._model, data, self._base)
         tip = base.actInv(pin.updateFramePlacement(self._model, data, self._tip))
         return Pose(tip.translation, tip.rotation)
@@ -195,11 +211,33 @@ class ArmKinematics:
         """
         data = self._data
         frame = pin.LOCAL_WORLD_ALIGNED
-        full = pin.computeFrameJacobian(self._model, data, self._configuration(q), self._tip, frame)
+        full = pin.computeFrameJacobian(self._model, data, self.configuration(q), self._tip, frame)
         base = pin.updateFramePlacement(self._model, data, self._base).rotation
         # Columns of joints before the base are left out: they do not move here.
-        columns = full[:, self._velocity_index]
+        columns = full[:, self.velocity_index]
         return np.vstack([base.T @ columns[:3], base.T @ columns[3:]])
+
+    @property
+    def model(self) -> pin.Model:
+        """Pinocchio's model of the whole description; not to be changed."""
+        return self._model
+
+    def configuration(self, q: np.ndarray) -> np.ndarray:
+        """Returns Pinocchio's configuration, in which joints that are not the arm's are neutral.
+
+        Args:
+            q: shape (n,), joint positions in the order of `joint_names`, rad or m.
+
+        Raises:
+            JointStateError: `q` is not n finite numbers.
+        """
+        full = self._scatter("q", q)
+        # `integrate` serves continuous joints, which Pinocchio stores as (cos, sin).
+        return (
+            full
+            if self._model.nq == self._model.nv
+            else pin.integrate(self._model, self._neutral, full)
+        )
 
     @property
     def _data(self) -> pin.Data:
@@ -215,17 +253,8 @@ class ArmKinematics:
         """
         data = self._data
         velocity = self._scatter("dq", dq)
-        pin.forwardKinematics(self._model, data, self._configuration(q), velocity)
+        pin.forwardKinematics(self._model, data, self.configuration(q), velocity)
         return data, pin.updateFramePlacement(self._model, data, self._base)
-
-    def _configuration(self, q: np.ndarray) -> np.ndarray:
-        full = self._scatter("q", q)
-        # `integrate` serves continuous joints, which Pinocchio stores as (cos, sin).
-        return (
-            full
-            if self._model.nq == self._model.nv
-            else pin.integrate(self._model, self._neutral, full)
-        )
 
     def _scatter(self, name: str, values: np.ndarray) -> np.ndarray:
         """Spreads values of the arm's joints over all degrees of freedom of the model."""
@@ -233,7 +262,7 @@ class ArmKinematics:
         if not np.isfinite(given).all():
             raise JointStateError(f"{name} must be finite, got {given.tolist()}")
         full = np.zeros(self._model.nv)
-        full[self._velocity_index] = given
+        full[self.velocity_index] = given
         return full
 
     @staticmethod

@@ -28,7 +28,7 @@ PANDA_FINGER_JOINTS = ("panda_finger_joint1", "panda_finger_joint2")
 _PANDA_URDF = Path("example-robot-data/robots/panda_description/urdf/panda.urdf")
 
 
-def _share_folders() -> Iterator[Path]:
+def share_folders() -> Iterator[Path]:
     """Yields the folders where `example-robot-data` may be installed: wheel first, then ROS."""
     try:
         distribution = metadata.distribution("example-robot-data")
@@ -48,7 +48,7 @@ def panda_urdf() -> str:
     Raises:
         UrdfError: `example-robot-data` is not installed.
     """
-    folders = list(_share_folders())
+    folders = list(share_folders())
     for folder in folders:
         path = folder / _PANDA_URDF
         if path.is_file():

@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from heisd_ros.nodes import growth
 from heisd_ros.nodes.control import ControlLoop
 from heisd_ros.nodes.inputs import NANOSECONDS, InputHealth
+from heisd_ros.nodes.robot_arm import unguarded
 from heisd_ros.nodes.session import Session
 
 _SCARCE_SHARE = 0.05
@@ -120,6 +121,9 @@ def control_status(
                 message = "joint velocities missing or NaN: metric from position differences"
         values["decoding.mode"] = session.parameters.decoding_mode
         values["dry_run"] = session.parameters.dry_run
+        gaps = unguarded(session.parameters, session.kinematics)
+        if gaps:
+            level, message = DiagnosticStatus.WARN, "; ".join(gaps)
         warning = session.policy.decoder.warning()
         if warning:
             level, message = DiagnosticStatus.WARN, warning

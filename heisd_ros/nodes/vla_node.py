@@ -41,6 +41,7 @@ from heisd_ros.nodes.policy import PolicyLoader, free_memory, load_policy
 from heisd_ros.nodes.process import StoppableNode, run_node, spin
 from heisd_ros.nodes.relations import check_given
 from heisd_ros.nodes.rivals import rival_problem
+from heisd_ros.nodes.robot_arm import touching, unguarded
 from heisd_ros.nodes.robot_file import OF_OTHERS, unknown
 from heisd_ros.nodes.session import Session, open_session
 from heisd_ros.nodes.updater import DiagnosticsUpdater
@@ -122,6 +123,7 @@ class VlaNode(LifecycleNode, StoppableNode):
         self._subscribe(self._session)
         self._views = session_views(self, self._session)
         self.get_logger().info(f"configured: {self._session.summary}")
+        self._say_guards(self._session)
 
     @_transition
     def on_activate(self) -> None:
@@ -232,10 +234,19 @@ class VlaNode(LifecycleNode, StoppableNode):
             return
         try:
             self._session.set_robot(message.data)
+            self._say_guards(self._session)
         except HeisdError as error:
             # The arm is held as long as no usable description has come.
             self._session.buffer.refuse_robot(str(error))
             self.get_logger().error(f"topic robot_description: {error}")
+
+    def _say_guards(self, session: Session) -> None:
+        """Logs what of the arm the limits do not look at."""
+        for gap in unguarded(session.parameters, session.kinematics):
+            self.get_logger().warning(gap)
+        pairs = touching(session.parameters, session.kinematics)
+        if pairs:
+            self.get_logger().info(f"links that may touch each other: {', '.join(pairs)}")
 
     def _on_outcome(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         control = self._control
