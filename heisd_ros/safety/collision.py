@@ -28,8 +28,9 @@ _ROUND_OFF = 1e-6
 class CollisionGuard:
     """Slows a twist down before links touch each other or the table.
 
-    It looks at links that are further than `stop_m` from each other in the middle of the joints'
-    ranges, and further than `slow_m` somewhere; others are made so that they touch.
+    Links that are within `stop_m` of each other in the middle of the joints' ranges are made so
+    that they touch, and are not looked at. Those that never come `slow_m` apart are stopped, but
+    not slowed before, as they would be slow everywhere.
 
     Attributes:
         slow_m: Distance from which links that come nearer are slowed; 0: nothing is looked at.
@@ -50,7 +51,7 @@ class CollisionGuard:
 
     def watched(self, geometry: ArmGeometry) -> np.ndarray:
         """(n,), which of the distances are looked at."""
-        far = geometry.furthest - self._floor(geometry) > self.slow_m
+        far = self._furthest(geometry) > self.stop_m
         far &= geometry.first > self.stop_m
         if self.table_z <= NO_TABLE:
             far[geometry.pairs :] = False
@@ -96,7 +97,8 @@ class CollisionGuard:
         room = distances[which] - self.stop_m
         # A round link that turns about its own axis comes no lower: of its points only the lowest
         # is slowed down, and the others are kept from their stops.
-        span = np.where(geometry.lowest(distances)[which], self.slow_m - self.stop_m, 0.0)
+        slowed = geometry.lowest(distances) & (self._furthest(geometry) > self.slow_m)
+        span = np.where(slowed[which], self.slow_m - self.stop_m, 0.0)
         walls = Walls.at(rows, twist, room, span, settle_sec)
         worst = walls.worst(twist)
         if worst is None:
@@ -106,16 +108,18 @@ class CollisionGuard:
             f"approach at {rows[worst] @ twist:.3g} m/s limited to {walls.allowed[worst]:.3g}"
         )
 
-    def judge(self, posture: Posture, braking: np.ndarray) -> Callable[[np.ndarray], bool]:
+    def judge(
+        self, posture: Posture, braking: np.ndarray, turns: np.ndarray
+    ) -> Callable[[np.ndarray], bool]:
         """Tells whether a motion keeps the distances, or what braking leaves of them.
 
-        Looked at half-way and where the arm would stand, with the joints taken to turn with the tip
-        as they do here. What that leaves out has `stop_m` for room.
+        Looked at half-way and where the arm would stand.
 
         Args:
             posture: Where the arm is.
             braking: (m, 6), displacements of the tip when braking from here until a stand, m and
                 rad.
+            turns: (6, n), displacements of the tip to those of the joints.
 
         Returns:
             Takes the displacements, (n, 6), of a motion until a stand.
@@ -123,12 +127,12 @@ class CollisionGuard:
         geometry = posture.kinematics.geometry
         if self.slow_m == 0.0 or geometry is None:
             return lambda motion: True
-        turn, stop = posture.inverse.T, self.stop_m + _MARGIN_M
+        stop = self.stop_m + _MARGIN_M
         now, floor = self._distances(posture, geometry), self._floor(geometry)
 
         def least(motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             """What comes near its stop, and how near."""
-            path = motion @ turn
+            path = motion @ turns
             change = geometry.most_change(np.abs(path).max(axis=0))
             near = np.flatnonzero(now - change < stop)
             if not len(near):
@@ -154,6 +158,10 @@ class CollisionGuard:
     def _floor(self, geometry: ArmGeometry) -> np.ndarray:
         """(n,), m, from which distances count: points from the table's height on."""
         return np.where(np.arange(len(geometry.first)) < geometry.pairs, 0.0, self.table_z)
+
+    def _furthest(self, geometry: ArmGeometry) -> np.ndarray:
+        furthest: np.ndarray = geometry.furthest - self._floor(geometry)
+        return furthest
 
     def _distances(self, posture: Posture, geometry: ArmGeometry) -> np.ndarray:
         """Of what is looked at; infinite for the rest."""

@@ -54,13 +54,26 @@ class Posture:
     @cached_property
     def inverse(self) -> np.ndarray:
         """(n, 6), twist to joint velocities, damped."""
-        square = self.jacobian @ self.jacobian.T + _DAMPING**2 * np.eye(6)
-        return np.linalg.solve(square, self.jacobian).T
+        return _damped_inverse(self.jacobian)
 
     @cached_property
     def sharp_inverse(self) -> np.ndarray:
         """(n, 6), twist to joint velocities, not damped but where they would be beyond reason."""
         return _sharp_inverse(self.jacobian)
+
+    def turns(self, braking: np.ndarray) -> np.ndarray:
+        """(6, n), displacements of the tip to those of the joints, over a way like that of braking.
+
+        It is the mean of here and of where braking ends: near a singularity joints turn faster and
+        faster.
+
+        Args:
+            braking: (m, 6), displacements of braking until a stand, m and rad.
+        """
+        end = self.positions + self.inverse @ braking[-1]
+        there = _damped_inverse(self.kinematics.jacobian(end))
+        turns: np.ndarray = (self.inverse + there).T / 2.0
+        return turns
 
     @cached_property
     def distances(self) -> np.ndarray:
@@ -163,7 +176,7 @@ class JointGuard:
     def holds(self, posture: Posture, motion: np.ndarray, braking: np.ndarray) -> bool:
         """Whether a motion keeps all stops, or breaks them no more than braking does.
 
-        To first order: the joints are taken to turn with the tip as they do here. What that leaves
+        The joints are taken to turn with the tip as they do on the way of braking. What that leaves
         out has `stop_rad` for room.
 
         Args:
@@ -186,9 +199,10 @@ class JointGuard:
         Returns:
             Takes a motion as in `holds`.
         """
-        apart = self.collision.judge(posture, braking)
-        lows, highs = self._stops(posture, braking)
-        q, turn, sharp = posture.positions, posture.inverse.T, posture.sharp_inverse.T
+        turns = posture.turns(braking)
+        apart = self.collision.judge(posture, braking, turns)
+        lows, highs = self._stops(posture, braking @ turns)
+        q, sharp = posture.positions, posture.sharp_inverse.T
         limits = posture.kinematics.velocity_limits * (self.velocity_scale or math.inf)
 
         def steps(motion: np.ndarray) -> np.ndarray:
@@ -199,18 +213,23 @@ class JointGuard:
         fastest = np.maximum(limits * tick_sec, steps(braking)) + _ROUND_OFF
 
         def holds(motion: np.ndarray) -> bool:
-            path = q + motion @ turn
+            path = q + motion @ turns
             inside = (path >= lows).all() and (path <= highs).all()
             return bool(inside and (steps(motion) <= fastest).all() and apart(motion))
 
         return holds
 
     def _stops(self, posture: Posture, braking: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) each, rad, the least and the largest positions that joints may come to."""
+        """(n,) each, rad, the least and the largest positions that joints may come to.
+
+        Args:
+            posture: Where the arm is.
+            braking: (m, n), how the joints turn when braking from here.
+        """
         if self.slow_rad == 0.0:
             everywhere = np.full(len(posture.positions), np.inf)
             return -everywhere, everywhere
-        halting = posture.positions + braking @ posture.inverse.T
+        halting = posture.positions + braking
         lower, upper = self._range(posture.kinematics)
         return (
             np.minimum(lower + self.stop_rad, halting.min(axis=0)) - _ROUND_OFF,
@@ -305,6 +324,12 @@ def parse_limits(entries: Sequence[str]) -> dict[str, tuple[float, float]]:
 def _condition(jacobian: np.ndarray) -> float:
     values = np.linalg.svd(jacobian, compute_uv=False)
     return float(values[0] / max(values[-1], 1e-12))
+
+
+def _damped_inverse(jacobian: np.ndarray) -> np.ndarray:
+    square = jacobian @ jacobian.T + _DAMPING**2 * np.eye(6)
+    inverse: np.ndarray = np.linalg.solve(square, jacobian).T
+    return inverse
 
 
 def _sharp_inverse(jacobian: np.ndarray) -> np.ndarray:
