@@ -157,15 +157,14 @@ class ArmGeometry:
         slopes[which >= self.pairs] = self._speeds(bodies, spots, ups)
         return slopes
 
-    def lowest(self, distances: np.ndarray) -> np.ndarray:
-        """(n,) bool, which distances are pairs, or the least of the points of their solid.
+    def least(self, distances: np.ndarray) -> np.ndarray:
+        """(n,), m, pairs as they are, and for every point the least of its solid.
 
         Args:
             distances: (n,), m.
         """
-        least = np.minimum.reduceat(distances, self._starts)
-        lowest: np.ndarray = distances <= np.repeat(least, self._sizes)
-        return lowest
+        least: np.ndarray = np.repeat(np.minimum.reduceat(distances, self._starts), self._sizes)
+        return least
 
     def words(self, index: int) -> str:
         """What a distance is between, such as 'panda_hand and panda_link2'."""

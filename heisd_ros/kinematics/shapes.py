@@ -195,19 +195,27 @@ def _stl(path: Path, most: int) -> np.ndarray:
     """
     with path.open("rb") as file:
         content = file.read(most * _BYTES_A_CORNER + 1)
-    if len(content) > most * _BYTES_A_CORNER:
+    corners = _corners(content) if len(content) <= most * _BYTES_A_CORNER else None
+    if corners is None or len(corners) > most:
         raise ValueError(
             f"mesh {path} is too large; accepted: {_MOST_CORNERS // 3} triangles in all"
         )
+    if not len(corners):
+        raise ValueError(f"mesh {path} is no STL file; accepted: STL, binary or text")
+    return corners
+
+
+def _corners(content: bytes) -> np.ndarray:
+    """(3 n, 3) float64, of an STL file; empty where it is none."""
     record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
     count = int.from_bytes(content[80:84], "little")
-    if len(content) == 84 + count * record.itemsize and count > 0:
+    if len(content) == 84 + count * record.itemsize:
         return np.frombuffer(content, record, offset=84)["corners"].reshape(-1, 3).astype(float)
-    if content.lstrip().startswith(b"solid"):
-        rows = re.findall(rb"vertex\s+(\S+)\s+(\S+)\s+(\S+)", content)
-        if rows:
-            return np.array(rows).astype(np.float64)
-    raise ValueError(f"mesh {path} is no STL file; accepted: STL, binary or text")
+    rows = re.findall(rb"vertex\s+(\S+)\s+(\S+)\s+(\S+)", content)
+    try:
+        return np.array(rows).astype(np.float64).reshape(-1, 3)
+    except ValueError:
+        return np.zeros((0, 3))
 
 
 def _numbers(name: str, text: str, count: int) -> np.ndarray:

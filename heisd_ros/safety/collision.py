@@ -20,7 +20,8 @@ NO_TABLE = -10.0
 _MOST_WALLS = 48
 """So many of the nearest solids and of the lowest points bound a twist: a tick is to be short."""
 _MARGIN_M = 5e-4
-"""By so much earlier is braked, for what is left out where joints are taken to turn evenly."""
+"""By so much earlier is braked, as what is reckoned ahead is not exact; twists are bent earlier by
+as much again, so that an arm that slides along something is not braked."""
 _ROUND_OFF = 1e-6
 
 
@@ -85,7 +86,8 @@ class CollisionGuard:
             return Walls(np.zeros((0, 6)), np.zeros(0)), ""
         distances = self._distances(posture, geometry)
         turns = np.abs(posture.inverse @ twist) * settle_sec
-        near = distances < max(self.slow_m, self.stop_m + geometry.most_change(turns))
+        stop = min(self.stop_m + 2.0 * _MARGIN_M, self.slow_m)
+        near = distances < max(self.slow_m, stop + geometry.most_change(turns))
         chosen = [
             indices[np.argsort(distances[indices])][:_MOST_WALLS]
             for indices in np.split(
@@ -94,11 +96,12 @@ class CollisionGuard:
         ]
         which = np.concatenate(chosen)
         rows = -geometry.slopes(posture.positions, which) @ posture.inverse
-        room = distances[which] - self.stop_m
         # A round link that turns about its own axis comes no lower: of its points only the lowest
-        # is slowed down, and the others are kept from their stops.
-        slowed = geometry.lowest(distances) & (self._furthest(geometry) > self.slow_m)
-        span = np.where(slowed[which], self.slow_m - self.stop_m, 0.0)
+        # is slowed down, and the others are kept from their stops, or from where that one is.
+        least = geometry.least(distances)
+        slowed = (distances <= least) & (self._furthest(geometry) > self.slow_m)
+        span = np.where(slowed[which], self.slow_m - stop, 0.0)
+        room = (distances - np.minimum(stop, least))[which]
         walls = Walls.at(rows, twist, room, span, settle_sec)
         worst = walls.worst(twist)
         if worst is None:
@@ -108,9 +111,7 @@ class CollisionGuard:
             f"approach at {rows[worst] @ twist:.3g} m/s limited to {walls.allowed[worst]:.3g}"
         )
 
-    def judge(
-        self, posture: Posture, braking: np.ndarray, turns: np.ndarray
-    ) -> Callable[[np.ndarray], bool]:
+    def judge(self, posture: Posture, braking: np.ndarray) -> Callable[[np.ndarray], bool]:
         """Tells whether a motion keeps the distances, or what braking leaves of them.
 
         Looked at half-way and where the arm would stand.
@@ -119,7 +120,6 @@ class CollisionGuard:
             posture: Where the arm is.
             braking: (m, 6), displacements of the tip when braking from here until a stand, m and
                 rad.
-            turns: (6, n), displacements of the tip to those of the joints.
 
         Returns:
             Takes the displacements, (n, 6), of a motion until a stand.
@@ -127,31 +127,28 @@ class CollisionGuard:
         geometry = posture.kinematics.geometry
         if self.slow_m == 0.0 or geometry is None:
             return lambda motion: True
-        stop = self.stop_m + _MARGIN_M
-        now, floor = self._distances(posture, geometry), self._floor(geometry)
+        stop, floor = self.stop_m + _MARGIN_M, self._floor(geometry)
+        now = self._distances(posture, geometry)
 
-        def least(motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            """What comes near its stop, and how near."""
-            path = motion @ turns
-            change = geometry.most_change(np.abs(path).max(axis=0))
-            near = np.flatnonzero(now - change < stop)
+        def least(motion: np.ndarray) -> np.ndarray:
+            """(n,), m, the least distances on the way; infinite for what stays off its stop."""
+            turns = np.abs(motion @ posture.inverse.T).max(axis=0)
+            near = np.flatnonzero(now - 2.0 * geometry.most_change(turns) < stop)
             if not len(near):
-                return near, np.zeros(0)
-            ends = posture.positions + path[[len(path) // 2, -1]]
-            return near, np.min([geometry.distances(q, near)[near] for q in ends], axis=0) - floor[
-                near
-            ]
+                return np.full(len(now), np.inf)
+            ways = (
+                geometry.distances(posture.ahead(motion[i]), near) for i in (len(motion) // 2, -1)
+            )
+            return np.minimum(*ways) - floor
 
         @cache
         def accepted() -> np.ndarray:
-            near, there = least(braking)
-            lows = np.full(len(now), stop)
-            lows[near] = np.minimum(stop, there) - _ROUND_OFF
+            lows: np.ndarray = np.minimum(stop, geometry.least(least(braking))) - _ROUND_OFF
             return lows
 
         def holds(motion: np.ndarray) -> bool:
-            near, there = least(motion)
-            return bool((there >= stop).all() or (there >= accepted()[near]).all())
+            there = least(motion)
+            return bool((there >= stop).all() or (there >= accepted()).all())
 
         return holds
 

@@ -61,19 +61,23 @@ class Posture:
         """(n, 6), twist to joint velocities, not damped but where they would be beyond reason."""
         return _sharp_inverse(self.jacobian)
 
-    def turns(self, braking: np.ndarray) -> np.ndarray:
-        """(6, n), displacements of the tip to those of the joints, over a way like that of braking.
+    def turns(self, way: np.ndarray) -> np.ndarray:
+        """(6, n), displacements of the tip to those of the joints, over a way as a whole.
 
-        It is the mean of here and of where braking ends: near a singularity joints turn faster and
-        faster.
+        It is the mean of here and of where it ends (Heun's method): near a singularity joints turn
+        faster and faster.
 
         Args:
-            braking: (m, 6), displacements of braking until a stand, m and rad.
+            way: (6,), displacement of the tip, m and rad.
         """
-        end = self.positions + self.inverse @ braking[-1]
-        there = _damped_inverse(self.kinematics.jacobian(end))
+        there = _damped_inverse(self.kinematics.jacobian(self.positions + self.inverse @ way))
         turns: np.ndarray = (self.inverse + there).T / 2.0
         return turns
+
+    def ahead(self, way: np.ndarray) -> np.ndarray:
+        """(n,), rad, where the joints are after a displacement of the tip, (6,), m and rad."""
+        ahead: np.ndarray = self.positions + way @ self.turns(way)
+        return ahead
 
     @cached_property
     def distances(self) -> np.ndarray:
@@ -199,8 +203,8 @@ class JointGuard:
         Returns:
             Takes a motion as in `holds`.
         """
-        turns = posture.turns(braking)
-        apart = self.collision.judge(posture, braking, turns)
+        turns = posture.turns(braking[-1])
+        apart = self.collision.judge(posture, braking)
         lows, highs = self._stops(posture, braking @ turns)
         q, sharp = posture.positions, posture.sharp_inverse.T
         limits = posture.kinematics.velocity_limits * (self.velocity_scale or math.inf)
