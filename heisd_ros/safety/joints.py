@@ -206,13 +206,15 @@ class JointGuard:
         turns = posture.turns(braking[-1])
         apart = self.collision.judge(posture, braking)
         lows, highs = self._stops(posture, braking @ turns)
-        q, sharp = posture.positions, posture.sharp_inverse.T
+        q, here = posture.positions, posture.sharp_inverse.T
+        there = _sharp_inverse(posture.kinematics.jacobian(posture.ahead(braking[-1]))).T
         limits = posture.kinematics.velocity_limits * (self.velocity_scale or math.inf)
 
         def steps(motion: np.ndarray) -> np.ndarray:
             moved = np.diff(motion, axis=0, prepend=np.zeros((1, 6)))
-            steps: np.ndarray = np.abs(moved @ sharp).max(axis=0)
-            return steps
+            share = np.linspace(0.0, 1.0, len(motion))[:, None]
+            steps: np.ndarray = np.abs((1.0 - share) * moved @ here + share * moved @ there)
+            return steps.max(axis=0)
 
         fastest = np.maximum(limits * tick_sec, steps(braking)) + _ROUND_OFF
 

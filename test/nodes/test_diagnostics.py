@@ -70,6 +70,7 @@ def session_on(device, warning=""):
     return SimpleNamespace(
         buffer=buffer,
         motion=SimpleNamespace(latest=None),
+        kinematics=None,
         parameters=SimpleNamespace(model_device=device, decoding_mode="heisd", dry_run=True),
         policy=SimpleNamespace(decoder=SimpleNamespace(warning=lambda: warning), growth=None),
     )
