@@ -23,6 +23,9 @@ _MARGIN_M = 5e-4
 """By so much earlier is braked, as what is reckoned ahead is not exact; twists are bent earlier by
 as much again, so that an arm that slides along something is not braked."""
 _ROUND_OFF = 1e-6
+_WAY_OUT_M = 1e-4
+"""What is nearer than its stop already may seem to come so much nearer yet: what is reckoned ahead
+is not exact, and of several links that are too near each would keep the arm from leaving another."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,8 @@ class CollisionGuard:
 
         @cache
         def accepted() -> np.ndarray:
-            lows: np.ndarray = np.minimum(stop, geometry.least(least(braking))) - _ROUND_OFF
-            return lows
+            lows: np.ndarray = np.minimum(stop, geometry.least(least(braking)))
+            return lows - np.where(now < self.stop_m, _WAY_OUT_M, _ROUND_OFF)
 
         def holds(motion: np.ndarray) -> bool:
             there = least(motion)

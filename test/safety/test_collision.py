@@ -135,6 +135,37 @@ def test_from_below_the_table_the_way_is_up_and_the_reason_is_told():
         assert moved or "the table are -0." in limited.notes["collision"]
 
 
+def test_who_starts_too_near_comes_no_nearer_whatever_is_wanted():
+    rng, q, safety = np.random.default_rng(0), lowered(STOP / 2), filter_for(0.0)
+    first = guard(0.0)._distances(Posture(ARM, q), ARM.geometry).min()
+    assert first < STOP
+    for _ in range(6):
+        wanted = rng.normal(size=6) * np.repeat([0.3, 1.0], 3)
+        wanted[2] = -abs(wanted[2])
+        for _ in range(25):
+            q = follow(safety.step(wanted, None, Posture(ARM, q)).twist, q)
+        assert guard(0.0)._distances(Posture(ARM, q), ARM.geometry).min() > first - 2e-4
+
+
+def test_where_several_links_are_too_near_there_is_a_way_out():
+    """Three pairs are nearer than their stop, two of them overlap."""
+    rng, (low, high), geometry = np.random.default_rng(5), ARM.position_limits, ARM.geometry
+    left = 0
+    while left < 4:
+        q = rng.uniform(low, high)
+        distances = guard()._distances(Posture(ARM, q), geometry)
+        worst = int(distances.argmin())
+        if np.count_nonzero(distances < STOP) < 3 or "link7" in geometry.words(worst):
+            continue
+        away = ARM.jacobian(q) @ geometry.slopes(q, np.array([worst]))[0]
+        away *= 0.1 / np.linalg.norm(away)
+        safety = filter_for()
+        for _ in range(50):
+            q = follow(safety.step(away, None, Posture(ARM, q)).twist, q)
+        assert guard()._distances(Posture(ARM, q), geometry)[worst] > distances[worst] + 1e-3
+        left += 1
+
+
 def test_over_the_table_a_tip_slides():
     safety, q = filter_for(0.0), lowered(STOP + 0.001)
     start = ARM.forward(q).position
