@@ -24,8 +24,8 @@ _MARGIN_M = 5e-4
 as much again, so that an arm that slides along something is not braked."""
 _ROUND_OFF = 1e-6
 _WAY_OUT_M = 1e-4
-"""What is nearer than its stop already may seem to come so much nearer yet: what is reckoned ahead
-is not exact, and of several links that are too near each would keep the arm from leaving another."""
+"""What is nearer than its stop already may seem to come so much nearer: what is reckoned ahead is
+not exact, and of several links that are too near each would keep the arm from leaving another."""
 
 
 @dataclass(frozen=True)
