@@ -29,7 +29,7 @@ def check(
     from heisd_ros.decoding.modes import load_mode
     from heisd_ros.errors import HeisdError
     from heisd_ros.files.bounded import naming
-    from heisd_ros.nodes.robot_arm import make_reader, urdf_text
+    from heisd_ros.nodes.robot_arm import make_reader, touching, unguarded, urdf_text
     from heisd_ros.nodes.robot_file import read_robot_file
 
     try:
@@ -38,7 +38,11 @@ def check(
             parameters = replace(parameters, robot_source="file", robot_urdf=str(urdf))
         load_mode(parameters.decoding_mode)
         if parameters.robot_source != "topic":
-            make_reader(parameters, urdf_text(parameters))
+            arm = make_reader(parameters, urdf_text(parameters)).kinematics
+            for gap in unguarded(parameters, arm):
+                typer.echo(f"{file}: {gap}", err=True)
+            for pair in touching(parameters, arm):
+                typer.echo(f"{file}: may touch each other: {pair}")
             seen = "keys, values, URDF, frames and joints"
         else:
             seen = "keys and values; frames and joints only with --urdf"

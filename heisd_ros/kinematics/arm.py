@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pinocchio as pin
@@ -14,6 +15,9 @@ from heisd_ros.errors import JointStateError, UrdfError
 from heisd_ros.kinematics.chain import Description, not_valid
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.kinematics.urdf import checked_urdf
+
+if TYPE_CHECKING:
+    from heisd_ros.kinematics.geometry import ArmGeometry
 
 __all__ = ["ArmKinematics", "JointSample", "Pose"]
 
@@ -49,9 +53,15 @@ class ArmKinematics:
         tip_frame: the link whose pose and twist are given.
         position_limits: two arrays of shape (n,), lower and upper limits of the joints, rad or m;
             infinite for a continuous joint.
-        velocity_limits: shape (n,), the largest speed of each joint, rad/s or m/s; infinite where
-            the description names none.
+        velocity_limits: shape (n,), rad/s or m/s; infinite where the description has none, or 0.
+        velocity_index: for each joint its column in Pinocchio's Jacobians.
+        movers: Pinocchio's numbers of the joints, with those that mimic one of them.
+        geometry: distances between links; None where nobody asked for them, or there are none.
+        geometry_fault: why there are none, in words.
     """
+
+    geometry: ArmGeometry | None = None
+    geometry_fault = ""
 
     def __init__(
         self,
@@ -59,6 +69,7 @@ class ArmKinematics:
         tip_frame: str,
         joint_names: Sequence[str] | None = None,
         base_frame: str | None = None,
+        whole: bool = False,
     ) -> None:
         """Parses the description and finds the chain.
 
@@ -67,6 +78,7 @@ class ArmKinematics:
             tip_frame: name of a link.
             joint_names: the joint order wanted; None takes them from base to tip.
             base_frame: name of a link between the root and the tip; None takes the root link.
+            whole: let joints off the chain move as well, which Pinocchio refuses for some robots.
 
         Raises:
             UrdfError: the text is no URDF that `checked_urdf` accepts, a frame is not in it, the
@@ -74,10 +86,11 @@ class ArmKinematics:
                 lies between them, or its pose is not finite.
             JointStateError: `joint_names` are not exactly the joints of the chain.
         """
-        self._description = description = Description(checked_urdf(urdf))
+        self._description = description = Description(urdf)
         frames = [tip_frame] if base_frame is None else [tip_frame, base_frame]
         try:
-            self._model = pin.buildModelFromXML(description.fixed_but(frames), True)
+            text = checked_urdf(urdf if whole else description.fixed_but(frames))
+            self._model = pin.buildModelFromXML(text, True)
         except ValueError as error:
             raise not_valid(f"{error}", urdf) from error
         self.tip_frame = tip_frame
@@ -93,10 +106,12 @@ class ArmKinematics:
                 f"once: {chain}; got {list(self.joint_names)}"
             )
         ids = [self._model.getJointId(name) for name in self.joint_names]
-        self._velocity_index = [self._model.joints[i].idx_v for i in ids]
+        self.velocity_index = [self._model.joints[i].idx_v for i in ids]
         self.position_limits = self._limits(ids)
-        speeds = self._model.velocityLimit[self._velocity_index]
+        speeds = self._model.velocityLimit[self.velocity_index]
         self.velocity_limits = np.where(speeds > 0.0, speeds, np.inf)
+        leaders = zip(self._model.mimicking_joints, self._model.mimicked_joints, strict=True)
+        self.movers = frozenset([*ids, *(i for i, leader in leaders if leader in ids)])
         self._neutral = pin.neutral(self._model)
         self._scratch = threading.local()
         self._try()
@@ -158,7 +173,7 @@ class ArmKinematics:
             JointStateError: `q` is not n finite numbers.
         """
         data = self._data
-        pin.forwardKinematics(self._model, data, self._configuration(q))
+        pin.forwardKinematics(self._model, data, self.configuration(q))
         base = pin.updateFramePlacement(self._model, data, self._base)
         tip = base.actInv(pin.updateFramePlacement(self._model, data, self._tip))
         return Pose(tip.translation, tip.rotation)
@@ -213,12 +228,34 @@ class ArmKinematics:
         """
         data = self._data
         frame = pin.LOCAL_WORLD_ALIGNED
-        full = pin.computeFrameJacobian(self._model, data, self._configuration(q), self._tip, frame)
+        full = pin.computeFrameJacobian(self._model, data, self.configuration(q), self._tip, frame)
         base = pin.updateFramePlacement(self._model, data, self._base).rotation
         # Columns of joints before the base are left out: they do not move here.
         # Of a single joint Pinocchio gives a vector.
-        columns = full.reshape(6, -1)[:, self._velocity_index]
+        columns = full.reshape(6, -1)[:, self.velocity_index]
         return np.vstack([base.T @ columns[:3], base.T @ columns[3:]])
+
+    @property
+    def model(self) -> pin.Model:
+        """Pinocchio's model of the whole description; not to be changed."""
+        return self._model
+
+    def configuration(self, q: np.ndarray) -> np.ndarray:
+        """Returns Pinocchio's configuration, in which joints that are not the arm's are neutral.
+
+        Args:
+            q: shape (n,), joint positions in the order of `joint_names`, rad or m.
+
+        Raises:
+            JointStateError: `q` is not n finite numbers.
+        """
+        full = self._scatter("q", q)
+        # `integrate` serves continuous joints, which Pinocchio stores as (cos, sin).
+        return (
+            full
+            if self._model.nq == self._model.nv
+            else pin.integrate(self._model, self._neutral, full)
+        )
 
     @property
     def _data(self) -> pin.Data:
@@ -234,17 +271,8 @@ class ArmKinematics:
         """
         data = self._data
         velocity = self._scatter("dq", dq)
-        pin.forwardKinematics(self._model, data, self._configuration(q), velocity)
+        pin.forwardKinematics(self._model, data, self.configuration(q), velocity)
         return data, pin.updateFramePlacement(self._model, data, self._base)
-
-    def _configuration(self, q: np.ndarray) -> np.ndarray:
-        full = self._scatter("q", q)
-        # `integrate` serves continuous joints, which Pinocchio stores as (cos, sin).
-        return (
-            full
-            if self._model.nq == self._model.nv
-            else pin.integrate(self._model, self._neutral, full)
-        )
 
     def _scatter(self, name: str, values: np.ndarray) -> np.ndarray:
         """Spreads values of the arm's joints over all degrees of freedom of the model."""
@@ -252,7 +280,7 @@ class ArmKinematics:
         if not np.isfinite(given).all():
             raise JointStateError(f"{name} must be finite, got {given.tolist()}")
         full = np.zeros(self._model.nv)
-        full[self._velocity_index] = given
+        full[self.velocity_index] = given
         return full
 
     @staticmethod

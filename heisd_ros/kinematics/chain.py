@@ -15,6 +15,7 @@ from xml.sax.saxutils import quoteattr
 
 from heisd_ros.errors import UrdfError
 from heisd_ros.files.bounded import shown
+from heisd_ros.kinematics.urdf import check_text
 
 _PARTS = ("parent", "child", "origin", "axis", "limit", "mimic")
 _MOST_LISTED = 200
@@ -52,6 +53,7 @@ class Description:
         parser = expat.ParserCreate()  # knows no namespaces: prefixes need no declaration
         parser.StartElementHandler = self._enter
         parser.EndElementHandler = lambda _: self._path.pop()
+        check_text(urdf)
         try:
             parser.Parse(urdf, True)
         except (expat.ExpatError, ValueError) as error:

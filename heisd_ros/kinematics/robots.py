@@ -30,7 +30,7 @@ _ROBOTS = Path("example-robot-data/robots")
 _PANDA_URDF = Path("panda_description/urdf/panda.urdf")
 
 
-def _share_folders() -> Iterator[Path]:
+def share_folders() -> Iterator[Path]:
     """Yields the folders where `example-robot-data` may be installed: wheel first, then ROS."""
     try:
         distribution = metadata.distribution("example-robot-data")
@@ -59,7 +59,7 @@ def robots_folder() -> Path:
     Raises:
         UrdfError: `example-robot-data` is not installed.
     """
-    folders = list(_share_folders())
+    folders = list(share_folders())
     for folder in folders:
         if (folder / _ROBOTS / _PANDA_URDF).is_file():
             return folder / _ROBOTS

@@ -50,15 +50,11 @@ _FREEDOM = {"fixed": 0, "planar": 3, "floating": 6}
 
 
 class _Bounded(ElementTree.TreeBuilder):
-    """Builds a tree that is not too deep, of a text without a document type."""
+    """Builds a tree that is not too deep."""
 
     def __init__(self) -> None:
         super().__init__()
         self._depth = self._count = 0
-
-    def doctype(self, name: str, pubid: str, system: str) -> None:
-        """Refuses entities, which could make a short text a long one."""
-        raise UrdfError("the robot description has a DOCTYPE; accepted: none")
 
     def start(self, tag: str, attrs: dict[str, str]) -> ElementTree.Element:
         """Takes an element."""
@@ -81,6 +77,23 @@ def _local(tag: str) -> str:
     return tag.rpartition("}")[2]
 
 
+def check_text(text: str) -> None:
+    """Checks what can be told before a robot description is parsed at all.
+
+    Args:
+        text: Of a URDF file.
+
+    Raises:
+        UrdfError: It is too long, or has a document type, whose entities could make it longer.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise UrdfError(
+            f"the robot description has {len(text)} characters; accepted: up to {MAX_CHARACTERS}"
+        )
+    if "<!DOCTYPE" in text:
+        raise UrdfError("the robot description has a DOCTYPE; accepted: none")
+
+
 def checked_urdf(text: str) -> str:
     """Checks a robot description before any other parser sees it.
 
@@ -94,10 +107,7 @@ def checked_urdf(text: str) -> str:
         UrdfError: It is no XML, too large or too deep, has a loop, a number that is not finite or
             too large, or a movable joint whose axis is zero.
     """
-    if len(text) > MAX_CHARACTERS:
-        raise UrdfError(
-            f"the robot description has {len(text)} characters; accepted: up to {MAX_CHARACTERS}"
-        )
+    check_text(text)
     parser = ElementTree.XMLParser(target=_Bounded())
     try:
         parser.feed(text)

@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from heisd_ros.nodes import growth
 from heisd_ros.nodes.control import ControlLoop
 from heisd_ros.nodes.inputs import NANOSECONDS, InputHealth
+from heisd_ros.nodes.robot_arm import unguarded
 from heisd_ros.nodes.session import Session
 
 _SCARCE_SHARE = 0.05
@@ -146,6 +147,9 @@ def control_status(
             )
         values["decoding.mode"] = session.parameters.decoding_mode
         values["dry_run"] = session.parameters.dry_run
+        gaps = unguarded(session.parameters, session.kinematics)
+        if gaps:
+            level, message = DiagnosticStatus.WARN, "; ".join(gaps)
         warning = session.policy.decoder.warning()
         if session.refused_robot:
             warning = f"robot_description refused: {session.refused_robot}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heisd_ros.nodes.declare import parameter
+from heisd_ros.safety.collision import NO_TABLE
 
 Corner = tuple[float, float, float]
 _FAR_M = 10.0
@@ -26,7 +27,7 @@ def _wall(axis: str, end: str) -> Any:
 
 @dataclass(frozen=True)
 class LimitParameters:
-    """What a command may be, and where it may lead. All but `joints.limits` may change live."""
+    """What a command may be, and where it may lead. Most may change live."""
 
     max_linear_step: float = parameter(
         "command.max_linear_step",
@@ -142,6 +143,46 @@ class LimitParameters:
         low=0.0,
         high=10_000.0,
         live=True,
+    )
+
+    joint_velocity_scale: float = parameter(
+        "joints.velocity_scale",
+        0.0,
+        "Share of the URDF's velocity limits that joints may move at; a twist that needs more is "
+        "scaled down whole; 0: not looked at.",
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
+    collision_slow_m: float = parameter(
+        "collision.slow_m",
+        0.0,
+        "Distance (m) between links, or of a link from the table, from which their approach is "
+        "slowed down; needs collision elements in the URDF; 0: not looked at.",
+        low=0.0,
+        high=1.0,
+    )
+    collision_stop_m: float = parameter(
+        "collision.stop_m",
+        0.0,
+        "Distance (m) at which their approach is stopped; less than collision.slow_m, and more "
+        "than command.max_lead_m where poses are sent.",
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
+    collision_table_z: float = parameter(
+        "collision.table_z",
+        NO_TABLE,
+        "Height (m) of the table in robot.base_frame; -10: there is none.",
+        low=NO_TABLE,
+        high=-NO_TABLE,
+        live=True,
+    )
+    collision_srdf: str = parameter(
+        "collision.srdf",
+        "",
+        "Path of an SRDF file whose disabled pairs of links may touch; empty: none.",
     )
 
     @property

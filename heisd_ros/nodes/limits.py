@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from heisd_ros.nodes.limit_parameters import LimitParameters
+from heisd_ros.safety.collision import CollisionGuard
 from heisd_ros.safety.joints import JointGuard, parse_limits
 from heisd_ros.safety.limits import PartLimits, SafetyLimits
 from heisd_ros.safety.workspace import Workspace
@@ -33,5 +34,14 @@ def safety_limits(parameters: LimitParameters) -> SafetyLimits:
         singularity_slow=settings.singularity_slow,
         singularity_stop=settings.singularity_stop,
         limits=parse_limits(settings.joint_limits),
+        velocity_scale=settings.joint_velocity_scale,
+        collision=collision_guard(settings),
     )
     return SafetyLimits(linear, angular, Workspace(*map(np.array, settings.workspace)), joints)
+
+
+def collision_guard(parameters: LimitParameters) -> CollisionGuard:
+    """What keeps links off each other and the table."""
+    return CollisionGuard(
+        parameters.collision_slow_m, parameters.collision_stop_m, parameters.collision_table_z
+    )

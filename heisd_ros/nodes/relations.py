@@ -7,6 +7,7 @@ from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING
 
 from heisd_ros.nodes.declare import parameters_of
+from heisd_ros.safety.collision import NO_TABLE
 
 if TYPE_CHECKING:
     from heisd_ros.nodes.parameters import VlaNodeParameters
@@ -140,4 +141,20 @@ def relations(settings: VlaNodeParameters) -> Iterator[tuple[str, object, bool, 
         settings.singularity_stop,
         settings.singularity_slow > 0.0 and settings.singularity_stop <= settings.singularity_slow,
         f"more than 'singularity.slow', {settings.singularity_slow:g}",
+    )
+    slow, stop = settings.collision_slow_m, settings.collision_stop_m
+    yield "collision.stop_m", stop, 0.0 < stop >= slow, f"less than 'collision.slow_m', {slow:g}"
+    lead = settings.max_lead_m
+    yield (
+        "collision.stop_m",
+        stop,
+        slow > 0.0 and settings.interface == "pose" and stop <= lead,
+        f"more than 'command.max_lead_m', {lead:g} m, as 'command.interface' is 'pose'",
+    )
+    table = settings.collision_table_z
+    yield (
+        "collision.table_z",
+        table,
+        table > NO_TABLE and slow == 0.0,
+        "-10 (no table), or any with 'collision.slow_m'",
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from heisd_ros.errors import JointStateError, UrdfError
 from heisd_ros.files.bounded import expanded, read_text
 from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.kinematics.geometry import ArmGeometry
 from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.robots import panda_urdf
+from heisd_ros.nodes.limits import collision_guard
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.safety.joints import JointGuard, parse_limits
 
@@ -37,6 +41,12 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
         JointGuard(limits=limits).check(kinematics)
     except JointStateError as error:
         raise JointStateError(f"parameter 'joints.limits': {error}") from error
+    if parameters.collision_slow_m > 0.0:
+        srdf = _text("collision.srdf", parameters.collision_srdf)
+        try:
+            kinematics.geometry = ArmGeometry(urdf, kinematics, srdf)
+        except UrdfError as error:
+            kinematics.geometry_fault = str(error)
     return JointStateReader(
         kinematics, parameters.robot_gripper_joints, parameters.gripper_timeout_sec, limits
     )
@@ -50,5 +60,37 @@ def urdf_text(parameters: VlaNodeParameters) -> str:
     """
     if parameters.robot_source == "panda":
         return panda_urdf()
-    path = expanded(parameters.robot_urdf)
-    return read_text(path, lambda problem: UrdfError(f"parameter 'robot.urdf': {problem}"))
+    return _text("robot.urdf", parameters.robot_urdf)
+
+
+def unguarded(parameters: VlaNodeParameters, kinematics: ArmKinematics | None) -> list[str]:
+    """What the limits are told to look at and cannot, as the description does not say it."""
+    if kinematics is None:
+        return []
+    gaps, guard = [], collision_guard(parameters)
+    fast = zip(kinematics.joint_names, kinematics.velocity_limits, strict=True)
+    free = [name for name, limit in fast if math.isinf(limit)]
+    if parameters.joint_velocity_scale > 0.0 and free:
+        gaps.append(f"joints.velocity_scale: the URDF has no velocity limit for {free}")
+    if guard.slow_m > 0.0:
+        geometry, fault = kinematics.geometry, kinematics.geometry_fault
+        missing = guard.gaps(geometry) if geometry else [f"any collision, as {fault}"]
+        gaps += [f"collision.slow_m: not looked at: {each}" for each in missing]
+    return gaps
+
+
+def touching(parameters: VlaNodeParameters, kinematics: ArmKinematics | None) -> list[str]:
+    """Pairs of links whose distance is not looked at, as they are made so that they touch."""
+    geometry = kinematics.geometry if kinematics else None
+    return collision_guard(parameters).touching(geometry) if geometry else []
+
+
+def _text(name: str, value: str) -> str:
+    """The file that a parameter names; empty where it names none.
+
+    Raises:
+        UrdfError: It cannot be read; the message names the parameter.
+    """
+    if not value:
+        return ""
+    return read_text(expanded(value), lambda problem: UrdfError(f"parameter '{name}': {problem}"))

@@ -11,6 +11,7 @@ import numpy as np
 
 from heisd_ros.decoding.types import Decoder, Observation
 from heisd_ros.errors import DatabaseError, HeisdError
+from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.nodes import images, optional
@@ -39,6 +40,7 @@ class Session:
         motion: The kinematic metric.
         plain_ms: Time of one step of plain decoding with this model, measured at configure.
         summary: One line for the log.
+        kinematics: The arm; None as long as nobody has described it.
         urdf: The robot's description, as it was taken; empty before the first.
         refused_robot: Why the newest description was not taken; empty where it was.
     """
@@ -51,6 +53,7 @@ class Session:
     motion: MotionFeed
     plain_ms: float
     summary: str
+    kinematics: ArmKinematics | None = None
     urdf: str = ""
     refused_robot: str = ""
 
@@ -64,6 +67,7 @@ class Session:
         reader = make_reader(self.parameters, urdf)
         check_robot(self.policy, urdf)
         self.buffer.set_robot(reader)
+        self.kinematics = reader.kinematics
         self.urdf, self.refused_robot = urdf, ""
 
     def offer_robot(self, urdf: str, active: bool) -> str:
@@ -183,6 +187,7 @@ def _wire(
             f"{', '.join(policy.views)}, {intake.rate_hz:g} control steps a second, warm step "
             f"{warm_up_ms:.0f} ms, metric bounds {intake.bounds_source}"
         ),
+        kinematics=reader.kinematics if reader is not None else None,
     )
 
 

@@ -44,6 +44,7 @@ from heisd_ros.nodes.policy import PolicyLoader, free_memory, load_policy
 from heisd_ros.nodes.process import StoppableNode, leave, realtime, run_node, spin
 from heisd_ros.nodes.relations import check_given
 from heisd_ros.nodes.rivals import rival_problem
+from heisd_ros.nodes.robot_arm import touching, unguarded
 from heisd_ros.nodes.robot_file import OF_OTHERS, unknown
 from heisd_ros.nodes.session import Session, open_session
 from heisd_ros.nodes.status import StatusTopic, hold_status
@@ -113,6 +114,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         self._subscribe(self._session)
         self._views = session_views(self, self._session)
         self.get_logger().info(f"configured: {self._session.summary}")
+        self._say_guards(self._session)
 
     @transition
     def on_activate(self) -> None:
@@ -271,9 +273,13 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
 
     def _on_robot(self, message: String) -> None:
         session = self._session
-        problem = session.offer_robot(message.data, self._control is not None) if session else ""
+        if session is None or message.data == session.urdf:
+            return
+        problem = session.offer_robot(message.data, self._control is not None)
         if problem:
             self._refuse_robot(problem)
+        else:
+            self._say_guards(session)
 
     def _refuse_robot(self, problem: str) -> None:
         if self._session is not None:
@@ -281,6 +287,14 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             self._session.refuse_robot(problem)
             said = f"topic robot_description: {problem}"
             self.get_logger().error(said, throttle_duration_sec=1.0)
+
+    def _say_guards(self, session: Session) -> None:
+        """Logs what of the arm the limits do not look at."""
+        for gap in unguarded(session.parameters, session.kinematics):
+            self.get_logger().warning(gap)
+        pairs = touching(session.parameters, session.kinematics)
+        if pairs:
+            self.get_logger().info(f"links that may touch each other: {', '.join(pairs)}")
 
     def _on_outcome(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         control = self._control

@@ -1,36 +1,36 @@
-"""Slowing down before a joint limit or a singularity, from live joint positions.
+"""Slowing down before joint limits, collisions and singularities, from live joint positions.
 
 Speed is full up to a first threshold and goes linearly down to nothing at a second one, as in
-MoveIt Servo, and only for motion that leads there. Before a singularity the twist is scaled as a
-whole. Before a joint's limit only that joint is slowed: the twist becomes the nearest one in which
-no joint comes closer than it may, so the arm slides along the limit as it does along a wall.
+MoveIt Servo, and only for motion that leads there. Before a joint's limit or a collision the twist
+becomes the nearest one in which nothing comes closer than it may, so the arm slides along it as
+along a wall. Before a singularity, and where a joint would be too fast, it is scaled as a whole.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import nnls
 
 from heisd_ros.errors import JointStateError
+from heisd_ros.safety.collision import CollisionGuard
+from heisd_ros.safety.walls import METRES_A_RADIAN, Walls, nearest
 
 if TYPE_CHECKING:
     from heisd_ros.kinematics.arm import ArmKinematics
+
+__all__ = ["METRES_A_RADIAN", "JointGuard", "Posture", "nearest", "parse_limits"]
 
 _DAMPING = 0.02
 """Of the inverse of the Jacobian, so that joint velocities stay finite in a singularity."""
 _LOOK_AHEAD_SEC = 0.02
 """How far ahead of the motion the condition number is compared."""
-METRES_A_RADIAN = 0.2
-"""What a radian counts beside a metre where the nearest twist is looked for: about the ratio of the
-speeds that a tip and a wrist are driven at."""
-_NOTEWORTHY = 1e-6
-"""Excess of a joint's speed, rad/s, below which a twist is left as it is."""
+_LEAST_GAIN = 0.005
+"""Singular value of the Jacobian below which joint speeds are not reckoned to grow any more."""
 _ROUND_OFF = 1e-9
 
 
@@ -54,13 +54,41 @@ class Posture:
     @cached_property
     def inverse(self) -> np.ndarray:
         """(n, 6), twist to joint velocities, damped."""
-        square = self.jacobian @ self.jacobian.T + _DAMPING**2 * np.eye(6)
-        return np.linalg.solve(square, self.jacobian).T
+        return _damped_inverse(self.jacobian)
+
+    @cached_property
+    def sharp_inverse(self) -> np.ndarray:
+        """(n, 6), twist to joint velocities, not damped but where they would be beyond reason."""
+        return _sharp_inverse(self.jacobian)
+
+    def turns(self, way: np.ndarray) -> np.ndarray:
+        """(6, n), displacements of the tip to those of the joints, over a way as a whole.
+
+        It is the mean of here and of where it ends (Heun's method): near a singularity joints turn
+        faster and faster.
+
+        Args:
+            way: (6,), displacement of the tip, m and rad.
+        """
+        there = _damped_inverse(self.kinematics.jacobian(self.positions + self.inverse @ way))
+        turns: np.ndarray = (self.inverse + there).T / 2.0
+        return turns
+
+    def ahead(self, way: np.ndarray) -> np.ndarray:
+        """(n,), rad, where the joints are after a displacement of the tip, (6,), m and rad."""
+        ahead: np.ndarray = self.positions + way @ self.turns(way)
+        return ahead
+
+    @cached_property
+    def distances(self) -> np.ndarray:
+        """Between links and to the base plane, of an arm whose geometry is known, m."""
+        assert self.kinematics.geometry is not None
+        return self.kinematics.geometry.distances(self.positions)
 
 
 @dataclass(frozen=True)
 class JointGuard:
-    """Slows a twist down before joint limits and singularities.
+    """Slows a twist down before joint limits, collisions, singularities and too fast joints.
 
     Attributes:
         slow_rad: Distance from a joint's limit from which motion towards it is slowed; 0: joint
@@ -70,9 +98,12 @@ class JointGuard:
             slowed; 0: not looked at. Metres and radians are mixed in it, as in MoveIt Servo.
         singularity_stop: Condition number at which it is stopped.
         limits: Joint name to (lower, upper), rad, in place of the limits of the URDF.
+        velocity_scale: Share of the URDF's velocity limits that joints may move at; 0: not looked
+            at, as are joints without such a limit.
+        collision: What keeps links off each other and the table.
 
     Raises:
-        ValueError: Thresholds are in the wrong order, or a limit has no inside.
+        ValueError: Thresholds are in the wrong order, a limit has no inside, or a share is none.
     """
 
     slow_rad: float = 0.0
@@ -80,6 +111,8 @@ class JointGuard:
     singularity_slow: float = 0.0
     singularity_stop: float = 0.0
     limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    velocity_scale: float = 0.0
+    collision: CollisionGuard = field(default_factory=CollisionGuard)
 
     def __post_init__(self) -> None:
         if self.slow_rad > 0.0 and not 0.0 <= self.stop_rad < self.slow_rad:
@@ -89,9 +122,16 @@ class JointGuard:
                 f"singularity_stop {self.singularity_stop}; accepted: more than singularity_slow "
                 f"{self.singularity_slow}"
             )
+        if not 0.0 <= self.velocity_scale <= 1.0:
+            raise ValueError(f"velocity_scale {self.velocity_scale}; accepted: 0 to 1")
         for name, (lower, upper) in self.limits.items():
             if not lower < upper:
                 raise ValueError(f"limits of {name}: {lower} to {upper}; accepted: lower < upper")
+
+    @property
+    def stops(self) -> bool:
+        """Whether there is anything that `judge` looks at."""
+        return max(self.slow_rad, self.velocity_scale, self.collision.slow_m) > 0.0
 
     def check(self, kinematics: ArmKinematics) -> None:
         """Checks that every joint whose limits are given is one of the arm.
@@ -117,61 +157,134 @@ class JointGuard:
                 than would take it to its stop in that time.
 
         Returns:
-            (6,), the twist; and what bounds it, "joint_limit" or "singularity", in words.
+            (6,), the twist; and what bounds it, "joint_limit", "collision", "singularity" or
+            "joint_velocity", in words.
         """
         notes: dict[str, str] = {}
-        if not twist.any() or not (self.slow_rad > 0.0 or self.singularity_slow > 0.0):
+        if not twist.any():
             return twist, notes
-        if self.slow_rad > 0.0:
-            twist, notes["joint_limit"] = self._joint_limits(twist, posture, settle_sec)
+        joints, notes["joint_limit"] = self._joint_limits(twist, posture, settle_sec)
+        solids, notes["collision"] = self.collision.walls(twist, posture, settle_sec)
+        if notes["joint_limit"] or notes["collision"]:
+            rows = np.concatenate([joints.rows, solids.rows])
+            twist = nearest(twist, rows, np.concatenate([joints.allowed, solids.allowed]))
+        # What scales the twist comes last: it breaks no wall.
         if self.singularity_slow > 0.0 and twist.any():
             factor, notes["singularity"] = self._singularity(twist, posture)
+            twist = twist * factor
+        if self.velocity_scale > 0.0 and twist.any():
+            factor, notes["joint_velocity"] = self._velocity(twist, posture, settle_sec)
             twist = twist * factor
         return twist, {kind: words for kind, words in notes.items() if words}
 
     def holds(self, posture: Posture, motion: np.ndarray, braking: np.ndarray) -> bool:
-        """Whether a motion ends before the joints' stops, or no further on than braking does.
+        """Whether a motion keeps all stops, or breaks them no more than braking does.
 
-        To first order: the joints are taken to turn with the tip as they do here. What that leaves
+        The joints are taken to turn with the tip as they do on the way of braking. What that leaves
         out has `stop_rad` for room.
 
         Args:
             posture: Where the arm is.
-            motion: (n, 6), displacements of the tip until a stand, m and rad.
+            motion: (n, 6), displacements of the tip after each tick until a stand, m and rad.
             braking: (m, 6), those of braking from here.
         """
-        q, turn = posture.positions, posture.inverse.T
+        return self.judge(posture, braking, math.inf)(motion)
+
+    def judge(
+        self, posture: Posture, braking: np.ndarray, tick_sec: float
+    ) -> Callable[[np.ndarray], bool]:
+        """As `holds`, for several motions, and for the speeds of joints, too.
+
+        Args:
+            posture: Where the arm is.
+            braking: (m, 6), as in `holds`.
+            tick_sec: Time between two displacements, s; infinite: speeds are not looked at.
+
+        Returns:
+            Takes a motion as in `holds`.
+        """
+        turns = posture.turns(braking[-1])
+        apart = self.collision.judge(posture, braking)
+        lows, highs = self._stops(posture, braking @ turns)
+        q, here = posture.positions, posture.sharp_inverse.T
+        there = _sharp_inverse(posture.kinematics.jacobian(posture.ahead(braking[-1]))).T
+        limits = posture.kinematics.velocity_limits * (self.velocity_scale or math.inf)
+
+        def steps(motion: np.ndarray) -> np.ndarray:
+            moved = np.diff(motion, axis=0, prepend=np.zeros((1, 6)))
+            share = np.linspace(0.0, 1.0, len(motion))[:, None]
+            steps: np.ndarray = np.abs((1.0 - share) * moved @ here + share * moved @ there)
+            return steps.max(axis=0)
+
+        fastest = np.maximum(limits * tick_sec, steps(braking)) + _ROUND_OFF
+
+        def holds(motion: np.ndarray) -> bool:
+            path = q + motion @ turns
+            inside = (path >= lows).all() and (path <= highs).all()
+            return bool(inside and (steps(motion) <= fastest).all() and apart(motion))
+
+        return holds
+
+    def _stops(self, posture: Posture, braking: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) each, rad, the least and the largest positions that joints may come to.
+
+        Args:
+            posture: Where the arm is.
+            braking: (m, n), how the joints turn when braking from here.
+        """
+        if self.slow_rad == 0.0:
+            everywhere = np.full(len(posture.positions), np.inf)
+            return -everywhere, everywhere
+        halting = posture.positions + braking
         lower, upper = self._range(posture.kinematics)
-        halting, path = q + braking @ turn, q + motion @ turn
-        low = np.minimum(lower + self.stop_rad, halting.min(axis=0))
-        high = np.maximum(upper - self.stop_rad, halting.max(axis=0))
-        return bool((path >= low - _ROUND_OFF).all() and (path <= high + _ROUND_OFF).all())
+        return (
+            np.minimum(lower + self.stop_rad, halting.min(axis=0)) - _ROUND_OFF,
+            np.maximum(upper - self.stop_rad, halting.max(axis=0)) + _ROUND_OFF,
+        )
 
     def _joint_limits(
         self, twist: np.ndarray, posture: Posture, settle_sec: float
-    ) -> tuple[np.ndarray, str]:
-        """The nearest twist that takes no joint towards a limit faster than it may go there."""
+    ) -> tuple[Walls, str]:
+        """How fast each joint may go towards its limits."""
+        if self.slow_rad == 0.0:
+            return Walls(np.zeros((0, 6)), np.zeros(0)), ""
         q, inverse = posture.positions, posture.inverse
-        velocities = inverse @ twist
         lower, upper = self._range(posture.kinematics)
         distances = np.concatenate([q - lower, upper - q])
-        towards = np.concatenate([-velocities, velocities])
-        room = np.maximum(distances - self.stop_rad, 0.0)
-        shares = room / (self.slow_rad - self.stop_rad)
-        slowed = np.minimum(shares, 1.0) * np.maximum(towards, 0.0)
-        slowed = np.where(shares < 1.0, slowed, np.inf)
-        allowed = np.minimum(slowed, room / settle_sec)
-        excess = towards - allowed
-        worst = int(np.argmax(excess))
-        if excess[worst] <= _NOTEWORTHY:
-            return twist, ""
-        bounded = np.isfinite(allowed)
-        rows = np.concatenate([-inverse, inverse])[bounded]
+        rows = np.concatenate([-inverse, inverse])
+        room, span = distances - self.stop_rad, self.slow_rad - self.stop_rad
+        walls = Walls.at(rows, twist, room, span, settle_sec)
+        worst = walls.worst(twist)
+        if worst is None:
+            return walls, ""
         joint = worst % len(q)
-        return nearest(twist, rows, allowed[bounded]), (
+        return walls, (
             f"{posture.kinematics.joint_names[joint]} at {q[joint]:.3f} rad is "
-            f"{distances[worst]:.3f} rad from its limit: {towards[worst]:.3g} rad/s towards it "
-            f"limited to {allowed[worst]:.3g}"
+            f"{distances[worst]:.3f} rad from its limit: {rows[worst] @ twist:.3g} rad/s towards "
+            f"it limited to {walls.allowed[worst]:.3g}"
+        )
+
+    def _velocity(
+        self, twist: np.ndarray, posture: Posture, settle_sec: float
+    ) -> tuple[float, str]:
+        """The share of a twist at which no joint is too fast, here or until it could be slower.
+
+        Not damped, as the arm's own inverse may not be: near a singularity joints are fast.
+        """
+        kinematics = posture.kinematics
+        limits = kinematics.velocity_limits * self.velocity_scale
+        turns = posture.inverse @ twist * settle_sec
+        ahead = [posture.positions + turns * share for share in (0.5, 1.0)]
+        inverses = [_sharp_inverse(kinematics.jacobian(q)) for q in ahead]
+        speeds = np.abs([inverse @ twist for inverse in (posture.sharp_inverse, *inverses)])
+        speeds = speeds.max(axis=0)
+        shares = speeds / limits
+        joint = int(np.argmax(shares))
+        if shares[joint] <= 1.0:
+            return 1.0, ""
+        return float(1.0 / shares[joint]), (
+            f"{kinematics.joint_names[joint]} would move at {speeds[joint]:.3g} rad/s, limit "
+            f"{limits[joint]:.3g}: speed scaled by {1.0 / shares[joint]:.2f}"
         )
 
     def _range(self, kinematics: ArmKinematics) -> tuple[np.ndarray, np.ndarray]:
@@ -193,32 +306,6 @@ class JointGuard:
         return factor, (
             f"condition number {condition:.3g} near a singularity: speed scaled by {factor:.2f}"
         )
-
-
-def nearest(twist: np.ndarray, rows: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """The twist nearest to another for which rows @ twist <= allowed; radians count as metres.
-
-    It is never longer than the other and never leads back, as standing still is allowed, too
-    (projection on a convex set; `METRES_A_RADIAN` makes one length of both parts). Found by least
-    distance programming (Lawson and Hanson, Solving Least Squares Problems, 1974, chapter 23).
-
-    Args:
-        twist: (6,), m/s and rad/s, not zero.
-        rows: (n, 6), none of them zero.
-        allowed: (n,), not negative.
-    """
-    scale = np.repeat([1.0, METRES_A_RADIAN], 3)
-    wanted = twist * scale
-    length = float(np.linalg.norm(wanted))
-    normals = rows / scale
-    sizes = np.linalg.norm(normals, axis=1)
-    normals, wanted = normals / sizes[:, None], wanted / length
-    excess = normals @ wanted - allowed / (sizes * length)
-    table = np.vstack([-normals.T, excess])
-    target = np.eye(7)[6]
-    weights, _ = nnls(table, target)
-    residual = table @ weights - target
-    return (wanted - residual[:6] / residual[6]) * length / scale
 
 
 def parse_limits(entries: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -243,3 +330,15 @@ def parse_limits(entries: Sequence[str]) -> dict[str, tuple[float, float]]:
 def _condition(jacobian: np.ndarray) -> float:
     values = np.linalg.svd(jacobian, compute_uv=False)
     return float(values[0] / max(values[-1], 1e-12))
+
+
+def _damped_inverse(jacobian: np.ndarray) -> np.ndarray:
+    square = jacobian @ jacobian.T + _DAMPING**2 * np.eye(6)
+    inverse: np.ndarray = np.linalg.solve(square, jacobian).T
+    return inverse
+
+
+def _sharp_inverse(jacobian: np.ndarray) -> np.ndarray:
+    left, values, right = np.linalg.svd(jacobian, full_matrices=False)
+    inverse: np.ndarray = (right.T / np.maximum(values, _LEAST_GAIN)) @ left.T
+    return inverse

@@ -95,7 +95,7 @@ class SafetyFilter:
 
     def __init__(self, limits: SafetyLimits, tick_sec: float, step_sec: float) -> None:
         self.counts: Counter[str] = Counter()
-        self._step = step_sec
+        self._tick, self._step = tick_sec, step_sec
         self._ramps = [
             Ramp(tick_sec, part.acceleration, part.jerk) for part in (limits.linear, limits.angular)
         ]
@@ -227,9 +227,12 @@ class SafetyFilter:
             free[:3] = furthest(
                 brake[:3], free[:3], lambda part: box.holds(tip, linear.path(part), braking)
             )
-        if guard is not None and guard.slow_rad > 0.0 and posture is not None:
-            arm, halting = posture, self._path(brake)
-            free = furthest(brake, free, lambda both: guard.holds(arm, self._path(both), halting))
+        if guard is not None and guard.stops and posture is not None:
+            allowed = guard.judge(posture, self._path(brake), self._tick)
+            held = furthest(brake, free, lambda both: allowed(self._path(both)))
+            if held is not free:
+                notes["braking"] = "no more than what can be braked before a limit of the joints"
+            free = held
         twist = np.concatenate([linear.take(free[:3]), angular.take(free[3:])])
         limits = self._limits
         for part, name, unit, limit in (

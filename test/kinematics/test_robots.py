@@ -11,14 +11,14 @@ from heisd_ros.kinematics.arm import ArmKinematics
 
 
 def test_missing_package_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(robots, "_share_folders", lambda: iter([tmp_path]))
+    monkeypatch.setattr(robots, "share_folders", lambda: iter([tmp_path]))
     with pytest.raises(UrdfError, match="install the Python package example-robot-data"):
         robots.panda_urdf()
 
 
 def test_ros_prefixes_are_searched(monkeypatch, tmp_path):
     monkeypatch.setenv("AMENT_PREFIX_PATH", f"/nowhere:{tmp_path}")
-    assert tmp_path / "share" in list(robots._share_folders())
+    assert tmp_path / "share" in list(robots.share_folders())
 
 
 def test_agrees_with_robosuite():

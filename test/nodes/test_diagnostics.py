@@ -76,6 +76,7 @@ def session_on(device, warning=""):
         motion=SimpleNamespace(latest=None, stream_hz=0.0),
         mapper=SimpleNamespace(rate_hz=20.0),
         refused_robot="",
+        kinematics=None,
         parameters=SimpleNamespace(model_device=device, decoding_mode="heisd", dry_run=True),
         policy=SimpleNamespace(decoder=SimpleNamespace(warning=lambda: warning), growth=None),
     )

@@ -69,6 +69,13 @@ def test_shipped_files_are_keyed_for_any_namespace_and_accepted(file, kind):
         ({"workspace_y_min": 1.0, "workspace_y_max": 0.5}, "'workspace.y_min' is 1.0"),
         ({"joint_stop_rad": 0.1, "joint_slow_rad": 0.1}, "'joints.stop_rad' is 0.1"),
         ({"singularity_slow": 17.0}, "'singularity.stop' is 0.0; accepted: more than"),
+        ({"joint_velocity_scale": 1.5}, "'joints.velocity_scale' is 1.5; accepted: 0 to 1"),
+        ({"collision_stop_m": 0.1, "collision_slow_m": 0.1}, "'collision.stop_m' is 0.1; accepted"),
+        ({"collision_table_z": 0.0}, "'collision.table_z' is 0.0; accepted: -10"),
+        (
+            {"collision_slow_m": 0.1, "collision_stop_m": 0.01, "interface": "pose"},
+            "'collision.stop_m' is 0.01; accepted: more than 'command.max_lead_m'",
+        ),
         ({"joint_limits": ("panda_joint1 0",)}, "'joints.limits' is 'panda_joint1 0'; accepted"),
         ({"joint_limits": ("panda_joint1 1 nan",)}, "'joints.limits' is 'panda_joint1 1 nan'"),
     ],
