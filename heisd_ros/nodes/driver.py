@@ -16,6 +16,7 @@ from rclpy.node import Node
 from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.nodes.geometry import turn
+from heisd_ros.nodes.inputs import NANOSECONDS
 from heisd_ros.nodes.interfaces import Outgoing, make_interface
 from heisd_ros.nodes.limits import safety_limits
 from heisd_ros.nodes.parameters import VlaNodeParameters
@@ -48,8 +49,11 @@ class ArmDriver:
         self._buffer = session.buffer
         # In lock-step time passes with the commands that are acted on: a halt takes none.
         self._ramped = settings.stamp == "now"
+        self._sent: int | None = None  # when the newest command was sent, ns
         self._along_tip = settings.frame_id != settings.robot_base_frame
-        self._filter = SafetyFilter(safety_limits(settings), self.tick_sec, step_sec)
+        self._filter = SafetyFilter(
+            safety_limits(settings), self.tick_sec, step_sec, settings.controller_timeout_sec
+        )
         self._interface = make_interface(node, settings, self.tick_sec, step_sec)
         self._wanted: np.ndarray | None = None
         self._action: np.ndarray | None = None
@@ -97,8 +101,9 @@ class ArmDriver:
         """Sends the command of this tick."""
         arm = None if self._closing else self._buffer.arm(time.monotonic_ns())
         measured = arm.tip() if arm else None
-        limited = self._limited(arm, measured)
-        self._interface.send(
+        elapsed_sec = self._elapsed(stamp)
+        limited = self._limited(arm, measured, elapsed_sec)
+        unsent = self._interface.send(
             Outgoing(
                 twist=limited.twist,
                 measured=measured,
@@ -106,11 +111,14 @@ class ArmDriver:
                 held=self._wanted is None,
                 at_rest=self._filter.at_rest,
                 stamp=stamp,
+                motion=limited.motion,
+                elapsed_sec=elapsed_sec,
             )
         )
         self._action = None
         self._tip = measured or self._tip
-        self.twist, self.limited = self._from_base(limited.twist), str(limited)
+        self.twist = self._from_base(limited.twist)
+        self.limited = "; ".join(filter(None, (str(limited), unsent)))
         # In a dry run the arm is told nothing: that it stands does not mean that it is frozen.
         self._buffer.moving = not self._dry and bool((np.abs(limited.twist) > MOVING).any())
 
@@ -125,14 +133,28 @@ class ArmDriver:
         self.send(stamp)
         return self._interface.close(timeout_sec)
 
-    def _limited(self, arm: ArmState | None, measured: Pose | None) -> Limited:
+    def _elapsed(self, stamp: Time) -> float | None:
+        """Seconds since the command before; None: there was none.
+
+        In lock-step these are of the scene's time, which the stamps of its observations tell.
+        """
+        now = time.monotonic_ns() if self._ramped else stamp.sec * NANOSECONDS + stamp.nanosec
+        before, self._sent = self._sent, now
+        return None if before is None else (now - before) / NANOSECONDS
+
+    def _limited(
+        self, arm: ArmState | None, measured: Pose | None, elapsed_sec: float | None
+    ) -> Limited:
         if self._wanted is None:
-            return self._filter.halt() if self._ramped else Limited(self._filter.rest(), {})
+            if self._ramped:
+                return self._filter.halt(elapsed_sec)
+            return Limited(self._filter.rest(), {}, np.zeros(6))
         if arm is None or measured is None:
-            return self._filter.step(self._wanted, None, None)
+            return self._filter.step(self._wanted, None, None, elapsed_sec=elapsed_sec)
         wanted = turn(measured.rotation, self._wanted) if self._along_tip else self._wanted
         posture = Posture(arm.kinematics, arm.positions)
-        return self._filter.step(wanted, self._interface.position(measured), posture)
+        position, lead = self._interface.position(measured), self._interface.lead(measured)
+        return self._filter.step(wanted, position, posture, lead, elapsed_sec)
 
     def _from_base(self, twist: np.ndarray) -> np.ndarray:
         if not self._along_tip or self._tip is None:

@@ -10,7 +10,7 @@ from heisd_ros.kinematics.robots import (
     PANDA_JOINTS,
     PANDA_TIP,
 )
-from heisd_ros.nodes.declare import parameter, validate
+from heisd_ros.nodes.declare import at_most, at_most_if_any, parameter, validate
 from heisd_ros.nodes.gripper_parameters import GripperParameters
 from heisd_ros.nodes.growth_parameters import GrowthParameters
 from heisd_ros.nodes.instruction import instruction_problem
@@ -81,6 +81,7 @@ class VlaNodeParameters(LimitParameters, GripperParameters, GrowthParameters):
         low=0.0,
         high=60.0,
         live=True,
+        looseness=at_most_if_any,
     )
     decoding_mode: str = parameter(
         "decoding.mode",
@@ -123,16 +124,18 @@ class VlaNodeParameters(LimitParameters, GripperParameters, GrowthParameters):
         0.5,
         "Age (s, steady clock) from which a camera is stale and the arm is stopped.",
         low=0.02,
-        high=60.0,
+        high=30.0,
         live=True,
+        looseness=at_most,
     )
     joint_state_timeout_sec: float = parameter(
         "input.joint_state_timeout_sec",
         0.5,
         "Age (s, steady clock) from which the joint states are stale and the arm is stopped.",
         low=0.02,
-        high=60.0,
+        high=30.0,
         live=True,
+        looseness=at_most,
     )
     gripper_timeout_sec: float = parameter(
         "input.gripper_timeout_sec",
@@ -150,6 +153,7 @@ class VlaNodeParameters(LimitParameters, GripperParameters, GrowthParameters):
         low=0.0,
         high=6.3,
         live=True,
+        looseness=at_most_if_any,
     )
     frozen_images: int = parameter(
         "input.frozen_images",
@@ -159,6 +163,7 @@ class VlaNodeParameters(LimitParameters, GripperParameters, GrowthParameters):
         low=0,
         high=10_000,
         live=True,
+        looseness=at_most_if_any,
     )
     frozen_joint_states: int = parameter(
         "input.frozen_joint_states",
@@ -168,6 +173,7 @@ class VlaNodeParameters(LimitParameters, GripperParameters, GrowthParameters):
         low=0,
         high=100_000,
         live=True,
+        looseness=at_most_if_any,
     )
     sync_tolerance_sec: float = parameter(
         "sync.tolerance_sec",
@@ -177,6 +183,7 @@ class VlaNodeParameters(LimitParameters, GripperParameters, GrowthParameters):
         low=0.0,
         high=1.0,
         live=True,
+        looseness=at_most,
     )
     robot_source: str = parameter(
         "robot.source",
@@ -259,14 +266,15 @@ class VlaNodeParameters(LimitParameters, GripperParameters, GrowthParameters):
     max_lead_m: float = parameter(
         "command.max_lead_m",
         0.05,
-        "How far (m) a target pose may be ahead of the measured one.",
+        "How far (m) a target pose may be ahead of the measured one; one that is further away is "
+        "led back within the limits.",
         low=0.001,
         high=1.0,
     )
     max_lead_rad: float = parameter(
         "command.max_lead_rad",
         0.3,
-        "How far (rad) a target pose may be turned ahead of the measured one.",
+        "How far (rad) a target pose may be turned ahead of the measured one, likewise.",
         low=0.001,
         high=3.0,
     )
@@ -312,8 +320,9 @@ class VlaNodeParameters(LimitParameters, GripperParameters, GrowthParameters):
         1.0,
         "Age (s, steady clock) of the newest action from which the arm is stopped.",
         low=0.02,
-        high=60.0,
+        high=30.0,
         live=True,
+        looseness=at_most,
     )
     servo_node: str = parameter(
         "servo.node",
