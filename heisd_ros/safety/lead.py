@@ -16,7 +16,8 @@ from scipy.spatial.transform import Rotation
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.safety.workspace import approach_speed
 
-_PARTS = ((slice(0, 3), "m"), (slice(3, 6), "rad"))
+LINEAR, ANGULAR = slice(0, 3), slice(3, 6)
+_PARTS = ((LINEAR, "m"), (ANGULAR, "rad"))
 _ROUND_OFF = 1e-9
 
 
@@ -86,7 +87,7 @@ class Lead:
             motion: (n, 3), displacements of the target until a stand, m or rad.
             braking: (m, 3), those of braking from here.
         """
-        most = self.most[0 if part.start == 0 else 1]
+        most = self.most[0 if part == LINEAR else 1]
         reached = self._distances(part, braking).max()
         return bool(self._distances(part, motion).max() <= max(most, reached) + _ROUND_OFF)
 
@@ -94,7 +95,7 @@ class Lead:
         return np.linalg.norm(self._after(part, motion), axis=-1)
 
     def _after(self, part: slice, motion: np.ndarray) -> np.ndarray:
-        if part.start == 0:
+        if part == LINEAR:
             return self.offset[part] + motion
         turns = Rotation.from_rotvec(motion) * Rotation.from_rotvec(self.offset[part])
         return turns.as_rotvec()

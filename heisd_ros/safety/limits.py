@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from heisd_ros.safety.joints import JointGuard, Posture
-from heisd_ros.safety.lead import Lead
+from heisd_ros.safety.lead import ANGULAR, LINEAR, Lead
 from heisd_ros.safety.ramp import Ramp, furthest, lengthen
 from heisd_ros.safety.workspace import Workspace
 
@@ -163,7 +165,7 @@ class SafetyFilter:
         motion = np.zeros(6)
         for _ in range(ticks):
             plans = [ramp.stop(hard) for ramp, hard in zip(self._ramps, self._halting, strict=True)]
-            limited = self._taken(np.zeros(6), *plans, {})
+            limited = self._taken(np.zeros(6), plans, {})
             motion += limited.motion
         return Limited(limited.twist, limited.notes, motion * share)
 
@@ -231,7 +233,7 @@ class SafetyFilter:
         if blind:
             if wanted.any():
                 notes["pose_unknown"] = POSE_UNKNOWN
-            return self._taken(np.zeros(6), *(ramp.reserve for ramp in self._ramps), notes)
+            return self._taken(np.zeros(6), [ramp.reserve for ramp in self._ramps], notes)
         delays = [ramp.delay_sec for ramp in self._ramps]
         if lead is not None:
             wanted, words = lead.shape(wanted, (linear.acceleration, angular.acceleration), delays)
@@ -245,7 +247,7 @@ class SafetyFilter:
             if cut:
                 wanted = self._within_speed(wanted)
         if box is not None and position is not None:
-            for place in (position,) if lead is None else (position, position - lead.offset[:3]):
+            for place in _places(position, lead):
                 wanted[:3], words = box.shape(wanted[:3], place, linear.acceleration, delays[0])
                 if words:
                     notes["workspace"] = words
@@ -308,36 +310,36 @@ class SafetyFilter:
         lead: Lead | None,
         notes: dict[str, str],
     ) -> Limited:
-        ramps = self._ramps
-        free = [ramps[0].plan(wanted[:3]), ramps[1].plan(wanted[3:])]
-        *brakes, linear, angular = lengthen([ramp.reserve for ramp in ramps] + free)
-        brake, free = np.hstack(brakes), np.hstack([linear, angular])
-        path, braking = self._path, self._path(brake)
-        box, guard = self._limits.workspace, self._limits.joints
+        linear, angular = self._ramps
+        plans = [linear.plan(wanted[:3]), angular.plan(wanted[3:])]
+        table = lengthen([linear.reserve, angular.reserve, *plans])
+        brake, free = table[:, :6], table[:, 6:]
+        braking, box, guard = self._path(brake), self._limits.workspace, self._limits.joints
+
+        def keep(part: slice, holds: Callable[[np.ndarray, np.ndarray], bool]) -> None:
+            """Takes as much of the free way of a part as a limit holds: motion, and braking."""
+            free[:, part] = furthest(
+                brake[:, part],
+                free[:, part],
+                lambda plan: holds(self._path(plan), braking[:, part]),
+            )
+
         if box is not None and position is not None:
-            for place in (position,) if lead is None else (position, position - lead.offset[:3]):
-                free[:, :3] = furthest(
-                    brake[:, :3],
-                    free[:, :3],
-                    lambda plan, place=place: box.holds(place, path(plan), braking[:, :3]),
-                )
+            for place in _places(position, lead):
+                keep(LINEAR, partial(box.holds, place))
         if lead is not None:
-            for part in (slice(0, 3), slice(3, 6)):
-                free[:, part] = furthest(
-                    brake[:, part],
-                    free[:, part],
-                    lambda plan, part=part: lead.holds(part, path(plan), braking[:, part]),
-                )
+            for part in (LINEAR, ANGULAR):
+                keep(part, partial(lead.holds, part))
         if guard is not None and guard.slow_rad > 0.0 and posture is not None:
-            arm = posture
-            free = furthest(brake, free, lambda both: guard.holds(arm, path(both), braking))
-        return self._taken(wanted, free[:, :3], free[:, 3:], notes)
+            keep(slice(0, 6), partial(guard.holds, posture))
+        return self._taken(wanted, [free[:, :3], free[:, 3:]], notes)
 
     def _taken(
-        self, wanted: np.ndarray, linear: np.ndarray, angular: np.ndarray, notes: dict[str, str]
+        self, wanted: np.ndarray, plans: Sequence[np.ndarray], notes: dict[str, str]
     ) -> Limited:
         """Goes one tick further, with the plans of both parts."""
-        twist = np.concatenate([self._ramps[0].take(linear), self._ramps[1].take(angular)])
+        pairs = zip(self._ramps, plans, strict=True)
+        twist = np.concatenate([ramp.take(plan) for ramp, plan in pairs])
         limits = self._limits
         for part, name, unit, limit in (
             (slice(0, 3), "linear", "m/s^2", limits.linear.acceleration),
@@ -349,3 +351,8 @@ class SafetyFilter:
                 notes["acceleration"] = f"{before}; {words}" if before else words
         self.counts.update(notes.keys())
         return Limited(twist, notes, twist * self._tick)
+
+
+def _places(position: np.ndarray, lead: Lead | None) -> list[np.ndarray]:
+    """What has to stay in the box: where the arm was told to be, and where it is."""
+    return [position] if lead is None else [position, position - lead.offset[:3]]

@@ -14,7 +14,7 @@ and the way to what is wanted, stop included, is within the limits too; see `fur
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -210,12 +210,12 @@ def furthest(brake: np.ndarray, free: np.ndarray, allowed: Allowed) -> np.ndarra
     return brake + low * (free - brake)
 
 
-def lengthen(plans: list[np.ndarray]) -> list[np.ndarray]:
-    """Plans with as many ticks as the longest one: what stands stays where it is."""
-    padded = np.zeros((len(plans), max(map(len, plans)), 3))
+def lengthen(plans: Sequence[np.ndarray]) -> np.ndarray:
+    """(n, 3 m), m plans side by side, as long as the longest: what stands stays where it is."""
+    padded = np.zeros((max(map(len, plans)), 3 * len(plans)))
     for i, plan in enumerate(plans):
-        padded[i, : len(plan)] = plan
-    return list(padded)
+        padded[: len(plan), 3 * i : 3 * i + 3] = plan
+    return padded
 
 
 def _faded(rate: float, change: float) -> float:
