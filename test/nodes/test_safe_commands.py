@@ -219,6 +219,27 @@ def test_a_pose_begins_at_the_arm_leads_by_a_little_and_stands_in_a_hold(world, 
     assert all(np.linalg.norm(place(pose)) > 0.1 for pose in poses)  # never a zero
 
 
+def test_a_target_jumps_with_no_joint_state_that_is_wrong(world, start):
+    """Every eighth joint state is of another arm: the recorder finds no jump in the targets."""
+    bench, _, _ = start({**SMOOTH, "command.interface": "pose"})
+    alternate = itertools.cycle([REST] * 7 + [REST + 0.3])
+    bench.joints_of = lambda stamp: joint_state(next(alternate), stamp=stamp)
+    poses = listen(bench, PoseStamped, "pose")
+    world.spin_until(lambda: len(poses) > 50, "targets", bench.publish)
+    steps = np.linalg.norm(np.diff([place(pose) for pose in poses], axis=0), axis=1)
+    assert steps.max() < 0.02
+
+
+def test_without_a_clock_a_target_is_no_faster_when_actions_come_faster(world, start):
+    lead = {"command.max_lead_m": 0.5, "command.max_linear_speed": 0.1}
+    bench, _, _ = start({"command.interface": "pose", **lead})
+    poses = listen(bench, PoseStamped, "pose")
+    world.spin_until(lambda: len(poses) > 40, "targets", bench.publish)
+    stamps = np.array([stamp_ns(pose) for pose in poses]) / NANOSECONDS
+    way = np.linalg.norm(place(poses[-1]) - place(poses[10]))
+    assert 0.0 < way <= 0.1 * (stamps[-1] - stamps[10]) * 1.05
+
+
 def test_an_action_may_go_out_as_the_model_gave_it(world, start):
     bench, _, _ = start({"command.interface": "delta"})
     deltas = listen(bench, ActionDelta, "delta")

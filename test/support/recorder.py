@@ -133,11 +133,15 @@ def _ticks(steps, spans, tick):
 
 
 def _check_deltas(bench, heard, settings):
-    """No limit of the node applies to these; what is no action is sent as none."""
+    """No limit of the node applies to one; but no two are for the same time."""
     for delta in heard:
         assert len(delta.action) == (0 if delta.stop else 7)
         assert np.isfinite(delta.action).all() and delta.duration > 0.0
         assert delta.rotation in {each["command.rotation_convention"] for each in settings}
+    moving = [delta for delta in heard if not delta.stop]
+    if len(settings) == 1 and moving:
+        stamps = _stamps(moving)
+        assert len(moving) <= (stamps[-1] - stamps[0]) / moving[0].duration + 2.5
 
 
 def _check_grippers(bench, heard, settings):
