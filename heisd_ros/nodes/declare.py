@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +21,21 @@ T = TypeVar("T")
 _TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string", tuple: "string[]"}
 ONE_TYPE = 'a list of one type, [""] for none (ROS does not know the type of an empty list)'
 """What is accepted of a list."""
+
+
+def at_most(value: float) -> float:
+    """How loose an upper limit is."""
+    return value
+
+
+def at_most_if_any(value: float) -> float:
+    """How loose an upper limit is of which 0 means that there is none."""
+    return value or math.inf
+
+
+def at_least(value: float) -> float:
+    """How loose a lower limit is."""
+    return -value
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,7 @@ class ParameterInfo:
     read_only: bool = False
     live: bool = False
     own: bool = False
+    looseness: Callable[[float], float] | None = None
 
     def accepted(self) -> str:
         """The accepted values in words; empty when any value of the type is."""
@@ -56,6 +72,7 @@ def parameter(
     read_only: bool = False,
     live: bool = False,
     own: bool = False,
+    looseness: Callable[[float], float] | None = None,
 ) -> Any:
     """A dataclass field that is a ROS parameter.
 
@@ -69,8 +86,10 @@ def parameter(
         read_only: Whether it is fixed when the node starts.
         live: Whether it may change while the node is configured, and takes effect at once.
         own: Whether the default is the built-in robot's, and any other has to give its own.
+        looseness: Of a limit, how loose a value of it is (`at_most`, `at_least` ...): while the arm
+            may move, it is only tightened.
     """
-    info = ParameterInfo(name, description, low, high, choices, read_only, live, own)
+    info = ParameterInfo(name, description, low, high, choices, read_only, live, own, looseness)
     return dataclasses.field(default=default, metadata={"ros": info})
 
 
@@ -180,13 +199,32 @@ def read(node: Node, kind: type[T], changes: Mapping[str, Any] | None = None) ->
     return kind(**values)
 
 
+def loosened(before: Any, after: Any) -> str:
+    """Which limit is looser than before, in words; empty where none is.
+
+    Args:
+        before: A parameter dataclass.
+        after: Another of its kind.
+    """
+    for field, info in parameters_of(type(before)):
+        if info.looseness is not None:
+            old, new = getattr(before, field.name), getattr(after, field.name)
+            if info.looseness(new) > info.looseness(old):
+                return (
+                    f"parameter '{info.name}' is {new!r}; accepted while the node is active: "
+                    f"nothing looser than {old!r}, the value in force"
+                )
+    return ""
+
+
 def markdown_table(kind: type) -> str:
     """The parameters as a Markdown table, for docs/nodes.md."""
     rows = ["| parameter | type | default | accepted | meaning |", "|---|---|---|---|---|"]
     for field, info in parameters_of(kind):
         default = field.default
         shown = ", ".join(default) if isinstance(default, tuple) else repr(default)
-        mark = " (read-only)" if info.read_only else " (live)" if info.live else ""
+        live = " (live: tighter)" if info.looseness else " (live)" if info.live else ""
+        mark = " (read-only)" if info.read_only else live
         mark += " (the robot's own)" if info.own else ""
         meaning = info.description + mark
         kind_name = _TYPE_NAMES[type(default)]

@@ -18,6 +18,7 @@ from heisd_ros.kinematics.pose import Pose
 from heisd_ros.nodes.following import Following
 from heisd_ros.nodes.geometry import turn
 from heisd_ros.nodes.holds import Hold
+from heisd_ros.nodes.inputs import NANOSECONDS
 from heisd_ros.nodes.interfaces import Outgoing, make_interface
 from heisd_ros.nodes.limits import safety_limits
 from heisd_ros.nodes.parameters import VlaNodeParameters
@@ -51,8 +52,11 @@ class ArmDriver:
         self._buffer = session.buffer
         # In lock-step time passes with the commands that are acted on: a halt takes none.
         self._ramped = settings.stamp == "now"
+        self._sent: int | None = None  # when the newest command was sent, ns
         self._along_tip = settings.frame_id != settings.robot_base_frame
-        self._filter = SafetyFilter(safety_limits(settings), self.tick_sec, step_sec)
+        self._filter = SafetyFilter(
+            safety_limits(settings), self.tick_sec, step_sec, settings.controller_timeout_sec
+        )
         self._interface = make_interface(node, settings, self.tick_sec, step_sec)
         self._following = Following(settings, step_sec)
         self._wanted: np.ndarray | None = None
@@ -113,8 +117,9 @@ class ArmDriver:
         arm = None if self._closing else self._buffer.arm(now)
         self._following.seen(arm, now, self._buffer.arm_age_sec(now))
         measured = arm.tip() if arm else None
-        limited = self._limited(arm, measured)
-        self._interface.send(
+        elapsed_sec = self._elapsed(stamp)
+        limited = self._limited(arm, measured, elapsed_sec)
+        unsent = self._interface.send(
             Outgoing(
                 twist=limited.twist,
                 measured=measured,
@@ -122,12 +127,15 @@ class ArmDriver:
                 held=self._wanted is None,
                 at_rest=self._filter.at_rest,
                 stamp=stamp,
+                motion=limited.motion,
+                elapsed_sec=elapsed_sec,
             )
         )
         self._following.sent(limited.twist, now)
         self._action = None
         self._tip = measured or self._tip
-        self.twist, self.notes = self._from_base(limited.twist), limited.notes
+        self.twist = self._from_base(limited.twist)
+        self.notes = {**limited.notes, "unsent": unsent} if unsent else limited.notes
         # In a dry run the arm is told nothing: that it stands does not mean that it is frozen.
         self._buffer.moving = not self._dry and bool((np.abs(limited.twist) > MOVING).any())
 
@@ -142,15 +150,29 @@ class ArmDriver:
         self.send(stamp)
         return self._interface.close(timeout_sec)
 
-    def _limited(self, arm: ArmState | None, measured: Pose | None) -> Limited:
+    def _elapsed(self, stamp: Time) -> float | None:
+        """Seconds since the command before; None: there was none.
+
+        In lock-step these are of the scene's time, which the stamps of its observations tell.
+        """
+        now = time.monotonic_ns() if self._ramped else stamp.sec * NANOSECONDS + stamp.nanosec
+        before, self._sent = self._sent, now
+        return None if before is None else (now - before) / NANOSECONDS
+
+    def _limited(
+        self, arm: ArmState | None, measured: Pose | None, elapsed_sec: float | None
+    ) -> Limited:
         if self._wanted is None:
-            return self._filter.halt() if self._ramped else Limited(self._filter.rest(), {})
+            if self._ramped:
+                return self._filter.halt(elapsed_sec)
+            return Limited(self._filter.rest(), {}, np.zeros(6))
         if arm is None or measured is None:
-            return self._filter.step(self._wanted, None, None)
+            return self._filter.step(self._wanted, None, None, elapsed_sec=elapsed_sec)
         wanted = turn(measured.rotation, self._wanted) if self._along_tip else self._wanted
         posture = Posture(arm.kinematics, arm.positions)
         position = self._following.position(self._interface.position(measured), wanted)
-        return self._filter.step(wanted, position, posture)
+        lead = self._interface.lead(measured)
+        return self._filter.step(wanted, position, posture, lead, elapsed_sec)
 
     def _from_base(self, twist: np.ndarray) -> np.ndarray:
         if not self._along_tip or self._tip is None:

@@ -11,12 +11,26 @@ from std_msgs.msg import Header
 from heisd_ros.kinematics.pose import Pose
 
 
-def pose_message(pose: Pose, stamp: Time, frame_id: str) -> PoseStamped:
-    """A pose in a frame."""
+def pose_message(
+    pose: Pose, stamp: Time, frame_id: str, before: PoseStamped | None = None
+) -> PoseStamped:
+    """A pose in a frame.
+
+    Args:
+        pose: The pose.
+        stamp: For the header.
+        frame_id: Frame that it is in.
+        before: The message before it in a sequence. Of the two quaternions of an orientation the
+            one nearer to its quaternion is taken, for receivers that filter the four numbers.
+    """
     message = PoseStamped(header=Header(stamp=stamp, frame_id=frame_id))
     position, orientation = message.pose.position, message.pose.orientation
     position.x, position.y, position.z = map(float, pose.position)
     quaternion = Rotation.from_matrix(pose.rotation).as_quat()
+    if before is not None:
+        last = before.pose.orientation
+        if quaternion @ [last.x, last.y, last.z, last.w] < 0.0:
+            quaternion = -quaternion
     orientation.x, orientation.y, orientation.z, orientation.w = map(float, quaternion)
     return message
 

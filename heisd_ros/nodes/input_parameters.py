@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from heisd_ros.nodes.declare import parameter
+from heisd_ros.nodes.declare import at_least, at_most, at_most_if_any, parameter
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,18 @@ class InputParameters:
         0.5,
         "Age (s, steady clock) from which a camera is stale and the arm is stopped.",
         low=0.02,
-        high=60.0,
+        high=30.0,
         live=True,
+        looseness=at_most,
     )
     joint_state_timeout_sec: float = parameter(
         "input.joint_state_timeout_sec",
         0.5,
         "Age (s, steady clock) from which the joint states are stale and the arm is stopped.",
         low=0.02,
-        high=60.0,
+        high=30.0,
         live=True,
+        looseness=at_most,
     )
     gripper_timeout_sec: float = parameter(
         "input.gripper_timeout_sec",
@@ -48,6 +50,7 @@ class InputParameters:
         low=0.0,
         high=6.3,
         live=True,
+        looseness=at_most_if_any,
     )
     frozen_images: int = parameter(
         "input.frozen_images",
@@ -57,6 +60,7 @@ class InputParameters:
         low=0,
         high=10_000,
         live=True,
+        looseness=at_most_if_any,
     )
     frozen_joint_states: int = parameter(
         "input.frozen_joint_states",
@@ -67,6 +71,7 @@ class InputParameters:
         low=0,
         high=100_000,
         live=True,
+        looseness=at_most_if_any,
     )
     frozen_joint_sec: float = parameter(
         "input.frozen_joint_sec",
@@ -77,6 +82,7 @@ class InputParameters:
         low=0.0,
         high=60.0,
         live=True,
+        looseness=at_most_if_any,
     )
     follow_distance_m: float = parameter(
         "input.follow_distance_m",
@@ -86,6 +92,7 @@ class InputParameters:
         low=0.0,
         high=10.0,
         live=True,
+        looseness=at_most_if_any,
     )
     follow_sec: float = parameter(
         "input.follow_sec",
@@ -94,6 +101,7 @@ class InputParameters:
         low=0.02,
         high=60.0,
         live=True,
+        looseness=at_most,
     )
     joint_margin_rad: float = parameter(
         "input.joint_margin_rad",
@@ -103,6 +111,7 @@ class InputParameters:
         low=0.0,
         high=100.0,
         live=True,
+        looseness=at_most,
     )
     max_stamp_age_sec: float = parameter(
         "input.max_stamp_age_sec",
@@ -112,6 +121,7 @@ class InputParameters:
         low=0.0,
         high=1000.0,
         live=True,
+        looseness=at_most_if_any,
     )
     recovery_sec: float = parameter(
         "input.recovery_sec",
@@ -120,6 +130,7 @@ class InputParameters:
         low=0.0,
         high=60.0,
         live=True,
+        looseness=at_least,
     )
     sync_tolerance_sec: float = parameter(
         "sync.tolerance_sec",
@@ -129,4 +140,5 @@ class InputParameters:
         low=0.0,
         high=1.0,
         live=True,
+        looseness=at_most,
     )

@@ -1,7 +1,7 @@
 """What is sent to the arm: a twist, a target pose, or the action as the model gave it.
 
 One small class each behind one protocol, chosen by `command.interface`. None of them ever sends a
-"zero" position: an arm is halted by a twist of zero, by the pose in which it stands, or by a word.
+"zero" position: an arm is halted by a twist of zero, by a target that stands, or by a word.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from heisd_ros.msg import ActionDelta
 from heisd_ros.nodes.geometry import pose_message, turn, twist_message
 from heisd_ros.nodes.outlet import outlet
 from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.safety.lead import Lead
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,9 @@ class Outgoing:
         held: Whether the arm is being halted, or stands because it is held.
         at_rest: Whether the halt is over.
         stamp: For the header.
+        motion: (6,), how far the twist leads beyond the command before, m and rad in the base
+            frame; None: as far as in one tick.
+        elapsed_sec: Time since the command before, s; None: a control step.
     """
 
     twist: np.ndarray
@@ -42,6 +46,8 @@ class Outgoing:
     held: bool
     at_rest: bool
     stamp: Time
+    motion: np.ndarray | None = None
+    elapsed_sec: float | None = None
 
 
 class CommandInterface(Protocol):
@@ -50,8 +56,15 @@ class CommandInterface(Protocol):
     def position(self, measured: Pose) -> np.ndarray:
         """(3,), m: where the arm was told to be, or is, where nothing else was said."""
 
-    def send(self, command: Outgoing) -> None:
-        """Sends a command."""
+    def lead(self, measured: Pose) -> Lead | None:
+        """How a target pose is ahead of the measured one; None: there is no target."""
+
+    def send(self, command: Outgoing) -> str:
+        """Sends a command.
+
+        Returns:
+            Why an action was not sent, in words; empty where nothing was left out.
+        """
 
     def close(self, timeout_sec: float) -> bool:
         """Waits until the last command was received, and takes the topic down.
@@ -83,13 +96,18 @@ class TwistInterface:
         """Where the arm is."""
         return measured.position
 
-    def send(self, command: Outgoing) -> None:
+    def lead(self, measured: Pose) -> Lead | None:
+        """There is no target."""
+        return None
+
+    def send(self, command: Outgoing) -> str:
         """Sends the twist, along the axes of `command.frame_id`."""
         twist = command.twist
         self._seen = command.measured or self._seen
         if self._along_tip and self._seen is not None:
             twist = turn(self._seen.rotation.T, twist)
         self._topic.publish(twist_message(twist / self._scales, command.stamp, self._frame_id))
+        return ""
 
     def close(self, timeout_sec: float) -> bool:
         """Takes the topic down."""
@@ -97,16 +115,16 @@ class TwistInterface:
 
 
 class PoseInterface:
-    """PoseStamped on `~/output/pose`: the twist, integrated from where the arm is.
+    """PoseStamped on `~/output/pose`: the twist, integrated from where the arm is at activation.
 
-    The target starts from the measured pose at activation and whenever the arm has stood in a hold,
-    and is never further ahead of it than the parameters say. In a hold it comes to a stand with the
-    twist; then the pose measured at that moment is the target, and is repeated.
+    The target moves by nothing but the twists of the safety filter, which know how far it is ahead
+    of the arm. So it keeps their limits whatever is measured. In a hold it comes to a stand with
+    the twist, and is repeated: an arm that sags below its target is not told to sag further.
 
     Args:
         node: The node that owns the topic.
         parameters: Frame and lead.
-        tick_sec: Time for which a twist is integrated, s.
+        tick_sec: Time for which a twist is integrated where a command does not say, s.
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters, tick_sec: float) -> None:
@@ -114,46 +132,38 @@ class PoseInterface:
         self._frame_id, self._tick = parameters.frame_id, tick_sec
         self._lead = parameters.max_lead_m, parameters.max_lead_rad
         self._target: Pose | None = None
-        self._standing = False
+        self._sent: PoseStamped | None = None
 
     def position(self, measured: Pose) -> np.ndarray:
         """Where the arm was told to be: that, too, has to stay in the workspace."""
-        afresh = self._target is None or self._standing
-        return measured.position if afresh else self._target.position  # type: ignore[union-attr]
+        return (self._target or measured).position
 
-    def send(self, command: Outgoing) -> None:
+    def lead(self, measured: Pose) -> Lead | None:
+        """How the target is ahead of the measured pose."""
+        return Lead.between(measured, self._target or measured, self._lead)
+
+    def send(self, command: Outgoing) -> str:
         """Moves the target on and sends it; nothing where it is not known where the arm is."""
-        standing = command.held and command.at_rest
-        if command.measured is not None and (self._target is None or standing != self._standing):
-            self._target = command.measured
-        if command.measured is not None or self._target is not None:
-            self._standing = standing
-        if self._target is None:
-            return
-        if not standing:
-            self._target = self._ahead(self._target, command)
-        self._topic.publish(pose_message(self._target, command.stamp, self._frame_id))
+        target = self._target or command.measured
+        if target is None:
+            return ""
+        motion = command.twist * self._tick if command.motion is None else command.motion
+        turned = Rotation.from_rotvec(motion[3:]) * Rotation.from_matrix(target.rotation)
+        self._target = Pose(target.position + motion[:3], turned.as_matrix())
+        self._sent = pose_message(self._target, command.stamp, self._frame_id, self._sent)
+        self._topic.publish(self._sent)
+        return ""
 
     def close(self, timeout_sec: float) -> bool:
         """Takes the topic down."""
         return self._topic.close(timeout_sec)
 
-    def _ahead(self, target: Pose, command: Outgoing) -> Pose:
-        """The target a tick later, as far ahead of the measured pose as it may be."""
-        position = target.position + command.twist[:3] * self._tick
-        rotation = Rotation.from_rotvec(command.twist[3:] * self._tick)
-        rotation *= Rotation.from_matrix(target.rotation)
-        if command.measured is not None:
-            origin = Rotation.from_matrix(command.measured.rotation)
-            lead = _clip(position - command.measured.position, self._lead[0])
-            turned = _clip((rotation * origin.inv()).as_rotvec(), self._lead[1])
-            position = command.measured.position + lead
-            rotation = Rotation.from_rotvec(turned) * origin
-        return Pose(position, rotation.as_matrix())
-
 
 class DeltaInterface:
     """ActionDelta on `~/output/delta`: for a controller that maps and limits actions itself.
+
+    Each action is for one control step. Where actions come faster than that, some are left out, or
+    they would add up to more motion than was limited.
 
     Args:
         node: The node that owns the topic.
@@ -165,15 +175,27 @@ class DeltaInterface:
         self._topic = outlet(node, ActionDelta, "~/output/delta", parameters.dry_run)
         self._frame_id, self._step = parameters.frame_id, step_sec
         self._rotation = parameters.rotation_convention
+        self._free_sec = step_sec  # time that no action was sent for
 
     def position(self, measured: Pose) -> np.ndarray:
         """Where the arm is."""
         return measured.position
 
-    def send(self, command: Outgoing) -> None:
+    def lead(self, measured: Pose) -> Lead | None:
+        """There is no target."""
+        return None
+
+    def send(self, command: Outgoing) -> str:
         """Sends a new action once, and a stop as often as it is asked for."""
+        elapsed = self._step if command.elapsed_sec is None else command.elapsed_sec
+        self._free_sec = min(self._free_sec + max(elapsed, 0.0), self._step)
         if command.action is None and not command.held:
-            return
+            return ""
+        if not command.held:
+            # Up to half a step early is jitter; the time is taken from the next action's.
+            if self._free_sec < 0.5 * self._step:
+                return f"not sent: the action before it is for {self._step:g} s"
+            self._free_sec -= self._step
         action = [] if command.held or command.action is None else command.action.tolist()
         message = ActionDelta(
             header=Header(stamp=command.stamp, frame_id=self._frame_id),
@@ -183,6 +205,7 @@ class DeltaInterface:
             duration=self._step,
         )
         self._topic.publish(message)
+        return ""
 
     def close(self, timeout_sec: float) -> bool:
         """Takes the topic down."""
@@ -205,8 +228,3 @@ def make_interface(
     if parameters.interface == "delta":
         return DeltaInterface(node, parameters, step_sec)
     return TwistInterface(node, parameters)
-
-
-def _clip(vector: np.ndarray, length: float) -> np.ndarray:
-    norm = float(np.linalg.norm(vector))
-    return vector if norm <= length else vector * (length / norm)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from heisd_ros.nodes.declare import parameter
+from heisd_ros.nodes.declare import at_least, at_most, at_most_if_any, parameter
 from heisd_ros.safety.collision import NO_TABLE
 
 Corner = tuple[float, float, float]
 _FAR_M = 10.0
+STOP_SEC = 0.4
+"""Longest time of a halt, s: where acceleration and jerk are too low for it, it is harder."""
+SETTLE_SEC = 5.0
+"""Longest time, s, that acceleration and jerk may need from the largest speed to a stand."""
 
 
 def _wall(axis: str, end: str) -> Any:
@@ -22,6 +26,7 @@ def _wall(axis: str, end: str) -> Any:
         high=_FAR_M,
         live=True,
         own=True,
+        looseness=at_least if least else at_most,
     )
 
 
@@ -36,6 +41,7 @@ class LimitParameters:
         low=0.0,
         high=1.0,
         live=True,
+        looseness=at_most_if_any,
     )
     max_angular_step: float = parameter(
         "command.max_angular_step",
@@ -44,6 +50,7 @@ class LimitParameters:
         low=0.0,
         high=3.2,
         live=True,
+        looseness=at_most_if_any,
     )
     max_linear_speed: float = parameter(
         "command.max_linear_speed",
@@ -53,6 +60,7 @@ class LimitParameters:
         high=10.0,
         live=True,
         own=True,
+        looseness=at_most,
     )
     max_angular_speed: float = parameter(
         "command.max_angular_speed",
@@ -62,15 +70,17 @@ class LimitParameters:
         high=100.0,
         live=True,
         own=True,
+        looseness=at_most,
     )
     max_linear_acceleration: float = parameter(
         "command.max_linear_acceleration",
         0.0,
-        "Limit of the commanded acceleration, m/s^2, for starts, changes and halts alike; 0: none.",
+        "Limit of the commanded acceleration, m/s^2; 0: none.",
         low=0.0,
         high=100.0,
         live=True,
         own=True,
+        looseness=at_most_if_any,
     )
     max_angular_acceleration: float = parameter(
         "command.max_angular_acceleration",
@@ -80,14 +90,17 @@ class LimitParameters:
         high=1000.0,
         live=True,
         own=True,
+        looseness=at_most_if_any,
     )
     max_linear_jerk: float = parameter(
         "command.max_linear_jerk",
         0.0,
-        "Limit of the commanded jerk, m/s^3; 0: none. A halt takes 2 x acceleration / jerk longer.",
+        "Limit of the commanded jerk, m/s^3; 0: none. A halt takes up to 2 x acceleration / jerk "
+        "longer.",
         low=0.0,
         high=10_000.0,
         live=True,
+        looseness=at_most_if_any,
     )
     max_angular_jerk: float = parameter(
         "command.max_angular_jerk",
@@ -96,6 +109,35 @@ class LimitParameters:
         low=0.0,
         high=100_000.0,
         live=True,
+        looseness=at_most_if_any,
+    )
+    stop_linear_deceleration: float = parameter(
+        "command.stop_linear_deceleration",
+        0.0,
+        "Deceleration of a halt, m/s^2, where it is to be more than "
+        "command.max_linear_acceleration; 0: as that. A halt that would take longer than 0.4 s is "
+        "harder in any case.",
+        low=0.0,
+        high=100.0,
+        live=True,
+        looseness=at_least,
+    )
+    stop_angular_deceleration: float = parameter(
+        "command.stop_angular_deceleration",
+        0.0,
+        "Angular deceleration of a halt, rad/s^2, likewise.",
+        low=0.0,
+        high=1000.0,
+        live=True,
+        looseness=at_least,
+    )
+    controller_timeout_sec: float = parameter(
+        "command.controller_timeout_sec",
+        0.1,
+        "Time (s) without a command after which the arm's controller stops by itself (MoveIt "
+        "Servo's incoming_command_timeout): after a longer gap commands start from rest.",
+        low=0.02,
+        high=1.0,
     )
     workspace_x_min: float = _wall("x", "min")
     workspace_x_max: float = _wall("x", "max")
@@ -116,6 +158,7 @@ class LimitParameters:
         low=0.0,
         high=1.0,
         live=True,
+        looseness=at_least,
     )
     joint_stop_rad: float = parameter(
         "joints.stop_rad",
@@ -125,6 +168,7 @@ class LimitParameters:
         low=0.0,
         high=1.0,
         live=True,
+        looseness=at_least,
     )
     singularity_slow: float = parameter(
         "singularity.slow",
@@ -134,6 +178,7 @@ class LimitParameters:
         low=0.0,
         high=10_000.0,
         live=True,
+        looseness=at_most_if_any,
     )
     singularity_stop: float = parameter(
         "singularity.stop",
@@ -143,8 +188,8 @@ class LimitParameters:
         low=0.0,
         high=10_000.0,
         live=True,
+        looseness=at_most_if_any,
     )
-
     joint_velocity_scale: float = parameter(
         "joints.velocity_scale",
         0.0,
@@ -153,6 +198,7 @@ class LimitParameters:
         low=0.0,
         high=1.0,
         live=True,
+        looseness=at_most_if_any,
     )
     collision_slow_m: float = parameter(
         "collision.slow_m",
@@ -170,6 +216,7 @@ class LimitParameters:
         low=0.0,
         high=1.0,
         live=True,
+        looseness=at_least,
     )
     collision_table_z: float = parameter(
         "collision.table_z",
@@ -178,6 +225,7 @@ class LimitParameters:
         low=NO_TABLE,
         high=-NO_TABLE,
         live=True,
+        looseness=at_least,
     )
     collision_srdf: str = parameter(
         "collision.srdf",

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from heisd_ros.nodes.limit_parameters import LimitParameters
+from heisd_ros.nodes.limit_parameters import STOP_SEC, LimitParameters
 from heisd_ros.safety.collision import CollisionGuard
 from heisd_ros.safety.joints import JointGuard, parse_limits
 from heisd_ros.safety.limits import PartLimits, SafetyLimits
@@ -21,12 +21,14 @@ def safety_limits(parameters: LimitParameters) -> SafetyLimits:
         speed=settings.max_linear_speed,
         acceleration=settings.max_linear_acceleration or math.inf,
         jerk=settings.max_linear_jerk or math.inf,
+        deceleration=settings.stop_linear_deceleration,
     )
     angular = PartLimits(
         step=settings.max_angular_step or math.inf,
         speed=settings.max_angular_speed,
         acceleration=settings.max_angular_acceleration or math.inf,
         jerk=settings.max_angular_jerk or math.inf,
+        deceleration=settings.stop_angular_deceleration,
     )
     joints = JointGuard(
         slow_rad=settings.joint_slow_rad,
@@ -37,7 +39,8 @@ def safety_limits(parameters: LimitParameters) -> SafetyLimits:
         velocity_scale=settings.joint_velocity_scale,
         collision=collision_guard(settings),
     )
-    return SafetyLimits(linear, angular, Workspace(*map(np.array, settings.workspace)), joints)
+    box = Workspace(*map(np.array, settings.workspace))
+    return SafetyLimits(linear, angular, box, joints, halt_sec=STOP_SEC)
 
 
 def collision_guard(parameters: LimitParameters) -> CollisionGuard:

@@ -10,7 +10,7 @@ from heisd_ros.kinematics.robots import (
     PANDA_JOINTS,
     PANDA_TIP,
 )
-from heisd_ros.nodes.declare import parameter, validate
+from heisd_ros.nodes.declare import at_most, at_most_if_any, parameter, validate
 from heisd_ros.nodes.gripper_parameters import GripperParameters
 from heisd_ros.nodes.growth_parameters import GrowthParameters
 from heisd_ros.nodes.input_parameters import InputParameters
@@ -85,6 +85,7 @@ class VlaNodeParameters(
         low=0.0,
         high=60.0,
         live=True,
+        looseness=at_most_if_any,
     )
     decoding_mode: str = parameter(
         "decoding.mode",
@@ -204,14 +205,15 @@ class VlaNodeParameters(
     max_lead_m: float = parameter(
         "command.max_lead_m",
         0.05,
-        "How far (m) a target pose may be ahead of the measured one.",
+        "How far (m) a target pose may be ahead of the measured one; one that is further away is "
+        "led back within the limits.",
         low=0.001,
         high=1.0,
     )
     max_lead_rad: float = parameter(
         "command.max_lead_rad",
         0.3,
-        "How far (rad) a target pose may be turned ahead of the measured one.",
+        "How far (rad) a target pose may be turned ahead of the measured one, likewise.",
         low=0.001,
         high=3.0,
     )
@@ -257,8 +259,9 @@ class VlaNodeParameters(
         1.0,
         "Age (s, steady clock) of the newest action from which the arm is stopped.",
         low=0.02,
-        high=60.0,
+        high=30.0,
         live=True,
+        looseness=at_most,
     )
     servo_node: str = parameter(
         "servo.node",

@@ -7,6 +7,7 @@ from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING
 
 from heisd_ros.nodes.declare import parameters_of
+from heisd_ros.nodes.limit_parameters import SETTLE_SEC
 from heisd_ros.safety.collision import NO_TABLE
 
 if TYPE_CHECKING:
@@ -120,6 +121,24 @@ def relations(settings: VlaNodeParameters) -> Iterator[tuple[str, object, bool, 
             acceleration,
             acceleration == 0.0 and getattr(settings, f"max_{part}_jerk") > 0.0,
             f"a limit ({unit}^2), as 'command.max_{part}_jerk' is set",
+        )
+        jerk = getattr(settings, f"max_{part}_jerk")
+        settle = speed / acceleration if acceleration > 0.0 else 0.0
+        settle += 2.0 * acceleration / jerk if jerk > 0.0 else 0.0
+        slow = "acceleration" if settle > 0.0 and speed / acceleration > settle / 2.0 else "jerk"
+        yield (
+            f"command.max_{part}_{slow}",
+            getattr(settings, f"max_{part}_{slow}"),
+            settle > SETTLE_SEC,
+            f"one with which speed / acceleration + 2 x acceleration / jerk, {settle:.3g} s, is up "
+            f"to {SETTLE_SEC:g} s",
+        )
+        deceleration = getattr(settings, f"stop_{part}_deceleration")
+        yield (
+            f"command.stop_{part}_deceleration",
+            deceleration,
+            deceleration > 0.0 and (acceleration == 0.0 or deceleration < acceleration),
+            f"0, or at least 'command.max_{part}_acceleration', where that is set",
         )
         unit_speed = getattr(settings, f"unitless_{part}")
         yield (

@@ -30,7 +30,7 @@ from heisd_ros.nodes import qos
 from heisd_ros.nodes.clock import clock_problem
 from heisd_ros.nodes.control import ControlLoop
 from heisd_ros.nodes.debug import DebugViews, session_views, workspace_box
-from heisd_ros.nodes.declare import declare, given, parameters_of, read
+from heisd_ros.nodes.declare import declare, given, loosened, parameters_of, read
 from heisd_ros.nodes.diagnostics import report
 from heisd_ros.nodes.estop import EmergencyStop
 from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
@@ -385,10 +385,10 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             if name not in LIVE and not name.startswith("qos_overrides."):
                 return f"parameter '{name}' takes effect at configure; clean up first"
         try:
-            read(self, VlaNodeParameters, values)
+            settings = read(self, VlaNodeParameters, values)
         except ValueError as error:
             return str(error)
-        return ""
+        return loosened(self._session.parameters, settings) if self._control is not None else ""
 
     def _was_set(self, parameters: list[Parameter]) -> None:
         names = {parameter.name for parameter in parameters}

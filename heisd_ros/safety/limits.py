@@ -4,21 +4,31 @@ In this order: not finite becomes "stand still"; a control step and the speed ar
 keeps the direction; joint limits bend the twist, singularities scale it, walls of the workspace
 bend it; last come acceleration and jerk, which nothing after them can break. A motion from which
 the arm could not be stopped within the workspace and the joint limits is not begun (see `ramp`), so
-these need no stop that would break the others. All of it counts in ticks of the command's clock.
+these need no stop that would break the others. A target pose is held near the arm in the same way
+(see `lead`). Time counts in ticks of the command's clock: one for each command, and more where a
+command comes late.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from heisd_ros.safety.joints import JointGuard, Posture
-from heisd_ros.safety.ramp import Ramp, furthest
+from heisd_ros.safety.lead import ANGULAR, LINEAR, Lead
+from heisd_ros.safety.ramp import Ramp, furthest, lengthen
 from heisd_ros.safety.workspace import Workspace
 
+_ON_TIME = 0.02
+"""Share of a tick by which a command may be early and still count as on time."""
+_LATE = 3
+"""Late commands one after the other from which they count for the ticks that passed: a single one
+is jitter, and to follow that would be rough."""
 POSE_UNKNOWN = "the pose of the arm is unknown: not moved"
 
 
@@ -31,6 +41,7 @@ class PartLimits:
         speed: m/s or rad/s.
         acceleration: m/s^2 or rad/s^2.
         jerk: m/s^3 or rad/s^3; needs a limit of the acceleration.
+        deceleration: Of a halt, m/s^2 or rad/s^2; less than the acceleration: as that.
 
     Raises:
         ValueError: A limit is not positive.
@@ -40,6 +51,7 @@ class PartLimits:
     speed: float = math.inf
     acceleration: float = math.inf
     jerk: float = math.inf
+    deceleration: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("step", "speed", "acceleration", "jerk"):
@@ -57,12 +69,15 @@ class SafetyLimits:
         angular: Of its angular velocity.
         workspace: Box that the tip stays in; None: anywhere.
         joints: Slow-down before joint limits and singularities; None: not looked at.
+        halt_sec: Longest time of a halt, s: where the limits of acceleration and jerk are too low
+            for that, a halt is harder than they are.
     """
 
     linear: PartLimits = field(default_factory=PartLimits)
     angular: PartLimits = field(default_factory=PartLimits)
     workspace: Workspace | None = None
     joints: JointGuard | None = None
+    halt_sec: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -72,10 +87,12 @@ class Limited:
     Attributes:
         twist: (6,), m/s and rad/s in the base frame.
         notes: What was cut, by kind, each in words with its numbers.
+        motion: (6,), m and rad: how far it leads beyond the command before.
     """
 
     twist: np.ndarray
     notes: dict[str, str]
+    motion: np.ndarray
 
     def __str__(self) -> str:
         return "; ".join(self.notes.values())
@@ -88,22 +105,32 @@ class SafetyFilter:
         limits: The limits.
         tick_sec: Time from one command to the next, s.
         step_sec: Time of one control step, to which the limit of a step applies, s.
+        timeout_sec: Time without a command after which the arm has stopped by itself, s: the next
+            command starts from rest.
 
     Attributes:
         counts: Ticks in which something was cut, by kind.
     """
 
-    def __init__(self, limits: SafetyLimits, tick_sec: float, step_sec: float) -> None:
+    def __init__(
+        self,
+        limits: SafetyLimits,
+        tick_sec: float,
+        step_sec: float,
+        timeout_sec: float = math.inf,
+    ) -> None:
         self.counts: Counter[str] = Counter()
-        self._tick, self._step = tick_sec, step_sec
+        self._tick, self._step, self._timeout = tick_sec, step_sec, timeout_sec
         self._ramps = [
             Ramp(tick_sec, part.acceleration, part.jerk) for part in (limits.linear, limits.angular)
         ]
         self._limits = limits
+        self._late = 0  # commands one after the other that were more than a tick late
+        self._halting: list[tuple[float, float] | None] | None = None  # of each part
 
     @property
     def limits(self) -> SafetyLimits:
-        """The limits in force; they may be replaced while the arm moves, which goes on smoothly."""
+        """The limits in force; they may be replaced while the arm moves, without a jump."""
         return self._limits
 
     @limits.setter
@@ -123,44 +150,112 @@ class SafetyFilter:
             ramp.rest()
         return np.zeros(6)
 
-    def halt(self) -> Limited:
-        """The command of the next tick of a smooth halt; no pose is needed for it."""
-        return self._ramped(np.zeros(6), None, None, {})
+    def halt(self, elapsed_sec: float | None = None) -> Limited:
+        """The next command of a smooth halt; no pose is needed for it.
+
+        Args:
+            elapsed_sec: Time since the command before, s; None: one tick.
+        """
+        ticks, share = self._ticks(elapsed_sec)
+        if self._halting is None:
+            parts = zip(self._ramps, (self._limits.linear, self._limits.angular), strict=True)
+            self._halting = [
+                ramp.stop_limits(part.deceleration, self._limits.halt_sec) for ramp, part in parts
+            ]
+        motion = np.zeros(6)
+        for _ in range(ticks):
+            plans = [ramp.stop(hard) for ramp, hard in zip(self._ramps, self._halting, strict=True)]
+            limited = self._taken(np.zeros(6), plans, {})
+            motion += limited.motion
+        return Limited(limited.twist, limited.notes, motion * share)
 
     def step(
-        self, wanted: np.ndarray, position: np.ndarray | None, posture: Posture | None
+        self,
+        wanted: np.ndarray,
+        position: np.ndarray | None,
+        posture: Posture | None,
+        lead: Lead | None = None,
+        elapsed_sec: float | None = None,
     ) -> Limited:
-        """The command of the next tick.
+        """The next command.
+
+        A command that is late makes up for the braking that was missed, and gains no speed by it.
 
         Args:
             wanted: (6,), m/s and rad/s in the base frame; anything, NaN too.
             position: (3,), where the tip is, or where it was told to be, m; None: unknown.
             posture: Where the joints are; None: unknown.
+            lead: How a target pose is ahead of the arm; None: there is none.
+            elapsed_sec: Time since the command before, s; None: one tick.
         """
+        self._halting = None
+        ticks, share = self._ticks(elapsed_sec)
+        motion = np.zeros(6)
+        for left in reversed(range(ticks)):
+            there = None if position is None else position + motion[:3]
+            ahead = lead and lead.moved(motion)
+            limited = self._stepped(wanted, there, posture, ahead, gaining=left == 0)
+            motion += limited.motion
+        return Limited(limited.twist, limited.notes, motion * share)
+
+    def _ticks(self, elapsed_sec: float | None) -> tuple[int, float]:
+        """Ticks that a command counts for, and the share of them where not one is over yet."""
+        if elapsed_sec is None:
+            return 1, 1.0
+        if not 0.0 <= elapsed_sec <= max(self._timeout, 2.0 * self._tick):
+            self.rest()
+            return 1, 1.0
+        passed = math.floor(elapsed_sec / self._tick + _ON_TIME)
+        self._late = self._late + 1 if passed > 1 else 0
+        ticks = passed if self._late >= _LATE else 1
+        return ticks, min(1.0, elapsed_sec / (ticks * self._tick))
+
+    def _stepped(
+        self,
+        wanted: np.ndarray,
+        position: np.ndarray | None,
+        posture: Posture | None,
+        lead: Lead | None,
+        gaining: bool,
+    ) -> Limited:
+        """One tick towards what is wanted; not gaining: without getting faster."""
         notes: dict[str, str] = {}
         wanted = np.array(wanted, np.float64)
         if not np.isfinite(wanted).all():
             notes["not_finite"] = f"twist {wanted.tolist()} is not finite: not moved"
             wanted = np.zeros(6)
-        self._bound(wanted[:3], self._limits.linear, "linear", "m", notes)
-        self._bound(wanted[3:], self._limits.angular, "angular", "rad", notes)
+        linear, angular = self._limits.linear, self._limits.angular
+        self._bound(wanted[:3], linear, "linear", "m", notes)
+        self._bound(wanted[3:], angular, "angular", "rad", notes)
 
         guard, box = self._limits.joints, self._limits.workspace
         blind = (guard is not None and posture is None) or (box is not None and position is None)
-        if blind and wanted.any():
-            notes["pose_unknown"] = POSE_UNKNOWN
-            wanted = np.zeros(6)
+        if blind:
+            if wanted.any():
+                notes["pose_unknown"] = POSE_UNKNOWN
+            return self._taken(np.zeros(6), [ramp.reserve for ramp in self._ramps], notes)
+        delays = [ramp.delay_sec for ramp in self._ramps]
+        if lead is not None:
+            wanted, words = lead.shape(wanted, (linear.acceleration, angular.acceleration), delays)
+            if words:
+                notes["lead"] = words
+            self._bound(wanted[:3], linear, "linear", "m", {})
+            self._bound(wanted[3:], angular, "angular", "rad", {})
         if guard is not None and posture is not None:
             wanted, cut = guard.shape(wanted, posture, self._settle_sec(wanted))
             notes |= cut
             if cut:
                 wanted = self._within_speed(wanted)
         if box is not None and position is not None:
-            braking = self._limits.linear.acceleration
-            wanted[:3], words = box.shape(wanted[:3], position, braking, self._ramps[0].delay_sec)
-            if words:
-                notes["workspace"] = words
-        return self._ramped(wanted, position, posture, notes)
+            for place in _places(position, lead):
+                wanted[:3], words = box.shape(wanted[:3], place, linear.acceleration, delays[0])
+                if words:
+                    notes["workspace"] = words
+        if not gaining:
+            for ramp, part in zip(self._ramps, (wanted[:3], wanted[3:]), strict=True):
+                speed, now = float(np.linalg.norm(part)), float(np.linalg.norm(ramp.value))
+                part *= min(1.0, now / (speed or 1.0))
+        return self._ramped(wanted, position, posture, lead, notes)
 
     def _within_speed(self, twist: np.ndarray) -> np.ndarray:
         """Scales a twist whole: the nearest one to a joint's limit may be faster in one part."""
@@ -172,13 +267,9 @@ class SafetyFilter:
             factor = min(factor, most / speed if speed > 0.0 else 1.0)
         return twist * factor
 
-    def _path(self, velocities: np.ndarray) -> np.ndarray:
-        """(n, 6), m and rad: displacements with these velocities now, and braking after them."""
-        linear, angular = self._ramps
-        parts = [linear.path(velocities[:3]), angular.path(velocities[3:])]
-        ticks = np.arange(max(map(len, parts)))
-        # The part that stands first stays where it is.
-        return np.hstack([part[np.minimum(ticks, len(part) - 1)] for part in parts])
+    def _path(self, plan: np.ndarray) -> np.ndarray:
+        """(n, k), m and rad: displacements with the velocities of a plan, tick by tick."""
+        return np.cumsum(plan * self._tick, axis=0)
 
     def _settle_sec(self, wanted: np.ndarray) -> float:
         """Time until the arm could have gone from what it does, or is to do, to a stand."""
@@ -216,24 +307,43 @@ class SafetyFilter:
         wanted: np.ndarray,
         position: np.ndarray | None,
         posture: Posture | None,
+        lead: Lead | None,
         notes: dict[str, str],
     ) -> Limited:
         linear, angular = self._ramps
-        brake = np.concatenate([linear.brake(), angular.brake()])
-        free = np.concatenate([linear.towards(wanted[:3]), angular.towards(wanted[3:])])
-        box, guard = self._limits.workspace, self._limits.joints
-        if box is not None and position is not None:
-            tip, braking = position, linear.path(brake[:3])
-            free[:3] = furthest(
-                brake[:3], free[:3], lambda part: box.holds(tip, linear.path(part), braking)
+        plans = [linear.plan(wanted[:3]), angular.plan(wanted[3:])]
+        table = lengthen([linear.reserve, angular.reserve, *plans])
+        brake, free = table[:, :6], table[:, 6:]
+        braking, box, guard = self._path(brake), self._limits.workspace, self._limits.joints
+
+        def keep(part: slice, holds: Callable[[np.ndarray, np.ndarray], bool]) -> None:
+            """Takes as much of the free way of a part as a limit holds: motion, and braking."""
+            free[:, part] = furthest(
+                brake[:, part],
+                free[:, part],
+                lambda plan: holds(self._path(plan), braking[:, part]),
             )
+
+        if box is not None and position is not None:
+            for place in _places(position, lead):
+                keep(LINEAR, partial(box.holds, place))
+        if lead is not None:
+            for part in (LINEAR, ANGULAR):
+                keep(part, partial(lead.holds, part))
         if guard is not None and guard.stops and posture is not None:
-            allowed = guard.judge(posture, self._path(brake), self._tick)
-            held = furthest(brake, free, lambda both: allowed(self._path(both)))
+            allowed = guard.judge(posture, braking, self._tick)
+            held = furthest(brake, free, lambda plan: allowed(self._path(plan)))
             if held is not free:
                 notes["braking"] = "no more than what can be braked before a limit of the joints"
             free = held
-        twist = np.concatenate([linear.take(free[:3]), angular.take(free[3:])])
+        return self._taken(wanted, [free[:, :3], free[:, 3:]], notes)
+
+    def _taken(
+        self, wanted: np.ndarray, plans: Sequence[np.ndarray], notes: dict[str, str]
+    ) -> Limited:
+        """Goes one tick further, with the plans of both parts."""
+        pairs = zip(self._ramps, plans, strict=True)
+        twist = np.concatenate([ramp.take(plan) for ramp, plan in pairs])
         limits = self._limits
         for part, name, unit, limit in (
             (slice(0, 3), "linear", "m/s^2", limits.linear.acceleration),
@@ -244,4 +354,9 @@ class SafetyFilter:
                 before = notes.get("acceleration")
                 notes["acceleration"] = f"{before}; {words}" if before else words
         self.counts.update(notes.keys())
-        return Limited(twist, notes)
+        return Limited(twist, notes, twist * self._tick)
+
+
+def _places(position: np.ndarray, lead: Lead | None) -> list[np.ndarray]:
+    """What has to stay in the box: where the arm was told to be, and where it is."""
+    return [position] if lead is None else [position, position - lead.offset[:3]]

@@ -1,32 +1,39 @@
 """A velocity that changes smoothly: bounded acceleration and jerk, and always a stop in reserve.
 
-Acceleration is bounded by a step towards what is wanted. Jerk is bounded by the mean of the last
-N such steps: a mean of vectors within a speed and an acceleration limit stays within both, since
-balls are convex, and its acceleration changes by at most 2 a / N from one tick to the next. So
-N >= 2 a / (j h) bounds the jerk by j, whatever is wanted (h: the time between two ticks).
+A velocity and its acceleration determine a goal: the velocity at which the arm arrives when the
+acceleration fades as quickly as the jerk allows. The goal is led straight towards what is wanted,
+each tick as far as acceleration and jerk permit. The way from the velocity to its goal and the way
+of the goal are straight, so a velocity that starts within a speed limit stays within it. Nothing
+but velocity and acceleration is remembered, so limits may change at any tick.
+
+Each tick also plans a stop: the acceleration fades, then a ramp leads to zero. Sequences of
+velocities within limits are a convex set. So everything between the stop that was planned before
+and the way to what is wanted, stop included, is within the limits too; see `furthest`.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-_BISECTIONS = 8
-"""Halvings in the search for how much of a change is allowed: to 0.4% of it."""
+_BISECTIONS = 10
+"""Halvings in the search for how much of a change is allowed: to 0.1% of it."""
+_LONGEST = 10_000
+"""Ticks that a planned stop may take; a longer one is planned harder than the limits."""
+_ROUND_OFF = 1e-9
 
 Allowed = Callable[[np.ndarray], bool]
-"""Whether velocities may be those of this tick, before the mean is taken."""
+"""Whether the arm may go with these velocities, one row a tick until it stands."""
 
 
 class Ramp:
     """A vector of three velocities that is led to what is wanted, one tick at a time.
 
-    It starts from rest. Braking straight to a stand is always allowed: it is what is done where
-    nothing else is. So a motion from which the arm could not stop where it has to is never begun
-    (see `furthest`).
+    It starts from rest. The stop that was planned at the tick before is always allowed: it is what
+    is done where nothing else is. So a motion from which the arm could not stop where it has to is
+    never begun (see `furthest`).
 
     Args:
         tick_sec: Time from one tick to the next, s.
@@ -39,98 +46,156 @@ class Ramp:
 
     def __init__(self, tick_sec: float, acceleration: float, jerk: float) -> None:
         self._tick = tick_sec
-        self._recent = deque([np.zeros(3)], maxlen=1)
+        self._fading = 0.0  # jerk under which the acceleration of now came to be
+        self.rest()
         self.set_limits(acceleration, jerk)
 
     def set_limits(self, acceleration: float, jerk: float) -> None:
-        """Replaces the limits; the velocity goes on from what it is."""
+        """Replaces the limits; velocity and acceleration continue from what they are."""
         if not (self._tick > 0.0 and acceleration > 0.0 and jerk > 0.0):
             raise ValueError(
                 f"tick {self._tick}, acceleration {acceleration}, jerk {jerk}; accepted: positive"
             )
         if math.isinf(acceleration) and not math.isinf(jerk):
             raise ValueError(f"jerk {jerk} without acceleration; accepted: a limit of both")
-        self._change = acceleration * self._tick
-        ratio = 0.0 if math.isinf(jerk) else 2.0 * acceleration / (jerk * self._tick)
-        count = max(1, math.ceil(ratio - 1e-9))
-        if count != len(self._recent):
-            self._recent = deque([self.value] * count, maxlen=count)
+        self._acceleration, self._jerk = acceleration, jerk
+        self._fading = max(self._fading, jerk)
 
     @property
     def value(self) -> np.ndarray:
         """(3,), the velocity of the newest tick."""
-        return np.mean(self._recent, axis=0)
+        return self._value
 
     @property
     def at_rest(self) -> bool:
         """Whether the velocity is zero and stays so while nothing else is wanted."""
-        return not any(sample.any() for sample in self._recent)
+        return not self._value.any() and not self.reserve.any()
 
     @property
     def delay_sec(self) -> float:
-        """How much later a change is done because of the mean, and one tick, s."""
-        return self._tick * (1.0 + (len(self._recent) - 1) / 2.0)
+        """How much later a change is done because of the jerk, and one tick, s."""
+        if math.isinf(self._jerk):
+            return self._tick
+        return self._tick + self._acceleration / self._jerk
 
     def rest(self) -> None:
         """Stands at once, without a ramp."""
-        self._recent.extend([np.zeros(3)] * len(self._recent))
+        self._value, self._rate = np.zeros(3), np.zeros(3)
+        self.reserve = np.zeros((1, 3))
+        """(n, 3), the velocities of the next ticks on the way to a stand as it was planned."""
 
-    def brake(self) -> np.ndarray:
-        """(3,), this tick on the way to a stand, before the mean is taken."""
-        return self.towards(np.zeros(3))
+    def stop_limits(self, deceleration: float, seconds: float) -> tuple[float, float] | None:
+        """Acceleration and jerk of a stop from here; None: the planned one will do.
 
-    def towards(self, wanted: np.ndarray) -> np.ndarray:
-        """(3,), this tick as far towards what is wanted as may be, before the mean is taken.
+        The jerk of a stop that is harder than planned is at least such that a quarter of the time
+        is enough for the fading of the acceleration, one half for the ramp and a quarter for its
+        rounded ends.
+
+        Args:
+            deceleration: At least so hard is a stop.
+            seconds: Longest time of the stop, s; infinite: any.
+        """
+        if deceleration <= self._acceleration and len(self.reserve) * self._tick <= seconds:
+            return None
+        speed, rate = (float(np.linalg.norm(each)) for each in (self._value, self._rate))
+        hardest = max(deceleration, self._acceleration, 2.0 * speed / seconds + rate / 4.0)
+        return hardest, max(self._jerk, 4.0 * max(hardest, rate) / seconds)
+
+    def stop(self, limits: tuple[float, float] | None) -> np.ndarray:
+        """(n, 3), the velocities of a stop with limits of `stop_limits`."""
+        return self.reserve if limits is None else self.plan(np.zeros(3), limits)
+
+    def plan(self, wanted: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+        """The next tick as far towards what is wanted as may be, and a stop after it.
 
         Args:
             wanted: (3,), finite.
-        """
-        return _approach(self._recent[-1], wanted, self._change)
+            limits: Acceleration and jerk, in place of those in force.
 
-    def take(self, velocity: np.ndarray) -> np.ndarray:
+        Returns:
+            (n, 3), the velocities of the next ticks; the last one is zero.
+        """
+        acceleration, jerk = limits or (self._acceleration, self._jerk)
+        if math.isinf(acceleration):
+            return np.stack([wanted, np.zeros(3)])
+        rate, size = self._rate, float(np.linalg.norm(self._rate))
+        goal = self._goal(jerk * self._tick)
+        if self._fading > jerk:
+            # After a change of limits what is too fast by the new ones ends by the old ones.
+            speeds = [float(np.linalg.norm(each)) for each in (goal, wanted, self._value)]
+            if size > acceleration or speeds[0] > max(speeds[1:]) + _ROUND_OFF:
+                jerk = self._fading
+                goal = self._goal(jerk * self._tick)
+            else:
+                self._fading = jerk
+        change = jerk * self._tick
+        # No more than this can be done in a tick: the search is for a part of it.
+        reach = 2.0 * self._tick * (acceleration + min(change, 2.0 * acceleration))
+        end = _approach(goal, wanted, reach)
+        most = max(acceleration, size - change) * (1.0 + _ROUND_OFF)
+
+        def within(velocity: np.ndarray) -> bool:
+            after = (velocity - self._value) / self._tick
+            turn = float(np.linalg.norm(after - rate))
+            return float(np.linalg.norm(after)) <= most and turn <= change * (1.0 + _ROUND_OFF)
+
+        velocity = self._towards(end, change)
+        low, high = 0.0, 1.0
+        if not within(velocity):
+            velocity = self._towards(goal, change)
+            for _ in range(_BISECTIONS):
+                middle = (low + high) / 2.0
+                candidate = self._towards(goal + middle * (end - goal), change)
+                if within(candidate):
+                    low, velocity = middle, candidate
+                else:
+                    high = middle
+        rate = (velocity - self._value) / self._tick
+        return np.vstack([velocity, _stop(velocity, rate, self._tick, acceleration, jerk)])
+
+    def take(self, plan: np.ndarray) -> np.ndarray:
         """Goes one tick further.
 
         Args:
-            velocity: (3,), of `towards`, of `brake`, or between the two.
+            plan: (n, 3), of `plan`, `reserve`, or between the two.
 
         Returns:
             (3,), the velocity of this tick.
         """
-        self._recent.append(velocity)
-        return self.value
+        velocity = plan[0].copy()
+        self._rate = (velocity - self._value) / self._tick
+        if math.isinf(self._acceleration):
+            self._rate = np.zeros(3)
+        self._value = velocity
+        self.reserve = plan[1:] if len(plan) > 1 else np.zeros((1, 3))
+        return velocity
 
-    def path(self, velocity: np.ndarray) -> np.ndarray:
-        """Where the arm would go with this tick and braking from the next one on.
+    def _goal(self, change: float) -> np.ndarray:
+        """(3,), the velocity at which the acceleration has faded by steps of a change."""
+        size = float(np.linalg.norm(self._rate))
+        return self._value + self._rate * (_faded(size, change) * self._tick / (size or 1.0))
 
-        Args:
-            velocity: (3,), before the mean is taken.
-
-        Returns:
-            (n, 3), displacements from here after each tick until the arm stands, m.
-        """
-        speed, count = float(np.linalg.norm(velocity)), len(self._recent)
-        braking = math.ceil(speed / self._change - 1e-9)
-        shares = np.clip(1.0 - self._change / (speed or 1.0) * np.arange(1, braking), 0.0, None)
-        samples = np.concatenate(
-            [
-                np.zeros((1, 3)),
-                list(self._recent)[1:] if count > 1 else np.zeros((0, 3)),
-                velocity[None],
-                shares[:, None] * velocity,
-                np.zeros((count - 1, 3)),
-            ]
-        )
-        total = np.cumsum(samples, axis=0)
-        means = (total[count:] - total[:-count]) / count
-        return np.cumsum(means * self._tick, axis=0)
+    def _towards(self, goal: np.ndarray, change: float) -> np.ndarray:
+        """The velocity a tick later on the way to a goal, at which the acceleration is gone."""
+        way = goal - self._value
+        distance = float(np.linalg.norm(way))
+        # Steps of the acceleration until it is gone: the last n of them add up to the distance.
+        unit = change * self._tick
+        steps = 0
+        if math.isfinite(unit):
+            steps = math.floor((math.sqrt(1.0 + 8.0 * distance / unit) - 1.0) / 2.0 + _ROUND_OFF)
+        if steps == 0:
+            return goal.copy()
+        rate = (distance / self._tick + change * steps * (steps + 1) / 2.0) / (steps + 1)
+        return self._value + way * (rate * self._tick / distance)
 
 
 def furthest(brake: np.ndarray, free: np.ndarray, allowed: Allowed) -> np.ndarray:
     """Of the way from braking to what is wanted as much as is allowed.
 
     Args:
-        brake: Velocities of braking, which are always allowed.
-        free: Those wanted, of the same shape.
+        brake: (n, m), velocities of braking, which are always allowed.
+        free: (n, m), those wanted.
         allowed: Judges velocities between the two.
     """
     if allowed(free):
@@ -143,6 +208,53 @@ def furthest(brake: np.ndarray, free: np.ndarray, allowed: Allowed) -> np.ndarra
         else:
             high = middle
     return brake + low * (free - brake)
+
+
+def lengthen(plans: Sequence[np.ndarray]) -> np.ndarray:
+    """(n, 3 m), m plans side by side, as long as the longest: what stands stays where it is."""
+    padded = np.zeros((max(map(len, plans)), 3 * len(plans)))
+    for i, plan in enumerate(plans):
+        padded[: len(plan), 3 * i : 3 * i + 3] = plan
+    return padded
+
+
+def _faded(rate: float, change: float) -> float:
+    """Sum of an acceleration over the ticks in which it fades by steps of a change."""
+    if math.isinf(change):
+        return 0.0
+    steps = math.floor(rate / change)
+    return steps * rate - change * steps * (steps + 1) / 2.0
+
+
+def _stop(
+    velocity: np.ndarray, rate: np.ndarray, tick: float, acceleration: float, jerk: float
+) -> np.ndarray:
+    """(n, 3), velocities of a stop: the acceleration fades, then a smooth ramp ends at zero."""
+    size = float(np.linalg.norm(rate))
+    jerk = max(jerk, size / (tick * _LONGEST))
+    fades = size > 0.0 and not math.isinf(jerk)
+    steps = 1 + math.floor(size / (jerk * tick)) if fades else 0
+    left = np.clip(size - jerk * tick * np.arange(1, steps + 1), 0.0, None)
+    fading = velocity + np.cumsum(left)[:, None] * (rate * (tick / (size or 1.0)))
+    goal = fading[-1] if steps else velocity
+    speed = float(np.linalg.norm(goal))
+    if speed == 0.0:
+        return np.vstack([fading, np.zeros(3)])
+    acceleration = max(acceleration, 4.0 * speed / (tick * _LONGEST))
+    jerk = max(jerk, 16.0 * speed / (tick * _LONGEST) ** 2)
+    rounded = min(acceleration / jerk, math.sqrt(speed / jerk))
+    peak = acceleration if rounded == 0.0 else jerk * rounded
+    end = speed / peak + rounded
+    times = np.arange(1, max(1, math.ceil(end / tick - _ROUND_OFF)) + 1) * tick
+    left = np.where(
+        times < rounded,
+        speed - peak * times**2 / (2.0 * (rounded or 1.0)),
+        speed - peak * (times - rounded / 2.0),
+    )
+    late = times > end - rounded
+    left[late] = peak * np.clip(end - times[late], 0.0, None) ** 2 / (2.0 * (rounded or 1.0))
+    left[-1] = 0.0
+    return np.vstack([fading, left[:, None] * (goal / speed)])
 
 
 def _approach(now: np.ndarray, wanted: np.ndarray, change: float) -> np.ndarray:

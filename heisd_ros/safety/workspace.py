@@ -57,7 +57,7 @@ class Workspace:
         for i, axis in enumerate(AXES):
             wall = self.high[i] if velocity[i] > 0.0 else self.low[i]
             distance = (wall - position[i]) * math.copysign(1.0, velocity[i])
-            accepted = _approach_speed(distance, _BRAKING_SHARE * acceleration, delay_sec)
+            accepted = approach_speed(distance, _BRAKING_SHARE * acceleration, delay_sec)
             if abs(velocity[i]) > accepted:
                 shaped[i] = math.copysign(accepted, velocity[i])
                 notes.append(
@@ -80,7 +80,7 @@ class Workspace:
         return bool((path >= low).all() and (path <= high).all())
 
 
-def _approach_speed(distance: float, acceleration: float, delay_sec: float) -> float:
+def approach_speed(distance: float, acceleration: float, delay_sec: float) -> float:
     """The speed from which a stop takes no more than this distance: v^2 / (2 a) + v t = d."""
     if distance <= 0.0:
         return 0.0

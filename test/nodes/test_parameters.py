@@ -64,6 +64,18 @@ def test_shipped_files_are_keyed_for_any_namespace_and_accepted(file, kind):
         ({"frame_id": "panda_hand_tcp", "interface": "pose"}, "accepted: 'panda_link0'$"),
         ({"rate_hz": 50.0, "stamp": "observation"}, "'command.rate_hz' is 50.0; accepted: 0"),
         ({"max_linear_acceleration": 1.0}, "'command.rate_hz' is 0.0; accepted: a rate"),
+        (
+            {"rate_hz": 50.0, "max_linear_acceleration": 0.001},
+            "'command.max_linear_acceleration' is 0.001; accepted: one with which speed / accel",
+        ),
+        (
+            {"rate_hz": 50.0, "max_angular_acceleration": 10.0, "max_angular_jerk": 1e-4},
+            "'command.max_angular_jerk' is 0.0001; accepted: one with which speed / acceleration",
+        ),
+        (
+            {"rate_hz": 50.0, "max_linear_acceleration": 2.0, "stop_linear_deceleration": 1.0},
+            "'command.stop_linear_deceleration' is 1.0; accepted: 0, or at least",
+        ),
         ({"max_angular_jerk": 1.0}, "'command.max_angular_acceleration' is 0.0; accepted: a limit"),
         ({"units": "unitless"}, "'command.max_linear_speed' is 2.0; accepted: up to"),
         ({"workspace_y_min": 1.0, "workspace_y_max": 0.5}, "'workspace.y_min' is 1.0"),

@@ -1,0 +1,101 @@
+"""How far a target pose may be ahead of the arm that follows it.
+
+The lead bounds what a compliant controller pulls with. It is a wall around the measured pose: what
+leads further out is slowed down before it and taken away at it. A target that is further away, as
+the arm was pushed or its joint states jumped, is led back, like any motion, within the limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from heisd_ros.kinematics.pose import Pose
+from heisd_ros.safety.workspace import approach_speed
+
+LINEAR, ANGULAR = slice(0, 3), slice(3, 6)
+_PARTS = ((LINEAR, "m"), (ANGULAR, "rad"))
+_ROUND_OFF = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Lead:
+    """A target ahead of the measured pose.
+
+    Attributes:
+        offset: (6,), from the measured pose to the target, m and rad (a rotation vector), in the
+            base frame.
+        most: Largest lead, m and rad.
+    """
+
+    offset: np.ndarray
+    most: tuple[float, float]
+
+    @classmethod
+    def between(cls, measured: Pose, target: Pose, most: tuple[float, float]) -> Lead:
+        """The lead of a target over a measured pose."""
+        turned = (
+            Rotation.from_matrix(target.rotation) * Rotation.from_matrix(measured.rotation).inv()
+        )
+        offset = np.concatenate([target.position - measured.position, turned.as_rotvec()])
+        return cls(offset, most)
+
+    def moved(self, motion: np.ndarray) -> Lead:
+        """The lead after a motion of the target: (6,), m and rad."""
+        if not motion.any():
+            return self
+        return Lead(
+            np.concatenate([self._after(part, motion[part]) for part, _ in _PARTS]), self.most
+        )
+
+    def shape(
+        self, twist: np.ndarray, accelerations: Sequence[float], delays: Sequence[float]
+    ) -> tuple[np.ndarray, str]:
+        """Takes away what leads too far ahead, and leads back a target that is too far.
+
+        Args:
+            twist: (6,), wanted of the target, m/s and rad/s in the base frame.
+            accelerations: Limits of both parts, m/s^2 and rad/s^2.
+            delays: Until a change of either part is done, s.
+
+        Returns:
+            The twist, and in words what was cut; empty where nothing was.
+        """
+        shaped, words = twist.copy(), []
+        for i, (part, unit) in enumerate(_PARTS):
+            distance = float(np.linalg.norm(self.offset[part]))
+            if distance == 0.0:
+                continue
+            outward = self.offset[part] / distance
+            room = self.most[i] - distance
+            speed = approach_speed(abs(room), accelerations[i], delays[i])
+            accepted = speed if room > 0.0 else -speed
+            excess = float(twist[part] @ outward) - accepted
+            if excess > 0.0:
+                shaped[part] -= excess * outward
+                words.append(f"target {distance:.3g} {unit} ahead, accepted: {self.most[i]:g}")
+        return shaped, "; ".join(words)
+
+    def holds(self, part: slice, motion: np.ndarray, braking: np.ndarray) -> bool:
+        """Whether a motion stays as near as it has to, or at least as near as braking does.
+
+        Args:
+            part: Of the six coordinates: the linear or the angular three.
+            motion: (n, 3), displacements of the target until a stand, m or rad.
+            braking: (m, 3), those of braking from here.
+        """
+        most = self.most[0 if part == LINEAR else 1]
+        reached = self._distances(part, braking).max()
+        return bool(self._distances(part, motion).max() <= max(most, reached) + _ROUND_OFF)
+
+    def _distances(self, part: slice, motion: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(self._after(part, motion), axis=-1)
+
+    def _after(self, part: slice, motion: np.ndarray) -> np.ndarray:
+        if part == LINEAR:
+            return self.offset[part] + motion
+        turns = Rotation.from_rotvec(motion) * Rotation.from_rotvec(self.offset[part])
+        return turns.as_rotvec()
