@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import reprlib
-import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -23,6 +22,8 @@ FOREVER = 2**63 - 1
 METADATA = "metadata.yaml"
 SUFFIXES = (".mcap", ".db3")
 _ZSTD = ".zstd"
+ROOM, RATIO = 1 << 30, 200
+"""Bytes that a file may have without its compression: so many, and so many times those with it."""
 _ACCEPTED = f"a rosbag2 folder or a file *{', *'.join(SUFFIXES)}, *{_ZSTD} of these"
 
 
@@ -121,11 +122,16 @@ def unpack(file: Path, stack: ExitStack) -> tuple[Path, str]:
     target, damage = Path(folder) / file.name.removesuffix(_ZSTD), ""
     with file.open("rb") as packed, target.open("wb") as plain:
         try:
-            shutil.copyfileobj(ZstdDecompressor().stream_reader(packed), plain)
+            room = ROOM + RATIO * file.stat().st_size
+            stream = ZstdDecompressor().stream_reader(packed)
+            while block := stream.read(1 << 20):
+                room -= plain.write(block)
+                if room < 0:
+                    raise BagError(f"they are more than {RATIO} times as many; accepted: fewer")
         except Exception as error:  # zstd raises errors of its own; what came before is kept
             if isinstance(error, OSError):
                 raise
-            damage = f"compressed data end early ({error})"
+            damage = f"compressed data are not read to their end ({error})"
     return target, damage
 
 

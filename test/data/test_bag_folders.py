@@ -11,7 +11,9 @@ import sys
 import pytest
 import yaml
 from support.bags import SECOND, START, text, write_bag
+from zstandard import ZstdCompressor
 
+from heisd_ros.data import bag_files
 from heisd_ros.data.bag import Bag
 from heisd_ros.data.bag_files import METADATA
 from heisd_ros.errors import BagError
@@ -66,6 +68,14 @@ def test_a_compressed_file_alone_is_a_bag(tmp_path, storage):
     folder = write_bag(tmp_path / "bag", spoken(), storage, "file")
     with Bag(storage_file(folder)) as bag:
         assert heard(bag) == list(range(COUNT))
+
+
+def test_a_file_that_unpacks_to_far_more_is_not_unpacked_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(bag_files, "ROOM", 1 << 20)
+    file = tmp_path / "x.mcap.zstd"
+    file.write_bytes(ZstdCompressor().compress(bytes(1 << 26)))
+    with pytest.raises(BagError, match=r"x\.mcap\.zstd .*more than 200 times as many"), Bag(file):
+        pass
 
 
 def test_a_file_that_its_recorder_was_compressing_is_read_once(tmp_path):
