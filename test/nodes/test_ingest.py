@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -213,6 +214,41 @@ def test_a_gripper_is_not_guessed_from_one_finger_or_from_long_ago():
     assert buffer.add_joint_state(joints(4 * MS), 100 * MS).gripper_opening is not None
     arm = buffer.add_joint_state(joints(5 * MS), 101 * MS)
     assert (arm.gripper_opening, arm.unseen_fingers) == (None, (first, second))
+
+
+def test_a_good_message_between_bad_ones_ends_no_fault():
+    buffer = buffer_of(views=("a",), limits=replace(LIMITS, recovery_sec=0.3))
+    buffer.add_image(0, image(MS), 0)
+    for step in range(10):  # two arms on one topic
+        now = step * 10 * MS
+        buffer.add_joint_state(joints(now, REST + 0.5 * (step % 2)), now)
+        assert reason(buffer, now) == (HoldReason.BAD_JOINT_STATES if step else None)
+    buffer.publishers = lambda name: ["/arm", "/other"]
+    assert "jumped" in buffer.problem(now).detail and "/arm, /other" in buffer.problem(now).detail
+    last = now
+    while now < last + 400 * MS:
+        now += 10 * MS
+        buffer.add_joint_state(joints(now, REST + 0.5), now)
+        held = now < last + 300 * MS
+        assert reason(buffer, now) == (HoldReason.BAD_JOINT_STATES if held else None)
+
+
+@pytest.mark.parametrize(
+    ("limit", "clock", "held"),
+    [(0.5, 10 * NANOSECONDS, True), (0.0, 10 * NANOSECONDS, False), (0.5, None, False)],
+)
+def test_stamps_are_compared_with_a_clock_where_there_is_one(limit, clock, held):
+    buffer = buffer_of(views=("a",), limits=replace(LIMITS, max_stamp_age_sec=limit))
+    buffer.add_image(0, image(8 * NANOSECONDS), 0, clock)
+    buffer.add_joint_state(joints(8 * NANOSECONDS), 0, clock)
+    assert reason(buffer, 0) == (HoldReason.BAD_STAMPS if held else None)
+    assert (buffer.take(0.0) is None) == held
+
+
+def test_velocities_that_cannot_be_are_left_out():
+    message = joints(MS)
+    message.velocity = [1e300] * 7
+    assert buffer_of().add_joint_state(message, 0).velocities is None
 
 
 def test_names_of_another_robot_are_told_with_what_is_wanted():
