@@ -173,6 +173,19 @@ def test_the_tip_stays_in_the_workspace(world, start):
     world.spin_until(lambda: numbers(bench.twists[-1])[0] < -0.05, "the way back", bench.publish)
 
 
+def test_the_arm_keeps_off_the_table(world, start):
+    """The arm is where it was, whatever it is told: so nothing may lead on downwards."""
+    table = {"collision.slow_m": 0.1, "collision.stop_m": 0.03}
+    height = float(TIP.position[2]) - 0.05
+    bench, _, puppet = start({**SMOOTH, **table, "collision.table_z": height})
+    told = lambda word: any(word in step.reason for step in bench.steps())  # noqa: E731
+    world.spin_until(lambda: told("and the table are 0.0"), "the table", bench.publish)
+    world.spin_for(0.3, bench.publish)
+    assert -0.02 < numbers(bench.twists[-1])[2] < 1e-3
+    puppet.action = -ACTION
+    world.spin_until(lambda: numbers(bench.twists[-1])[2] > 0.03, "the way up", bench.publish)
+
+
 def test_a_dry_run_makes_no_command_topic_and_tells_what_would_be_sent(world, start):
     bench, node, _ = start({**SMOOTH, "dry_run": True})
     world.spin_until(lambda: len(bench.steps()) >= 5, "steps", bench.publish)
