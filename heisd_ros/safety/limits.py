@@ -204,10 +204,14 @@ class SafetyFilter:
             return 1, 1.0
         if not 0.0 <= elapsed_sec <= max(self._timeout, 2.0 * self._tick):
             self.rest()
+            self._late = 0
             return 1, 1.0
         passed = math.floor(elapsed_sec / self._tick + _ON_TIME)
         self._late = self._late + 1 if passed > 1 else 0
         ticks = passed if self._late >= _LATE else 1
+        parts = self._limits.linear, self._limits.angular
+        if not all(math.isinf(part.acceleration) for part in parts):
+            return ticks, 1.0  # of a clock, which is never early: only its reading is
         return ticks, min(1.0, elapsed_sec / (ticks * self._tick))
 
     def _stepped(

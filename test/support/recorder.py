@@ -104,7 +104,10 @@ def _check_poses(bench, heard, settings):
         # After a gap that is longer than the timeout of a controller the target starts from rest.
         starts = np.flatnonzero(spans > timeout)
         for i, leg in enumerate(np.split(steps, starts)):
-            times = tick * _ticks(leg, np.split(spans, starts)[i], tick)
+            passed = np.split(spans, starts)[i]
+            if i > 0:
+                passed[0] = tick
+            times = tick * _ticks(leg, passed, tick)
             values = leg / times[:, None]
             for order in ("speed", "acceleration", "jerk"):
                 most = one[f"command.max_{part}_{order}"] or np.inf
