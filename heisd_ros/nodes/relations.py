@@ -161,19 +161,19 @@ def relations(settings: VlaNodeParameters) -> Iterator[tuple[str, object, bool, 
         settings.singularity_slow > 0.0 and settings.singularity_stop <= settings.singularity_slow,
         f"more than 'singularity.slow', {settings.singularity_slow:g}",
     )
-    slow, stop = settings.collision_slow_m, settings.collision_stop_m
-    yield "collision.stop_m", stop, 0.0 < stop >= slow, f"less than 'collision.slow_m', {slow:g}"
+    near, stop = settings.collision_slow_m, settings.collision_stop_m
+    yield "collision.stop_m", stop, 0.0 < stop >= near, f"less than 'collision.slow_m', {near:g}"
     lead = settings.max_lead_m
     yield (
         "collision.stop_m",
         stop,
-        slow > 0.0 and settings.interface == "pose" and stop <= lead,
+        near > 0.0 and settings.interface == "pose" and stop <= lead,
         f"more than 'command.max_lead_m', {lead:g} m, as 'command.interface' is 'pose'",
     )
     table = settings.collision_table_z
     yield (
         "collision.table_z",
         table,
-        table > NO_TABLE and slow == 0.0,
+        table > NO_TABLE and near == 0.0,
         "-10 (no table), or any with 'collision.slow_m'",
     )

@@ -14,12 +14,9 @@ from functools import partial
 from typing import Any, NoReturn
 
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
@@ -37,6 +34,7 @@ from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
 from heisd_ros.nodes.graph import publishers
 from heisd_ros.nodes.guard import GuardedNode
 from heisd_ros.nodes.holds import Hold, HoldReason
+from heisd_ros.nodes.input_topics import InputTopics
 from heisd_ros.nodes.inputs import image_inputs
 from heisd_ros.nodes.instruction import instruction_problem
 from heisd_ros.nodes.parameters import VlaNodeParameters
@@ -57,8 +55,6 @@ STOP_TIMEOUT_SEC = 5.0
 LIVE = frozenset(info.name for _, info in parameters_of(VlaNodeParameters) if info.live)
 """Parameters that may change between configure and cleanup."""
 
-MAX_BYTES = 32_768
-"""Largest message of joint states or words that is looked at."""
 JOINT_STATES_DEPTH = 8
 """Arm, gripper and whoever contradicts them share a topic: none may displace what another said."""
 TELEMETRY_DEPTH = 100
@@ -88,7 +84,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         self._control: ControlLoop | None = None
         self._instruction = ""
         self._views: DebugViews | None = None
-        self._inputs: list[Subscription] = []
+        self._inputs = InputTopics(self)
         self._wake = self.create_guard_condition(self._on_inference)
         self._telemetry = self.create_publisher(
             StepTelemetry,
@@ -148,9 +144,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
     def stop(self) -> None:
         """Stops the arm and frees everything, whatever the state."""
         self._halt()
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs = []
+        self._inputs.close()
         views, self._views = self._views, None
         if views is not None:
             views.close()
@@ -191,63 +185,26 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         views = session.policy.views
         topics = [topic + suffix for topic in image_inputs(views)]
         for view, topic in enumerate(topics):
-            self._listen(kind, topic, partial(self._on_image, view), qos.sensor_data())
+            self._inputs.listen(kind, topic, partial(self._on_image, view), qos.sensor_data())
         topics.append("~/input/joint_states")
         joints, refuse = qos.sensor_data(JOINT_STATES_DEPTH), session.buffer.joint_health.reject
-        self._listen(JointState, topics[-1], self._on_joints, joints, refuse=refuse)
+        self._inputs.listen(JointState, topics[-1], self._on_joints, joints, refuse=refuse)
         topic_of = dict(zip((*views, session.buffer.joint_health.name), topics, strict=True))
         session.buffer.publishers = lambda name: publishers(self, topic_of[name])
-        self._listen_twice(
+        self._inputs.listen_twice(
             "~/input/instruction",
             self._on_latched_instruction,
             self._on_instruction,
             refuse=self._refuse_instruction,
         )
         if session.parameters.robot_source == "topic":
-            hear, most = self._on_robot, 2 * MAX_CHARACTERS
-            refuse = self._refuse_robot
-            self._listen_twice("robot_description", hear, hear, refuse=refuse, most_bytes=most)
-
-    def _listen_twice(
-        self,
-        topic: str,
-        latched: Callable[[Any], None],
-        live: Callable[[Any], None],
-        **bounds: Any,
-    ) -> None:
-        """Hears a text from publishers that latch it and from those that do not.
-
-        Only a latched subscription gets what was said before, and only a volatile one matches a
-        publisher that does not latch, so that is no mismatch to warn of. The same text again
-        changes nothing.
-        """
-        self._listen(String, topic, latched, qos.latched(), "latched", qos.NO_EVENTS, **bounds)
-        self._listen(String, topic, live, qos.reliable(), **bounds)
-
-    def _listen(
-        self,
-        kind: type,
-        topic: str,
-        callback: Callable[[Any], None],
-        profile: QoSProfile,
-        override_id: str | None = None,
-        events: SubscriptionEventCallbacks | None = None,
-        refuse: Callable[[str], None] | None = None,
-        most_bytes: int = MAX_BYTES,
-    ) -> None:
-        make: Callable[..., Subscription] = self.create_subscription
-        if refuse is not None:
-            make = partial(self.create_bounded_subscription, most_bytes=most_bytes, refuse=refuse)
-        self._inputs.append(
-            make(
-                kind,
-                topic,
-                callback,
-                qos_profile=profile,
-                event_callbacks=events,
-                qos_overriding_options=qos.overrides(override_id),
+            self._inputs.listen_twice(
+                "robot_description",
+                self._on_robot,
+                self._on_robot,
+                refuse=self._refuse_robot,
+                most_bytes=2 * MAX_CHARACTERS,
             )
-        )
 
     def _on_image(self, view: int, message: Image | CompressedImage) -> None:
         if self._session is not None:

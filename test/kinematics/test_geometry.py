@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.collisions import BASE, Capsules, capsule_arm, capsule_urdf
-from support.robots import URDF, urdf_of
+from support.robots import urdf_of
 
 from heisd_ros.errors import UrdfError
 from heisd_ros.kinematics.arm import ArmKinematics
@@ -64,10 +64,11 @@ def test_distances_are_those_of_the_capsules():
             assert -0.003 <= min(points) - height <= 1e-4  # the rim of a cylinder is enclosed
 
 
-@pytest.mark.parametrize("name", URDF)
-def test_slopes_say_how_distances_change(name):
+@pytest.mark.parametrize(
+    ("name", "tip"), [("franka", "panda_hand_tcp"), ("ur5e", "tool0"), ("xarm7", "link7")]
+)
+def test_slopes_say_how_distances_change(name, tip):
     urdf = urdf_of(name)
-    tip = {"franka": "panda_hand_tcp", "ur5e": "tool0", "xarm7": "link7"}[name]
     arm = ArmKinematics(urdf, tip, None, BASE if name == "franka" else None)
     geometry = ArmGeometry(urdf, arm)
     wrong = 0
