@@ -21,7 +21,12 @@ CMAKE = (ROOT / "CMakeLists.txt").read_text()
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 
 # Modules whose files are not where importlib.metadata looks.
-DISTRIBUTIONS = {"pinocchio": "pin", "hppfcl": "pin", "example_robot_data": "example-robot-data"}
+DISTRIBUTIONS = {
+    "pinocchio": "pin",
+    "hppfcl": "pin",
+    "coal": "pin",
+    "example_robot_data": "example-robot-data",
+}
 
 
 def requirement_names(lists):

@@ -105,7 +105,7 @@ def test_drafts_of_all_kinds_leave_the_tokens_as_they_are(monkeypatch, ran, tmp_
     assert exact["sources"]["drafter"] > 0 and exact["sources"]["retrieval"] > 0
     assert exact["skip_rate"] == 0.0 and exact["acceptance_length"] is not None
     assert (retrieval["skip_rate"], retrieval["passes_per_step"]) == (1.0, 0.0)
-    assert exact["boundary"] == {"metric": "paper", "value": 0.3, "hysteresis": 0.05}
+    assert exact["boundary"] == {"metric": "paper", "value": 0.3, "hysteresis": 0.03}
     assert data["database"] and data["drafter"] and data["calibration"] is None
     assert exact["parts_ms"]["metric"] > 0 and "metric" not in retrieval["parts_ms"]
 

@@ -36,7 +36,7 @@ def test_files_of_one_name_are_told_apart(tmp_path):
 def test_what_is_no_results_file_is_refused(tmp_path):
     path = tmp_path / "eval.json"
     result = call(path, "--out", tmp_path / "report.html")
-    assert result.exit_code == 2 and "cannot be read" in result.output
+    assert result.exit_code == 2 and "is missing" in result.output
     path.write_text("{}")
     result = call(path, "--out", tmp_path / "report.html")
     assert result.exit_code == 2 and "format" in result.output

@@ -235,6 +235,9 @@ class Goal:
     def cancel_goal_async(self):
         self.cancelled += 1
 
+    def get_result_async(self):
+        return Future()  # never
+
 
 @pytest.mark.parametrize("answered_first", [True, False])
 @pytest.mark.parametrize("accepted", [True, False])

@@ -128,7 +128,8 @@ def test_the_decoder_sees_live_what_it_sees_in_a_replay(world, checkpoint, tmp_p
         prefix = f"qos_overrides.{topic}.subscription"
         settings |= {f"{prefix}.reliability": "reliable", f"{prefix}.depth": 50}
     settings |= {"input.image_timeout_sec": 30.0, "input.joint_state_timeout_sec": 30.0}
-    settings |= {"command.max_action_age_sec": 30.0}
+    # The recording's stamps are of another time, and no clock of it is published here.
+    settings |= {"command.max_action_age_sec": 30.0, "input.max_stamp_age_sec": 0.0}
     node = world.add(VlaNode, load, parameters=settings)
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS

@@ -68,7 +68,9 @@ def test_a_gap_is_a_warning_and_the_arm_is_driven_all_the_same(changes, urdf, ga
         kinematics=kinematics,
         policy=policy,
         buffer=SimpleNamespace(counts={}),
-        motion=SimpleNamespace(latest=None),
+        motion=SimpleNamespace(latest=None, stream_hz=0.0),
+        mapper=SimpleNamespace(rate_hz=20.0),
+        refused_robot="",
     )
     status = control_status(session, None, estop=False, now=0)
     assert status.level == DiagnosticStatus.WARN
@@ -84,7 +86,7 @@ def test_an_srdf_is_read_from_its_file(tmp_path):
         for more in ({}, {"collision_srdf": str(path)})
     )
     assert given.geometry.pairs < free.geometry.pairs
-    with pytest.raises(UrdfError, match=r"parameter 'collision\.srdf': .*No such file"):
+    with pytest.raises(UrdfError, match=r"parameter 'collision\.srdf': .*is missing"):
         arm(parameters(**ON, collision_srdf=str(tmp_path / "none")), panda_urdf())
 
 

@@ -18,6 +18,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool, Float64, String
 from std_srvs.srv import Trigger
 from support.fake_scene import KinematicScene
+from support.ros import DO_NOT_FOLLOW
 from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.kinematics.arm import ArmKinematics
@@ -235,7 +236,13 @@ def run_closed_loop(world, cell, checkpoint, steps, **parameters):
     node = world.add(
         VlaNode,
         cli_args=arguments,
-        parameters={"model.path": str(checkpoint), "model.threads": 1, "command.stamp": stamp},
+        # The scene's arm moves as it likes, whatever it is told.
+        parameters={
+            "model.path": str(checkpoint),
+            "model.threads": 1,
+            "command.stamp": stamp,
+            **DO_NOT_FOLLOW,
+        },
     )
     node.trigger_configure()
     node.trigger_activate()

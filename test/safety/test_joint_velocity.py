@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from support.robots import URDF, urdf_of
+from support.robots import urdf_of
 
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.safety.joints import JointGuard, Posture
@@ -38,7 +38,7 @@ def speeds(name, q, twist):
     return np.linalg.pinv(arm(name).jacobian(q)) @ twist
 
 
-@pytest.mark.parametrize("name", URDF)
+@pytest.mark.parametrize("name", TIPS)
 def test_an_arm_that_does_what_it_is_told_keeps_its_joints_below_their_limits(name):
     """Also where the ramp has led it to a posture in which less is allowed."""
     rng, limits = np.random.default_rng(1), arm(name).velocity_limits * SCALE
@@ -62,7 +62,7 @@ def test_an_arm_that_does_what_it_is_told_keeps_its_joints_below_their_limits(na
     assert cut
 
 
-@pytest.mark.parametrize("name", URDF)
+@pytest.mark.parametrize("name", TIPS)
 def test_a_twist_is_scaled_as_a_whole_to_what_the_fastest_joint_may_do(name):
     rng, guard = np.random.default_rng(2), JointGuard(velocity_scale=SCALE)
     for _ in range(20):
