@@ -39,8 +39,8 @@ PARAMETERS = {
 }
 # Argument, input or output of the node, and the topic where neither argument nor file names one.
 TOPICS = {
-    "image": ("~/input/image", "camera/camera/color/image_raw"),
-    "image_wrist": ("~/input/image_wrist", "camera/wrist_camera/color/image_raw"),
+    "image": ("~/input/image", "camera/image_raw"),
+    "image_wrist": ("~/input/image_wrist", "wrist_camera/image_raw"),
     "joint_states": ("~/input/joint_states", "joint_states"),
     "twist": ("~/output/twist", "servo_node/delta_twist_cmds"),
     "pose": ("~/output/pose", "target_pose"),

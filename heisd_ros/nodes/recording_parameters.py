@@ -22,7 +22,7 @@ class RecordingParameters:
 
     images: tuple[str, ...] = parameter(
         "recording.images",
-        ("/camera/camera/color/image_raw", "/camera/wrist_camera/color/image_raw"),
+        ("/camera/image_raw", "/wrist_camera/image_raw"),
         "Topics of the cameras (Image or CompressedImage), in the order of the model's views.",
     )
     joint_states: str = parameter(

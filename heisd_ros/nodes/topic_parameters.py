@@ -17,10 +17,8 @@ class TopicParameters:
         ValueError: A value is not accepted; the message names the parameter.
     """
 
-    image: str = parameter("topics.image", "camera/camera/color/image_raw", "Scene camera.")
-    image_wrist: str = parameter(
-        "topics.image_wrist", "camera/wrist_camera/color/image_raw", "Wrist camera."
-    )
+    image: str = parameter("topics.image", "camera/image_raw", "Scene camera.")
+    image_wrist: str = parameter("topics.image_wrist", "wrist_camera/image_raw", "Wrist camera.")
     joint_states: str = parameter("topics.joint_states", "joint_states", "Joint states.")
     twist: str = parameter(
         "topics.twist", "servo_node/delta_twist_cmds", "Command of command.interface twist."

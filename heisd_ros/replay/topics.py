@@ -22,12 +22,12 @@ RECORDED = {"~/telemetry": TELEMETRY, "~/output/delta": DELTA, "~/output/twist":
 _ELSEWHERE = {
     "~/input/image": (
         "/sim_arm_node/image",
-        "/camera/camera/color/image_raw",
+        "/camera/image_raw",
         "/camera/image_raw",
     ),
     "~/input/image_wrist": (
         "/sim_arm_node/image_wrist",
-        "/camera/wrist_camera/color/image_raw",
+        "/wrist_camera/image_raw",
         "/wrist_camera/image_raw",
     ),
     JOINT_STATES: ("/sim_arm_node/joint_states", "/joint_states"),

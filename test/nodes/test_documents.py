@@ -16,7 +16,7 @@ from heisd_ros.nodes.vla_node import VlaNode
 
 POLICY = ROOT / "config" / "sros2" / "policy.xml"
 WIRED = {
-    "~/input/image": "camera/camera/color/image_raw",
+    "~/input/image": "camera/image_raw",
     "~/input/joint_states": "joint_states",
     "~/output/twist": "servo_node/delta_twist_cmds",
     "~/output/gripper": "gripper/command",
@@ -72,7 +72,7 @@ def test_the_policy_allows_what_the_node_does_and_little_else(world):
     heard = names(looks.get_subscriber_names_and_types_by_node(*mine))
     said = names(looks.get_publisher_names_and_types_by_node(*mine))
     served = names(looks.get_service_names_and_types_by_node(*mine))
-    assert "/servo_node/delta_twist_cmds" in said and "/camera/camera/color/image_raw" in heard
+    assert "/servo_node/delta_twist_cmds" in said and "/camera/image_raw" in heard
     assert heard <= allowed("topics", "subscribe")
     assert said <= allowed("topics", "publish")
     assert served <= allowed("services", "reply")
@@ -80,7 +80,7 @@ def test_the_policy_allows_what_the_node_does_and_little_else(world):
     assert allowed("topics", "publish") - said <= other_ways
     # A second camera, and what comes with use_sim_time alone.
     assert allowed("topics", "subscribe") - heard <= {
-        "/camera/wrist_camera/color/image_raw",
+        "/wrist_camera/image_raw",
         "/clock",
     }
     assert allowed("services", "reply") - served <= {"/vla_node/get_type_description"}

@@ -27,7 +27,7 @@ def listen(world, seconds, doing=None):
 
 def test_an_empty_system_lacks_everything(world):
     seen = listen(world, 0.3)
-    for topic in ("/camera/camera/color/image_raw", "/joint_states", "/robot_description"):
+    for topic in ("/camera/image_raw", "/joint_states", "/robot_description"):
         assert seen[topic][0] == "bad" and "nobody publishes it" in seen[topic][1]
     assert seen["/target_pose"] == ("warning", "nobody hears it: is the controller up?")
 
