@@ -133,9 +133,9 @@ class LimitParameters:
     )
     controller_timeout_sec: float = parameter(
         "command.controller_timeout_sec",
-        0.1,
+        0.2,
         "Time (s) without a command after which the arm's controller stops by itself (MoveIt "
-        "Servo's incoming_command_timeout): after a longer gap commands start from rest.",
+        "Servo's incoming_command_timeout is 0.1): after a longer gap commands start from rest.",
         low=0.02,
         high=1.0,
     )
