@@ -33,6 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "test"))
 import numpy as np
 import yaml
 from builtin_interfaces.msg import Time
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from support.cell import ZERO, Cell
@@ -94,7 +96,7 @@ class Drive:
             if name.split(".")[0] not in ("robot", "topics", "recording")
         }
         settings |= {"dry_run": False, "autostart": True, "instruction": "move"}
-        settings |= {"command.interface": interface}
+        settings |= {"command.interface": interface, "gripper.action": ""}
         self._order("move")
         given = {name: json.dumps(value) for name, value in settings.items()}
         self.process = launch(self.world, "bench.faults", **given)
@@ -103,6 +105,7 @@ class Drive:
             name: self.cell.create_client(Trigger, f"/vla_node/{name}")
             for name in ("estop", "reset_estop")
         }
+        self._lifecycle = self.cell.create_client(ChangeState, "/vla_node/change_state")
         good_image, good_joints = self._good[0]["image"], self._good[1]
         camera, joints = self._camera, self._joints
         self.faults: dict[str, Callable[[], None]] = {
@@ -137,10 +140,15 @@ class Drive:
         if self.interface != "pose":
             # Where the encoders lied, the arm may be anywhere; a held one is put back by hand.
             self.cell._q = REST.copy()
-        self.wait(lambda: False, 0.1)
+        for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
+            # Encoders that stood still are believed again after an activation.
+            request = ChangeState.Request(transition=Transition(id=transition))
+            done = self._lifecycle.call_async(request)
+            self.wait(done.done)
         self.cell.instruction.publish(String(data="move"))
         if not self.wait(self.moving):
-            raise SystemExit(f"the arm does not move: {self.cell.telemetry[-1].reason}")
+            said = self.cell.telemetry
+            raise SystemExit(f"the arm does not move: {said[-1].reason if said else 'no node'}")
 
     def moving(self) -> bool:
         """Whether every command of the last moments moved the arm."""
@@ -291,7 +299,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         drive = Drive(arguments.interface, Path(folder) / "orders")
         try:
-            drive.put_right()
+            drive.wait(drive.moving)
             for burner in burners:
                 burner.start()
             if arguments.commands:
