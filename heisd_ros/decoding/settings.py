@@ -60,6 +60,10 @@ class DrafterSettings:
     last: bool = False
 
 
+_HYSTERESIS = "boundary.hysteresis"
+"""Without a boundary between two proposers there is nothing that it could delay."""
+
+
 @dataclass(frozen=True)
 class BoundarySettings:
     """Where the kinematic metric parts retrieval from drafting.
@@ -191,7 +195,8 @@ class ModeSettings:
 
     def decisive(self) -> dict[str, Any]:
         """All settings that have a say in what is executed, ``retrieval.k`` and so on, in order."""
-        return {name: value for name, value in _flat(asdict(self), "") if name != "description"}
+        silent = {"description"} if self.propose == "hybrid" else {"description", _HYSTERESIS}
+        return {name: value for name, value in _flat(asdict(self), "") if name not in silent}
 
     @property
     def retrieves(self) -> bool:
