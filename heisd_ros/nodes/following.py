@@ -31,7 +31,7 @@ class Following:
         self._step_sec = step_sec
         self._tip = ReckonedTip()
         self._joints: StillJoints | None = None
-        self._arm: ArmState | None = None
+        self._posture: Posture | None = None
         self._twist, self._since = np.zeros(6), 0
         self._ways: deque[tuple[int, np.ndarray]] = deque(maxlen=1000)
         self._unseen = np.zeros(3)  # m, commanded since the stamp of the newest joint states
@@ -63,13 +63,14 @@ class Following:
         if arm is None:
             return
         self._tip.measure(arm.tip().position)
-        if self._joints is None or self._arm is None or arm.kinematics is not self._arm.kinematics:
+        before, posture = self._posture, Posture(arm.kinematics, arm.positions)
+        if self._joints is None or before is None or arm.kinematics is not before.kinematics:
             self._joints = StillJoints(len(arm.positions))
         motion = np.zeros(len(arm.positions))
         if self._twist.any():
-            motion = Posture(arm.kinematics, arm.positions).inverse @ self._twist * seconds
+            motion = posture.inverse @ self._twist * seconds
         self._joints.update(arm.positions, motion, seconds)
-        self._arm = arm
+        self._posture = posture
 
     def position(self, told: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """Where the tip may already be in the direction of a motion, which has to stay in the box.
@@ -78,11 +79,11 @@ class Following:
             told: (3,), where the arm is, or was told to be, m.
             wanted: (6,), the motion, m/s and rad/s in the base frame.
         """
-        joints, arm = self._joints, self._arm
-        if not self._reckons or joints is None or arm is None or self._tip.position is None:
+        joints, posture = self._joints, self._posture
+        if not self._reckons or joints is None or posture is None or self._tip.position is None:
             return told
         # A joint that stands still while others move hides behind what these make of the motion.
-        hidden = Posture(arm.kinematics, arm.positions).jacobian[:3] @ joints.told
+        hidden = posture.jacobian[:3] @ joints.told
         furthest = foremost(told, told + hidden, wanted[:3])
         furthest = foremost(furthest, told + self._unseen, wanted[:3])
         return foremost(furthest, self._tip.position, wanted[:3])
@@ -106,12 +107,12 @@ class Following:
 
     def _frozen(self) -> Hold | None:
         limit = self.parameters.frozen_joint_sec
-        if limit == 0.0 or self._joints is None or self._arm is None:
+        if limit == 0.0 or self._joints is None or self._posture is None:
             return None
         frozen = self._joints.due_sec >= limit
         if not frozen.any():
             return None
-        names = [n for n, f in zip(self._arm.kinematics.joint_names, frozen, strict=True) if f]
+        names = [n for n, f in zip(self._posture.kinematics.joint_names, frozen, strict=True) if f]
         return Hold(
             HoldReason.FROZEN_JOINT_STATES,
             f"positions of {', '.join(names)} unchanged for {limit:g} s after the arm was to move",
