@@ -13,7 +13,7 @@ from types import ModuleType
 MOVED = {
     "nodes.ingest": "control.ingest",
     "nodes.motion_feed": "control.motion_feed",
-    "nodes.parameters": "robot.parameters",
+    "nodes.parameters": "robot.flat",
     "nodes.policy": "control.policy",
     "nodes.robot_file": "robot.robot_file",
     "nodes.worker": "control.worker",

@@ -22,7 +22,7 @@ TOKEN = "HEISD_FLEET_TOKEN"
 
 def wanted(parameters: VlaNodeParameters) -> bool:
     """Whether anything is to be kept or shared."""
-    return parameters.growth_mode != "off" or bool(parameters.fleet_uri)
+    return parameters.growth.mode != "off" or bool(parameters.fleet.uri)
 
 
 def open_growth(
@@ -43,9 +43,9 @@ def open_growth(
     """
     frozen = ""
     if calibration is not None:
-        frozen = frozen_by_calibration(database, calibration.created, parameters.decoding_mode)
-    records = parameters.growth_mode != "off"
-    uri, collection = parameters.fleet_uri, parameters.fleet_collection
+        frozen = frozen_by_calibration(database, calibration.created, parameters.decoding.mode)
+    records = parameters.growth.mode != "off"
+    uri, collection = parameters.fleet.uri, parameters.fleet.collection
     connect = None
     if uri:
         check_installed()  # now, and not while the arm moves
@@ -56,8 +56,8 @@ def open_growth(
 
     return Growth(
         GrowingStore(database, frozen, least=k),
-        expanded(parameters.growth_folder) if records else None,
-        append=parameters.growth_mode == "append",
+        expanded(parameters.growth.folder) if records else None,
+        append=parameters.growth.mode == "append",
         receiver=f"{uri} {collection}",
         connect=connect,
     )

@@ -168,7 +168,7 @@ def test_an_arm_of_six_joints_keeps_its_successes(world, tmp_path, mode):
     save_tiny_parts(folder, robot="six")
     urdf = tmp_path / "six.urdf"
     urdf.write_text(six_joint_urdf())
-    own = [(info.name, f.default) for f, info in parameters_of(VlaNodeParameters) if info.own]
+    own = [(info.name, info.default) for info in parameters_of(VlaNodeParameters) if info.own]
     arm = {
         **{name: list(value) if isinstance(value, tuple) else value for name, value in own},
         "robot.source": "file",
