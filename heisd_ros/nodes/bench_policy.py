@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from heisd_ros.decoding.types import Observation, Settled, StepResult
+from heisd_ros.decoding.types import Observation, Settled, Source, StepResult
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.policy import DEFAULT_RATE_HZ, Policy
 from heisd_ros.nodes.process import run_node
@@ -41,7 +41,7 @@ class FreeDecoder:
         return StepResult(
             action=action,
             tokens=(0,) * 7,
-            source="autoregressive",
+            source=Source.AUTOREGRESSIVE,
             reason="free",
             timings_ms={"preprocess": ms, "total": ms},
             passes=0,

@@ -19,7 +19,7 @@ from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from heisd_ros.decoding.types import StepResult
+from heisd_ros.decoding.types import Source, StepResult
 from heisd_ros.msg import ArmStatus, StepLatency, StepTelemetry
 from heisd_ros.nodes import growth, telemetry
 from heisd_ros.nodes.commands import GripperSwitch
@@ -295,7 +295,7 @@ class ControlLoop:
         message = StepTelemetry(
             instruction=self._watch.instruction,
             hold=True,
-            source="hold",
+            source=Source.HOLD,
             reason=str(hold),
             accepted=-1,
             similarity=math.nan,

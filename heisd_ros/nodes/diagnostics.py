@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from heisd_ros.decoding.types import Source
 from heisd_ros.nodes import growth
 from heisd_ros.nodes.control import ControlLoop
 from heisd_ros.nodes.inputs import NANOSECONDS, InputHealth
@@ -158,7 +159,7 @@ def control_status(
     if control is not None:
         values["steps"] = control.step
         values |= {f"steps.{source}": count for source, count in control.sources.items()}
-        values["skip_rate"] = control.sources["skip"] / max(control.step, 1)
+        values["skip_rate"] = control.sources[Source.SKIP] / max(control.step, 1)
         values |= {f"shadow.{what}": count for what, count in control.shadow.items()}
         if control.acted_at is not None:
             values["action_age_sec"] = (now - control.acted_at) / NANOSECONDS
