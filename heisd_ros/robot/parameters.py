@@ -13,6 +13,7 @@ from heisd_ros.kinematics.robots import (
 )
 from heisd_ros.robot.command_parameters import CommandParameters
 from heisd_ros.robot.declare import Parameters, at_most_if_any, group, parameter, validate
+from heisd_ros.robot.flat_names import FlatNames
 from heisd_ros.robot.gripper_parameters import GripperParameters
 from heisd_ros.robot.growth_parameters import FleetParameters, GrowthParameters
 from heisd_ros.robot.input_parameters import InputParameters, SyncParameters
@@ -193,7 +194,7 @@ class ExecutorParameters(Parameters):
 
 
 @dataclass(frozen=True)
-class VlaNodeParameters(Parameters):
+class VlaNodeParameters(FlatNames):
     """Settings of `vla_node`, validated when the node is configured.
 
     Those marked live take effect at once, all others at the next configure transition.

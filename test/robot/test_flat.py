@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 
 from heisd_ros.robot.declare import parameters_of, values_of
@@ -22,6 +25,14 @@ from heisd_ros.robot.parameters import VlaNodeParameters as Nested
 )
 def test_a_flat_name_sets_its_parameter_alone(flat, name, value):
     assert values_of(VlaNodeParameters(**{flat: value})) == values_of(Nested()) | {name: value}
+
+
+def test_settings_are_read_by_flat_names_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="model_path is model.path now"):
+        assert Nested().model_path == ""
+    with pytest.raises(AttributeError, match="'nonsense' is unknown"):
+        assert Nested().nonsense
+    assert copy.deepcopy(Nested()) == pickle.loads(pickle.dumps(Nested())) == Nested()
 
 
 def test_every_parameter_has_a_flat_name():
