@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 from sensor_msgs.msg import CompressedImage, Image
 
-from heisd_ros.control.images import CHANNELS, compressed_to_rgb, raw_to_rgb
+from heisd_ros.data.images import CHANNELS, compressed_to_rgb, raw_to_rgb
 from heisd_ros.errors import ImageError
 
 
