@@ -23,9 +23,11 @@ from heisd_ros.errors import ImageError
 def _import_opencv() -> tuple[Any, str]:
     """OpenCV, or None and why it cannot be used."""
     try:
-        return importlib.import_module("cv2"), ""
+        opencv = importlib.import_module("cv2")
+        opencv.setNumThreads(1)  # pictures are small: more threads gain nothing and wait for cores
     except Exception as error:  # built against another numpy it fails with more than ImportError
         return None, one_line(error)
+    return opencv, ""
 
 
 _OPENCV, OPENCV_PROBLEM = _import_opencv()
@@ -70,17 +72,21 @@ class Encoding:
         return height + height // 2 if self.chroma else height
 
 
-def _reorder(pixels: np.ndarray, order: slice) -> np.ndarray:
-    return np.ascontiguousarray(pixels[:, :, order])
+def _reorder(pixels: np.ndarray, order: tuple[int, int, int]) -> np.ndarray:
+    if order == (0, 1, 2) and pixels.shape[2] == 3:
+        return np.ascontiguousarray(pixels)  # without padding not even copied
+    ordered = np.empty((*pixels.shape[:2], 3), pixels.dtype)
+    for place, channel in enumerate(order):  # a third of the time that numpy takes for all at once
+        ordered[:, :, place] = pixels[:, :, channel]
+    return ordered
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:
-    return np.repeat(pixels[:, :, None], 3, axis=2)
+    return _reorder(pixels[:, :, None], (0, 0, 0))
 
 
-# Slices, not lists of indices: an rgb8 image without padding is not even copied.
-_RGB: Convert = partial(_reorder, order=slice(3))
-_BGR: Convert = partial(_reorder, order=slice(2, None, -1))
+_RGB: Convert = partial(_reorder, order=(0, 1, 2))
+_BGR: Convert = partial(_reorder, order=(2, 1, 0))
 
 
 def _opencv(pixels: np.ndarray, code: str) -> np.ndarray:

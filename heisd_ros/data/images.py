@@ -171,7 +171,7 @@ def _pixels(message: Any, encoding: Encoding) -> np.ndarray:
     if encoding.pixel > encoding.channels:
         order = ">" if message.is_bigendian else "<"
         dtype = np.dtype(encoding.dtype).newbyteorder(order)
-        rows = np.ascontiguousarray(rows).view(dtype).astype(encoding.dtype)
+        rows = np.ascontiguousarray(rows).view(dtype).astype(encoding.dtype, copy=False)
     shape = (height, width, encoding.channels)
     return rows.reshape(shape[:2] if encoding.channels == 1 else shape)
 

@@ -31,18 +31,8 @@ WRONG = {
 @pytest.fixture
 def install(tmp_path, monkeypatch):
     """Makes a cv_bridge of a kind the one that is found."""
-
-    def forget():
-        bridge._trial.cache_clear()
-        bridge._bridge.cache_clear()
-        sys.modules.pop("cv_bridge", None)
-
-    def to(kind):
-        monkeypatch.syspath_prepend(str(cv_bridges.write(tmp_path, kind)))
-        forget()
-
-    yield to
-    forget()
+    yield lambda kind: cv_bridges.install(monkeypatch, tmp_path, kind)
+    cv_bridges.forget()
 
 
 def test_what_cv_bridge_reads_becomes_rgb(install):
@@ -118,7 +108,7 @@ def test_the_doctor_says_that_it_works(install):
 
 def test_where_there_is_none_nothing_is_tried(monkeypatch):
     monkeypatch.setattr(bridge, "installed", lambda: False)
-    bridge._trial.cache_clear()
+    cv_bridges.forget()
     with pytest.raises(ImageError, match=r"'8UC3', which cv_bridge reads.* it is not installed"):
         check_raw(message_of(np.zeros((4, 4, 3), np.uint8), "8UC3"))
-    bridge._trial.cache_clear()
+    cv_bridges.forget()

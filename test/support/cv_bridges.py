@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+from heisd_ros.data import bridge
+
 WORKS = '''
 import re
 import numpy as np
@@ -46,3 +50,16 @@ def write(folder, kind):
     (folder / "cv_bridge").mkdir()
     (folder / "cv_bridge" / "__init__.py").write_text(KINDS[kind])
     return folder
+
+
+def install(monkeypatch, folder, kind):
+    """Makes a cv_bridge of a kind the one that this process finds, untried."""
+    monkeypatch.syspath_prepend(str(write(folder, kind)))
+    forget()
+
+
+def forget():
+    """Forgets a cv_bridge and what was found out about it."""
+    bridge._trial.cache_clear()
+    bridge._bridge.cache_clear()
+    sys.modules.pop("cv_bridge", None)
