@@ -102,7 +102,7 @@ def cv_bridge() -> Finding:
     if not problem:
         return Finding("good", "cv_bridge", f"reads test pictures right: used for {encodings}")
     level = "warning" if bridge.installed() else "good"
-    return Finding(level, "cv_bridge", f"{problem}: not used, {encodings} are refused")
+    return Finding(level, "cv_bridge", f"not used: {problem}; {encodings} are refused")
 
 
 def graphics() -> Finding:

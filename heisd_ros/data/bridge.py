@@ -152,7 +152,7 @@ def _compare() -> str:
         return "a test picture of encoding bgr8 became another picture"
     for name, encoding in TYPED.items():
         shape = (height, width, encoding.channels)[: 2 if encoding.channels == 1 else 3]
-        pixels = numbers.integers(0, 256, shape).astype(encoding.dtype)
+        pixels: np.ndarray = numbers.integers(0, 256, shape).astype(encoding.dtype)
         if not np.array_equal(_read(bridge, name, pixels), pixels):
             return f"a test picture of encoding {name} became another picture"
     return _AGREED

@@ -93,9 +93,17 @@ def _opencv(pixels: np.ndarray, code: str) -> np.ndarray:
     return _OPENCV.cvtColor(pixels, getattr(_OPENCV, f"COLOR_{code}"))
 
 
+def _to_8(pixels: np.ndarray) -> np.ndarray:
+    """8 of 16 bits, 65535 becoming 255, as cv_bridge does."""
+    return _OPENCV.convertScaleAbs(pixels, alpha=255 / 65535)
+
+
 def _from_16(pixels: np.ndarray, convert: Convert) -> np.ndarray:
-    """Converts 16 bits and keeps 8, 65535 becoming 255, as cv_bridge does."""
-    return _OPENCV.convertScaleAbs(convert(pixels), alpha=255 / 65535)
+    return convert(_to_8(pixels))
+
+
+def _mosaic_from_16(pixels: np.ndarray, code: str) -> np.ndarray:
+    return _to_8(_opencv(pixels, code))
 
 
 def _from_float(pixels: np.ndarray, convert: Convert) -> np.ndarray:
@@ -108,14 +116,17 @@ def _from_float(pixels: np.ndarray, convert: Convert) -> np.ndarray:
     return convert(np.rint(pixels * 255).astype(np.uint8))
 
 
-def _deep(channels: int, convert: Convert, least_side: int = 1) -> Encoding:
-    return Encoding(
-        channels, partial(_from_16, convert=convert), "OpenCV", np.uint16, least_side=least_side
-    )
-
-
 def _by_opencv(channels: int, code: str, **facts: Any) -> Encoding:
     return Encoding(channels, partial(_opencv, code=code), "OpenCV", **facts)
+
+
+def _deep(channels: int, convert: Convert) -> Encoding:
+    return Encoding(channels, partial(_from_16, convert=convert), "OpenCV", np.uint16)
+
+
+def _deep_mosaic(code: str) -> Encoding:
+    convert = partial(_mosaic_from_16, code=code)
+    return Encoding(1, convert, "OpenCV", np.uint16, least_side=_LEAST_MOSAIC)
 
 
 _ORDERS = {"rgb": (3, _RGB), "bgr": (3, _BGR), "rgba": (4, _RGB), "bgra": (4, _BGR)}
@@ -143,10 +154,7 @@ _BAYER = {
 _DEEP = {
     "mono16": _deep(1, _grey),
     **{f"{name}16": _deep(*order) for name, order in _ORDERS.items()},
-    **{
-        f"bayer_{name}16": _deep(1, partial(_opencv, code=code), _LEAST_MOSAIC)
-        for name, code in _MOSAICS.items()
-    },
+    **{f"bayer_{name}16": _deep_mosaic(code) for name, code in _MOSAICS.items()},
 }
 
 

@@ -169,8 +169,7 @@ def _pixels(message: Any, encoding: Encoding) -> np.ndarray:
     rows = np.frombuffer(message.data, np.uint8).reshape(height, message.step)
     rows = rows[:, : width * encoding.pixel]
     if encoding.pixel > encoding.channels:
-        order = ">" if message.is_bigendian else "<"
-        dtype = np.dtype(encoding.dtype).newbyteorder(order)
+        dtype = np.dtype(encoding.dtype).newbyteorder(">" if message.is_bigendian else "<")
         rows = np.ascontiguousarray(rows).view(dtype).astype(encoding.dtype, copy=False)
     shape = (height, width, encoding.channels)
     return rows.reshape(shape[:2] if encoding.channels == 1 else shape)
