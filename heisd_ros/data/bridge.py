@@ -115,12 +115,13 @@ def _message(encoding: str, pixels: np.ndarray) -> Any:
 
 def _try() -> str:
     """Tries cv_bridge in a process of its own; what `problem` says of it."""
-    # The same modules as here are imported there, and none from the working directory.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    # The same modules as here are imported there, and none from where Python is started.
+    modules = os.pathsep.join(map(os.path.abspath, sys.path))
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", __name__],
-            env=environment,
+            [sys.executable, "-m", __name__],
+            cwd=os.sep,
+            env={**os.environ, "PYTHONPATH": modules},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
