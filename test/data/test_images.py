@@ -137,6 +137,17 @@ def test_a_damaged_picture_raises_no_other_error(kind, data):
         compressed_to_rgb(CompressedImage(format=kind.lower(), data=bytes(whole)))
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_half_a_picture_is_none(kind):
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    Picture.fromarray(noise).save(file, kind)
+    data = file.getvalue()
+    for kept in (len(data) // 2, len(data) * 9 // 10):
+        with pytest.raises(ImageError, match="does not decode"):
+            compressed_to_rgb(CompressedImage(format=kind.lower(), data=data[:kept]))
+
+
 def test_a_large_picture_may_be_decoded_smaller():
     message = CompressedImage(format="jpeg", data=encoded("JPEG", size=(1600, 1200)))
     assert compressed_to_rgb(message, least_side=400).shape == (600, 800, 3)
