@@ -11,7 +11,6 @@ from heisd_ros.fleet.growth import Growth, GrowthStatus, frozen_by_calibration
 from heisd_ros.fleet.layout import Layout
 from heisd_ros.fleet.milvus import MilvusStore, check_installed
 from heisd_ros.fleet.recorder import Verified
-from heisd_ros.nodes.inputs import ObservationSet
 from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.growing import GrowingStore
@@ -63,13 +62,10 @@ def open_growth(
     )
 
 
-def note(growth: Growth, instruction: str, observation: ObservationSet, result: StepResult) -> None:
+def note(growth: Growth, instruction: str, result: StepResult) -> None:
     """Hands on a step that the arm was told to do."""
-    if not growth.records:
-        return
-    verified, frame, arm = None, result.frame, observation.arm.content
-    if frame is not None:
-        verified = Verified(frame.key, frame.tokens, frame.margins, arm.tip().position)
+    frame = result.frame
+    verified = None if frame is None else Verified(frame.key, frame.tokens)
     growth.note(instruction, result.action, verified)
 
 
