@@ -22,6 +22,9 @@ MOST_VALUES = 1_000_000
 MOST_LEVELS = 64
 """Nested lists and objects, at most."""
 
+MOST_DIGITS = 18
+"""Of a whole number; a longer one is read as a real one."""
+
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 _short.maxlevel = 2
@@ -141,7 +144,7 @@ def parse_json(text: str, where: str, error: Error = ValueError, values: int = M
         raise error(f"{where} is damaged: accepted are up to {values} values")
     too_deep = f"{where} is damaged: accepted are up to {MOST_LEVELS} nested levels"
     try:
-        content = json.loads(text, object_pairs_hook=_object)
+        content = json.loads(text, object_pairs_hook=_object, parse_int=_whole)
     except RecursionError:
         raise error(too_deep) from None
     except ValueError as cause:
@@ -166,6 +169,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         doubled = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {shown(doubled)} stands twice")
     return found
+
+
+def _whole(text: str) -> int | float:
+    """A whole number as such, as far as arrays hold it; no type of ours takes larger ones."""
+    return int(text) if len(text) <= MOST_DIGITS else float(text)
 
 
 def _reason(cause: Exception) -> str:
