@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from heisd_ros.files.bounded import shown
 
@@ -20,12 +22,12 @@ _ACCEPTED = {
     "dict_type": "a mapping",
     "finite_number": "a finite number",
     "float_type": "a finite number",
-    "greater_than": "above {gt}",
-    "greater_than_equal": "at least {ge}",
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
     "int_from_float": "a whole number of up to 18 digits",
     "int_type": "a whole number of up to 18 digits",
-    "less_than": "below {lt}",
-    "less_than_equal": "at most {le}",
+    "less_than": "below {lt:g}",
+    "less_than_equal": "at most {le:g}",
     "literal_error": "{expected}",
     "string_type": "a text",
     "too_long": "a list of {max_length}",
@@ -58,6 +60,28 @@ def typed(hint: Any, value: Any, name: str = "") -> Any:
     return result
 
 
+def check_fields(instance: Any) -> None:
+    """Makes sure that the values of a dataclass, plain ones, are such as `typed` accepts.
+
+    Raises:
+        ValueError: as there.
+    """
+    for name, hint in get_type_hints(type(instance), include_extras=True).items():
+        typed(hint, getattr(instance, name), name)
+
+
+def within(low: float, high: float = math.inf) -> AfterValidator:
+    """The range of a number, with its ends, for ``Annotated[int, ...]``."""
+    accepted = f"{low} or more" if high == math.inf else f"{low} to {high}"
+
+    def check(value: Any) -> Any:
+        if not low <= value <= high:
+            raise PydanticCustomError("within", accepted)  # type: ignore[arg-type]  # no template
+        return value
+
+    return AfterValidator(check)
+
+
 @lru_cache
 def _adapter(hint: Any) -> TypeAdapter:
     # In a tuple, because pydantic takes the settings of a dataclass itself from its class.
@@ -84,7 +108,9 @@ def _line(error: ValidationError, hint: Any, value: Any, name: str) -> str:
     if kind == "value_error":
         text = str(problem["ctx"]["error"])
         return f"{name}: {text}" if name else text
-    accepted = _ACCEPTED.get(kind, problem["msg"]).format(**problem.get("ctx", {}))
+    accepted = problem["msg"]
+    if kind in _ACCEPTED:
+        accepted = _ACCEPTED[kind].format(**problem.get("ctx", {}))
     if kind == "missing":  # the end of a list
         accepted = f"a list of {1 + max(p['loc'][-1] for p in problems if p['type'] == 'missing')}"
     return f"{name or 'the content'} is {shown(found)}; accepted: {accepted}"

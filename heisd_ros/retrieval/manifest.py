@@ -7,11 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from heisd_ros.errors import DatabaseError
 from heisd_ros.files.bounded import read_object, shown
-from heisd_ros.files.typed import typed
+from heisd_ros.files.typed import typed, within
 from heisd_ros.kinematics.metric import MetricBounds
 
 FORMAT = 2
@@ -65,8 +67,8 @@ class ShardInfo:
 
     instruction: str
     folder: str
-    entries: int
-    episodes: int
+    entries: Annotated[int, within(0)]
+    episodes: Annotated[int, within(0)]
     graph: bool = False
 
 
@@ -97,7 +99,7 @@ class Manifest:
     model_fingerprint: str
     statistics_key: str
     robot: str
-    control_rate_hz: float
+    control_rate_hz: Annotated[float, Field(gt=0)]
     features: FeatureLayout
     bounds: dict[str, MetricBounds] = field(default_factory=dict)
     fidelity: Fidelity = Fidelity()
@@ -202,17 +204,9 @@ def _from_dict(values: Any) -> Manifest:
         raise ValueError(f"it has no {', '.join(missing)}")
     manifest: Manifest = typed(Manifest, values)
     features = manifest.features
-    if not manifest.control_rate_hz > 0.0:
-        raise ValueError(f"control_rate_hz is {manifest.control_rate_hz}; accepted: above 0")
     if not 0 <= features.kept <= features.size:
         raise ValueError(f"features.kept is {features.kept}; accepted: 0 to {features.size}")
     tasks = [" ".join(shard.instruction.lower().split()) for shard in manifest.shards]
     if len(set(tasks)) < len(tasks):
         raise ValueError("two shards are of one instruction; accepted: one of each")
-    for shard in manifest.shards:
-        if shard.entries < 0 or shard.episodes < 0:
-            raise ValueError(
-                f"the shard of {shown(shard.instruction)} has {shard.entries} entries of "
-                f"{shard.episodes} episodes; accepted: 0 or more"
-            )
     return manifest
