@@ -76,7 +76,7 @@ def within(low: float, high: float = math.inf) -> AfterValidator:
 
     def check(value: Any) -> Any:
         if not low <= value <= high:
-            raise PydanticCustomError("within", accepted)  # type: ignore[arg-type]  # no template
+            raise PydanticCustomError("within", accepted)
         return value
 
     return AfterValidator(check)
@@ -112,7 +112,8 @@ def _line(error: ValidationError, hint: Any, value: Any, name: str) -> str:
     if kind in _ACCEPTED:
         accepted = _ACCEPTED[kind].format(**problem.get("ctx", {}))
     if kind == "missing":  # the end of a list
-        accepted = f"a list of {1 + max(p['loc'][-1] for p in problems if p['type'] == 'missing')}"
+        ends = (p["loc"][-1] for p in problems if p["type"] == "missing")
+        accepted = f"a list of {1 + max(end for end in ends if isinstance(end, int))}"
     return f"{name or 'the content'} is {shown(found)}; accepted: {accepted}"
 
 

@@ -34,7 +34,8 @@ class EpisodeRecorder:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._drop()
+        self._instruction, self._count = "", 0
+        self._seen: list[tuple[int, NDArray[np.float32], Verified]] = []
 
     def note(
         self, instruction: str, action: NDArray[np.floating], verified: Verified | None
@@ -78,5 +79,4 @@ class EpisodeRecorder:
         return RecordedEpisode(uid, instruction, entries)
 
     def _drop(self) -> None:
-        self._instruction, self._count = "", 0
-        self._seen: list[tuple[int, NDArray[np.float32], Verified]] = []
+        self._instruction, self._count, self._seen = "", 0, []

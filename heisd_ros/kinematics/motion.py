@@ -58,10 +58,10 @@ class MetricSettings:
     def __post_init__(self) -> None:
         """Validates, and fills in the window."""
         check_fields(self)
+        least = _LEAST_WINDOW[self.kind]
         if self.window is None:
             object.__setattr__(self, "window", _DEFAULT_WINDOW[self.kind])
-        least = _LEAST_WINDOW[self.kind]
-        if self.window < least:
+        elif self.window < least:
             raise ValueError(
                 f"window is {self.window}; accepted for kind {self.kind!r}: {least} or more"
             )
