@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from heisd_ros.files.bounded import parse_json
-from heisd_ros.files.typed import typed
+from heisd_ros.files.typed import check_fields, typed, within
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,33 @@ def test_what_does_not_fit_is_named_with_key_value_and_what_is_accepted(change, 
 def test_a_number_that_no_array_holds_is_none(text, message):
     with pytest.raises(ValueError, match=message):
         typed(Outer, parse_json(text, "the text"))
+
+
+@pytest.mark.parametrize("values", [{"names": [1] * X])
+def test_many_faults_are_counted_and_not_listed(values):
+    began = time.monotonic()
+    with pytest.raises(
+        ValueError, match=r"^the content has 10000\d values that are not accepted$"
+    ):
+        typed(Outer, values)
+    assert time.monotonic() - began < 5.0
+
+
+@dataclass(frozen=True)
+class Checked:
+    share: Annotated[float, within(0, 1)] = 0.5
+    inner: tuple[Inner, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def test_a_dataclass_checks_its_own_values():
+    assert Checked(1, (Inner(3),)).inner[0].size == 3
+    with pytest.raises(ValueError, match=r"^share is 1\.5; accepted: 0 to 1$"):
+        Checked(1.5)
+    with pytest.raises(ValueError, match=r"^checked\.share is nan; accepted: a finite number$"):
+        typed(Checked, {"share": math.nan}, "checked")
 
 
 JSON = st.recursive(
