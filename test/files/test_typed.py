@@ -113,12 +113,10 @@ def test_a_number_that_no_array_holds_is_none(text, message):
         typed(Outer, parse_json(text, "the text"))
 
 
-@pytest.mark.parametrize("values", [{"names": [1] * X])
+@pytest.mark.parametrize("values", [{"names": [1] * 10**5}, {str(n): 1 for n in range(10**5)}])
 def test_many_faults_are_counted_and_not_listed(values):
     began = time.monotonic()
-    with pytest.raises(
-        ValueError, match=r"^the content has 10000\d values that are not accepted$"
-    ):
+    with pytest.raises(ValueError, match=r"^the content has 10000\d values that are not accepted$"):
         typed(Outer, values)
     assert time.monotonic() - began < 5.0
 
