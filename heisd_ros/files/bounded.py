@@ -22,9 +22,6 @@ MOST_VALUES = 1_000_000
 MOST_LEVELS = 64
 """Nested lists and objects, at most."""
 
-MOST_DIGITS = 18
-"""Of a whole number; a longer one is read as a real one."""
-
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 _short.maxlevel = 2
@@ -172,8 +169,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole(text: str) -> int | float:
-    """A whole number as such, as far as arrays hold it; no type of ours takes larger ones."""
-    return int(text) if len(text) <= MOST_DIGITS else float(text)
+    """A whole number as such, as far as arrays hold it: as `ros_yaml` reads it."""
+    number = int(text) if len(text) <= 20 else 2**63
+    return number if -(2**63) <= number < 2**63 else float(text)
 
 
 def _reason(cause: Exception) -> str:
