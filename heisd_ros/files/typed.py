@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
-from pydantic_core import PydanticCustomError
 
 from heisd_ros.files.bounded import shown
 
@@ -35,6 +34,10 @@ _ACCEPTED = {
     "tuple_type": "a list",
 }
 """What is accepted instead, by pydantic's kinds of errors."""
+
+
+class _OutOfRangeError(ValueError):
+    """Says what is accepted, and nothing else."""
 
 
 def typed(hint: Any, value: Any, name: str = "") -> Any:
@@ -78,7 +81,7 @@ def within(low: float, high: float = math.inf) -> AfterValidator:
 
     def check(value: Any) -> Any:
         if not low <= value <= high:
-            raise PydanticCustomError("within", accepted)
+            raise _OutOfRangeError(accepted)
         return value
 
     return AfterValidator(check)
@@ -109,10 +112,12 @@ def _line(error: ValidationError, hint: Any, value: Any, name: str) -> str:
         return f"unknown key {name}; accepted: {', '.join(_fields(hint, path[:-1]))}"
     if kind == "missing" and isinstance(place[-1], str):
         return f"{_in(name, place[-1])} is missing"
-    if kind == "value_error":
-        text = str(problem["ctx"]["error"])
-        return f"{name}: {text}" if name else text
     accepted = problem["msg"]
+    if kind == "value_error":
+        cause = problem["ctx"]["error"]
+        accepted = str(cause)
+        if not isinstance(cause, _OutOfRangeError):
+            return f"{name}: {cause}" if name else accepted
     if kind in _ACCEPTED:
         accepted = _ACCEPTED[kind].format(**problem.get("ctx", {}))
     if kind == "missing":  # the end of a list
