@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from heisd_ros.control.inputs import ObservationSet
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import StepResult
 from heisd_ros.files.bounded import expanded
@@ -63,13 +62,10 @@ def open_growth(
     )
 
 
-def note(growth: Growth, instruction: str, observation: ObservationSet, result: StepResult) -> None:
+def note(growth: Growth, instruction: str, result: StepResult) -> None:
     """Hands on a step that the arm was told to do."""
-    if not growth.records:
-        return
-    verified, frame, arm = None, result.frame, observation.arm.content
-    if frame is not None:
-        verified = Verified(frame.key, frame.tokens, frame.margins, arm.tip().position)
+    frame = result.frame
+    verified = None if frame is None else Verified(frame.key, frame.tokens)
     growth.note(instruction, result.action, verified)
 
 

@@ -222,7 +222,7 @@ class ControlLoop:
         if opening is not None:
             self.fingers.send(opening)
         if self._growth is not None:
-            growth.note(self._growth, inference.instruction, inference.observation, result)
+            growth.note(self._growth, inference.instruction, result)
         self._drop_unsent("replaced")
         self._driver.move(mapper.twist(action), action)
         self.step += 1
