@@ -16,24 +16,26 @@ ROS = re.compile(
 
 # Room -> the rooms it may import besides itself. docs/architecture.md draws this.
 CORE = {"errors", "files", "vla", "retrieval", "kinematics"}
+MODELS = CORE | {"families"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "models": set(),
     "kinematics": {"errors", "files"},
     "vla": {"errors", "files"},
+    "families": {"errors", "files", "vla"},
     "retrieval": {"errors", "files", "kinematics"},
     "safety": {"errors", "kinematics"},
     "decoding": CORE,
     "fleet": {"errors", "files", "retrieval"},
     "data": {"errors", "files", "kinematics"},
-    "sim": CORE | {"decoding", "data"},
-    "training": CORE | {"decoding", "data", "sim"},
-    "evaluation": CORE | {"decoding", "data", "sim", "training"},
-    "benchmark": CORE | {"decoding", "training", "models"},
-    "nodes": CORE | {"safety", "decoding", "fleet", "data", "sim", "models"},
-    "replay": CORE | {"decoding", "data", "evaluation", "nodes"},
-    "cli": CORE
+    "sim": MODELS | {"decoding", "data"},
+    "training": MODELS | {"decoding", "data", "sim"},
+    "evaluation": MODELS | {"decoding", "data", "sim", "training"},
+    "benchmark": MODELS | {"decoding", "training", "models"},
+    "nodes": MODELS | {"safety", "decoding", "fleet", "data", "sim", "models"},
+    "replay": MODELS | {"decoding", "data", "evaluation", "nodes"},
+    "cli": MODELS
     | {"safety", "decoding", "fleet", "data", "sim", "training", "evaluation", "nodes", "models"}
     | {"benchmark", "replay"},
 }

@@ -15,7 +15,8 @@ from heisd_ros.decoding.acceptance import accept
 from heisd_ros.decoding.settings import AcceptanceRule
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.verifier import Judge, Verification
-from heisd_ros.vla.config import ACTION_DIMENSIONS
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
+from heisd_ros.vla.action_codec import AnswerFormat
 from heisd_ros.vla.engine import Engine, PromptSequence
 
 LEFT = ACTION_DIMENSIONS - 1
@@ -42,19 +43,19 @@ class Steps:
     """
 
     def __init__(self, subject: Subject, engine: Engine) -> None:
-        self.subject, self.engine = subject, engine
+        self.subject, self.engine, self.model = subject, engine, subject.vla.model
         self.pixels = subject.pixels(0)
-        self.features = engine.vision(self.pixels)
+        self.features = self._vision()
         self.prompt = self._embed(self.features)
         self.chain = self.plain()
-        self.workloads = Workloads(engine.model, subject.drafter, self.prompt.shape[1])
+        self.workloads = Workloads(self.model, subject.drafter, self.prompt.shape[1])
 
     def eager(self) -> list[int]:
         """As upstream: keys and values that grow by copying, all logits of the prompt, read each.
 
         The same modules, called one by one.
         """
-        model, language = self.engine.model, self.engine.model.language_model
+        model, language = self.model, self.model.language_model
         features = model.vision_features(self.pixels)
         columns = model.embed(self.subject.ids, model.project(features), self.subject.proprio)
         cache = _Concatenated()
@@ -69,13 +70,13 @@ class Steps:
                 columns = language.model.embed_tokens(newest)
         return tokens
 
-    def plain(self, actions_only: bool = False) -> list[int]:
+    def plain(self) -> list[int]:
         """One token a pass."""
-        return self._decode(self._see(), actions_only)
+        return self._decode(self._see())
 
     def retrieved(self, accepted: int) -> list[int]:
         """Vision, search, draft in the prefill, the rest token by token."""
-        features = self.engine.vision(self.pixels)
+        features = self._vision()
         self._search(features)
         verification = Verification.start(
             self.engine,
@@ -99,19 +100,17 @@ class Steps:
 
     def skipped(self) -> tuple[int, ...]:
         """Vision and search; what is found is executed."""
-        return self._search(self.engine.vision(self.pixels))
+        return self._search(self._vision())
 
     def cases(self, roofline: Roofline) -> list[Case]:
         """All steps, then their parts."""
         work = self.workloads
         see = (work.vision(), work.project())
         plain = (*see, work.prefill(), *[work.extend()] * LEFT)
-        short = (*see, work.prefill(), *[work.extend(actions_only=True)] * LEFT)
         draft = (*see, work.prefill(), *work.draft(LEFT), work.extend(LEFT))
         steps = [
             Case(EAGER, self.eager, roofline.ms(*plain)),
             Case(OPTIMISED, self.plain, roofline.ms(*plain)),
-            Case(f"{OPTIMISED}, 256 rows", lambda: self.plain(True), roofline.ms(*short)),
         ]
         for accepted in range(ACTION_DIMENSIONS + 1):
             passes = (*see, work.prefill(LEFT), *[work.extend()] * max(0, LEFT - accepted))
@@ -122,7 +121,7 @@ class Steps:
         return [*steps, *self._parts(roofline)]
 
     def _parts(self, roofline: Roofline) -> list[Case]:
-        work, engine, model = self.workloads, self.engine, self.engine.model
+        work, engine, model = self.workloads, self.engine, self.model
         tree = DraftTree.from_chains([self.chain[:LEFT]])
         hidden = self.prompt[0, :1]
 
@@ -136,12 +135,12 @@ class Steps:
 
         prefill, six = work.prefill(), [work.extend()] * LEFT
         own: list[tuple[str, Callable[[], object], tuple[Work, ...]]] = [
-            (VISION, lambda: engine.vision(self.pixels), (work.vision(),)),
+            (VISION, self._vision, (work.vision(),)),
             (SEARCH, lambda: self._search(self.features), ()),
-            (PROJECTOR, lambda: engine.project(self.features), (work.project(),)),
+            (PROJECTOR, lambda: engine.stage(model.project, self.features), (work.project(),)),
             (PREFILL, lambda: engine.start(self.prompt, None, LEFT), (prefill,)),
             (VERIFYING, lambda: engine.start(self.prompt, tree), (work.prefill(LEFT),)),
-            (LANGUAGE, lambda: self._decode(self.prompt, False), (prefill, *six)),
+            (LANGUAGE, lambda: self._decode(self.prompt), (prefill, *six)),
             (THEN_VERIFIED, verified, (prefill, work.extend(LEFT))),
             (THEN_DRAFTED, draft, (prefill, *work.draft(LEFT))),
             ("LM head, all rows", lambda: model.language_model.logits(hidden), ()),
@@ -166,15 +165,18 @@ class Steps:
         ]
 
     def _see(self) -> Tensor:
-        return self._embed(self.engine.vision(self.pixels))
+        return self._embed(self._vision())
+
+    def _vision(self) -> Tensor:
+        return self.engine.stage(self.model.vision_features, self.pixels)
 
     def _embed(self, features: Tensor) -> Tensor:
-        visual_tokens = self.engine.project(features)
-        return self.engine.model.embed(self.subject.ids, visual_tokens, self.subject.proprio)
+        visual_tokens = self.engine.stage(self.model.project, features)
+        return self.model.embed(self.subject.ids, visual_tokens, self.subject.proprio)
 
-    def _decode(self, prompt: Tensor, actions_only: bool) -> list[int]:
-        sequence, answers = self.engine.start(prompt, actions_only=actions_only)
-        tokens = [answers.greedy]
+    def _decode(self, prompt: Tensor) -> list[int]:
+        sequence, said = self.engine.start(prompt)
+        tokens = [said.greedy]
         for _ in range(LEFT):
             tokens.append(sequence.extend(tokens[-1]).greedy)
         chosen: list[int] = torch.cat(tokens).tolist()
@@ -185,7 +187,7 @@ class Steps:
         return tuple(matches.tokens[0].tolist())
 
     def _draft(self, sequence: PromptSequence, prompt: Tensor, first: int) -> DraftTree:
-        drafter, language = self.subject.drafter, self.engine.model.language_model
+        drafter, language = self.subject.drafter, self.model.language_model
         state = drafter.start(sequence.prompt_hidden, prompt, first)
         tokens, parents = drafter.propose(language, state, LEFT, 1, LEFT)
         return DraftTree(tuple(tokens), tuple(parents))
@@ -215,10 +217,10 @@ def forced(accepted: int) -> Judge:
         rule: AcceptanceRule,
         tree: DraftTree,
         greedy: Sequence[int],
-        position: int,
-        action_ids: range,
+        tokens: Sequence[int],
+        answer: AnswerFormat,
     ) -> tuple[int, ...]:
-        accept(rule, tree, greedy, position, action_ids)
+        accept(rule, tree, greedy, tokens, answer)
         return tuple(range(min(accepted, len(tree))))
 
     return judge

@@ -4,39 +4,26 @@ from __future__ import annotations
 
 import torch
 
+from heisd_ros.decoding.actions import action_of
 from heisd_ros.decoding.stopwatch import Stopwatch
 from heisd_ros.decoding.types import Observation, StepResult
-from heisd_ros.vla.config import ACTION_DIMENSIONS
-from heisd_ros.vla.engine import Engine
-from heisd_ros.vla.vla import VLA
+from heisd_ros.vla.token_model import TokenModel
 
 
 class AutoregressiveDecoder:
-    """One prefill and six passes of one token.
+    """One prefill, then one pass for each further token.
 
-    As upstream, each token is the argmax over the whole vocabulary; an id that is no action
-    becomes NaN in the action, and the arm is held (`VLA.unnormalise`). With ``actions_only`` the
-    argmax is over the 256 action ids: the same tokens wherever the model answers with actions at
-    all, never another kind.
+    Each token is the argmax over the whole vocabulary; an answer that stands for no action becomes
+    NaN, and the arm is held (`StepResult.problem`).
 
     Args:
         vla: the model.
-        actions_only: restrict the argmax to the action ids.
         allow_unknown: accept instructions that the model wasn't trained on.
-        engine: runs the passes (None: the model's own).
     """
 
-    def __init__(
-        self,
-        vla: VLA,
-        *,
-        actions_only: bool = False,
-        allow_unknown: bool = False,
-        engine: Engine | None = None,
-    ) -> None:
+    def __init__(self, vla: TokenModel, *, allow_unknown: bool = False) -> None:
         self.vla = vla
-        self._actions_only, self._allow_unknown = actions_only, allow_unknown
-        self._engine = engine
+        self._allow_unknown = allow_unknown
 
     def settle(self) -> None:
         """Nothing is left to do after a step."""
@@ -50,8 +37,7 @@ class AutoregressiveDecoder:
 
     @torch.inference_mode()
     def infer(self, observation: Observation) -> StepResult:
-        """Decode one action; raises what `VLA.encode` raises."""
-        engine = self._engine or self.vla.engine
+        """Decode one action; raises what `TokenModel.encode` raises."""
         watch = Stopwatch(self.vla.device)
         inputs = self.vla.encode(
             observation.images,
@@ -60,24 +46,29 @@ class AutoregressiveDecoder:
             allow_unknown=self._allow_unknown,
         )
         watch.lap("preprocess")
-        visual_tokens = engine.project(engine.vision(inputs.pixels))
+        features = self.vla.features(inputs)
         watch.lap("vision")
-        prompt = self.vla.model.embed(inputs.ids, visual_tokens, inputs.proprio)
-        sequence, answers = engine.start(prompt, actions_only=self._actions_only)
-        tokens = [answers.greedy]
+        prompt, codec = self.vla.prompt(inputs, features), self.vla.codec
+        sequence, said = self.vla.engine.start(prompt)
         watch.lap("prefill")
-        for _ in range(ACTION_DIMENSIONS - 1):
-            tokens.append(sequence.extend(tokens[-1]).greedy)
+        if codec.counted:
+            # The tokens leave the device once, after the loop: no waiting for a GPU inside it.
+            guesses = [said.greedy]
+            for _ in range(codec.max_tokens - 1):
+                guesses.append(sequence.extend(guesses[-1]).greedy)
+            chosen = torch.cat(guesses).tolist()
+        else:
+            chosen = said.greedy.tolist()
+            while not codec.finished(chosen):
+                chosen += sequence.extend(chosen[-1]).greedy.tolist()
         watch.lap("decode")
-        # The tokens leave the device once, after the loop: no waiting for a GPU inside it.
-        chosen = tuple(torch.cat(tokens).tolist())
-        action = self.vla.unnormalise(chosen)
+        action = action_of(codec, chosen)
         watch.lap("detokenise")
         return StepResult(
-            action=action,
-            tokens=chosen,
+            **action._asdict(),
+            tokens=tuple(chosen),
             source="autoregressive",
             reason="greedy, one token a pass",
             timings_ms=watch.timings_ms(),
-            passes=ACTION_DIMENSIONS,
+            passes=len(chosen),
         )

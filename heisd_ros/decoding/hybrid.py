@@ -14,10 +14,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from heisd_ros.decoding.acceptance import within_tolerance
+from heisd_ros.decoding.actions import action_of
 from heisd_ros.decoding.boundary import Boundary, Zone
 from heisd_ros.decoding.consensus import consensus_of
 from heisd_ros.decoding.settings import AcceptanceRule, ModeSettings
@@ -29,7 +31,8 @@ from heisd_ros.decoding.verifier import Verification
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.retrieval.database import EXACT, Matches, SearchableShard, Store, normalise
 from heisd_ros.vla.drafter import Drafter
-from heisd_ros.vla.vla import VLA, ModelInputs
+from heisd_ros.vla.engine import Prompt
+from heisd_ros.vla.token_model import ModelInputs, TokenModel
 
 REDRAFT_ROOM = 20
 """Nodes of the largest `redraft` that the model has to read: after one token, five levels of the
@@ -61,7 +64,7 @@ class HybridDecoder:
 
     def __init__(
         self,
-        vla: VLA,
+        vla: TokenModel,
         mode: ModeSettings,
         *,
         database: Store | None,
@@ -93,7 +96,7 @@ class HybridDecoder:
 
     @torch.inference_mode()
     def infer(self, observation: Observation) -> StepResult:
-        """Decode one action; raises what `VLA.encode` raises."""
+        """Decode one action; raises what `TokenModel.encode` raises."""
         watch = Stopwatch(self.vla.device)
         self._to_settle = None
         inputs = self.vla.encode(
@@ -103,7 +106,7 @@ class HybridDecoder:
             allow_unknown=self._allow_unknown,
         )
         watch.lap("preprocess")
-        features = self.vla.engine.vision(inputs.pixels)
+        features = self.vla.features(inputs)
         watch.lap("vision")
         zone, shard, how = self._route(observation)
         matches = None
@@ -138,7 +141,7 @@ class HybridDecoder:
             return None
         watch = Stopwatch(self.vla.device)
         verified = self.verified_tokens(skipped.inputs, skipped.features, skipped.tokens)
-        agrees = within_tolerance(skipped.tokens, verified)
+        agrees = within_tolerance(skipped.tokens, verified, self.vla.codec)
         self.gate.observe_shadow(agrees)
         # The next command is then the model's own, on what it sees by then.
         self._disagreed = not agrees
@@ -150,7 +153,7 @@ class HybridDecoder:
     ) -> tuple[int, ...]:
         """The model's own greedy tokens, found with the help of a draft: lossless."""
         tree = DraftTree.from_chains([draft])
-        prompt = self._prompt(inputs, features)
+        prompt = self.vla.prompt(inputs, features)
         verification = Verification.start(self.vla.engine, prompt, tree, "exact", REDRAFT_ROOM)
         while not verification.finished:
             verification.advance(redraft(verification, tree, "exact"), "exact")
@@ -187,7 +190,8 @@ class HybridDecoder:
         matches = shard.search(self.vla.retrieval_key(features), self.mode.retrieval.k)
         if self.mode.retrieval.payload == "own":
             return matches
-        return replace(matches, tokens=self.vla.tokens_of(matches.actions))
+        tokens = [self.vla.codec.encode(action[None]) for action in matches.actions]
+        return replace(matches, tokens=np.array(tokens))
 
     def _may_skip(
         self,
@@ -248,7 +252,7 @@ class HybridDecoder:
     ) -> tuple[Verification, Source]:
         mode = self.mode
         drafter = self.drafter if mode.drafts and not zone.retrieval else None
-        prompt = self._prompt(inputs, features)
+        prompt = self.vla.prompt(inputs, features)
         source: Source
         rule: AcceptanceRule
         if matches is not None:
@@ -298,10 +302,6 @@ class HybridDecoder:
         own, margins = tuple(verification.own), tuple(verification.margins)
         return VerifiedFrame(self.vla.retrieval_key(features), own, margins)
 
-    def _prompt(self, inputs: ModelInputs, features: Tensor) -> Tensor:
-        visual_tokens = self.vla.engine.project(features)
-        return self.vla.model.embed(inputs.ids, visual_tokens, inputs.proprio)
-
     def _tree(self, matches: Matches) -> DraftTree:
         settings = self.mode.retrieval
         chains = matches.tokens.tolist()
@@ -315,11 +315,11 @@ class HybridDecoder:
         """The last command as the draft of a step in slow motion, where little changes."""
         return NO_DRAFT if self._last is None else DraftTree.from_chains([self._last])
 
-    def _draft(self, drafter: Drafter, verification: Verification, prompt: Tensor) -> DraftTree:
+    def _draft(self, drafter: Drafter, verification: Verification, prompt: Prompt) -> DraftTree:
         settings, first = self.mode.drafter, verification.tokens[0]
-        state = drafter.start(verification.prompt_hidden, prompt, first)
+        state = drafter.start(verification.prompt_hidden, prompt.columns, first)
         tokens, parents = drafter.propose(
-            self.vla.model.language_model, state, settings.depth, settings.top_k, settings.nodes
+            self.vla, state, settings.depth, settings.top_k, settings.nodes
         )
         return DraftTree(tuple(tokens), tuple(parents))
 
@@ -335,13 +335,13 @@ class HybridDecoder:
         similarity: float | None = None,
         frame: VerifiedFrame | None = None,
     ) -> StepResult:
-        action = self.vla.unnormalise(tokens)
+        action = action_of(self.vla.codec, tokens)
         watch.lap("detokenise")
         self._last = tokens
         if passes:
             self._disagreed = False
         return StepResult(
-            action=action,
+            **action._asdict(),
             tokens=tokens,
             source=source,
             reason=reason,

@@ -19,9 +19,9 @@ from heisd_ros.files.bounded import expanded, naming, shown
 from heisd_ros.files.ros_yaml import read_yaml
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.retrieval.database import Database, Store
-from heisd_ros.vla.checkpoint import fingerprint
+from heisd_ros.vla.checkpoint_files import fingerprint
 from heisd_ros.vla.drafter import Drafter, load_drafter
-from heisd_ros.vla.vla import VLA
+from heisd_ros.vla.token_model import TokenModel
 
 MOST_BASES = 8
 """Files that build on one another, at most."""
@@ -106,7 +106,7 @@ def _values(path: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def load_decoder(
-    vla: VLA,
+    vla: TokenModel,
     mode: ModeSettings,
     model_folder: Path,
     *,
@@ -151,7 +151,7 @@ def load_decoder(
         store = opened if extend is None else extend(opened, calibration)
     if mode.drafts:
         folder = expanded(drafter) if drafter else model_folder / "drafter"
-        loaded = load_drafter(folder, identity, vla.config, vla.device, vla.dtype)
+        loaded = load_drafter(folder, identity, vla)
     if mode.propose == "hybrid" and opened is not None:
         bounds = opened.bounds(mode.boundary.metric)
     decoder = build_decoder(
@@ -183,14 +183,13 @@ def uses_calibration(mode: ModeSettings) -> bool:
 
 
 def build_decoder(
-    vla: VLA,
+    vla: TokenModel,
     mode: ModeSettings,
     *,
     database: Store | None = None,
     drafter: Drafter | None = None,
     calibration: Calibration | None = None,
     seed: int = 0,
-    actions_only: bool = False,
     allow_unknown: bool = False,
     keep_frames: bool = False,
 ) -> Decoder:
@@ -203,7 +202,6 @@ def build_decoder(
         drafter: needed by modes that draft.
         calibration: of the database; without one a calibrated mode does not skip, and says so.
         seed: of random skips and shadow verification.
-        actions_only: as in `AutoregressiveDecoder`; for mode ``ar`` alone.
         allow_unknown: accept instructions that the model wasn't trained on.
         keep_frames: say with each verified step what may be kept of it.
 
@@ -212,7 +210,7 @@ def build_decoder(
         CalibrationError: the mode skips by a calibration of other settings.
     """
     if mode.propose == "none":
-        return AutoregressiveDecoder(vla, actions_only=actions_only, allow_unknown=allow_unknown)
+        return AutoregressiveDecoder(vla, allow_unknown=allow_unknown)
     if mode.retrieves and database is None:
         raise ModeError("the mode needs a database (`heisd db build` makes one); none was given")
     if mode.drafts and drafter is None:

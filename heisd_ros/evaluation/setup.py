@@ -15,13 +15,14 @@ from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import ModeError
 from heisd_ros.evaluation.rollout import make_scene
+from heisd_ros.families.openvla.checkpoint import statistics_of
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.retrieval.database import Database, file_hash
 from heisd_ros.sim.protocol import load_for_suite, load_protocol
 from heisd_ros.sim.scene import LiberoScene
-from heisd_ros.vla.checkpoint import fingerprint, statistics_of
+from heisd_ros.vla.checkpoint_files import fingerprint
 from heisd_ros.vla.drafter import Drafter, load_drafter
-from heisd_ros.vla.vla import VLA
 
 _DRAFTER_WEIGHTS = "drafter.safetensors"
 
@@ -129,7 +130,7 @@ class Parts:
         drafter: Drafter | None = None
         if any(mode.drafts for mode in self.modes.values()):
             folder = self.setup.drafter
-            drafter = load_drafter(folder, self.model, vla.config, vla.device, vla.dtype)
+            drafter = load_drafter(folder, self.model, vla)
         return {
             name: build_decoder(
                 vla,

@@ -23,7 +23,7 @@ from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.growing import GrowingStore
 
 if TYPE_CHECKING:
-    from heisd_ros.vla.vla import VLA
+    from heisd_ros.families.openvla.vla import VLA
 
 DEFAULT_RATE_HZ = 20.0
 
@@ -91,8 +91,8 @@ def load_model(parameters: VlaNodeParameters) -> VLA:
     """
     import torch
 
+    from heisd_ros.families.openvla.checkpoint import load_checkpoint
     from heisd_ros.sim.protocol import load_protocol
-    from heisd_ros.vla.checkpoint import load_checkpoint
 
     # A thread that has to wait for a core holds up all others, at the end of every product.
     cores = len(os.sched_getaffinity(0))

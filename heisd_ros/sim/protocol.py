@@ -11,14 +11,14 @@ import torch
 
 from heisd_ros.decoding.modes import config_folder
 from heisd_ros.errors import ProtocolError, UnknownStatisticsError
+from heisd_ros.families.openvla.checkpoint import load_checkpoint, statistics_of
+from heisd_ros.families.openvla.data_convention import DataConvention
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.files.bounded import expanded, naming, shown
+from heisd_ros.files.checks import reject_unknown, require_template, require_whole
 from heisd_ros.files.ros_yaml import read_yaml
 from heisd_ros.files.typed import typed
-from heisd_ros.vla.checkpoint import load_checkpoint, statistics_of
 from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
-from heisd_ros.vla.convention import DataConvention
-from heisd_ros.vla.tower_config import reject_unknown, require_template, require_whole
-from heisd_ros.vla.vla import VLA
 
 OPENVLA = "openvla_libero"
 """The protocol of a checkpoint in OpenVLA's own layout where no other is named."""

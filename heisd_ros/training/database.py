@@ -15,6 +15,7 @@ import heisd_ros
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.source import Source
 from heisd_ros.errors import DatabaseError
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import MetricBounds, MetricSettings, Trajectory
 from heisd_ros.kinematics.motion import MetricKind
@@ -35,7 +36,6 @@ from heisd_ros.training.selection import (
     plan_of,
     ranges,
 )
-from heisd_ros.vla.vla import VLA
 
 DATABASE_STATES = range(30)
 """Initial states whose episodes a database holds. Those above, of the demonstration states, are

@@ -22,12 +22,12 @@ from torch import Tensor
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.libero_hdf5 import read_episodes
 from heisd_ros.errors import DemonstrationError
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
+from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.training.dataset import demonstration_files, episode_proprio
-from heisd_ros.vla.config import ACTION_DIMENSIONS
-from heisd_ros.vla.model import VLAModel
-from heisd_ros.vla.vla import VLA
 
 HELD_OUT = (10, 9)
 """Episodes are held out whose initial state leaves, divided by the first, the second."""

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from heisd_ros.data.episode import Episode
-from heisd_ros.vla.config import ACTION_DIMENSIONS
-from heisd_ros.vla.vla import VLA
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
+from heisd_ros.families.openvla.vla import VLA
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,15 @@ POSE_GROUPS = (range(3), range(3, 6))
 """Position, then rotation, of an action that is a step of the end effector, one id a number."""
 
 
+def motion_of(groups: Sequence[range]) -> slice:
+    """The places of an answer whose tokens have a distance; empty without groups.
+
+    Args:
+        groups: `AnswerFormat.groups`, each of which begins where the one before ends.
+    """
+    return slice(groups[0].start, groups[-1].stop) if groups else slice(0, 0)
+
+
 class AnswerFormat(Protocol):
     """How an answer is written: its ids, its end, and which of its tokens may differ a little.
 
@@ -24,8 +33,9 @@ class AnswerFormat(Protocol):
         max_tokens: tokens of the longest answer, the stop id included.
         counted: an answer has `max_tokens` tokens whatever they are, so that none need be read
             before the last one is known.
-        groups: ranges of positions whose tokens are accepted together, in order (`POSE_GROUPS`);
-            empty where no two tokens have a distance. A position outside takes equality alone.
+        groups: ranges of positions whose tokens are accepted together, one behind the other
+            (`POSE_GROUPS`); empty where no two tokens have a distance. A position outside takes
+            equality alone; the one behind the last group, if there is one, is the gripper's.
     """
 
     @property

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from heisd_ros.vla.action_codec import AnswerFormat
-from heisd_ros.vla.language import KVCache, LanguageModel
+from heisd_ros.vla.language import LanguageModel
 
 Stage = Callable[[Tensor], Tensor]
 
@@ -97,7 +97,7 @@ class PassLogits(NamedTuple):
 
     Attributes:
         greedy: [1 + N] the best id of each.
-        logits: [1 + N, vocab], or over the action ids alone; until the next pass.
+        logits: [1 + N, vocab]; until the next pass.
     """
 
     greedy: Tensor
@@ -151,7 +151,6 @@ class Engine(Protocol):
         prompt: Prompt | Tensor,
         draft: Draft | None = None,
         room: int = 0,
-        actions_only: bool = False,
     ) -> tuple[PromptSequence, PassLogits]:
         """The prefill, with drafts in it if there are some. Ends the sequence before.
 
@@ -159,7 +158,6 @@ class Engine(Protocol):
             prompt: what the model reads; a tensor is its columns [1, T, hidden].
             draft: drafts of the tokens from the first on.
             room: tokens of the largest draft that will come later.
-            actions_only: the LM head over the action ids alone, in all passes.
         """
         ...
 
@@ -188,13 +186,12 @@ class PlainEngine:
         prompt: Prompt | Tensor,
         draft: Draft | None = None,
         room: int = 0,
-        actions_only: bool = False,
     ) -> tuple[PlainSequence, PassLogits]:
         """As `Engine.start`."""
         columns = causal_columns(prompt)
         drafted = len(draft.tokens) if draft is not None else 0
         capacity = columns.shape[1] + max(drafted, room) + self.answer.max_tokens
-        sequence = PlainSequence(self.model, capacity, actions_only)
+        sequence = PlainSequence(self.model, capacity)
         return sequence, sequence.run(columns, draft)
 
 
@@ -203,10 +200,9 @@ class PlainSequence:
 
     prompt_hidden: Tensor
 
-    def __init__(self, model: Network, capacity: int, actions_only: bool) -> None:
+    def __init__(self, model: Network, capacity: int) -> None:
         self._language = model.language_model
         self.cache = self._language.new_cache(1, capacity)
-        self._rows = rows_of(model, actions_only)
         self._end = 0  # of the columns that are certain
 
     def extend(self, token: int | Tensor, draft: Draft | None = None) -> PassLogits:
@@ -233,15 +229,8 @@ class PlainSequence:
         if not start:
             self.prompt_hidden = hidden[:, : certain.shape[1]]
         self._end = start + certain.shape[1]
-        logits = self._language.logits(hidden[0, certain.shape[1] - 1 :], self._rows)
-        return PassLogits(logits.argmax(dim=-1) + self._rows.start, logits)
-
-
-def rows_of(model: Network, actions_only: bool) -> slice:
-    """The rows of the LM head that are asked for."""
-    if not actions_only:
-        return slice(0, model.language_model.lm_head.out_features)
-    return slice(model.answer.action_ids.start, model.answer.action_ids.stop)
+        logits = self._language.logits(hidden[0, certain.shape[1] - 1 :])
+        return PassLogits(logits.argmax(dim=-1), logits)
 
 
 def _layout(start: int, certain: int, draft: Draft, device: torch.device) -> tuple[Tensor, Tensor]:

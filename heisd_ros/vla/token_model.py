@@ -22,7 +22,7 @@ from heisd_ros.vla.language_config import LanguageConfig
 __all__ = ["ModelInputs", "ObservationSpec", "Prompt", "TokenModel", "Vocabulary"]
 
 ModelInputs = Any
-"""One observation on the model's device: what its family makes of it, and nobody else looks into."""
+"""One observation on the model's device, as its family has it; nobody else looks inside."""
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,7 @@ def test_what_was_reached_stands_beside_the_drafter(frames, vla, tmp_path):
         "episodes": 2,
         "episodes_held_out": 1,
     }
-    load_drafter(tmp_path / "drafter", MODEL, CONFIG)
+    load_drafter(tmp_path / "drafter", MODEL, vla)
 
 
 def test_a_limit_spreads_the_measured_frames(frames, vla, tmp_path):

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from support.small_models import CONFIG, configs, random_batch, small_model
 
 from heisd_ros.decoding.tree import DraftTree
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
+from heisd_ros.families.openvla.network import VLAModel
 from heisd_ros.vla.capture import rerun
-from heisd_ros.vla.config import ACTION_DIMENSIONS
 from heisd_ros.vla.engine import PlainEngine
-from heisd_ros.vla.model import VLAModel
 from heisd_ros.vla.static_engine import DRAFT_BUCKETS, StaticEngine
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -118,18 +118,6 @@ def test_a_token_may_still_be_on_the_device():
 
 
 @torch.inference_mode()
-def test_the_head_over_action_ids_alone():
-    model = small_model().double()
-    for engine in (PlainEngine(model), StaticEngine(model, rehearsed)):
-        sequence, whole = engine.start(prompt_of(20))
-        whole = whole.logits[:, ACTIONS].clone(), sequence.extend(ACTIONS.start).logits[:, ACTIONS]
-        sequence, first = engine.start(prompt_of(20), actions_only=True)
-        for answers, expected in zip((first, sequence.extend(ACTIONS.start)), whole, strict=True):
-            torch.testing.assert_close(answers.logits, expected)
-            assert answers.greedy.item() == ACTIONS.start + expected.argmax().item()
-
-
-@torch.inference_mode()
 def test_prompts_and_trees_of_a_bucket_share_their_programs():
     captures = Captures()
     engine = StaticEngine(small_model(), captures)
@@ -174,7 +162,8 @@ def test_what_fits_no_bucket_is_run_as_it_is(columns, drafted):
 def step(engine, pixels, ids, proprio):
     """A whole plain step: 7 ids, unread."""
     model = engine.model
-    prompt = model.embed(ids, engine.project(engine.vision(pixels)), proprio)
+    features = engine.stage(model.vision_features, pixels)
+    prompt = model.embed(ids, engine.stage(model.project, features), proprio)
     sequence, answers = engine.start(prompt)
     chosen = [answers.greedy]
     for _ in range(6):

@@ -11,19 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+from heisd_ros.families.openvla.tower_config import TowerConfig, timm_towers, written_towers
 from heisd_ros.files.bounded import shown
+from heisd_ros.files.checks import reject_unknown, require, require_template, require_whole
 from heisd_ros.files.typed import typed
-from heisd_ros.vla.tower_config import (
-    MOST_LAYERS,
-    MOST_WIDTH,
-    TowerConfig,
-    reject_unknown,
-    require,
-    require_template,
-    require_whole,
-    timm_towers,
-    written_towers,
-)
+from heisd_ros.vla.language_config import MOST_WIDTH, LanguageConfig
 
 OPENVLA_PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
 OPENVLA_EMPTY_TOKEN = 29871  # Llama-2's U+2581, which OpenVLA appends to every prompt.
@@ -31,9 +23,6 @@ ACTION_DIMENSIONS = 7  # dx dy dz, drx dry drz, gripper
 ACTION_BINS = 256
 MOST_VIEWS = 16
 """Camera views, at most."""
-_MOST_TOKENS = 1 << 20
-_MOST_POSITIONS = 1 << 17
-"""Positions of the longest sequence, at most; Llama-2's has 4,096. A table is made of them."""
 
 
 @dataclass(frozen=True)

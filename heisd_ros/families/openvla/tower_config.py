@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from heisd_ros.files.bounded import shown
+from heisd_ros.files.checks import reject_unknown, require, require_whole
 from heisd_ros.files.typed import typed
-
-MOST_LAYERS = 512
-"""Layers of a transformer, at most: Llama-2-7B has 32. A module is made for each."""
-MOST_WIDTH = 1 << 18
-"""Numbers in a row of a transformer, at most: Llama-2-7B's widest have 11,008."""
+from heisd_ros.vla.language_config import MOST_LAYERS, MOST_WIDTH
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heisd_ros.vla.config import ACTION_BINS, ACTION_DIMENSIONS, VLAConfig
+from heisd_ros.families.openvla.codec import OpenVLAAnswer
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS, VLAConfig
+from heisd_ros.families.openvla.vision import Projector, ProprioProjector, VisionBackbone
 from heisd_ros.vla.language import KVCache, LanguageModel
 from heisd_ros.vla.linear import pack
-from heisd_ros.vla.vision import Projector, ProprioProjector, VisionBackbone
 
 
 class Prefill(NamedTuple):
@@ -55,8 +56,14 @@ class VLAModel(nn.Module):
             self.proprio_projector = ProprioProjector(
                 config.proprio_size, config.language.hidden_size
             )
-        end = config.real_vocab_size
-        self.action_rows = slice(end - ACTION_BINS, end)
+        self.answer = OpenVLAAnswer(config.real_vocab_size)
+        ids = self.answer.action_ids
+        self.action_rows = slice(ids.start, ids.stop)
+
+    @property
+    def prefix_columns(self) -> int:
+        """Columns of a prompt between BOS and the text."""
+        return self.config.prefix_tokens
 
     def initialise(self) -> VLAModel:
         """Weights to train from: normal 0.02, the residual outputs scaled by depth.
@@ -125,8 +132,7 @@ class VLAModel(nn.Module):
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache of this model's type and device."""
-        weight = self.language_model.lm_head.weight
-        return KVCache(self.config.language, batch, capacity, weight.device, weight.dtype)
+        return self.language_model.new_cache(batch, capacity)
 
     def prefill(
         self,

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.small_models import CONFIG, configs, random_batch, small_model
 
+from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.openvla.vision import pixel_shuffle
 from heisd_ros.vla.language import KVCache
 from heisd_ros.vla.linear import PackedLinear
-from heisd_ros.vla.model import VLAModel
-from heisd_ros.vla.vision import pixel_shuffle
 
 
 def embeds_of(model, batch):
