@@ -18,20 +18,21 @@ ROS = re.compile(
 )
 
 # Room -> the rooms it may import besides itself. docs/architecture.md draws this.
-CORE = {"errors", "files", "vla", "retrieval", "kinematics"}
+CORE = {"errors", "files", "instructions", "vla", "retrieval", "kinematics"}
 MODELS = CORE | {"families"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
+    "instructions": set(),
     "models": set(),
     "_moved": set(),
     "kinematics": {"errors", "files"},
     "vla": {"errors", "files"},
-    "families": {"errors", "files", "vla"},
-    "retrieval": {"errors", "files", "kinematics"},
+    "families": {"errors", "files", "instructions", "vla"},
+    "retrieval": {"errors", "files", "instructions", "kinematics"},
     "safety": {"errors", "kinematics"},
     "decoding": CORE,
-    "fleet": {"errors", "files", "retrieval"},
+    "fleet": {"errors", "files", "instructions", "retrieval"},
     "data": {"errors", "files", "kinematics"},
     "sim": MODELS | {"decoding", "data"},
     "training": MODELS | {"decoding", "data", "sim"},

@@ -44,7 +44,7 @@ class Steps:
 
     def __init__(self, subject: Subject, engine: Engine) -> None:
         self.subject, self.engine, self.model = subject, engine, subject.vla.model
-        self.pixels = subject.pixels(0)
+        self.inputs = subject.inputs(0)
         self.features = self._vision()
         self.prompt = self._embed(self.features)
         self.chain = self.plain()
@@ -56,8 +56,8 @@ class Steps:
         The same modules, called one by one.
         """
         model, language = self.model, self.model.language_model
-        features = model.vision_features(self.pixels)
-        columns = model.embed(self.subject.ids, model.project(features), self.subject.proprio)
+        features = model.vision_features(self.inputs.pixels)
+        columns = model.embed(self.inputs.ids, model.project(features), self.inputs.proprio)
         cache = _Concatenated()
         tokens: list[int] = []
         for position in range(ACTION_DIMENSIONS):
@@ -168,11 +168,11 @@ class Steps:
         return self._embed(self._vision())
 
     def _vision(self) -> Tensor:
-        return self.engine.stage(self.model.vision_features, self.pixels)
+        return self.engine.stage(self.model.vision_features, self.inputs.pixels)
 
     def _embed(self, features: Tensor) -> Tensor:
         visual_tokens = self.engine.stage(self.model.project, features)
-        return self.model.embed(self.subject.ids, visual_tokens, self.subject.proprio)
+        return self.model.embed(self.inputs.ids, visual_tokens, self.inputs.proprio)
 
     def _decode(self, prompt: Tensor) -> list[int]:
         sequence, said = self.engine.start(prompt)

@@ -15,7 +15,7 @@ from heisd_ros.errors import BenchmarkError
 from heisd_ros.families.openvla.action_tokens import ActionStatistics
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.families.openvla.config import VLAConfig
-from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.openvla.network import OpenVLAInputs, VLAModel
 from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.models import shipped_model
 from heisd_ros.retrieval.database import Database, Shard
@@ -61,12 +61,12 @@ class Subject:
     shard: Shard
     drafter: Drafter
 
-    def pixels(self, seed: int) -> Tensor:
-        """[1, V, 6, S, S] of noise, on the device."""
+    def inputs(self, seed: int) -> OpenVLAInputs:
+        """The prompt with pictures of noise, on the device."""
         config, vla = self.vla.config, self.vla
         shape = (1, len(config.views), 6, config.image_size, config.image_size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        return noise.to(vla.device, vla.dtype)
+        return OpenVLAInputs(noise.to(vla.device, vla.dtype), self.ids, self.proprio)
 
 
 def load_subject(shape: Shape, device: torch.device, dtype: torch.dtype) -> Subject:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from heisd_ros.decoding.actions import action_of
+from heisd_ros.decoding.perception import perceive
 from heisd_ros.decoding.stopwatch import Stopwatch
-from heisd_ros.decoding.types import Observation, StepResult
+from heisd_ros.decoding.types import Observation, Source, StepResult
 from heisd_ros.vla.token_model import TokenModel
 
 
@@ -39,17 +40,9 @@ class AutoregressiveDecoder:
     def infer(self, observation: Observation) -> StepResult:
         """Decode one action; raises what `TokenModel.encode` raises."""
         watch = Stopwatch(self.vla.device)
-        inputs = self.vla.encode(
-            observation.images,
-            observation.instruction,
-            observation.proprio,
-            allow_unknown=self._allow_unknown,
-        )
-        watch.lap("preprocess")
-        features = self.vla.features(inputs)
-        watch.lap("vision")
-        prompt, codec = self.vla.prompt(inputs, features), self.vla.codec
-        sequence, said = self.vla.engine.start(prompt)
+        seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
+        codec = self.vla.codec
+        sequence, said = self.vla.engine.start(self.vla.prompt(*seen))
         watch.lap("prefill")
         if codec.counted:
             # The tokens leave the device once, after the loop: no waiting for a GPU inside it.
@@ -67,7 +60,7 @@ class AutoregressiveDecoder:
         return StepResult(
             **action._asdict(),
             tokens=tuple(chosen),
-            source="autoregressive",
+            source=Source.AUTOREGRESSIVE,
             reason="greedy, one token a pass",
             timings_ms=watch.timings_ms(),
             passes=len(chosen),

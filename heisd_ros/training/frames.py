@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from heisd_ros.data.episode import Episode
 from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
+from heisd_ros.families.openvla.network import OpenVLAInputs
 from heisd_ros.families.openvla.vla import VLA
 
 
@@ -56,19 +57,37 @@ def read_frames(
     )
 
 
+def encode_frames(
+    vla: VLA, episode: Episode, proprio: NDArray[np.float32] | None, frames: slice
+) -> OpenVLAInputs:
+    """B frames of an episode as one batch: what `VLA.encode` makes of each.
+
+    Args:
+        vla: The model.
+        episode: With the model's views.
+        proprio: (T, P) proprioception; None, or not used, by a model without it.
+        frames: Which of the T frames.
+
+    Raises:
+        UnknownInstructionError: The model was not trained on this instruction.
+        ImageError: A picture is malformed.
+    """
+    views = [episode.images[view][frames] for view in vla.config.views]
+    resized = np.stack([[vla.images.resize(image) for image in view] for view in views], axis=1)
+    pixels = vla.images.normalise(torch.from_numpy(resized).to(vla.device)).to(vla.dtype)
+    ids = torch.tensor([vla.prompts.encode(episode.instruction)], device=vla.device)
+    state = None
+    if vla.config.proprio_size and proprio is not None:
+        state = torch.from_numpy(proprio[frames]).to(vla.device, vla.dtype)
+    return OpenVLAInputs(pixels, ids, state)
+
+
 @torch.inference_mode()
 def _read_batch(vla: VLA, episode: Episode, proprio: NDArray[np.float32], frames: slice) -> Frames:
     model = vla.model
-    views = [episode.images[view][frames] for view in vla.config.views]
-    resized = np.stack([[vla.images.resize(image) for image in view] for view in views], axis=1)
-    pixels = vla.images.normalise(torch.from_numpy(resized)).to(vla.device, vla.dtype)
-    prompt = torch.tensor([vla.prompts.encode(episode.instruction)], device=vla.device)
-    state = None
-    if vla.config.proprio_size:
-        state = torch.from_numpy(proprio[frames]).to(vla.device, vla.dtype)
-    features = model.vision_features(pixels)
-    ids = prompt.expand(len(pixels), -1)
-    prefill = model.prefill(model.embed(ids, model.project(features), state))
+    inputs = encode_frames(vla, episode, proprio, frames)
+    features = model.vision_features(inputs.pixels)
+    prefill = model.prefill(model.embed(inputs.ids, model.project(features), inputs.proprio))
     logits, tokens, margins = prefill.logits, [], []
     for step in range(ACTION_DIMENSIONS):
         best = logits.float().topk(2, dim=-1).values

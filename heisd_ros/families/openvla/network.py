@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,21 @@ from heisd_ros.families.openvla.config import ACTION_DIMENSIONS, VLAConfig
 from heisd_ros.families.openvla.vision import Projector, ProprioProjector, VisionBackbone
 from heisd_ros.vla.language import KVCache, LanguageModel
 from heisd_ros.vla.linear import pack
+
+
+@dataclass(frozen=True)
+class OpenVLAInputs:
+    """B observations of one instruction, on the model's device.
+
+    Attributes:
+        pixels: [B, V, 6, S, S] in the model's type.
+        ids: [1, T] prompt ids, BOS first.
+        proprio: [B, P] in the model's type, or None.
+    """
+
+    pixels: Tensor
+    ids: Tensor
+    proprio: Tensor | None = None
 
 
 class Prefill(NamedTuple):
@@ -108,7 +124,7 @@ class VLAModel(nn.Module):
         """The input columns of the language model: BOS, image, proprioception, text.
 
         Args:
-            ids: [B, T] token ids, the first of them BOS.
+            ids: [B or 1, T] token ids, the first of them BOS.
             visual_tokens: [B, V * N, hidden].
             proprio: [B, P], in the units of the demonstrations; needed if the model has the token.
 
@@ -123,7 +139,7 @@ class VLAModel(nn.Module):
             raise ValueError(
                 f"proprioception: {given} given, the model takes {self.config.proprio_size}"
             )
-        text = self.language_model.model.embed_tokens(ids)
+        text = self.language_model.embed_tokens(ids).expand(len(visual_tokens), -1, -1)
         # Under autocast the projectors answer in the lower precision; the residual stream does not.
         columns = [text[:, :1], visual_tokens.to(text.dtype)]
         if proprio is not None:

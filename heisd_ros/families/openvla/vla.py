@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,26 +15,11 @@ from heisd_ros.families.openvla.action_tokens import ActionStatistics
 from heisd_ros.families.openvla.codec import OpenVLACodec
 from heisd_ros.families.openvla.config import VLAConfig
 from heisd_ros.families.openvla.data_convention import DataConvention
-from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.openvla.network import OpenVLAInputs, VLAModel
 from heisd_ros.families.openvla.preprocessing import ImagePreprocessor, PromptTokenizer
 from heisd_ros.vla.engine import Engine, PlainEngine, Prompt
 from heisd_ros.vla.static_engine import StaticEngine
 from heisd_ros.vla.token_model import ObservationSpec
-
-
-@dataclass(frozen=True)
-class OpenVLAInputs:
-    """One observation on the model's device.
-
-    Attributes:
-        pixels: [1, V, 6, S, S] in the model's type.
-        ids: [1, T] prompt ids, BOS first.
-        proprio: [1, P] float32, or None.
-    """
-
-    pixels: Tensor
-    ids: Tensor
-    proprio: Tensor | None = None
 
 
 class VLA:
