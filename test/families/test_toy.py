@@ -115,7 +115,7 @@ def test_exact_verification_gives_the_tokens_of_the_plain_loop(data, seed):
     inputs = model.encode(observation().images, observation().instruction)
     prompt = model.prompt(inputs, model.features(inputs))
     verification = Verification.start(
-        model.engine, prompt, tree, rule, REDRAFT_ROOM, correct, record
+        model.engine, prompt, tree, rule, data.draw(st.integers(0, REDRAFT_ROOM)), correct, record
     )
     if how == "finish":
         verification.finish()
