@@ -39,8 +39,8 @@ REDRAFT_ROOM = 20
 """Nodes of the largest `redraft` that the model has to read: after one token, five levels of the
 model's first choices, and below each place its second one with what follows it."""
 SECOND_CHOICES = 8
-"""Places that are drafted by the model's second choice as well: all of a short answer, and of a long
-one so few that they do not crowd out its first choices."""
+"""Places that are drafted by the model's second choice as well: all of a short answer, and of a
+long one so few that they do not crowd out its first choices."""
 _ELSE = {"retrieval": Source.AUTOREGRESSIVE, "hybrid": Source.DRAFTER}
 """Who drafts in these modes where the database is not asked; other modes name the one proposer."""
 
