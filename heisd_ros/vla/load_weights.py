@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from heisd_ros.errors import CheckpointError
 from heisd_ros.vla.checkpoint_files import CheckpointFiles
 from heisd_ros.vla.device_memory import device_memory_errors
 from heisd_ros.vla.lora import LoraAdapter
-from heisd_ros.vla.model import VLAModel
 from heisd_ros.vla.tensor_files import TensorFiles
 
 _FLOATS = ("BF16", "F16", "F32", "F64")
 _MOST_LISTED = 50
 
 
-def load_weights(model: VLAModel, files: CheckpointFiles, device: torch.device) -> None:
+def load_weights(
+    model: nn.Module, files: CheckpointFiles, device: torch.device, unused: tuple[str, ...] = ()
+) -> None:
     """Allocates a model on its device and fills it.
 
     Everything is compared by the files' headers first, so nothing is allocated for a checkpoint
@@ -29,6 +30,7 @@ def load_weights(model: VLAModel, files: CheckpointFiles, device: torch.device) 
         model: on the device "meta", of the type that is wanted.
         files: what to read.
         device: where the model goes; ``meta`` compares the headers and reads no values.
+        unused: beginnings of the names that the files may hold and the model never reads.
 
     Raises:
         CheckpointError: with a line for each tensor that is missing, unexpected or of another
@@ -38,7 +40,6 @@ def load_weights(model: VLAModel, files: CheckpointFiles, device: torch.device) 
     tensors = TensorFiles(files.weights)
     adapter = LoraAdapter(files.adapter) if files.adapter is not None else None
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    unused = _unused_prefixes(model)
     problems = _misfits(shapes, tensors, unused)
     if adapter is not None:
         problems += adapter.problems(shapes, unused)
@@ -76,14 +77,3 @@ def _misfits(
         elif header.dtype not in _FLOATS:
             problems.append(f"{name} is of type {header.dtype}; {', '.join(_FLOATS)} are read")
     return problems
-
-
-def _unused_prefixes(model: VLAModel) -> tuple[str, ...]:
-    """What checkpoints hold and this architecture never reads."""
-    backbone = model.vision_backbone
-    towers = {"featurizer": backbone.featurizer, "fused_featurizer": backbone.fused_featurizer}
-    return tuple(
-        f"vision_backbone.{name}.{prefix}"
-        for name, tower in towers.items()
-        for prefix in tower.unused_prefixes()
-    )

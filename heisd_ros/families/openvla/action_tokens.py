@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heisd_ros.families.openvla.config import ACTION_BINS, ACTION_DIMENSIONS
 from heisd_ros.files.typed import typed
-from heisd_ros.vla.config import ACTION_BINS, ACTION_DIMENSIONS
 
 _EDGES = np.linspace(-1.0, 1.0, ACTION_BINS)
 BIN_CENTRES: NDArray[np.float64] = (_EDGES[:-1] + _EDGES[1:]) / 2.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,32 +11,19 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from heisd_ros.errors import ProprioceptionError, UnknownStatisticsError
-from heisd_ros.vla.actions import ActionStatistics, ActionTokenizer
-from heisd_ros.vla.config import VLAConfig
-from heisd_ros.vla.convention import DataConvention
-from heisd_ros.vla.engine import Engine, PlainEngine
-from heisd_ros.vla.model import VLAModel
-from heisd_ros.vla.preprocessing import ImagePreprocessor, PromptTokenizer
+from heisd_ros.families.openvla.action_tokens import ActionStatistics
+from heisd_ros.families.openvla.codec import OpenVLACodec
+from heisd_ros.families.openvla.config import VLAConfig
+from heisd_ros.families.openvla.data_convention import DataConvention
+from heisd_ros.families.openvla.network import OpenVLAInputs, VLAModel
+from heisd_ros.families.openvla.preprocessing import ImagePreprocessor, PromptTokenizer
+from heisd_ros.vla.engine import Engine, PlainEngine, Prompt
 from heisd_ros.vla.static_engine import StaticEngine
-
-
-@dataclass(frozen=True)
-class ModelInputs:
-    """One observation on the model's device.
-
-    Attributes:
-        pixels: [1, V, 6, S, S] in the model's type.
-        ids: [1, T] prompt ids, BOS first.
-        proprio: [1, P] float32, or None.
-    """
-
-    pixels: Tensor
-    ids: Tensor
-    proprio: Tensor | None = None
+from heisd_ros.vla.token_model import ObservationSpec
 
 
 class VLA:
-    """What a checkpoint folder holds.
+    """What a checkpoint folder holds: as `TokenModel`.
 
     Attributes:
         model: the network, in evaluation mode.
@@ -45,6 +31,9 @@ class VLA:
         statistics: action statistics by name (``norm_stats``).
         statistics_key: the name in use.
         convention: what stands between the model and its environment.
+        codec: what its answers mean.
+        spec: what it wants to see.
+        language: sizes of the decoder.
     """
 
     def __init__(
@@ -62,7 +51,17 @@ class VLA:
         self.convention = convention or DataConvention()
         self.images = ImagePreprocessor(self.config, self.convention.images)
         self.prompts = PromptTokenizer(self.config, tokenizer)
-        self.action_tokens = ActionTokenizer(self.config.real_vocab_size)
+        self.codec = OpenVLACodec(
+            self.config.real_vocab_size, self.statistics[self.statistics_key], self.convention
+        )
+        self.language = self.config.language
+        self.spec = ObservationSpec(
+            views=self.config.views,
+            image_size=self.config.image_size,
+            proprio_size=self.config.proprio_size,
+            control_rate_hz=self.config.control_rate_hz,
+            instructions=self.config.instructions,
+        )
         self._engine: tuple[tuple[torch.device, torch.dtype], Engine] | None = None
 
     @property
@@ -95,7 +94,7 @@ class VLA:
         proprio: ArrayLike | None = None,
         *,
         allow_unknown: bool = False,
-    ) -> ModelInputs:
+    ) -> OpenVLAInputs:
         """Preprocess one observation.
 
         Args:
@@ -111,7 +110,19 @@ class VLA:
         """
         ids = self.prompts.encode(instruction, allow_unknown=allow_unknown)
         pixels = self.images(images).to(self.device, self.dtype)
-        return ModelInputs(pixels, torch.tensor([ids], device=self.device), self._proprio(proprio))
+        return OpenVLAInputs(
+            pixels, torch.tensor([ids], device=self.device), self._proprio(proprio)
+        )
+
+    def features(self, inputs: OpenVLAInputs) -> Tensor:
+        """Visual features [1, V * N, D], before the projector."""
+        return self.engine.stage(self.model.vision_features, inputs.pixels)
+
+    def prompt(self, inputs: OpenVLAInputs, features: Tensor) -> Prompt:
+        """The input columns [1, T, hidden] of an observation: `VLAModel.embed`."""
+        visual_tokens = self.engine.stage(self.model.project, features)
+        columns = self.model.embed(inputs.ids, visual_tokens, inputs.proprio)
+        return Prompt(columns, inputs.ids)
 
     def retrieval_key(self, features: Tensor) -> NDArray[np.float32]:
         """Visual features [1, V * N, D] -> what frames are compared by: [V * D], of unit length.
@@ -123,22 +134,13 @@ class VLA:
         key: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=0).cpu().numpy()
         return key
 
-    def tokens_of(self, actions: ArrayLike) -> NDArray[np.int64]:
-        """Actions [..., 7] in robot units -> token ids: `unnormalise` inverted, up to a bin."""
-        own = self.convention.to_model(actions)
-        return self.action_tokens.encode(self.statistics[self.statistics_key].normalise(own))
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """As `Vocabulary.embed_tokens`."""
+        return self.model.language_model.embed_tokens(ids)
 
-    def unnormalise(self, tokens: ArrayLike) -> NDArray[np.float64]:
-        """Token ids [..., 7] -> actions in robot units; NaN where an id is no action.
-
-        Upstream decodes such an id to the end of its range, which is motion at full speed. NaN is
-        nothing that an arm may execute: the node holds it, and so does an evaluation.
-        """
-        statistics = self.statistics[self.statistics_key]
-        action = statistics.unnormalise(self.action_tokens.decode(tokens))
-        rows, ids = self.model.action_rows, np.asarray(tokens)
-        known = (ids >= rows.start) & (ids < rows.stop)
-        return np.where(known, self.convention.to_environment(action), np.nan)
+    def logits(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
+        """As `Vocabulary.logits`."""
+        return self.model.language_model.logits(hidden, rows)
 
     def _proprio(self, proprio: ArrayLike | None) -> Tensor | None:
         size = self.config.proprio_size

@@ -11,11 +11,11 @@ from PIL import Image
 from support.tree import ROOT
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-from heisd_ros.decoding.paths import eager
 from heisd_ros.decoding.types import Observation
-from heisd_ros.vla.checkpoint import load_checkpoint, save_checkpoint
-from heisd_ros.vla.config import VLAConfig
-from heisd_ros.vla.model import VLAModel
+from heisd_ros.evaluation.decode_paths import eager
+from heisd_ros.families.openvla.checkpoint import load_checkpoint, save_checkpoint
+from heisd_ros.families.openvla.config import VLAConfig
+from heisd_ros.families.openvla.network import VLAModel
 
 FOLDER = ROOT / "test" / "data" / "openvla_reference"
 CASES = {
@@ -90,8 +90,8 @@ def test_decoder_gives_tokens_bins_and_actions(case):
     observation = Observation((image_of(case),), case["instruction"])
     result = AutoregressiveDecoder(vla).infer(observation)
     assert list(result.tokens) == case["action_token_ids"]
-    assert vla.action_tokens.bins(result.tokens).tolist() == case["action_bins"]
-    normalised = vla.action_tokens.decode(result.tokens)
+    assert vla.codec.tokenizer.bins(result.tokens).tolist() == case["action_bins"]
+    normalised = vla.codec.tokenizer.decode(result.tokens)
     np.testing.assert_allclose(normalised, case["normalized_actions"], rtol=0, atol=1e-15)
     np.testing.assert_allclose(result.action, case["actions"], rtol=0, atol=1e-15)
 

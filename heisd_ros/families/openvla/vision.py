@@ -8,12 +8,15 @@ attention pool) is not built here; see `VisionTower.unused_prefixes`.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heisd_ros.vla.config import TowerConfig, VLAConfig
-from heisd_ros.vla.linear import PackedLinear
+from heisd_ros.families.openvla.config import VLAConfig
+from heisd_ros.families.openvla.tower_config import TowerConfig
+from heisd_ros.vla.packed_linear import PackedLinear
 
 LAYER_NORM_EPS = 1e-6
 
@@ -167,23 +170,22 @@ class VisionBackbone(nn.Module):
         self.featurizer = VisionTower(config.towers[0])
         self.fused_featurizer = VisionTower(config.towers[1])
 
-    def forward(self, pixels: Tensor, side: torch.cuda.Stream | None = None) -> Tensor:
+    def forward(self, pixels: Tensor) -> Tensor:
         """Visual features of all views.
 
         Args:
             pixels: [B, V, 6, S, S], per view the image normalised for each of the two towers.
-            side: a stream on which the second tower runs beside the first (None: after it). A few
-                hundred patches leave a large GPU half idle.
 
         Returns:
             [B, V * N, D]: view by view, the channels of both towers concatenated.
         """
         batch, views = pixels.shape[:2]
         first, second = pixels.flatten(0, 1).split(3, dim=1)
-        if side is None:
+        if not (pixels.is_cuda and torch.is_inference_mode_enabled()):
             towers = [self.featurizer(first), self.fused_featurizer(second)]
         else:
-            here = torch.cuda.current_stream(pixels.device)
+            # Beside each other: a few hundred patches leave a large GPU half idle.
+            here, side = torch.cuda.current_stream(pixels.device), _side_stream(pixels.device)
             side.wait_stream(here)
             with torch.cuda.stream(side):
                 fused = self.fused_featurizer(second)
@@ -191,6 +193,21 @@ class VisionBackbone(nn.Module):
             here.wait_stream(side)
         features = torch.cat(towers, dim=-1)
         return features.unflatten(0, (batch, views)).flatten(1, 2)
+
+    def unused_prefixes(self) -> tuple[str, ...]:
+        """Names that a checkpoint may hold and this model never reads."""
+        towers = {"featurizer": self.featurizer, "fused_featurizer": self.fused_featurizer}
+        return tuple(
+            f"vision_backbone.{name}.{prefix}"
+            for name, tower in towers.items()
+            for prefix in tower.unused_prefixes()
+        )
+
+
+@lru_cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream of a device's second tower."""
+    return torch.cuda.Stream(device)
 
 
 class Projector(nn.Module):

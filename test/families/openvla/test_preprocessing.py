@@ -8,8 +8,8 @@ import torch
 from support.small_models import CONFIG, INSTRUCTIONS, TOWER, random_images, small_tokenizer
 
 from heisd_ros.errors import ImageError, UnknownInstructionError
-from heisd_ros.vla.preprocessing import ImagePreprocessor, PromptTokenizer
-from heisd_ros.vla.tokenizer_training import train_tokenizer
+from heisd_ros.families.openvla.preprocessing import ImagePreprocessor, PromptTokenizer
+from heisd_ros.families.openvla.tokenizer_training import train_tokenizer
 
 IMAGES = ImagePreprocessor(CONFIG)
 

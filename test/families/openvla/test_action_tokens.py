@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from heisd_ros.vla.actions import BIN_CENTRES, ActionStatistics, ActionTokenizer
+from heisd_ros.families.openvla.action_tokens import BIN_CENTRES, ActionStatistics, ActionTokenizer
 
 TOKENIZER = ActionTokenizer(32000)
 STATISTICS = ActionStatistics(

@@ -8,7 +8,7 @@ from hypothesis import given
 from support.small_models import CONFIG, LANGUAGE, TOWER, configs
 from support.tree import ROOT
 
-from heisd_ros.vla.config import OPENVLA_PROMPT, VLAConfig
+from heisd_ros.families.openvla.config import OPENVLA_PROMPT, VLAConfig
 
 REFERENCE = ROOT / "test" / "data" / "openvla_reference"
 

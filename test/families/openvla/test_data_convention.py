@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.small_models import small_vla
 
-from heisd_ros.vla.convention import DataConvention
-from heisd_ros.vla.vla import VLA
+from heisd_ros.families.openvla.data_convention import DataConvention
+from heisd_ros.families.openvla.vla import VLA
 
 OPENVLA = DataConvention(gripper=(1.0, 0.0))
 
@@ -32,10 +32,10 @@ def test_a_vla_speaks_the_environment_s_convention():
     vla = VLA(plain.model, plain.prompts.tokenizer, plain.statistics, None, OPENVLA)
     opened, closed = (np.array([0.5] * 6 + [gripper]) for gripper in (-1.0, 1.0))
     for action in (opened, closed):
-        tokens = vla.tokens_of(action)
-        np.testing.assert_allclose(vla.unnormalise(tokens), action, atol=2.0 / 255)
-    assert plain.unnormalise(vla.tokens_of(opened))[6] > 0.99
-    assert abs(plain.unnormalise(vla.tokens_of(closed))[6]) < 0.01
+        tokens = vla.codec.tokens(action)
+        np.testing.assert_allclose(vla.codec.actions(tokens), action, atol=2.0 / 255)
+    assert plain.codec.actions(vla.codec.tokens(opened))[6] > 0.99
+    assert abs(plain.codec.actions(vla.codec.tokens(closed))[6]) < 0.01
 
 
 def test_the_default_changes_nothing():

@@ -1,8 +1,7 @@
-"""Checkpoint folders as Hugging Face lays them out, OpenVLA's and ours: loading and saving."""
+"""OpenVLA's checkpoint folders, as Hugging Face lays them out, and ours: loading and saving."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,22 +14,25 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from heisd_ros.errors import CheckpointError
+from heisd_ros.families.openvla.action_tokens import ActionStatistics
+from heisd_ros.families.openvla.config import VLAConfig
+from heisd_ros.families.openvla.data_convention import DataConvention
+from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.files.bounded import shown
 from heisd_ros.files.typed import typed
-from heisd_ros.vla.actions import ActionStatistics
 from heisd_ros.vla.checkpoint_files import (
     CONFIG,
     TOKENIZER,
     WEIGHTS,
     CheckpointFiles,
+    fingerprint,
     read_json,
 )
-from heisd_ros.vla.config import VLAConfig
-from heisd_ros.vla.convention import DataConvention
-from heisd_ros.vla.model import VLAModel
+from heisd_ros.vla.load_weights import load_weights
 from heisd_ros.vla.tokenizer import read_tokenizer
-from heisd_ros.vla.vla import VLA
-from heisd_ros.vla.weights import load_weights
+
+__all__ = ["fingerprint", "load_checkpoint", "save_checkpoint", "statistics_of"]
 
 
 def load_checkpoint(
@@ -79,7 +81,8 @@ def load_checkpoint(
     # neither a random initialisation nor a float32 copy.
     with torch.device("meta"):
         model = VLAModel(config).to(dtype)
-    load_weights(model, files, torch.device(device))
+    unused = model.vision_backbone.unused_prefixes()
+    load_weights(model, files, torch.device(device), unused)
     if torch.device(device).type == "cpu":
         model.arrange_for_cpu()
     return VLA(model, tokenizer, statistics, statistics_key, convention)
@@ -129,15 +132,6 @@ def statistics_of(folder: str | Path) -> list[str]:
     """
     files = CheckpointFiles.find(folder)
     return list(_read_statistics(files, read_json(files.config))[0])
-
-
-def fingerprint(folder: str | Path) -> str:
-    """sha256 over all that decides how it acts: two folders with one fingerprint act alike."""
-    digest = hashlib.sha256()
-    for path in CheckpointFiles.find(folder):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _read_config(files: CheckpointFiles, raw: Mapping[str, Any]) -> VLAConfig:

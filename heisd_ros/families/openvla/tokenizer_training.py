@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from heisd_ros.vla.config import ACTION_BINS, OPENVLA_PROMPT
+from heisd_ros.families.openvla.config import ACTION_BINS, OPENVLA_PROMPT
 
 SPECIAL_TOKENS = ("<unk>", "<s>", "</s>")  # ids 0, 1, 2, as in Llama-2
 _ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from support.small_models import CONFIG, STATISTICS, random_batch, small_model, small_tokenizer
 
 from heisd_ros.errors import CheckpointError, DeviceMemoryError, UnknownStatisticsError
-from heisd_ros.vla.checkpoint import (
+from heisd_ros.families.openvla.checkpoint import (
     fingerprint,
     load_checkpoint,
     save_checkpoint,
@@ -313,7 +313,7 @@ def test_a_config_of_another_kind_of_model_is_named(folder, key):
 def test_a_run_of_openvla_s_own_trainer_names_what_converts_it(folder):
     (folder / "checkpoints").mkdir()
     (folder / "model.safetensors").rename(folder / "checkpoints" / "latest-checkpoint.pt")
-    with pytest.raises(CheckpointError, match=r"convert_openvla_weights_to_hf\.py"):
+    with pytest.raises(CheckpointError, match=r"checkpoints/\*\.pt is in the trainer's own format"):
         load_checkpoint(folder)
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heisd_ros.vla.config import OPENVLA_PROMPT
-from heisd_ros.vla.tokenizer_training import train_tokenizer
+from heisd_ros.families.openvla.config import OPENVLA_PROMPT
+from heisd_ros.families.openvla.tokenizer_training import train_tokenizer
 
 INSTRUCTIONS = [f"put the {thing} on the plate" for thing in ("bowl", "mug", "butter")]
 TOKENIZER = train_tokenizer(INSTRUCTIONS, 640, prompt="{instruction}\n")

@@ -12,13 +12,11 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from heisd_ros.decoding.perception import perceive, prompt_of
 from heisd_ros.decoding.types import Observation
-from heisd_ros.vla.config import ACTION_DIMENSIONS
+from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.vla.engine import Engine, PlainEngine
-from heisd_ros.vla.model import VLAModel
 from heisd_ros.vla.static_engine import StaticEngine
-from heisd_ros.vla.vla import VLA
 
 
 class Decoded(NamedTuple):
@@ -37,17 +35,19 @@ class DecodePath(Protocol):
     """Greedy decoding of one observation."""
 
     def __call__(self, vla: VLA, observation: Observation) -> Decoded:
-        """Decode; raises what `VLA.encode` raises."""
+        """Decode; raises what `TokenModel.encode` raises."""
         ...
 
 
 @torch.inference_mode()
 def eager(vla: VLA, observation: Observation) -> Decoded:
     """One prefill and six passes of one token: the definition of correct."""
-    model, engine = vla.model, PlainEngine(vla.model)
-    prefill = model.prefill(prompt_of(engine, perceive(vla, observation, engine=engine)))
+    model = vla.model
+    inputs = vla.encode(observation.images, observation.instruction, observation.proprio)
+    visual_tokens = model.project(model.vision_features(inputs.pixels))
+    prefill = model.prefill(model.embed(inputs.ids, visual_tokens, inputs.proprio))
     logits = [prefill.logits]
-    while len(logits) < ACTION_DIMENSIONS:
+    while len(logits) < model.answer.max_tokens:
         logits.append(model.decode(logits[-1].argmax(-1, keepdim=True), prefill.cache))
     stacked = torch.cat(logits)
     return Decoded(tuple(stacked.argmax(-1).tolist()), stacked)
@@ -58,14 +58,17 @@ def through(make: Callable[[VLAModel], Engine]) -> DecodePath:
 
     @torch.inference_mode()
     def decode(vla: VLA, observation: Observation) -> Decoded:
-        engine = make(vla.model)
-        seen = perceive(vla, observation, engine=engine)
-        sequence, answers = engine.start(prompt_of(engine, seen))
-        tokens, logits = [answers.greedy], [answers.logits.clone()]
-        while len(tokens) < ACTION_DIMENSIONS:
-            answers = sequence.extend(tokens[-1])
-            tokens.append(answers.greedy)
-            logits.append(answers.logits.clone())  # the next pass overwrites them
+        model = vla.model
+        engine = make(model)
+        inputs = vla.encode(observation.images, observation.instruction, observation.proprio)
+        features = engine.stage(model.vision_features, inputs.pixels)
+        visual_tokens = engine.stage(model.project, features)
+        sequence, said = engine.start(model.embed(inputs.ids, visual_tokens, inputs.proprio))
+        tokens, logits = [said.greedy], [said.logits.clone()]
+        while len(tokens) < model.answer.max_tokens:
+            said = sequence.extend(tokens[-1])
+            tokens.append(said.greedy)
+            logits.append(said.logits.clone())  # the next pass overwrites them
         return Decoded(tuple(torch.cat(tokens).tolist()), torch.cat(logits))
 
     return decode

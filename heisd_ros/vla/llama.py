@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heisd_ros.vla.config import LanguageConfig
-from heisd_ros.vla.linear import PackedLinear
+from heisd_ros.vla.language_config import LanguageConfig
+from heisd_ros.vla.packed_linear import PackedLinear
 
 
 def fused_linear(owner: nn.Module, name: str, inputs: int, parts: dict[str, int]) -> PackedLinear:
@@ -304,6 +304,16 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.model = LlamaModel(config)
         self.lm_head = PackedLinear(config.hidden_size, config.vocab_size, bias=False)
+
+    def new_cache(self, batch: int, capacity: int) -> KVCache:
+        """An empty cache of this model's type and device."""
+        weight = self.lm_head.weight
+        return KVCache(self.model.config, batch, capacity, weight.device, weight.dtype)
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """Token ids [...] -> input columns [..., hidden]."""
+        columns: Tensor = self.model.embed_tokens(ids)
+        return columns
 
     def store_columns(self) -> None:
         """Keep every projection column by column in memory; shapes, names and results stay.

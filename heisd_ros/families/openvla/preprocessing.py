@@ -14,9 +14,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from heisd_ros.errors import ImageError, UnknownInstructionError
+from heisd_ros.families.openvla.config import VLAConfig
+from heisd_ros.families.openvla.image_steps import ImageSteps
 from heisd_ros.instructions import normalise_instruction
-from heisd_ros.vla.config import VLAConfig
-from heisd_ros.vla.image_steps import ImageSteps
 
 
 class ImagePreprocessor:

@@ -11,19 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+from heisd_ros.families.openvla.tower_config import TowerConfig, timm_towers, written_towers
 from heisd_ros.files.bounded import shown
+from heisd_ros.files.checks import reject_unknown, require, require_template, require_whole
 from heisd_ros.files.typed import typed
-from heisd_ros.vla.tower_config import (
-    MOST_LAYERS,
-    MOST_WIDTH,
-    TowerConfig,
-    reject_unknown,
-    require,
-    require_template,
-    require_whole,
-    timm_towers,
-    written_towers,
-)
+from heisd_ros.vla.language_config import MOST_WIDTH, LanguageConfig
 
 OPENVLA_PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
 OPENVLA_EMPTY_TOKEN = 29871  # Llama-2's U+2581, which OpenVLA appends to every prompt.
@@ -31,69 +23,6 @@ ACTION_DIMENSIONS = 7  # dx dy dz, drx dry drz, gripper
 ACTION_BINS = 256
 MOST_VIEWS = 16
 """Camera views, at most."""
-_MOST_TOKENS = 1 << 20
-_MOST_POSITIONS = 1 << 17
-"""Positions of the longest sequence, at most; Llama-2's has 4,096. A table is made of them."""
-
-
-@dataclass(frozen=True)
-class LanguageConfig:
-    """The Llama decoder. Defaults are Llama-2-7B's, which OpenVLA-7B's ``text_config`` relies on.
-
-    Attributes:
-        vocab_size: rows of the embedding and of the LM head, padding rows included.
-        hidden_size: width of the residual stream.
-        intermediate_size: width of the gated MLP.
-        num_hidden_layers: decoder layers.
-        num_attention_heads: query heads.
-        num_key_value_heads: key and value heads (None: as many as query heads).
-        rms_norm_eps: RMSNorm epsilon (LlamaConfig's default where ``config.json`` is silent).
-        rope_theta: base of the rotary frequencies.
-        max_position_embeddings: longest sequence.
-    """
-
-    vocab_size: int = 32064
-    hidden_size: int = 4096
-    intermediate_size: int = 11008
-    num_hidden_layers: int = 32
-    num_attention_heads: int = 32
-    num_key_value_heads: int | None = None
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
-    max_position_embeddings: int = 2048
-
-    def __post_init__(self) -> None:
-        if self.num_key_value_heads is None:
-            object.__setattr__(self, "num_key_value_heads", self.num_attention_heads)
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name in ("rms_norm_eps", "rope_theta"):
-                require(value > 0, f"text_config {field.name} is {value}; above 0")
-            else:
-                most = {"vocab_size": _MOST_TOKENS, "num_hidden_layers": MOST_LAYERS}
-                most["max_position_embeddings"] = _MOST_POSITIONS
-                most_here = most.get(field.name, MOST_WIDTH)
-                require_whole(f"text_config {field.name}", value, most=most_here)
-        require(
-            self.hidden_size % (2 * self.num_attention_heads) == 0,
-            f"text_config hidden_size {self.hidden_size} must divide into "
-            f"{self.num_attention_heads} heads of even width",
-        )
-        require(
-            self.num_attention_heads % self.key_value_heads == 0,
-            f"text_config num_attention_heads {self.num_attention_heads} is no multiple of "
-            f"num_key_value_heads {self.num_key_value_heads}",
-        )
-
-    @property
-    def key_value_heads(self) -> int:
-        """Key and value heads, the default resolved."""
-        return self.num_key_value_heads or self.num_attention_heads
-
-    @property
-    def head_width(self) -> int:
-        """Channels of one attention head."""
-        return self.hidden_size // self.num_attention_heads
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heisd_ros.vla.config import ACTION_BINS, ACTION_DIMENSIONS, VLAConfig
-from heisd_ros.vla.language import KVCache, LanguageModel
-from heisd_ros.vla.linear import pack
-from heisd_ros.vla.vision import Projector, ProprioProjector, VisionBackbone
+from heisd_ros.families.openvla.codec import OpenVLAAnswer
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS, VLAConfig
+from heisd_ros.families.openvla.vision import Projector, ProprioProjector, VisionBackbone
+from heisd_ros.vla.llama import KVCache, LanguageModel
+from heisd_ros.vla.packed_linear import pack
+
+
+@dataclass(frozen=True)
+class OpenVLAInputs:
+    """B observations of one instruction, on the model's device.
+
+    Attributes:
+        pixels: [B, V, 6, S, S] in the model's type.
+        ids: [1, T] prompt ids, BOS first.
+        proprio: [B, P] in the model's type, or None.
+    """
+
+    pixels: Tensor
+    ids: Tensor
+    proprio: Tensor | None = None
 
 
 class Prefill(NamedTuple):
@@ -55,8 +72,14 @@ class VLAModel(nn.Module):
             self.proprio_projector = ProprioProjector(
                 config.proprio_size, config.language.hidden_size
             )
-        end = config.real_vocab_size
-        self.action_rows = slice(end - ACTION_BINS, end)
+        self.answer = OpenVLAAnswer(config.real_vocab_size)
+        ids = self.answer.action_ids
+        self.action_rows = slice(ids.start, ids.stop)
+
+    @property
+    def prefix_columns(self) -> int:
+        """Columns of a prompt between BOS and the text."""
+        return self.config.prefix_tokens
 
     def initialise(self) -> VLAModel:
         """Weights to train from: normal 0.02, the residual outputs scaled by depth.
@@ -101,7 +124,7 @@ class VLAModel(nn.Module):
         """The input columns of the language model: BOS, image, proprioception, text.
 
         Args:
-            ids: [B, T] token ids, the first of them BOS.
+            ids: [B or 1, T] token ids, the first of them BOS.
             visual_tokens: [B, V * N, hidden].
             proprio: [B, P], in the units of the demonstrations; needed if the model has the token.
 
@@ -116,7 +139,7 @@ class VLAModel(nn.Module):
             raise ValueError(
                 f"proprioception: {given} given, the model takes {self.config.proprio_size}"
             )
-        text = self.language_model.model.embed_tokens(ids)
+        text = self.language_model.embed_tokens(ids).expand(len(visual_tokens), -1, -1)
         # Under autocast the projectors answer in the lower precision; the residual stream does not.
         columns = [text[:, :1], visual_tokens.to(text.dtype)]
         if proprio is not None:
@@ -125,8 +148,7 @@ class VLAModel(nn.Module):
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache of this model's type and device."""
-        weight = self.language_model.lm_head.weight
-        return KVCache(self.config.language, batch, capacity, weight.device, weight.dtype)
+        return self.language_model.new_cache(batch, capacity)
 
     def prefill(
         self,

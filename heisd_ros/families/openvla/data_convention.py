@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heisd_ros.families.openvla.image_steps import ImageSteps
+from heisd_ros.files.checks import reject_unknown, require
 from heisd_ros.files.typed import typed
-from heisd_ros.vla.image_steps import ImageSteps
-from heisd_ros.vla.tower_config import reject_unknown, require
 
 
 @dataclass(frozen=True)

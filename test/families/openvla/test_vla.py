@@ -7,7 +7,7 @@ import pytest
 import torch
 from support.small_models import CONFIG, INSTRUCTIONS, random_images, small_vla
 
-from heisd_ros.errors import ImageError, ProprioceptionError, UnknownInstructionError
+from heisd_ros.errors import AnswerError, ImageError, ProprioceptionError, UnknownInstructionError
 
 PROPRIO = np.array([0.1, 0.2, 0.3])
 
@@ -55,8 +55,8 @@ def test_images_and_instructions_are_checked(vla):
 
 def test_tokens_become_actions_in_robot_units(vla):
     end = CONFIG.real_vocab_size
-    action = vla.unnormalise([end - 1] * 6 + [end - 256])
-    np.testing.assert_allclose(action, [-2 * 254 / 255] * 6 + [254 / 255])
+    action = vla.codec.decode([end - 1] * 6 + [end - 256])
+    np.testing.assert_allclose(action, [[-2 * 254 / 255] * 6 + [254 / 255]])
 
 
 def test_a_token_that_is_no_action_is_no_motion_either(vla):
@@ -66,5 +66,12 @@ def test_a_token_that_is_no_action_is_no_motion_either(vla):
         for strange in (0, end - 257, end):
             tokens = [end - 100] * 7
             tokens[place] = strange
-            assert np.isnan(vla.unnormalise(tokens)).tolist() == [i == place for i in range(7)]
-    assert np.isfinite(vla.unnormalise([end - 1] * 6 + [end - 256])).all()
+            with pytest.raises(AnswerError, match=rf"of which \[{strange}\] are no actions"):
+                vla.codec.decode(tokens)
+    assert np.isfinite(vla.codec.decode([end - 1] * 6 + [end - 256])).all()
+
+
+@pytest.mark.parametrize("count", [0, 6, 8])
+def test_an_answer_has_seven_tokens(vla, count):
+    with pytest.raises(AnswerError, match="accepted: 7 ids"):
+        vla.codec.decode([CONFIG.real_vocab_size - 100] * count)
