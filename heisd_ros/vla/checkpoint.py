@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from heisd_ros.errors import CheckpointError
 from heisd_ros.files.bounded import shown
+from heisd_ros.files.digest import file_sha256
 from heisd_ros.files.typed import typed
 from heisd_ros.vla.actions import ActionStatistics
 from heisd_ros.vla.checkpoint_files import (
@@ -135,8 +136,7 @@ def fingerprint(folder: str | Path) -> str:
     """sha256 over all that decides how it acts: two folders with one fingerprint act alike."""
     digest = hashlib.sha256()
     for path in CheckpointFiles.find(folder):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(file_sha256(path))
     return digest.hexdigest()
 
 
