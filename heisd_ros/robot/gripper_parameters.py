@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from heisd_ros.kinematics.joint_states import FingerTravel
 from heisd_ros.robot.declare import parameter
 
 
@@ -92,6 +93,21 @@ class GripperParameters:
         low=-10.0,
         high=10.0,
     )
+    gripper_joint_open: float = parameter(
+        "gripper.joint_open",
+        0.0,
+        "Position (rad) of robot.gripper_joints at gripper.open_position, where they are angles. "
+        "Equal to gripper.joint_closed: they are distances from closed, m.",
+        low=-10.0,
+        high=10.0,
+    )
+    gripper_joint_closed: float = parameter(
+        "gripper.joint_closed",
+        0.0,
+        "Their position (rad) at gripper.closed_position.",
+        low=-10.0,
+        high=10.0,
+    )
     gripper_attempts: int = parameter(
         "gripper.attempts",
         3,
@@ -106,3 +122,14 @@ class GripperParameters:
         low=0.0,
         high=1000.0,
     )
+
+    def finger_travel(self) -> FingerTravel | None:
+        """From the finger joints' angle to the opening; None where they are distances."""
+        if self.gripper_joint_open == self.gripper_joint_closed:
+            return None
+        return FingerTravel(
+            self.gripper_joint_closed,
+            self.gripper_joint_open,
+            self.gripper_closed_position,
+            self.gripper_open_position,
+        )

@@ -150,8 +150,8 @@ class VlaNodeParameters(
     robot_gripper_joints: tuple[str, ...] = parameter(
         "robot.gripper_joints",
         ("",),
-        "Finger joints (m); the sum of their distances from 0 is the opening of the gripper. "
-        "Empty: the built-in Panda's own, or none.",
+        "Finger joints. The sum of their distances (m) from 0 is the opening of the gripper, or "
+        "their angle tells it: gripper.joint_open. Empty: the built-in Panda's own, or none.",
         own=True,
     )
     dry_run: bool = parameter(

@@ -132,6 +132,7 @@ def recording_layout(
         base_frame=node.robot_base_frame,
         joint_names=node.robot_joint_names,
         gripper_joints=tuple(name for name in node.robot_gripper_joints if name),
+        finger_travel=node.finger_travel(),
         urdf=urdf,
         description_topic=recording.description,
         action=rule,

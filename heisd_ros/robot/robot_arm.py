@@ -48,7 +48,11 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
         except UrdfError as error:
             kinematics.geometry_fault = str(error)
     return JointStateReader(
-        kinematics, parameters.robot_gripper_joints, parameters.gripper_timeout_sec, limits
+        kinematics,
+        parameters.robot_gripper_joints,
+        parameters.gripper_timeout_sec,
+        limits,
+        parameters.finger_travel(),
     )
 
 

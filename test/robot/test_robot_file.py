@@ -222,7 +222,7 @@ def test_recordings_are_read_with_what_the_node_commands_by(name):
     assert layout.tolerance_sec == node.sync_tolerance_sec
     assert layout.action.frame == node.frame_id
     assert layout.action.translation_scale == node.translation_scale
-    assert "" not in layout.gripper_joints
+    assert layout.gripper_joints and "" not in layout.gripper_joints
 
 
 @pytest.mark.parametrize(
