@@ -141,8 +141,8 @@ def check_fingers(policy: Policy, parameters: VlaNodeParameters) -> None:
         raise ValueError(
             f"parameter 'robot.gripper_joints' is {list(parameters.robot_gripper_joints)}; "
             f"accepted: the finger joints, as the model {policy.folder} takes the gripper's "
-            "opening (where they are angles, with 'gripper.joint_open' and 'gripper.joint_closed'), or a "
-            "'model.path' of a model that does not"
+            "opening (with 'gripper.joint_open' and 'gripper.joint_closed' where they are angles), "
+            "or a 'model.path' of a model that does not"
         )
 
 

@@ -45,7 +45,7 @@ def installation() -> Iterator[Seen]:
 def wanted(parameters: VlaNodeParameters) -> Iterator[Seen]:
     """Packages that a robot's file needs once it is no dry run."""
     try:
-        optional.check(parameters.gripper_action, parameters.servo_node)
+        optional.check(parameters)
     except HeisdError as error:
         yield "warning", "packages", f"{error}; a dry run does without"
 

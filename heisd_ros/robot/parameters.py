@@ -266,8 +266,15 @@ class VlaNodeParameters(
     servo_node: str = parameter(
         "servo.node",
         "",
-        "Name of a MoveIt Servo node, whose command type is switched and which is unpaused at "
-        "activation; needs moveit_msgs; empty: none.",
+        "Name of a MoveIt Servo node, which is made ready at activation as servo.setup says; needs "
+        "moveit_msgs; empty: none.",
+    )
+    servo_setup: str = parameter(
+        "servo.setup",
+        "switch",
+        "How servo.node is made ready: by its services switch_command_type and pause_servo (Jazzy "
+        "and newer), or by start_servo (Humble; twists only, and moveit_msgs is not needed).",
+        choices=("switch", "start"),
     )
     metric_kind: str = parameter(
         "metric.kind",

@@ -81,6 +81,14 @@ def relations(settings: VlaNodeParameters) -> Iterator[tuple[str, object, bool, 
         "'', as 'command.interface' is 'delta', which Servo does not take",
     )
     yield (
+        "servo.setup",
+        settings.servo_setup,
+        bool(settings.servo_node)
+        and settings.servo_setup == "start"
+        and settings.interface != "twist",
+        "'switch', as only twists are taken by a Servo that is started",
+    )
+    yield (
         "growth.folder",
         settings.growth_folder,
         settings.growth_mode != "off" and not settings.growth_folder,
