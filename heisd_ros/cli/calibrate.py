@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from heisd_ros.decoding.assembly import Assembly
     from heisd_ros.decoding.calibration import Calibration, Criterion
     from heisd_ros.decoding.conformal import Rule
     from heisd_ros.decoding.settings import ModeSettings
     from heisd_ros.evaluation.calibration import CalibrationEpisode, EpisodeLoss
     from heisd_ros.evaluation.calibration_run import CalibrationRun
-    from heisd_ros.retrieval.database import Database, Matches
+    from heisd_ros.retrieval.database import Matches
     from heisd_ros.sim.protocol import Protocol
     from heisd_ros.vla.vla import VLA
 
@@ -184,11 +185,11 @@ def _prepare(
     from heisd_ros.decoding.modes import load_mode
     from heisd_ros.evaluation.calibration import CALIBRATION_STATES, LEVELS, path_of
     from heisd_ros.evaluation.calibration_run import FILE, CalibrationRun
-    from heisd_ros.retrieval.database import file_hash
 
     if not 0.0 < risk < 1.0:
         raise typer.BadParameter(f"--risk {risk} must be between 0 and 1")
-    settings, opened, model = _open(place)
+    settings, assembly = _open(place)
+    opened = assembly.database
     states = opened.manifest.provenance.get("states")
     stored = parse_states(states) if isinstance(states, str) else set()
     if shared := sorted(stored & set(CALIBRATION_STATES)):
@@ -213,15 +214,14 @@ def _prepare(
         suite=place.suite,
         episodes=episodes,
         database_id=opened.manifest.database_id,
-        model_fingerprint=model,
+        model_fingerprint=assembly.fingerprint,
         created="",
         settings=load_mode(place.mode).decisive(),
     )
-    weights = Path(place.drafter) / "drafter.safetensors"
     provenance = {
         "tasks": tasks,
         "mode": asdict(settings),
-        "drafter": file_hash(weights) if settings.drafts and weights.is_file() else None,
+        "drafter": assembly.drafter_hash(settings),
         **({"draw": draw} if draw else {}),
     }
     return CalibrationRun(candidate, Path(place.database) / FILE, provenance)
@@ -235,17 +235,15 @@ def _executed(place: Place, settings: ModeSettings) -> Callable[[Matches], NDArr
     return lambda matches: vla.tokens_of(matches.actions)
 
 
-def _open(place: Place) -> tuple[ModeSettings, Database, str]:
-    """The mode as it is calibrated, the database, and the model's fingerprint."""
+def _open(place: Place) -> tuple[ModeSettings, Assembly]:
+    """The mode as it is calibrated, and what its decoders are put together of."""
     from heisd_ros.data.libero_source import ROBOT
+    from heisd_ros.decoding.assembly import Assembly
     from heisd_ros.decoding.modes import load_mode
     from heisd_ros.evaluation.calibration import calibration_mode
-    from heisd_ros.retrieval.database import Database
-    from heisd_ros.vla.checkpoint import fingerprint
 
     settings = calibration_mode(load_mode(place.mode))
-    model = fingerprint(place.model)
-    return settings, Database.open(place.database, model, ROBOT), model
+    return settings, Assembly(place.model, place.database, place.drafter, ROBOT)
 
 
 class _Rig:
@@ -254,22 +252,16 @@ class _Rig:
     def __init__(self, place: Place) -> None:
         from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
         from heisd_ros.evaluation.rollout import Senses
-        from heisd_ros.vla.drafter import load_drafter
 
         self._place = place
-        self._mode, self._database, model = _open(place)
+        self._mode, self._assembly = _open(place)
         self._vla, self._protocol = place.load_model()
-        vla = self._vla
-        self._senses = Senses.of(vla.config)
-        self._reference = AutoregressiveDecoder(vla)
-        self._drafter = None
-        if self._mode.drafts:
-            self._drafter = load_drafter(place.drafter, model, vla.config, vla.device, vla.dtype)
+        self._senses = Senses.of(self._vla.config)
+        self._reference = AutoregressiveDecoder(self._vla)
         self._scene: Any = None
 
     def run(self, candidate: Calibration, episode: CalibrationEpisode) -> EpisodeLoss:
         """One episode with a decoder of its own: nothing is carried over."""
-        from heisd_ros.decoding.modes import build_decoder
         from heisd_ros.evaluation.calibration import judge_episode
         from heisd_ros.evaluation.rollout import make_scene
         from heisd_ros.kinematics.metric import FusedMetric
@@ -279,16 +271,10 @@ class _Rig:
                 self._scene.close()
             self._scene = make_scene(self._place.suite, episode.task_index, self._protocol)
         # Here it runs without shadow checks and feedback, which only ever prevent a skip.
-        decoder = build_decoder(
-            self._vla,
-            self._mode,
-            database=self._database,
-            drafter=self._drafter,
-            calibration=replace(candidate, settings=self._mode.decisive()),
-        )
-        metric = None
-        if self._mode.propose == "hybrid":
-            metric = FusedMetric(self._database.bounds(self._mode.boundary.metric))
+        own = replace(candidate, settings=self._mode.decisive())
+        decoder = self._assembly.decoder(self._vla, self._mode, calibration=own)
+        bounds = self._assembly.bounds(self._mode)
+        metric = None if bounds is None else FusedMetric(bounds)
         return judge_episode(self._scene, decoder, self._reference, episode, metric, self._senses)
 
 

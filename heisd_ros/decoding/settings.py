@@ -12,7 +12,7 @@ from heisd_ros.kinematics.motion import MetricKind
 
 AcceptanceRule = Literal["exact", "token_relaxed", "sequence_relaxed"]
 SkipPolicy = Literal["never", "always", "calibrated", "threshold", "cadence", "random"]
-Proposers = Literal["none", "retrieval", "drafter", "hybrid"]
+Proposers = Literal["none", "retrieval", "last_command", "drafter", "hybrid"]
 Payload = Literal["own", "demonstrated"]
 
 
@@ -123,7 +123,8 @@ class ModeSettings:
 
     Attributes:
         description: one line for readers.
-        propose: who drafts; ``hybrid``: retrieval or drafter, by the kinematic metric.
+        propose: who drafts, by the name of its `Source`; ``none``: the model decodes by itself;
+            ``hybrid``: retrieval or drafter, by the kinematic metric.
         one_pass: a draft that is known before the prefill is verified in it.
         correct: where the model would have said something else than an accepted draft, what it said
             is verified in one more pass and executed in the draft's place; the draft is where that

@@ -23,7 +23,6 @@ class SkipContext:
     Attributes:
         retrieval_zone: whether the kinematic metric trusts retrieval.
         gripper: token id of the last executed gripper command; None at an episode's start.
-        fresh: whether the observation is recent enough to act on unseen.
         clearance: control steps until the first retrieved entry comes to a change of its gripper.
         speed: of the end effector now, m/s; NaN where nothing is known of it.
         task: the instruction, which has a gate of its own.
@@ -31,7 +30,6 @@ class SkipContext:
 
     retrieval_zone: bool
     gripper: int | None
-    fresh: bool = True
     clearance: float = math.inf
     speed: float = math.inf
     task: str = ""
@@ -67,7 +65,7 @@ def dispersion(tokens: NDArray[np.int64]) -> float:
 class SkipGate:
     """Decides step by step whether verification is skipped, and watches how that goes.
 
-    ``calibrated`` skips where all of these hold: fresh inputs; the retrieval zone; the arm at
+    ``calibrated`` skips where all of these hold: the retrieval zone; the arm at
     `speed` or faster; fewer than `max_consecutive` skips before; grippers unanimous and as last
     executed, no entry nearer than `clearance` steps to a change of its gripper; with `once`, the
     first entry not executed before in the episode; with `agree`, the first entry near to what was
@@ -194,11 +192,6 @@ class SkipGate:
         if self.settings.feedback and success is not None:
             self._feed_back(success)
 
-    def rearm(self) -> None:
-        """Resets the alarms, by hand: skipping is allowed again."""
-        for alarm in self._alarms():
-            alarm.rearm()
-
     def _alarms(self) -> list[DriftAlarm]:
         return [] if self._drift is None else [self._drift, *self._tasks.values()]
 
@@ -222,8 +215,6 @@ class SkipGate:
         settings = self.settings
         if settings.policy == "never":
             return False, "the mode never does"
-        if not context.fresh:
-            return False, "inputs are not fresh"
         if len(matches.similarity) == 0:
             return False, "nothing was retrieved"
         if settings.policy == "always":

@@ -22,12 +22,13 @@ from heisd_ros.decoding.acceptance import within_tolerance
 from heisd_ros.decoding.calibration import Criterion
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import dispersion
-from heisd_ros.decoding.types import Decoder, Observation, StepResult
+from heisd_ros.decoding.types import Decoder, Observation, Source, StepResult
 from heisd_ros.decoding.wrapper import DecoderWrapper
 from heisd_ros.errors import CalibrationError
 from heisd_ros.evaluation.rollout import ALL_SENSES, Senses, run_episode
+from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.metric import FusedMetric
-from heisd_ros.retrieval.database import Database, Matches, normalise
+from heisd_ros.retrieval.database import Database, Matches
 from heisd_ros.sim.scene import OPEN_GRIPPER, LiberoScene
 
 CALIBRATION_STATES = range(32, 40)
@@ -108,7 +109,7 @@ def instructions_of(suite: str, tasks: Sequence[int]) -> dict[int, str]:
         from libero.libero import benchmark
 
         known = benchmark.get_benchmark(suite)()
-    return {index: normalise(known.get_task(index).language) for index in tasks}
+    return {index: normalise_instruction(known.get_task(index).language) for index in tasks}
 
 
 def path_of(
@@ -185,8 +186,8 @@ class Judge(DecoderWrapper):
     def infer(self, observation: Observation) -> StepResult:
         """The decoder's step."""
         result = self._decoder.infer(observation)
-        self.retrieved += result.source in ("retrieval", "last_command", "skip")
-        if result.source == "skip":
+        self.retrieved += result.source in (Source.RETRIEVAL, Source.LAST_COMMAND, Source.SKIP)
+        if result.source == Source.SKIP:
             own = self._reference.infer(observation)
             self.skipped += 1
             self.broken += not within_tolerance(result.tokens, own.tokens)

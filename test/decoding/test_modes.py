@@ -5,8 +5,9 @@ from itertools import pairwise
 import pytest
 from support.small_models import small_vla
 
+from heisd_ros.decoding.assembly import build_decoder
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-from heisd_ros.decoding.modes import MOST_BASES, build_decoder, load_decoder, load_mode, mode_names
+from heisd_ros.decoding.modes import MOST_BASES, load_decoder, load_mode, mode_names
 from heisd_ros.decoding.settings import ModeSettings, SkipSettings
 from heisd_ros.errors import DatabaseError, DrafterError, ModeError
 
