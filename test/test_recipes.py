@@ -1,4 +1,4 @@
-"""The Dockerfile and the CI recipe run the commands of docs/installation.md, and constraints name releases."""
+"""The Dockerfile and the CI recipe run the commands of docs/installation.md."""
 
 from __future__ import annotations
 
