@@ -11,6 +11,7 @@ from typing import Any
 
 from heisd_ros.errors import CheckpointError
 from heisd_ros.files.bounded import check_plain, expanded, read_object, shown
+from heisd_ros.files.digest import file_sha256
 
 CONFIG, PREPROCESSOR, TOKENIZER = "config.json", "preprocessor_config.json", "tokenizer.json"
 SENTENCEPIECE = "tokenizer.model"
@@ -106,8 +107,7 @@ def fingerprint(folder: str | Path) -> str:
     """sha256 over all that decides how it acts: two folders with one fingerprint act alike."""
     digest = hashlib.sha256()
     for path in CheckpointFiles.find(folder):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(file_sha256(path))
     return digest.hexdigest()
 
 
