@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from heisd_ros.decoding.calibration import Calibration, Criterion
     from heisd_ros.decoding.conformal import Rule
     from heisd_ros.decoding.settings import ModeSettings
-    from heisd_ros.evaluation.calibration import CalibrationEpisode, EpisodeLoss
+    from heisd_ros.evaluation.calibration import EpisodeLoss
     from heisd_ros.evaluation.calibration_run import CalibrationRun
+    from heisd_ros.evaluation.starts import Start
     from heisd_ros.retrieval.database import Database, Matches
     from heisd_ros.sim.protocol import Protocol
     from heisd_ros.vla.vla import VLA
@@ -130,7 +131,7 @@ def calibrate(
     """
     from heisd_ros.errors import HeisdError
     from heisd_ros.evaluation.calibration import instructions_of, plan_episodes
-    from heisd_ros.evaluation.paired import fresh_episodes
+    from heisd_ros.evaluation.starts import calibration_starts
     from heisd_ros.models import shipped_model
 
     folder = model or str(shipped_model())
@@ -150,7 +151,7 @@ def calibrate(
     try:
         place.read_protocol()  # now, and not in a worker
         run = _prepare(place, tasks, risk, criterion, episodes, level, rule, draw)
-        plan = fresh_episodes(tasks, episodes, draw) if draw else plan_episodes(tasks, episodes)
+        plan = calibration_starts(tasks, episodes, draw) if draw else plan_episodes(tasks, episodes)
         while pending := run.pending():
             # Task by task, so that a worker seldom has to make another scene.
             pending.sort(key=lambda job: plan[job[1]].task_index)
@@ -267,7 +268,7 @@ class _Rig:
             self._drafter = load_drafter(place.drafter, model, vla.config, vla.device, vla.dtype)
         self._scene: Any = None
 
-    def run(self, candidate: Calibration, episode: CalibrationEpisode) -> EpisodeLoss:
+    def run(self, candidate: Calibration, episode: Start) -> EpisodeLoss:
         """One episode with a decoder of its own: nothing is carried over."""
         from heisd_ros.decoding.modes import build_decoder
         from heisd_ros.evaluation.calibration import judge_episode
@@ -297,7 +298,7 @@ _rigs: dict[Place, _Rig] = {}
 
 
 def _episode(
-    place: Place, candidate: Calibration, number: int, episode: CalibrationEpisode
+    place: Place, candidate: Calibration, number: int, episode: Start
 ) -> tuple[int, EpisodeLoss]:
     if place not in _rigs:
         _rigs[place] = _Rig(place)

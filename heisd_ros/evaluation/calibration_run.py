@@ -16,7 +16,8 @@ import numpy as np
 from heisd_ros.decoding.calibration import Calibration, TriedSetting
 from heisd_ros.decoding.conformal import choose, least_bound, least_episodes
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.calibration import CalibrationEpisode, EpisodeLoss
+from heisd_ros.evaluation.calibration import EpisodeLoss
+from heisd_ros.evaluation.starts import Start
 from heisd_ros.files.bounded import read_object
 
 FILE = "calibration_run.json"
@@ -95,7 +96,7 @@ class CalibrationRun:
         return least > self.candidate.risk
 
     def result(
-        self, plan: Sequence[CalibrationEpisode] = (), instructions: Mapping[int, str] = NO_TASKS
+        self, plan: Sequence[Start] = (), instructions: Mapping[int, str] = NO_TASKS
     ) -> Calibration:
         """The calibration that the finished walk gives.
 
@@ -143,7 +144,7 @@ class CalibrationRun:
         return self._losses[setting][episode].loss(self.candidate.criterion)
 
     def _by_task(
-        self, setting: int, plan: Sequence[CalibrationEpisode], instructions: Mapping[int, str]
+        self, setting: int, plan: Sequence[Start], instructions: Mapping[int, str]
     ) -> dict[str, float]:
         """Mean loss of each task's episodes at a setting."""
         losses: dict[str, list[float]] = {}
