@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from heisd_ros.cli.db import parse_states
 from heisd_ros.cli.demos import PICK_AND_PLACE
 from heisd_ros.cli.model_options import (
     DeviceOption,
@@ -23,64 +20,9 @@ from heisd_ros.cli.model_options import (
 from heisd_ros.cli.workers import run_jobs
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from heisd_ros.decoding.calibration import Calibration, Criterion
-    from heisd_ros.decoding.conformal import Rule
-    from heisd_ros.decoding.settings import ModeSettings
-    from heisd_ros.evaluation.calibration import EpisodeLoss
-    from heisd_ros.evaluation.calibration_run import CalibrationRun
-    from heisd_ros.evaluation.starts import Start
-    from heisd_ros.retrieval.database import Database, Matches
-    from heisd_ros.sim.protocol import Protocol
-    from heisd_ros.vla.vla import VLA
+    from heisd_ros.decoding.calibration import Calibration
 
 app = typer.Typer(add_completion=False)
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a worker loads: names and folders.
-
-    Attributes:
-        suite: LIBERO suite.
-        model: folder of the checkpoint.
-        database: folder of the database.
-        drafter: folder of the drafter.
-        mode: the mode that skips.
-        protocol: name or file of the protocol; empty: by the checkpoint.
-        unnorm_key: action statistics; empty: by the protocol.
-        device: that runs the model.
-        dtype: number format of its weights.
-    """
-
-    suite: str
-    model: str
-    database: str
-    drafter: str
-    mode: str
-    protocol: str = ""
-    unnorm_key: str = ""
-    device: str = "cpu"
-    dtype: str = "float32"
-
-    def load_model(self) -> tuple[VLA, Protocol]:
-        """The model as its protocol has it, and that."""
-        from heisd_ros.sim.protocol import load_for_suite
-
-        protocol = self.read_protocol()
-        options = {"device": self.device, "dtype": self.dtype, "unnorm_key": self.unnorm_key}
-        return load_for_suite(self.model, self.suite, protocol, **options), protocol
-
-    def read_protocol(self) -> Protocol:
-        """The protocol; raises what it, or the model's statistics, have wrong."""
-        from heisd_ros.sim.protocol import load_protocol
-        from heisd_ros.vla.checkpoint import statistics_of
-
-        protocol = load_protocol(self.protocol, self.model)
-        protocol.statistics_key(self.suite, statistics_of(self.model), self.unnorm_key)
-        return protocol
 
 
 @app.command()
@@ -92,10 +34,11 @@ def calibrate(
         float, typer.Option(help="What an episode may be expected to lose, 0 to 1.")
     ] = 0.05,
     criterion: Annotated[
-        Literal["disagreement", "failure"],
+        Literal["disagreement", "failure", "excess"],
         typer.Option(
-            help="What it loses: the share of its skipped steps that disagree with the model, or "
-            "1 where it fails."
+            help="What it loses: the share of its skipped steps that disagree with the model; 1 "
+            "where it fails; or, of a pair from the same start, 1 where it fails less 1 where the "
+            "plain loop does (needs --draw; the risk is the margin)."
         ),
     ] = "disagreement",
     episodes: Annotated[int, typer.Option(help="Episodes at each setting, 19 at least.")] = 100,
@@ -118,6 +61,13 @@ def calibrate(
             min=0,
         ),
     ] = 0,
+    run: Annotated[
+        list[int] | None,
+        typer.Option(help="Skips in a row of the path by excess, rising; default 1 2 3 5 10."),
+    ] = None,
+    delta: Annotated[
+        float, typer.Option(help="Chance that excess shows what is not so.", min=0.001, max=0.5)
+    ] = 0.1,
     protocol: ProtocolOption = "",
     unnorm_key: UnnormKeyOption = "",
     device: DeviceOption = "cpu",
@@ -127,11 +77,12 @@ def calibrate(
     """Find the loosest skipping that stays within a risk.
 
     Episodes start from initial states 32 to 39, which neither the database nor an evaluation holds.
-    A run that was stopped goes on where it was.
+    A run that was stopped is resumed.
     """
     from heisd_ros.errors import HeisdError
-    from heisd_ros.evaluation.calibration import instructions_of, plan_episodes
-    from heisd_ros.evaluation.starts import calibration_starts
+    from heisd_ros.evaluation.calibration import instructions_of
+    from heisd_ros.evaluation.calibration_rig import run_episode_of
+    from heisd_ros.evaluation.calibration_setup import Aim, Place, prepare
     from heisd_ros.models import shipped_model
 
     folder = model or str(shipped_model())
@@ -147,22 +98,23 @@ def calibrate(
         dtype,
     )
     workers = workers or (1 if device.startswith("cuda") else 0)
-    tasks = task or list(PICK_AND_PLACE.get(suite, range(10)))
+    tasks = tuple(task) if task else tuple(PICK_AND_PLACE.get(suite, range(10)))
     try:
         place.read_protocol()  # now, and not in a worker
-        run = _prepare(place, tasks, risk, criterion, episodes, level, rule, draw)
-        plan = calibration_starts(tasks, episodes, draw) if draw else plan_episodes(tasks, episodes)
-        while pending := run.pending():
+        levels, lengths = tuple(level or ()), tuple(run or ())
+        aim = Aim(tasks, risk, criterion, episodes, levels, rule, draw, lengths, delta)
+        walk, plan = prepare(place, aim), aim.starts()
+        while pending := walk.pending():
             # Task by task, so that a worker seldom has to make another scene.
             pending.sort(key=lambda job: plan[job[1]].task_index)
-            setting = pending[0][0]
-            jobs = [(place, run.candidate.at(s), number, plan[number]) for s, number in pending]
-            label = f"setting {setting + 1} of {len(run.candidate.similarity)}, episodes"
-            for number, loss in run_jobs(_episode, jobs, label, workers):
-                run.add(setting, number, loss)
-                if run.fails(setting):
+            setting = max(each for each, _ in pending)
+            jobs = [(place, walk.candidate, s, number, plan[number]) for s, number in pending]
+            label = f"setting {setting + 1} of {len(walk.candidate.similarity)}, episodes"
+            for ran, number, loss in run_jobs(run_episode_of, jobs, label, workers):
+                walk.add(ran, number, loss)
+                if walk.fails(ran):
                     break  # the jobs that have not begun are cancelled
-        calibration = run.result(plan, instructions_of(suite, tasks))
+        calibration = walk.result(plan, instructions_of(suite, tasks))
         path = calibration.save(database)
     except HeisdError as error:
         raise typer.BadParameter(str(error)) from error
@@ -170,149 +122,15 @@ def calibrate(
     typer.echo(f"{calibration.guarantee}\ncalibration: {path}")
 
 
-def _prepare(
-    place: Place,
-    tasks: list[int],
-    risk: float,
-    criterion: Criterion,
-    episodes: int,
-    levels: list[float] | None,
-    rule: Rule,
-    draw: int,
-) -> CalibrationRun:
-    """The walk, begun or resumed; raises the errors of what it reads."""
-    from heisd_ros.decoding.calibration import Calibration
-    from heisd_ros.decoding.modes import load_mode
-    from heisd_ros.evaluation.calibration import CALIBRATION_STATES, LEVELS, path_of
-    from heisd_ros.evaluation.calibration_run import FILE, CalibrationRun
-    from heisd_ros.retrieval.database import file_hash
-
-    if not 0.0 < risk < 1.0:
-        raise typer.BadParameter(f"--risk {risk} must be between 0 and 1")
-    settings, opened, model = _open(place)
-    states = opened.manifest.provenance.get("states")
-    stored = parse_states(states) if isinstance(states, str) else set()
-    if shared := sorted(stored & set(CALIBRATION_STATES)):
-        raise typer.BadParameter(
-            f"{place.database} holds initial states {shared}, which are to calibrate with; build "
-            "it without them (`heisd db build --states 0-29`)"
-        )
-    path = path_of(opened, settings.retrieval.k, levels or LEVELS, _executed(place, settings))
-    candidate = Calibration(
-        similarity=path[0],
-        dispersion=path[1],
-        chosen=None,
-        risk=risk,
-        criterion=criterion,
-        rule=rule,
-        tried=(),
-        k=settings.retrieval.k,
-        max_consecutive=settings.skip.max_consecutive,
-        clearance=settings.skip.clearance,
-        speed=settings.skip.speed,
-        mode=Path(place.mode).stem,
-        suite=place.suite,
-        episodes=episodes,
-        database_id=opened.manifest.database_id,
-        model_fingerprint=model,
-        created="",
-        settings=load_mode(place.mode).decisive(),
-    )
-    weights = Path(place.drafter) / "drafter.safetensors"
-    provenance = {
-        "tasks": tasks,
-        "mode": asdict(settings),
-        "drafter": file_hash(weights) if settings.drafts and weights.is_file() else None,
-        **({"draw": draw} if draw else {}),
-    }
-    return CalibrationRun(candidate, Path(place.database) / FILE, provenance)
-
-
-def _executed(place: Place, settings: ModeSettings) -> Callable[[Matches], NDArray[np.int64]]:
-    """The tokens that the mode makes of what was retrieved."""
-    if settings.retrieval.payload == "own":
-        return lambda matches: matches.tokens
-    vla, _ = place.load_model()
-    return lambda matches: vla.tokens_of(matches.actions)
-
-
-def _open(place: Place) -> tuple[ModeSettings, Database, str]:
-    """The mode as it is calibrated, the database, and the model's fingerprint."""
-    from heisd_ros.data.libero_source import ROBOT
-    from heisd_ros.decoding.modes import load_mode
-    from heisd_ros.evaluation.calibration import calibration_mode
-    from heisd_ros.retrieval.database import Database
-    from heisd_ros.vla.checkpoint import fingerprint
-
-    settings = calibration_mode(load_mode(place.mode))
-    model = fingerprint(place.model)
-    return settings, Database.open(place.database, model, ROBOT), model
-
-
-class _Rig:
-    """What a worker keeps from episode to episode."""
-
-    def __init__(self, place: Place) -> None:
-        from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-        from heisd_ros.evaluation.rollout import Senses
-        from heisd_ros.vla.drafter import load_drafter
-
-        self._place = place
-        self._mode, self._database, model = _open(place)
-        self._vla, self._protocol = place.load_model()
-        vla = self._vla
-        self._senses = Senses.of(vla.config)
-        self._reference = AutoregressiveDecoder(vla)
-        self._drafter = None
-        if self._mode.drafts:
-            self._drafter = load_drafter(place.drafter, model, vla.config, vla.device, vla.dtype)
-        self._scene: Any = None
-
-    def run(self, candidate: Calibration, episode: Start) -> EpisodeLoss:
-        """One episode with a decoder of its own: nothing is carried over."""
-        from heisd_ros.decoding.modes import build_decoder
-        from heisd_ros.evaluation.calibration import judge_episode
-        from heisd_ros.evaluation.rollout import make_scene
-        from heisd_ros.kinematics.metric import FusedMetric
-
-        if self._scene is None or self._scene.task_index != episode.task_index:
-            if self._scene is not None:
-                self._scene.close()
-            self._scene = make_scene(self._place.suite, episode.task_index, self._protocol)
-        # Here it runs without shadow checks and feedback, which only ever prevent a skip.
-        decoder = build_decoder(
-            self._vla,
-            self._mode,
-            database=self._database,
-            drafter=self._drafter,
-            calibration=replace(candidate, settings=self._mode.decisive()),
-        )
-        metric = None
-        if self._mode.propose == "hybrid":
-            metric = FusedMetric(self._database.bounds(self._mode.boundary.metric))
-        return judge_episode(self._scene, decoder, self._reference, episode, metric, self._senses)
-
-
-_rigs: dict[Place, _Rig] = {}
-"""A worker's."""
-
-
-def _episode(
-    place: Place, candidate: Calibration, number: int, episode: Start
-) -> tuple[int, EpisodeLoss]:
-    if place not in _rigs:
-        _rigs[place] = _Rig(place)
-    return number, _rigs[place].run(candidate, episode)
-
-
 def _print(calibration: Calibration) -> None:
-    headings = ("setting", "cosine >=", "bins <=", "episodes", "loss", "bound")
+    headings = ("setting", "cosine >=", "bins <=", "in a row", "episodes", "loss", "bound")
     table = Table(*headings, "skipped", "disagree", "success", caption="* chosen")
     for number, row in enumerate(calibration.tried):
         table.add_row(
             f"{number + 1}{' *' if number == calibration.chosen else ''}",
             f"{calibration.similarity[number]:.4f}",
             f"{calibration.dispersion[number]:.1f}",
+            str(calibration.longest_run(number, calibration.max_consecutive)),
             str(row.episodes),
             f"{row.loss:.2%}",
             f"{row.bound:.2%}",

@@ -208,8 +208,10 @@ class SkipGate:
 
     def _longest_run(self) -> int:
         """Skips in a row that the task at hand may have."""
-        alarm = self._tasks.get(self._task)
-        return 1 if alarm is not None and alarm.doubtful else self.settings.max_consecutive
+        alarm, most = self._tasks.get(self._task), self.settings.max_consecutive
+        if self._path is not None:
+            most = self._path.longest_run(self._setting, most)
+        return min(most, 1) if alarm is not None and alarm.doubtful else most
 
     def _feed_back(self, success: bool) -> None:
         if self._path is None or self._path.chosen is None or self._setting is None:

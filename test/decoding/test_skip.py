@@ -148,6 +148,17 @@ def test_more_skips_in_a_row_than_calibrated_are_refused():
     assert skips(gate(max_consecutive=1), 3) == [True, False, True]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "most", "run"), [(1, 10, 3), (2, 10, 10), (2, 9, 3), (0, 10, 1), (2, 2, 1)]
+)
+def test_a_path_of_runs_lets_no_more_in_a_row_than_was_shown(chosen, most, run):
+    """Of the run lengths up to the chosen one the longest that the mode allows."""
+    same = {"similarity": (0.8,) * 3, "dispersion": (20.0,) * 3}
+    path = calibration(**same, runs=(1, 3, 10), chosen=chosen, max_consecutive=10)
+    found = skips(gate(calibrated=path, max_consecutive=most), 3 * run + 3)
+    assert found == ([True] * run + [False]) * 3
+
+
 def test_skips_nearer_to_a_grasp_than_calibrated_are_refused():
     with pytest.raises(CalibrationError, match=r"clearance is 9, calibrated were 10"):
         gate(calibrated=calibration(clearance=10), clearance=9)
