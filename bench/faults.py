@@ -45,8 +45,8 @@ from support.recorder import assert_commands_within_limits
 from support.ros import World, image, joint_state
 
 from heisd_ros.decoding.types import StepResult
-from heisd_ros.nodes.bench_policy import FreeDecoder, load_free
 from heisd_ros.nodes.process import run_node
+from heisd_ros.nodes.tools.bench_policy import FreeDecoder, load_free
 from heisd_ros.nodes.vla_node import VlaNode, run
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -40,7 +40,7 @@ from support.recorder import assert_commands_within_limits
 from support.ros import World, image, joint_state
 from support.tiny_vla import save_tiny_checkpoint
 
-from heisd_ros.nodes.policy import Policy, load_policy
+from heisd_ros.control.policy import Policy, load_policy
 from heisd_ros.nodes.vla_node import VlaNode
 
 PERIOD_SEC, FAULT_SEC, HEALTHY_SEC = 0.05, (1.5, 4.0), (2.0, 6.0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pkgutil import extend_path
 
+from heisd_ros._moved import install
+
 
 def _version() -> str:
     """The version in package.xml, by way of what was installed from it; a checkout has the file."""
@@ -29,3 +31,4 @@ __version__ = _version()
 # ROS lie in its site-packages as a second part of the same package (setup.py explains). In every
 # other install the package has one part and this changes nothing.
 __path__ = extend_path(__path__, __name__)
+install()

@@ -1,11 +1,13 @@
-"""Settings that hold for every test run."""
+"""Settings that hold for every test run, and the fixtures that more than one room uses."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 
+import pytest
 from hypothesis import settings
+from support.tiny_vla import save_tiny_checkpoint
 
 from heisd_ros.sim.renderer import default_renderer
 
@@ -22,3 +24,21 @@ os.environ.setdefault("MUJOCO_GL", default_renderer())
 settings.register_profile("heisd", deadline=None, print_blob=True)
 settings.register_profile("ci", parent=settings.get_profile("heisd"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "heisd")
+
+
+@pytest.fixture
+def world():
+    """ROS in a domain of its own; every command that a bench heard is checked at the end."""
+    from support.recorder import assert_commands_within_limits  # these import rclpy
+    from support.ros import World
+
+    world = World()
+    yield world
+    world.close()
+    assert_commands_within_limits(world)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """Folder of a tiny random model with two views and proprioception."""
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("tiny_vla"))

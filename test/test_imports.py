@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
 
 import pytest
 from support.tree import PACKAGE, imports_of, python_files
+
+from heisd_ros._moved import MOVED
 
 ROS = re.compile(
     r"(rclpy|launch|launch_ros|ament_index_python|cv_bridge|tf2_ros|builtin_interfaces|std_srvs"
@@ -20,6 +23,7 @@ ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "models": set(),
+    "_moved": set(),
     "kinematics": {"errors", "files"},
     "vla": {"errors", "files"},
     "retrieval": {"errors", "files", "kinematics"},
@@ -31,11 +35,13 @@ ALLOWED = {
     "training": CORE | {"decoding", "data", "sim"},
     "evaluation": CORE | {"decoding", "data", "sim", "training"},
     "benchmark": CORE | {"decoding", "training", "models"},
-    "nodes": CORE | {"safety", "decoding", "fleet", "data", "sim", "models"},
-    "replay": CORE | {"decoding", "data", "evaluation", "nodes"},
+    "robot": {"errors", "files", "kinematics", "safety", "data"},
+    "control": CORE | {"safety", "decoding", "fleet", "data", "sim", "models", "robot"},
+    "nodes": CORE | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "control"},
+    "replay": CORE | {"decoding", "data", "evaluation", "robot", "control"},
     "cli": CORE
-    | {"safety", "decoding", "fleet", "data", "sim", "training", "evaluation", "nodes", "models"}
-    | {"benchmark", "replay"},
+    | {"safety", "decoding", "fleet", "data", "sim", "training", "evaluation", "models"}
+    | {"robot", "control", "nodes", "benchmark", "replay"},
 }
 
 HEAVY = ["torch", "mujoco", "libero", "robosuite", "pinocchio", "rclpy", "cv2", "matplotlib"]
@@ -81,10 +87,9 @@ def test_import_is_light(module):
     assert result.stdout.strip() == "[]"
 
 
-def test_a_replay_needs_no_ros():
-    modules = "heisd_ros.replay.report, heisd_ros.replay.describe, heisd_ros.replay.baseline"
-    ros = ("rclpy", "rosidl", "sensor_msgs", "std_msgs", "builtin_interfaces", "heisd_ros.msg")
-    code = f"import sys, {modules}; print([n for n in sys.modules if n.startswith({ros})])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == "[]"
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_import_path_is_the_moved_module(old):
+    with pytest.warns(DeprecationWarning, match=f"heisd_ros.{old} has moved to"):
+        sys.modules.pop(f"heisd_ros.{old}", None)
+        module = importlib.import_module(f"heisd_ros.{old}")
+    assert module is importlib.import_module(f"heisd_ros.{MOVED[old]}")

@@ -88,8 +88,8 @@ def node(
     """Camera stamp to command published over DDS, with a model that costs nothing."""
     from heisd_ros.cli.node_process import NodeProcess, environment
     from heisd_ros.errors import HeisdError
-    from heisd_ros.nodes.bench_probe import measure
-    from heisd_ros.nodes.domain import free_domain_id
+    from heisd_ros.nodes.tools.bench_probe import measure
+    from heisd_ros.nodes.tools.domain import free_domain_id
 
     domain_id = free_domain_id()
     os.environ.update(environment({}, domain_id))

@@ -29,8 +29,8 @@ def check(
     from heisd_ros.decoding.modes import load_mode
     from heisd_ros.errors import HeisdError
     from heisd_ros.files.bounded import naming
-    from heisd_ros.nodes.robot_arm import make_reader, touching, unguarded, urdf_text
-    from heisd_ros.nodes.robot_file import read_robot_file
+    from heisd_ros.robot.robot_arm import make_reader, touching, unguarded, urdf_text
+    from heisd_ros.robot.robot_file import read_robot_file
 
     try:
         parameters = read_robot_file(file)

@@ -18,7 +18,7 @@ from heisd_ros.cli.node_process import NodeProcess, environment
 
 if TYPE_CHECKING:
     from heisd_ros.cli.demo_view import View
-    from heisd_ros.nodes.demo_monitor import DemoMonitor
+    from heisd_ros.nodes.tools.demo_monitor import DemoMonitor
 
 app = typer.Typer(add_completion=False)
 REMAPPINGS = {
@@ -73,7 +73,7 @@ def demo(
     Exit code 0 where at least two episodes succeed (or the only one).
     """
     from heisd_ros.cli.demo_view import make_view
-    from heisd_ros.nodes.domain import free_domain_id
+    from heisd_ros.nodes.tools.domain import free_domain_id
 
     tasks = tuple(task or (1, 3, 0))
     states = tuple(init_state or (40 + number % 10 for number in range(len(tasks))))
@@ -116,7 +116,7 @@ def demo(
 def _run(settings: Settings, view: View, episodes: list[Episode]) -> int:
     """Runs all episodes; fills the list; returns the exit code."""
     os.environ.update(environment({}, settings.domain_id))
-    from heisd_ros.nodes.demo_monitor import DemoError, DemoMonitor
+    from heisd_ros.nodes.tools.demo_monitor import DemoError, DemoMonitor
 
     deadline = time.monotonic() + settings.budget_sec
     mode = "real time" if settings.real_time else "lock-step"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from heisd_ros.nodes.demo_monitor import Frame
+    from heisd_ros.nodes.tools.demo_monitor import Frame
 
 
 def save_strip(path: Path, title: str, frames: Sequence[Frame], columns: int = 6) -> None:

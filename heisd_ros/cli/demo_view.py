@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from heisd_ros.nodes.demo_monitor import Snapshot
+    from heisd_ros.nodes.tools.demo_monitor import Snapshot
 
 LINE_PERIOD_SEC = 2.0
 

@@ -45,7 +45,7 @@ def _findings(robot: Path | None, namespace: str, seconds: float) -> Iterator[Fi
     yield from (Finding(*seen) for seen in installation())
     if robot is None:
         return
-    from heisd_ros.nodes.robot_file import read_robot_file, read_topics
+    from heisd_ros.robot.robot_file import read_robot_file, read_topics
 
     try:
         parameters, topics = read_robot_file(robot), read_topics(robot)

@@ -29,8 +29,8 @@ def play(
     Exit code: 0; 1 where it cannot be played; 2 where it breaks off before its end.
     """
     from heisd_ros.errors import ReplayError
-    from heisd_ros.nodes.player import Player, PlaySettings, run
     from heisd_ros.nodes.process import run_node
+    from heisd_ros.nodes.tools.player import Player, PlaySettings, run
     from heisd_ros.replay.topics import read_remaps
 
     rules = [part for rule in remap or () for part in ("-r", rule)]

@@ -43,9 +43,9 @@ def reading_of(
     from heisd_ros.errors import UrdfError
     from heisd_ros.files.bounded import read_text
     from heisd_ros.kinematics.arm import ArmKinematics
-    from heisd_ros.nodes.recording_parameters import recording_layout
-    from heisd_ros.nodes.robot_arm import urdf_text
-    from heisd_ros.nodes.robot_file import read_cell_file
+    from heisd_ros.robot.recording_parameters import recording_layout
+    from heisd_ros.robot.robot_arm import urdf_text
+    from heisd_ros.robot.robot_file import read_cell_file
 
     mapped = FeatureMap.read(features) if features else None
     if params is None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from heisd_ros.nodes.parameters import VlaNodeParameters
-    from heisd_ros.nodes.recording_parameters import RecordingParameters
+    from heisd_ros.robot.parameters import VlaNodeParameters
+    from heisd_ros.robot.recording_parameters import RecordingParameters
 
 app = typer.Typer(add_completion=False)
 TELEMETRY = "/vla_node/telemetry"
@@ -36,8 +36,8 @@ def record(
     from heisd_ros.data.bag_source import INSTRUCTION_NOTE
     from heisd_ros.files.bounded import naming, read_text
     from heisd_ros.nodes.process import run_node
-    from heisd_ros.nodes.recorder import RecorderNode
-    from heisd_ros.nodes.robot_file import read_cell_file
+    from heisd_ros.nodes.tools.recorder import RecorderNode
+    from heisd_ros.robot.robot_file import read_cell_file
 
     topics, notes = list(topic or []), {}
     if params is not None:

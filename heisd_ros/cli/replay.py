@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from heisd_ros.nodes.parameters import VlaNodeParameters
+    from heisd_ros.robot.parameters import VlaNodeParameters
 
 app = typer.Typer(add_completion=False)
 
@@ -113,8 +113,8 @@ def _complain(line: str) -> None:
 
 
 def _parameters(params: Path | None, model: str, db: str, drafter: str) -> VlaNodeParameters:
-    from heisd_ros.nodes.parameters import VlaNodeParameters
-    from heisd_ros.nodes.robot_file import read_robot_file
+    from heisd_ros.robot.parameters import VlaNodeParameters
+    from heisd_ros.robot.robot_file import read_robot_file
 
     settings = VlaNodeParameters() if params is None else read_robot_file(params)
     return replace(

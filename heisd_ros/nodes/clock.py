@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rclpy.node import Node
 
-from heisd_ros.nodes.holds import Hold, HoldReason
+from heisd_ros.control.holds import Hold, HoldReason
 
 
 def clock_problem(node: Node) -> Hold | None:

@@ -29,12 +29,13 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from heisd_ros.control import images
+from heisd_ros.control.session import Session
 from heisd_ros.errors import ImageError
 from heisd_ros.msg import StepTelemetry
-from heisd_ros.nodes import images, qos
+from heisd_ros.nodes import qos
 from heisd_ros.nodes.image_message import image_message
-from heisd_ros.nodes.limit_parameters import Corner, LimitParameters
-from heisd_ros.nodes.session import Session
+from heisd_ros.robot.limit_parameters import Corner, LimitParameters
 
 RATE_HZ = 5.0
 CLOSE_SEC = 2.0

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from heisd_ros.nodes import growth
-from heisd_ros.nodes.control import ControlLoop
-from heisd_ros.nodes.inputs import NANOSECONDS, InputHealth
-from heisd_ros.nodes.robot_arm import unguarded
-from heisd_ros.nodes.session import Session
+from heisd_ros.control import growth
+from heisd_ros.control.inputs import NANOSECONDS, InputHealth
+from heisd_ros.control.session import Session
+from heisd_ros.nodes.control_loop import ControlLoop
+from heisd_ros.robot.robot_arm import unguarded
 
 _SCARCE_SHARE = 0.05
 """Share of a GPU's memory that should be free; with less there is a warning."""

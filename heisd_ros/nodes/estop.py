@@ -12,7 +12,7 @@ from collections.abc import Callable
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
-from heisd_ros.nodes.holds import Hold, HoldReason
+from heisd_ros.control.holds import Hold, HoldReason
 
 
 class EmergencyStop:

@@ -16,9 +16,9 @@ from rclpy.node import Node
 from rclpy.timer import Timer
 
 from heisd_ros.action import Execute
+from heisd_ros.control.holds import HoldReason
 from heisd_ros.msg import StepTelemetry
-from heisd_ros.nodes.holds import HoldReason
-from heisd_ros.nodes.instruction import instruction_problem
+from heisd_ros.robot.instruction import instruction_problem
 
 CANCELLED, TIMEOUT, PREEMPTED = "cancelled", "timeout", "preempted"
 DEACTIVATED = "deactivated"

@@ -14,7 +14,7 @@ from std_msgs.msg import Float64
 
 from heisd_ros.nodes import optional
 from heisd_ros.nodes.outlet import outlet
-from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 LOG_PERIOD_SEC = 5.0
 

@@ -20,7 +20,7 @@ from heisd_ros.kinematics.pose import Pose
 from heisd_ros.msg import ActionDelta
 from heisd_ros.nodes.geometry import pose_message, turn, twist_message
 from heisd_ros.nodes.outlet import outlet
-from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.safety.lead import Lead
 
 

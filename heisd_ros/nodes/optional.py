@@ -58,15 +58,6 @@ def diagnostic_updater() -> Any:
     return Updater
 
 
-def cv_bridge() -> Any:
-    """A CvBridge, or None where there is none that works."""
-    try:
-        from cv_bridge import CvBridge
-    except Exception:  # built against another numpy it fails with more than ImportError
-        return None
-    return CvBridge()
-
-
 def _import(module: str, name: str, wanted_by: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rclpy.node import Node
 
+from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.nodes.graph import publishers
-from heisd_ros.nodes.holds import Hold, HoldReason
 
 
 def rival_problem(node: Node, interface: str) -> Hold | None:

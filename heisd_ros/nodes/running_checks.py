@@ -16,12 +16,12 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
+from heisd_ros.control.inputs import NANOSECONDS, stamp_ns
 from heisd_ros.errors import HeisdError
 from heisd_ros.nodes import optional, qos
-from heisd_ros.nodes.inputs import NANOSECONDS, stamp_ns
-from heisd_ros.nodes.parameters import VlaNodeParameters
-from heisd_ros.nodes.robot_arm import make_reader
-from heisd_ros.nodes.topic_parameters import TopicParameters
+from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.robot.robot_arm import make_reader
+from heisd_ros.robot.topic_parameters import TopicParameters
 
 Seen = tuple[str, str, str]
 """Level ("good", "warning" or "bad"), name and text, as in a Finding of the command."""

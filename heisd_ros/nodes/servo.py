@@ -8,9 +8,9 @@ from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import SetBool
 
+from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.nodes import optional
-from heisd_ros.nodes.holds import Hold, HoldReason
-from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 _COMMAND_TYPES = {"twist": "TWIST", "pose": "POSE"}
 

@@ -8,9 +8,9 @@ import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
+from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.msg import ArmStatus
 from heisd_ros.nodes import qos
-from heisd_ros.nodes.holds import Hold, HoldReason
 
 PERIOD_SEC = 1.0
 LIMITS = {

@@ -6,12 +6,12 @@ import math
 
 from builtin_interfaces.msg import Time
 
+from heisd_ros.control.inference import Inference
+from heisd_ros.control.ingest import ObservationBuffer
+from heisd_ros.control.inputs import NANOSECONDS
 from heisd_ros.decoding.types import TIMING_KEYS, StepResult
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.msg import InputAges, KinematicMetric, StepLatency, StepTelemetry
-from heisd_ros.nodes.inference import Inference
-from heisd_ros.nodes.ingest import ObservationBuffer
-from heisd_ros.nodes.inputs import NANOSECONDS
 
 
 def time_message(nanoseconds: int) -> Time:

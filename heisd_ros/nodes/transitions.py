@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
+from heisd_ros.control.policy import free_memory
 from heisd_ros.errors import HeisdError
-from heisd_ros.nodes.policy import free_memory
 
 N = TypeVar("N", bound=LifecycleNode)
 

@@ -21,33 +21,34 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
+from heisd_ros.control.holds import Hold, HoldReason
+from heisd_ros.control.inputs import image_inputs
+from heisd_ros.control.policy import PolicyLoader, free_memory, load_policy
+from heisd_ros.control.session import Session, open_session
 from heisd_ros.kinematics.urdf import MAX_CHARACTERS
 from heisd_ros.msg import ArmStatus, StepTelemetry
-from heisd_ros.nodes import qos
+from heisd_ros.nodes import optional, qos
 from heisd_ros.nodes.clock import clock_problem
-from heisd_ros.nodes.control import ControlLoop
+from heisd_ros.nodes.control_loop import ControlLoop
 from heisd_ros.nodes.debug import DebugViews, session_views, workspace_box
-from heisd_ros.nodes.declare import declare, given, loosened, parameters_of, read
+from heisd_ros.nodes.declaration import declare, given, read
 from heisd_ros.nodes.diagnostics import report
 from heisd_ros.nodes.estop import EmergencyStop
 from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
 from heisd_ros.nodes.graph import publishers
 from heisd_ros.nodes.guard import GuardedNode
-from heisd_ros.nodes.holds import Hold, HoldReason
 from heisd_ros.nodes.input_topics import InputTopics
-from heisd_ros.nodes.inputs import image_inputs
-from heisd_ros.nodes.instruction import instruction_problem
-from heisd_ros.nodes.parameters import VlaNodeParameters
-from heisd_ros.nodes.policy import PolicyLoader, free_memory, load_policy
 from heisd_ros.nodes.process import StoppableNode, leave, realtime, run_node, spin
-from heisd_ros.nodes.relations import check_given
 from heisd_ros.nodes.rivals import rival_problem
-from heisd_ros.nodes.robot_arm import touching, unguarded
-from heisd_ros.nodes.robot_file import OF_OTHERS, unknown
-from heisd_ros.nodes.session import Session, open_session
 from heisd_ros.nodes.status import StatusTopic, hold_status
 from heisd_ros.nodes.transitions import transition
 from heisd_ros.nodes.updater import DiagnosticsUpdater
+from heisd_ros.robot.declare import loosened, parameters_of
+from heisd_ros.robot.instruction import instruction_problem
+from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.robot.relations import check_given
+from heisd_ros.robot.robot_arm import touching, unguarded
+from heisd_ros.robot.robot_file import OF_OTHERS, unknown
 
 STOP_TIMEOUT_SEC = 5.0
 """How long a running inference is waited for at cleanup; its result is dropped in any case."""
@@ -105,6 +106,8 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             raise ValueError("; ".join(self._refused.values()))
         parameters = read(self, VlaNodeParameters)
         self._check_given(parameters)
+        if not parameters.dry_run:  # in a dry run nobody is asked
+            optional.check(parameters.gripper_action, parameters.servo_node)
         self._session = open_session(parameters, self._load, self._wake.trigger)
         self._set_instruction(parameters.instruction)
         self._subscribe(self._session)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from heisd_ros.control.policy import model_folder
 from heisd_ros.data.bag_files import layout_of
 from heisd_ros.evaluation.setup import Parts, Setup
-from heisd_ros.nodes.declare import parameters_of
-from heisd_ros.nodes.parameters import VlaNodeParameters
-from heisd_ros.nodes.policy import model_folder
+from heisd_ros.robot.declare import parameters_of
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 _BLOCK = 1 << 20
 _ELSEWHERE = frozenset(

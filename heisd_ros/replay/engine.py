@@ -15,21 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heisd_ros.control.commands import CommandMapper
+from heisd_ros.control.control_grid import ControlGrid
+from heisd_ros.control.holds import FRESH_START, Hold, HoldTracker
+from heisd_ros.control.inference import Inference
+from heisd_ros.control.inputs import NANOSECONDS, InputHealth
+from heisd_ros.control.policy import Policy
+from heisd_ros.control.session import open_intake, warm_up
+from heisd_ros.control.watch import Watch
 from heisd_ros.decoding.types import StepResult
 from heisd_ros.errors import HeisdError, ReplayError
 from heisd_ros.evaluation.rollout import StepRecord
-from heisd_ros.nodes.commands import CommandMapper
-from heisd_ros.nodes.control_grid import ControlGrid
-from heisd_ros.nodes.holds import FRESH_START, Hold, HoldTracker
-from heisd_ros.nodes.inference import Inference
-from heisd_ros.nodes.inputs import NANOSECONDS, InputHealth
-from heisd_ros.nodes.instruction import instruction_problem
-from heisd_ros.nodes.parameters import VlaNodeParameters
-from heisd_ros.nodes.policy import Policy
-from heisd_ros.nodes.robot_arm import make_reader, urdf_text
-from heisd_ros.nodes.session import open_intake, warm_up
-from heisd_ros.nodes.watch import Watch
 from heisd_ros.replay.witness import Witness, observation_digest
+from heisd_ros.robot.instruction import instruction_problem
+from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.robot.robot_arm import make_reader, urdf_text
 
 _NEVER = 2**63
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heisd_ros.nodes.inputs import NANOSECONDS, stamp_ns
+from heisd_ros.control.inputs import NANOSECONDS, stamp_ns
 from heisd_ros.replay.engine import ReplayedStep
 from heisd_ros.replay.topics import DELTA, TELEMETRY
 

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from heisd_ros.control.policy import load_model, make_policy
 from heisd_ros.data import clocks
 from heisd_ros.data.bag import Bag, BagMessage
 from heisd_ros.data.tracks import header_stamp
 from heisd_ros.errors import BagError, ReplayError
 from heisd_ros.evaluation.setup import mode_name
-from heisd_ros.nodes.parameters import VlaNodeParameters
-from heisd_ros.nodes.policy import load_model, make_policy
 from heisd_ros.replay.engine import ModeReplay
 from heisd_ros.replay.frames import Frame, Frames
 from heisd_ros.replay.recorded import RecordedActions
 from heisd_ros.replay.topics import ReplayTopics, find_topics
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 REFERENCE = "ar"
 """The mode that all are held against; it is replayed always."""

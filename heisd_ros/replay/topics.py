@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from heisd_ros.control.inputs import image_inputs
 from heisd_ros.errors import ReplayError
-from heisd_ros.nodes.inputs import image_inputs
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 JOINTS, TEXT = "sensor_msgs/msg/JointState", "std_msgs/msg/String"

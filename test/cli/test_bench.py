@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from heisd_ros.cli.bench import summary
 from heisd_ros.cli.main import app
-from heisd_ros.nodes.bench_probe import Measurement, evaluate
+from heisd_ros.nodes.tools.bench_probe import Measurement, evaluate
 
 
 def test_the_summary_counts_what_got_no_command():

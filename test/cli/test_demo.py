@@ -20,7 +20,7 @@ from support.tiny_vla import save_tiny_checkpoint
 from heisd_ros.cli.demo_figure import save_strip
 from heisd_ros.cli.demo_report import Settings, latency_summary
 from heisd_ros.cli.demo_view import state_line
-from heisd_ros.nodes.demo_monitor import Frame, Snapshot
+from heisd_ros.nodes.tools.demo_monitor import Frame, Snapshot
 
 
 def snapshot(**changes):

@@ -32,14 +32,14 @@ from support.cell_bags import (
     twisted,
 )
 
+from heisd_ros.control.commands import CommandMapper
 from heisd_ros.data.actions import displacement, motion_action
 from heisd_ros.data.bag_source import BagSource
 from heisd_ros.data.layout import ActionRule
 from heisd_ros.errors import BagError, UrdfError
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.kinematics.robots import PANDA_BASE, PANDA_TIP
-from heisd_ros.nodes.commands import CommandMapper
-from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 VIEWS = ("agentview", "wrist")
 BASE_RULE = ActionRule(frame=PANDA_BASE)

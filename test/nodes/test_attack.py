@@ -28,8 +28,8 @@ from support.ros import image, joint_state
 from support.stalls import Stalls
 
 from heisd_ros.kinematics.robots import PANDA_FINGER_JOINTS, PANDA_JOINTS, PANDA_TIP, panda_urdf
-from heisd_ros.nodes.declare import parameters_of
-from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.robot.declare import parameters_of
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 ANSWERED_SEC = 0.15
 STOPPED_SEC = 0.5
@@ -204,7 +204,7 @@ class Attack:
 def attack(world):
     """An active node in a process of its own."""
     parameters = {name.replace(".", "__"): value for name, value in ARM.items()}
-    process = launch(world, "heisd_ros.nodes.bench_policy", **parameters)
+    process = launch(world, "heisd_ros.nodes.tools.bench_policy", **parameters)
     try:
         yield Attack(world, process)
     finally:

@@ -13,9 +13,9 @@ from support.ros import Bench
 from support.tiny_parts import save_tiny_parts
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
+from heisd_ros.control.session import check_robot
 from heisd_ros.errors import DatabaseError
 from heisd_ros.kinematics.robots import panda_urdf
-from heisd_ros.nodes.session import check_robot
 from heisd_ros.nodes.vla_node import VlaNode
 from heisd_ros.retrieval.manifest import MANIFEST, Manifest
 

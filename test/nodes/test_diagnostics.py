@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from heisd_ros.control.holds import Hold, HoldReason, HoldTracker
+from heisd_ros.control.inputs import NANOSECONDS, IngestLimits, InputHealth
+from heisd_ros.control.stamps import StampAges
+from heisd_ros.control.tick_watch import TickWatch
 from heisd_ros.nodes import diagnostics
 from heisd_ros.nodes.diagnostics import GpuMemory, gpu_status, input_status, report, status
-from heisd_ros.nodes.holds import Hold, HoldReason, HoldTracker
-from heisd_ros.nodes.inputs import NANOSECONDS, IngestLimits, InputHealth
-from heisd_ros.nodes.stamps import StampAges
-from heisd_ros.nodes.tick_watch import TickWatch
 
 GIB = 2**30
 ROOMY = GpuMemory(allocated=3 * GIB, peak=4 * GIB, reserved=5 * GIB, free=60 * GIB, total=80 * GIB)

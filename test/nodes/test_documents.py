@@ -10,8 +10,8 @@ from rclpy.node import Node
 from support.robots import robot_files
 from support.tree import ROOT
 
-from heisd_ros.nodes.bench_policy import load_free
-from heisd_ros.nodes.holds import HoldReason
+from heisd_ros.control.holds import HoldReason
+from heisd_ros.nodes.tools.bench_policy import load_free
 from heisd_ros.nodes.vla_node import VlaNode
 
 POLICY = ROOT / "config" / "sros2" / "policy.xml"

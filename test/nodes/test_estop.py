@@ -13,10 +13,10 @@ from support.cell import LIMITS, ZERO, Cell
 
 from heisd_ros.kinematics.robots import PANDA_FINGER_JOINTS, PANDA_JOINTS, panda_urdf
 from heisd_ros.nodes import qos
-from heisd_ros.nodes.bench_policy import load_free
-from heisd_ros.nodes.declare import parameters_of
-from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.nodes.tools.bench_policy import load_free
 from heisd_ros.nodes.vla_node import VlaNode
+from heisd_ros.robot.declare import parameters_of
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 SETTINGS = {

@@ -15,7 +15,7 @@ from support.robots import robot_files
 
 from heisd_ros.nodes import gripper
 from heisd_ros.nodes.gripper import GripperOutput
-from heisd_ros.nodes.robot_file import read_robot_file
+from heisd_ros.robot.robot_file import read_robot_file
 
 SUCCEEDED, ABORTED = GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_ABORTED
 CANCELED = GoalStatus.STATUS_CANCELED

@@ -15,10 +15,10 @@ from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
 from heisd_ros.fleet import link
 from heisd_ros.fleet.layout import Layout
-from heisd_ros.nodes.declare import parameters_of
-from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.vla_node import VlaNode
 from heisd_ros.retrieval.manifest import Manifest
+from heisd_ros.robot.declare import parameters_of
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 

@@ -20,8 +20,8 @@ from support.cell import LIMITS, ZERO, Cell
 from support.tree import PACKAGE, python_files
 
 from heisd_ros.nodes import guard
-from heisd_ros.nodes.bench_policy import load_free
 from heisd_ros.nodes.guard import GuardedNode
+from heisd_ros.nodes.tools.bench_policy import load_free
 from heisd_ros.nodes.vla_node import VlaNode
 
 MADE_PAST_THE_GUARD = {"Subscription", "Service", "Timer", "GuardCondition"}

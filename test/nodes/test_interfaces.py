@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.nodes import interfaces
 from heisd_ros.nodes.interfaces import DeltaInterface, Outgoing, PoseInterface, TwistInterface
-from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 TICK = 0.02
 DEFAULTS = VlaNodeParameters()

@@ -15,7 +15,7 @@ from support.recorder import numbers
 from support.ros import Bench
 from support.tiny_vla import INSTRUCTIONS
 
-from heisd_ros.nodes.policy import load_policy
+from heisd_ros.control.policy import load_policy
 from heisd_ros.nodes.vla_node import VlaNode
 
 SUCCESS, ERROR = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.ERROR

@@ -12,9 +12,9 @@ from support.recorder import numbers
 from support.ros import Bench
 from support.tiny_vla import INSTRUCTIONS
 
-from heisd_ros.nodes.declare import parameters_of
-from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.vla_node import VlaNode
+from heisd_ros.robot.declare import parameters_of
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 ALL_LIMITS = {

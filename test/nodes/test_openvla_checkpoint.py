@@ -9,9 +9,9 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from support.ros import Bench
 from support.tree import ROOT
 
+from heisd_ros.control.policy import load_policy
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.types import Observation
-from heisd_ros.nodes.policy import load_policy
 from heisd_ros.nodes.vla_node import VlaNode
 from heisd_ros.vla.checkpoint import load_checkpoint
 

@@ -14,8 +14,8 @@ from std_srvs.srv import SetBool
 from heisd_ros.errors import MissingPackageError
 from heisd_ros.nodes import gripper, optional
 from heisd_ros.nodes.gripper import GripperOutput
-from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.servo import ServoSetup
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 DEFAULTS = VlaNodeParameters()
 

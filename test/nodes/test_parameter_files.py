@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from heisd_ros.cli.main import app
 from heisd_ros.files.ros_yaml import parse_yaml
 from heisd_ros.nodes.process import run_node
-from heisd_ros.nodes.robot_file import _as_ros, read_robot_file
 from heisd_ros.nodes.vla_node import VlaNode
+from heisd_ros.robot.robot_file import _as_ros, read_robot_file
 
 SCALARS = [
     "y",

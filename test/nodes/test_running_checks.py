@@ -10,8 +10,8 @@ from support.robots import robot_files, urdf_of
 from support.ros import joint_state
 
 from heisd_ros.nodes import qos
-from heisd_ros.nodes.robot_file import read_robot_file, read_topics
 from heisd_ros.nodes.running_checks import Listener
+from heisd_ros.robot.robot_file import read_robot_file, read_topics
 
 
 def listen(world, seconds, doing=None):

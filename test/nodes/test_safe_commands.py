@@ -23,10 +23,10 @@ from support.recorder import numbers
 from support.ros import Bench, image, joint_state
 from support.tiny_vla import INSTRUCTIONS
 
+from heisd_ros.control.inputs import NANOSECONDS, stamp_ns
+from heisd_ros.control.policy import load_policy
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_BASE, PANDA_JOINTS, PANDA_TIP, panda_urdf
-from heisd_ros.nodes.inputs import NANOSECONDS, stamp_ns
-from heisd_ros.nodes.policy import load_policy
 from heisd_ros.nodes.vla_node import VlaNode
 
 SUCCESS = TransitionCallbackReturn.SUCCESS

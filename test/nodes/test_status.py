@@ -11,11 +11,11 @@ from heisd_ros.msg import ArmStatus
 from std_srvs.srv import Trigger
 from support.cell import LIMITS, Cell
 
-from heisd_ros.nodes.bench_policy import load_free
-from heisd_ros.nodes.holds import Hold, HoldReason
+from heisd_ros.control.holds import Hold, HoldReason
+from heisd_ros.control.tick_watch import RECENT, TickWatch
 from heisd_ros.nodes.process import realtime
 from heisd_ros.nodes.status import hold_status, limit_status
-from heisd_ros.nodes.tick_watch import RECENT, TickWatch
+from heisd_ros.nodes.tools.bench_policy import load_free
 from heisd_ros.nodes.vla_node import VlaNode
 
 MOVING, STANDING = np.full(6, 0.1), np.zeros(6)

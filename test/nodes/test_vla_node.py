@@ -20,6 +20,7 @@ from support.robots import robot_files
 from support.ros import Bench, image, joint_state
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
+from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.kinematics.robots import (
     PANDA_BASE,
     PANDA_FINGER_JOINTS,
@@ -28,10 +29,9 @@ from heisd_ros.kinematics.robots import (
     panda_urdf,
 )
 from heisd_ros.nodes import qos
-from heisd_ros.nodes.declare import parameters_of
-from heisd_ros.nodes.holds import Hold, HoldReason
-from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.nodes.vla_node import VlaNode
+from heisd_ros.robot.declare import parameters_of
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ZERO = [0.0] * 6
@@ -356,7 +356,7 @@ def test_a_failure_on_the_way_to_a_command_holds_the_arm_until_the_next_activati
 def test_a_failing_model_holds_the_arm(world, checkpoint, failing):
     from dataclasses import replace
 
-    from heisd_ros.nodes.policy import load_policy
+    from heisd_ros.control.policy import load_policy
 
     decoders = []
 

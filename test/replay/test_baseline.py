@@ -12,7 +12,6 @@ from support.replay_bags import cell
 from support.tree import ROOT
 
 from heisd_ros.errors import ReplayError
-from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.replay.baseline import (
     TOLERANCES,
     check_comparable,
@@ -23,6 +22,7 @@ from heisd_ros.replay.baseline import (
 from heisd_ros.replay.describe import describe
 from heisd_ros.replay.run import replay_bag
 from heisd_ros.replay.summary import RESULTS, summarise, write
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 
 @pytest.fixture(scope="module")

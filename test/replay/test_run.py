@@ -27,10 +27,10 @@ from heisd_ros.kinematics.robots import (
     PANDA_TIP,
     panda_urdf,
 )
-from heisd_ros.nodes.parameters import VlaNodeParameters
 from heisd_ros.replay.describe import describe
 from heisd_ros.replay.run import replay_bag
 from heisd_ros.replay.summary import summarise
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 
 @pytest.fixture

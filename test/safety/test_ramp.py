@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heisd_ros.nodes.limits import safety_limits
-from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.robot.limits import safety_limits
+from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.safety.limits import PartLimits, SafetyFilter, SafetyLimits
 from heisd_ros.safety.ramp import Ramp
 

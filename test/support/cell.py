@@ -19,9 +19,9 @@ from support.fake_scene import REST
 from support.recorder import numbers
 from support.ros import Bench, joint_state
 
+from heisd_ros.control.inputs import NANOSECONDS, stamp_ns
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_BASE, PANDA_JOINTS, PANDA_TIP, panda_urdf
-from heisd_ros.nodes.inputs import NANOSECONDS, stamp_ns
 
 ARM_TIMEOUT_SEC = 0.1
 ZERO = [0.0] * 6

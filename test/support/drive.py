@@ -11,7 +11,7 @@ from support.mischief import Mischief
 from support.stalls import Stalls
 from support.tiny_vla import INSTRUCTIONS
 
-from heisd_ros.nodes.policy import load_policy
+from heisd_ros.control.policy import load_policy
 from heisd_ros.nodes.vla_node import VlaNode
 
 SUCCESS = TransitionCallbackReturn.SUCCESS

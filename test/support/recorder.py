@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from heisd_ros.control.inputs import NANOSECONDS, stamp_ns
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_BASE, PANDA_JOINTS, PANDA_TIP, panda_urdf
-from heisd_ros.nodes.declare import parameters_of
-from heisd_ros.nodes.inputs import NANOSECONDS, stamp_ns
-from heisd_ros.nodes.parameters import VlaNodeParameters
+from heisd_ros.robot.declare import parameters_of
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 DEFAULTS = {info.name: field.default for field, info in parameters_of(VlaNodeParameters)}
 PARTS = (("linear", slice(0, 3)), ("angular", slice(3, 6)))

@@ -20,7 +20,7 @@ from support.fake_scene import REST
 
 from heisd_ros.kinematics.robots import PANDA_FINGER_JOINTS, PANDA_JOINTS
 from heisd_ros.nodes import qos
-from heisd_ros.nodes.domain import DOMAINS, is_free
+from heisd_ros.nodes.tools.domain import DOMAINS, is_free
 
 TIMEOUT_SEC = 120.0
 DO_NOT_FOLLOW = {"input.frozen_joint_sec": 0.0, "input.follow_distance_m": 0.0}

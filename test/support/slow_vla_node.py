@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from support.mischief import Mischief
 
-from heisd_ros.nodes.policy import load_policy
+from heisd_ros.control.policy import load_policy
 from heisd_ros.nodes.process import run_node
 from heisd_ros.nodes.vla_node import VlaNode, run
 

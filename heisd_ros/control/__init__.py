@@ -1,0 +1,1 @@
+"""Between a message's fields and a wanted command: inputs, inference, holds. Knows no ROS."""

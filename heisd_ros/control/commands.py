@@ -1,0 +1,123 @@
+"""From the model's action to SI units: a twist and a gripper opening. Knows no ROS.
+
+Limits are not applied here but in `heisd_ros.safety`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from heisd_ros.robot.parameters import VlaNodeParameters
+
+
+def rotation_vector(roll: float, pitch: float, yaw: float) -> np.ndarray:
+    """Rotation vector of a turn about the fixed axes x, then y, then z.
+
+    Args:
+        roll: About x, rad.
+        pitch: About y, rad.
+        yaw: About z, rad.
+
+    Returns:
+        (3,), axis times angle, rad.
+    """
+    half = np.array([roll, pitch, yaw]) / 2.0
+    (cr, cp, cy), (sr, sp, sy) = np.cos(half), np.sin(half)
+    # Quaternion of Rz(yaw) Ry(pitch) Rx(roll).
+    w = cr * cp * cy + sr * sp * sy
+    v = np.array(
+        [
+            sr * cp * cy - cr * sp * sy,
+            cr * sp * cy + sr * cp * sy,
+            cr * cp * sy - sr * sp * cy,
+        ]
+    )
+    if w < 0.0:
+        w, v = -w, -v
+    norm = float(np.linalg.norm(v))
+    # For small angles axis * angle tends to 2 v; the quotient would be 0 / 0.
+    return 2.0 * v if norm < 1e-12 else v / norm * (2.0 * math.atan2(norm, w))
+
+
+class CommandMapper:
+    """Turns actions of 7 numbers into commands.
+
+    Args:
+        parameters: Scales and conventions.
+        rate_hz: Control steps a second: an action's deltas are those of one step.
+    """
+
+    def __init__(self, parameters: VlaNodeParameters, rate_hz: float) -> None:
+        self._parameters = parameters
+        self.rate_hz = rate_hz
+
+    def twist(self, action: np.ndarray) -> np.ndarray:
+        """The twist that makes the action's deltas in one control step.
+
+        Args:
+            action: (7,): translation, rotation, gripper, in the model's units.
+
+        Returns:
+            (6,), linear m/s then angular rad/s, in the command frame.
+        """
+        settings = self._parameters
+        linear = action[:3] * settings.translation_scale
+        angular = action[3:6] * settings.rotation_scale
+        if settings.rotation_convention == "roll_pitch_yaw":
+            angular = rotation_vector(*angular)
+        return np.concatenate([linear, angular]) * self.rate_hz
+
+    def gripper_openness(self, action: np.ndarray) -> float:
+        """How open the action wants the gripper: 0 closed, 1 open."""
+        closed = self._parameters.gripper_closed_action
+        share = (action[6] - closed) / (self._parameters.gripper_open_action - closed)
+        return float(np.clip(share, 0.0, 1.0))
+
+
+class GripperSwitch:
+    """Open or closed, with hysteresis; says when a command is to be sent.
+
+    A gripper is told on change and now and then again, not at every step: each command starts a
+    motion in most drivers.
+    """
+
+    def __init__(self, parameters: VlaNodeParameters) -> None:
+        self._parameters = parameters
+        self._open: bool | None = None
+        self._sent: float | None = None
+
+    def set_parameters(self, parameters: VlaNodeParameters) -> None:
+        """Takes other values of the live parameters."""
+        self._parameters = parameters
+
+    @property
+    def position(self) -> float:
+        """The commanded opening, m; NaN before the first command."""
+        if self._open is None:
+            return math.nan
+        settings = self._parameters
+        return settings.gripper_open_position if self._open else settings.gripper_closed_position
+
+    def update(self, openness: float, now_sec: float) -> float | None:
+        """Takes what the newest action wants.
+
+        Args:
+            openness: 0 closed to 1 open.
+            now_sec: Steady time.
+
+        Returns:
+            The opening to send, m, or None where nothing is to be sent.
+        """
+        before = self._open
+        if before is None:
+            self._open = openness >= 0.5
+        elif abs(openness - 0.5) > self._parameters.gripper_hysteresis:
+            self._open = openness > 0.5
+        resend = self._parameters.gripper_resend_sec
+        due = self._sent is not None and resend > 0.0 and now_sec - self._sent >= resend
+        if self._open == before and not due:
+            return None
+        self._sent = now_sec
+        return self.position

@@ -1,0 +1,135 @@
+"""Holds the arm while measured motion does not follow commanded motion. Knows no ROS."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from heisd_ros.control.holds import Hold, HoldReason
+from heisd_ros.control.inputs import NANOSECONDS
+from heisd_ros.kinematics.joint_states import ArmState
+from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.safety.following import ReckonedTip, StillJoints, foremost
+from heisd_ros.safety.joints import Posture
+
+
+class Following:
+    """Compares what the arm was told with what it is seen to do, from activation on.
+
+    In a dry run the arm is told nothing. A target pose is where the arm was told to be, so the tip
+    is reckoned for twists only; the model's own actions are in units of which nothing is known here
+    but their direction.
+
+    Args:
+        parameters: Limits; may be replaced at any time.
+        step_sec: Time of one command in lock-step, s.
+    """
+
+    def __init__(self, parameters: VlaNodeParameters, step_sec: float) -> None:
+        self.parameters = parameters
+        self._step_sec = step_sec
+        self._tip = ReckonedTip()
+        self._joints: StillJoints | None = None
+        self._posture: Posture | None = None
+        self._twist, self._since = np.zeros(6), 0
+        self._ways: deque[tuple[int, np.ndarray]] = deque(maxlen=1000)
+        self._unseen = np.zeros(3)  # m, commanded since the stamp of the newest joint states
+
+    def sent(self, twist: np.ndarray, now: int) -> None:
+        """Takes the command that is in force from now on.
+
+        Args:
+            twist: (6,), m/s and rad/s in the base frame.
+            now: Steady time, ns.
+        """
+        told = not self.parameters.dry_run
+        self._twist, self._since = twist if told else np.zeros(6), now
+
+    def seen(self, arm: ArmState | None, now: int, age_sec: float = 0.0) -> None:
+        """Takes where the arm is, after the last command was in force until now.
+
+        Args:
+            arm: Newest state; None where it is not known.
+            now: Steady time, ns.
+            age_sec: How long ago, by its stamp, the arm was there.
+        """
+        seconds = self._seconds(now)
+        self._tip.command(self._twist[:3], seconds)
+        self._ways.append((now, self._twist[:3] * seconds))
+        while self._ways and now - self._ways[0][0] >= age_sec * NANOSECONDS:
+            self._ways.popleft()
+        self._unseen = sum((way for _, way in self._ways), np.zeros(3))
+        if arm is None:
+            return
+        self._tip.measure(arm.tip().position)
+        before, posture = self._posture, Posture(arm.kinematics, arm.positions)
+        if self._joints is None or before is None or arm.kinematics is not before.kinematics:
+            self._joints = StillJoints(len(arm.positions))
+        motion = np.zeros(len(arm.positions))
+        if self._twist.any():
+            motion = posture.inverse @ self._twist * seconds
+        self._joints.update(arm.positions, motion, seconds)
+        self._posture = posture
+
+    def position(self, told: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Where the tip may already be in the direction of a motion, which has to stay in the box.
+
+        Args:
+            told: (3,), where the arm is, or was told to be, m.
+            wanted: (6,), the motion, m/s and rad/s in the base frame.
+        """
+        joints, posture = self._joints, self._posture
+        if not self._reckons or joints is None or posture is None or self._tip.position is None:
+            return told
+        # A joint that stands still while others move hides behind what these make of the motion.
+        hidden = posture.jacobian[:3] @ joints.told
+        furthest = foremost(told, told + hidden, wanted[:3])
+        furthest = foremost(furthest, told + self._unseen, wanted[:3])
+        return foremost(furthest, self._tip.position, wanted[:3])
+
+    def problem(self) -> Hold | None:
+        """The hold while the arm is not seen to follow."""
+        return self._frozen() or self._behind()
+
+    @property
+    def _reckons(self) -> bool:
+        return self.parameters.interface == "twist"
+
+    def _seconds(self, now: int) -> float:
+        """Time for which the last command was in force.
+
+        An arm takes one for no longer than its own timeout, which is not known here.
+        """
+        if self.parameters.stamp == "observation":
+            return self._step_sec
+        return min((now - self._since) / NANOSECONDS, self.parameters.max_action_age_sec)
+
+    def _frozen(self) -> Hold | None:
+        limit = self.parameters.frozen_joint_sec
+        if limit == 0.0 or self._joints is None or self._posture is None:
+            return None
+        frozen = self._joints.due_sec >= limit
+        if not frozen.any():
+            return None
+        names = [n for n, f in zip(self._posture.kinematics.joint_names, frozen, strict=True) if f]
+        return Hold(
+            HoldReason.FROZEN_JOINT_STATES,
+            f"positions of {', '.join(names)} unchanged for {limit:g} s after the arm was to move",
+        )
+
+    def _behind(self) -> Hold | None:
+        settings = self.parameters
+        if settings.follow_distance_m == 0.0 or not self._reckons:
+            return None
+        lead = self._tip.lead
+        lost = np.abs(lead) > settings.follow_distance_m
+        lost &= self._tip.behind_sec >= settings.follow_sec
+        if not lost.any():
+            return None
+        words = ", ".join(f"{lead[i]:+.3f} m along {'xyz'[i]}" for i in np.flatnonzero(lost))
+        return Hold(
+            HoldReason.NOT_FOLLOWING,
+            f"the commands lead the measured tip by {words}, which it has not gone for "
+            f"{settings.follow_sec:g} s; accepted: {settings.follow_distance_m:g} m",
+        )

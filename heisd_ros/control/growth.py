@@ -1,0 +1,104 @@
+"""What the VLA node keeps of its work: opened by parameters, fed by steps, told by diagnostics."""
+
+from __future__ import annotations
+
+import os
+
+from heisd_ros.control.inputs import ObservationSet
+from heisd_ros.decoding.calibration import Calibration
+from heisd_ros.decoding.types import StepResult
+from heisd_ros.files.bounded import expanded
+from heisd_ros.fleet.growth import Growth, GrowthStatus, frozen_by_calibration
+from heisd_ros.fleet.layout import Layout
+from heisd_ros.fleet.milvus import MilvusStore, check_installed
+from heisd_ros.fleet.recorder import Verified
+from heisd_ros.retrieval.database import Database
+from heisd_ros.retrieval.growing import GrowingStore
+from heisd_ros.robot.parameters import VlaNodeParameters
+
+TOKEN = "HEISD_FLEET_TOKEN"
+"""Environment variable: a parameter could be read by everybody in the ROS graph."""
+
+
+def wanted(parameters: VlaNodeParameters) -> bool:
+    """Whether anything is to be kept or shared."""
+    return parameters.growth_mode != "off" or bool(parameters.fleet_uri)
+
+
+def open_growth(
+    parameters: VlaNodeParameters, database: Database, calibration: Calibration | None, k: int
+) -> Growth:
+    """Makes what the parameters ask for.
+
+    Args:
+        parameters: The node's.
+        database: What the decoder would search.
+        calibration: What skipping goes by, if anything.
+        k: Entries that a search asks for.
+
+    Raises:
+        GrowthError: Searches are to find more while a calibration is in force, or the journal
+            cannot be used.
+        FleetError: The client library is not installed.
+    """
+    frozen = ""
+    if calibration is not None:
+        frozen = frozen_by_calibration(database, calibration.created, parameters.decoding_mode)
+    records = parameters.growth_mode != "off"
+    uri, collection = parameters.fleet_uri, parameters.fleet_collection
+    connect = None
+    if uri:
+        check_installed()  # now, and not while the arm moves
+        layout, token = Layout.of(database.manifest), os.environ.get(TOKEN, "")
+
+        def connect() -> MilvusStore:
+            return MilvusStore(uri, layout, collection, token)
+
+    return Growth(
+        GrowingStore(database, frozen, least=k),
+        expanded(parameters.growth_folder) if records else None,
+        append=parameters.growth_mode == "append",
+        receiver=f"{uri} {collection}",
+        connect=connect,
+    )
+
+
+def note(growth: Growth, instruction: str, observation: ObservationSet, result: StepResult) -> None:
+    """Hands on a step that the arm was told to do."""
+    if not growth.records:
+        return
+    verified, frame, arm = None, result.frame, observation.arm.content
+    if frame is not None:
+        verified = Verified(frame.key, frame.tokens, frame.margins, arm.tip().position)
+    growth.note(instruction, result.action, verified)
+
+
+def state(status: GrowthStatus, now: float) -> tuple[bool, str]:
+    """Whether all is well, and in words.
+
+    Args:
+        status: How things stand.
+        now: Steady time, s.
+    """
+    link = status.link
+    if status.problem:
+        return False, status.problem
+    if link is None:
+        return True, "recording"
+    if link.state == "away":
+        waiting = f"{link.waiting} episodes wait in the journal"
+        return False, f"away for {now - link.since:.0f} s: {link.problem}; {waiting}"
+    return (False, link.problem) if link.problem else (True, link.state)
+
+
+def values(status: GrowthStatus) -> dict[str, object]:
+    """What diagnostics count."""
+    shown: dict[str, object] = {"episodes": status.episodes, "entries_added": status.added}
+    if status.link is not None:
+        shown |= {
+            "fleet.state": status.link.state,
+            "fleet.sent": status.link.sent,
+            "fleet.waiting": status.link.waiting,
+            "fleet.entries_fetched": status.link.fetched,
+        }
+    return shown

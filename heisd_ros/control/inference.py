@@ -1,0 +1,163 @@
+"""One observation set to one result, in whatever thread asks. Knows no ROS.
+
+The node's inference thread and an offline replay run this same code.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from heisd_ros.control.holds import Hold, HoldReason
+from heisd_ros.control.inputs import NANOSECONDS, ObservationSet
+from heisd_ros.control.policy import Policy
+from heisd_ros.decoding.types import Observation, Settled, StepResult
+from heisd_ros.errors import ImageError, JointStateError, UnknownInstructionError
+from heisd_ros.kinematics.proprio import proprio_vector
+
+ACTION_SIZE = 7
+"""Numbers of an action: translation, rotation, gripper."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What came of one observation set.
+
+    Attributes:
+        generation: Which start or instruction it belongs to; an older one is not acted on.
+        observation: The set it answers.
+        instruction: What the arm was told to do.
+        outcome: The step's result, or why the arm has to be held instead.
+        settled: What came of the step before, if that was verified while the arm moved.
+        trace: Traceback of an unexpected failure.
+        wait_ms: Time from the set's completion to the start of the work.
+        convert_ms: Time for images and proprioception.
+    """
+
+    generation: int
+    observation: ObservationSet
+    instruction: str
+    outcome: StepResult | Hold
+    settled: Settled | None
+    trace: str
+    wait_ms: float
+    convert_ms: float
+
+    @property
+    def inference_sec(self) -> float:
+        """Time that the decoder took; 0 where nothing came of it."""
+        outcome = self.outcome
+        return outcome.timings_ms["total"] / 1e3 if isinstance(outcome, StepResult) else 0.0
+
+
+class PolicyRunner:
+    """Runs a policy on observation sets, one after the other.
+
+    Args:
+        policy: What maps an observation to an action.
+        to_rgb: Image message to an RGB array; raises ImageError.
+
+    Attributes:
+        settled: What came of the newest step, where that was verified while the arm moved.
+    """
+
+    def __init__(self, policy: Policy, to_rgb: Callable[[object], np.ndarray]) -> None:
+        self._policy, self._to_rgb = policy, to_rgb
+        self._generation: int | None = None
+        self._lock = threading.Lock()
+        self._ended: bool | None = None  # how the episode before ended, where somebody said
+        self.settled: Settled | None = None
+
+    def end_episode(self, success: bool) -> None:
+        """Lets the decoder know how the episode ended, once another generation begins."""
+        with self._lock:
+            self._ended = success
+
+    def infer(
+        self, observation: ObservationSet, instruction: str, generation: int, now: int
+    ) -> Inference:
+        """Decides one step; the decoder forgets the episode where the generation is another.
+
+        Args:
+            observation: The set.
+            instruction: What the arm is told to do.
+            generation: Counts starts and instructions.
+            now: Time on the clock that the set's reception was stamped with, ns.
+
+        Returns:
+            The result, or the reason to hold the arm: nothing is raised.
+        """
+        began, trace = time.perf_counter(), ""
+        converted = began
+        settled, self.settled = self.settled, None
+        outcome: StepResult | Hold
+        try:
+            if generation != self._generation:
+                self._generation = generation
+                self._policy.decoder.reset(self._outcome())
+            inputs = self._inputs(observation, instruction)
+            converted = time.perf_counter()
+            outcome = self._policy.decoder.infer(inputs)
+            action = outcome.action
+            if action.shape != (ACTION_SIZE,) or not np.isfinite(action).all():
+                raise ValueError(
+                    f"action is {action.tolist()} of the tokens {list(outcome.tokens)}; accepted: "
+                    f"{ACTION_SIZE} finite numbers (NaN: the token is no action)"
+                )
+        except ImageError as error:
+            outcome = Hold(HoldReason.BAD_IMAGE, str(error))
+        except JointStateError as error:
+            outcome = Hold(HoldReason.BAD_JOINT_STATES, str(error))
+        except UnknownInstructionError as error:
+            outcome = Hold(HoldReason.UNKNOWN_INSTRUCTION, str(error))
+        except Exception as error:  # whatever a model raises, the arm must stop
+            outcome, trace = _model_error(error), traceback.format_exc()
+        return Inference(
+            generation=generation,
+            observation=observation,
+            instruction=instruction,
+            outcome=outcome,
+            settled=settled,
+            trace=trace,
+            wait_ms=(now - observation.complete) * 1e3 / NANOSECONDS,
+            convert_ms=(converted - began) * 1e3,
+        )
+
+    def settle(self, inference: Inference) -> Inference | None:
+        """Lets the decoder finish what it left for the time in which the arm moves.
+
+        Returns:
+            What stands in place of the step's result where that failed; None where all is well.
+        """
+        try:
+            self.settled = self._policy.decoder.settle()
+        except Exception as error:  # as in `infer`: the arm must stop
+            return replace(inference, outcome=_model_error(error), trace=traceback.format_exc())
+        return None
+
+    def _outcome(self) -> bool | None:
+        with self._lock:
+            ended, self._ended = self._ended, None
+            return ended
+
+    def _inputs(self, observation: ObservationSet, instruction: str) -> Observation:
+        images = tuple(self._to_rgb(image.content) for image in observation.images)
+        arm, proprio = observation.arm.content, None
+        if self._policy.proprio_size:
+            if arm.gripper_opening is None:
+                unseen = list(arm.unseen_fingers) or "none is named"
+                raise JointStateError(
+                    "the model takes the gripper's opening, but of 'robot.gripper_joints' were "
+                    f"not seen within 'input.gripper_timeout_sec': {unseen}"
+                )
+            proprio = proprio_vector(arm.tip(), arm.gripper_opening)
+        return Observation(images, instruction, proprio, arm.motion)
+
+
+def _model_error(error: Exception) -> Hold:
+    return Hold(HoldReason.MODEL_ERROR, f"{type(error).__name__}: {error}")

@@ -1,0 +1,184 @@
+"""What the node runs: a decoder around a loaded model, and what it needs to know of it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heisd_ros.control import growth
+from heisd_ros.decoding.calibration import Calibration
+from heisd_ros.decoding.types import Decoder
+from heisd_ros.files.bounded import expanded
+from heisd_ros.fleet.growth import Growth
+from heisd_ros.kinematics.metric import MetricBounds
+from heisd_ros.models import shipped_model
+from heisd_ros.retrieval.database import Database
+from heisd_ros.retrieval.growing import GrowingStore
+from heisd_ros.robot.parameters import VlaNodeParameters
+
+if TYPE_CHECKING:
+    from heisd_ros.vla.vla import VLA
+
+DEFAULT_RATE_HZ = 20.0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A decoder and the facts about its model that the node wires by.
+
+    Attributes:
+        decoder: Maps an observation to an action.
+        folder: Where the checkpoint lies.
+        views: Camera views in the model's order.
+        image_size: Side of the images that the model sees, pixels.
+        proprio_size: Numbers of proprioception; 0: none.
+        rate_hz: Control steps a second that the model was trained at.
+        instructions: The instructions it knows; None: any.
+        bounds: The metric that the decoder's boundary is made for; None: it looks at none.
+        plain: Plain decoding with the same model, to measure speed by; None: `decoder` itself.
+        growth: Keeps successful episodes, and talks to the fleet; None: nothing is kept.
+        robot: Whose motions it retrieves, by the name in its URDF; empty: it retrieves none.
+    """
+
+    decoder: Decoder
+    folder: Path
+    views: tuple[str, ...]
+    image_size: int
+    proprio_size: int
+    rate_hz: float
+    instructions: tuple[str, ...] | None
+    bounds: MetricBounds | None = None
+    plain: Decoder | None = None
+    growth: Growth | None = None
+    robot: str = ""
+
+    def close(self) -> None:
+        """Ends what runs beside the decoder."""
+        if self.growth is not None:
+            self.growth.close()
+
+
+PolicyLoader = Callable[[VlaNodeParameters], Policy]
+
+
+def load_policy(parameters: VlaNodeParameters) -> Policy:
+    """Loads the checkpoint that the parameters name, and what the decoding mode needs beside it.
+
+    Raises:
+        HeisdError: The checkpoint, the mode or one of its parts is missing or cannot be used.
+        ValueError: The device is not there.
+    """
+    return make_policy(parameters, load_model(parameters))
+
+
+def model_folder(parameters: VlaNodeParameters) -> Path:
+    """The checkpoint's folder: the one that the parameters name, or the shipped one."""
+    return expanded(parameters.model_path) if parameters.model_path else shipped_model()
+
+
+def load_model(parameters: VlaNodeParameters) -> VLA:
+    """Loads the checkpoint that the parameters name.
+
+    Raises:
+        CheckpointError, UnknownStatisticsError: It is missing or cannot be used.
+        ValueError: The device is not there.
+    """
+    import torch
+
+    from heisd_ros.sim.protocol import load_protocol
+    from heisd_ros.vla.checkpoint import load_checkpoint
+
+    # A thread that has to wait for a core holds up all others, at the end of every product.
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(parameters.model_threads or max(1, cores - 1))
+    dtype = getattr(torch, parameters.model_dtype)
+    device = parameters.model_device
+    check_device(device)
+    convention = None
+    if parameters.model_protocol:
+        convention = load_protocol(parameters.model_protocol).data
+    key = parameters.model_unnorm_key or None
+    return load_checkpoint(model_folder(parameters), device, dtype, key, convention=convention)
+
+
+def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
+    """The decoding mode that the parameters name, with a model that several may share.
+
+    Raises:
+        HeisdError: The mode or one of its parts is missing or cannot be used.
+        ValueError: The mode does not fit what is to be kept.
+    """
+    from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+    from heisd_ros.decoding.modes import database_folder, load_decoder, load_mode
+    from heisd_ros.retrieval.manifest import Manifest
+
+    config, folder = vla.config, model_folder(parameters)
+    mode, keeps = load_mode(parameters.decoding_mode), growth.wanted(parameters)
+    if keeps and not mode.retrieves:
+        raise ValueError(
+            f"parameter 'decoding.mode' is {parameters.decoding_mode!r}; accepted with "
+            "'growth.mode' or 'fleet.uri': a mode that retrieves"
+        )
+    place = database_folder(folder, parameters.decoding_database)
+    opened: list[Growth] = []
+    with ExitStack() as failing:
+
+        def extend(database: Database, calibration: Calibration | None) -> GrowingStore:
+            kept = growth.open_growth(parameters, database, calibration, mode.retrieval.k)
+            failing.callback(kept.close)
+            opened.append(kept)
+            return kept.store
+
+        decoder, bounds = load_decoder(
+            vla,
+            mode,
+            folder,
+            database=parameters.decoding_database,
+            drafter=parameters.decoding_drafter,
+            seed=parameters.decoding_seed,
+            extend=extend if keeps else None,
+            keep_frames=parameters.growth_mode != "off",
+        )
+        failing.pop_all()
+    return Policy(
+        decoder=decoder,
+        folder=folder,
+        views=config.views,
+        image_size=config.image_size,
+        proprio_size=config.proprio_size,
+        rate_hz=config.control_rate_hz or DEFAULT_RATE_HZ,
+        instructions=config.instructions,
+        bounds=bounds,
+        plain=AutoregressiveDecoder(vla),
+        growth=opened[0] if opened else None,
+        robot=Manifest.read(place).robot if mode.retrieves else "",
+    )
+
+
+def check_device(device: str) -> None:
+    """Refuses a device that is not there.
+
+    Raises:
+        ValueError: naming those that are.
+    """
+    import torch
+
+    accepted = ["cpu"]
+    if torch.cuda.is_available():
+        accepted += ["cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+    if device not in accepted:
+        raise ValueError(f"parameter 'model.device' is {device!r}; accepted here: {accepted}")
+
+
+def free_memory() -> None:
+    """Gives the memory of a policy that nobody holds any more back, the GPU's too."""
+    gc.collect()
+    torch = sys.modules.get("torch")  # who has not imported it holds none
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

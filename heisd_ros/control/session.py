@@ -1,0 +1,265 @@
+"""All that exists of the VLA node between configure and cleanup, wired together once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+from xml.etree import ElementTree
+
+import numpy as np
+
+from heisd_ros.control import images
+from heisd_ros.control.commands import CommandMapper
+from heisd_ros.control.inference import PolicyRunner
+from heisd_ros.control.ingest import ObservationBuffer
+from heisd_ros.control.inputs import IngestLimits
+from heisd_ros.control.motion_feed import MotionFeed, load_bounds
+from heisd_ros.control.policy import Policy, PolicyLoader
+from heisd_ros.control.worker import InferenceWorker
+from heisd_ros.decoding.types import Decoder, Observation
+from heisd_ros.errors import DatabaseError, HeisdError
+from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.kinematics.joint_states import JointStateReader
+from heisd_ros.kinematics.motion import MetricKind
+from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.robot.robot_arm import make_reader, urdf_text
+from heisd_ros.vla.device_memory import device_memory_errors
+
+
+@dataclass
+class Session:
+    """A loaded policy with its inputs, its thread and its way to commands.
+
+    Attributes:
+        parameters: The validated settings.
+        policy: What runs.
+        buffer: Newest inputs.
+        worker: The inference thread.
+        mapper: Actions to commands.
+        motion: The kinematic metric.
+        plain_ms: Time of one step of plain decoding with this model, measured at configure.
+        summary: One line for the log.
+        kinematics: The arm; None as long as nobody has described it.
+        urdf: The robot's description, as it was taken; empty before the first.
+        refused_robot: Why the newest description was not taken; empty where it was.
+    """
+
+    parameters: VlaNodeParameters
+    policy: Policy
+    buffer: ObservationBuffer
+    worker: InferenceWorker
+    mapper: CommandMapper
+    motion: MotionFeed
+    plain_ms: float
+    summary: str
+    kinematics: ArmKinematics | None = None
+    urdf: str = ""
+    refused_robot: str = ""
+
+    def set_robot(self, urdf: str) -> None:
+        """Takes the robot's description.
+
+        Raises:
+            UrdfError, JointStateError: It does not hold the arm that the parameters describe.
+            DatabaseError: It is another robot than the database's.
+        """
+        reader = make_reader(self.parameters, urdf)
+        check_robot(self.policy, urdf)
+        self.buffer.set_robot(reader)
+        self.kinematics = reader.kinematics
+        self.urdf, self.refused_robot = urdf, ""
+
+    def offer_robot(self, urdf: str, active: bool) -> str:
+        """Takes the robot's description where it may be taken.
+
+        Args:
+            urdf: The text; the one in use changes nothing.
+            active: Whether the arm may move: then another one would take long to read, and place
+                an arm that it is not.
+
+        Returns:
+            Why it is not taken; empty where all is well.
+        """
+        if urdf == self.urdf:
+            return ""
+        if active and self.urdf:
+            return "it is another one while the node is active; deactivate it first"
+        try:
+            self.set_robot(urdf)
+        except HeisdError as error:
+            return str(error)
+        return ""
+
+    def refuse_robot(self, problem: str) -> None:
+        """Takes note of a description that is not taken; one before it stays in use."""
+        self.refused_robot = problem
+        self.buffer.refuse_robot(problem)
+
+    def set_parameters(self, parameters: VlaNodeParameters) -> None:
+        """Takes other values of the live parameters."""
+        self.parameters = parameters
+        self.buffer.limits = ingest_limits(parameters)
+
+
+def open_session(
+    parameters: VlaNodeParameters, load: PolicyLoader, on_done: Callable[[], None]
+) -> Session:
+    """Loads and warms up the model and makes what feeds on it. Takes seconds.
+
+    Args:
+        parameters: The validated settings.
+        load: Loads the policy.
+        on_done: Called in the inference thread when a result waits.
+
+    Raises:
+        HeisdError: The checkpoint or the robot description cannot be used, or the device has not
+            enough memory for the model or for a step of it.
+        ValueError: A parameter does not fit what was loaded.
+    """
+    urdf = "" if parameters.robot_source == "topic" else urdf_text(parameters)
+    reader = make_reader(parameters, urdf) if urdf else None
+    with device_memory_errors(parameters.model_device, "the model"):
+        policy = load(parameters)
+        try:
+            check_fingers(policy, parameters)
+            if urdf:
+                check_robot(policy, urdf)
+            return _wire(parameters, policy, reader, on_done)
+        except BaseException:
+            policy.close()
+            raise
+
+
+def check_fingers(policy: Policy, parameters: VlaNodeParameters) -> None:
+    """Makes sure that a model that takes the gripper's opening can be given it.
+
+    Raises:
+        ValueError: No finger joint is named; the arm would be held for ever.
+    """
+    if policy.proprio_size and not any(parameters.robot_gripper_joints):
+        raise ValueError(
+            f"parameter 'robot.gripper_joints' is {list(parameters.robot_gripper_joints)}; "
+            f"accepted: the finger joints, in metres, as the model {policy.folder} takes the "
+            "gripper's opening, or a 'model.path' of a model that does not"
+        )
+
+
+def check_robot(policy: Policy, urdf: str) -> None:
+    """Makes sure that a robot is the one whose motions its policy retrieves.
+
+    Raises:
+        DatabaseError: It is another one.
+    """
+    name = ElementTree.fromstring(urdf).get("name", "")
+    if policy.robot and name != policy.robot:
+        raise DatabaseError(
+            f"the database holds demonstrations of the robot {policy.robot!r}, but the robot "
+            f"description is of {name!r}; build one from its own demonstrations with "
+            "`heisd db build`, or accepted: a 'decoding.mode' that does not retrieve"
+        )
+
+
+def _wire(
+    parameters: VlaNodeParameters,
+    policy: Policy,
+    reader: JointStateReader | None,
+    on_done: Callable[[], None],
+) -> Session:
+    intake = open_intake(parameters, policy)
+    if reader is not None:
+        intake.buffer.set_robot(reader)
+    warm_up_ms = warm_up(policy, policy.decoder)
+    plain_ms = warm_up(policy, policy.plain) if policy.plain else warm_up_ms
+    worker = InferenceWorker(intake.runner, take=intake.buffer.take, on_done=on_done)
+    return Session(
+        parameters=parameters,
+        policy=policy,
+        buffer=intake.buffer,
+        worker=worker,
+        mapper=CommandMapper(parameters, intake.rate_hz),
+        motion=intake.motion,
+        plain_ms=plain_ms,
+        summary=(
+            f"mode {parameters.decoding_mode}, model {policy.folder} with views "
+            f"{', '.join(policy.views)}, {intake.rate_hz:g} control steps a second, warm step "
+            f"{warm_up_ms:.0f} ms, metric bounds {intake.bounds_source}"
+        ),
+        kinematics=reader.kinematics if reader is not None else None,
+    )
+
+
+@dataclass(frozen=True)
+class Intake:
+    """The way from messages to results, without threads: what the node and a replay share.
+
+    Attributes:
+        buffer: Messages to observation sets.
+        motion: The kinematic metric of the buffer's joint states.
+        runner: Observation sets to results.
+        rate_hz: Control steps a second.
+        bounds_source: Where the metric's bounds came from, in words.
+    """
+
+    buffer: ObservationBuffer
+    motion: MotionFeed
+    runner: PolicyRunner
+    rate_hz: float
+    bounds_source: str
+
+
+def open_intake(parameters: VlaNodeParameters, policy: Policy) -> Intake:
+    """Wires the inputs of a policy; the buffer waits for its robot.
+
+    Raises:
+        ValueError: The metric's bounds do not fit.
+    """
+    if policy.bounds is not None:
+        bounds, bounds_source = policy.bounds, "of the database"
+    else:
+        kind = cast(MetricKind, parameters.metric_kind)
+        bounds, bounds_source = load_bounds(kind, parameters.metric_bounds, policy.folder)
+    compressed = parameters.compressed
+    rate_hz = parameters.control_rate_hz or policy.rate_hz
+    motion = MotionFeed(bounds, rate_hz)
+    buffer = ObservationBuffer(
+        policy.views,
+        ingest_limits(parameters),
+        images.check_compressed if compressed else images.check_raw,
+        measure=motion.add,
+    )
+    to_rgb = images.compressed_to_rgb if compressed else images.raw_to_rgb
+    return Intake(buffer, motion, PolicyRunner(policy, to_rgb), rate_hz, bounds_source)
+
+
+def ingest_limits(parameters: VlaNodeParameters) -> IngestLimits:
+    """The limits of the inputs, as the parameters say."""
+    return IngestLimits(
+        image_timeout_sec=parameters.image_timeout_sec,
+        joint_state_timeout_sec=parameters.joint_state_timeout_sec,
+        frozen_motion_rad=parameters.frozen_motion_rad,
+        sync_tolerance_sec=parameters.sync_tolerance_sec,
+        frozen_images=parameters.frozen_images,
+        frozen_joint_states=parameters.frozen_joint_states,
+        # In lock-step the scene's time is not the clock's.
+        max_stamp_age_sec=parameters.max_stamp_age_sec if parameters.stamp == "now" else 0.0,
+        recovery_sec=parameters.recovery_sec,
+        joint_margin_rad=parameters.joint_margin_rad,
+    )
+
+
+def warm_up(policy: Policy, decoder: Decoder, steps: int = 3) -> float:
+    """Runs a decoder on blank observations, so that the first real step is not the slow one.
+
+    Returns:
+        Mean time of a step after the first, ms.
+    """
+    side = policy.image_size
+    blank = Observation(
+        images=tuple(np.zeros((side, side, 3), np.uint8) for _ in policy.views),
+        instruction=policy.instructions[0] if policy.instructions else "warm up",
+        proprio=np.zeros(policy.proprio_size, np.float32) if policy.proprio_size else None,
+    )
+    times = [decoder.infer(blank).timings_ms["total"] for _ in range(steps)]
+    decoder.reset()
+    return float(np.mean(times[1:]))

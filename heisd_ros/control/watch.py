@@ -1,0 +1,101 @@
+"""When the arm has to be held for what came, or did not come, of its work. Knows no ROS.
+
+What the inputs themselves say against acting is `ObservationBuffer.problem`.
+"""
+
+from __future__ import annotations
+
+from heisd_ros.control.holds import Hold, HoldReason
+from heisd_ros.control.inference import Inference
+from heisd_ros.control.inputs import NANOSECONDS
+from heisd_ros.robot.parameters import VlaNodeParameters
+
+
+class Watch:
+    """Watches instruction, results and the time since the last action.
+
+    Args:
+        parameters: Limits; may be replaced at any time.
+        instruction: What the arm is told to do; may be empty.
+        now: Steady time, ns.
+
+    Attributes:
+        instruction: What the arm is told to do.
+    """
+
+    def __init__(self, parameters: VlaNodeParameters, instruction: str, now: int) -> None:
+        self.parameters = parameters
+        self.take(instruction, now)
+
+    def take(self, instruction: str, now: int) -> None:
+        """Takes an instruction, which makes what came before it void."""
+        self.instruction, self._since = instruction.strip(), now
+        self._fault: Hold | None = None  # of the newest inference
+        self._quiet_since = now  # since when an action has been due
+
+    def instruction_age(self, now: int) -> float:
+        """Seconds since the instruction was taken."""
+        return (now - self._since) / NANOSECONDS
+
+    def expect(self, now: int) -> None:
+        """An action came, or may come again: it is due from now on."""
+        self._quiet_since = now
+
+    def judge(self, inference: Inference, now: int) -> Hold | None:
+        """Takes the newest result; says why it may not be acted on, or None."""
+        outcome = inference.outcome
+        self._fault = outcome if isinstance(outcome, Hold) else None
+        self._fault = self._fault or self._over_budget(inference.inference_sec)
+        self._fault = self._fault or self._late(inference, now)
+        return self._fault
+
+    def problem(self, now: int, inferring_sec: float = 0.0) -> Hold | None:
+        """Why the arm has to be held now, whether or not a result came; None: all is well.
+
+        Args:
+            now: Steady time, ns.
+            inferring_sec: For how long the inference that runs has run.
+        """
+        return (
+            self._instruction_problem()
+            or self._fault
+            or self._over_budget(inferring_sec)
+            or self.overdue(now)
+        )
+
+    def overdue(self, now: int) -> Hold | None:
+        """The action that should have come and did not."""
+        age = (now - self._quiet_since) / NANOSECONDS
+        limit = self.parameters.max_action_age_sec
+        if age <= limit:
+            return None
+        return Hold(
+            HoldReason.ACTION_TOO_OLD, f"no action for {age:.2f} s; accepted: up to {limit:g} s"
+        )
+
+    def _instruction_problem(self) -> Hold | None:
+        if self.instruction:
+            return None
+        return Hold(HoldReason.NO_INSTRUCTION, "set parameter 'instruction' or ~/input/instruction")
+
+    def _over_budget(self, seconds: float) -> Hold | None:
+        budget = self.parameters.budget_sec
+        if budget == 0.0 or seconds <= budget:
+            return None
+        return Hold(
+            HoldReason.OVER_BUDGET, f"inference took {seconds:.2f} s; accepted: up to {budget:g} s"
+        )
+
+    def _late(self, inference: Inference, now: int) -> Hold | None:
+        """What a model that hung says about a scene of long ago is not acted on.
+
+        In lock-step the scene waits for the answer, however late.
+        """
+        age, settings = (now - inference.observation.complete) / NANOSECONDS, self.parameters
+        if age <= settings.max_action_age_sec or settings.stamp == "observation":
+            return None
+        return Hold(
+            HoldReason.ACTION_TOO_OLD,
+            f"the action answers an observation of {age:.2f} s ago; accepted: up to "
+            f"{settings.max_action_age_sec:g} s",
+        )

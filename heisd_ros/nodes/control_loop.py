@@ -1,0 +1,345 @@
+"""The control loop of the active VLA node: acts on results, holds on faults, watches ages.
+
+What the arm should do is decided here; `driver` says it to the arm, within the limits. Both exist
+from activation to deactivation. All of it runs in the executor's thread, and only it publishes
+commands, so a stop is never overtaken by a late action.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from heisd_ros.control import growth
+from heisd_ros.control.commands import GripperSwitch
+from heisd_ros.control.holds import FRESH_START, Hold, HoldReason, HoldTracker
+from heisd_ros.control.inference import Inference
+from heisd_ros.control.inputs import NANOSECONDS
+from heisd_ros.control.session import Session
+from heisd_ros.control.tick_watch import TickWatch
+from heisd_ros.control.watch import Watch
+from heisd_ros.decoding.types import StepResult
+from heisd_ros.msg import ArmStatus, StepLatency, StepTelemetry
+from heisd_ros.nodes import telemetry
+from heisd_ros.nodes.driver import ArmDriver
+from heisd_ros.nodes.gripper import GripperOutput
+from heisd_ros.nodes.servo import ServoSetup
+from heisd_ros.nodes.status import hold_status, limit_status
+from heisd_ros.robot.parameters import VlaNodeParameters
+
+HALT_SEC, IDLE_SEC, ACKNOWLEDGE_SEC = 3.0, 1.0, 1.0
+"""How long a deactivation waits: for the halt, for an inference that runs, for the last command."""
+LOG_PERIOD_SEC = 5.0
+"""How often a hold that goes on is logged again."""
+
+
+class ControlLoop:
+    """Turns results of the inference thread into commands, or stops the arm and says why.
+
+    Args:
+        node: The node that owns publishers and timers.
+        session: What was configured.
+        report: Takes the telemetry of every step and hold.
+        instruction: What the arm is told to do; may be empty.
+        veto: A reason of the node's own to hold the arm, such as an emergency stop.
+
+    Attributes:
+        holds: The hold in force and the counts of all since activation.
+        step: Control steps since activation, holds not included.
+        sources: Those steps by what decided them.
+        shadow: Skipped steps that were verified all the same, and those that disagreed.
+        acted_at: Steady time of the newest action, ns; None before the first.
+        latency: Where the time of the newest step went; None before the first.
+        ticks: How punctual commands are.
+        fingers: Where the gripper's commands go, and what became of them.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        session: Session,
+        report: Callable[[StepTelemetry], None],
+        instruction: str,
+        veto: Callable[[], Hold | None] = lambda: None,
+    ) -> None:
+        self.holds = HoldTracker()
+        self.step = 0
+        self.sources: Counter[str] = Counter()
+        self.shadow: Counter[str] = Counter(checked=0, disagreed=0)
+        self.acted_at: int | None = None
+        self.latency: StepLatency | None = None
+        self._node, self._session, self._report = node, session, report
+        self._parameters, self._growth = session.parameters, session.policy.growth
+        self._veto = veto
+        self._driver = ArmDriver(node, session)
+        self._servo = ServoSetup(node, self._parameters)
+        self._gripper = GripperSwitch(self._parameters)
+        self.fingers = GripperOutput(node, self._parameters)
+        self._clocked = self._parameters.rate_hz > 0.0
+        self.ticks = TickWatch(
+            self._driver.tick_sec, self._parameters.late_share, self._parameters.late_limit
+        )
+        self._broken: Hold | None = None  # a failure of our own: held until the next activation
+        self._unsent: StepTelemetry | None = None  # of an action whose command is due at the tick
+        self._log_due: dict[HoldReason, int] = {}  # steady time before which it is not logged again
+        self._completed = 0  # steady time at which the observation of that action was complete
+        self._answered = 0  # stamp of the observation that the newest command answers, ns
+        session.buffer.begin()
+        session.motion.reset()
+        self._watch = Watch(self._parameters, "", time.monotonic_ns())
+        self._take(instruction)
+
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        periods = [(self._parameters.watchdog_hz, self._on_watchdog)]
+        if self._clocked:
+            periods.append((self._parameters.rate_hz, self._on_tick))
+        self._timers = [
+            node.create_timer(1.0 / rate, partial(self._guarded, callback), clock=steady)
+            for rate, callback in periods
+        ]
+
+    def set_instruction(self, text: str) -> None:
+        """Acts on this instruction from now on; what is being inferred for another is dropped."""
+        self._take(text)
+        self.check()
+
+    def end_episode(self, success: bool) -> None:
+        """Takes note of how the episode ended; the arm goes on as the instruction says."""
+        if self._growth is not None:
+            self._growth.end(success)
+        self._session.worker.end_episode(success)
+
+    def stop_gripper(self) -> None:
+        """Cancels the gripper's motion, if any; the next action tells it again what to do."""
+        self.fingers.cancel()
+        self._gripper = GripperSwitch(self._parameters)
+
+    def set_parameters(self, parameters: VlaNodeParameters) -> None:
+        """Takes other values of the live parameters; an arm that moves goes on smoothly."""
+        self._parameters = self._watch.parameters = parameters
+        self._driver.set_limits(parameters)
+        self._gripper.set_parameters(parameters)
+
+    def _take(self, text: str) -> None:
+        self._watch.take(text, time.monotonic_ns())
+        self._session.worker.restart(self._watch.instruction)
+        if self._growth is not None:
+            self._growth.end(success=False)  # nobody said how the last one ended
+
+    @property
+    def limit_counts(self) -> Counter[str]:
+        """Commands from which a limit cut something since activation, by the kind of limit."""
+        return self._driver.counts
+
+    @property
+    def status(self) -> ArmStatus:
+        """How things stand with the arm."""
+        hold = self.holds.current
+        return hold_status(hold) if hold else limit_status(self._driver.notes, self._driver.twist)
+
+    def close(self) -> None:
+        """Ends work, halts the arm, sends the stop command last and destroys the command topics.
+
+        An inference that hangs is waited for no longer than `IDLE_SEC`, once the arm stands.
+        """
+        for timer in self._timers:
+            self._node.destroy_timer(timer)
+        self._session.worker.restart("")
+        self._driver.begin_close()
+        deadline = time.monotonic() + HALT_SEC
+        while True:
+            if self._clocked:  # not before a tick after the last command, as ever
+                time.sleep(self._driver.tick_sec)
+            self._driver.send(self._stamp())
+            if self._driver.at_rest or time.monotonic() > deadline:
+                break
+        self._session.worker.wait_idle(IDLE_SEC)
+        if not self._driver.close(self._stamp(), ACKNOWLEDGE_SEC):
+            self._node.get_logger().warning(
+                "the stop command was not acknowledged by every subscriber"
+            )
+        self.fingers.close()
+        self._servo.close()
+
+    def check(self) -> None:
+        """Looks at once whether the arm has to be held, without waiting for the watchdog."""
+        self._guarded(self._on_watchdog)
+
+    def on_inference(self) -> None:
+        """Takes the result that waits, if any."""
+        self._guarded(self._on_inference)
+
+    def fail(self, error: Exception, where: str = "") -> None:
+        """Whatever fails on the way to a command, the arm is halted, and told nothing after it.
+
+        A halt needs neither pose nor posture; where even that fails, the process ends.
+
+        Args:
+            error: What was raised.
+            where: By what, where that is not the control loop.
+        """
+        words = f"{type(error).__name__}: {error}; held until the node is activated again"
+        self._broken = Hold(HoldReason.CONTROL_ERROR, f"{where}: {words}" if where else words)
+        # What failed may be the look at the arm, at every tick: the halt is sent without it.
+        self._driver.begin_close()
+        self._hold(self._broken, time.monotonic_ns())
+
+    def _guarded(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:
+            self._node.get_logger().error(traceback.format_exc())
+            self.fail(error)
+
+    def _on_inference(self) -> None:
+        inference = self._session.worker.collect()
+        if inference is None:
+            return
+        now = time.monotonic_ns()
+        if inference.trace:
+            self._node.get_logger().error(inference.trace, throttle_duration_sec=LOG_PERIOD_SEC)
+        outcome, fault = inference.outcome, self._watch.judge(inference, now)
+        problem = self._outside(now) or fault
+        if problem is not None:
+            self._hold(problem, now)
+        elif isinstance(outcome, StepResult):
+            self._act(inference, outcome, now)
+
+    def _act(self, inference: Inference, result: StepResult, now: int) -> None:
+        self._end_hold()
+        mapper, action = self._session.mapper, result.action
+        self._answered = inference.observation.stamp
+        opening = self._gripper.update(mapper.gripper_openness(action), now / NANOSECONDS)
+        # The gripper first: a simulation in lock-step advances when the twist arrives.
+        if opening is not None:
+            self.fingers.send(opening)
+        if self._growth is not None:
+            growth.note(self._growth, inference.instruction, inference.observation, result)
+        self._drop_unsent("replaced")
+        self._driver.move(mapper.twist(action), action)
+        self.step += 1
+        self.sources[result.source] += 1
+        if inference.settled is not None:
+            self.shadow["checked"] += 1
+            self.shadow["disagreed"] += not inference.settled.agrees
+        self.acted_at = now
+        self._watch.expect(now)
+        self._completed = inference.observation.complete
+        self._unsent = telemetry.step_message(
+            inference, result, self._watch.instruction_age(now), now
+        )
+        self.latency = self._unsent.latency
+        if not self._clocked:
+            self._send()
+
+    def _send(self) -> None:
+        """Sends the command of this tick, and tells of the action that it is the first one of."""
+        self._driver.send(self._stamp())
+        message, self._unsent = self._unsent, None
+        if message is None:
+            return
+        message.latency.total = (time.monotonic_ns() - self._completed) * 1e3 / NANOSECONDS
+        if self._driver.limited:
+            message.reason += f"; {self._driver.limited}"
+        self._publish(message)
+
+    def _drop_unsent(self, why: str) -> None:
+        """Tells of an action that came to nothing: between two ticks another came, or a hold."""
+        message, self._unsent = self._unsent, None
+        if message is not None:
+            message.reason += f"; {why} before its command was sent"
+            self._publish(message)
+
+    def _on_watchdog(self) -> None:
+        now = time.monotonic_ns()
+        inferring_sec = self._session.worker.inferring_sec(now)
+        hold = self._outside(now) or self._watch.problem(now, inferring_sec)
+        if hold:
+            self._hold(hold, now)
+        else:
+            self._end_hold()
+
+    def _outside(self, now: int) -> Hold | None:
+        """What holds the arm whatever the policy says."""
+        return (
+            self._broken
+            or self._veto()
+            or self._servo.problem()
+            or self._session.buffer.problem(now)
+            or self._driver.problem()
+        )
+
+    def _hold(self, hold: Hold, now: int) -> None:
+        """Halts the arm; repeated at every tick of the watchdog until the reason is gone."""
+        news = self.holds.update(hold)
+        self._drop_unsent("held")
+        self._driver.hold()
+        if not self._clocked:
+            self._driver.send(self._stamp())
+        if news and hold.reason in FRESH_START:
+            # Nothing seen before the fault may move the arm after it.
+            self._session.buffer.discard()
+            self._session.worker.restart(self._watch.instruction)
+        # By reason, since reasons may alternate at every tick.
+        if now >= self._log_due.get(hold.reason, now):
+            self._log_due[hold.reason] = now + int(LOG_PERIOD_SEC * NANOSECONDS)
+            self._node.get_logger().warning(f"arm held: {hold}")
+        message = StepTelemetry(
+            instruction=self._watch.instruction,
+            hold=True,
+            source="hold",
+            reason=str(hold),
+            accepted=-1,
+            similarity=math.nan,
+        )
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        age = self._watch.instruction_age(now)
+        message.ages = telemetry.ages_message(self._session.buffer, age, now)
+        self._publish(message)
+
+    def _end_hold(self) -> None:
+        if self.holds.update(None):
+            self._watch.expect(time.monotonic_ns())
+            self._node.get_logger().info("hold ended", throttle_duration_sec=1.0)
+
+    def _on_tick(self) -> None:
+        # From now, and not from when it was due: after a late tick the next must not come early, or
+        # the arm would have to accelerate by more than the limit.
+        self._timers[-1].reset()
+        now = time.monotonic_ns()
+        self.ticks.note(now)
+        if warning := self.ticks.warning():
+            self._node.get_logger().warning(warning, throttle_duration_sec=LOG_PERIOD_SEC)
+        hold = self._watch.overdue(now) if self.holds.current is None else None
+        if hold is not None:
+            self._hold(hold, now)
+        self._send()
+
+    def _stamp(self) -> Time:
+        """Stamp of a command.
+
+        Stamped with observations, a stop has the stamp of the last one that was acted on: it
+        answers no newer one, so it does not advance a simulation in lock-step.
+        """
+        if self._parameters.stamp == "observation":
+            return telemetry.time_message(self._answered)
+        return self._node.get_clock().now().to_msg()
+
+    def _publish(self, message: StepTelemetry) -> None:
+        message.header.frame_id = self._parameters.frame_id
+        message.step = self.step
+        message.twist = np.asarray(self._driver.twist, np.float64)
+        message.dry_run = self._parameters.dry_run
+        message.gripper = self._gripper.position
+        motion = self._session.motion
+        message.metric = telemetry.metric_message(motion.kind, motion.latest)
+        self._report(message)

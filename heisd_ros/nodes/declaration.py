@@ -1,0 +1,85 @@
+"""A parameter dataclass as the parameters of a node: declared, and read back validated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import ParameterException, ParameterUninitializedException
+from rclpy.node import Node
+
+from heisd_ros.robot.declare import ONE_TYPE, ParameterInfo, parameters_of
+
+T = TypeVar("T")
+
+
+def descriptor(info: ParameterInfo, default: Any) -> ParameterDescriptor:
+    """The ROS descriptor of a parameter."""
+    message = ParameterDescriptor(
+        name=info.name, description=info.description, read_only=info.read_only
+    )
+    if info.choices is not None:
+        message.additional_constraints = info.accepted()
+    if info.low is not None and info.high is not None:
+        if isinstance(default, int):
+            span = IntegerRange(from_value=int(info.low), to_value=int(info.high), step=1)
+            message.integer_range = [span]
+        else:
+            limits = {"from_value": float(info.low), "to_value": float(info.high)}
+            message.floating_point_range = [FloatingPointRange(**limits)]
+    return message
+
+
+def declare(node: Node, kind: type) -> dict[str, str]:
+    """Declares every parameter of a parameter dataclass.
+
+    A start-up value of the wrong type or outside its range does not end the process: the parameter
+    keeps its default, and the message is handed back, so that the configure transition can fail
+    with it and the value can be put right on the running node.
+
+    Returns:
+        Parameter name to message, for each value that was refused.
+    """
+    refused = {}
+    for field, info in parameters_of(kind):
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        about = descriptor(info, field.default)
+        try:
+            node.declare_parameter(info.name, default, about)
+            node.get_parameter(info.name)
+        except ParameterUninitializedException:
+            node.undeclare_parameter(info.name)
+            node.declare_parameter(info.name, default, about, ignore_override=True)
+            refused[info.name] = f"parameter '{info.name}' is []; accepted: {ONE_TYPE}"
+        except ParameterException as error:
+            # rclpy leaves a wrongly typed parameter declared, one outside its range not.
+            if not node.has_parameter(info.name):
+                node.declare_parameter(info.name, default, about, ignore_override=True)
+            accepted = info.accepted()
+            hint = f"; accepted: {accepted}" if accepted else ""
+            refused[info.name] = f"parameter '{info.name}': {error}{hint}"
+    return refused
+
+
+def given(node: Node) -> set[str]:
+    """Names of the parameters to which a file, a launch file or the command line gave a value."""
+    return set(node._parameter_overrides)  # rclpy has no public way to ask
+
+
+def read(node: Node, kind: type[T], changes: Mapping[str, Any] | None = None) -> T:
+    """Reads the node's parameters into the validated dataclass.
+
+    Args:
+        node: The node that declared them.
+        kind: The dataclass.
+        changes: Values by parameter name, in place of the node's.
+
+    Raises:
+        ValueError: A parameter is out of range; the message names it.
+    """
+    values, changes = {}, changes or {}
+    for field, info in parameters_of(kind):
+        value = changes[info.name] if info.name in changes else node.get_parameter(info.name).value
+        values[field.name] = tuple(value) if isinstance(field.default, tuple) else value
+    return kind(**values)

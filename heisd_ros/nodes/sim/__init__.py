@@ -1,0 +1,1 @@
+"""The simulated arm: a LIBERO scene that publishes what a real cell would."""

@@ -1,0 +1,96 @@
+"""The arm that the parameters describe, out of its URDF. Knows no ROS."""
+
+from __future__ import annotations
+
+import math
+
+from heisd_ros.errors import JointStateError, UrdfError
+from heisd_ros.files.bounded import expanded, read_text
+from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.kinematics.geometry import ArmGeometry
+from heisd_ros.kinematics.joint_states import JointStateReader
+from heisd_ros.kinematics.robots import panda_urdf
+from heisd_ros.robot.limits import collision_guard
+from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.safety.joints import JointGuard, parse_limits
+
+
+def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
+    """The arm of a URDF text, as the parameters describe it.
+
+    Raises:
+        UrdfError, JointStateError: The text is no URDF, or a frame or joint is not in it; the
+            message is one line that names the parameters.
+    """
+    tip, base = parameters.robot_tip_frame, parameters.robot_base_frame
+    try:
+        kinematics = ArmKinematics(urdf, tip, parameters.robot_joint_names, base)
+    except UrdfError as error:
+        frames = f"'robot.tip_frame' {tip!r} and 'robot.base_frame' {base!r}"
+        raise UrdfError(f"{frames}: {' '.join(str(error).split())}") from error
+    except JointStateError as error:
+        raise JointStateError(f"parameter 'robot.joint_names': {error}") from error
+    limits = parse_limits(parameters.joint_limits)
+    if parameters.targets_in_root and not kinematics.base_is_root():
+        raise UrdfError(
+            f"parameter 'robot.base_frame' is {base!r}, which does not lie in the root of the "
+            "robot description; accepted: the root link, or one fixed to it without an offset, as "
+            "'command.targets_in_root' is true"
+        )
+    try:
+        JointGuard(limits=limits).check(kinematics)
+    except JointStateError as error:
+        raise JointStateError(f"parameter 'joints.limits': {error}") from error
+    if parameters.collision_slow_m > 0.0:
+        srdf = _text("collision.srdf", parameters.collision_srdf)
+        try:
+            kinematics.geometry = ArmGeometry(urdf, kinematics, srdf)
+        except UrdfError as error:
+            kinematics.geometry_fault = str(error)
+    return JointStateReader(
+        kinematics, parameters.robot_gripper_joints, parameters.gripper_timeout_sec, limits
+    )
+
+
+def urdf_text(parameters: VlaNodeParameters) -> str:
+    """The built-in Panda's URDF, or that of the file `robot.urdf`.
+
+    Raises:
+        UrdfError: It cannot be read; the message names the parameter.
+    """
+    if parameters.robot_source == "panda":
+        return panda_urdf()
+    return _text("robot.urdf", parameters.robot_urdf)
+
+
+def unguarded(parameters: VlaNodeParameters, kinematics: ArmKinematics | None) -> list[str]:
+    """What the limits are told to look at and cannot, as the description does not say it."""
+    if kinematics is None:
+        return []
+    gaps, guard = [], collision_guard(parameters)
+    fast = zip(kinematics.joint_names, kinematics.velocity_limits, strict=True)
+    free = [name for name, limit in fast if math.isinf(limit)]
+    if parameters.joint_velocity_scale > 0.0 and free:
+        gaps.append(f"joints.velocity_scale: the URDF has no velocity limit for {free}")
+    if guard.slow_m > 0.0:
+        geometry, fault = kinematics.geometry, kinematics.geometry_fault
+        missing = guard.gaps(geometry) if geometry else [f"any collision, as {fault}"]
+        gaps += [f"collision.slow_m: not looked at: {each}" for each in missing]
+    return gaps
+
+
+def touching(parameters: VlaNodeParameters, kinematics: ArmKinematics | None) -> list[str]:
+    """Pairs of links whose distance is not looked at, as they are made so that they touch."""
+    geometry = kinematics.geometry if kinematics else None
+    return collision_guard(parameters).touching(geometry) if geometry else []
+
+
+def _text(name: str, value: str) -> str:
+    """The file that a parameter names; empty where it names none.
+
+    Raises:
+        UrdfError: It cannot be read; the message names the parameter.
+    """
+    if not value:
+        return ""
+    return read_text(expanded(value), lambda problem: UrdfError(f"parameter '{name}': {problem}"))

@@ -1,0 +1,23 @@
+"""The model takes the threads that it was given, and else leaves a core to the rest."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from heisd_ros.control.policy import load_model
+from heisd_ros.robot.parameters import VlaNodeParameters
+
+
+@pytest.mark.parametrize("cores", [1, 2, 5])
+def test_the_model_leaves_a_core_to_the_rest(checkpoint, monkeypatch, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    before = torch.get_num_threads()
+    try:
+        for asked, given in ((0, max(1, cores - 1)), (3, 3)):
+            load_model(VlaNodeParameters(model_path=str(checkpoint), model_threads=asked))
+            assert torch.get_num_threads() == given
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,102 @@
+"""What the limits cannot look at, as the description of the arm does not say it, is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from types import SimpleNamespace
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from support.collisions import capsule_urdf
+from support.robots import robot_files, urdf_of
+from typer.testing import CliRunner
+
+from heisd_ros.cli.main import app
+from heisd_ros.errors import UrdfError
+from heisd_ros.kinematics.robots import panda_urdf
+from heisd_ros.nodes.diagnostics import control_status
+from heisd_ros.robot.limits import safety_limits
+from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.robot.robot_arm import make_reader, touching, unguarded
+
+ON = {"collision_slow_m": 0.08, "collision_stop_m": 0.03}
+
+
+def parameters(**changes):
+    return dataclasses.replace(VlaNodeParameters(), **changes)
+
+
+def arm(settings, urdf):
+    return make_reader(settings, urdf).kinematics
+
+
+def test_what_is_off_is_not_missed_and_costs_nothing():
+    settings = parameters()
+    kinematics = arm(settings, panda_urdf().replace('velocity="2.61"', 'velocity="0"'))
+    assert kinematics.geometry is None and unguarded(settings, kinematics) == []
+    assert unguarded(settings, None) == touching(settings, None) == []
+
+
+def test_a_description_with_everything_has_no_gaps():
+    settings = parameters(**ON, joint_velocity_scale=0.5, collision_table_z=0.0)
+    kinematics = arm(settings, panda_urdf())
+    assert unguarded(settings, kinematics) == [] and kinematics.geometry is not None
+    assert "panda_link5 and panda_link7" in touching(settings, kinematics)
+    guard = safety_limits(settings).joints
+    assert (guard.velocity_scale, guard.collision.table_z) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "urdf", "gap"),
+    [
+        ({"joint_velocity_scale": 0.5}, ("2.61", "0"), r"no velocity limit for \['panda_joint5'"),
+        (ON, ("<collision>", "<nothing>"), "not looked at: any collision, as the robot desc"),
+        (ON, ("example-robot-data", "nowhere"), "'panda_link0': mesh 'package://nowhere/"),
+        ({**ON, "collision_table_z": 5.0}, ("", ""), "the table at 5 m, which no link comes"),
+    ],
+)
+def test_a_gap_is_a_warning_and_the_arm_is_driven_all_the_same(changes, urdf, gap):
+    settings = parameters(**changes)
+    text = panda_urdf().replace(*urdf) if urdf[0] else panda_urdf()
+    text = text.replace("</collision>", "</nothing>") if urdf[1] == "<nothing>" else text
+    kinematics = arm(settings, text)
+    assert unguarded(settings, kinematics)[0].startswith(("joints.velocity_scale", "collision."))
+    policy = SimpleNamespace(decoder=SimpleNamespace(warning=lambda: ""))
+    session = SimpleNamespace(
+        parameters=settings,
+        kinematics=kinematics,
+        policy=policy,
+        buffer=SimpleNamespace(counts={}),
+        motion=SimpleNamespace(latest=None, stream_hz=0.0),
+        mapper=SimpleNamespace(rate_hz=20.0),
+        refused_robot="",
+    )
+    status = control_status(session, None, estop=False, now=0)
+    assert status.level == DiagnosticStatus.WARN
+    assert re.search(gap, status.message)
+
+
+def test_an_srdf_is_read_from_its_file(tmp_path):
+    path = tmp_path / "arm.srdf"
+    pair = '<disable_collisions link1="panda_link1" link2="panda_link5"/>'
+    path.write_text(f"<robot>{pair}</robot>", encoding="utf-8")
+    free, given = (
+        arm(parameters(**ON, **more), capsule_urdf())
+        for more in ({}, {"collision_srdf": str(path)})
+    )
+    assert given.geometry.pairs < free.geometry.pairs
+    with pytest.raises(UrdfError, match=r"parameter 'collision\.srdf': .*is missing"):
+        arm(parameters(**ON, collision_srdf=str(tmp_path / "none")), panda_urdf())
+
+
+def test_heisd_check_tells_of_gaps(tmp_path):
+    file, urdf = tmp_path / "arm.yaml", tmp_path / "arm.urdf"
+    text = robot_files()["ur5e"].read_text(encoding="utf-8")
+    file.write_text(text.replace("# collision.s", "collision.s"), encoding="utf-8")
+    urdf.write_text(urdf_of("ur5e"), encoding="utf-8")
+    good = CliRunner().invoke(app, ["check", str(file), "--urdf", str(urdf)])
+    assert good.exit_code == 0 and "may touch each other: wrist_1_link and wrist_3" in good.output
+    urdf.write_text(urdf_of("ur5e").replace(".stl", ".none"), encoding="utf-8")
+    gap = CliRunner().invoke(app, ["check", str(file), "--urdf", str(urdf)])
+    assert gap.exit_code == 0 and "collision.slow_m: not looked at" in gap.output
