@@ -208,9 +208,11 @@ def build_decoder(
         keep_frames: say with each verified step what may be kept of it.
 
     Raises:
+        EngineError: the mode's engine cannot run here.
         ModeError: the mode needs a part that was not given, or its boundary cannot be left.
         CalibrationError: the mode skips by a calibration of other settings.
     """
+    vla = vla.with_engine(mode.engine)
     if mode.propose == "none":
         return AutoregressiveDecoder(vla, actions_only=actions_only, allow_unknown=allow_unknown)
     if mode.retrieves and database is None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from heisd_ros.errors import ModeError
 from heisd_ros.files.typed import typed
 from heisd_ros.kinematics.motion import MetricKind
+from heisd_ros.vla.engine_choice import EngineChoice
 
 AcceptanceRule = Literal["exact", "token_relaxed", "sequence_relaxed"]
 SkipPolicy = Literal["never", "always", "calibrated", "threshold", "cadence", "random"]
@@ -123,6 +124,7 @@ class ModeSettings:
 
     Attributes:
         description: one line for readers.
+        engine: what runs the model's passes (`vla.engines.make_engine`); the tokens are the same.
         propose: who drafts; ``hybrid``: retrieval or drafter, by the kinematic metric.
         one_pass: a draft that is known before the prefill is verified in it.
         correct: where the model would have said something else than an accepted draft, what it said
@@ -139,6 +141,7 @@ class ModeSettings:
     """
 
     description: str = ""
+    engine: EngineChoice = "auto"
     propose: Proposers = "none"
     one_pass: bool = True
     correct: bool = False
@@ -195,7 +198,9 @@ class ModeSettings:
 
     def decisive(self) -> dict[str, Any]:
         """All settings that have a say in what is executed, ``retrieval.k`` and so on, in order."""
-        silent = {"description"} if self.propose == "hybrid" else {"description", _HYSTERESIS}
+        silent = {"description", "engine"}
+        if self.propose != "hybrid":
+            silent.add(_HYSTERESIS)
         return {name: value for name, value in _flat(asdict(self), "") if name not in silent}
 
     @property
