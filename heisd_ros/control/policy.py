@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from heisd_ros.vla.vla import VLA
 
 DEFAULT_RATE_HZ = 20.0
+SMALL_BYTES = 2**28
+"""Weights of a model that counts as small; those of the shipped one are 38 MiB."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,6 @@ def load_model(parameters: VlaNodeParameters) -> VLA:
     from heisd_ros.sim.protocol import load_protocol
     from heisd_ros.vla.checkpoint import load_checkpoint
 
-    # A thread that has to wait for a core holds up all others, at the end of every product.
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(parameters.model_threads or max(1, cores - 1))
     dtype = getattr(torch, parameters.model_dtype)
@@ -104,7 +105,25 @@ def load_model(parameters: VlaNodeParameters) -> VLA:
     if parameters.model_protocol:
         convention = load_protocol(parameters.model_protocol).data
     key = parameters.model_unnorm_key or None
-    return load_checkpoint(model_folder(parameters), device, dtype, key, convention=convention)
+    vla = load_checkpoint(model_folder(parameters), device, dtype, key, convention=convention)
+    weights = sum(part.numel() * part.element_size() for part in vla.model.parameters())
+    torch.set_num_threads(parameters.model_threads or threads_for(weights, cores))
+    return vla
+
+
+def threads_for(weights: int, cores: int) -> int:
+    """Threads of a model that nobody chose: one for a small one, else one less than cores.
+
+    A thread that has to wait for a core holds up all others, which spin, at the end of every
+    product. A small model gains a tenth to a fifth by the second one on an idle machine, and takes
+    four times as long beside one busy process (`bench/busy_neighbour.py`). A large one is bound by
+    memory, which one thread cannot use up.
+
+    Args:
+        weights: Size of the model's weights, bytes.
+        cores: That this process may use.
+    """
+    return 1 if weights < SMALL_BYTES else max(1, cores - 1)
 
 
 def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
