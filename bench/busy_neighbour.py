@@ -5,9 +5,10 @@
 
 Two steps of the shipped model are timed, the plain loop and a draft of 7 tokens that is accepted in
 the prefill: alone, and beside one process that is always busy. Threads of a product spin until the
-last is done. How long is said by OpenMP's wait policy, libgomp's spin count (the OpenMP of PyTorch's
-wheels for Linux) and Intel's block time; each is set in a process of its own, since the library
-reads it once. The file is written after each case, and a run that was stopped is resumed from it.
+last is done. How long is said by OpenMP's wait policy, libgomp's spin count (PyTorch's wheels for
+Linux use that library) and Intel's block time; each is set in a process of its own, since the
+library reads it once. The file is written after each case, and a run that was stopped is resumed
+from it.
 """
 
 from __future__ import annotations
