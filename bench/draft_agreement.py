@@ -23,10 +23,12 @@ import numpy as np
 import torch
 
 from heisd_ros.decoding.acceptance import within_tolerance
+from heisd_ros.decoding.assembly import build_decoder
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.consensus import consensus_of
 from heisd_ros.decoding.hybrid import HybridDecoder
-from heisd_ros.decoding.modes import build_decoder, load_mode
+from heisd_ros.decoding.modes import load_mode
+from heisd_ros.decoding.perception import perceive
 from heisd_ros.decoding.settings import ModeSettings, SkipSettings
 from heisd_ros.decoding.types import Observation, StepResult
 from heisd_ros.evaluation.rollout import run_episode
@@ -83,10 +85,7 @@ class Agreement:
         if shard is None:
             raise SystemExit(f"no shard: {how}")
         with torch.inference_mode():
-            inputs = self._vla.encode(
-                observation.images, observation.instruction, observation.proprio
-            )
-            key = self._vla.retrieval_key(self._vla.model.vision_features(inputs.pixels))
+            key = self._vla.retrieval_key(perceive(self._vla, observation).features)
         matches = shard.search(key, self._k)
         drafts = {
             "last command": last,

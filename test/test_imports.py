@@ -18,18 +18,19 @@ ROS = re.compile(
 )
 
 # Room -> the rooms it may import besides itself. docs/architecture.md draws this.
-CORE = {"errors", "files", "vla", "retrieval", "kinematics"}
+CORE = {"errors", "files", "instructions", "vla", "retrieval", "kinematics"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
+    "instructions": set(),
     "models": set(),
     "_moved": set(),
     "kinematics": {"errors", "files"},
-    "vla": {"errors", "files"},
-    "retrieval": {"errors", "files", "kinematics"},
+    "vla": {"errors", "files", "instructions"},
+    "retrieval": {"errors", "files", "instructions", "kinematics"},
     "safety": {"errors", "kinematics"},
     "decoding": CORE,
-    "fleet": {"errors", "files", "retrieval"},
+    "fleet": {"errors", "files", "instructions", "retrieval"},
     "data": {"errors", "files", "kinematics"},
     "sim": CORE | {"decoding", "data"},
     "training": CORE | {"decoding", "data", "sim"},

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heisd_ros.decoding.types import Source
 from heisd_ros.errors import BenchmarkError
 from heisd_ros.vla.config import ACTION_DIMENSIONS
 
@@ -49,16 +50,16 @@ class StepTimes:
         """A step of an evaluation.
 
         Args:
-            source: letter of `evaluation.accounting.SOURCE_LETTERS`.
+            source: `Source.letter` of the step.
             passes: through the language model.
             mode: settings of the mode; which passes carried a draft follows from them.
         """
-        if source == "s":
+        if source == Source.SKIP.letter:
             return self.skipped
-        if source == "a":
+        if source == Source.AUTOREGRESSIVE.letter:
             return self.plain
         later = passes - 1
-        if source == "d":
+        if source == Source.DRAFTER.letter:
             first = self.verifying if mode.get("drafter", {}).get("last") else self.prefill
             # The drafter is asked for what the prefill left open.
             first += self.draft if later else 0.0
@@ -66,7 +67,7 @@ class StepTimes:
         else:
             in_prefill = bool(mode["one_pass"])
             first = self.verifying if in_prefill else self.prefill
-            first += self.search if source == "r" else 0.0
+            first += self.search if source == Source.RETRIEVAL.letter else 0.0
             drafted = later if mode["redraft"] else min(later, 0 if in_prefill else 1)
         return self.seen + first + drafted * self.verified + (later - drafted) * self.token
 

@@ -115,10 +115,9 @@ class Workloads:
         """The prompt and drafts, the LM head on those columns that are asked for."""
         return self._pass(self._columns + drafted, self._columns + drafted, 1 + drafted)
 
-    def extend(self, drafted: int = 0, actions_only: bool = False) -> Work:
+    def extend(self, drafted: int = 0) -> Work:
         """One token and drafts behind it."""
-        rows = 256 if actions_only else self._head.shape[0]
-        return self._pass(1 + drafted, self._columns + 1 + drafted, 1 + drafted, rows)
+        return self._pass(1 + drafted, self._columns + 1 + drafted, 1 + drafted)
 
     def draft(self, levels: int) -> tuple[Work, ...]:
         """The drafter: the prompt's keys and values, then one pass a level."""
@@ -130,11 +129,10 @@ class Workloads:
         level = Work(size + rows * self._head.element_size(), 2 * (matrix + rows))
         return (first, *[level] * levels)
 
-    def _pass(self, new: int, seen: int, read: int, rows: int | None = None) -> Work:
+    def _pass(self, new: int, seen: int, read: int) -> Work:
         language = self._model.config.language
-        rows = self._head.shape[0] if rows is None else rows
         attention = 4 * new * seen * language.hidden_size * language.num_hidden_layers
-        head = rows * self._head.shape[1]
+        head = self._head.numel()
         return Work(
             self._layer_bytes + seen * self._kv_row + head * self._head.element_size(),
             2 * _matrix(self._layers) * new + attention + 2 * head * read,

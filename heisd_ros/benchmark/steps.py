@@ -12,11 +12,12 @@ from heisd_ros.benchmark.roofline import Roofline, Work, Workloads
 from heisd_ros.benchmark.subject import Subject
 from heisd_ros.benchmark.timing import Case
 from heisd_ros.decoding.acceptance import accept
+from heisd_ros.decoding.perception import Perceived, prompt_of
 from heisd_ros.decoding.settings import AcceptanceRule
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.verifier import Judge, Verification
 from heisd_ros.vla.config import ACTION_DIMENSIONS
-from heisd_ros.vla.engine import Engine, PromptSequence
+from heisd_ros.vla.engine import Engine, PlainEngine, PromptSequence
 
 LEFT = ACTION_DIMENSIONS - 1
 """Tokens after the first, and drafted tokens that a pass has to read: the last is only judged."""
@@ -43,9 +44,9 @@ class Steps:
 
     def __init__(self, subject: Subject, engine: Engine) -> None:
         self.subject, self.engine = subject, engine
-        self.pixels = subject.pixels(0)
-        self.features = engine.vision(self.pixels)
-        self.prompt = self._embed(self.features)
+        self.inputs = subject.inputs(0)
+        self.features = self._vision()
+        self.prompt = self._prompt(self.features)
         self.chain = self.plain()
         self.workloads = Workloads(engine.model, subject.drafter, self.prompt.shape[1])
 
@@ -55,8 +56,9 @@ class Steps:
         The same modules, called one by one.
         """
         model, language = self.engine.model, self.engine.model.language_model
-        features = model.vision_features(self.pixels)
-        columns = model.embed(self.subject.ids, model.project(features), self.subject.proprio)
+        engine = PlainEngine(model)
+        seen = Perceived(self.inputs, engine.vision(self.inputs.pixels))
+        columns = prompt_of(engine, seen)
         cache = _Concatenated()
         tokens: list[int] = []
         for position in range(ACTION_DIMENSIONS):
@@ -69,17 +71,17 @@ class Steps:
                 columns = language.model.embed_tokens(newest)
         return tokens
 
-    def plain(self, actions_only: bool = False) -> list[int]:
+    def plain(self) -> list[int]:
         """One token a pass."""
-        return self._decode(self._see(), actions_only)
+        return self._decode(self._see())
 
     def retrieved(self, accepted: int) -> list[int]:
         """Vision, search, draft in the prefill, the rest token by token."""
-        features = self.engine.vision(self.pixels)
+        features = self._vision()
         self._search(features)
         verification = Verification.start(
             self.engine,
-            self._embed(features),
+            self._prompt(features),
             DraftTree.from_chains([self.chain]),
             "exact",
             judge=forced(accepted),
@@ -99,19 +101,17 @@ class Steps:
 
     def skipped(self) -> tuple[int, ...]:
         """Vision and search; what is found is executed."""
-        return self._search(self.engine.vision(self.pixels))
+        return self._search(self._vision())
 
     def cases(self, roofline: Roofline) -> list[Case]:
         """All steps, then their parts."""
         work = self.workloads
         see = (work.vision(), work.project())
         plain = (*see, work.prefill(), *[work.extend()] * LEFT)
-        short = (*see, work.prefill(), *[work.extend(actions_only=True)] * LEFT)
         draft = (*see, work.prefill(), *work.draft(LEFT), work.extend(LEFT))
         steps = [
             Case(EAGER, self.eager, roofline.ms(*plain)),
             Case(OPTIMISED, self.plain, roofline.ms(*plain)),
-            Case(f"{OPTIMISED}, 256 rows", lambda: self.plain(True), roofline.ms(*short)),
         ]
         for accepted in range(ACTION_DIMENSIONS + 1):
             passes = (*see, work.prefill(LEFT), *[work.extend()] * max(0, LEFT - accepted))
@@ -136,12 +136,12 @@ class Steps:
 
         prefill, six = work.prefill(), [work.extend()] * LEFT
         own: list[tuple[str, Callable[[], object], tuple[Work, ...]]] = [
-            (VISION, lambda: engine.vision(self.pixels), (work.vision(),)),
+            (VISION, self._vision, (work.vision(),)),
             (SEARCH, lambda: self._search(self.features), ()),
             (PROJECTOR, lambda: engine.project(self.features), (work.project(),)),
             (PREFILL, lambda: engine.start(self.prompt, None, LEFT), (prefill,)),
             (VERIFYING, lambda: engine.start(self.prompt, tree), (work.prefill(LEFT),)),
-            (LANGUAGE, lambda: self._decode(self.prompt, False), (prefill, *six)),
+            (LANGUAGE, lambda: self._decode(self.prompt), (prefill, *six)),
             (THEN_VERIFIED, verified, (prefill, work.extend(LEFT))),
             (THEN_DRAFTED, draft, (prefill, *work.draft(LEFT))),
             ("LM head, all rows", lambda: model.language_model.logits(hidden), ()),
@@ -166,14 +166,16 @@ class Steps:
         ]
 
     def _see(self) -> Tensor:
-        return self._embed(self.engine.vision(self.pixels))
+        return self._prompt(self._vision())
 
-    def _embed(self, features: Tensor) -> Tensor:
-        visual_tokens = self.engine.project(features)
-        return self.engine.model.embed(self.subject.ids, visual_tokens, self.subject.proprio)
+    def _vision(self) -> Tensor:
+        return self.engine.vision(self.inputs.pixels)
 
-    def _decode(self, prompt: Tensor, actions_only: bool) -> list[int]:
-        sequence, answers = self.engine.start(prompt, actions_only=actions_only)
+    def _prompt(self, features: Tensor) -> Tensor:
+        return prompt_of(self.engine, Perceived(self.inputs, features))
+
+    def _decode(self, prompt: Tensor) -> list[int]:
+        sequence, answers = self.engine.start(prompt)
         tokens = [answers.greedy]
         for _ in range(LEFT):
             tokens.append(sequence.extend(tokens[-1]).greedy)

@@ -24,7 +24,7 @@ from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
 from heisd_ros.vla.config import LanguageConfig, VLAConfig
 from heisd_ros.vla.drafter import Drafter, load_drafter
 from heisd_ros.vla.model import VLAModel
-from heisd_ros.vla.vla import VLA
+from heisd_ros.vla.vla import VLA, ModelInputs
 
 Shape = Literal["openvla-7b", "mini", "shipped"]
 TEXT_TOKENS = 24
@@ -59,12 +59,12 @@ class Subject:
     shard: Shard
     drafter: Drafter
 
-    def pixels(self, seed: int) -> Tensor:
-        """[1, V, 6, S, S] of noise, on the device."""
+    def inputs(self, seed: int) -> ModelInputs:
+        """The prompt with pictures of noise, on the device."""
         config, vla = self.vla.config, self.vla
         shape = (1, len(config.views), 6, config.image_size, config.image_size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        return noise.to(vla.device, vla.dtype)
+        return ModelInputs(noise.to(vla.device, vla.dtype), self.ids, self.proprio)
 
 
 def load_subject(shape: Shape, device: torch.device, dtype: torch.dtype) -> Subject:

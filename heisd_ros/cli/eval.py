@@ -57,6 +57,13 @@ def evaluate(
     drafter: Annotated[
         str, typer.Option(help="Drafter; empty: the folder `drafter` of the model.")
     ] = "",
+    rate_of: Annotated[
+        Path | None,
+        typer.Option(
+            help="Results file: random_skip and hold_last skip as often as heisd did there; empty: "
+            "as often as it was calibrated."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the order of modes and of random choices.")] = 0,
     max_steps: Annotated[
         int,
@@ -82,10 +89,15 @@ def evaluate(
     from heisd_ros.errors import HeisdError
     from heisd_ros.evaluation.results import Results
     from heisd_ros.evaluation.setup import Parts, Setup
+    from heisd_ros.evaluation.skip_rates import measured_rates
     from heisd_ros.evaluation.starts import evaluation_starts
     from heisd_ros.models import shipped_model
 
     folder = Path(model) if model else shipped_model()
+    try:
+        rates = measured_rates(rate_of) if rate_of is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     setup = Setup(
         suite=suite,
         model=str(folder),
@@ -98,6 +110,7 @@ def evaluate(
         unnorm_key=unnorm_key,
         device=device,
         dtype=dtype,
+        rates=rates,
     )
     workers = workers or (1 if device.startswith("cuda") else cores())
     try:

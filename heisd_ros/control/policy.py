@@ -133,9 +133,9 @@ def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
         HeisdError: The mode or one of its parts is missing or cannot be used.
         ValueError: The mode does not fit what is to be kept.
     """
+    from heisd_ros.decoding.assembly import Assembly
     from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-    from heisd_ros.decoding.modes import database_folder, load_decoder, load_mode
-    from heisd_ros.retrieval.manifest import Manifest
+    from heisd_ros.decoding.modes import load_mode
 
     config, folder = vla.config, model_folder(parameters)
     mode, keeps = load_mode(parameters.decoding_mode), growth.wanted(parameters)
@@ -144,7 +144,7 @@ def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
             f"parameter 'decoding.mode' is {parameters.decoding_mode!r}; accepted with "
             "'growth.mode' or 'fleet.uri': a mode that retrieves"
         )
-    place = database_folder(folder, parameters.decoding_database)
+    assembly = Assembly(folder, parameters.decoding_database, parameters.decoding_drafter)
     opened: list[Growth] = []
     with ExitStack() as failing:
 
@@ -154,12 +154,9 @@ def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
             opened.append(kept)
             return kept.store
 
-        decoder, bounds = load_decoder(
+        decoder = assembly.decoder(
             vla,
             mode,
-            folder,
-            database=parameters.decoding_database,
-            drafter=parameters.decoding_drafter,
             seed=parameters.decoding_seed,
             extend=extend if keeps else None,
             keep_frames=parameters.growth_mode != "off",
@@ -173,10 +170,10 @@ def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
         proprio_size=config.proprio_size,
         rate_hz=config.control_rate_hz or DEFAULT_RATE_HZ,
         instructions=config.instructions,
-        bounds=bounds,
+        bounds=assembly.bounds(mode),
         plain=AutoregressiveDecoder(vla),
         growth=opened[0] if opened else None,
-        robot=Manifest.read(place).robot if mode.retrieves else "",
+        robot=assembly.database.manifest.robot if mode.retrieves else "",
     )
 
 

@@ -1,1 +1,1 @@
-"""The vision-language-action model: OpenVLA's architecture in plain PyTorch, any size."""
+"""From an observation to the tokens of an action: drafts, verification, and when to skip it."""

@@ -128,7 +128,7 @@ class DriftAlarm:
 
     @property
     def raised(self) -> bool:
-        """Whether the alarm went off since the last (re-)arming."""
+        """Whether the alarm went off; it stays on."""
         return self._raised
 
     @property
@@ -138,7 +138,7 @@ class DriftAlarm:
 
     @property
     def checks(self) -> int:
-        """Checks since the last (re-)arming."""
+        """Checks so far."""
         return self._checks
 
     @property
@@ -162,13 +162,6 @@ class DriftAlarm:
         self._wealth = max(1.0, self._wealth) * factor
         self._raised = self._raised or self._wealth >= self.patience
         self._episode.clear()
-
-    def rearm(self) -> None:
-        """Forgets everything, the alarm too."""
-        self._wealth = 1.0
-        self._episode.clear()
-        self._checks = self._losses = 0
-        self._raised = False
 
 
 def _check_risk(risk: float) -> None:

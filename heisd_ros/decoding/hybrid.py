@@ -12,36 +12,56 @@ nothing by itself costs nothing: without a proposer it is the plain autoregressi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from heisd_ros.decoding.acceptance import within_tolerance
-from heisd_ros.decoding.boundary import Boundary, Zone
-from heisd_ros.decoding.consensus import consensus_of
+from heisd_ros.decoding.boundary import Boundary
+from heisd_ros.decoding.perception import Perceived, perceive, prompt_of
+from heisd_ros.decoding.proposers import Proposer, Step
 from heisd_ros.decoding.settings import AcceptanceRule, ModeSettings
 from heisd_ros.decoding.skip import SkipContext, SkipDecision, SkipGate
 from heisd_ros.decoding.stopwatch import Stopwatch
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation, Settled, Source, StepResult, VerifiedFrame
 from heisd_ros.decoding.verifier import Verification
+from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.metric import MetricSample
-from heisd_ros.retrieval.database import EXACT, Matches, SearchableShard, Store, normalise
-from heisd_ros.vla.drafter import Drafter
-from heisd_ros.vla.vla import VLA, ModelInputs
+from heisd_ros.retrieval.database import EXACT, Matches, SearchableShard, Store
+from heisd_ros.vla.vla import VLA
 
 REDRAFT_ROOM = 20
 """Nodes of the largest `redraft` that the model has to read: after one token, five levels of the
 model's first choices, and below each place its second one with what follows it."""
+_ELSE = {"retrieval": Source.AUTOREGRESSIVE, "hybrid": Source.DRAFTER}
+"""Who drafts in these modes where the database is not asked; other modes name the one proposer."""
+
+
+class _Route(NamedTuple):
+    """Which proposer a step is routed to.
+
+    Attributes:
+        source: the proposer's; where there is none of it, the model decodes by itself.
+        reason: for a reader of the telemetry.
+        shard: what is searched for the step; None: nothing.
+        how: how the shard was found.
+    """
+
+    source: Source
+    reason: str
+    shard: SearchableShard | None = None
+    how: str = ""
 
 
 @dataclass(frozen=True)
 class _Skipped:
-    """A step that was executed unseen, to be verified while the arm moves."""
+    """A step that was executed unseen, whose verification is deferred until the arm moves."""
 
-    inputs: ModelInputs
-    features: Tensor
+    seen: Perceived
     tokens: tuple[int, ...]
 
 
@@ -52,7 +72,8 @@ class HybridDecoder:
         vla: the model that has the last word.
         mode: which parts take part, and how.
         database: past frames of the same model; needed by modes that retrieve.
-        drafter: needed by modes that draft.
+        proposers: by source, see `proposers_of`; a step whose proposer is missing is decoded by the
+            model itself.
         gate: decides when a retrieved action is executed unseen.
         boundary: parts retrieval from drafting; needed by ``hybrid``.
         allow_unknown: accept instructions that the model wasn't trained on.
@@ -65,18 +86,18 @@ class HybridDecoder:
         mode: ModeSettings,
         *,
         database: Store | None,
-        drafter: Drafter | None,
+        proposers: Mapping[Source, Proposer],
         gate: SkipGate,
         boundary: Boundary | None,
         allow_unknown: bool = False,
         keep_frames: bool = False,
     ) -> None:
         self.vla, self.mode = vla, mode
-        self.database, self.drafter = database, drafter
+        self.database, self.proposers = database, proposers
         self.gate, self.boundary = gate, boundary
         self._allow_unknown, self._keep_frames = allow_unknown, keep_frames
         self._last: tuple[int, ...] | None = None
-        self._to_settle: _Skipped | None = None
+        self._deferred: _Skipped | None = None
         self._disagreed = False
 
     def warning(self) -> str:
@@ -88,56 +109,53 @@ class HybridDecoder:
         self.gate.reset(success)
         if self.boundary is not None:
             self.boundary.reset()
-        self._last = self._to_settle = None
+        self._last = self._deferred = None
         self._disagreed = False
 
     @torch.inference_mode()
     def infer(self, observation: Observation) -> StepResult:
         """Decode one action; raises what `VLA.encode` raises."""
         watch = Stopwatch(self.vla.device)
-        self._to_settle = None
-        inputs = self.vla.encode(
-            observation.images,
-            observation.instruction,
-            observation.proprio,
-            allow_unknown=self._allow_unknown,
-        )
-        watch.lap("preprocess")
-        features = self.vla.engine.vision(inputs.pixels)
-        watch.lap("vision")
-        zone, shard, how = self._route(observation)
-        matches = None
-        if shard is not None:
-            matches = self._retrieve(shard, features)
-            decision = self._may_skip(matches, zone, shard, how, observation)
+        self._deferred = None
+        if self._last is not None and (reason := self.gate.hold()):
+            return self._result(
+                self._last, source=Source.SKIP, reason=reason, watch=watch, passes=0
+            )
+        seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
+        route, matches = self._route(observation), None
+        reason = route.reason
+        if route.shard is not None:
+            matches = self._retrieve(route.shard, seen.features)
+            decision = self._may_skip(matches, route.shard, route.how, observation)
             watch.lap("retrieval")
-            zone = zone._replace(reason=f"{zone.reason}; {decision.reason}")
+            reason = f"{reason}; {decision.reason}"
             if decision.skip:
-                return self._skip(matches, zone.reason, decision.shadow, inputs, features, watch)
+                return self._skip(matches, reason, decision.shadow, seen, watch)
         else:
             self.gate.note_verified()
-        verification, source = self._decode(inputs, features, zone, matches, watch)
+        step = Step(prompt_of(self.vla.engine, seen), self._last, matches)
+        verification, source = self._decode(step, self.proposers.get(route.source), watch)
         if matches is not None:
             self.gate.observe_verified(matches, tuple(verification.tokens))
         return self._result(
             tuple(verification.tokens),
             source=source,
-            reason=zone.reason,
+            reason=reason,
             watch=watch,
             passes=verification.passes,
-            accepted=verification.accepted if source != "autoregressive" else None,
+            accepted=verification.accepted if source != Source.AUTOREGRESSIVE else None,
             similarity=None if matches is None else float(matches.similarity[0]),
-            frame=self._frame(features, verification),
+            frame=self._frame(seen.features, verification),
         )
 
     @torch.inference_mode()
     def settle(self) -> Settled | None:
-        """Verify the step that was just executed unseen, if it was chosen for that."""
-        skipped, self._to_settle = self._to_settle, None
+        """Deferred verification: of the step just executed unseen, if it was chosen for that."""
+        skipped, self._deferred = self._deferred, None
         if skipped is None:
             return None
         watch = Stopwatch(self.vla.device)
-        verified = self.verified_tokens(skipped.inputs, skipped.features, skipped.tokens)
+        verified = self.verified_tokens(skipped.seen, skipped.tokens)
         agrees = within_tolerance(skipped.tokens, verified)
         self.gate.observe_shadow(agrees)
         # The next command is then the model's own, on what it sees by then.
@@ -145,33 +163,32 @@ class HybridDecoder:
         watch.lap("verify")
         return Settled(watch.timings_ms()["total"], agrees)
 
-    def verified_tokens(
-        self, inputs: ModelInputs, features: Tensor, draft: tuple[int, ...]
-    ) -> tuple[int, ...]:
+    def verified_tokens(self, seen: Perceived, draft: tuple[int, ...]) -> tuple[int, ...]:
         """The model's own greedy tokens, found with the help of a draft: lossless."""
         tree = DraftTree.from_chains([draft])
-        prompt = self._prompt(inputs, features)
+        prompt = prompt_of(self.vla.engine, seen)
         verification = Verification.start(self.vla.engine, prompt, tree, "exact", REDRAFT_ROOM)
         while not verification.finished:
             verification.advance(redraft(verification, tree, "exact"), "exact")
         return tuple(verification.tokens)
 
-    def _route(self, observation: Observation) -> tuple[Zone, SearchableShard | None, str]:
-        """Who proposes, and the shard if that is retrieval, with how it was found."""
+    def _route(self, observation: Observation) -> _Route:
+        propose = self.mode.propose
         if not self.mode.retrieves or self.database is None:
-            return Zone(False, f"mode proposes by {self.mode.propose}"), None, ""
-        zone = Zone(True, "mode always retrieves")
-        if self.mode.propose == "hybrid" and self.boundary is not None:
+            return _Route(_ELSE.get(propose) or Source(propose), f"mode proposes by {propose}")
+        reason = "mode always retrieves"
+        if propose == "hybrid" and self.boundary is not None:
             zone = self.boundary.update(observation.motion)
+            reason = zone.reason
             if not zone.retrieval:
-                return zone, None, ""
+                return _Route(_ELSE[propose], reason)
         # Asked at every step: a shard may grow, or come from the fleet, while the arm works.
         shard, how = self.database.shard_for(observation.instruction)
         if shard is None:
-            return Zone(False, how), None, how
+            return _Route(_ELSE[propose], how)
         if slow := self._too_slow_to_search(observation.motion):
-            return zone._replace(reason=f"{zone.reason}; last command: {slow}"), None, how
-        return zone, shard, how
+            return _Route(Source.LAST_COMMAND, f"{reason}; last command: {slow}")
+        return _Route(Source.RETRIEVAL, reason, shard, how)
 
     def _too_slow_to_search(self, motion: MetricSample | None) -> str:
         """Why the last command alone is the draft; empty where the database is asked.
@@ -192,7 +209,6 @@ class HybridDecoder:
     def _may_skip(
         self,
         matches: Matches,
-        zone: Zone,
         shard: SearchableShard,
         how: str,
         observation: Observation,
@@ -209,11 +225,11 @@ class HybridDecoder:
             self.gate.note_verified()
             return SkipDecision(False, False, "no skip: the calibration knows no added entries")
         context = SkipContext(
-            retrieval_zone=zone.retrieval,
+            retrieval_zone=True,
             gripper=None if self._last is None else self._last[-1],
             clearance=shard.clearance(matches) if self.mode.skip.clearance else math.inf,
             speed=math.nan if observation.motion is None else observation.motion.speed,
-            task=normalise(observation.instruction),
+            task=normalise_instruction(observation.instruction),
         )
         return self.gate.decide(matches, context)
 
@@ -222,16 +238,15 @@ class HybridDecoder:
         matches: Matches,
         reason: str,
         shadow: bool,
-        inputs: ModelInputs,
-        features: Tensor,
+        seen: Perceived,
         watch: Stopwatch,
     ) -> StepResult:
         chosen = tuple(matches.tokens[0].tolist())
         if shadow or self.mode.skip.act_first:
-            self._to_settle = _Skipped(inputs, features, chosen)
+            self._deferred = _Skipped(seen, chosen)
         return self._result(
             chosen,
-            source="skip",
+            source=Source.SKIP,
             reason=reason,
             watch=watch,
             passes=0,
@@ -239,45 +254,35 @@ class HybridDecoder:
         )
 
     def _decode(
-        self,
-        inputs: ModelInputs,
-        features: Tensor,
-        zone: Zone,
-        matches: Matches | None,
-        watch: Stopwatch,
+        self, step: Step, proposer: Proposer | None, watch: Stopwatch
     ) -> tuple[Verification, Source]:
         mode = self.mode
-        drafter = self.drafter if mode.drafts and not zone.retrieval else None
-        prompt = self._prompt(inputs, features)
-        source: Source
-        rule: AcceptanceRule
-        if matches is not None:
-            source, rule, draft = "retrieval", mode.retrieval.accept, self._tree(matches)
-        elif zone.retrieval:
-            source, rule = "last_command", mode.drafter.accept
-            draft = self._last_command()
-        elif drafter is not None:
-            source, rule = "drafter", mode.drafter.accept
-            draft = self._last_command() if mode.drafter.last else NO_DRAFT
+        source: Source = Source.AUTOREGRESSIVE
+        rule: AcceptanceRule = "exact"
+        draft, room = NO_DRAFT, 0
+        proposed = None if proposer is None else proposer.propose(step)
+        if proposer is not None and proposed is not None:
+            source, rule, draft = proposer.source, proposer.accept, proposed
+            room = max(len(draft), proposer.room)
         else:
-            source, rule, draft = "autoregressive", "exact", NO_DRAFT
-        later = len(draft) if drafter is None else mode.drafter.nodes
+            proposer = None
         verification = Verification.start(
             self.vla.engine,
-            prompt,
+            step.prompt,
             draft if mode.one_pass else NO_DRAFT,
             rule,
-            max(later, REDRAFT_ROOM if mode.redraft else 0),
+            max(room, REDRAFT_ROOM if mode.redraft else 0),
             mode.correct,
             self._keep_frames,
         )
         watch.lap("prefill")
         # The draft, its first level that of the first token, and whether it is still unseen.
         level, unseen = 0, not mode.one_pass
-        if drafter is not None and not verification.finished and not verification.correcting:
-            draft = self._draft(drafter, verification, prompt)
-            watch.lap("draft")
-            level, unseen = 1, True
+        if proposer is not None and not verification.finished and not verification.correcting:
+            after = proposer.propose_after(step, verification)
+            if after is not None:
+                draft, level, unseen = after, 1, True
+                watch.lap("draft")
         while not verification.finished:
             if unseen and not verification.correcting:
                 tree = draft.tails(len(verification.tokens) - level)
@@ -297,31 +302,6 @@ class HybridDecoder:
             return None
         own, margins = tuple(verification.own), tuple(verification.margins)
         return VerifiedFrame(self.vla.retrieval_key(features), own, margins)
-
-    def _prompt(self, inputs: ModelInputs, features: Tensor) -> Tensor:
-        visual_tokens = self.vla.engine.project(features)
-        return self.vla.model.embed(inputs.ids, visual_tokens, inputs.proprio)
-
-    def _tree(self, matches: Matches) -> DraftTree:
-        settings = self.mode.retrieval
-        chains = matches.tokens.tolist()
-        if settings.draft == "consensus":
-            chains = [consensus_of(matches.tokens)]
-        if settings.last and self._last is not None:
-            chains.append(self._last)
-        return DraftTree.crossed(chains) if settings.cross else DraftTree.from_chains(chains)
-
-    def _last_command(self) -> DraftTree:
-        """The last command as the draft of a step in slow motion, where little changes."""
-        return NO_DRAFT if self._last is None else DraftTree.from_chains([self._last])
-
-    def _draft(self, drafter: Drafter, verification: Verification, prompt: Tensor) -> DraftTree:
-        settings, first = self.mode.drafter, verification.tokens[0]
-        state = drafter.start(verification.prompt_hidden, prompt, first)
-        tokens, parents = drafter.propose(
-            self.vla.model.language_model, state, settings.depth, settings.top_k, settings.nodes
-        )
-        return DraftTree(tuple(tokens), tuple(parents))
 
     def _result(
         self,

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-from heisd_ros.decoding.boundary import Boundary
-from heisd_ros.decoding.calibration import FILE, Calibration
-from heisd_ros.decoding.hybrid import HybridDecoder
+from heisd_ros.decoding.assembly import Assembly, Extend
 from heisd_ros.decoding.settings import ModeSettings
-from heisd_ros.decoding.skip import SkipGate
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import ModeError
 from heisd_ros.files.bounded import expanded, naming, shown
 from heisd_ros.files.ros_yaml import read_yaml
 from heisd_ros.kinematics.metric import MetricBounds
-from heisd_ros.retrieval.database import Database, Store
-from heisd_ros.vla.checkpoint import fingerprint
-from heisd_ros.vla.drafter import Drafter, load_drafter
 from heisd_ros.vla.vla import VLA
 
 MOST_BASES = 8
@@ -113,7 +105,7 @@ def load_decoder(
     database: str = "",
     drafter: str = "",
     seed: int = 0,
-    extend: Callable[[Database, Calibration | None], Store] | None = None,
+    extend: Extend | None = None,
     keep_frames: bool = False,
 ) -> tuple[Decoder, MetricBounds | None]:
     """Loads what a mode needs beside the model, and composes its decoder.
@@ -122,11 +114,10 @@ def load_decoder(
         vla: the model.
         mode: the mode.
         model_folder: the checkpoint's folder.
-        database: folder of the database; empty: ``database`` in the checkpoint's folder.
-        drafter: folder of the drafter; empty: ``drafter`` there.
+        database: as in `Assembly`.
+        drafter: as in `Assembly`.
         seed: as in `build_decoder`.
-        extend: makes of the database, and of the calibration that skipping goes by, what is
-            searched; None: the database itself.
+        extend: as in `Assembly.decoder`.
         keep_frames: as in `build_decoder`.
 
     Returns:
@@ -136,104 +127,6 @@ def load_decoder(
     Raises:
         DatabaseError, CalibrationError, DrafterError: a part is missing or does not fit the model.
     """
-    if mode.propose == "none":
-        return build_decoder(vla, mode), None
-    identity = fingerprint(model_folder)
-    opened, calibration, loaded, bounds = None, None, None, None
-    store: Store | None = None
-    if mode.retrieves:
-        folder = database_folder(model_folder, database)
-        opened = Database.open(folder, identity)
-        opened.check_k(mode.retrieval.k)
-        # A mode that has none refuses to skip, and says why; one of another database is an error.
-        if uses_calibration(mode) and (folder / FILE).is_file():
-            calibration = Calibration.load(folder, opened.manifest.database_id, identity)
-        store = opened if extend is None else extend(opened, calibration)
-    if mode.drafts:
-        folder = expanded(drafter) if drafter else model_folder / "drafter"
-        loaded = load_drafter(folder, identity, vla.config, vla.device, vla.dtype)
-    if mode.propose == "hybrid" and opened is not None:
-        bounds = opened.bounds(mode.boundary.metric)
-    decoder = build_decoder(
-        vla,
-        mode,
-        database=store,
-        drafter=loaded,
-        calibration=calibration,
-        seed=seed,
-        keep_frames=keep_frames,
-    )
-    return decoder, bounds
-
-
-def database_folder(model_folder: Path, database: str = "") -> Path:
-    """Where a model's database lies.
-
-    Args:
-        model_folder: the checkpoint's folder.
-        database: somewhere else; empty: ``database`` in the checkpoint's folder.
-    """
-    return expanded(database) if database else model_folder / "database"
-
-
-def uses_calibration(mode: ModeSettings) -> bool:
-    """Whether what a mode skips depends on the calibration of its database."""
-    random = mode.skip.policy == "random" and mode.skip.rate == 0.0
-    return mode.skip.policy == "calibrated" or random
-
-
-def build_decoder(
-    vla: VLA,
-    mode: ModeSettings,
-    *,
-    database: Store | None = None,
-    drafter: Drafter | None = None,
-    calibration: Calibration | None = None,
-    seed: int = 0,
-    actions_only: bool = False,
-    allow_unknown: bool = False,
-    keep_frames: bool = False,
-) -> Decoder:
-    """Composes the decoder of a mode.
-
-    Args:
-        vla: the model.
-        mode: the mode.
-        database: needed by modes that retrieve.
-        drafter: needed by modes that draft.
-        calibration: of the database; without one a calibrated mode does not skip, and says so.
-        seed: of random skips and shadow verification.
-        actions_only: as in `AutoregressiveDecoder`; for mode ``ar`` alone.
-        allow_unknown: accept instructions that the model wasn't trained on.
-        keep_frames: say with each verified step what may be kept of it.
-
-    Raises:
-        EngineError: the mode's engine cannot run here.
-        ModeError: the mode needs a part that was not given, or its boundary cannot be left.
-        CalibrationError: the mode skips by a calibration of other settings.
-    """
-    vla = vla.with_engine(mode.engine)
-    if mode.propose == "none":
-        return AutoregressiveDecoder(vla, actions_only=actions_only, allow_unknown=allow_unknown)
-    if mode.retrieves and database is None:
-        raise ModeError("the mode needs a database (`heisd db build` makes one); none was given")
-    if mode.drafts and drafter is None:
-        raise ModeError(
-            "the mode needs a drafter (`heisd train drafter` makes one); none was given"
-        )
-    if calibration is not None and mode.skip.policy == "calibrated":
-        calibration.check_mode(mode)
-    boundary = None
-    if mode.propose == "hybrid" and database is not None:
-        bounds = database.bounds(mode.boundary.metric)
-        boundary = Boundary(bounds.boundary, mode.boundary.hysteresis)
-    return HybridDecoder(
-        vla,
-        mode,
-        database=database,
-        drafter=drafter,
-        gate=SkipGate(mode.skip, calibration, seed),
-        boundary=boundary,
-        allow_unknown=allow_unknown,
-        keep_frames=keep_frames,
-    )
+    assembly = Assembly(model_folder, database, drafter)
+    decoder = assembly.decoder(vla, mode, seed=seed, extend=extend, keep_frames=keep_frames)
+    return decoder, assembly.bounds(mode)

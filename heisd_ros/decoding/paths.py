@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from heisd_ros.decoding.perception import perceive, prompt_of
 from heisd_ros.decoding.types import Observation
 from heisd_ros.vla.config import ACTION_DIMENSIONS
 from heisd_ros.vla.engine import Engine, PlainEngine
@@ -43,10 +44,8 @@ class DecodePath(Protocol):
 @torch.inference_mode()
 def eager(vla: VLA, observation: Observation) -> Decoded:
     """One prefill and six passes of one token: the definition of correct."""
-    model = vla.model
-    inputs = vla.encode(observation.images, observation.instruction, observation.proprio)
-    visual_tokens = model.project(model.vision_features(inputs.pixels))
-    prefill = model.prefill(model.embed(inputs.ids, visual_tokens, inputs.proprio))
+    model, engine = vla.model, PlainEngine(vla.model)
+    prefill = model.prefill(prompt_of(engine, perceive(vla, observation, engine=engine)))
     logits = [prefill.logits]
     while len(logits) < ACTION_DIMENSIONS:
         logits.append(model.decode(logits[-1].argmax(-1, keepdim=True), prefill.cache))
@@ -60,10 +59,8 @@ def through(make: Callable[[VLAModel], Engine]) -> DecodePath:
     @torch.inference_mode()
     def decode(vla: VLA, observation: Observation) -> Decoded:
         engine = make(vla.model)
-        inputs = vla.encode(observation.images, observation.instruction, observation.proprio)
-        visual_tokens = engine.project(engine.vision(inputs.pixels))
-        prompt = vla.model.embed(inputs.ids, visual_tokens, inputs.proprio)
-        sequence, answers = engine.start(prompt)
+        seen = perceive(vla, observation, engine=engine)
+        sequence, answers = engine.start(prompt_of(engine, seen))
         tokens, logits = [answers.greedy], [answers.logits.clone()]
         while len(tokens) < ACTION_DIMENSIONS:
             answers = sequence.extend(tokens[-1])

@@ -12,8 +12,8 @@ from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.vla.engine_choice import EngineChoice
 
 AcceptanceRule = Literal["exact", "token_relaxed", "sequence_relaxed"]
-SkipPolicy = Literal["never", "always", "calibrated", "threshold", "cadence", "random"]
-Proposers = Literal["none", "retrieval", "drafter", "hybrid"]
+SkipPolicy = Literal["never", "always", "calibrated", "threshold", "cadence", "random", "hold"]
+Proposers = Literal["none", "retrieval", "last_command", "drafter", "hybrid"]
 Payload = Literal["own", "demonstrated"]
 
 
@@ -85,11 +85,13 @@ class SkipSettings:
 
     Attributes:
         policy: ``never``; ``always``; ``calibrated`` thresholds; hand-set ``threshold`` values;
-            a fixed ``cadence``; ``random`` with `rate`.
+            a fixed ``cadence``; ``random`` with `rate`; ``hold``, the last command once more with
+            `rate`, whatever the camera sees.
         max_consecutive: skips in a row, at most (``cadence``: exactly).
         similarity: hand-set least similarity (``threshold``).
         dispersion: hand-set greatest dispersion, bins (``threshold``).
-        rate: chance of a skip (``random``); 0: the skip rate that the calibration measured.
+        rate: chance of a skip, of a step that was retrieved for (``random``) or of any step
+            (``hold``); 0: as often as the calibration measured.
         clearance: control steps that each retrieved entry must be away from its episode's next
             change of the gripper (``calibrated``, ``threshold``).
         speed: least speed of the end effector, by the live joint velocities, m/s (``calibrated``,
@@ -125,7 +127,8 @@ class ModeSettings:
     Attributes:
         description: one line for readers.
         engine: what runs the model's passes (`vla.engines.make_engine`); the tokens are the same.
-        propose: who drafts; ``hybrid``: retrieval or drafter, by the kinematic metric.
+        propose: who drafts, by the name of its `Source`; ``none``: the model decodes by itself;
+            ``hybrid``: retrieval or drafter, by the kinematic metric.
         one_pass: a draft that is known before the prefill is verified in it.
         correct: where the model would have said something else than an accepted draft, what it said
             is verified in one more pass and executed in the draft's place; the draft is where that
@@ -167,7 +170,8 @@ class ModeSettings:
         _within("skip.agree", self.skip.agree, 0, 255)
         _within("skip.rate", self.skip.rate, 0.0, 1.0)
         _within("skip.shadow_share", self.skip.shadow_share, 0.0, 1.0)
-        if self.skip.policy != "never" and not self.retrieves:
+        executes = self.skip.policy not in ("never", "hold")
+        if executes and not self.retrieves:
             raise ModeError(
                 f"skip.policy {self.skip.policy!r} executes retrieved actions, but propose is "
                 f"{self.propose!r}; accepted with it: 'retrieval', 'hybrid'"
@@ -184,7 +188,7 @@ class ModeSettings:
                 "drafts, in the prefill; accepted with it: retrieval.last: true, one_pass: true"
             )
         least = self.skip.speed if self.skip.policy in ("calibrated", "threshold") else 0.0
-        if self.skip.policy != "never" and self.retrieval.speed > least:
+        if executes and self.retrieval.speed > least:
             raise ModeError(
                 f"retrieval.speed is {self.retrieval.speed:g}, but skip.policy "
                 f"{self.skip.policy!r} executes what is retrieved from {least:g} m/s on; "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heisd_ros.decoding.calibration import FIX, Calibration
+from heisd_ros.decoding.calibration import FIX, Calibration, TriedSetting
 from heisd_ros.decoding.conformal import DriftAlarm
 from heisd_ros.decoding.settings import SkipSettings
 from heisd_ros.decoding.tree import GRIPPER
@@ -23,7 +24,6 @@ class SkipContext:
     Attributes:
         retrieval_zone: whether the kinematic metric trusts retrieval.
         gripper: token id of the last executed gripper command; None at an episode's start.
-        fresh: whether the observation is recent enough to act on unseen.
         clearance: control steps until the first retrieved entry comes to a change of its gripper.
         speed: of the end effector now, m/s; NaN where nothing is known of it.
         task: the instruction, which has a gate of its own.
@@ -31,7 +31,6 @@ class SkipContext:
 
     retrieval_zone: bool
     gripper: int | None
-    fresh: bool = True
     clearance: float = math.inf
     speed: float = math.inf
     task: str = ""
@@ -67,13 +66,14 @@ def dispersion(tokens: NDArray[np.int64]) -> float:
 class SkipGate:
     """Decides step by step whether verification is skipped, and watches how that goes.
 
-    ``calibrated`` skips where all of these hold: fresh inputs; the retrieval zone; the arm at
+    ``calibrated`` skips where all of these hold: the retrieval zone; the arm at
     `speed` or faster; fewer than `max_consecutive` skips before; grippers unanimous and as last
     executed, no entry nearer than `clearance` steps to a change of its gripper; with `once`, the
     first entry not executed before in the episode; with `agree`, the first entry near to what was
     executed at the last verified step; similarity and dispersion within the setting in force.
     ``threshold`` is the same with hand-set values. ``cadence`` asks for the zone and the
-    count alone, ``random`` draws instead, ``always`` asks for nothing but entries.
+    count alone, ``random`` draws instead, ``always`` asks for nothing but entries. ``hold`` skips
+    no retrieved action: `hold` says when the last command is repeated instead.
 
     Shadow checks are counted over all tasks and for each task. A task that is half of the way to
     its alarm is skipped one step at a time, and not at all after the alarm.
@@ -159,6 +159,13 @@ class SkipGate:
         shadow = skip and bool(self._shadows.random() < self.settings.shadow_share)
         return SkipDecision(skip, shadow, f"{'skip' if skip else 'no skip'}: {reason}")
 
+    def hold(self) -> str:
+        """Why the last command is repeated without looking; empty where it isn't (``hold``)."""
+        if self.settings.policy != "hold":
+            return ""
+        skip, reason = self._by_chance(lambda measured: measured.skip_rate)
+        return f"the last command once more: {reason}" if skip else ""
+
     def note_verified(self) -> None:
         """Takes note of a step that the model decided without `decide` being asked."""
         self._skips_in_a_row = 0
@@ -194,11 +201,6 @@ class SkipGate:
         if self.settings.feedback and success is not None:
             self._feed_back(success)
 
-    def rearm(self) -> None:
-        """Resets the alarms, by hand: skipping is allowed again."""
-        for alarm in self._alarms():
-            alarm.rearm()
-
     def _alarms(self) -> list[DriftAlarm]:
         return [] if self._drift is None else [self._drift, *self._tasks.values()]
 
@@ -222,10 +224,8 @@ class SkipGate:
     def _judge(self, matches: Matches, context: SkipContext) -> tuple[bool, str]:
         """Whether to skip, and why or why not."""
         settings = self.settings
-        if settings.policy == "never":
+        if settings.policy in ("never", "hold"):
             return False, "the mode never does"
-        if not context.fresh:
-            return False, "inputs are not fresh"
         if len(matches.similarity) == 0:
             return False, "nothing was retrieved"
         if settings.policy == "always":
@@ -233,7 +233,7 @@ class SkipGate:
         if self._skips_in_a_row >= (longest := self._longest_run()):
             return False, f"{longest} in a row"
         if settings.policy == "random":
-            return self._by_chance()
+            return self._by_chance(lambda measured: measured.rate_of_retrieved)
         if not context.retrieval_zone:
             return False, "slow or curved motion"
         if settings.policy == "cadence":
@@ -250,13 +250,13 @@ class SkipGate:
             return _by_entries(matches, context, settings.similarity, settings.dispersion)
         return self._by_calibration(matches, context)
 
-    def _by_chance(self) -> tuple[bool, str]:
+    def _by_chance(self, calibrated: Callable[[TriedSetting], float]) -> tuple[bool, str]:
         rate = self.settings.rate
         if rate == 0.0:
             measured = self.calibration.measured if self.calibration is not None else None
             if measured is None:
                 return False, f"no calibrated rate to draw by; {FIX}"
-            rate = measured.rate_of_retrieved
+            rate = calibrated(measured)
         return bool(self._draws.random() < rate), f"by chance, rate {rate:.2f}"
 
     def _by_calibration(self, matches: Matches, context: SkipContext) -> tuple[bool, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from enum import Enum
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,49 @@ TIMING_KEYS = (
 )
 """Parts of a step; one that did not happen is absent. A pass over prompt and draft is `prefill`."""
 
-Source = Literal["autoregressive", "retrieval", "last_command", "drafter", "skip"]
+
+class Source(str, Enum):  # noqa: UP042 - Python 3.10 has no StrEnum
+    """What decided a step. A member is its name: it equals the plain string.
+
+    Attributes:
+        label: for the legend of a figure.
+        colour: in figures and in RViz, ``#rrggbb``; Okabe and Ito's, which are told apart with any
+            colour vision.
+    """
+
+    label: str
+    colour: str
+
+    def __new__(cls, name: str, label: str = "", colour: str = "") -> Source:
+        """A member with its label and colour."""
+        member = str.__new__(cls, name)
+        member._value_, member.label, member.colour = name, label, colour
+        return member
+
+    AUTOREGRESSIVE = "autoregressive", "autoregressive", "#7f7f7f"
+    RETRIEVAL = "retrieval", "retrieval, verified", "#0072b2"
+    LAST_COMMAND = "last_command", "last command, verified", "#56b4e9"
+    DRAFTER = "drafter", "drafter, verified", "#e69f00"
+    SKIP = "skip", "retrieval, skipped verification", "#009e73"
+    HOLD = "hold", "hold", "#d55e00"
+    """The arm was held: of telemetry alone, no decoder returns it."""
+
+    __str__ = str.__str__
+
+    @property
+    def letter(self) -> str:
+        """How a column of one character a step writes it."""
+        return self.value[0]
+
+    @property
+    def rgb(self) -> tuple[float, float, float]:
+        """Red, green and blue of the colour, 0 to 1."""
+        red, green, blue = bytes.fromhex(self.colour[1:])
+        return red / 255, green / 255, blue / 255
+
+
+DECIDING = tuple(source for source in Source if source is not Source.HOLD)
+"""The sources of a `StepResult`."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +107,8 @@ class StepResult:
     Attributes:
         action: [7] float64 in robot units: dx dy dz, drx dry drz, gripper.
         tokens: the 7 action token ids.
-        source: what decided the action: ``"autoregressive"``; ``"retrieval"``, ``"last_command"``
-            (in slow motion, without a search) or ``"drafter"`` for a draft that the model
-            verified; ``"skip"`` for a retrieved action it did not see.
+        source: what decided the action: the model alone (``AUTOREGRESSIVE``), the proposer whose
+            draft it verified, or a retrieved action that it did not see (``SKIP``).
         reason: why that source was used, for a reader of the telemetry.
         timings_ms: milliseconds by `TIMING_KEYS`; ``total`` covers the whole step.
         passes: passes through the language model, the prefill included.

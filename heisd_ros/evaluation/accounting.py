@@ -21,19 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heisd_ros.decoding.types import DECIDING, Source
 from heisd_ros.evaluation.joint_limits import limit_events
 from heisd_ros.evaluation.rollout import EpisodeResult, StepRecord
 from heisd_ros.evaluation.statistics import wilson_interval
 from heisd_ros.sim.scene import CONTROL_RATE_HZ
-
-SOURCE_LETTERS = {
-    "autoregressive": "a",
-    "retrieval": "r",
-    "last_command": "l",
-    "drafter": "d",
-    "skip": "s",
-}
-"""How a row's column `source`, one string, writes a step's source."""
 
 Row = dict[str, Any]
 
@@ -52,12 +44,12 @@ def episode_row(mode: str, result: EpisodeResult, variation: int = 0) -> Row:
         variation: Of its start, see `starts.Start`.
 
     Returns:
-        mode, suite, task_index, init_state, variation, success, steps; a column each of source
-        (letters), ms, passes, accepted, metric (F), similarity (None where a step has none) and
-        tip_mm ([x, y, z], base frame); settled, [step, ms, agrees] of each skip that was verified
-        while the arm moved; gripper_steps, the steps at which the gripper command changed; jerk,
-        m/s^3; limit_events; parts_ms, the sum of each part of the timings; reasons, the steps of
-        each; tokens, a digest
+        mode, suite, task_index, init_state, variation, success, steps; a column each of source (one
+        string, a `Source.letter` a step), ms, passes, accepted, metric (F), similarity (None where
+        a step has none) and tip_mm ([x, y, z], base frame); settled, [step, ms, agrees] of each
+        skip that was verified while the arm moved; gripper_steps, the steps at which the gripper
+        command changed; jerk, m/s^3; limit_events; parts_ms, the sum of each part of the timings;
+        reasons, the steps of each; tokens, a digest
         that two episodes share exactly if their tokens are equal, step by step.
     """
     records = result.records
@@ -96,7 +88,7 @@ def step_columns(records: Sequence[StepRecord], grips: Sequence[bool]) -> Row:
     )
     return {
         "steps": len(records),
-        "source": "".join(SOURCE_LETTERS[step.source] for step in steps),
+        "source": "".join(Source(step.source).letter for step in steps),
         "ms": [round(record.ms, 2) for record in records],
         "settled": [[i, round(s.ms, 2), s.agrees] for i, s in enumerate(settled) if s is not None],
         "passes": [step.passes for step in steps],
@@ -189,17 +181,17 @@ def decoding_summary(rows: Sequence[Row]) -> dict[str, Any]:
         count
         for row in rows
         for count, source in zip(row["accepted"], row["source"], strict=True)
-        if count is not None and source != SOURCE_LETTERS["skip"]
+        if count is not None and source != Source.SKIP.letter
     ]
     return {
         "acceptance_length": round(float(np.mean(accepted)), 4) if accepted else None,
-        "skip_rate": round(sources[SOURCE_LETTERS["skip"]] / steps, 4),
+        "skip_rate": round(sources[Source.SKIP.letter] / steps, 4),
         "passes_per_step": round(sum(sum(row["passes"]) for row in rows) / steps, 4),
         "shadow": {
             "verified": len(settled),
             "disagreed": sum(not agrees for _, _, agrees in settled),
         },
-        "sources": {name: round(sources[s] / steps, 4) for name, s in SOURCE_LETTERS.items()},
+        "sources": {str(s): round(sources[s.letter] / steps, 4) for s in DECIDING},
         "reasons": _shares([row["reasons"] for row in rows], steps),
     }
 

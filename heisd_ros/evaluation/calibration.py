@@ -21,13 +21,14 @@ from heisd_ros.decoding.acceptance import within_tolerance
 from heisd_ros.decoding.calibration import Criterion
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import dispersion
-from heisd_ros.decoding.types import Decoder, Observation, StepResult
+from heisd_ros.decoding.types import Decoder, Observation, Source, StepResult
 from heisd_ros.decoding.wrapper import DecoderWrapper
 from heisd_ros.errors import CalibrationError
 from heisd_ros.evaluation.rollout import ALL_SENSES, Senses, run_episode
 from heisd_ros.evaluation.starts import CALIBRATION_STATES, Start, begin_at
+from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.metric import FusedMetric
-from heisd_ros.retrieval.database import Database, Matches, normalise
+from heisd_ros.retrieval.database import Database, Matches
 from heisd_ros.sim.scene import LiberoScene
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
@@ -88,7 +89,7 @@ def instructions_of(suite: str, tasks: Sequence[int]) -> dict[int, str]:
         from libero.libero import benchmark
 
         known = benchmark.get_benchmark(suite)()
-    return {index: normalise(known.get_task(index).language) for index in tasks}
+    return {index: normalise_instruction(known.get_task(index).language) for index in tasks}
 
 
 def path_of(
@@ -165,8 +166,8 @@ class Judge(DecoderWrapper):
     def infer(self, observation: Observation) -> StepResult:
         """The decoder's step."""
         result = self._decoder.infer(observation)
-        self.retrieved += result.source in ("retrieval", "last_command", "skip")
-        if result.source == "skip":
+        self.retrieved += result.source in (Source.RETRIEVAL, Source.LAST_COMMAND, Source.SKIP)
+        if result.source == Source.SKIP:
             own = self._reference.infer(observation)
             self.skipped += 1
             self.broken += not within_tolerance(result.tokens, own.tokens)

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.calibration import Calibration
-from heisd_ros.decoding.modes import build_decoder
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.evaluation.calibration import EpisodeLoss, judge_episode
 from heisd_ros.evaluation.calibration_losses import BASE
@@ -15,7 +14,6 @@ from heisd_ros.evaluation.rollout import Senses, make_scene
 from heisd_ros.evaluation.starts import Start
 from heisd_ros.kinematics.metric import FusedMetric
 from heisd_ros.sim.scene import LiberoScene
-from heisd_ros.vla.drafter import load_drafter
 
 
 class Rig:
@@ -27,14 +25,10 @@ class Rig:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._mode, self._database, model = place.open()
+        self._mode, self._assembly = place.open()
         self._vla, self._protocol = place.load_model()
-        vla = self._vla
-        self._senses = Senses.of(vla.config)
-        self._reference = AutoregressiveDecoder(vla)
-        self._drafter = None
-        if self._mode.drafts:
-            self._drafter = load_drafter(place.drafter, model, vla.config, vla.device, vla.dtype)
+        self._senses = Senses.of(self._vla.config)
+        self._reference = AutoregressiveDecoder(self._vla)
         self._scene: LiberoScene | None = None
 
     def run(self, candidate: Calibration, setting: int, start: Start) -> EpisodeLoss:
@@ -49,8 +43,8 @@ class Rig:
         metric = None
         if setting != BASE:
             decoder = self._decoder(candidate.at(setting))
-            if self._mode.propose == "hybrid":
-                metric = FusedMetric(self._database.bounds(self._mode.boundary.metric))
+            bounds = self._assembly.bounds(self._mode)
+            metric = None if bounds is None else FusedMetric(bounds)
         scene = self._scene_of(start.task_index)
         return judge_episode(scene, decoder, self._reference, start, metric, self._senses)
 
@@ -60,13 +54,8 @@ class Rig:
         if candidate.runs:
             # The path's run length counts.
             mode = replace(mode, skip=replace(mode.skip, max_consecutive=candidate.runs[-1]))
-        return build_decoder(
-            self._vla,
-            mode,
-            database=self._database,
-            drafter=self._drafter,
-            calibration=replace(candidate, settings=mode.decisive()),
-        )
+        own = replace(candidate, settings=mode.decisive())
+        return self._assembly.decoder(self._vla, mode, calibration=own)
 
     def _scene_of(self, task_index: int) -> LiberoScene:
         if self._scene is None or self._scene.task_index != task_index:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.data.libero_source import ROBOT
+from heisd_ros.decoding.assembly import Assembly
 from heisd_ros.decoding.calibration import RUN_SETTING, Calibration, Criterion
 from heisd_ros.decoding.conformal import Rule
 from heisd_ros.decoding.modes import load_mode
@@ -22,9 +22,9 @@ from heisd_ros.evaluation.paired_run import FILE as PAIRS
 from heisd_ros.evaluation.paired_run import LEVEL, RUNS, PairedRun
 from heisd_ros.evaluation.starts import CALIBRATION_STATES, Start, calibration_starts
 from heisd_ros.files.ranges import parse_ranges
-from heisd_ros.retrieval.database import Database, Matches, file_hash
+from heisd_ros.retrieval.database import Database, Matches
 from heisd_ros.sim.protocol import Protocol, load_for_suite, load_protocol
-from heisd_ros.vla.checkpoint import fingerprint, statistics_of
+from heisd_ros.vla.checkpoint import statistics_of
 from heisd_ros.vla.vla import VLA
 
 
@@ -66,11 +66,10 @@ class Place:
         protocol.statistics_key(self.suite, statistics_of(self.model), self.unnorm_key)
         return protocol
 
-    def open(self) -> tuple[ModeSettings, Database, str]:
-        """The mode as it is calibrated, the database, and the model's fingerprint."""
+    def open(self) -> tuple[ModeSettings, Assembly]:
+        """The mode as it is calibrated, and what its decoders are put together of."""
         settings = calibration_mode(load_mode(self.mode))
-        model = fingerprint(self.model)
-        return settings, Database.open(self.database, model, ROBOT), model
+        return settings, Assembly(self.model, self.database, self.drafter, ROBOT)
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,8 @@ def prepare(place: Place, aim: Aim) -> CalibrationRun | PairedRun:
         HeisdError: What it reads is missing, damaged or of something else, or too few episodes are
             asked for.
     """
-    settings, opened, model = place.open()
+    settings, assembly = place.open()
+    opened = assembly.database
     _check_left_out(place, opened)
     runs = (aim.runs or RUNS) if aim.paired else ()
     levels = aim.levels or ((LEVEL,) if aim.paired else LEVELS)
@@ -162,14 +162,20 @@ def prepare(place: Place, aim: Aim) -> CalibrationRun | PairedRun:
         suite=place.suite,
         episodes=aim.episodes,
         database_id=opened.manifest.database_id,
-        model_fingerprint=model,
+        model_fingerprint=assembly.fingerprint,
         created="",
         settings=decisive,
         runs=runs,
         delta=aim.delta,
     )
     kind, file = (PairedRun, PAIRS) if aim.paired else (CalibrationRun, FILE)
-    return kind(candidate, Path(place.database) / file, _provenance(place, aim, settings))
+    provenance = {
+        "tasks": list(aim.tasks),
+        "mode": asdict(settings),
+        "drafter": assembly.drafter_hash(settings),
+        **({"draw": aim.draw} if aim.draw else {}),
+    }
+    return kind(candidate, Path(place.database) / file, provenance)
 
 
 def _check_left_out(place: Place, opened: Database) -> None:
@@ -183,16 +189,6 @@ def _check_left_out(place: Place, opened: Database) -> None:
             f"{place.database} holds initial states {shared}, which are to calibrate with; build "
             "it without them (`heisd db build --states 0-29`)"
         )
-
-
-def _provenance(place: Place, aim: Aim, settings: ModeSettings) -> dict[str, Any]:
-    weights = Path(place.drafter) / "drafter.safetensors"
-    return {
-        "tasks": list(aim.tasks),
-        "mode": asdict(settings),
-        "drafter": file_hash(weights) if settings.drafts and weights.is_file() else None,
-        **({"draw": aim.draw} if aim.draw else {}),
-    }
 
 
 def _executed(place: Place, settings: ModeSettings) -> Callable[[Matches], NDArray[np.int64]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from heisd_ros.decoding.types import Source
 from heisd_ros.evaluation.by_task import TaskOutcome
 
 Mode = Mapping[str, Any]
@@ -96,9 +97,9 @@ def decoding_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
                 "" if length is None else f"{length:.2f}",
                 f"{mode['skip_rate']:.1%}",
                 f"{mode['passes_per_step']:.2f}",
-                f"{mode['sources']['retrieval']:.0%}",
-                f"{mode['sources'].get('last_command', 0.0):.0%}",
-                f"{mode['sources']['drafter']:.0%}",
+                f"{mode['sources'][Source.RETRIEVAL]:.0%}",
+                f"{mode['sources'].get(Source.LAST_COMMAND, 0.0):.0%}",
+                f"{mode['sources'][Source.DRAFTER]:.0%}",
                 f"{shadow['disagreed']}/{shadow['verified']}" if shadow["verified"] else "",
                 f"{versus['identical']}/{versus['pairs']}" if versus else "",
                 f"{mode['jerk']:.1f}",

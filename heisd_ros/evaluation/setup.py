@@ -8,22 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from heisd_ros.data.libero_source import ROBOT
-from heisd_ros.decoding.calibration import FILE as CALIBRATION
+from heisd_ros.decoding.assembly import Assembly
 from heisd_ros.decoding.calibration import Calibration
-from heisd_ros.decoding.modes import build_decoder, load_mode, uses_calibration
+from heisd_ros.decoding.modes import load_mode
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import ModeError
 from heisd_ros.evaluation.rollout import make_scene
+from heisd_ros.evaluation.skip_rates import SkipRates, at_rates
 from heisd_ros.kinematics.metric import MetricBounds
-from heisd_ros.retrieval.database import Database, file_hash
+from heisd_ros.retrieval.database import Database
 from heisd_ros.sim.protocol import load_for_suite, load_protocol
 from heisd_ros.sim.scene import LiberoScene
-from heisd_ros.vla.checkpoint import fingerprint, statistics_of
-from heisd_ros.vla.drafter import Drafter, load_drafter
+from heisd_ros.vla.checkpoint import statistics_of
 from heisd_ros.vla.vla import VLA
-
-_DRAFTER_WEIGHTS = "drafter.safetensors"
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,7 @@ class Setup:
         unnorm_key: Action statistics; empty: the protocol's choice.
         device: That runs the model.
         dtype: Number format of its weights, by PyTorch's name.
+        rates: At which modes skip by chance whose files name no rate; None: as calibrated.
     """
 
     suite: str
@@ -55,6 +54,7 @@ class Setup:
     unnorm_key: str = ""
     device: str = "cpu"
     dtype: str = "float32"
+    rates: SkipRates | None = None
 
 
 class Parts:
@@ -81,25 +81,24 @@ class Parts:
         names = [mode_name(mode) for mode in setup.modes]
         if not names or len(set(names)) < len(names):
             raise ModeError(f"modes {list(setup.modes)}: at least one, and each name once")
-        self.modes = dict(zip(names, map(load_mode, setup.modes), strict=True))
+        modes = [at_rates(load_mode(mode), setup.rates) for mode in setup.modes]
+        self.modes = dict(zip(names, modes, strict=True))
         self.protocol = load_protocol(setup.protocol, setup.model)
         # Now, and not in a worker.
         self.protocol.statistics_key(setup.suite, statistics_of(setup.model), setup.unnorm_key)
-        self.model = fingerprint(setup.model)
+        self._assembly = Assembly(setup.model, setup.database, setup.drafter, ROBOT)
+        self.model = self._assembly.fingerprint
         self.database: Database | None = None
         self.calibration: Calibration | None = None
-        if any(mode.retrieves for mode in self.modes.values()):
-            self.database = Database.open(setup.database, self.model, ROBOT)
-            for mode in self.modes.values():
-                if mode.retrieves:
-                    self.database.check_k(mode.retrieval.k)
-            self.calibration = self._read_calibration(self.database)
+        for mode in self.modes.values():
+            self._assembly.check(mode)
+            if mode.retrieves:
+                self.database = self._assembly.database
+            self.calibration = self.calibration or self._assembly.calibration(mode)
 
     def bounds(self, mode: ModeSettings) -> MetricBounds | None:
         """Scale of the kinematic metric that a mode decides by; None where it uses none."""
-        if mode.propose != "hybrid" or self.database is None:
-            return None
-        return self.database.bounds(mode.boundary.metric)
+        return self._assembly.bounds(mode)
 
     def load_model(self) -> VLA:
         """The model as the protocol has it.
@@ -126,27 +125,15 @@ class Parts:
         Raises:
             DrafterError: A mode drafts, and the drafter is missing, damaged, or another model's.
         """
-        drafter: Drafter | None = None
-        if any(mode.drafts for mode in self.modes.values()):
-            folder = self.setup.drafter
-            drafter = load_drafter(folder, self.model, vla.config, vla.device, vla.dtype)
         return {
-            name: build_decoder(
-                vla,
-                mode,
-                database=self.database,
-                drafter=drafter,
-                calibration=self.calibration if uses_calibration(mode) else None,
-                seed=self.setup.seed,
-            )
+            name: self._assembly.decoder(vla, mode, seed=self.setup.seed)
             for name, mode in self.modes.items()
         }
 
     def describe(self) -> dict[str, Any]:
         """What was run, for the results file: contents by their hashes, without any path."""
         setup = self.setup
-        weights = Path(setup.drafter) / _DRAFTER_WEIGHTS
-        drafts = any(mode.drafts for mode in self.modes.values())
+        drafting = next((mode for mode in self.modes.values() if mode.drafts), None)
         return {
             "suite": setup.suite,
             "seed": setup.seed,
@@ -154,7 +141,7 @@ class Parts:
             "max_steps": setup.max_steps,
             **self._protocol(),
             "database": self.database.manifest.database_id if self.database else None,
-            "drafter": file_hash(weights) if drafts and weights.is_file() else None,
+            "drafter": self._assembly.drafter_hash(drafting) if drafting else None,
             "calibration": _described(self.calibration),
             "modes": {
                 name: {
@@ -173,17 +160,6 @@ class Parts:
         setup = self.setup
         asked = {"unnorm_key": setup.unnorm_key, "device": setup.device, "dtype": setup.dtype}
         return {"protocol": {**asdict(self.protocol), **asked}}
-
-    def _read_calibration(self, database: Database) -> Calibration | None:
-        # As on the robot: without one a calibrated mode refuses to skip, and says why.
-        asked = any(uses_calibration(mode) for mode in self.modes.values())
-        if not asked or not (database.folder / CALIBRATION).is_file():
-            return None
-        read = Calibration.load(database.folder, database.manifest.database_id, self.model)
-        for mode in self.modes.values():
-            if mode.skip.policy == "calibrated":
-                read.check_mode(mode)
-        return read
 
 
 def mode_name(mode: str) -> str:

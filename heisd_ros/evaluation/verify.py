@@ -19,11 +19,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from heisd_ros.decoding.paths import PATHS, Decoded, DecodePath
+from heisd_ros.decoding.perception import perceive
 from heisd_ros.decoding.types import Observation
 from heisd_ros.errors import ReferenceDataError
 from heisd_ros.evaluation.reference import Reference, ReferenceCase
 from heisd_ros.vla.checkpoint import load_checkpoint
 from heisd_ros.vla.config import ACTION_BINS
+from heisd_ros.vla.engine import PlainEngine
 from heisd_ros.vla.vla import VLA
 
 LOGIT_TOLERANCE = 1e-4
@@ -157,15 +159,15 @@ def _pixels(vla: VLA, case: ReferenceCase) -> Iterator[Comparison]:
 
 @torch.inference_mode()
 def _vision(vla: VLA, case: ReferenceCase) -> Iterator[Comparison]:
-    pixels = vla.images([case.image]).to(vla.device, vla.dtype)
-    features = vla.model.vision_features(pixels)
+    engine = PlainEngine(vla.model)
+    features = perceive(vla, _observation(vla, case), engine=engine).features
     both = features[0].float().cpu().numpy()
     first = vla.config.towers[0].output_width
     for stage, key, array in (
         ("first tower (DINOv2)", "dino_patches", both[:, :first]),
         ("second tower (SigLIP)", "siglip_patches", both[:, first:]),
         ("both towers", "vision_features", both),
-        ("projector", "projected", vla.model.project(features)[0].float().cpu().numpy()),
+        ("projector", "projected", engine.project(features)[0].float().cpu().numpy()),
     ):
         yield _close(case, stage, key, array, LOGIT_TOLERANCE, relative=True)
 

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from heisd_ros.errors import FleetError, HeisdError
 from heisd_ros.fleet.episode import RecordedEpisode
 from heisd_ros.fleet.journal import Journal
-from heisd_ros.retrieval.database import normalise
+from heisd_ros.instructions import normalise_instruction
 from heisd_ros.retrieval.entries import Entries
 
 State = Literal["connecting", "in touch", "away"]
@@ -106,7 +106,7 @@ class FleetLink:
 
     def want(self, instruction: str) -> None:
         """Asks for a task's shard; it comes when it comes, by `take`."""
-        name = normalise(instruction)
+        name = normalise_instruction(instruction)
         since = self._asked.get(name)
         if since is None or time.monotonic() - since > _ASK_AGAIN_SEC:
             self._asked[name] = time.monotonic()

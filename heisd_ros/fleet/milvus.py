@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from heisd_ros.errors import DatabaseError, FleetError
 from heisd_ros.fleet.episode import RecordedEpisode
 from heisd_ros.fleet.layout import Layout
-from heisd_ros.retrieval.database import normalise
+from heisd_ros.instructions import normalise_instruction
 from heisd_ros.retrieval.entries import COLUMNS, Entries, Matches
 
 TIMEOUT_SEC = 10.0
@@ -315,7 +315,7 @@ class MilvusShard:
 
 def shard_id(instruction: str) -> str:
     """A task's name on the server: letters and digits, whatever the instruction holds."""
-    return hashlib.sha256(normalise(instruction).encode()).hexdigest()[:32]
+    return hashlib.sha256(normalise_instruction(instruction).encode()).hexdigest()[:32]
 
 
 def _of(shard: str) -> str:

@@ -27,7 +27,7 @@ from heisd_ros.control.inputs import NANOSECONDS
 from heisd_ros.control.session import Session
 from heisd_ros.control.tick_watch import TickWatch
 from heisd_ros.control.watch import Watch
-from heisd_ros.decoding.types import StepResult
+from heisd_ros.decoding.types import Source, StepResult
 from heisd_ros.msg import ArmStatus, StepLatency, StepTelemetry
 from heisd_ros.nodes import telemetry
 from heisd_ros.nodes.driver import ArmDriver
@@ -296,7 +296,7 @@ class ControlLoop:
         message = StepTelemetry(
             instruction=self._watch.instruction,
             hold=True,
-            source="hold",
+            source=Source.HOLD,
             reason=str(hold),
             accepted=-1,
             similarity=math.nan,

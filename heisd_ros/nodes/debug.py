@@ -31,6 +31,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from heisd_ros.control import images
 from heisd_ros.control.session import Session
+from heisd_ros.decoding.types import Source
 from heisd_ros.errors import ImageError
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import qos
@@ -46,14 +47,7 @@ OVERLAY_WIDTH = 640
 """Wider pictures are made smaller before anything is drawn, pixels."""
 PATH_WIDTH, TIP_SIZE = 0.004, 0.02
 """Width of the path and diameter of the ball at its end, m."""
-COLOURS = {
-    "autoregressive": (0.55, 0.55, 0.55),
-    "retrieval": (0.12, 0.47, 0.71),
-    "last_command": (0.34, 0.71, 0.91),
-    "drafter": (1.00, 0.50, 0.05),
-    "skip": (0.17, 0.63, 0.17),
-    "hold": (0.84, 0.15, 0.16),
-}
+COLOURS: dict[str, tuple[float, float, float]] = {source: source.rgb for source in Source}
 """Red, green and blue, 0 to 1, of each source of a step."""
 
 Box = tuple[Corner, Corner]

@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from heisd_ros.control import growth
 from heisd_ros.control.inputs import NANOSECONDS, InputHealth
 from heisd_ros.control.session import Session
+from heisd_ros.decoding.types import Source
 from heisd_ros.nodes.control_loop import ControlLoop
 from heisd_ros.robot.robot_arm import unguarded
 
@@ -162,7 +163,7 @@ def control_status(
     if control is not None:
         values["steps"] = control.step
         values |= {f"steps.{source}": count for source, count in control.sources.items()}
-        values["skip_rate"] = control.sources["skip"] / max(control.step, 1)
+        values["skip_rate"] = control.sources[Source.SKIP] / max(control.step, 1)
         values |= {f"shadow.{what}": count for what, count in control.shadow.items()}
         if control.acted_at is not None:
             values["action_age_sec"] = (now - control.acted_at) / NANOSECONDS

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from heisd_ros.decoding.acceptance import within_tolerance
+from heisd_ros.decoding.types import Source
 from heisd_ros.evaluation.accounting import Row, decoding_summary, step_columns, time_summary
 from heisd_ros.replay.engine import ModeReplay, ReplayedStep
 from heisd_ros.replay.recorded import RecordedActions, deviation
@@ -74,7 +75,7 @@ def mode_summary(
         steps, what `decoding_summary` says.
     """
     pairs = [(step, reference[step.at]) for step in replay.steps if step.at in reference]
-    skips = [(ours, theirs) for ours, theirs in pairs if ours.record.result.source == "skip"]
+    skips = [(ours, theirs) for ours, theirs in pairs if ours.record.result.source == Source.SKIP]
     summary = {
         "steps": len(replay.steps),
         "rate_hz": replay.rate_hz,
@@ -179,7 +180,7 @@ def _columns(replay: ModeReplay, reference: Mapping[int, ReplayedStep]) -> dict[
     wrong = [
         index
         for index, step in enumerate(steps)
-        if step.record.result.source == "skip"
+        if step.record.result.source == Source.SKIP
         and step.at in reference
         and is_wrong(step, reference[step.at])
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from heisd_ros.errors import DatabaseError
 from heisd_ros.files.bounded import check_plain
+from heisd_ros.instructions import normalise_instruction as normalise
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.retrieval.arrays import file_hash
@@ -23,15 +23,13 @@ from heisd_ros.retrieval.key_space import KeySpace
 from heisd_ros.retrieval.manifest import MANIFEST, Manifest, damaged
 from heisd_ros.retrieval.shard import Shard
 
-__all__ = ["EXACT", "Database", "Matches", "SearchableShard", "Shard", "Store"]
+__all__ = ["EXACT", "Database", "Matches", "SearchableShard", "Shard", "Store", "normalise"]
 
 NEAREST = 0.95
 """Least likeness (difflib) of an instruction to the nearest one, whose entries may then draft. It
 also passes "not between" for "between": what is only like the instruction is never skipped on."""
 EXACT = "exact"
 """How a shard was found whose instruction is the asked one, normalised."""
-
-_PUNCTUATION = re.compile(r"[.,:;!?\"'()]+(?!\d)")
 
 
 class SearchableShard(Protocol):
@@ -204,14 +202,6 @@ def nearest_shard(instruction: str, shards: Mapping[str, S]) -> tuple[S | None, 
         return None, f"no shard for {instruction!r}; no retrieval"
     shard = shards[found[0]]
     return shard, f"nearest: {shard.instruction!r}"
-
-
-def normalise(instruction: str) -> str:
-    """What instructions are compared by: lower case, no punctuation, one space for white space.
-
-    Signs and decimal points stay: minus five and five are two instructions.
-    """
-    return " ".join(_PUNCTUATION.sub(" ", instruction.lower()).split())
 
 
 def _identity(folder: Path) -> tuple[int, int, int] | None:

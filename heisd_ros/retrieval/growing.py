@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.errors import DatabaseError, GrowthError
+from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.retrieval.database import (
@@ -18,7 +19,6 @@ from heisd_ros.retrieval.database import (
     Matches,
     SearchableShard,
     nearest_shard,
-    normalise,
 )
 from heisd_ros.retrieval.entries import Entries
 from heisd_ros.retrieval.shard import Shard
@@ -83,7 +83,9 @@ class GrowingStore:
     ) -> None:
         self.database, self.frozen, self.missing = database, frozen, missing
         self._least = least
-        self._built: dict[str, Shard] = {normalise(shard.instruction): shard for shard in database}
+        self._built: dict[str, Shard] = {
+            normalise_instruction(shard.instruction): shard for shard in database
+        }
         self._added: dict[str, Shard] = {}
         self._lock = threading.Lock()
         # Replaced whole, with a number of its own, so that what was looked up before is not found.
@@ -101,7 +103,7 @@ class GrowingStore:
 
     def holds(self, instruction: str) -> bool:
         """Whether there is a shard of just this task."""
-        return normalise(instruction) in self._version[1]
+        return normalise_instruction(instruction) in self._version[1]
 
     def shard_for(self, instruction: str) -> tuple[SearchableShard | None, str]:
         """The shard of a task, and how it was found; as `Database.shard_for`."""
@@ -125,7 +127,7 @@ class GrowingStore:
             GrowthError: the database's shard of this task may not grow.
             DatabaseError: the entries don't fit the database.
         """
-        name = normalise(instruction)
+        name = normalise_instruction(instruction)
         built = self._built.get(name)
         if built is not None and self.frozen:
             raise GrowthError(f"the shard of {instruction!r} may not grow: {self.frozen}")
@@ -140,5 +142,5 @@ class GrowingStore:
 
     def _find_in(self, number: int, instruction: str) -> tuple[SearchableShard | None, str]:
         shards = self._version[1]
-        shard = shards.get(normalise(instruction))
+        shard = shards.get(normalise_instruction(instruction))
         return (shard, EXACT) if shard is not None else nearest_shard(instruction, shards)

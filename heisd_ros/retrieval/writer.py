@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from heisd_ros.errors import DatabaseError
+from heisd_ros.instructions import normalise_instruction
 from heisd_ros.retrieval.arrays import file_hash
-from heisd_ros.retrieval.database import normalise
 from heisd_ros.retrieval.entries import COLUMNS, Entries
 from heisd_ros.retrieval.index import EXACT_BELOW, Index
 from heisd_ros.retrieval.key_space import KeySpace
@@ -118,7 +118,7 @@ def check_place(folder: Path) -> None:
 def _check(shards: Mapping[str, Entries], projection: Projection) -> None:
     if not shards:
         raise DatabaseError("a database without entries; give demonstrations to build it from")
-    names = [normalise(instruction) for instruction in shards]
+    names = [normalise_instruction(instruction) for instruction in shards]
     if len(set(names)) < len(names):
         raise DatabaseError(f"{sorted(names)}: two shards of one instruction; join them")
     for instruction, entries in shards.items():

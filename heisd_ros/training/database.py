@@ -15,10 +15,10 @@ import heisd_ros
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.source import Source
 from heisd_ros.errors import DatabaseError
+from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import MetricBounds, MetricSettings, Trajectory
 from heisd_ros.kinematics.motion import MetricKind
-from heisd_ros.retrieval.database import normalise
 from heisd_ros.retrieval.entries import LOOKAHEAD, Entries
 from heisd_ros.retrieval.manifest import FeatureLayout, Fidelity, Manifest
 from heisd_ros.retrieval.projection import Projection
@@ -56,7 +56,7 @@ class Gathered:
 
     def add(self, record: Record, load: Callable[[], Entries]) -> None:
         """Takes an episode, of which only `load` and the motion are kept in memory."""
-        name = normalise(record.instruction)
+        name = normalise_instruction(record.instruction)
         self.instructions.setdefault(name, record.instruction)
         self.parts.setdefault(name, []).append(load)
         if record.trajectory is not None:

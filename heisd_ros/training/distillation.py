@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -21,13 +20,16 @@ from torch import Tensor
 
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.libero_hdf5 import read_episodes
+from heisd_ros.decoding.perception import Perceived, prompt_of
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.training.dataset import demonstration_files, episode_proprio
+from heisd_ros.training.frames import encode_frames
 from heisd_ros.vla.config import ACTION_DIMENSIONS
+from heisd_ros.vla.engine import PlainEngine
 from heisd_ros.vla.model import VLAModel
-from heisd_ros.vla.vla import VLA
+from heisd_ros.vla.vla import VLA, ModelInputs
 
 HELD_OUT = (10, 9)
 """Episodes are held out whose initial state leaves, divided by the first, the second."""
@@ -104,24 +106,19 @@ def teacher_frames(
 
 
 @torch.inference_mode()
-def run_teacher(
-    model: VLAModel, pixels: Tensor, ids: Tensor, proprio: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def run_teacher(model: VLAModel, inputs: ModelInputs) -> tuple[Tensor, Tensor, Tensor]:
     """Greedy decoding of a batch that shares one prompt text.
 
     Args:
         model: the network.
-        pixels: [B, V, 6, S, S].
-        ids: [1, T] prompt ids.
-        proprio: [B, size], or None.
+        inputs: pixels [B, V, 6, S, S], prompt ids [1, T], proprioception [B, P] or None.
 
     Returns:
         hidden states [B, P + 6, hidden] after the last norm, prompt columns [B, P, hidden], and
         the 7 token ids [B, 7], each the argmax over the whole vocabulary.
     """
-    language = model.language_model
-    visual = model.project(model.vision_features(pixels))
-    embeds = model.embed(ids.expand(len(pixels), -1), visual, proprio)
+    language, engine = model.language_model, PlainEngine(model)
+    embeds = prompt_of(engine, Perceived(inputs, engine.vision(inputs.pixels)))
     prefill = model.prefill(embeds)
     hidden, tokens = [prefill.hidden], [prefill.logits.argmax(-1, keepdim=True)]
     for _ in range(ACTION_DIMENSIONS - 1):
@@ -153,17 +150,11 @@ def _run_file(path: Path, vla: VLA) -> dict[str, Tensor]:
 def _run_episode(
     episode: Episode, vla: VLA, arm: ArmKinematics
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    ids = torch.tensor([vla.prompts.encode(episode.instruction)], device=vla.device)
-    views = [episode.images[view] for view in vla.config.views]
-    proprio = torch.from_numpy(episode_proprio(episode, arm)) if vla.config.proprio_size else None
+    proprio = episode_proprio(episode, arm) if vla.config.proprio_size else None
     results = []
     for start in range(0, len(episode), _BATCH):
-        span = slice(start, start + _BATCH)
-        frames = [[vla.images.resize(image) for image in view[span]] for view in views]
-        raw = torch.from_numpy(np.stack([np.stack(frame) for frame in frames], axis=1))
-        pixels = vla.images.normalise(raw.to(vla.device)).to(vla.dtype)
-        state = None if proprio is None else proprio[span].to(vla.device, vla.dtype)
-        hidden, embeds, tokens = run_teacher(vla.model, pixels, ids, state)
+        inputs = encode_frames(vla, episode, proprio, slice(start, start + _BATCH))
+        hidden, embeds, tokens = run_teacher(vla.model, inputs)
         results.append((hidden.half().cpu(), embeds.half().cpu(), tokens.cpu()))
     return results
 

@@ -19,8 +19,9 @@ import numpy as np
 import heisd_ros
 from heisd_ros.data.source import Source
 from heisd_ros.errors import DatabaseError
+from heisd_ros.instructions import normalise_instruction
 from heisd_ros.retrieval.arrays import map_array
-from heisd_ros.retrieval.database import Database, normalise
+from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.entries import COLUMNS, Entries
 from heisd_ros.retrieval.key_space import KeySpace
 from heisd_ros.retrieval.manifest import Manifest, ShardInfo
@@ -206,14 +207,14 @@ def prune_database(folder: Path, pruning: Pruning, target: Path) -> Manifest:
     check_place(target)
     old = Manifest.read(folder)
     database = Database.open(folder, old.model_fingerprint)
-    gone = {normalise(text) for text in pruning.instructions}
-    unknown = sorted(gone - {normalise(shard.instruction) for shard in database})
+    gone = {normalise_instruction(text) for text in pruning.instructions}
+    unknown = sorted(gone - {normalise_instruction(shard.instruction) for shard in database})
     if unknown:
         raise DatabaseError(f"{folder} has no task {unknown}; `heisd db info` lists them")
     space = KeySpace.load(folder, old.features.size, old.features.kept)
     parts: dict[str, list[Callable[[], Entries]]] = {}
     for info in old.shards:
-        if normalise(info.instruction) not in gone:
+        if normalise_instruction(info.instruction) not in gone:
             rows = pruning.rows(stored_entries(folder, info, space))
             if rows.any():
                 parts[info.instruction] = [partial(_chosen, folder, info, space, rows)]
@@ -292,7 +293,7 @@ def _take(joined: Gathered, folder: Path, manifest: Manifest, offset: int = 0) -
     space = KeySpace.load(folder, manifest.features.size, manifest.features.kept)
     last = offset
     for info in manifest.shards:
-        name = normalise(info.instruction)
+        name = normalise_instruction(info.instruction)
         joined.instructions.setdefault(name, info.instruction)
         load = partial(_numbered, folder, info, space, offset)
         joined.parts.setdefault(name, []).append(load)

@@ -9,8 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from heisd_ros.data.episode import Episode
+from heisd_ros.decoding.perception import Perceived, prompt_of
 from heisd_ros.vla.config import ACTION_DIMENSIONS
-from heisd_ros.vla.vla import VLA
+from heisd_ros.vla.engine import PlainEngine
+from heisd_ros.vla.vla import VLA, ModelInputs
 
 
 @dataclass(frozen=True)
@@ -56,19 +58,37 @@ def read_frames(
     )
 
 
-@torch.inference_mode()
-def _read_batch(vla: VLA, episode: Episode, proprio: NDArray[np.float32], frames: slice) -> Frames:
-    model = vla.model
+def encode_frames(
+    vla: VLA, episode: Episode, proprio: NDArray[np.float32] | None, frames: slice
+) -> ModelInputs:
+    """B frames of an episode as one batch: what `VLA.encode` makes of each.
+
+    Args:
+        vla: The model.
+        episode: With the model's views.
+        proprio: (T, P) proprioception; None, or not used, by a model without it.
+        frames: Which of the T frames.
+
+    Raises:
+        UnknownInstructionError: The model was not trained on this instruction.
+        ImageError: A picture is malformed.
+    """
     views = [episode.images[view][frames] for view in vla.config.views]
     resized = np.stack([[vla.images.resize(image) for image in view] for view in views], axis=1)
-    pixels = vla.images.normalise(torch.from_numpy(resized)).to(vla.device, vla.dtype)
-    prompt = torch.tensor([vla.prompts.encode(episode.instruction)], device=vla.device)
+    pixels = vla.images.normalise(torch.from_numpy(resized).to(vla.device)).to(vla.dtype)
+    ids = torch.tensor([vla.prompts.encode(episode.instruction)], device=vla.device)
     state = None
-    if vla.config.proprio_size:
+    if vla.config.proprio_size and proprio is not None:
         state = torch.from_numpy(proprio[frames]).to(vla.device, vla.dtype)
-    features = model.vision_features(pixels)
-    ids = prompt.expand(len(pixels), -1)
-    prefill = model.prefill(model.embed(ids, model.project(features), state))
+    return ModelInputs(pixels, ids, state)
+
+
+@torch.inference_mode()
+def _read_batch(vla: VLA, episode: Episode, proprio: NDArray[np.float32], frames: slice) -> Frames:
+    model, engine = vla.model, PlainEngine(vla.model)
+    inputs = encode_frames(vla, episode, proprio, frames)
+    features = engine.vision(inputs.pixels)
+    prefill = model.prefill(prompt_of(engine, Perceived(inputs, features)))
     logits, tokens, margins = prefill.logits, [], []
     for step in range(ACTION_DIMENSIONS):
         best = logits.float().topk(2, dim=-1).values

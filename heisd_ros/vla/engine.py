@@ -41,7 +41,7 @@ class Answers(NamedTuple):
 
     Attributes:
         greedy: [1 + N] the best id of each.
-        logits: [1 + N, vocab], or [1 + N, 256] over the action ids; until the next pass.
+        logits: [1 + N, vocab]; until the next pass.
     """
 
     greedy: Tensor
@@ -95,7 +95,6 @@ class Engine(Protocol):
         prompt: Tensor,
         draft: Draft | None = None,
         room: int = 0,
-        actions_only: bool = False,
     ) -> tuple[PromptSequence, Answers]:
         """The prefill, with drafts in it if there are some. Ends the sequence before.
 
@@ -103,7 +102,6 @@ class Engine(Protocol):
             prompt: [1, T, hidden] from `VLAModel.embed`.
             draft: drafts of the tokens from the first on.
             room: tokens of the largest draft that will come later.
-            actions_only: the LM head over the 256 action ids alone, in all passes.
         """
         ...
 
@@ -131,12 +129,11 @@ class PlainEngine:
         prompt: Tensor,
         draft: Draft | None = None,
         room: int = 0,
-        actions_only: bool = False,
     ) -> tuple[PlainSequence, Answers]:
         """As `Engine.start`."""
         drafted = len(draft.tokens) if draft is not None else 0
         capacity = prompt.shape[1] + max(drafted, room) + ACTION_DIMENSIONS
-        sequence = PlainSequence(self.model, self.model.new_cache(1, capacity), actions_only)
+        sequence = PlainSequence(self.model, self.model.new_cache(1, capacity))
         answers = sequence.run(prompt, draft)
         return sequence, answers
 
@@ -146,10 +143,9 @@ class PlainSequence:
 
     prompt_hidden: Tensor
 
-    def __init__(self, model: VLAModel, cache: KVCache, actions_only: bool) -> None:
+    def __init__(self, model: VLAModel, cache: KVCache) -> None:
         self.cache = cache
         self._language = model.language_model
-        self._rows = rows_of(model, actions_only)
         self._end = 0  # of the columns that are certain
 
     def extend(self, token: int | Tensor, draft: Draft | None = None) -> Answers:
@@ -176,13 +172,8 @@ class PlainSequence:
         if not start:
             self.prompt_hidden = hidden[:, : certain.shape[1]]
         self._end = start + certain.shape[1]
-        logits = self._language.logits(hidden[0, certain.shape[1] - 1 :], self._rows)
-        return Answers(logits.argmax(dim=-1) + self._rows.start, logits)
-
-
-def rows_of(model: VLAModel, actions_only: bool) -> slice:
-    """The rows of the LM head that are asked for."""
-    return model.action_rows if actions_only else slice(0, model.config.language.vocab_size)
+        logits = self._language.logits(hidden[0, certain.shape[1] - 1 :])
+        return Answers(logits.argmax(dim=-1), logits)
 
 
 def _layout(start: int, certain: int, draft: Draft, device: torch.device) -> tuple[Tensor, Tensor]:

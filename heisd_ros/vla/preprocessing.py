@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from heisd_ros.errors import ImageError, UnknownInstructionError
+from heisd_ros.instructions import normalise_instruction
 from heisd_ros.vla.config import VLAConfig
 from heisd_ros.vla.image_steps import ImageSteps
 
@@ -76,11 +77,6 @@ class ImagePreprocessor:
         return self.normalise(torch.from_numpy(resized).unsqueeze(0))
 
 
-def normalise_instruction(instruction: str) -> str:
-    """Lower case, runs of white space as one space."""
-    return " ".join(instruction.lower().split())
-
-
 class PromptTokenizer:
     """Instruction -> token ids of the whole prompt."""
 
@@ -109,7 +105,8 @@ class PromptTokenizer:
         Raises:
             UnknownInstructionError: the model has a list of instructions and this isn't on it.
         """
-        if self._known is not None:
+        # What is known as it stands needs no other: two may differ in their punctuation alone.
+        if self._known is not None and instruction not in self._known.values():
             known = self._known.get(normalise_instruction(instruction))
             if known is None and not allow_unknown:
                 raise UnknownInstructionError(self._unknown(instruction, self._known))

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from heisd_ros.vla.capture import Capture, Program, capture_for
 from heisd_ros.vla.config import ACTION_DIMENSIONS
-from heisd_ros.vla.engine import Answers, Draft, PlainEngine, PromptSequence, rows_of
+from heisd_ros.vla.engine import Answers, Draft, PlainEngine, PromptSequence
 from heisd_ros.vla.language import KVCache
 from heisd_ros.vla.model import VLAModel
 
@@ -50,13 +50,11 @@ class _Shape:
         prompt: columns of the prompt, padded; 0 in a pass behind it.
         draft: drafted tokens, padded.
         slots: slots of the cache that take part.
-        actions_only: as in `Engine.start`.
     """
 
     prompt: int
     draft: int
     slots: int
-    actions_only: bool
 
 
 @dataclass(frozen=True)
@@ -125,39 +123,35 @@ class StaticEngine:
         prompt: Tensor,
         draft: Draft | None = None,
         room: int = 0,
-        actions_only: bool = False,
     ) -> tuple[PromptSequence, Answers]:
         """As `Engine.start`."""
         columns = prompt.shape[1]
         room = max(room, len(draft.tokens) if draft is not None else 0)
         if columns > self.longest_prompt or room > DRAFT_BUCKETS[-1]:
-            return self._plain.start(prompt, draft, room, actions_only)
+            return self._plain.start(prompt, draft, room)
         self._prompt[:, :columns].copy_(prompt)
-        sequence = StaticSequence(self, columns, room, actions_only)
+        sequence = StaticSequence(self, columns, room)
         return sequence, sequence.prefill(draft)
 
     @torch.inference_mode()
-    def prepare(
-        self, columns: Sequence[int], drafts: Sequence[int] = (0,), actions_only: bool = False
-    ) -> None:
+    def prepare(self, columns: Sequence[int], drafts: Sequence[int] = (0,)) -> None:
         """Captures, or compiles, in advance what the first step that needs it would have to.
 
         Args:
             columns: lengths of prompts to come.
             drafts: sizes of drafts to come, each in the prefill and after it.
-            actions_only: as in `Engine.start`.
         """
         for prompt in sorted({prompt_bucket(count) for count in columns}):
             slots = self.slots_for(prompt, max(drafts, default=0))
             for draft in sorted({0, *map(draft_bucket, drafts)}):
                 for prefilled in (prompt, 0):
-                    made = self.pass_of(prefilled, draft, slots, actions_only)
+                    made = self.pass_of(prefilled, draft, slots)
                     if self._compiler is not None:
                         made.program()  # now it compiles; it writes where a capture would
 
-    def pass_of(self, prompt: int, draft: int, slots: int, actions_only: bool) -> _Pass:
+    def pass_of(self, prompt: int, draft: int, slots: int) -> _Pass:
         """The program of a shape, captured when it is first asked for."""
-        shape = _Shape(prompt, draft, slots, actions_only)
+        shape = _Shape(prompt, draft, slots)
         if shape not in self._passes:
             # A capture runs it: what it writes must be finite, and where it harms no prompt.
             plan = torch.ones(1 + draft, _SEES + slots, dtype=torch.long, device=self._device)
@@ -178,7 +172,7 @@ class StaticEngine:
         Padding stands behind the prompt's last column, so the causal mask hides it from the prompt,
         and the plan from the drafts.
         """
-        language, rows = self.model.language_model, rows_of(self.model, shape.actions_only)
+        language = self.model.language_model
         columns = torch.arange(shape.prompt, device=self._device)
         sees = torch.arange(shape.slots, device=self._device) <= columns.unsqueeze(1)
 
@@ -198,14 +192,14 @@ class StaticEngine:
                 _Window(self._cache, torch.cat([columns, drafts[:, _SLOT]]), shape.slots),
             )
             read = torch.cat([hidden[0].index_select(0, last), hidden[0, shape.prompt :]])
-            logits = language.logits(read, rows)
-            return logits.argmax(dim=-1) + rows.start, logits, hidden[:, : shape.prompt]
+            logits = language.logits(read)
+            return logits.argmax(dim=-1), logits, hidden[:, : shape.prompt]
 
         return program
 
     def _extend(self, shape: _Shape, plan: Tensor) -> Program:
         """One certain token and drafts behind it."""
-        language, rows = self.model.language_model, rows_of(self.model, shape.actions_only)
+        language = self.model.language_model
 
         def program() -> tuple[Tensor, ...]:
             hidden = language.model.run(
@@ -214,10 +208,10 @@ class StaticEngine:
                 self._bias(plan[:, _SEES:].bool()),
                 _Window(self._cache, plan[:, _SLOT], shape.slots),
             )
-            logits = language.logits(hidden[0], rows)
-            return logits.argmax(dim=-1) + rows.start, logits
+            logits = language.logits(hidden[0])
+            return logits.argmax(dim=-1), logits
 
-        if self._compiler is None or shape.draft or shape.actions_only:
+        if self._compiler is None or shape.draft:
             return program
         compiled: Callable[[], tuple[Tensor, ...]] = torch.compile(
             program, backend=self._compiler, fullgraph=True, dynamic=False
@@ -246,13 +240,12 @@ class StaticSequence:
         engine: runs the passes; it holds the prompt already.
         columns: of the prompt.
         room: tokens of the largest draft.
-        actions_only: as in `Engine.start`.
     """
 
     prompt_hidden: Tensor
 
-    def __init__(self, engine: StaticEngine, columns: int, room: int, actions_only: bool) -> None:
-        self._engine, self._actions_only = engine, actions_only
+    def __init__(self, engine: StaticEngine, columns: int, room: int) -> None:
+        self._engine = engine
         self._columns, self._bucket = columns, prompt_bucket(columns)
         self._slots = engine.slots_for(columns, room)
         self._certain = np.zeros(self._slots, bool)
@@ -295,7 +288,7 @@ class StaticSequence:
     ) -> tuple[Tensor, ...]:
         """Write the plan, run the pass; its greedy tokens and logits without those of padding."""
         drafted = len(draft.tokens) if draft is not None else 0
-        run = self._engine.pass_of(prompt, draft_bucket(drafted), self._slots, self._actions_only)
+        run = self._engine.pass_of(prompt, draft_bucket(drafted), self._slots)
         token, position, slot = first
         plan = np.zeros(run.plan.shape, np.int64)
         # Padding sees what is certain, so that it stays finite, and is written to the spare slot.

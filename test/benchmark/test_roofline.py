@@ -44,4 +44,3 @@ def test_a_pass_reads_every_weight_and_multiplies_each_column_by_it():
     assert one.operations == pytest.approx(2 * (layers + head), rel=0.1)
     assert seven.operations == pytest.approx(7 * one.operations, rel=0.1)
     assert prompt.operations == pytest.approx(2 * (20 * layers + head), rel=0.2)
-    assert work.extend(actions_only=True).bytes < one.bytes

@@ -98,12 +98,14 @@ def test_drafts_of_all_kinds_leave_the_tokens_as_they_are(monkeypatch, ran, tmp_
         "propose: hybrid\nredraft: true\nretrieval: {accept: exact}\n"
         "drafter: {accept: exact, last: true}\n"
     )
-    modes = f"ar,{hybrid},heisd_exact,retrieval_only"
+    modes = f"ar,{hybrid},heisd_exact,retrieval_only,last_command"
     result = CliRunner().invoke(app, [*fixed, "--modes", modes, "--json", str(path)])
     assert result.exit_code == 0, result.output
     data = json.loads(path.read_text())
     exact, retrieval = data["modes"]["hybrid"], data["modes"]["retrieval_only"]
-    for lossless in (exact, data["modes"]["heisd_exact"]):
+    alone = data["modes"]["last_command"]
+    assert alone["sources"]["last_command"] > 0.9 and alone["sources"]["retrieval"] == 0.0
+    for lossless in (exact, data["modes"]["heisd_exact"], alone):
         assert lossless["versus"]["identical"] == lossless["versus"]["pairs"] == 2
     assert exact["sources"]["drafter"] > 0 and exact["sources"]["retrieval"] > 0
     assert exact["skip_rate"] == 0.0 and exact["acceptance_length"] is not None

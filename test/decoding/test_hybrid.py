@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 from support.skipping import calibration
 from support.small_models import CONFIG, INSTRUCTIONS, random_images, small_vla
 
+from heisd_ros.decoding.assembly import build_decoder
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.boundary import Boundary
 from heisd_ros.decoding.hybrid import REDRAFT_ROOM, HybridDecoder, redraft
+from heisd_ros.decoding.proposers import Proposer, proposers_of
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import SkipGate
-from heisd_ros.decoding.tree import NO_DRAFT
-from heisd_ros.decoding.types import Observation
+from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
+from heisd_ros.decoding.types import Observation, Source
 from heisd_ros.decoding.verifier import Verification
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.retrieval.entries import Matches
@@ -75,14 +77,14 @@ class FakeDrafter:
     """Proposes one given chain of what follows the first token."""
 
     def __init__(self, chain):
-        self.chain = tuple(chain)
+        self.chain = chain
 
     def start(self, hidden, embeds, first_token):
         assert hidden.shape == embeds.shape
         return None
 
     def propose(self, language_model, state, depth, top_k, nodes):
-        chain = self.chain[:depth]
+        chain = tuple(self.chain[:depth])
         return list(chain), list(range(-1, len(chain) - 1))
 
 
@@ -92,7 +94,9 @@ def decoder(chains=(), drafted=(), boundary=0.5, **mode):
         VLA,
         settings,
         database=FakeDatabase(FakeShard(chains)) if len(chains) else None,
-        drafter=FakeDrafter(drafted) if len(drafted) else None,
+        proposers=proposers_of(
+            settings, VLA.model.language_model, FakeDrafter(drafted) if len(drafted) else None
+        ),
         gate=SkipGate(settings.skip),
         boundary=Boundary(boundary, 0.0),
     )
@@ -196,7 +200,8 @@ def test_the_last_command_is_a_draft_too_where_it_has_a_vote():
 def test_in_slow_motion_the_last_command_is_verified_before_the_drafter_is_asked():
     tokens = own_tokens()
     mode = {"drafter": {"accept": "exact", "depth": 6, "last": True}}
-    subject = decoder(drafted=far(tokens)[1:], **mode)
+    drafted = list(far(tokens)[1:])
+    subject = decoder(drafted=drafted, **mode)
     first, again = (subject.infer(observation()) for _ in range(2))
     assert first.passes == 7 and "draft" in first.timings_ms
     assert (again.source, again.passes, again.accepted) == ("drafter", 1, 7)
@@ -204,7 +209,7 @@ def test_in_slow_motion_the_last_command_is_verified_before_the_drafter_is_asked
     # Another observation: what is left of the step is the drafter's.
     other = own_tokens(1)
     assert other != tokens
-    subject.drafter.chain = other[1:]
+    drafted[:] = other[1:]
     left = subject.infer(observation(1))
     assert (left.tokens, left.passes) == (other, 2) and "draft" in left.timings_ms
 
@@ -225,6 +230,43 @@ def test_the_database_is_not_asked_while_the_arm_is_slow():
     assert subject.infer(observation(f=0.1)).source == "drafter"
     unknown = subject.infer(observation(instruction=INSTRUCTIONS[1]))
     assert unknown.source == "drafter" and "no retrieval" in unknown.reason
+
+
+def test_the_last_command_alone_can_be_a_modes_proposer():
+    tokens = own_tokens()
+    mode = {"propose": "last_command", "drafter": {"accept": "exact"}}
+    subject = build_decoder(VLA, ModeSettings.from_dict(mode))
+    first, again, other = (subject.infer(observation(seed)) for seed in (0, 0, 1))
+    assert (first.source, first.passes, first.accepted) == ("autoregressive", 7, None)
+    assert (again.source, again.passes, again.accepted) == ("last_command", 1, 7)
+    assert (first.tokens, again.tokens, other.tokens) == (tokens, tokens, own_tokens(1))
+    subject.reset()
+    assert subject.infer(observation()).source == "autoregressive"
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_proposer_of_ones_own_is_one_class(after):
+    tokens = own_tokens()
+
+    class Oracle(Proposer):
+        source, accept, room = Source.DRAFTER, "exact", 6
+
+        def propose(self, step):
+            assert (step.last, step.matches) == (None, None)
+            return NO_DRAFT if after else DraftTree.from_chains([tokens])
+
+        def propose_after(self, step, verification):
+            assert verification.tokens == [tokens[0]]
+            return DraftTree.from_chains([tokens[1:]])
+
+    mode = ModeSettings.from_dict({"propose": "drafter"})
+    subject = HybridDecoder(
+        VLA, mode, database=None, proposers={Oracle.source: Oracle()}, boundary=None,
+        gate=SkipGate(mode.skip),
+    )  # fmt: skip
+    result = subject.infer(observation())
+    assert (result.source, result.tokens) == ("drafter", tokens)
+    assert (result.passes, result.accepted) == ((2, 6) if after else (1, 7))
 
 
 def test_a_consensus_of_the_entries_is_one_draft():
@@ -327,6 +369,17 @@ def test_what_is_only_like_the_instruction_drafts_and_is_never_executed_unseen(p
         assert skips or (steps[0].accepted == 7 and "another instruction" in steps[0].reason)
 
 
+def test_a_held_command_is_repeated_without_a_look():
+    subject = decoder([own_tokens(0)], skip={"policy": "hold", "rate": 1.0})
+    first, *held = [subject.infer(observation(seed)) for seed in (0, 1, 2)]
+    assert first.source == "retrieval" and own_tokens(1) != own_tokens(0)
+    for step in held:
+        assert (step.source, step.passes, step.tokens) == ("skip", 0, first.tokens)
+        assert "vision" not in step.timings_ms and "once more" in step.reason
+    subject.reset()
+    assert subject.infer(observation(1)).tokens == own_tokens(1), "an episode begins with a look"
+
+
 def test_an_accepted_draft_is_corrected_where_the_mode_says_so():
     """The mode's setting reaches the verification, and what comes of it is executed."""
     asked = []
@@ -386,10 +439,7 @@ def test_demonstrated_actions_become_tokens():
             "skip": {"policy": "always"},
         }
     )
-    subject = HybridDecoder(
-        VLA, mode, database=FakeDatabase(shard), drafter=None, gate=SkipGate(mode.skip),
-        boundary=None,
-    )  # fmt: skip
+    subject = build_decoder(VLA, mode, database=FakeDatabase(shard))
     assert subject.infer(observation()).tokens == demonstrated
 
 

@@ -13,6 +13,7 @@ from heisd_ros.errors import CheckpointError
 from heisd_ros.training.distillation import TeacherFrames, run_teacher
 from heisd_ros.training.drafter import DRAFTED, DistillationSettings, DrafterTrainer
 from heisd_ros.vla.drafter import load_drafter
+from heisd_ros.vla.vla import ModelInputs
 
 MODEL = "a" * 64
 SHORT = DistillationSettings(steps=20, batch_size=4, warmup_steps=2)
@@ -44,9 +45,8 @@ def frames(vla):
     for row in range(12):
         ids = torch.randint(3, 270, (1, 6 - PADDING * (row % 2)), generator=generator)
         pixels = torch.randn(1, 2, 6, 32, 32, generator=generator)
-        hidden, embeds, tokens = run_teacher(
-            vla.model, pixels, ids, torch.randn(1, 3, generator=generator)
-        )
+        inputs = ModelInputs(pixels, ids, torch.randn(1, 3, generator=generator))
+        hidden, embeds, tokens = run_teacher(vla.model, inputs)
         pad = (0, 0, PADDING * (row % 2), 0)
         parts.append((*(torch.nn.functional.pad(t, pad) for t in (hidden, embeds)), tokens))
     hidden, embeds, tokens = (torch.cat(part) for part in zip(*parts, strict=True))

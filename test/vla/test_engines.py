@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
-from heisd_ros.decoding.modes import build_decoder, load_mode
+from heisd_ros.decoding.assembly import build_decoder
+from heisd_ros.decoding.modes import load_mode
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.types import Observation
 from heisd_ros.errors import EngineError

@@ -118,18 +118,6 @@ def test_a_token_may_still_be_on_the_device():
 
 
 @torch.inference_mode()
-def test_the_head_over_action_ids_alone():
-    model = small_model().double()
-    for engine in (PlainEngine(model), StaticEngine(model, rehearsed)):
-        sequence, whole = engine.start(prompt_of(20))
-        whole = whole.logits[:, ACTIONS].clone(), sequence.extend(ACTIONS.start).logits[:, ACTIONS]
-        sequence, first = engine.start(prompt_of(20), actions_only=True)
-        for answers, expected in zip((first, sequence.extend(ACTIONS.start)), whole, strict=True):
-            torch.testing.assert_close(answers.logits, expected)
-            assert answers.greedy.item() == ACTIONS.start + expected.argmax().item()
-
-
-@torch.inference_mode()
 def test_prompts_and_trees_of_a_bucket_share_their_programs():
     captures = Captures()
     engine = StaticEngine(small_model(), captures)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from heisd_ros.control.policy import DEFAULT_RATE_HZ, Policy
-from heisd_ros.decoding.types import Observation, Settled, StepResult
+from heisd_ros.decoding.types import Observation, Settled, Source, StepResult
 from heisd_ros.nodes.process import run_node
 from heisd_ros.nodes.vla_node import VlaNode, run
 from heisd_ros.robot.parameters import VlaNodeParameters
@@ -41,7 +41,7 @@ class FreeDecoder:
         return StepResult(
             action=action,
             tokens=(0,) * 7,
-            source="autoregressive",
+            source=Source.AUTOREGRESSIVE,
             reason="free",
             timings_ms={"preprocess": ms, "total": ms},
             passes=0,

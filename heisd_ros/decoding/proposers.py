@@ -1,0 +1,160 @@
+"""Who drafts a step: each way to make a draft is one class.
+
+A new proposer is a class here with its `Source`, its settings in `settings`, and a line in
+`proposers_of`. The decoder asks the one that a step is routed to and verifies what it says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from heisd_ros.decoding.consensus import consensus_of
+from heisd_ros.decoding.settings import (
+    AcceptanceRule,
+    DrafterSettings,
+    ModeSettings,
+    RetrievalSettings,
+)
+from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
+from heisd_ros.decoding.types import Source
+from heisd_ros.decoding.verifier import Verification
+from heisd_ros.retrieval.database import Matches
+from heisd_ros.vla.drafter import Drafter
+from heisd_ros.vla.language import LanguageModel
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a proposer may look at before the model has read the prompt.
+
+    Attributes:
+        prompt: [1, T, hidden] input columns of the prompt.
+        last: tokens of the step before; None at an episode's start.
+        matches: retrieved entries, best first; None where the database was not searched.
+    """
+
+    prompt: Tensor
+    last: tuple[int, ...] | None
+    matches: Matches | None
+
+
+class Proposer(Protocol):
+    """Makes the drafts of the steps that are routed to it.
+
+    Attributes:
+        source: what those steps are put down to.
+        accept: rule by which its drafts are accepted.
+        room: nodes of the largest tree that it drafts after the prefill.
+    """
+
+    source: Source
+    accept: AcceptanceRule
+    room: int = 0
+
+    def propose(self, step: Step) -> DraftTree | None:
+        """Drafts of all tokens, before the prefill.
+
+        Returns:
+            the drafts, empty where it drafts after the prefill alone; None where it has nothing
+            to draft from in this step, which the model then decodes by itself.
+        """
+        ...
+
+    def propose_after(self, step: Step, verification: Verification) -> DraftTree | None:
+        """Drafts of the tokens after the first one, once the model has read the prompt.
+
+        Args:
+            step: as in `propose`.
+            verification: what the prefill left behind; at least one token is known, not all.
+
+        Returns:
+            the drafts; None: it makes none then.
+        """
+        return None
+
+
+class RetrievalProposer(Proposer):
+    """Drafts what was done in the most similar frames of the demonstrations."""
+
+    source = Source.RETRIEVAL
+
+    def __init__(self, settings: RetrievalSettings) -> None:
+        self._settings, self.accept = settings, settings.accept
+
+    def propose(self, step: Step) -> DraftTree | None:
+        """A chain of each retrieved entry, or their consensus, and the last command."""
+        if step.matches is None:
+            return None
+        chains = step.matches.tokens.tolist()
+        if self._settings.draft == "consensus":
+            chains = [consensus_of(step.matches.tokens)]
+        if self._settings.last and step.last is not None:
+            chains.append(step.last)
+        return DraftTree.crossed(chains) if self._settings.cross else DraftTree.from_chains(chains)
+
+
+class LastCommandProposer(Proposer):
+    """Drafts the last command once more: in slow motion little changes from step to step."""
+
+    source = Source.LAST_COMMAND
+
+    def __init__(self, accept: AcceptanceRule) -> None:
+        self.accept = accept
+
+    def propose(self, step: Step) -> DraftTree | None:
+        """One chain."""
+        return None if step.last is None else DraftTree.from_chains([step.last])
+
+
+class DrafterProposer(Proposer):
+    """Drafts with a small model, from the hidden states of the prefill.
+
+    Args:
+        drafter: the small model.
+        language: the language model, whose embedding and head it shares.
+        settings: size of its trees, and whether the last command is drafted in the prefill.
+    """
+
+    source = Source.DRAFTER
+
+    def __init__(
+        self, drafter: Drafter, language: LanguageModel, settings: DrafterSettings
+    ) -> None:
+        self._drafter, self._language, self._settings = drafter, language, settings
+        self.accept, self.room = settings.accept, settings.nodes
+        self._before = LastCommandProposer(settings.accept) if settings.last else None
+
+    def propose(self, step: Step) -> DraftTree | None:
+        """The last command where the settings say so, else nothing yet."""
+        return (self._before.propose(step) if self._before is not None else None) or NO_DRAFT
+
+    def propose_after(self, step: Step, verification: Verification) -> DraftTree | None:
+        """The drafter's tree below the first token."""
+        settings = self._settings
+        state = self._drafter.start(verification.prompt_hidden, step.prompt, verification.tokens[0])
+        tokens, parents = self._drafter.propose(
+            self._language, state, settings.depth, settings.top_k, settings.nodes
+        )
+        return DraftTree(tuple(tokens), tuple(parents))
+
+
+def proposers_of(
+    mode: ModeSettings, language: LanguageModel, drafter: Drafter | None
+) -> dict[Source, Proposer]:
+    """The proposers that a mode's steps may be routed to, by their sources.
+
+    Args:
+        mode: the mode.
+        language: the language model.
+        drafter: needed by modes that draft; None: such steps are decoded by the model itself.
+    """
+    proposers: list[Proposer] = [
+        RetrievalProposer(mode.retrieval),
+        LastCommandProposer(mode.drafter.accept),
+    ]
+    if drafter is not None and mode.drafts:
+        proposers.append(DrafterProposer(drafter, language, mode.drafter))
+    return {proposer.source: proposer for proposer in proposers}
