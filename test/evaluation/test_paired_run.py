@@ -33,8 +33,13 @@ def candidate(**changes):
     return calibration(**(values | changes))
 
 
-def start(folder, **changes):
-    return PairedRun(candidate(**changes), folder / FILE, {"draw": 1})
+def start(folder, written=False, **changes):
+    """A walk; it is written to its file only where that is what is tested, since it takes long."""
+    run = PairedRun(candidate(**changes), folder / FILE, {"draw": 1})
+    if not written:
+        table = run._losses
+        table.add = lambda setting, number, loss: table._losses[setting].update({number: loss})
+    return run
 
 
 def walk(run, succeeds, most=10**6):
@@ -108,7 +113,7 @@ def test_each_task_has_a_gate_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("most", [0, 7, 80, 333])
 def test_a_run_that_was_stopped_is_resumed(tmp_path, most):
-    before = walk(start(tmp_path), always, most)
+    before = walk(start(tmp_path, written=True), always, most)
     run = start(tmp_path)
     after = walk(run, always)
     assert len(before) == most and not set(before) & set(after)
@@ -132,23 +137,13 @@ def test_how_often_a_length_at_the_margin_is_chosen(tmp_path_factory):
     for _ in range(trials):
         run = start(tmp_path_factory.mktemp("run"), runs=(1, 2))
         table = rng.random((2, PAIRS)) >= 0.05
-        run._losses.add = _kept(run)
         walk(run, lambda setting, number, t=table: setting == BASE or bool(t[setting][number]))
         wrong += run.result(PLAN, TASKS).chosen is not None
     assert wrong / trials <= 0.1 + 3 * np.sqrt(0.1 * 0.9 / trials)
 
 
-def _kept(run):
-    """Keeps outcomes in memory alone, since writing takes the longest."""
-
-    def add(setting, number, loss):
-        run._losses._losses[setting][number] = loss
-
-    return add
-
-
 def test_another_path_or_too_few_pairs_are_refused(tmp_path):
-    walk(start(tmp_path), always, most=1)
+    walk(start(tmp_path, written=True), always, most=1)
     with pytest.raises(CalibrationError, match=r"another .*runs; delete it|another .*runs"):
         start(tmp_path, runs=(1, 2, 3))
     with pytest.raises(CalibrationError, match=r"67 pairs cannot show .* 5\.0%; at least 68"):
