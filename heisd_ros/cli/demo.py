@@ -126,9 +126,9 @@ def _run(settings: Settings, view: View, episodes: list[Episode]) -> int:
         stack.callback(monitor.close)
         # Ends run in reverse: the VLA node first, so that its stop command still finds the arm.
         nodes = []
-        for name, arguments in _node_arguments(settings).items():
-            log = settings.output / f"{name}.log"
-            nodes.append(NodeProcess(name, arguments, settings.domain_id, log))
+        for module, arguments in _node_arguments(settings).items():
+            log = settings.output / f"{module.split('.')[-1]}.log"
+            nodes.append(NodeProcess(module, arguments, settings.domain_id, log))
             stack.callback(nodes[-1].stop)
         try:
             for number in range(len(settings.tasks)):
@@ -144,7 +144,7 @@ def _run(settings: Settings, view: View, episodes: list[Episode]) -> int:
 
 
 def _node_arguments(settings: Settings) -> dict[str, list[str]]:
-    """ROS arguments of each node, in the order of their start."""
+    """ROS arguments of each node by its module, in the order of their start."""
     wiring = [part for rule in REMAPPINGS.items() for part in ("-r", ":=".join(rule))]
     arm = {
         "suite": settings.suite,
@@ -160,8 +160,8 @@ def _node_arguments(settings: Settings) -> dict[str, list[str]]:
     }
     extra = [part for value in settings.ros_parameters for part in ("-p", value)]
     return {
-        name: [*wiring, *(p for k, v in values.items() for p in ("-p", f"{k}:={v}")), *extra]
-        for name, values in (("sim_arm_node", arm), ("vla_node", vla))
+        module: [*wiring, *(p for k, v in values.items() for p in ("-p", f"{k}:={v}")), *extra]
+        for module, values in (("sim.sim_arm_node", arm), ("vla_node", vla))
     }
 
 
