@@ -31,10 +31,12 @@ _RUNGS = "ablation"
 _READING = """
 <p class="note">A step's time runs from camera images to action: preprocessing, vision, retrieval,
 every pass of the language model, and the kinematic metric where the mode uses it; rendering and
-physics are not in it. Compute adds what a mode verifies while the arm moves. All modes ran each
-initial state back to back in one process, in shuffled order. Intervals are 95%: Wilson's for
-success, a bootstrap over pairs of episodes for speedup, Newcombe's for paired differences of
-success; p is McNemar's exact test. Acceptance length counts the steps whose draft was verified;
+physics are not in it. Compute adds what a mode verifies while the arm moves; the speedup of
+episodes compares that time over whole episodes, so that a mode which takes more steps gains less.
+All modes ran each start back to back in one process, in shuffled order. Won and lost are the starts
+that one alone solved. Intervals are 95%: Wilson's for success, a bootstrap over pairs of episodes
+for speedup, Newcombe's for paired differences of success, in the table of tasks resampled starts; p
+is McNemar's exact test. Acceptance length counts the steps whose draft was verified;
 skip rate is the share of steps that the language model did not see before they were executed.</p>
 """
 
