@@ -20,8 +20,8 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
-from heisd_ros.control.images import raw_to_rgb
 from heisd_ros.control.inputs import stamp_ns
+from heisd_ros.data.images import raw_to_rgb
 from heisd_ros.decoding.types import TIMING_KEYS, Source
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import qos
