@@ -81,7 +81,7 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
 
 def model_folder(parameters: VlaNodeParameters) -> Path:
     """The checkpoint's folder: the one that the parameters name, or the shipped one."""
-    return expanded(parameters.model_path) if parameters.model_path else shipped_model()
+    return expanded(parameters.model.path) if parameters.model.path else shipped_model()
 
 
 def load_model(parameters: VlaNodeParameters) -> VLA:
@@ -97,17 +97,17 @@ def load_model(parameters: VlaNodeParameters) -> VLA:
     from heisd_ros.vla.checkpoint import load_checkpoint
 
     cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(parameters.model_threads or max(1, cores - 1))
-    dtype = getattr(torch, parameters.model_dtype)
-    device = parameters.model_device
+    torch.set_num_threads(parameters.model.threads or max(1, cores - 1))
+    dtype = getattr(torch, parameters.model.dtype)
+    device = parameters.model.device
     check_device(device)
     convention = None
-    if parameters.model_protocol:
-        convention = load_protocol(parameters.model_protocol).data
-    key = parameters.model_unnorm_key or None
+    if parameters.model.protocol:
+        convention = load_protocol(parameters.model.protocol).data
+    key = parameters.model.unnorm_key or None
     vla = load_checkpoint(model_folder(parameters), device, dtype, key, convention=convention)
     weights = sum(part.numel() * part.element_size() for part in vla.model.parameters())
-    torch.set_num_threads(parameters.model_threads or threads_for(weights, cores))
+    torch.set_num_threads(parameters.model.threads or threads_for(weights, cores))
     return vla
 
 
@@ -138,13 +138,13 @@ def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
     from heisd_ros.decoding.modes import load_mode
 
     config, folder = vla.config, model_folder(parameters)
-    mode, keeps = load_mode(parameters.decoding_mode), growth.wanted(parameters)
+    mode, keeps = load_mode(parameters.decoding.mode), growth.wanted(parameters)
     if keeps and not mode.retrieves:
         raise ValueError(
-            f"parameter 'decoding.mode' is {parameters.decoding_mode!r}; accepted with "
+            f"parameter 'decoding.mode' is {parameters.decoding.mode!r}; accepted with "
             "'growth.mode' or 'fleet.uri': a mode that retrieves"
         )
-    assembly = Assembly(folder, parameters.decoding_database, parameters.decoding_drafter)
+    assembly = Assembly(folder, parameters.decoding.database, parameters.decoding.drafter)
     opened: list[Growth] = []
     with ExitStack() as failing:
 
@@ -157,9 +157,9 @@ def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
         decoder = assembly.decoder(
             vla,
             mode,
-            seed=parameters.decoding_seed,
+            seed=parameters.decoding.seed,
             extend=extend if keeps else None,
-            keep_frames=parameters.growth_mode != "off",
+            keep_frames=parameters.growth.mode != "off",
         )
         failing.pop_all()
     return Policy(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from heisd_ros.decoding.calibration import Calibration, TriedSetting
 from heisd_ros.errors import CalibrationError
 from heisd_ros.evaluation.calibration import EpisodeLoss
+from heisd_ros.files.atomic import replace_text
 from heisd_ros.files.bounded import read_object
 
 BASE = -1
@@ -53,11 +53,8 @@ class LossTable:
             for s, losses in self._losses.items()
             for e, row in sorted(losses.items())
         ]
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._file.with_name(f".{self._file.name}.partial")
         text = json.dumps({"run": self._header, "columns": _COLUMNS, "losses": rows})
-        partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, self._file)
+        replace_text(self._file, text + "\n")
 
     def _read(self) -> None:
         values = read_object(self._file, lambda text: CalibrationError(f"{text}; delete it"))

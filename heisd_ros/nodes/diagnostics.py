@@ -146,11 +146,11 @@ def control_status(
                 f"{message}; joint states at {rate_hz:.3g} Hz are slower than the control rate, "
                 f"{needed_hz:g} Hz: the metric sees the same time in fewer samples"
             )
-        values["decoding.mode"] = session.parameters.decoding_mode
+        values["decoding.mode"] = session.parameters.decoding.mode
         values["dry_run"] = session.parameters.dry_run
         session.cores.note(now)
         values["cores.waited_share"] = session.cores.share
-        if busy := session.cores.warning(session.parameters.model_threads):
+        if busy := session.cores.warning(session.parameters.model.threads):
             level, message = DiagnosticStatus.WARN, busy
         gaps = unguarded(session.parameters, session.kinematics)
         if gaps:
@@ -235,7 +235,7 @@ def report(
             well, text = growth.state(kept.status, now / NANOSECONDS)
             level = DiagnosticStatus.OK if well else DiagnosticStatus.WARN
             statuses.append(status("growth", level, text, growth.values(kept.status)))
-        device = session.parameters.model_device
+        device = session.parameters.model.device
         if device.startswith("cuda"):
             statuses.append(gpu_status(device))
     return statuses

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from heisd_ros.control.policy import SMALL_BYTES, load_model, threads_for
+from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 
@@ -19,7 +20,8 @@ def test_a_small_model_takes_one_and_a_large_one_leaves_a_core(checkpoint, monke
     before = torch.get_num_threads()
     try:
         for asked, given in ((0, 1), (3, 3)):
-            load_model(VlaNodeParameters(model_path=str(checkpoint), model_threads=asked))
+            wanted = {"model.path": str(checkpoint), "model.threads": asked}
+            load_model(from_values(VlaNodeParameters, wanted))
             assert torch.get_num_threads() == given
     finally:
         torch.set_num_threads(before)
