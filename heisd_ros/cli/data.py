@@ -36,7 +36,7 @@ def inspect(
     ] = None,
 ) -> None:
     """Show topics, rates, gaps, episodes, statistics, and what is left out and why."""
-    from heisd_ros.data.sources import open_sources
+    from heisd_ros.data.open_sources import open_sources
     from heisd_ros.errors import HeisdError
 
     try:

@@ -68,7 +68,7 @@ def build(
 
     Interrupted or killed, it goes on where it was when it is run again.
     """
-    from heisd_ros.training.database import build_database
+    from heisd_ros.training.build_database import build_database
 
     chosen = parse_states(states)
     with _one_line(), Progress() as progress:
@@ -223,7 +223,7 @@ def _sources(
     urdf: Path | None,
     rate_hz: float,
 ) -> list[Source]:
-    from heisd_ros.data.sources import open_sources
+    from heisd_ros.data.open_sources import open_sources
 
     return open_sources(paths, reading_of(params, features, urdf, rate_hz))
 

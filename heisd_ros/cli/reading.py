@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from heisd_ros.data.sources import Reading
+    from heisd_ros.data.open_sources import Reading
 
 Params = Annotated[
     Path | None,
@@ -39,7 +39,7 @@ def reading_of(
         HeisdError, ValueError: A file cannot be read; the message is one line.
     """
     from heisd_ros.data.lerobot import FeatureMap
-    from heisd_ros.data.sources import Reading
+    from heisd_ros.data.open_sources import Reading
     from heisd_ros.errors import UrdfError
     from heisd_ros.files.bounded import read_text
     from heisd_ros.kinematics.arm import ArmKinematics

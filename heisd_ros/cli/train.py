@@ -43,8 +43,8 @@ def vla(
     from heisd_ros.training.dataset import load_samples
     from heisd_ros.training.deepen import deepened
     from heisd_ros.training.loss_curve import draw_losses
-    from heisd_ros.training.motion import bounds_of
-    from heisd_ros.training.vla import Trainer, TrainingSettings
+    from heisd_ros.training.metric_bounds import bounds_of
+    from heisd_ros.training.train_vla import Trainer, TrainingSettings
 
     if layers and not start_from:
         raise typer.BadParameter("--layers deepens a trained model: name it with --start-from")
@@ -108,7 +108,7 @@ def drafter(
     from heisd_ros.models import shipped_model
     from heisd_ros.sim.protocol import load_for_suite, load_protocol
     from heisd_ros.training.distillation import teacher_frames
-    from heisd_ros.training.drafter import DistillationSettings, DrafterTrainer
+    from heisd_ros.training.train_drafter import DistillationSettings, DrafterTrainer
     from heisd_ros.vla.checkpoint_files import fingerprint
 
     checkpoint = model or shipped_model()

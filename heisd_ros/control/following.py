@@ -10,7 +10,7 @@ from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.control.inputs import NANOSECONDS
 from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.robot.parameters import VlaNodeParameters
-from heisd_ros.safety.following import ReckonedTip, StillJoints, foremost
+from heisd_ros.safety.dead_reckoning import ReckonedTip, StillJoints, foremost
 from heisd_ros.safety.joints import Posture
 
 

@@ -16,7 +16,7 @@ from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import CheckpointError
 from heisd_ros.files.bounded import expanded
-from heisd_ros.fleet.growth import Growth
+from heisd_ros.fleet.online_growth import OnlineGrowth
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.models import shipped_model
 from heisd_ros.retrieval.database import Database
@@ -61,7 +61,7 @@ class Policy:
     instructions: tuple[str, ...] | None
     bounds: MetricBounds | None = None
     plain: Decoder | None = None
-    growth: Growth | None = None
+    growth: OnlineGrowth | None = None
     robot: str = ""
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
             "'growth.mode' or 'fleet.uri': a mode that retrieves"
         )
     assembly = Assembly(folder, parameters.decoding.database, parameters.decoding.drafter)
-    opened: list[Growth] = []
+    opened: list[OnlineGrowth] = []
     with ExitStack() as failing:
 
         def extend(database: Database, calibration: Calibration | None) -> GrowingStore:

@@ -18,9 +18,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from heisd_ros.data.actions import displacement, gripper_action, motion_action
-from heisd_ros.data.layout import ActionRule, RecordingLayout
-from heisd_ros.data.report import SECOND
+from heisd_ros.data.read_report import SECOND
+from heisd_ros.data.recorded_actions import displacement, gripper_action, motion_action
+from heisd_ros.data.recording_layout import ActionRule, RecordingLayout
 from heisd_ros.data.tracks import Track, Tracks
 from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.kinematics.pose import Pose

@@ -14,8 +14,8 @@ from heisd_ros.data.bag import Bag
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.images import compressed_to_rgb, raw_to_rgb
 from heisd_ros.data.joint_check import JointCheck
-from heisd_ros.data.layout import RecordingLayout
-from heisd_ros.data.report import SECOND, Outline, ReadReport, TopicStatistics
+from heisd_ros.data.read_report import SECOND, Outline, ReadReport, TopicStatistics
+from heisd_ros.data.recording_layout import RecordingLayout
 from heisd_ros.data.source import Prepare, whole
 from heisd_ros.data.tracks import IMAGE, TEXT, TrackReader, Tracks
 from heisd_ros.errors import BagError

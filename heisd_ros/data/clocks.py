@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from heisd_ros.data.report import SECOND
+from heisd_ros.data.read_report import SECOND
 
 SUSPICIOUS, FUTURE = 0.5, 0.05
 """Stamps that are further apart, s, against their reception, or that lie further ahead of it,

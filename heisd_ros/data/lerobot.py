@@ -21,7 +21,7 @@ from heisd_ros.data.episode import Episode
 from heisd_ros.data.joint_check import JointCheck
 from heisd_ros.data.lerobot_features import Columns, FeatureMap, feature_of
 from heisd_ros.data.lerobot_index import INFO, Index, Info, Recorded, named, regular
-from heisd_ros.data.report import Outline, ReadReport, TopicStatistics
+from heisd_ros.data.read_report import Outline, ReadReport, TopicStatistics
 from heisd_ros.data.source import Prepare, whole
 from heisd_ros.data.text_files import one_line
 from heisd_ros.errors import DemonstrationError, MissingPackageError

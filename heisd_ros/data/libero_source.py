@@ -11,7 +11,7 @@ import numpy as np
 from heisd_ros.data.demo_files import CLOSED, VIEWS, open_demos, read_episode
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.joint_check import JointCheck
-from heisd_ros.data.report import Outline, ReadReport
+from heisd_ros.data.read_report import Outline, ReadReport
 from heisd_ros.data.source import Prepare, whole
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from heisd_ros.data.episode import Episode
-from heisd_ros.data.report import Outline, ReadReport
+from heisd_ros.data.read_report import Outline, ReadReport
 from heisd_ros.kinematics.arm import ArmKinematics
 
 Prepare = Callable[[np.ndarray], np.ndarray]

@@ -15,8 +15,8 @@ from scipy.spatial.transform import Rotation
 
 from heisd_ros.data.bag import Bag, BagMessage
 from heisd_ros.data.images import check_compressed, check_raw
-from heisd_ros.data.layout import ActionRule, RecordingLayout
-from heisd_ros.data.report import SECOND
+from heisd_ros.data.read_report import SECOND
+from heisd_ros.data.recording_layout import ActionRule, RecordingLayout
 from heisd_ros.errors import BagError, ImageError, JointStateError
 from heisd_ros.kinematics.joint_states import ArmState, JointStateReader
 from heisd_ros.kinematics.pose import Pose

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from heisd_ros.decoding.actions import action_of
+from heisd_ros.decoding.answer_actions import action_of
 from heisd_ros.decoding.perception import perceive
 from heisd_ros.decoding.stopwatch import Stopwatch
 from heisd_ros.decoding.types import Observation, Source, StepResult

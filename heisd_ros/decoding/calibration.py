@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from heisd_ros.decoding.conformal import Rule, risk_bounds
-from heisd_ros.decoding.promise import promise_of
+from heisd_ros.decoding.guarantee import guarantee_of
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.errors import CalibrationError
 from heisd_ros.files.atomic import replace_text
@@ -177,7 +177,7 @@ class Calibration:
     @property
     def guarantee(self) -> str:
         """What the numbers promise and what they don't, for wherever they are shown."""
-        return promise_of(self)
+        return guarantee_of(self)
 
     def at(self, setting: int) -> Calibration:
         """The same path with another setting chosen: what a calibration itself runs with."""

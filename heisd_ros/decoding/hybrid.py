@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from heisd_ros.decoding.acceptance import within_tolerance
-from heisd_ros.decoding.actions import action_of, answer_of, padded
+from heisd_ros.decoding.answer_actions import action_of, answer_of, padded
 from heisd_ros.decoding.boundary import Boundary
 from heisd_ros.decoding.perception import Perceived, perceive
 from heisd_ros.decoding.proposers import Proposer, Step

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from heisd_ros.decoding.actions import answer_of
+from heisd_ros.decoding.answer_actions import answer_of
 from heisd_ros.decoding.consensus import consensus_of
 from heisd_ros.decoding.settings import (
     AcceptanceRule,

@@ -1,6 +1,7 @@
-"""What robots learn from each other: episodes kept in a journal, and shared through a server.
+"""What robots learn from each other: episodes kept in a journal and shared through a server.
 
-Nothing here waits for the network on behalf of the control loop. Modules: `layout` (whose frames
-fit whose), `episode` (what is kept of one), `recorder` (collecting it), `journal` (keeping it),
-`growth` (all of that for a node), `milvus` (the server) and `link` (the thread that talks to it).
+The control loop never waits for the network here. Modules: `collection_layout` (which frames may
+be searched together), `recorded_episode` (what is kept of an episode), `episode_recorder`
+(collects it), `episode_journal` (stores it), `online_growth` (all of that for a node), `milvus`
+(the server) and `link` (the thread that talks to it).
 """

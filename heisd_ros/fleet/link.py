@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from heisd_ros.errors import FleetError, HeisdError
-from heisd_ros.fleet.episode import RecordedEpisode
-from heisd_ros.fleet.journal import Journal
+from heisd_ros.fleet.episode_journal import Journal
+from heisd_ros.fleet.recorded_episode import RecordedEpisode
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.retrieval.entries import Entries
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.errors import DatabaseError, FleetError
-from heisd_ros.fleet.episode import RecordedEpisode
-from heisd_ros.fleet.layout import Layout
+from heisd_ros.fleet.collection_layout import Layout
+from heisd_ros.fleet.recorded_episode import RecordedEpisode
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.retrieval.entries import COLUMNS, Entries
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from heisd_ros.data.layout import ActionRule, RecordingLayout
+from heisd_ros.data.recording_layout import ActionRule, RecordingLayout
 from heisd_ros.robot.declare import group
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.recording_parameters import RecordingParameters

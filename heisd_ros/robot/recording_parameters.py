@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
-from heisd_ros.data.layout import RuleKind
+from heisd_ros.data.recording_layout import RuleKind
 from heisd_ros.robot.declare import Parameters, parameter
 
 

@@ -27,7 +27,7 @@ from heisd_ros.files.atomic import replacing
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.training.dataset import demonstration_files, episode_proprio
-from heisd_ros.training.frames import encode_frames
+from heisd_ros.training.encode_frames import encode_frames
 
 HELD_OUT = (10, 9)
 """Episodes are held out whose initial state leaves, divided by the first, the second."""

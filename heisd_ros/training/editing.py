@@ -28,14 +28,14 @@ from heisd_ros.retrieval.key_space import KeySpace
 from heisd_ros.retrieval.manifest import Manifest, ShardInfo
 from heisd_ros.retrieval.shard import KEYS
 from heisd_ros.retrieval.writer import check_place, write_database
-from heisd_ros.training.database import (
+from heisd_ros.training.build_database import (
     Gathered,
     gather,
     metric_bounds,
     projection_of,
     written,
 )
-from heisd_ros.training.journal import Journal, Shards
+from heisd_ros.training.build_journal import Journal, Shards
 from heisd_ros.training.selection import check_sources, choose_items, plan_of
 
 SAME = ("model_fingerprint", "statistics_key", "robot", "control_rate_hz")

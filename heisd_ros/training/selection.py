@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heisd_ros.data.report import Outline
+from heisd_ros.data.read_report import Outline
 from heisd_ros.data.source import Source
 from heisd_ros.errors import DatabaseError
 from heisd_ros.families.openvla.vla import VLA

@@ -33,9 +33,9 @@ from support.cell_bags import (
 )
 
 from heisd_ros.control.commands import CommandMapper
-from heisd_ros.data.actions import displacement, motion_action
 from heisd_ros.data.bag_source import BagSource
-from heisd_ros.data.layout import ActionRule
+from heisd_ros.data.recorded_actions import displacement, motion_action
+from heisd_ros.data.recording_layout import ActionRule
 from heisd_ros.errors import BagError, UrdfError
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.kinematics.robots import PANDA_BASE, PANDA_TIP

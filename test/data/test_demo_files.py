@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from support.fake_scene import REST
 
-from heisd_ros.data.layout import RecordingLayout
 from heisd_ros.data.libero_source import LiberoSource
-from heisd_ros.data.sources import Reading, open_sources
+from heisd_ros.data.open_sources import Reading, open_sources
+from heisd_ros.data.recording_layout import RecordingLayout
 from heisd_ros.errors import DemonstrationError
 
 TASK = "pick up the black bowl"

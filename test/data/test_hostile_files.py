@@ -16,10 +16,10 @@ from support.lerobots import MAP, second, third
 from support.tree import ROOT
 
 from heisd_ros.data.bag_source import BagSource
-from heisd_ros.data.layout import ActionRule
 from heisd_ros.data.lerobot import LeRobotSource
 from heisd_ros.data.libero_hdf5 import LiberoWriter
 from heisd_ros.data.libero_source import LiberoSource
+from heisd_ros.data.recording_layout import ActionRule
 from heisd_ros.errors import HeisdError
 from heisd_ros.kinematics.robots import PANDA_BASE
 

@@ -15,10 +15,10 @@ from support.lerobots import MAP, second, third
 
 from heisd_ros.data.bag_source import BagSource
 from heisd_ros.data.joint_check import JointCheck
-from heisd_ros.data.layout import ActionRule
 from heisd_ros.data.lerobot import LeRobotSource
 from heisd_ros.data.libero_hdf5 import LiberoWriter
 from heisd_ros.data.libero_source import LiberoSource
+from heisd_ros.data.recording_layout import ActionRule
 from heisd_ros.errors import BagError, DatabaseError
 from heisd_ros.kinematics.robots import PANDA_BASE
 from heisd_ros.training.selection import choose_items

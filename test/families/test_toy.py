@@ -16,7 +16,7 @@ from support.tiny_parts import BOUNDS
 
 from heisd_ros import families
 from heisd_ros.control.policy import make_policy
-from heisd_ros.decoding.actions import padded
+from heisd_ros.decoding.answer_actions import padded
 from heisd_ros.decoding.assembly import Assembly, build_decoder
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.hybrid import REDRAFT_ROOM, redraft

@@ -14,7 +14,7 @@ from support.tiny_parts import save_tiny_parts
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
 from heisd_ros.fleet import link
-from heisd_ros.fleet.layout import Layout
+from heisd_ros.fleet.collection_layout import Layout
 from heisd_ros.nodes.vla_node import VlaNode
 from heisd_ros.retrieval.manifest import Manifest
 from heisd_ros.robot.declare import parameters_of

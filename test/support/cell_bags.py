@@ -6,7 +6,7 @@ import numpy as np
 from support.bags import SECOND, START, header, image, joint_state, make, pose, text, twist
 from support.fake_scene import REST
 
-from heisd_ros.data.layout import RecordingLayout
+from heisd_ros.data.recording_layout import RecordingLayout
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import (
     PANDA_BASE,

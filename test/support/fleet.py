@@ -7,8 +7,8 @@ import time
 
 from support.database import MODEL, SIZE, description, entries
 
-from heisd_ros.fleet.episode import RecordedEpisode, episode_number
-from heisd_ros.fleet.layout import Layout
+from heisd_ros.fleet.collection_layout import Layout
+from heisd_ros.fleet.recorded_episode import RecordedEpisode, episode_number
 
 INSTRUCTION = 'put the "red" bowl \\ on the plate'
 """With what a careless filter would stumble over."""

@@ -17,12 +17,13 @@ from support.episodes import episode
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
 from heisd_ros.data.libero_hdf5 import LiberoWriter
-from heisd_ros.data.sources import Reading, open_sources
+from heisd_ros.data.open_sources import Reading, open_sources
 from heisd_ros.errors import DatabaseError
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.manifest import Manifest
-from heisd_ros.training.database import build_database
+from heisd_ros.training.build_database import build_database
+from heisd_ros.training.build_journal import Journal
 from heisd_ros.training.editing import (
     Pruning,
     add_to_database,
@@ -30,16 +31,15 @@ from heisd_ros.training.editing import (
     prune_database,
     verify_database,
 )
-from heisd_ros.training.frames import read_frames
-from heisd_ros.training.journal import Journal
+from heisd_ros.training.encode_frames import read_frames
 from heisd_ros.vla.checkpoint_files import fingerprint
 
 RATE_HZ = 20.0
 BUILD = """\
 import sys
 from pathlib import Path
-from heisd_ros.data.sources import Reading, open_sources
-from heisd_ros.training.database import build_database
+from heisd_ros.data.open_sources import Reading, open_sources
+from heisd_ros.training.build_database import build_database
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.vla.checkpoint_files import fingerprint
 model, demos, folder = sys.argv[1:]
@@ -138,7 +138,7 @@ def test_an_interrupted_build_goes_on_and_gives_the_same(
         asked.append(args)
         return read_frames(*args)
 
-    monkeypatch.setattr("heisd_ros.training.database.read_frames", counted)
+    monkeypatch.setattr("heisd_ros.training.build_database.read_frames", counted)
     manifest = build(vla, model, folder, demos / "a")
     assert len(asked) == 6 - count
     assert manifest.database_id == Manifest.read(built / "a").database_id
@@ -200,7 +200,7 @@ def test_one_process_builds_at_a_time(tmp_path):
 
 
 def test_what_memory_cannot_hold_is_sampled(vla, model, demos, built, tmp_path, monkeypatch):
-    monkeypatch.setattr("heisd_ros.training.database.FIT_BYTES", 20_000)
+    monkeypatch.setattr("heisd_ros.training.build_database.FIT_BYTES", 20_000)
     manifest = build(vla, model, tmp_path / "db", demos / "a", demos / "b")
     assert manifest.entries == Manifest.read(built / "both").entries
     same_rows(columns(tmp_path / "db"), columns(built / "both"))

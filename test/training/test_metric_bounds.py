@@ -10,7 +10,7 @@ from heisd_ros.data.libero_hdf5 import LiberoWriter
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
-from heisd_ros.training.motion import bounds_of, trajectory_of
+from heisd_ros.training.metric_bounds import bounds_of, trajectory_of
 
 ARM = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
 RATE_HZ = 20.0

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from heisd_ros.data.bag_files import METADATA, is_storage
 from heisd_ros.data.bag_source import BagSource
-from heisd_ros.data.layout import RecordingLayout
 from heisd_ros.data.lerobot import INFO, FeatureMap, LeRobotSource
 from heisd_ros.data.libero_source import LiberoSource
+from heisd_ros.data.recording_layout import RecordingLayout
 from heisd_ros.data.source import Source
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.kinematics.arm import ArmKinematics

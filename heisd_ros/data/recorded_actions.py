@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from heisd_ros.data.layout import ActionRule
+from heisd_ros.data.recording_layout import ActionRule
 from heisd_ros.kinematics.pose import Pose
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heisd_ros.safety.following import (
+from heisd_ros.safety.dead_reckoning import (
     ARM_RAD,
     FORGET_M,
     JOINT_RAD,

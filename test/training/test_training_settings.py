@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from heisd_ros.training.settings import TrainingSettings
+from heisd_ros.training.training_settings import TrainingSettings
 
 COUNTS = {"steps": 1, "batch_size": 1, "warmup_steps": 0, "seed": 0}
 AT_LEAST_ZERO = ("learning_rate", "weight_decay", "landmark_weight", "proprio_noise")

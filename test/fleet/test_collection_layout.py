@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.fleet import layout
 
-from heisd_ros.fleet.layout import Layout
+from heisd_ros.fleet.collection_layout import Layout
 
 
 def test_a_layout_survives_its_text():

@@ -7,8 +7,8 @@ import pytest
 from support.fleet import episode
 
 from heisd_ros.errors import GrowthError
-from heisd_ros.fleet.episode import RecordedEpisode, episode_number
-from heisd_ros.fleet.recorder import EpisodeRecorder, Verified
+from heisd_ros.fleet.episode_recorder import EpisodeRecorder, Verified
+from heisd_ros.fleet.recorded_episode import RecordedEpisode, episode_number
 
 
 def verified(step):

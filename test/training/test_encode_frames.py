@@ -15,7 +15,7 @@ from support.small_models import CONFIG, INSTRUCTIONS, configs, small_vla
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.types import Observation
 from heisd_ros.errors import UnknownInstructionError
-from heisd_ros.training.frames import read_frames
+from heisd_ros.training.encode_frames import read_frames
 
 
 def recording(config, steps, seed):

@@ -29,8 +29,8 @@ from heisd_ros.families.openvla.vision import TowerConfig
 from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.training.dataset import Samples
 from heisd_ros.training.optimizer import make_optimizer
-from heisd_ros.training.settings import TrainingSettings
 from heisd_ros.training.state import resume_state, save_state
+from heisd_ros.training.training_settings import TrainingSettings
 from heisd_ros.vla.language_config import LanguageConfig
 
 STATISTICS_KEY = "libero_panda"

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.errors import GrowthError, HeisdError
-from heisd_ros.fleet.episode import RecordedEpisode
-from heisd_ros.fleet.journal import Journal
-from heisd_ros.fleet.layout import Layout
+from heisd_ros.fleet.collection_layout import Layout
+from heisd_ros.fleet.episode_journal import Journal
+from heisd_ros.fleet.episode_recorder import EpisodeRecorder, Verified
 from heisd_ros.fleet.link import FleetLink, LinkStatus, RemoteStore
-from heisd_ros.fleet.recorder import EpisodeRecorder, Verified
+from heisd_ros.fleet.recorded_episode import RecordedEpisode
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.entries import Entries
 from heisd_ros.retrieval.growing import GrowingStore
@@ -44,7 +44,7 @@ class GrowthStatus:
     link: LinkStatus | None
 
 
-class Growth:
+class OnlineGrowth:
     """Records successful episodes.
 
     Args:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from heisd_ros.fleet.episode import RecordedEpisode, episode_number
+from heisd_ros.fleet.recorded_episode import RecordedEpisode, episode_number
 from heisd_ros.retrieval.entries import Entries
 
 MAX_STEPS = 10_000

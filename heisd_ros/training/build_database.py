@@ -23,11 +23,11 @@ from heisd_ros.retrieval.entries import Entries
 from heisd_ros.retrieval.manifest import FeatureLayout, Fidelity, Manifest
 from heisd_ros.retrieval.projection import Projection
 from heisd_ros.retrieval.writer import check_place, write_database
+from heisd_ros.training.build_journal import Journal, Record, Shards
 from heisd_ros.training.compression import choose_projection
 from heisd_ros.training.dataset import episode_proprio
-from heisd_ros.training.frames import read_frames
-from heisd_ros.training.journal import Journal, Record, Shards
-from heisd_ros.training.motion import trajectory_of
+from heisd_ros.training.encode_frames import read_frames
+from heisd_ros.training.metric_bounds import trajectory_of
 from heisd_ros.training.selection import (
     Item,
     check_sources,

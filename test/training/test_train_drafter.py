@@ -12,7 +12,7 @@ from support.small_models import CONFIG, small_vla
 from heisd_ros.errors import CheckpointError
 from heisd_ros.families.openvla.network import OpenVLAInputs
 from heisd_ros.training.distillation import TeacherFrames, run_teacher
-from heisd_ros.training.drafter import DRAFTED, DistillationSettings, DrafterTrainer
+from heisd_ros.training.train_drafter import DRAFTED, DistillationSettings, DrafterTrainer
 from heisd_ros.vla.drafter import load_drafter
 
 MODEL = "a" * 64

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from support.fleet import layout
 
 from heisd_ros.errors import GrowthError
-from heisd_ros.fleet.journal import FILE, OLD_FILE, Journal
+from heisd_ros.fleet.episode_journal import FILE, OLD_FILE, Journal
 
 PAYLOADS = [b"first", b"second" * 4000, b"third"]
 
@@ -79,7 +79,7 @@ APPEND = """
 import sys
 from pathlib import Path
 from support.fleet import layout
-from heisd_ros.fleet.journal import Journal
+from heisd_ros.fleet.episode_journal import Journal
 journal = Journal(Path(sys.argv[1]), layout())
 for number in range(10**6):
     journal.append(b"%d" % number * 1000)

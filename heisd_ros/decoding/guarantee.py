@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from heisd_ros.decoding.calibration import Calibration, TriedSetting
 
 
-def promise_of(calibration: Calibration) -> str:
+def guarantee_of(calibration: Calibration) -> str:
     """One text for wherever the numbers are shown."""
     measured = calibration.measured
     if calibration.criterion == "excess":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from heisd_ros.errors import GrowthError
 from heisd_ros.files.atomic import sync
-from heisd_ros.fleet.layout import Layout
+from heisd_ros.fleet.collection_layout import Layout
 
 FILE, OLD_FILE = "episodes.sqlite", "episodes.journal"
 _TABLES = (
