@@ -1,1 +1,1 @@
-"""From an observation to the tokens of an action: drafts, verification, and when to skip it."""
+"""Decoding an observation into action tokens: drafting, verification, and skipping of it."""

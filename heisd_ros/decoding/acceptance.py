@@ -1,8 +1,8 @@
-"""Which drafted tokens the model's own greedy tokens let pass.
+"""Which drafted tokens are accepted, given the model's greedy tokens.
 
-Where bins are ordered a token has a bias: how many bins it lies from the greedy one
-(`AnswerFormat.distance`). Where nothing orders them a token is the greedy one or is rejected. Each
-is judged on the logits after its own drafted predecessors.
+Where bins are ordered, a token has a bias: its distance from the greedy token in bins
+(`AnswerFormat.distance`). Where they are not, a token that differs from the greedy one is rejected.
+Each token is judged on the logits after its own drafted predecessors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GROUP_TOKEN_BIAS, GROUP_BIAS = 15, 30
 
 @dataclass(frozen=True)
 class _Path:
-    """Nodes of a path so far, the answer down to them, its bias, and that of its group."""
+    """The nodes of a path so far, the answer up to them, and the bias of the path and its group."""
 
     tokens: tuple[int, ...]
     nodes: tuple[int, ...] = ()
@@ -37,27 +37,27 @@ def accept(
     tokens: Sequence[int],
     answer: AnswerFormat,
 ) -> tuple[int, ...]:
-    """The longest path that a rule accepts; of equally long ones, that of the least bias.
+    """Finds the longest path that a rule accepts; of equally long ones, that with the least bias.
 
     A path ends where the answer does.
 
     Args:
-        rule: the rule.
+        rule: the acceptance rule.
         tree: the drafts.
-        greedy: the greedy token after what is certain, then after each node that needs one:
-            those at the last place of the longest answer do not.
-        tokens: of the answer, before the tree's roots.
-        answer: how it is written.
+        greedy: the greedy token after the certain tokens, then after each node that needs one;
+            nodes at the last position of the longest answer do not.
+        tokens: tokens of the answer before the tree's roots.
+        answer: format of the answer.
 
     Returns:
-        the nodes of the path, from the root on.
+        the nodes of the path, starting at the root.
     """
     group_of = {position: group for group in answer.groups for position in group}
     best = _Path(tuple(tokens))
     open_paths = [best]
     while open_paths:
         path = open_paths.pop()
-        # A group is accepted whole, or as far as it is what the model itself would say.
+        # A group is accepted completely, or up to where it differs from the greedy tokens.
         whole = rule != "sequence_relaxed" or path.group_bias == 0
         if whole and (len(path.nodes), -path.bias) > (len(best.nodes), -best.bias):
             best = path
@@ -86,12 +86,12 @@ def accept(
 def within_tolerance(
     tokens: Sequence[int], verified: Sequence[int], answer: AnswerFormat | None = None
 ) -> bool:
-    """Whether an answer stays as near to the model's own as ``sequence_relaxed`` asks for.
+    """Whether an answer is as close to the model's own as ``sequence_relaxed`` requires.
 
     Args:
         tokens: the answer.
-        verified: the model's own.
-        answer: how they are written (None: position and rotation in bins, the rest as it is).
+        verified: the model's own answer.
+        answer: format of both (None: position and rotation in bins, the rest must be equal).
     """
     if len(tokens) != len(verified):
         return False

@@ -1,4 +1,4 @@
-"""From an answer's tokens to what the arm is to do."""
+"""Conversion of an answer's tokens to an action of the arm."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from heisd_ros.errors import AnswerError
 from heisd_ros.vla.action_codec import ActionCodec
 
 PADDING = -1
-"""Fills the rows of shorter answers where several stand in one array."""
+"""Fills the rows of shorter answers in an array of several answers."""
 
 
 class Action(NamedTuple):
-    """Fields of a `StepResult`, where they are described."""
+    """The fields of a `StepResult` that an answer determines; they are described there."""
 
     action: NDArray[np.float64]
     chunk: NDArray[np.float64]
@@ -24,7 +24,7 @@ class Action(NamedTuple):
 
 
 def action_of(codec: ActionCodec, tokens: Sequence[int]) -> Action:
-    """What an answer stands for; an answer that stands for nothing is NaN, with the reason."""
+    """Decodes an answer; one that encodes no action becomes NaN, with the reason in `problem`."""
     try:
         chunk, problem = codec.decode(tokens), ""
     except AnswerError as error:
@@ -33,7 +33,7 @@ def action_of(codec: ActionCodec, tokens: Sequence[int]) -> Action:
 
 
 def padded(answers: Sequence[Sequence[int]], width: int) -> NDArray[np.int64]:
-    """K answers as the rows of an array [K, width]."""
+    """Returns K answers as the rows of an array [K, width], padded with `PADDING`."""
     rows = np.full((len(answers), width), PADDING, np.int64)
     for row, answer in zip(rows, answers, strict=True):
         row[: len(answer)] = answer
@@ -41,5 +41,5 @@ def padded(answers: Sequence[Sequence[int]], width: int) -> NDArray[np.int64]:
 
 
 def answer_of(row: NDArray[np.int64]) -> tuple[int, ...]:
-    """The answer in a row of an array."""
+    """Returns the answer in a row of a padded array, without its padding."""
     return tuple(row[row != PADDING].tolist())

@@ -1,4 +1,4 @@
-"""The one place where decoders are put together: of a model, a mode, and what the mode needs."""
+"""The one place where decoders are assembled from a model, a mode, and what the mode needs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from heisd_ros.vla.drafter import WEIGHTS, Drafter, load_drafter
 from heisd_ros.vla.token_model import TokenModel
 
 Extend = Callable[[Database, Calibration | None], Store]
-"""Makes of a database, and of the calibration that skipping goes by, what is searched."""
+"""Makes the store to search from a database and the calibration in force."""
 
 
 class Assembly:
-    """The decoders of one model; what several modes need is opened once, when first asked for.
+    """Makes the decoders of one model; what several modes share is opened once, on first use.
 
     Args:
         model: folder of the checkpoint.
@@ -52,24 +52,25 @@ class Assembly:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The model's; raises CheckpointError where it is missing."""
+        """The model's fingerprint; raises CheckpointError if the checkpoint is missing."""
         return fingerprint(self._folder)
 
     @cached_property
     def database(self) -> Database:
-        """The database; raises DatabaseError where it is missing, damaged or another model's."""
+        """The database; raises DatabaseError if it is missing, damaged or of another model."""
         return Database.open(self._database_folder, self.fingerprint, self._robot)
 
     @cached_property
     def _calibration(self) -> Calibration | None:
-        # A mode that has none refuses to skip, and says why; one of another database is an error.
+        # Without a calibration a mode does not skip and says why; one of another database is an
+        # error.
         if not (self.database.folder / FILE).is_file():
             return None
         identity = self.database.manifest.database_id
         return Calibration.load(self.database.folder, identity, self.fingerprint)
 
     def calibration(self, mode: ModeSettings) -> Calibration | None:
-        """The calibration that a mode skips by; None where it asks for none, or none was made.
+        """Returns the calibration that a mode skips by; None if it uses none, or none was made.
 
         Raises:
             CalibrationError: it is damaged, or older than the database.
@@ -77,7 +78,7 @@ class Assembly:
         return self._calibration if uses_calibration(mode) else None
 
     def bounds(self, mode: ModeSettings) -> MetricBounds | None:
-        """Scale of the kinematic metric that a mode wants in `Observation.motion`; None: of none.
+        """Returns the scale of the metric that a mode reads from `Observation.motion`, or None.
 
         Raises:
             DatabaseError: the database has none of the mode's metric.
@@ -85,15 +86,15 @@ class Assembly:
         return self.database.bounds(mode.boundary.metric) if mode.propose == "hybrid" else None
 
     def drafter_hash(self, mode: ModeSettings) -> str | None:
-        """SHA-256 of the drafter's weights; None where the mode drafts nothing or there is none."""
+        """Returns the SHA-256 of the drafter's weights; None if the mode uses no drafter."""
         weights = self._drafter_folder / WEIGHTS
         return file_hash(weights) if mode.drafts and weights.is_file() else None
 
     def check(self, mode: ModeSettings) -> None:
-        """Opens what a mode needs beside the drafter, before a model is loaded.
+        """Opens what a mode needs besides the drafter, before the model is loaded.
 
         Raises:
-            DatabaseError, CalibrationError: it is missing, damaged, or does not fit the mode.
+            DatabaseError, CalibrationError: a part is missing, damaged, or does not fit the mode.
         """
         if mode.retrieves:
             self.database.check_k(mode.retrieval.k)
@@ -109,14 +110,14 @@ class Assembly:
         extend: Extend | None = None,
         keep_frames: bool = False,
     ) -> Decoder:
-        """The decoder of a mode.
+        """Builds the decoder of a mode.
 
         Args:
             vla: the model.
             mode: the mode.
-            calibration: in place of that in the database's folder.
+            calibration: used instead of the one in the database's folder.
             seed: as in `build_decoder`.
-            extend: None: the database itself is searched.
+            extend: makes the store to search; None: the database itself is searched.
             keep_frames: as in `build_decoder`.
 
         Raises:
@@ -146,7 +147,7 @@ class Assembly:
 
 
 def uses_calibration(mode: ModeSettings) -> bool:
-    """Whether what a mode skips depends on the calibration of its database."""
+    """Whether the calibration of the database decides what a mode skips."""
     by_rate = mode.skip.policy in ("random", "hold") and mode.skip.rate == 0.0
     return mode.skip.policy == "calibrated" or by_rate
 
@@ -162,7 +163,7 @@ def build_decoder(
     allow_unknown: bool = False,
     keep_frames: bool = False,
 ) -> Decoder:
-    """Composes the decoder of a mode from parts that are open already.
+    """Builds the decoder of a mode from parts that are already open.
 
     Args:
         vla: the model.
@@ -170,14 +171,14 @@ def build_decoder(
         database: needed by modes that retrieve.
         drafter: needed by modes that draft.
         calibration: of the database; without one a calibrated mode does not skip, and says so.
-        seed: of random skips and shadow verification.
-        allow_unknown: accept instructions that the model wasn't trained on.
-        keep_frames: say with each verified step what may be kept of it.
+        seed: seed of random skips and shadow verification.
+        allow_unknown: accept instructions that the model was not trained on.
+        keep_frames: return with each verified step what may be kept of it (`StepResult.frame`).
 
     Raises:
         EngineError: the mode's engine cannot run here.
-        ModeError: the mode needs a part that was not given, or its boundary cannot be left.
-        CalibrationError: the mode skips by a calibration of other settings.
+        ModeError: the mode needs a part that was not given, or its retrieval zone has no exit.
+        CalibrationError: the calibration was made with other settings than the mode's.
     """
     if mode.engine != "auto":
         vla = vla.with_engine(mode.engine)
@@ -207,7 +208,7 @@ def build_decoder(
 
 
 def _check_answers(database: Database, codec: ActionCodec) -> None:
-    """Raises DatabaseError where a model's answers have no room in the entries of a database."""
+    """Raises DatabaseError if a model's answers do not fit the entries of a database."""
     held = [COLUMNS[name].row for name in ("tokens", "actions")]
     wanted = [(codec.max_tokens,), (codec.horizon * codec.dimensions,)]
     if held != wanted:

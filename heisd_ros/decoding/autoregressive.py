@@ -1,4 +1,4 @@
-"""Plain greedy decoding, one token a pass: what every other decoder is measured against."""
+"""Plain greedy decoding, one token per pass: the reference for every other decoder."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from heisd_ros.vla.token_model import TokenModel
 class AutoregressiveDecoder:
     """One prefill, then one pass for each further token.
 
-    Each token is the argmax over the whole vocabulary; an answer that stands for no action becomes
+    Each token is the argmax over the whole vocabulary. An answer that encodes no action becomes
     NaN, and the arm is held (`StepResult.problem`).
 
     Args:
         vla: the model.
-        allow_unknown: accept instructions that the model wasn't trained on.
+        allow_unknown: accept instructions that the model was not trained on.
     """
 
     def __init__(self, vla: TokenModel, *, allow_unknown: bool = False) -> None:
@@ -27,25 +27,25 @@ class AutoregressiveDecoder:
         self._allow_unknown = allow_unknown
 
     def settle(self) -> None:
-        """Nothing is left to do after a step."""
+        """Does nothing: no work is deferred."""
 
     def warning(self) -> str:
-        """Nothing can be amiss that is no error."""
+        """Returns the empty string: every problem of this decoder is an exception."""
         return ""
 
     def reset(self, success: bool | None = None) -> None:
-        """Nothing is kept between steps."""
+        """Does nothing: no state is kept between steps."""
 
     @torch.inference_mode()
     def infer(self, observation: Observation) -> StepResult:
-        """Decode one action; raises what `TokenModel.encode` raises."""
+        """Decodes one action; raises what `TokenModel.encode` raises."""
         watch = Stopwatch(self.vla.device)
         seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
         codec = self.vla.codec
         sequence, said = self.vla.engine.start(self.vla.prompt(*seen))
         watch.lap("prefill")
         if codec.counted:
-            # The tokens leave the device once, after the loop: no waiting for a GPU inside it.
+            # Tokens are copied from the device once, after the loop, so that it never waits.
             guesses = [said.greedy]
             for _ in range(codec.max_tokens - 1):
                 guesses.append(sequence.extend(guesses[-1]).greedy)

@@ -1,4 +1,4 @@
-"""Where the kinematic metric parts retrieval from drafting, without chatter."""
+"""The boundary of the kinematic metric between retrieval and drafting, with hysteresis."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ AT_REST = 0.02
 
 
 class Zone(NamedTuple):
-    """Which proposer the motion asks for.
+    """The proposer that the current motion selects.
 
     Attributes:
-        retrieval: true: fast and straight, the database drafts; false: slow or curved.
-        reason: for a reader of the telemetry.
+        retrieval: true: motion is fast and straight, so the database drafts; false: it is slow or
+            curved.
+        reason: explanation for the telemetry.
     """
 
     retrieval: bool
@@ -25,14 +26,15 @@ class Zone(NamedTuple):
 
 
 class Boundary:
-    """The hybrid's switch, with memory: F has to pass the boundary clearly to change the zone.
+    """Switches the hybrid between its zones; F must pass the boundary by the hysteresis.
 
     Args:
         value: the boundary, a value of F in [0, 1].
-        hysteresis: how far F has to pass it. An arm at rest leaves the retrieval zone in any case.
+        hysteresis: how far F must pass it. An arm at rest leaves the retrieval zone in any case.
 
     Raises:
-        ModeError: the hysteresis is as wide as the boundary: slow motion could not leave the zone.
+        ModeError: the hysteresis is as wide as the boundary, so slow motion could not leave the
+            retrieval zone.
     """
 
     def __init__(self, value: float, hysteresis: float) -> None:
@@ -42,17 +44,17 @@ class Boundary:
                 f"retrieval zone could not be left; accepted: less than {value:.4f}"
             )
         self.value, self.hysteresis = value, hysteresis
-        # At the upper end of the scale there is nothing beyond the boundary to reach.
+        # F never exceeds 1, so the threshold must not either.
         self._enter = min(max(value + hysteresis, AT_REST), 1.0)
         self._leave = max(value - hysteresis, AT_REST)
         self._retrieval = False
 
     def reset(self) -> None:
-        """Starts on the careful side again."""
+        """Returns to the zone of slow motion."""
         self._retrieval = False
 
     def update(self, motion: MetricSample | None) -> Zone:
-        """Takes the metric of one control step."""
+        """Updates the zone with the metric of one control step (None: unknown) and returns it."""
         if motion is None or not motion.ready:
             self._retrieval = False
             return Zone(False, "no metric" if motion is None else "metric window is not full")

@@ -31,10 +31,10 @@ FIX = "run `heisd calibrate DATABASE`"
 
 @dataclass(frozen=True)
 class TriedSetting:
-    """What the calibration's episodes showed at one setting.
+    """What was measured in the calibration's episodes at one setting.
 
     Attributes:
-        loss: mean over episodes of what they lost, see `Calibration.criterion`.
+        loss: mean loss of an episode, see `Calibration.criterion`.
         bound: (sum of losses + 1) / (episodes + 1), which is compared with the risk, see
             `conformal`; with fewer episodes than planned, what it would have come to at least. By
             ``excess``, what the mean excess is below with confidence 1 - delta.
@@ -61,7 +61,7 @@ class TriedSetting:
 
     @property
     def rate_of_retrieved(self) -> float:
-        """Share skipped of the steps that could be: what skipping at random has to be held to."""
+        """Share of the steps that could be skipped that were: the rate for random skipping."""
         return self.skip_rate / self.retrieved_rate if self.retrieved_rate > 0.0 else 0.0
 
 
@@ -73,27 +73,27 @@ class Calibration:
         similarity: least similarity of each setting, falling.
         dispersion: greatest dispersion of each setting, bins, rising.
         chosen: the loosest setting within the risk; None where the strictest exceeds it.
-        risk: the risk that was asked for.
+        risk: the risk that was requested.
         criterion: what an episode loses: the share of its skipped steps that left the tolerance
             around the model's own action (``disagreement``), 1 where it failed (``failure``), or,
             of a pair from the same start, 1 where it failed less 1 where the plain loop did
             (``excess``); the risk is then the margin that the mean excess is shown to be below.
         rule: how the bound was computed.
         tried: what was measured, of the settings from the strictest on.
-        k: entries retrieved in the calibration; dispersion over another number is another thing.
+        k: entries retrieved in the calibration; dispersion depends on it.
         max_consecutive: skips in a row that the calibration allowed.
-        clearance: control steps to a change of the gripper that it asked for.
-        speed: of the end effector that it asked for, m/s.
-        mode: the mode that ran, skipping included.
-        suite: where it ran.
+        clearance: least number of control steps to a change of the gripper.
+        speed: least speed of the end effector, m/s.
+        mode: name of the mode that ran, skipping included.
+        suite: simulation suite in which it ran.
         episodes: episodes planned at each setting.
         database_id: the database whose neighbours were judged.
         model_fingerprint: the model that judged them.
-        created: when, ISO 8601, UTC.
-        settings: of the mode that ran, by `ModeSettings.decisive`; empty: it binds no mode.
-        tasks: mean loss of each task's episodes at the chosen setting, by normalised instruction;
-            where the task's own exceeds the risk, or it has none, nothing is skipped. Empty: not
-            counted by task.
+        created: time of creation, ISO 8601, UTC.
+        settings: of the mode that ran, by `ModeSettings.decisive`; empty: any mode is accepted.
+        tasks: mean loss of each task's episodes at the chosen setting, by normalised instruction.
+            A task whose loss exceeds the risk, or that is not listed, is never skipped in. Empty:
+            losses were not counted by task.
         starts: task, initial state and variation of the start of each episode, each used once.
         runs: skips in a row that each setting allows, rising; empty: `max_consecutive` at all.
         delta: chance that a setting passes by ``excess`` although its excess is the risk or more.
@@ -126,14 +126,14 @@ class Calibration:
     delta: float = 0.1
 
     def __post_init__(self) -> None:
-        """Validates."""
+        """Checks the values and raises CalibrationError if they don't fit together."""
         problem = self._problem()
         if problem:
             raise CalibrationError(f"a calibration whose {problem}; {FIX}")
 
     @property
     def measured(self) -> TriedSetting | None:
-        """What was measured at the chosen setting."""
+        """What was measured at the chosen setting; None if none was chosen or measured."""
         if self.chosen is None or self.chosen >= len(self.tried):
             return None
         return self.tried[self.chosen]
@@ -144,14 +144,14 @@ class Calibration:
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
 
     def allows(self, task: str) -> bool:
-        """Whether a task, by its normalised instruction, may be skipped in."""
+        """Whether steps of a task, given by its normalised instruction, may be skipped."""
         return not self.tasks or self.tasks.get(task, 1.0) <= self.risk
 
     def longest_run(self, setting: int | None, most: int) -> int:
-        """Skips in a row that may be executed at a setting, of at most `most` that the mode has.
+        """Returns how many skips in a row a setting allows, of at most `most` that the mode has.
 
-        With a path of runs it is one of those that were shown: the greatest up to that of the
-        setting and up to `most`; 0 where none is.
+        With a path of runs it is one of those that were measured: the greatest up to that of the
+        setting and up to `most`; 0 if there is none.
         """
         if not self.runs or setting is None:
             return most
@@ -159,12 +159,12 @@ class Calibration:
 
     @property
     def drift_limit(self) -> float:
-        """The mean disagreement of an episode above which shadow checks speak of drift.
+        """The mean disagreement of an episode above which shadow checks report drift.
 
-        What was so when calibrating is no drift, and long episodes weigh more in the share over all
-        skips. By ``disagreement`` it is the risk, or that share where it was greater. By
-        ``failure`` nothing bounded the disagreement, so it may be what a fresh episode's is bounded
-        by, computed from the calibration's as the risk is.
+        The level seen while calibrating is no drift, and long episodes weigh more in the share over
+        all skips. With ``disagreement`` the limit is the risk, or that share if it was greater.
+        With ``failure`` nothing bounded the disagreement, so the limit is the bound on a fresh
+        episode's disagreement, computed in the same way as the bound on the risk.
         """
         measured = self.measured
         if measured is None:
@@ -176,18 +176,18 @@ class Calibration:
 
     @property
     def guarantee(self) -> str:
-        """What the numbers promise and what they don't, for wherever they are shown."""
+        """What the numbers guarantee and what they don't, as text to show beside them."""
         return guarantee_of(self)
 
     def at(self, setting: int) -> Calibration:
-        """The same path with another setting chosen: what a calibration itself runs with."""
+        """Returns the same path with another setting chosen, as a calibration run uses it."""
         return replace(self, chosen=setting)
 
     def check(self, database_id: str, model_fingerprint: str) -> None:
-        """Makes sure that it calibrates this database and this model.
+        """Checks that this calibration was made for a database and a model.
 
         Raises:
-            CalibrationError: it doesn't.
+            CalibrationError: it was made for others.
         """
         for what, own, other in (
             ("database", self.database_id, database_id),
@@ -200,14 +200,14 @@ class Calibration:
                 )
 
     def check_mode(self, mode: ModeSettings) -> None:
-        """Makes sure that it calibrates this mode, in every setting that has a say.
+        """Checks that this calibration was made with every decisive setting of a mode.
 
         Raises:
-            CalibrationError: it doesn't; what differs is named.
+            CalibrationError: settings differ; the message names them.
         """
         own, used = dict(self.settings), mode.decisive()
         if self.runs:
-            # The path was of runs, and `longest_run` takes none that was not shown.
+            # Runs were part of the path, and `longest_run` allows only those that were measured.
             own.pop(RUN_SETTING, None), used.pop(RUN_SETTING)
         differ = [
             f"{name} is {used.get(name)!r}, calibrated was {own.get(name)!r}"
@@ -233,12 +233,12 @@ class Calibration:
         """Reads a database's calibration.
 
         Args:
-            folder: the database's.
-            database_id: the content hash of what is in use.
-            model_fingerprint: that of the model in use.
+            folder: the database's folder.
+            database_id: id of the database in use.
+            model_fingerprint: fingerprint of the model in use.
 
         Raises:
-            CalibrationError: there is none, it is damaged, or it calibrates another database or
+            CalibrationError: there is none, it is damaged, or it was made for another database or
                 model.
         """
         path = Path(folder) / FILE

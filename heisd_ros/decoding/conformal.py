@@ -1,21 +1,22 @@
-"""Conformal risk control over a path of settings, and the watch over it afterwards.
+"""Conformal risk control over a path of settings, and monitoring of it in operation.
 
 An episode's loss is a number in [0, 1]. Settings lie on a path from strict to loose. With the
-losses of n episodes at a setting, (sum of losses + 1) / (n + 1) bounds the loss to expect of the
+losses of n episodes at a setting, (sum of losses + 1) / (n + 1) bounds the expected loss of the
 next episode (conformal risk control, arXiv 2208.02814, losses of at most 1). The path is walked
 from its strict end until a bound exceeds the risk (fixed-sequence testing, as in arXiv 2110.01052),
 and the last setting before that is chosen.
 
-What is promised, and what is not:
+What is guaranteed, and what is not:
 
-- Episodes must be exchangeable: the next one comes about as the calibrated ones did. Steps need not
-  be; an episode is one unit, however long.
+- Episodes must be exchangeable: the next one is drawn as the calibrated ones were. Steps need not
+  be; an episode is one unit, whatever its length.
 - ``path_maximum`` replaces each loss by the greatest of its episode so far along the path. Then the
   expected loss of a fresh episode, at the chosen setting or at any stricter one, is at most the
   risk, whatever the losses do along the path. All settings must have seen the same episodes.
-- ``each_setting`` takes the losses as they are. The same is then a theorem only where no episode's
-  loss falls along the path, which a closed loop doesn't promise: another setting takes the arm
-  elsewhere. It lets more pass. ``test_conformal.py`` measures both where the truth is known.
+- ``each_setting`` takes the losses as they are. The guarantee then holds only if no episode's loss
+  falls along the path, which a closed loop does not ensure: another setting takes the arm
+  elsewhere. It accepts looser settings. ``test_conformal.py`` measures both rules where the truth
+  is known.
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ def least_episodes(risk: float) -> int:
         ValueError: the risk is not in (0, 1).
     """
     _check_risk(risk)
-    # Rounded, since 1 / 0.05 may come out a hair above 20.
+    # Rounded, since 1 / 0.05 may be slightly above 20 in floating point.
     return max(1, int(np.ceil(round(1.0 / risk, 9))) - 1)
 
 
 def risk_bounds(losses: ArrayLike, rule: Rule = "each_setting") -> NDArray[np.float64]:
-    """What the loss of a fresh episode is bounded by at each setting.
+    """Bounds the expected loss of a fresh episode at each setting.
 
     Args:
-        losses: [n, J] in [0, 1]: of each episode at each setting, strict to loose.
-        rule: see the module.
+        losses: [n, J] in [0, 1], the loss of each episode at each setting, strict to loose.
+        rule: see the module's docstring.
 
     Returns:
-        [J].
+        [J], the bounds.
 
     Raises:
         ValueError: there is no episode, or a loss is not in [0, 1].
@@ -65,7 +66,7 @@ def risk_bounds(losses: ArrayLike, rule: Rule = "each_setting") -> NDArray[np.fl
 
 
 def choose(bounds: ArrayLike, risk: float) -> int | None:
-    """The loosest setting up to which every bound holds; None where the strictest exceeds the risk.
+    """Returns the loosest setting up to which all bounds are within the risk; None if none is.
 
     Raises:
         ValueError: the risk is not in (0, 1).
@@ -77,10 +78,10 @@ def choose(bounds: ArrayLike, risk: float) -> int | None:
 
 
 def least_bound(losses: ArrayLike, episodes: int) -> float:
-    """What a setting's bound comes to at least, whatever its missing episodes bring.
+    """Returns the least value that a setting's bound can still take, whatever episodes follow.
 
     Args:
-        losses: the losses known so far; the bound itself where there are `episodes` of them.
+        losses: the losses known so far; with `episodes` of them the result is the bound itself.
         episodes: how many there will be.
     """
     known = np.asarray(losses, dtype=np.float64)
@@ -90,17 +91,17 @@ def least_bound(losses: ArrayLike, episodes: int) -> float:
 
 
 class DriftAlarm:
-    """Notices, from checks of single steps, that episodes lose more than was promised.
+    """Detects, from checks of single steps, that episodes lose more than was guaranteed.
 
-    A bet against the promise that an episode's mean loss is at most `limit`: after each episode
-    the wealth is multiplied by 1 + stake * (mean of its checks - limit), whose expectation is at
-    most 1 while the promise holds; it never falls below 1 (an e-detector of CUSUM form, arXiv
-    2203.03532). So false alarms are `patience` episodes apart or more, on average. The episode is
-    the unit because the steps of one aren't independent: one odd episode must not look like many
-    odd steps.
+    It bets against the hypothesis that an episode's mean loss is at most `limit`: after each
+    episode the wealth is multiplied by 1 + stake * (mean of its checks - limit), whose expectation
+    is at most 1 while the hypothesis holds; it never falls below 1 (an e-detector of CUSUM form,
+    arXiv 2203.03532). So false alarms are on average at least `patience` episodes apart. The
+    episode is the unit because its steps are not independent: one odd episode must not count as
+    many odd steps.
 
     Args:
-        limit: greatest mean loss promised, in (0, 1).
+        limit: greatest mean loss guaranteed, in (0, 1).
         patience: least mean number of episodes until a false alarm. At 100, twice the limit is
             noticed within 10 episodes in the median: a limit of 45% to 60% with two checks an
             episode, 30% with three, 20% with five, 10% with ten.
@@ -110,7 +111,7 @@ class DriftAlarm:
     """
 
     BATCH = 50
-    """Checks after which an episode counts as ended, lest a run without end escape the alarm."""
+    """Checks after which an episode counts as ended, so that an endless run can raise the alarm."""
 
     def __init__(self, limit: float, patience: float = 100.0) -> None:
         _check_risk(limit)
@@ -128,26 +129,26 @@ class DriftAlarm:
 
     @property
     def raised(self) -> bool:
-        """Whether the alarm went off; it stays on."""
+        """Whether the alarm was raised; it stays raised."""
         return self._raised
 
     @property
     def doubtful(self) -> bool:
-        """Whether half of the way to an alarm is gone, on the scale that evidence adds up on."""
+        """Whether the evidence is half of what raises the alarm, on a logarithmic scale."""
         return self._wealth >= math.sqrt(self.patience)
 
     @property
     def checks(self) -> int:
-        """Checks so far."""
+        """Number of checks so far."""
         return self._checks
 
     @property
     def losses(self) -> int:
-        """Those of them that were lost."""
+        """Number of checks so far that failed."""
         return self._losses
 
     def add(self, lost: bool) -> None:
-        """Takes the check of one step."""
+        """Adds the check of one step; `lost`: it failed."""
         self._episode.append(float(lost))
         self._checks += 1
         self._losses += int(lost)
@@ -155,7 +156,7 @@ class DriftAlarm:
             self.end_episode()
 
     def end_episode(self) -> None:
-        """Settles the bet on the episode; without a check in it nothing changes."""
+        """Updates the wealth with the episode's checks; without any, nothing changes."""
         if not self._episode:
             return
         factor = 1.0 + self._stake * (float(np.mean(self._episode)) - self.limit)

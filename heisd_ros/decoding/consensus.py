@@ -1,7 +1,7 @@
-"""What retrieved entries agree on.
+"""The consensus of retrieved entries.
 
-Entries of other episodes were made a centimetre or so elsewhere, and the model's own answer jitters
-from step to step by as much. Their mean is often nearer to what it will say than any one of them.
+Entries of other episodes were recorded about a centimetre away, and the model's own answer jitters
+by as much from step to step. Their mean is often closer to its next answer than any single entry.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from heisd_ros.vla.action_codec import POSE_GROUPS, motion_of
 def consensus_of(
     entries: NDArray[np.int64], groups: Sequence[range] = POSE_GROUPS
 ) -> NDArray[np.int64]:
-    """The mean of entries [K, N], best first, token by token; what has no mean is the first one's.
+    """Averages entries token by token; tokens without a mean are those of the first entry.
 
     Args:
-        entries: token ids.
-        groups: `AnswerFormat.groups`: where ids have a mean.
+        entries: [K, N] token ids, best first.
+        groups: `AnswerFormat.groups`, the positions at which ids have a mean.
     """
     motion, tokens = motion_of(groups), entries[0].copy()
     tokens[motion] = np.rint(entries[:, motion].mean(axis=0))

@@ -1,4 +1,4 @@
-"""What the numbers of a calibration promise, in words, and what they don't."""
+"""What the numbers of a calibration guarantee and what they don't, in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def guarantee_of(calibration: Calibration) -> str:
-    """One text for wherever the numbers are shown."""
+    """Returns the text to show beside a calibration's numbers."""
     measured = calibration.measured
     if calibration.criterion == "excess":
         return _of_pairs(calibration, measured)

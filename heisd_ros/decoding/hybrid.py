@@ -1,12 +1,12 @@
-"""HeiSD: one control step from an observation to an answer, drafted by the past or by a drafter.
+"""HeiSD: one control step from an observation to an answer, drafted by retrieval or by a drafter.
 
     vision -> F high: fast: retrieve -> trusted? execute : verify in the prefill
                       slow: verify the last command in the prefill
               F low:  prefill -> draft -> verify
            -> what is not accepted is decoded by the model itself
 
-Each mode of ``config/modes`` is this decoder with other settings. What verifies nothing and decodes
-nothing by itself costs nothing: without a proposer it is the plain autoregressive loop.
+Each mode of ``config/modes`` is this decoder with other settings. Parts that a mode does not use
+cost nothing: without a proposer it is the plain autoregressive loop.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from heisd_ros.vla.token_model import TokenModel
 
 REDRAFT_ROOM = 20
 """Nodes of the largest `redraft` that the model has to read: after one token, five levels of the
-model's first choices, and below each place its second one with what follows it."""
+model's first choices, and at each position its second choice with what follows it."""
 SECOND_CHOICES = 8
-"""Places that are drafted by the model's second choice as well: all of a short answer, and of a
-long one so few that they do not crowd out its first choices."""
+"""Positions that are drafted by the model's second choice as well: all of a short answer, and few
+enough of a long one that they do not crowd out its first choices."""
 _ELSE = {"retrieval": Source.AUTOREGRESSIVE, "hybrid": Source.DRAFTER}
-"""Who drafts in these modes where the database is not asked; other modes name the one proposer."""
+"""The proposer of these modes when the database is not searched; other modes have only one."""
 
 
 class _Route(NamedTuple):
     """Which proposer a step is routed to.
 
     Attributes:
-        source: the proposer's; where there is none of it, the model decodes by itself.
-        reason: for a reader of the telemetry.
-        shard: what is searched for the step; None: nothing.
+        source: the proposer's source; without such a proposer the model decodes by itself.
+        reason: explanation for the telemetry.
+        shard: the shard that is searched for the step; None: none is.
         how: how the shard was found.
     """
 
@@ -63,7 +63,7 @@ class _Route(NamedTuple):
 
 @dataclass(frozen=True)
 class _Skipped:
-    """A step that was executed unseen, whose verification is deferred until the arm moves."""
+    """A step that was executed without verification, which is deferred until the arm moves."""
 
     seen: Perceived
     tokens: tuple[int, ...]
@@ -73,15 +73,15 @@ class HybridDecoder:
     """Speculative decoding in one mode.
 
     Args:
-        vla: the model that has the last word.
-        mode: which parts take part, and how.
+        vla: the model that verifies.
+        mode: the parts in use and their settings.
         database: past frames of the same model; needed by modes that retrieve.
         proposers: by source, see `proposers_of`; a step whose proposer is missing is decoded by the
             model itself.
-        gate: decides when a retrieved action is executed unseen.
-        boundary: parts retrieval from drafting; needed by ``hybrid``.
-        allow_unknown: accept instructions that the model wasn't trained on.
-        keep_frames: say with each verified step what may be kept of it (`StepResult.frame`).
+        gate: decides when a retrieved action is executed without verification.
+        boundary: chooses between retrieval and drafting; needed by ``hybrid``.
+        allow_unknown: accept instructions that the model was not trained on.
+        keep_frames: return with each verified step what may be kept of it (`StepResult.frame`).
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class HybridDecoder:
         self._disagreed = False
 
     def warning(self) -> str:
-        """Why nothing is skipped in a mode that is meant to."""
+        """Returns why a mode that should skip does not; empty while all is well."""
         return self.gate.warning
 
     def reset(self, success: bool | None = None) -> None:
-        """Forget the episode; how it ended may loosen or tighten the skipping."""
+        """Forgets the episode; its outcome may loosen or tighten the skipping."""
         self.gate.reset(success)
         if self.boundary is not None:
             self.boundary.reset()
@@ -118,7 +118,7 @@ class HybridDecoder:
 
     @torch.inference_mode()
     def infer(self, observation: Observation) -> StepResult:
-        """Decode one action; raises what `TokenModel.encode` raises."""
+        """Decodes one action; raises what `TokenModel.encode` raises."""
         watch = Stopwatch(self.vla.device)
         self._deferred = None
         if self._last is not None and (reason := self.gate.hold()):
@@ -154,7 +154,7 @@ class HybridDecoder:
 
     @torch.inference_mode()
     def settle(self) -> Settled | None:
-        """Deferred verification: of the step just executed unseen, if it was chosen for that."""
+        """Verifies the step that was just executed without it, if verification was deferred."""
         skipped, self._deferred = self._deferred, None
         if skipped is None:
             return None
@@ -162,13 +162,13 @@ class HybridDecoder:
         verified = self.verified_tokens(skipped.seen, skipped.tokens)
         agrees = within_tolerance(skipped.tokens, verified, self.vla.codec)
         self.gate.observe_shadow(agrees)
-        # The next command is then the model's own, on what it sees by then.
+        # After a disagreement the next command is the model's own, on a new observation.
         self._disagreed = not agrees
         watch.lap("verify")
         return Settled(watch.timings_ms()["total"], agrees)
 
     def verified_tokens(self, seen: Perceived, draft: tuple[int, ...]) -> tuple[int, ...]:
-        """The model's own greedy tokens, found with the help of a draft: lossless."""
+        """Returns the model's own greedy tokens; the draft only makes this faster."""
         tree = DraftTree.from_chains([draft])
         prompt = self.vla.prompt(*seen)
         verification = Verification.start(self.vla.engine, prompt, tree, "exact", REDRAFT_ROOM)
@@ -186,7 +186,7 @@ class HybridDecoder:
             reason = zone.reason
             if not zone.retrieval:
                 return _Route(_ELSE[propose], reason)
-        # Asked at every step: a shard may grow, or come from the fleet, while the arm works.
+        # Looked up at every step: a shard may grow, or arrive from the fleet, while the arm works.
         shard, how = self.database.shard_for(observation.instruction)
         if shard is None:
             return _Route(_ELSE[propose], how)
@@ -195,9 +195,10 @@ class HybridDecoder:
         return _Route(Source.RETRIEVAL, reason, shard, how)
 
     def _too_slow_to_search(self, motion: MetricSample | None) -> str:
-        """Why the last command alone is the draft; empty where the database is asked.
+        """Returns why only the last command drafts; empty if the database is searched.
 
-        Where little changes from step to step no entry is a better draft, and none is executed.
+        In slow motion little changes from step to step: no entry is a better draft, and none is
+        executed.
         """
         least = self.mode.retrieval.speed
         if self._last is None or motion is None or not motion.speed < least:
@@ -221,14 +222,14 @@ class HybridDecoder:
         observation: Observation,
     ) -> SkipDecision:
         if how != EXACT:
-            # A likeness holds for the words, not for what they mean; a wrong draft is rejected.
+            # Similar words may mean something else. A wrong draft is rejected, a skip is not.
             self.gate.note_verified()
             return SkipDecision(False, False, f"no skip: another instruction, {how}")
         if self._disagreed:
             self.gate.note_verified()
             return SkipDecision(False, False, "no skip: the model disagreed with the last one")
         if shard.grown and self.gate.calibration is not None:
-            # The bound holds for the entries that it was made with.
+            # The calibration's bound holds only for the entries that it was made with.
             self.gate.note_verified()
             return SkipDecision(False, False, "no skip: the calibration knows no added entries")
         context = SkipContext(
@@ -283,7 +284,7 @@ class HybridDecoder:
             self._keep_frames,
         )
         watch.lap("prefill")
-        # The draft, its first level that of the first token, and whether it is still unseen.
+        # Position of the draft's first level in the answer, and whether it is still unverified.
         level, unseen = 0, not mode.one_pass
         if proposer is not None and not verification.finished and not verification.correcting:
             after = proposer.propose_after(step, verification)
@@ -343,22 +344,23 @@ class HybridDecoder:
 def redraft(
     verification: Verification, draft: DraftTree, rule: AcceptanceRule, level: int = 0
 ) -> DraftTree:
-    """A draft of the rest: what the model said down the last one, then that one's own tail.
+    """Drafts the rest: the model's own guesses along the last draft, then the tail of that draft.
 
-    After a token that is a little off it says nearly what it will say after the right one
-    (Jacobi decoding, arXiv 2305.10427), so one more pass mostly ends the step. Where that is not
-    exactly right, its second choice mostly is, so in exact mode each of them is drafted as well.
+    After a token that is slightly wrong the model predicts nearly what it will predict after the
+    right one (Jacobi decoding, arXiv 2305.10427), so one more pass usually ends the step. Where the
+    guess is not exactly right, its second choice usually is, so in exact mode each second choice
+    is drafted as well.
 
     Args:
         verification: what is known of the step so far.
-        draft: the draft that it was started with.
-        rule: what will accept it.
-        level: position of that draft's first level within the answer.
+        draft: the draft that the step was started with.
+        rule: the acceptance rule of the new draft.
+        level: position of the first draft's first level within the answer.
     """
     tails, answers = draft.tails(len(verification.tokens) - level), verification.answers
     if not answers:
         return tails
-    # Where the draft that was verified ended, the first one may go on.
+    # Beyond the end of the draft that was verified, the first draft continues.
     rest = tails.chains()[0][len(answers) :] if len(tails) else ()
     chains = [(*answers, *rest)]
     second_choices = verification.second_choices() if rule == "exact" else ()

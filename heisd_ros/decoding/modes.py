@@ -16,17 +16,17 @@ from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.vla.token_model import TokenModel
 
 MOST_BASES = 8
-"""Files that build on one another, at most."""
+"""Greatest number of files that build on one another through ``base``."""
 
 
 def config_folder(kind: str) -> Path:
-    """A folder of ``config/``: in the checkout, or in ``share/`` of the installation's prefix.
+    """Finds a folder of ``config/`` in the checkout, or in ``share/`` of the installation's prefix.
 
     Args:
-        kind: its name, for instance ``modes``.
+        kind: the folder's name, for instance ``modes``.
 
     Raises:
-        ModeError: it is in neither place.
+        ModeError: the folder is in neither place.
     """
     package = Path(__file__).resolve().parents[1]
     for parent in package.parents:
@@ -37,12 +37,12 @@ def config_folder(kind: str) -> Path:
 
 
 def mode_folder() -> Path:
-    """Where the modes lie."""
+    """Returns the folder of the mode files that come with the package."""
     return config_folder("modes")
 
 
 def mode_names() -> list[str]:
-    """The modes that come with the package."""
+    """Returns the names of the modes that come with the package, sorted."""
     return sorted(path.stem for path in mode_folder().glob("*.yaml"))
 
 
@@ -50,8 +50,8 @@ def load_mode(name: str) -> ModeSettings:
     """Reads a mode.
 
     Args:
-        name: one of `mode_names`, or the path of a YAML file of one's own. A file may name another
-            mode as its ``base``, and then says only in what it differs.
+        name: one of `mode_names`, or the path of a YAML file. A file may name another mode as its
+            ``base``, and then holds only what differs from it.
 
     Raises:
         ModeError: there is no such mode, or the file does not describe one.
@@ -72,11 +72,11 @@ def _path_of(name: str) -> Path:
 
 
 def _values(path: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What a file says, over what the mode says that it names as its ``base``.
+    """Returns the values of a file, merged over those of the mode that it names as its ``base``.
 
     Args:
-        path: of the file.
-        above: files whose base it is, one through the other.
+        path: path of the file.
+        above: files that have it as their base, directly or indirectly.
     """
     place = os.path.realpath(path)
     if place in above:
@@ -108,7 +108,7 @@ def load_decoder(
     extend: Extend | None = None,
     keep_frames: bool = False,
 ) -> tuple[Decoder, MetricBounds | None]:
-    """Loads what a mode needs beside the model, and composes its decoder.
+    """Loads what a mode needs besides the model, and builds its decoder.
 
     Args:
         vla: the model.
@@ -121,8 +121,8 @@ def load_decoder(
         keep_frames: as in `build_decoder`.
 
     Returns:
-        The decoder, and the bounds of the metric that it wants in `Observation.motion` (None: it
-        looks at no metric).
+        The decoder, and the bounds of the metric that it reads from `Observation.motion` (None: it
+        reads none).
 
     Raises:
         DatabaseError, CalibrationError, DrafterError: a part is missing or does not fit the model.

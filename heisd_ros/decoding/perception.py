@@ -1,4 +1,4 @@
-"""From an observation to its visual features: how every way of decoding begins."""
+"""Visual features of an observation: the first stage of every decoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heisd_ros.vla.token_model import ModelInputs, TokenModel
 
 
 class Perceived(NamedTuple):
-    """An observation as the model's eyes leave it; `TokenModel.prompt` makes the prompt of both.
+    """An observation after the vision towers; `TokenModel.prompt` makes the prompt of both fields.
 
     Attributes:
         inputs: preprocessed, on the model's device.
@@ -34,9 +34,9 @@ def perceive(
 
     Args:
         vla: the model.
-        observation: what it is to act on.
-        watch: takes the laps ``preprocess`` and ``vision``.
-        allow_unknown: accept an instruction that the model wasn't trained on.
+        observation: the observation of this step.
+        watch: times the laps ``preprocess`` and ``vision``.
+        allow_unknown: accept an instruction that the model was not trained on.
 
     Raises:
         ImageError, UnknownInstructionError, ProprioceptionError: see `TokenModel.encode`.

@@ -1,7 +1,7 @@
-"""Who drafts a step: each way to make a draft is one class.
+"""Proposers: each way of making a draft is one class.
 
 A new proposer is a class here with its `Source`, its settings in `settings`, and a line in
-`proposers_of`. The decoder asks the one that a step is routed to and verifies what it says.
+`proposers_of`. The decoder calls the one that a step is routed to and verifies its draft.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from heisd_ros.vla.token_model import TokenModel
 
 @dataclass(frozen=True)
 class Step:
-    """What a proposer may look at before the model has read the prompt.
+    """The input of a proposer before the model has read the prompt.
 
     Attributes:
-        prompt: what the model is to read.
-        last: tokens of the step before; None at an episode's start.
+        prompt: the prompt of the step.
+        last: tokens of the previous step; None at an episode's start.
         matches: retrieved entries, best first; None where the database was not searched.
     """
 
@@ -46,8 +46,8 @@ class Proposer(Protocol):
     """Makes the drafts of the steps that are routed to it.
 
     Attributes:
-        source: what those steps are put down to.
-        accept: rule by which its drafts are accepted.
+        source: the `Source` that those steps are attributed to.
+        accept: acceptance rule of its drafts.
         room: nodes of the largest tree that it drafts after the prefill.
     """
 
@@ -59,8 +59,8 @@ class Proposer(Protocol):
         """Drafts of all tokens, before the prefill.
 
         Returns:
-            the drafts, empty where it drafts after the prefill alone; None where it has nothing
-            to draft from in this step, which the model then decodes by itself.
+            the drafts, empty if it only drafts after the prefill; None if it has nothing to draft
+            from in this step, which the model then decodes by itself.
         """
         ...
 
@@ -69,19 +69,19 @@ class Proposer(Protocol):
 
         Args:
             step: as in `propose`.
-            verification: what the prefill left behind; at least one token is known, not all.
+            verification: state after the prefill; at least one token is known, but not all.
 
         Returns:
-            the drafts; None: it makes none then.
+            the drafts; None: it makes none at this point.
         """
         return None
 
 
 class RetrievalProposer(Proposer):
-    """Drafts what was done in the most similar frames of the demonstrations.
+    """Drafts the actions of the most similar frames of the demonstrations.
 
     Args:
-        settings: how entries draft.
+        settings: how entries are turned into drafts.
         groups: `AnswerFormat.groups` of the model.
     """
 
@@ -91,7 +91,7 @@ class RetrievalProposer(Proposer):
         self._settings, self._groups, self.accept = settings, groups, settings.accept
 
     def propose(self, step: Step) -> DraftTree | None:
-        """A chain of each retrieved entry, or their consensus, and the last command."""
+        """Drafts a chain of each retrieved entry, or their consensus, and the last command."""
         if step.matches is None:
             return None
         chains = [answer_of(row) for row in step.matches.tokens]
@@ -105,7 +105,7 @@ class RetrievalProposer(Proposer):
 
 
 class LastCommandProposer(Proposer):
-    """Drafts the last command once more: in slow motion little changes from step to step."""
+    """Drafts the last command again: in slow motion little changes from step to step."""
 
     source = Source.LAST_COMMAND
 
@@ -113,7 +113,7 @@ class LastCommandProposer(Proposer):
         self.accept = accept
 
     def propose(self, step: Step) -> DraftTree | None:
-        """One chain."""
+        """Drafts the last command as one chain; None at an episode's start."""
         return None if step.last is None else DraftTree.from_chains([step.last])
 
 
@@ -134,11 +134,11 @@ class DrafterProposer(Proposer):
         self._before = LastCommandProposer(settings.accept) if settings.last else None
 
     def propose(self, step: Step) -> DraftTree | None:
-        """The last command where the settings say so, else nothing yet."""
+        """Drafts the last command if the settings say so, else nothing yet."""
         return (self._before.propose(step) if self._before is not None else None) or NO_DRAFT
 
     def propose_after(self, step: Step, verification: Verification) -> DraftTree | None:
-        """The drafter's tree below the first token."""
+        """Drafts the drafter's tree below the first token."""
         settings = self._settings
         first, columns = verification.tokens[0], step.prompt.columns
         state = self._drafter.start(verification.prompt_hidden, columns, first)
@@ -151,7 +151,7 @@ class DrafterProposer(Proposer):
 def proposers_of(
     mode: ModeSettings, vla: TokenModel, drafter: Drafter | None
 ) -> dict[Source, Proposer]:
-    """The proposers that a mode's steps may be routed to, by their sources.
+    """Makes the proposers that a mode's steps may be routed to, by their sources.
 
     Args:
         mode: the mode.

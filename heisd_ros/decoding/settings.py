@@ -1,4 +1,4 @@
-"""A decoding mode as settings: which parts a decoder is composed of."""
+"""The settings of a decoding mode."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class RetrievalSettings:
 
     Attributes:
         k: entries retrieved.
-        draft: the ``entries``, each a chain, or one chain, their ``consensus``.
+        draft: ``entries``: each is a chain; ``consensus``: one chain, their mean.
         last: draft the last command as well.
         speed: least speed of the end effector, by the live joint velocities, m/s, at which the
-            database is searched; in slower motion the last command alone drafts.
+            database is searched; in slower motion only the last command is drafted.
         payload: the model's own tokens for those frames, or the demonstrated actions.
         accept: acceptance rule of retrieved drafts.
         cross: let position and rotation groups of different entries be combined.
@@ -47,11 +47,11 @@ class DrafterSettings:
 
     Attributes:
         depth: levels of the tree, 1 to 6: the first token comes from the prefill.
-        top_k: children proposed of a node.
-        nodes: nodes of the tree at most.
-        accept: acceptance rule of its drafts, and of the last command where that drafts alone:
+        top_k: children proposed for each node.
+        nodes: greatest number of nodes in the tree.
+        accept: acceptance rule of its drafts, and of the last command where only that is drafted:
             the rule of slow motion.
-        last: draft the last command in the prefill, before the drafter is asked.
+        last: draft the last command in the prefill, before the drafter runs.
     """
 
     depth: Annotated[int, within(1, 6)] = 4
@@ -62,16 +62,16 @@ class DrafterSettings:
 
 
 _HYSTERESIS = "boundary.hysteresis"
-"""Without a boundary between two proposers there is nothing that it could delay."""
+"""Has an effect only in modes with a boundary between two proposers."""
 
 
 @dataclass(frozen=True)
 class BoundarySettings:
-    """Where the kinematic metric parts retrieval from drafting.
+    """The boundary of the kinematic metric between retrieval and drafting.
 
     Attributes:
         metric: formula of the metric.
-        hysteresis: F has to pass the boundary by this much before the zone changes; less than the
+        hysteresis: F must pass the boundary by this much before the zone changes; less than the
             boundary, which the database holds for each metric.
     """
 
@@ -85,23 +85,24 @@ class SkipSettings:
 
     Attributes:
         policy: ``never``; ``always``; ``calibrated`` thresholds; hand-set ``threshold`` values;
-            a fixed ``cadence``; ``random`` with `rate`; ``hold``, the last command once more with
-            `rate`, whatever the camera sees.
-        max_consecutive: skips in a row, at most (``cadence``: exactly).
+            a fixed ``cadence``; ``random`` with `rate`; ``hold``, which repeats the last command
+            with `rate`, whatever the camera sees.
+        max_consecutive: greatest number of skips in a row (``cadence``: exactly this many).
         similarity: hand-set least similarity (``threshold``).
         dispersion: hand-set greatest dispersion, bins (``threshold``).
-        rate: chance of a skip, of a step that was retrieved for (``random``) or of any step
+        rate: probability of a skip, in a step with retrieved entries (``random``) or in any step
             (``hold``); 0: as often as the calibration measured.
         clearance: control steps that each retrieved entry must be away from its episode's next
             change of the gripper (``calibrated``, ``threshold``).
         speed: least speed of the end effector, by the live joint velocities, m/s (``calibrated``,
             ``threshold``).
-        once: execute an entry unseen once an episode (``calibrated``, ``threshold``): an arm whose
-            nearest demonstrated frame stays the same makes no progress along the demonstration.
+        once: execute an entry without verification only once per episode (``calibrated``,
+            ``threshold``): an arm whose nearest demonstrated frame stays the same makes no progress
+            along the demonstration.
         agree: greatest distance, bins, of a token of the nearest entry from what was executed at
-            the last verified step that searched; farther off nothing is skipped until a verified
-            step agrees again (``calibrated``, ``threshold``). 0: not asked.
-        shadow_share: share of skips that is verified all the same, to notice drift.
+            the last verified step that searched; beyond it nothing is skipped until a verified
+            step agrees again (``calibrated``, ``threshold``). 0: not checked.
+        shadow_share: share of skips that are verified nevertheless, to detect drift.
         feedback: loosen after successful episodes and tighten after failed ones.
         act_first: verify skipped steps while the arm moves, and correct the next command.
     """
@@ -125,19 +126,18 @@ class ModeSettings:
     """One decoding mode.
 
     Attributes:
-        description: one line for readers.
+        description: one line of text.
         engine: what runs the model's passes (`vla.engines.make_engine`); the tokens are the same.
         propose: who drafts, by the name of its `Source`; ``none``: the model decodes by itself;
             ``hybrid``: retrieval or drafter, by the kinematic metric.
-        one_pass: a draft that is known before the prefill is verified in it.
-        correct: where the model would have said something else than an accepted draft, what it said
-            is verified in one more pass and executed in the draft's place; the draft is where that
-            leaves the bounds.
-        redraft: after a rejected token the model's own guess at the rest is verified, in one pass.
-        retrieval: how retrieved entries draft.
-        drafter: how the drafter drafts.
-        boundary: the hybrid's boundary.
-        skip: when verification is skipped.
+        one_pass: verify a draft that is known before the prefill in the prefill itself.
+        correct: where the model's tokens differ from an accepted draft, verify them in one more
+            pass and execute them instead; the draft is executed if they leave the bounds.
+        redraft: after a rejected token, verify the model's own guess at the rest in one pass.
+        retrieval: settings of retrieved drafts.
+        drafter: settings of the drafter.
+        boundary: settings of the hybrid's boundary.
+        skip: settings of skipped verification.
 
     Raises:
         ModeError: a value is not accepted.
@@ -155,7 +155,7 @@ class ModeSettings:
     skip: SkipSettings = field(default_factory=SkipSettings)
 
     def __post_init__(self) -> None:
-        """Validates combinations."""
+        """Checks each value and their combinations; raises ModeError."""
         executes = self.skip.policy not in ("never", "hold")
         if executes and not self.retrieves:
             raise ModeError(
@@ -187,7 +187,7 @@ class ModeSettings:
             )
 
     def decisive(self) -> dict[str, Any]:
-        """All settings that have a say in what is executed, ``retrieval.k`` and so on, in order."""
+        """All settings that affect what is executed, by dotted name (``retrieval.k``), in order."""
         silent = {"description", "engine"}
         if self.propose != "hybrid":
             silent.add(_HYSTERESIS)
@@ -205,7 +205,7 @@ class ModeSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModeSettings:
-        """Reads nested settings, as in ``config/modes/*.yaml``; what is not given has its default.
+        """Reads nested settings, as in ``config/modes/*.yaml``; missing values are the defaults.
 
         Raises:
             ModeError: a name is unknown or a value is not accepted.

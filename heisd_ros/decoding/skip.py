@@ -1,4 +1,4 @@
-"""When a retrieved action is executed without asking the language model."""
+"""When a retrieved action is executed without verification by the language model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from heisd_ros.vla.action_codec import POSE_GROUPS, motion_of
 
 @dataclass(frozen=True)
 class SkipContext:
-    """What a step knows beside its retrieved entries.
+    """The inputs of the decision to skip besides the retrieved entries.
 
     Attributes:
         retrieval_zone: whether the kinematic metric trusts retrieval.
         gripper: token id of the last executed gripper command; None at an episode's start.
-        clearance: control steps until the first retrieved entry comes to a change of its gripper.
-        speed: of the end effector now, m/s; NaN where nothing is known of it.
-        task: the instruction, which has a gate of its own.
+        clearance: control steps until the first retrieved entry reaches a change of its gripper.
+        speed: current speed of the end effector, m/s; NaN if unknown.
+        task: the instruction; each task is monitored separately.
     """
 
     retrieval_zone: bool
@@ -38,12 +38,12 @@ class SkipContext:
 
 @dataclass(frozen=True)
 class SkipDecision:
-    """Whether to skip.
+    """The decision whether to skip verification.
 
     Attributes:
         skip: execute the retrieved action.
-        shadow: verify it all the same, for the statistics; false where it isn't skipped.
-        reason: for a reader of the telemetry.
+        shadow: verify it nevertheless, for the statistics; false if it is not skipped.
+        reason: explanation for the telemetry.
     """
 
     skip: bool
@@ -52,7 +52,7 @@ class SkipDecision:
 
 
 def dispersion(tokens: NDArray[np.int64], groups: Sequence[range] = POSE_GROUPS) -> float:
-    """How much retrieved drafts differ, in bins.
+    """Measures how much retrieved drafts differ, in bins.
 
     Args:
         tokens: [K, N] token ids. One id is one bin, so ids serve as bins.
@@ -65,29 +65,29 @@ def dispersion(tokens: NDArray[np.int64], groups: Sequence[range] = POSE_GROUPS)
 
 
 class SkipGate:
-    """Decides step by step whether verification is skipped, and watches how that goes.
+    """Decides step by step whether verification is skipped, and monitors the outcome.
 
-    ``calibrated`` skips where all of these hold: the retrieval zone; the arm at
-    `speed` or faster; fewer than `max_consecutive` skips before; grippers unanimous and as last
-    executed, no entry nearer than `clearance` steps to a change of its gripper; with `once`, the
-    first entry not executed before in the episode; with `agree`, the first entry near to what was
-    executed at the last verified step; similarity and dispersion within the setting in force.
-    ``threshold`` is the same with hand-set values. ``cadence`` asks for the zone and the
-    count alone, ``random`` draws instead, ``always`` asks for nothing but entries. ``hold`` skips
-    no retrieved action: `hold` says when the last command is repeated instead.
+    ``calibrated`` skips if all of these hold: the motion is in the retrieval zone; the arm moves at
+    `speed` or faster; fewer than `max_consecutive` skips came before; grippers are unanimous and as
+    last executed, and no entry is nearer than `clearance` steps to a change of its gripper; with
+    `once`, the first entry was not executed before in the episode; with `agree`, the first entry is
+    close to what was executed at the last verified step; similarity and dispersion are within the
+    setting in force. ``threshold`` is the same with hand-set values. ``cadence`` requires only the
+    zone and the count, ``random`` draws instead, ``always`` requires only entries. ``hold`` skips
+    no retrieved action: `hold` decides when the last command is repeated instead.
 
-    Shadow checks are counted over all tasks and for each task. A task that is half of the way to
-    its alarm is skipped one step at a time, and not at all after the alarm.
+    Shadow checks are counted over all tasks and for each task. A task that is halfway to its alarm
+    is skipped one step at a time, and not at all after the alarm.
 
     With `feedback` a successful episode loosens the setting by one and a failed one tightens it,
     never beyond the setting that the calibration chose: stricter ones passed it as well.
 
     Args:
-        settings: the mode's.
+        settings: the mode's settings of skipping.
         calibration: of the database in use; without one ``calibrated`` never skips.
-        seed: of random skips and of shadow verification.
-        groups: `AnswerFormat.groups` of the answers that are executed; without any, entries that
-            are not the same have no distance, and nothing is skipped by how near they are.
+        seed: seed of random skips and of shadow verification.
+        groups: `AnswerFormat.groups` of the answers that are executed; without any, different
+            entries have no distance, and nothing is skipped on the grounds of their distance.
 
     Raises:
         CalibrationError: the mode skips more steps in a row, nearer to a change of the gripper, or
@@ -104,7 +104,7 @@ class SkipGate:
         self.settings = settings
         self._groups, self._motion = groups, motion_of(groups)
         self.calibration = calibration
-        # What binds this gate; a random one only takes its rate from the calibration.
+        # The calibration that limits this gate; a random gate only takes its rate from it.
         self._path = calibration if settings.policy == "calibrated" else None
         self._setting: int | None = None
         self._drift: DriftAlarm | None = None
@@ -116,7 +116,7 @@ class SkipGate:
             _check_covered(settings, self._path)
             self._setting = self._path.chosen
             self._drift = DriftAlarm(self._path.drift_limit)
-        # Apart, so that shadow verification doesn't change which steps are skipped.
+        # Separate generators, so that shadow verification does not change which steps are skipped.
         self._draws, self._shadows = np.random.default_rng(seed).spawn(2)
         self._skips_in_a_row = 0
         self.reset()
@@ -157,7 +157,7 @@ class SkipGate:
 
         Args:
             matches: the retrieved entries, best first; `tokens` are those that would be executed.
-            context: the rest.
+            context: the other inputs.
         """
         self._task = context.task
         skip, reason = self._judge(matches, context)
@@ -168,20 +168,20 @@ class SkipGate:
         return SkipDecision(skip, shadow, f"{'skip' if skip else 'no skip'}: {reason}")
 
     def hold(self) -> str:
-        """Why the last command is repeated without looking; empty where it isn't (``hold``)."""
+        """Returns why the last command is repeated blindly; empty if it is not (``hold``)."""
         if self.settings.policy != "hold":
             return ""
         skip, reason = self._by_chance(lambda measured: measured.skip_rate)
         return f"the last command once more: {reason}" if skip else ""
 
     def note_verified(self) -> None:
-        """Takes note of a step that the model decided without `decide` being asked."""
+        """Records a step that the model decided without a call of `decide`."""
         self._skips_in_a_row = 0
 
     def observe_verified(self, matches: Matches, tokens: tuple[int, ...]) -> None:
-        """Takes what a verified step executed, beside what was retrieved for it.
+        """Compares what a verified step executed with what was retrieved for it.
 
-        It is a check that costs nothing: would the entry have done what the model decided?
+        This is a check at no cost: would the entry have done what the model decided?
         """
         entry, own = matches.tokens[0], np.asarray(tokens)
         most = np.zeros(len(entry))
@@ -189,7 +189,7 @@ class SkipGate:
         self._agreed = entry.shape == own.shape and bool((np.abs(entry - own) <= most).all())
 
     def observe_shadow(self, agreed: bool) -> None:
-        """Takes the outcome of a skipped step that was verified all the same."""
+        """Records the outcome of a skipped step that was verified nevertheless."""
         if self._drift is not None:
             self._drift.add(not agreed)
             self._of_task(self._drift.limit).add(not agreed)
@@ -200,7 +200,7 @@ class SkipGate:
         Args:
             success: how it ended, where that is known.
         """
-        # A cadence begins with the model, since it asks for no other condition.
+        # A cadence begins with a verified step, since it has no other condition.
         begins_verified = self.settings.policy == "cadence"
         self._skips_in_a_row = self.settings.max_consecutive if begins_verified else 0
         self._executed.clear()
@@ -214,11 +214,11 @@ class SkipGate:
         return [] if self._drift is None else [self._drift, *self._tasks.values()]
 
     def _of_task(self, limit: float) -> DriftAlarm:
-        """The watch over the task of the newest step."""
+        """Returns the drift alarm of the newest step's task."""
         return self._tasks.setdefault(self._task, DriftAlarm(limit))
 
     def _longest_run(self) -> int:
-        """Skips in a row that the task at hand may have."""
+        """Returns the number of skips in a row that the current task may have."""
         alarm, most = self._tasks.get(self._task), self.settings.max_consecutive
         if self._path is not None:
             most = self._path.longest_run(self._setting, most)
@@ -231,7 +231,7 @@ class SkipGate:
         self._setting = min(max(wanted, 0), self._path.chosen)
 
     def _judge(self, matches: Matches, context: SkipContext) -> tuple[bool, str]:
-        """Whether to skip, and why or why not."""
+        """Returns whether to skip, and the reason."""
         settings = self.settings
         if settings.policy in ("never", "hold"):
             return False, "the mode never does"
@@ -291,7 +291,7 @@ class SkipGate:
     def _by_entries(
         self, matches: Matches, context: SkipContext, least: float, most: float
     ) -> tuple[bool, str]:
-        """Whether the entries are near and alike enough; written so that NaN speaks against."""
+        """Whether the entries are close and similar enough; comparisons are false for NaN."""
         if not self._groups:
             return False, "tokens of this model have no distance"
         grippers = matches.tokens[:, self._motion.stop]
@@ -311,7 +311,7 @@ class SkipGate:
 
 
 def _check_covered(settings: SkipSettings, calibration: Calibration) -> None:
-    """Raises CalibrationError where a mode skips what the calibration did not."""
+    """Raises CalibrationError if a mode skips what the calibration did not."""
     problem = ""
     if settings.max_consecutive > calibration.max_consecutive:
         problem = (
@@ -333,5 +333,5 @@ def _check_covered(settings: SkipSettings, calibration: Calibration) -> None:
 
 
 def _entry(matches: Matches) -> tuple[int, int]:
-    """Episode and step of the entry that would be executed."""
+    """Returns episode and step of the entry that would be executed."""
     return int(matches.episodes[0]), int(matches.steps[0])

@@ -1,4 +1,4 @@
-"""Times the parts of a step, honestly on a GPU too."""
+"""Times the parts of a step, correctly on a GPU too."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 
 
 class Stopwatch:
-    """Laps in milliseconds; on a GPU they end when the work is done that was given to it by then.
+    """Measures laps in milliseconds; on a GPU a lap ends when the work queued so far is done.
 
-    So work is charged where it arose, and still nothing waits for the device before `timings_ms`.
+    So work is charged to the lap that queued it, and nothing waits for the device before
+    `timings_ms`.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -19,12 +20,12 @@ class Stopwatch:
         self._names: list[str] = []
 
     def lap(self, name: str) -> None:
-        """End the lap that has been running and charge it to `name`."""
+        """Ends the running lap and charges it to `name`."""
         self._marks.append(self._mark())
         self._names.append(name)
 
     def timings_ms(self) -> dict[str, float]:
-        """Every lap by name, and ``total`` from the start to the end of the last lap."""
+        """Returns every lap by name, and ``total`` from the start to the end of the last lap."""
         laps: dict[str, float] = {}
         for name, start, end in zip(self._names, self._marks, self._marks[1:], strict=False):
             laps[name] = laps.get(name, 0.0) + self._between(start, end)

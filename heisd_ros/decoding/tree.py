@@ -1,4 +1,4 @@
-"""Drafts as a tree of tokens: what they share is verified once."""
+"""Drafts as a tree of tokens: a shared beginning is verified once."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class DraftTree:
 
     Attributes:
         tokens: [N] token ids.
-        parents: [N] index of the parent, which stands before its children; -1: no drafted parent.
+        parents: [N] index of the parent, which comes before its children; -1: no drafted parent.
 
     Raises:
-        ValueError: lengths differ, or a level stands before the one above it.
+        ValueError: lengths differ, or a level comes before the one above it.
     """
 
     tokens: tuple[int, ...] = ()
     parents: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Validates the order."""
+        """Checks lengths and order; raises ValueError."""
         if len(self.tokens) != len(self.parents):
             raise ValueError(f"{len(self.tokens)} tokens, {len(self.parents)} parents")
         if any(not -1 <= parent < node for node, parent in enumerate(self.parents)):
@@ -37,12 +37,12 @@ class DraftTree:
             raise ValueError(f"nodes must stand level by level, got levels {self.levels}")
 
     def __len__(self) -> int:
-        """Number of nodes."""
+        """Number of nodes in the tree."""
         return len(self.tokens)
 
     @cached_property
     def levels(self) -> tuple[int, ...]:
-        """[N] level of each node; 0 for those without a parent."""
+        """[N] level of each node; 0 for nodes without a parent."""
         levels: list[int] = []
         for parent in self.parents:
             levels.append(0 if parent < 0 else levels[parent] + 1)
@@ -50,7 +50,7 @@ class DraftTree:
 
     @cached_property
     def children(self) -> dict[int, tuple[int, ...]]:
-        """Children of each node that has some, in order; those of -1 are the roots."""
+        """The children of each inner node, in order; those of -1 are the roots."""
         children: dict[int, list[int]] = {}
         for node, parent in enumerate(self.parents):
             children.setdefault(parent, []).append(node)
@@ -58,7 +58,7 @@ class DraftTree:
 
     @classmethod
     def from_chains(cls, chains: Iterable[Sequence[int]]) -> DraftTree:
-        """Chains that share their beginnings; the first chain's nodes come first in each level."""
+        """Merges the beginnings of chains; the first chain's nodes come first in each level."""
         nodes: dict[tuple[int, ...], None] = {}
         for chain in chains:
             for end in range(1, len(chain) + 1):
@@ -74,14 +74,14 @@ class DraftTree:
     def crossed(
         cls, chains: Sequence[Sequence[int]], groups: Sequence[range] = POSE_GROUPS
     ) -> DraftTree:
-        """Any chain's first group followed by any chain's second one: position, then rotation.
+        """Combines the first group of each chain (position) with the second of each (rotation).
 
-        The rest is never crossed: below a pair stands the gripper of the chain that gave the
-        position (and, where another chain is the same up to there, that one's as well).
+        The rest is never combined: a pair is followed by the gripper of the chain that gave the
+        position (and by that of any other chain that is the same up to there).
 
         Args:
             chains: the drafts.
-            groups: `AnswerFormat.groups`; with less than two nothing is crossed.
+            groups: `AnswerFormat.groups`; with fewer than two nothing is combined.
         """
         own = [tuple(chain) for chain in chains]
         if len(groups) < 2:
@@ -91,26 +91,26 @@ class DraftTree:
         return cls.from_chains([*own, *mixed])
 
     def chains(self) -> list[tuple[int, ...]]:
-        """Every path from a root to a leaf, in the order of the leaves."""
+        """Returns every path from a root to a leaf, in the order of the leaves."""
         paths: list[tuple[int, ...]] = []
         for token, parent in zip(self.tokens, self.parents, strict=True):
             paths.append((*(paths[parent] if parent >= 0 else ()), token))
         return [path for node, path in enumerate(paths) if node not in self.children]
 
     def tails(self, level: int) -> DraftTree:
-        """What was drafted from a level on, whatever was drafted above it."""
+        """Returns what was drafted from a level on, whatever was drafted above it."""
         return DraftTree.from_chains([chain[level:] for chain in self.chains()])
 
     def above(self, level: int) -> DraftTree:
-        """The nodes above a level."""
+        """Returns the tree of the nodes whose level is less than `level`."""
         return self.first(sum(own < level for own in self.levels))
 
     def first(self, count: int) -> DraftTree:
-        """The first nodes, as many as given: those of the upper levels."""
+        """Returns the tree of the first `count` nodes, which are those of the upper levels."""
         return DraftTree(self.tokens[:count], self.parents[:count])
 
     def mask(self, device: torch.device) -> Tensor:
-        """[N, N] boolean: a node sees its ancestors and itself."""
+        """Returns the attention mask [N, N], boolean: a node sees its ancestors and itself."""
         count = len(self)
         sees: list[list[bool]] = []
         for node, parent in enumerate(self.parents):

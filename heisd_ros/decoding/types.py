@@ -1,4 +1,4 @@
-"""What goes into one control step and what comes out of it."""
+"""The input and the result of one control step, and the protocol of a decoder."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ TIMING_KEYS = (
 
 
 class Source(str, Enum):  # Python 3.10 has no StrEnum
-    """What decided a step. A member is its name: it equals the plain string.
+    """What decided a step. Each member equals its name as a plain string.
 
     Attributes:
-        label: for the legend of a figure.
-        colour: in figures and in RViz, ``#rrggbb``; Okabe and Ito's, which are told apart with any
-            colour vision.
+        label: text for the legend of a figure.
+        colour: colour in figures and in RViz, ``#rrggbb``; from Okabe and Ito's palette, which
+            can be told apart with any colour vision.
     """
 
     label: str
     colour: str
 
     def __new__(cls, name: str, label: str = "", colour: str = "") -> Source:
-        """A member with its label and colour."""
+        """Makes a member with its label and colour."""
         member = str.__new__(cls, name)
         member._value_, member.label, member.colour = name, label, colour
         return member
@@ -49,18 +49,18 @@ class Source(str, Enum):  # Python 3.10 has no StrEnum
     DRAFTER = "drafter", "drafter, verified", "#e69f00"
     SKIP = "skip", "retrieval, skipped verification", "#009e73"
     HOLD = "hold", "hold", "#d55e00"
-    """The arm was held: of telemetry alone, no decoder returns it."""
+    """The arm was held. Used only in telemetry; no decoder returns it."""
 
     __str__ = str.__str__
 
     @property
     def letter(self) -> str:
-        """How a column of one character a step writes it."""
+        """One character for compact tables with one column per step."""
         return self.value[0]
 
     @property
     def rgb(self) -> tuple[float, float, float]:
-        """Red, green and blue of the colour, 0 to 1."""
+        """Red, green and blue of the colour, each 0 to 1."""
         red, green, blue = bytes.fromhex(self.colour[1:])
         return red / 255, green / 255, blue / 255
 
@@ -75,9 +75,9 @@ class Observation:
 
     Attributes:
         images: RGB uint8 [H, W, 3], one per view of the model, in its order.
-        instruction: what the robot is to do.
+        instruction: the task in words.
         proprio: [P] in the units of the demonstrations; None for a model without that token.
-        motion: the kinematic metric at this instant; None where nobody measures it.
+        motion: the kinematic metric at this instant; None if it is not measured.
     """
 
     images: tuple[NDArray[np.uint8], ...]
@@ -87,12 +87,12 @@ class Observation:
 
 
 class VerifiedFrame(NamedTuple):
-    """What the model itself made of a frame: what a database keeps of it.
+    """The model's own output for a frame, as a database keeps it.
 
     Attributes:
         key: [D] float32, `TokenModel.retrieval_key`.
-        tokens: the model's own tokens, each after those that were taken before it.
-        margins: logit of each less that of the runner-up.
+        tokens: the model's own tokens, each after those accepted before it.
+        margins: logit of each minus that of the runner-up.
     """
 
     key: NDArray[np.float32]
@@ -102,23 +102,23 @@ class VerifiedFrame(NamedTuple):
 
 @dataclass(frozen=True)
 class StepResult:
-    """One step's action and how it came about.
+    """One step's action and how it was decided.
 
     Attributes:
         action: [D] float64 in robot units, of the next control step: dx dy dz, drx dry drz,
-            gripper; NaN where the answer stands for no action.
+            gripper; NaN if the answer encodes no action.
         tokens: ids of the answer.
         source: what decided the action: the model alone (``AUTOREGRESSIVE``), the proposer whose
-            draft it verified, or a retrieved action that it did not see (``SKIP``).
-        reason: why that source was used, for a reader of the telemetry.
+            draft it verified, or a retrieved action that it did not verify (``SKIP``).
+        reason: why that source was used, for the telemetry.
         timings_ms: milliseconds by `TIMING_KEYS`; ``total`` covers the whole step.
         passes: passes through the language model, the prefill included.
-        accepted: drafted tokens that verification accepted; None where nothing was drafted.
+        accepted: drafted tokens that verification accepted; None if nothing was drafted.
         similarity: cosine similarity of the best retrieved entry; None without a search.
-        frame: what may be kept of the step; None where the model did not see it, and where nobody
-            asked.
+        frame: what may be kept of the step; None if the model did not verify it, or if it was not
+            requested.
         chunk: [H, D] actions of all control steps that the answer decides; None: of one.
-        problem: why the answer stands for no action; empty where it stands for one.
+        problem: why the answer encodes no action; empty if it encodes one.
     """
 
     action: NDArray[np.float64]
@@ -135,11 +135,11 @@ class StepResult:
 
 
 class Settled(NamedTuple):
-    """What came of a step that was executed unseen and verified while the arm moved.
+    """The outcome of a step that was executed first and verified while the arm moved.
 
     Attributes:
         ms: milliseconds that the verification took.
-        agrees: whether the executed tokens keep the tolerance around the model's own.
+        agrees: whether the executed tokens are within the tolerance around the model's own.
     """
 
     ms: float
@@ -150,21 +150,21 @@ class Decoder(Protocol):
     """A policy: an observation in, an action out."""
 
     def infer(self, observation: Observation) -> StepResult:
-        """Decide one step."""
+        """Decides one step: returns the action for an observation."""
         ...
 
     def settle(self) -> Settled | None:
-        """Do what may be done while the arm moves; None where there was nothing to do."""
+        """Does the work that may be done while the arm moves; None if there was none."""
         ...
 
     def warning(self) -> str:
-        """What somebody should know of, for diagnostics; empty while all is well."""
+        """Returns a problem for the diagnostics that is no error; empty while all is well."""
         ...
 
     def reset(self, success: bool | None = None) -> None:
-        """Forget the episode.
+        """Forgets the episode.
 
         Args:
-            success: how it ended, where that is known.
+            success: how it ended; None if unknown.
         """
         ...

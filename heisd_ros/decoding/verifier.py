@@ -1,7 +1,7 @@
-"""Decodes an answer with the help of drafts: what a pass confirms need not be decoded one by one.
+"""Decodes an answer with the help of drafts: one pass confirms several tokens at once.
 
 Every pass has the same shape: columns that are certain (the prompt, later one token), then a tree
-of drafts behind them. Without drafts this is the plain autoregressive loop.
+of drafts. Without drafts this is the plain autoregressive loop.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Judge(Protocol):
         tokens: Sequence[int],
         answer: AnswerFormat,
     ) -> tuple[int, ...]:
-        """The nodes of the accepted path, from the root on."""
+        """Returns the nodes of the accepted path, starting at the root."""
         ...
 
 
@@ -47,26 +47,25 @@ class _Outcome(NamedTuple):
 
 @dataclass
 class Verification:
-    """Tokens of one step as they become known.
+    """The tokens of one step as they become known.
 
     Attributes:
-        sequence: the prompt and the tokens that are certain, as the model has read them.
-        answer: how an answer is written.
-        room: nodes of the largest tree that a pass has room for; of a larger one the lower levels
-            are left out.
-        correct: once a step, what the model said down an accepted draft takes the draft's place
+        sequence: the prompt and the certain tokens, as the model has read them.
+        answer: format of an answer.
+        room: nodes of the largest tree that fits a pass; the lower levels of a larger one are cut.
+        correct: once per step, the model's own tokens along an accepted draft replace the draft
             from the first token on in which they differ. That is another prefix, so it is verified
-            in one more pass; where it breaks the bounds, a draft of all tokens is taken as it is.
-        record: keep `own` and `margins`, which costs a look at all logits.
+            in one more pass; if it breaks the bounds, a draft of all tokens is taken as it is.
+        record: keep `own` and `margins`, which needs all logits.
         tokens: the tokens so far.
         own: the model's own tokens, each after those accepted before it.
-        margins: logit of each of them less that of the runner-up.
+        margins: logit of each of them minus that of the runner-up.
         passes: passes through the language model.
-        accepted: drafted tokens among `tokens`.
-        answers: what the model said further down the draft, from the token after the newest one
-            on: its own guess at the rest, after drafted tokens that were not accepted. Where the
-            draft branched, down the branch nearest to what it said.
-        judge: decides what of a draft passes; by default `accept`.
+        accepted: number of drafted tokens among `tokens`.
+        answers: the model's greedy tokens further down the draft, from the token after the newest
+            one on: its own guess at the rest, after drafted tokens that were not accepted. Where
+            the draft branches, this follows the branch nearest to the greedy token.
+        judge: decides which drafted tokens are accepted; by default `accept`.
     """
 
     sequence: PromptSequence
@@ -87,7 +86,7 @@ class Verification:
 
     @property
     def prompt_hidden(self) -> Tensor:
-        """[1, T, hidden] of the prompt's columns."""
+        """[1, T, hidden], the hidden states of the prompt's columns."""
         return self.sequence.prompt_hidden
 
     @classmethod
@@ -102,14 +101,14 @@ class Verification:
         record: bool = False,
         judge: Judge = accept,
     ) -> Verification:
-        """The prefill, with a draft in it if there is one.
+        """Runs the prefill, with a draft in it if there is one.
 
         Args:
             engine: runs the passes.
-            prompt: what the model reads; a tensor is its input columns [1, T, hidden].
+            prompt: the prompt; a tensor holds its input columns [1, T, hidden].
             tree: drafts of the tokens from the first on; may be empty.
-            rule: what accepts them.
-            room: nodes of the largest tree that will come later.
+            rule: acceptance rule of these drafts.
+            room: nodes of the largest tree that will follow.
             correct: as in `Verification`.
             record: as in `Verification`.
             judge: as in `Verification`.
@@ -122,7 +121,7 @@ class Verification:
         return self
 
     def advance(self, tree: DraftTree, rule: AcceptanceRule) -> None:
-        """Feeds the newest token, with drafts of what follows it; at least one token is won."""
+        """Feeds the newest token and drafts of what follows; adds at least one token."""
         left = self.answer.max_tokens - len(self.tokens)
         fed = _fed(tree, left)
         if len(fed) > self.room:
@@ -131,12 +130,12 @@ class Verification:
         self._take(self.sequence.extend(self.tokens[-1], fed), tree, fed, rule)
 
     def finish(self) -> None:
-        """Decodes what is missing token by token; where they are counted, they are read at once."""
+        """Decodes the missing tokens one by one; a fixed number of them is read at once."""
         if not self.answer.counted:
             while not self.finished:
                 self.advance(NO_DRAFT, "exact")
             return
-        # Each is fed while it is still on its way: nothing waits for the device in between.
+        # Each token is fed before its value is known here, so nothing waits for the device.
         guesses: list[Tensor] = []
         margins: list[Tensor] = []
         token: int | Tensor = self.tokens[-1]
@@ -156,7 +155,7 @@ class Verification:
         self.answers = ()
 
     def second_choices(self) -> tuple[int, ...]:
-        """The model's second choice for each of `answers`; to be asked before the next pass."""
+        """Returns the model's second choice for each of `answers`; call it before the next pass."""
         if not self.answers or self._logits is None:
             return ()
         return tuple(self._logits[self._rows].topk(2, dim=-1).indices[:, 1].tolist())
@@ -168,7 +167,7 @@ class Verification:
 
     @property
     def correcting(self) -> bool:
-        """Whether a draft of all tokens was accepted, and its correction is to be verified."""
+        """Whether a draft of all tokens was accepted and its correction is still unverified."""
         return self._drafted is not None and not self.finished
 
     def _take(
@@ -198,7 +197,7 @@ class Verification:
     def _after(
         self, said: PassLogits, greedy: list[int], tree: DraftTree, path: tuple[int, ...]
     ) -> _Outcome:
-        """What is known with a path taken, and with what the model says after it for nothing."""
+        """Returns the outcome of an accepted path and of the greedy token that follows it."""
         tokens = [*self.tokens, *(tree.tokens[node] for node in path)]
         if not self.answer.finished(tokens):
             tokens.append(greedy[path[-1] + 1 if path else 0])
@@ -212,13 +211,13 @@ class Verification:
     def _rows_below(
         self, fed: DraftTree, path: tuple[int, ...], greedy: Sequence[int], position: int
     ) -> list[int]:
-        """Rows of what was said below an accepted path, down the branch nearest to the model's own.
+        """Returns the logit rows below an accepted path, along the branch nearest to the model's.
 
         Args:
-            fed: what the model read.
+            fed: the tree that the model read.
             path: its accepted nodes.
-            greedy: what the model said.
-            position: of the tree's roots within the answer.
+            greedy: the greedy token of each row.
+            position: position of the tree's roots within the answer.
         """
         rows, node = [], path[-1] if path else -1
         while children := fed.children.get(node):
@@ -233,7 +232,7 @@ class Verification:
 
 
 def _same(tree: DraftTree, path: tuple[int, ...], greedy: Sequence[int]) -> int:
-    """How many nodes of a path, from the root on, are what the model itself says."""
+    """Counts the nodes of a path, from the root on, that equal the model's greedy tokens."""
     parents = (-1, *path)
     differs = (
         tree.tokens[node] != greedy[parent + 1] for parent, node in zip(parents, path, strict=False)
@@ -242,14 +241,14 @@ def _same(tree: DraftTree, path: tuple[int, ...], greedy: Sequence[int]) -> int:
 
 
 def _margins(logits: Tensor) -> Tensor:
-    """[N, vocab] -> [N]: the best logit less that of the runner-up."""
+    """Returns, for logits [N, vocab], the best logit minus that of the runner-up, [N]."""
     best = logits.float().topk(2, dim=-1).values
     return best[:, 0] - best[:, 1]
 
 
 def _fed(tree: DraftTree, left: int) -> DraftTree:
-    """What of a tree the model has to read, where `left` tokens are missing at most.
+    """Returns the part of a tree that the model has to read if at most `left` tokens are missing.
 
-    The last one is followed by nothing: it is judged by its parent's logits.
+    The last token has no successor: it is judged by its parent's logits.
     """
     return tree.above(left - 1)

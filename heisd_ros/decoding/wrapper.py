@@ -1,4 +1,4 @@
-"""A decoder around another, for what looks on without having a say."""
+"""A base class for decoders that observe another decoder."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from heisd_ros.decoding.types import Decoder, Observation, Settled, StepResult
 
 
 class DecoderWrapper:
-    """Hands everything on; subclasses add what they are for.
+    """Delegates every call to another decoder; subclasses add to it.
 
     Args:
-        decoder: What decides.
+        decoder: The decoder that decides.
     """
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
 
     def infer(self, observation: Observation) -> StepResult:
-        """The decoder's step."""
+        """Returns the step of the wrapped decoder."""
         return self._decoder.infer(observation)
 
     def settle(self) -> Settled | None:
-        """The decoder's."""
+        """Settles the wrapped decoder and returns its outcome."""
         return self._decoder.settle()
 
     def warning(self) -> str:
-        """The decoder's."""
+        """Returns the warning of the wrapped decoder."""
         return self._decoder.warning()
 
     def reset(self, success: bool | None = None) -> None:
-        """The decoder's."""
+        """Resets the wrapped decoder."""
         self._decoder.reset(success)
