@@ -38,7 +38,7 @@ def map_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
 
 
 def check_finite(path: Path, array: NDArray[Any]) -> None:
-    """Raises DatabaseError, with the file's path, where a number of its array is not finite."""
+    """Raises DatabaseError, with the file's path, if a number in its array is not finite."""
     if not np.isfinite(array).all():
         raise DatabaseError(
             f"{path} holds numbers that are not finite; build the database again with "
@@ -47,15 +47,15 @@ def check_finite(path: Path, array: NDArray[Any]) -> None:
 
 
 class RowsOnDisk:
-    """A mapped ``.npy`` file's rows, read as they are asked for.
+    """The rows of a mapped ``.npy`` file, read on demand.
 
-    A mapped page counts as the process's own memory once it was touched, and a search touches all
-    of them in time; what is read stays with the system, which gives it up where memory is short.
-    A file that was cut off since is an error here, where a mapped one ends the process.
+    A mapped page counts as the process's own memory once it was touched, and searches touch all of
+    them in time. What is read instead stays in the system's cache, which is released when memory is
+    short. A file that was truncated meanwhile is an error here; a mapped one ends the process.
 
     Args:
-        path: the file; it stays open, so that one which takes its name changes nothing.
-        mapped: of `map_array`: where its rows lie.
+        path: the file; it stays open, so that replacing it has no effect.
+        mapped: the array from `map_array`, which tells where the rows are in the file.
 
     Raises:
         DatabaseError: it cannot be opened.
@@ -73,14 +73,14 @@ class RowsOnDisk:
         weakref.finalize(self, os.close, self._file)
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Number of rows in the array."""
         return self._count
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Copies of some rows, by number from 0.
+        """Reads rows by their numbers, counted from 0.
 
         Raises:
-            DatabaseError: the file is shorter than it was.
+            DatabaseError: the file was truncated.
         """
         found = np.empty((len(rows), *self._row), self._dtype)
         for place, row in zip(found, rows.tolist(), strict=True):
@@ -94,5 +94,5 @@ class RowsOnDisk:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file."""
+    """Returns the SHA-256 of a file's content, in hexadecimal."""
     return file_sha256(path).hex()

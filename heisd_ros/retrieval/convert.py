@@ -1,4 +1,4 @@
-"""Bringing a database of the format before to this version's."""
+"""Conversion of a database of the previous format to the current one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from heisd_ros.retrieval.database import check_files
 from heisd_ros.retrieval.manifest import FORMAT, MANIFEST, Manifest, damaged, digest
 
 DROPPED = ("joints", "lookahead", "margins", "positions")
-"""Columns of format 1 that nothing read."""
+"""Columns of format 1 that were never read."""
 
 
 def convert_database(folder: Path) -> Manifest:
-    """Brings a database of format 1 to this version's, in place.
+    """Converts a database of format 1 to the current format, in place.
 
-    What searches read stays as it is, byte for byte, and so do the id and the calibration that is
-    bound to it. Killed at any moment, it leaves a database of one of the formats.
+    What searches read stays the same byte for byte, and so do the id and the calibration that is
+    bound to it. If the process is killed at any moment, a database of one of the formats is left.
 
     Args:
         folder: the database.

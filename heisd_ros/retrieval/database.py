@@ -26,35 +26,35 @@ from heisd_ros.retrieval.shard import Shard
 __all__ = ["EXACT", "Database", "Matches", "SearchableShard", "Shard", "Store", "normalise"]
 
 NEAREST = 0.95
-"""Least likeness (difflib) of an instruction to the nearest one, whose entries may then draft. It
-also passes "not between" for "between": what is only like the instruction is never skipped on."""
+"""Least similarity (difflib) of an instruction to the nearest one, whose entries may then draft. It
+also accepts "not between" for "between", so a step is never skipped on a similar instruction."""
 EXACT = "exact"
-"""How a shard was found whose instruction is the asked one, normalised."""
+"""Reported for a shard whose normalised instruction equals the requested one."""
 
 
 class SearchableShard(Protocol):
-    """One task's frames, wherever they lie: what a decoder needs of them."""
+    """What a decoder needs of one task's frames, wherever they are stored."""
 
     @property
     def instruction(self) -> str:
-        """The task."""
+        """The task that the frames are of."""
         ...
 
     @property
     def grown(self) -> bool:
-        """Whether it has entries that the database was not built with, and no calibration saw."""
+        """Whether it has entries added after the database was built, which no calibration saw."""
         ...
 
     def __len__(self) -> int:
-        """Number of entries."""
+        """Number of entries that can be searched."""
         ...
 
     def search(self, key: NDArray[np.float32], k: int) -> Matches:
-        """The k entries most similar to a frame; as `Shard.search`."""
+        """Finds the k entries most similar to a frame; as `Shard.search`."""
         ...
 
     def clearance(self, matches: Matches) -> float:
-        """Control steps until the first entry comes to where its gripper changes."""
+        """Returns the control steps until the first entry reaches a change of its gripper."""
         ...
 
 
@@ -62,11 +62,11 @@ class Store(Protocol):
     """What a decoder needs of a database."""
 
     def shard_for(self, instruction: str) -> tuple[SearchableShard | None, str]:
-        """The shard of a task, and how it was found; as `Database.shard_for`."""
+        """Finds the shard of a task, and says how; as `Database.shard_for`."""
         ...
 
     def bounds(self, kind: MetricKind) -> MetricBounds:
-        """Scale and boundary of the kinematic metric; as `Database.bounds`."""
+        """Returns scale and boundary of the kinematic metric; as `Database.bounds`."""
         ...
 
 
@@ -77,9 +77,9 @@ class Database:
     """Demonstrated frames of some tasks, one shard each.
 
     Attributes:
-        folder: where it is.
-        manifest: what it says about itself.
-        space: what all keys have in common.
+        folder: the database's folder.
+        manifest: the content of ``manifest.json``.
+        space: how keys are projected and quantised.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Database:
         Every file is read once and compared with its checksum.
 
         Args:
-            folder: what `write_database` wrote.
+            folder: a folder that `write_database` wrote.
             model_fingerprint: `vla.checkpoint.fingerprint` of the model that will search.
             robot: the arm that will execute; None: any.
 
@@ -108,7 +108,7 @@ class Database:
         """
         folder = Path(folder)
         while True:
-            # One that is replaced meanwhile is read again: its files would be of two databases.
+            # A database that is replaced meanwhile is read again: its files would be of both.
             before = _identity(folder)
             try:
                 opened = cls._open(folder, model_fingerprint, robot)
@@ -143,7 +143,7 @@ class Database:
         return cls(folder, manifest, space, shards)
 
     def __iter__(self) -> Iterator[Shard]:
-        """Every shard."""
+        """Iterates over all shards."""
         return iter(self._shards.values())
 
     def __len__(self) -> int:
@@ -151,16 +151,16 @@ class Database:
         return sum(len(shard) for shard in self)
 
     def check_k(self, k: int) -> None:
-        """Makes sure that every shard has so many entries, before one is searched.
+        """Checks, before a search, that every shard has at least k entries.
 
         Raises:
-            DatabaseError: one has fewer.
+            DatabaseError: a shard has fewer.
         """
         for shard in self:
             shard.check_k(k)
 
     def bounds(self, kind: MetricKind) -> MetricBounds:
-        """Scale and boundary of the kinematic metric of one kind, from the demonstrations.
+        """Returns scale and boundary of one kind of the metric, from the demonstrations.
 
         Raises:
             DatabaseError: the demonstrations had no joint velocities, or none was long enough.
@@ -174,14 +174,14 @@ class Database:
         return self.manifest.bounds[kind]
 
     def shard_for(self, instruction: str) -> tuple[Shard | None, str]:
-        """The shard of a task, and how it was found.
+        """Finds the shard of a task, and says how it was found.
 
         Args:
-            instruction: what the robot is to do, compared as by `normalise`.
+            instruction: the task, compared after `normalise`.
 
         Returns:
-            the shard and `EXACT`, or the shard of almost the same instruction and which that is,
-            or None and that there is no retrieval.
+            the shard and `EXACT`; or the shard of the nearest instruction, and a text that names
+            it; or None and a text that says why.
         """
         shard = self._shards.get(normalise(instruction))
         return (shard, EXACT) if shard is not None else self._nearest(instruction)
@@ -191,11 +191,11 @@ class Database:
 
 
 def nearest_shard(instruction: str, shards: Mapping[str, S]) -> tuple[S | None, str]:
-    """The shard of almost the same instruction, and which that is; None and why where none is near.
+    """Returns the shard of the nearest instruction and a text that names it, or None and why.
 
     Args:
-        instruction: what the robot is to do.
-        shards: by normalised instruction.
+        instruction: the task.
+        shards: shards by their normalised instructions.
     """
     found = difflib.get_close_matches(normalise(instruction), shards, 1, NEAREST)
     if not found:
@@ -205,7 +205,7 @@ def nearest_shard(instruction: str, shards: Mapping[str, S]) -> tuple[S | None, 
 
 
 def _identity(folder: Path) -> tuple[int, int, int] | None:
-    """Which folder a path leads to now; None where there is none. Inodes are used again."""
+    """Identifies the folder now at a path; None if there is none. Inodes alone are reused."""
     try:
         found = folder.stat()
     except OSError:
@@ -214,14 +214,14 @@ def _identity(folder: Path) -> tuple[int, int, int] | None:
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """Makes sure that every file of a database is the one that was written.
+    """Checks that every file of a database is unchanged.
 
     Raises:
-        DatabaseError: one is missing, cannot be read, or has another checksum.
+        DatabaseError: a file is missing, cannot be read, or has another checksum.
     """
     for name in manifest.files:
         check_plain(folder / name, damaged)
-    # hashlib lets other threads run, and gigabytes take seconds on one core.
+    # hashlib releases the GIL, and gigabytes take seconds on one core.
     with ThreadPoolExecutor() as pool:
         hashes = {name: pool.submit(file_hash, folder / name) for name in manifest.files}
     for name, digest in manifest.files.items():

@@ -1,4 +1,4 @@
-"""What a database keeps of each demonstrated frame, and what a search gives back."""
+"""What a database stores of each demonstrated frame, and what a search returns."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Entries:
     """N demonstrated frames of one task.
 
     Attributes:
-        keys: (N, D) what frames are compared by, of unit length.
+        keys: (N, D) the vectors that frames are compared by, of unit length.
         actions: (N, 7) the demonstrated action, robot units.
         tokens: (N, 7) the model's own greedy token ids for that frame.
         episodes: (N,) number of the episode, unique in the database.
@@ -57,7 +57,7 @@ class Entries:
     steps: NDArray[np.integer]
 
     def __post_init__(self) -> None:
-        """Validates."""
+        """Checks shapes and values; raises DatabaseError."""
         number = len(self.keys)
         if number == 0:
             raise DatabaseError("a shard without entries; give demonstrations of its task")
@@ -75,12 +75,12 @@ class Entries:
                 )
 
     def __len__(self) -> int:
-        """Number of entries."""
+        """Number of frames."""
         return len(self.keys)
 
     @classmethod
     def join(cls, parts: list[Entries]) -> Entries:
-        """All entries of some parts, in their order."""
+        """Concatenates the entries of several parts, in their order."""
         names = [field.name for field in fields(cls)]
         return cls(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
 
@@ -104,7 +104,7 @@ class Matches:
     steps: NDArray[np.int64]
 
     def __len__(self) -> int:
-        """K."""
+        """Number of entries that the search returned."""
         return len(self.similarity)
 
     @classmethod
@@ -114,12 +114,12 @@ class Matches:
         rows: NDArray[np.int64],
         similarity: NDArray[np.float32],
     ) -> Matches:
-        """Copies some rows out of a shard's arrays.
+        """Copies rows of a shard's arrays.
 
         Args:
             columns: arrays by the names of `COLUMNS`.
-            rows: (K,) which entries, best first.
-            similarity: (K,) of each.
+            rows: (K,) row numbers of the entries, best first.
+            similarity: (K,) similarity of each.
         """
         taken = {
             name: np.array(columns[name][rows], dtype=column.memory)
@@ -129,7 +129,7 @@ class Matches:
 
     @classmethod
     def best_of(cls, parts: list[Matches], k: int) -> Matches:
-        """The k most similar of several searches' matches; the earlier part's of equal ones."""
+        """Returns the k best of several searches' matches; of equal ones, the earlier part's."""
         order = np.argsort(-np.concatenate([part.similarity for part in parts]), kind="stable")[:k]
         names = [entry.name for entry in fields(cls)]
         joined = {n: np.concatenate([getattr(part, n) for part in parts]) for n in names}

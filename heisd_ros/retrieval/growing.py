@@ -1,4 +1,4 @@
-"""A database with entries that came after it was built: from this robot, or from the fleet."""
+"""A database with entries added after it was built, by this robot or from the fleet."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from heisd_ros.retrieval.shard import Shard
 
 
 class JointShard:
-    """Several parts of one task's frames, searched as one.
+    """Several shards of one task, searched as one.
 
     Args:
-        parts: at least one; the first names the task.
+        parts: at least one shard; the first one's instruction is used.
     """
 
     grown = True
@@ -38,14 +38,14 @@ class JointShard:
         self.instruction = self._parts[0].instruction
 
     def __len__(self) -> int:
-        """Number of entries."""
+        """Number of entries in all parts."""
         return sum(len(part) for part in self._parts)
 
     def search(self, key: NDArray[np.float32], k: int) -> Matches:
-        """The k entries of all parts that are most similar to a frame; as `Shard.search`.
+        """Finds the k entries of all parts that are most similar to a frame; as `Shard.search`.
 
         Raises:
-            DatabaseError: as there.
+            DatabaseError: as in `Shard.search`.
         """
         if not 1 <= k <= len(self):
             raise DatabaseError(
@@ -56,22 +56,22 @@ class JointShard:
         return Matches.best_of(found, k)
 
     def clearance(self, matches: Matches) -> float:
-        """The least of all parts; as `Shard.clearance`."""
+        """Returns the least clearance of all parts; as `Shard.clearance`."""
         return min(part.clearance(matches) for part in self._parts)
 
 
 class GrowingStore:
-    """A database and what was added to it; the database's own files stay as they are.
+    """A database and the entries added to it; the database's own files stay unchanged.
 
-    Searches and additions may come from different threads: a search sees an addition whole or not
-    at all, and never waits for one.
+    Searches and additions may come from different threads: additions are atomic for a search, and
+    a search never waits for one.
 
     Args:
-        database: what is there.
-        frozen: why shards of the database may not grow; empty: they may. Shards of tasks that it
-            does not have may come in any case: no calibration is about them.
-        missing: told each instruction that there is no shard for, again and again.
-        least: entries that a search asks for: added shards of fewer are not found yet.
+        database: the database that was opened.
+        frozen: why shards of the database may not grow; empty: they may. Shards of new tasks may
+            be added in any case, since no calibration covers them.
+        missing: called with each instruction that has no shard, at every search for it.
+        least: number of entries that a search returns: smaller added shards are not found yet.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class GrowingStore:
         }
         self._added: dict[str, Shard] = {}
         self._lock = threading.Lock()
-        # Replaced whole, with a number of its own, so that what was looked up before is not found.
+        # Replaced as a whole with a new number, so that cached lookups of the old one are not used.
         self._version: tuple[int, dict[str, SearchableShard]] = (0, dict(self._built))
         self._find = lru_cache(maxsize=256)(self._find_in)
 
@@ -98,30 +98,30 @@ class GrowingStore:
 
     @property
     def added(self) -> int:
-        """Number of entries beside the database's own."""
+        """Number of entries besides the database's own."""
         return sum(len(shard) for shard in self._added.values())
 
     def holds(self, instruction: str) -> bool:
-        """Whether there is a shard of just this task."""
+        """Whether there is a shard of exactly this task."""
         return normalise_instruction(instruction) in self._version[1]
 
     def shard_for(self, instruction: str) -> tuple[SearchableShard | None, str]:
-        """The shard of a task, and how it was found; as `Database.shard_for`."""
+        """Finds the shard of a task, and says how; as `Database.shard_for`."""
         shard, how = self._find(self._version[0], instruction)
         if shard is None:
             self.missing(instruction)
         return shard, how
 
     def bounds(self, kind: MetricKind) -> MetricBounds:
-        """Those of the database; as `Database.bounds`."""
+        """Returns the bounds of the database; as `Database.bounds`."""
         return self.database.bounds(kind)
 
     def add(self, instruction: str, entries: Entries) -> None:
-        """Lets searches for a task find more entries.
+        """Adds entries to the shard of a task.
 
         Args:
             instruction: the task.
-            entries: what is added, of the database's model.
+            entries: new entries, made with the database's model.
 
         Raises:
             GrowthError: the database's shard of this task may not grow.

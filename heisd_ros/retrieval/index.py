@@ -1,4 +1,4 @@
-"""Nearest neighbours by faiss, in this process and on one thread."""
+"""Nearest-neighbour search with faiss, in this process and on one thread."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _LINKS, _BUILD_BREADTH, _SEARCH_BREADTH = 16, 100, 128
 
 
 class Index:
-    """Squared Euclidean distance to the rows of one array."""
+    """Searches the rows of one array by squared Euclidean distance."""
 
     def __init__(self, index: Any) -> None:
         self._index = index
 
     @classmethod
     def exact(cls, rows: NDArray[np.floating]) -> Index:
-        """Looks at every one of the rows [N, C]; they are copied into memory as float32."""
+        """Makes an index that compares all rows [N, C]; they are copied to memory as float32."""
         index = faiss.IndexFlatL2(rows.shape[1])
         index.add(np.ascontiguousarray(rows, dtype=np.float32))
         return cls(index)
 
     @classmethod
     def graph(cls, rows: NDArray[np.floating]) -> Index:
-        """An HNSW graph over the rows [N, C], which it keeps in half precision."""
+        """Builds an HNSW graph over the rows [N, C], which are kept in half precision."""
         index: Any = faiss.index_factory(rows.shape[1], f"HNSW{_LINKS}_SQfp16")
         index.hnsw.efConstruction = _BUILD_BREADTH
         index.hnsw.efSearch = _SEARCH_BREADTH
         matrix = np.ascontiguousarray(rows, dtype=np.float32)
-        # faiss and PyTorch share one setting: a model in this thread is to find it as it was.
+        # faiss and PyTorch share this setting: it is restored for a model in this thread.
         threads = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1)
         try:
@@ -50,14 +50,14 @@ class Index:
 
     @classmethod
     def read(cls, path: Path, shape: tuple[int, ...]) -> Index:
-        """A graph that `write` wrote, left on disk until it is searched.
+        """Opens a graph that `write` wrote; it stays on disk until it is searched.
 
         Args:
             path: the file.
-            shape: [N, C] of the rows that it was made of.
+            shape: [N, C] of the rows that it was built from.
 
         Raises:
-            DatabaseError: the file is no such graph.
+            DatabaseError: the file is not such a graph.
         """
         check_plain(path, DatabaseError)
         try:
@@ -72,11 +72,11 @@ class Index:
         return cls(index)
 
     def write(self, path: Path) -> None:
-        """Writes the graph."""
+        """Writes the graph to a file that `read` opens."""
         faiss.write_index(self._index, str(path))
 
     def search(self, query: NDArray[np.float32], number: int) -> NDArray[np.int64]:
-        """Numbers (number,) of the rows nearest to a query [C], nearest first.
+        """Returns the indices (number,) of the rows nearest to a query [C], nearest first.
 
         A graph may find fewer.
         """

@@ -1,4 +1,4 @@
-"""How a database stores keys: few coordinates to search by, one byte a number to compare by."""
+"""How a database stores keys: a few coordinates to search by, 8-bit codes to compare by."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _MEAN, _COMPONENTS, _LOW, _STEP = "mean.npy", "components.npy", "low.npy", "step
 
 @dataclass(frozen=True)
 class KeySpace:
-    """What all keys of a database have in common.
+    """The projection and the quantiser of all keys of a database.
 
     Attributes:
-        projection: keys to the coordinates that candidates are found by.
-        quantiser: keys to the codes that candidates are ordered by.
+        projection: maps keys to the coordinates that candidates are found by.
+        quantiser: maps keys to the codes that candidates are ordered by.
     """
 
     projection: Projection
@@ -28,12 +28,12 @@ class KeySpace:
 
     @classmethod
     def as_stored(cls, projection: Projection, quantiser: Quantiser) -> KeySpace:
-        """The same to the digits that `save` keeps, so that entries are made with what is read."""
+        """Rounds both to what `save` stores, so that writing and reading use the same numbers."""
         components = projection.components.astype("<f2").astype(np.float32)
         return cls(Projection(projection.mean, components), quantiser)
 
     def save(self, folder: Path) -> None:
-        """Writes four arrays."""
+        """Writes the four arrays of projection and quantiser into a database's folder."""
         np.save(folder / _MEAN, self.projection.mean.astype("<f4"))
         np.save(folder / _COMPONENTS, self.projection.components.astype("<f2"))
         np.save(folder / _LOW, self.quantiser.low.astype("<f4"))
@@ -46,7 +46,7 @@ class KeySpace:
         Args:
             folder: the database.
             size: numbers in a key.
-            kept: principal coordinates.
+            kept: number of principal coordinates.
 
         Raises:
             DatabaseError: an array is missing, has another shape or type, or is not finite.

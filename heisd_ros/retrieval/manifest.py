@@ -1,4 +1,4 @@
-"""What a database says about itself: ``manifest.json``."""
+"""The manifest of a database, ``manifest.json``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from heisd_ros.files.typed import typed, within
 from heisd_ros.kinematics.metric import MetricBounds
 
 FORMAT = 2
-"""Version of the on-disk format. `convert.convert_database` brings folders of format 1 to it."""
+"""Version of the on-disk format. `convert.convert_database` converts folders of format 1."""
 MANIFEST = "manifest.json"
 
 
@@ -29,7 +29,7 @@ class FeatureLayout:
         views: camera views, in order.
         towers: channels of each vision tower, in order.
         size: numbers in a key: every tower of every view.
-        kept: principal coordinates that candidates are found by.
+        kept: number of principal coordinates that candidates are found by.
     """
 
     views: tuple[str, ...]
@@ -40,11 +40,11 @@ class FeatureLayout:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How well stored keys stand for full ones, on frames that the projection was not fitted to.
+    """How well stored keys represent full ones, on frames that the projection was not fitted to.
 
     Attributes:
         queries: frames measured; 0: no task had an episode to spare.
-        recall: share of them whose best entry is the best by full keys too.
+        recall: share of them whose best entry is also the best by full keys.
         similarity_error: 99th percentile of the error of the best entry's similarity.
     """
 
@@ -55,11 +55,11 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """One task's part.
+    """The manifest's record of one task's shard.
 
     Attributes:
         instruction: the task, as its demonstrations word it.
-        folder: where its arrays are, relative to the database.
+        folder: folder of its arrays, relative to the database.
         entries: number of frames.
         episodes: number of episodes that they come from.
         graph: whether it is searched through a graph instead of exhaustively.
@@ -74,25 +74,25 @@ class ShardInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a database says about itself.
+    """The content of ``manifest.json``.
 
     Attributes:
         model_fingerprint: `vla.checkpoint.fingerprint` of the model whose features and tokens it
             holds.
         statistics_key: name of the action statistics in use when its tokens were made.
-        robot: the arm that demonstrated.
+        robot: the arm of the demonstrations.
         control_rate_hz: control rate of the demonstrations, Hz.
         features: how a key is composed.
         bounds: scale and boundary of the kinematic metric, by kind; empty where demonstrations have
             no joint velocities.
-        fidelity: what storing keys in less room costs.
-        provenance: what it was built from, for a reader.
+        fidelity: what the compression of keys costs.
+        provenance: what it was built from, in words.
         shards: one for each task.
         files: sha256 of each other file, by path relative to the database.
         created: time of writing, ISO 8601, UTC.
-        database_id: what calibrations and results are bound to: the checksum of what was first
+        database_id: id that calibrations and results are bound to: the checksum when it was first
             written. A conversion to another format, which changes no search, keeps it.
-        checksum: `digest` of what is written now.
+        checksum: `digest` of the present content.
         format: version of the format.
     """
 
@@ -113,16 +113,16 @@ class Manifest:
 
     @property
     def entries(self) -> int:
-        """Frames in all shards."""
+        """Number of frames in all shards."""
         return sum(shard.entries for shard in self.shards)
 
     def sealed(self) -> Manifest:
-        """With its checksum, and an id where it has none."""
+        """Returns a copy with its checksum, and with an id if it has none."""
         named = replace(self, database_id=self.database_id or digest(asdict(self)))
         return replace(named, checksum=digest(asdict(named)))
 
     def to_json(self) -> str:
-        """The text of ``manifest.json``."""
+        """Returns the text of ``manifest.json``."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     @classmethod
@@ -154,10 +154,10 @@ class Manifest:
 
         Args:
             folder: the database.
-            values: of this format.
+            values: values of the current format.
 
         Raises:
-            DatabaseError: a value is not one that a manifest has, or the checksum is another.
+            DatabaseError: a value is not accepted, or the checksum differs.
         """
         path = folder / MANIFEST
         try:
@@ -175,18 +175,18 @@ class Manifest:
 
 
 def digest(values: Mapping[str, Any], blank: tuple[str, ...] = ("created", "checksum")) -> str:
-    """sha256 over a manifest's values, and so over every file.
+    """Returns the SHA-256 over a manifest's values, and so over every file.
 
     Args:
         values: as they are in the file.
-        blank: keys whose values do not count.
+        blank: keys whose values are left out.
     """
     content = {**values, **dict.fromkeys(blank, "")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def damaged(problem: str) -> DatabaseError:
-    """The error of a database that is no longer what was written."""
+    """Makes the error for a database that has changed since it was written."""
     return DatabaseError(
         f"{problem}; copy the database again, or build it again with `heisd db build`"
     )

@@ -1,4 +1,4 @@
-"""One task's part of a database, and the search in it."""
+"""One task's shard of a database, and the search in it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ COORDINATES, GRAPH = "coordinates.npy", "index.faiss"
 
 
 def candidates_of(k: int) -> int:
-    """Entries whose full keys a search for k looks at, where the shard has that many."""
+    """Returns how many candidates a search for k compares by full keys, in a large shard."""
     return max(64, 4 * k)
 
 
 class Shard:
     """The demonstrated frames of one task.
 
-    A search has two stages: candidates by few coordinates, ordered by full keys.
+    A search has two stages: candidates are found by a few coordinates and ordered by full keys.
 
     Attributes:
-        grown: whether it has entries that its database was not built with.
+        grown: whether it has entries added after its database was built.
         instruction: the task, as its demonstrations word it.
         columns: its arrays by the names of `COLUMNS`, N rows each, mapped from disk.
     """
@@ -65,8 +65,8 @@ class Shard:
 
         Args:
             folder: the database.
-            info: which shard.
-            space: the database's.
+            info: the shard's record in the manifest.
+            space: the database's key space.
 
         Raises:
             DatabaseError: a file is missing or has another shape or type than the manifest says.
@@ -78,7 +78,7 @@ class Shard:
         check_finite(place / LENGTHS, np.where(lengths > 0.0, lengths, np.nan))
         coordinates = map_array(place / COORDINATES, (rows, projection.kept), "<f2")
         columns = {
-            # As plain arrays: numpy's mapped ones take several times as long to index.
+            # As plain arrays: indexing numpy's mapped ones takes several times as long.
             name: np.asarray(map_array(place / f"{name}.npy", (rows, *column.row), column.disk))
             for name, column in COLUMNS.items()
         }
@@ -91,13 +91,13 @@ class Shard:
     def in_memory(
         cls, instruction: str, entries: Entries, space: KeySpace, before: Shard | None = None
     ) -> Shard:
-        """A shard of entries that lie in no database; searched exhaustively.
+        """Makes a shard of entries that are in no database; it is searched exhaustively.
 
         Args:
             instruction: their task.
-            entries: what it holds.
-            space: that of the database beside which it is searched.
-            before: one made like this, whose entries come first.
+            entries: the entries.
+            space: key space of the database that is searched together with it.
+            before: another shard in memory, whose entries come first.
 
         Raises:
             DatabaseError: the keys have another size than the database's.
@@ -108,7 +108,7 @@ class Shard:
                 f"keys have {keys.shape[1]} numbers, the database's {size}; both must be of one "
                 "model"
             )
-        # In half precision: codes would cut off what lies outside the database's range.
+        # In half precision: codes would clip numbers outside the database's range.
         plain = Quantiser(np.zeros(size, np.float32), np.ones(size, np.float32))
         halves = keys.astype("<f2")
         parts = {
@@ -140,11 +140,11 @@ class Shard:
         return shard
 
     def __len__(self) -> int:
-        """Number of entries."""
+        """Number of entries in the shard."""
         return len(self._keys)
 
     def check_k(self, k: int) -> None:
-        """Makes sure that a search for k entries can find them.
+        """Checks that the shard has k entries.
 
         Raises:
             DatabaseError: k is less than 1 or more than there are entries.
@@ -152,11 +152,11 @@ class Shard:
         self._check_k(k, len(self), "entries")
 
     def search(self, key: NDArray[np.float32], k: int) -> Matches:
-        """The k entries most similar to a frame.
+        """Finds the k entries most similar to a frame.
 
         Args:
             key: (D,) from `VLA.retrieval_key`, of unit length.
-            k: how many.
+            k: number of entries.
 
         Raises:
             DatabaseError: k is less than 1 or more than there are entries, or the key has another
@@ -169,13 +169,13 @@ class Shard:
         return self._best(key, candidates, k)
 
     def neighbours(self, entry: int, k: int) -> Matches:
-        """The k entries most similar to one of the shard's own, from other episodes than its own.
+        """Finds the k entries most similar to one of the shard's own, from other episodes.
 
-        What a search would have found for that frame, had its episode not been demonstrated.
+        This is what a search would find for that frame if its episode had not been demonstrated.
 
         Args:
-            entry: row of the shard, 0 to its length less 1.
-            k: how many.
+            entry: row of the shard, from 0 to its length minus 1.
+            k: number of entries.
 
         Raises:
             DatabaseError: k is less than 1 or more than there are entries of other episodes.
@@ -190,15 +190,15 @@ class Shard:
         return self._best(key, others[nearest], k)
 
     def clearance(self, matches: Matches) -> float:
-        """Control steps until the first of some entries comes to where its gripper changes.
+        """Returns the control steps until the first of several entries changes its gripper.
 
-        Where an object is about to be grasped or put down, millimetres count.
+        Just before an object is grasped or put down, millimetres count.
 
         Args:
             matches: entries; those of episodes that are not in this shard are left out.
 
         Returns:
-            At least 1; infinite where no gripper changes any more.
+            At least 1; infinite if no gripper changes again.
         """
         return min(map(self._until_change, matches.episodes, matches.steps), default=math.inf)
 
@@ -209,7 +209,7 @@ class Shard:
 
     @cached_property
     def _gripper_changes(self) -> dict[int, NDArray[np.int64]]:
-        """Steps at which the demonstrated gripper command is another than before, by episode."""
+        """Returns, by episode, the steps at which the demonstrated gripper command changes."""
         columns, changes = self.columns, {}
         for episode in np.unique(columns["episodes"]):
             rows = np.flatnonzero(columns["episodes"] == episode)
@@ -219,7 +219,7 @@ class Shard:
         return changes
 
     def _best(self, key: NDArray[np.float32], candidates: NDArray[np.int64], k: int) -> Matches:
-        """The k best of some entries by their full keys."""
+        """Returns the k best of the candidates, by their full keys."""
         cosines = self._space.quantiser.cosines(
             self._keys[candidates], self._lengths[candidates], key
         )

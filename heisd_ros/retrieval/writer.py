@@ -1,4 +1,4 @@
-"""Writing a database atomically."""
+"""Writes a database atomically."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def write_database(
 ) -> Manifest:
     """Writes a folder that `Database.open` reads.
 
-    It is written beside its place and moved there when complete, so that a reader never sees half
-    of one. A database that was there before is replaced, with its calibration, which would not
+    It is written next to the target and moved there when complete, so that a reader never sees a
+    partial one. An existing database is replaced together with its calibration, which would not
     hold for the new one.
 
     Args:
-        folder: where it goes.
-        description: everything but what is known only after writing.
+        folder: the target.
+        description: the manifest without what is known only after writing.
         shards: entries by instruction.
-        projection: what candidates are found by.
+        projection: the projection that candidates are found by.
         exact_below: shards of at least this many entries get a graph.
 
     Returns:
@@ -50,17 +50,17 @@ def write_database(
 
     Raises:
         DatabaseError: there is nothing to write, two instructions are the same, a key has another
-            size than the projection, or the folder holds something else than a database.
+            size than the projection, or the folder holds something other than a database.
     """
     folder = Path(folder)
     check_place(folder)
     _check(shards, projection)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # A new one each time: what an interrupted run left behind must not end up in a database.
+    # A new folder each time: leftovers of an interrupted run must not end up in a database.
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        partial.chmod(0o755)  # mkdtemp's folders are their owner's alone
-        # Coordinates are made with what will be read, not with more digits than that.
+        partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
+        # Coordinates are computed with the precision that will be read back.
         space = KeySpace.as_stored(projection, quantiser_of(shards.values()))
         space.save(partial)
         infos = []
@@ -95,7 +95,7 @@ def write_database(
 
 
 def quantiser_of(shards: Iterable[Entries]) -> Quantiser:
-    """The quantiser whose range is that of all keys."""
+    """Makes the quantiser whose range is that of all keys."""
     ranges = [(entries.keys.min(axis=0), entries.keys.max(axis=0)) for entries in shards]
     lows, highs = zip(*ranges, strict=True)
     return Quantiser.of(np.min(lows, axis=0), np.max(highs, axis=0))
@@ -105,7 +105,7 @@ def check_place(folder: Path) -> None:
     """Refuses a folder that a database must not replace.
 
     Raises:
-        DatabaseError: it holds something else than a database.
+        DatabaseError: it holds something other than a database.
     """
     if not folder.exists() or (folder / MANIFEST).is_file():
         return
@@ -143,11 +143,11 @@ def _write_shard(place: Path, entries: Entries, space: KeySpace, graph: bool) ->
 
 
 def _move(partial: Path, folder: Path) -> None:
-    """Puts the new folder in place; one that was there changes places with it at once."""
+    """Moves the new folder into place; an existing one is exchanged with it atomically."""
     if not folder.exists():
         os.replace(partial, folder)
     elif not _exchange(partial, folder):
-        # A file system that cannot: for an instant there is no database, then the new one.
+        # The file system cannot exchange: for an instant there is no database, then the new one.
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
         os.replace(folder, old)
         try:
@@ -159,7 +159,7 @@ def _move(partial: Path, folder: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Lets two paths change places atomically, by Linux's renameat2; false where that fails."""
+    """Exchanges two paths atomically, by Linux's renameat2; returns false if that fails."""
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     call = getattr(ctypes.CDLL(None), "renameat2", None)
     return call is not None and call(here, bytes(one), here, bytes(other), exchange) == 0
