@@ -1,4 +1,4 @@
-"""Whose frames may be searched together."""
+"""The layout of a fleet's collection: which frames may be searched together."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Layout:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Layout:
-        """That of a database."""
+        """Returns the layout of a database."""
         features = manifest.features
         return cls(
             model_fingerprint=manifest.model_fingerprint,
@@ -49,25 +49,25 @@ class Layout:
         )
 
     def to_json(self) -> str:
-        """As text."""
+        """Returns the layout as JSON, for `from_json`."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Layout:
-        """From text that `to_json` wrote.
+        """Reads text that `to_json` wrote.
 
         Raises:
-            ValueError: it is no such text.
+            ValueError: the text is not such a layout.
         """
         values = typed(dict[str, Any], parse_json(text, "the layout"), "the layout")
         known = {entry.name for entry in fields(cls)}
         return typed(cls, {name: value for name, value in values.items() if name in known})
 
     def difference(self, other: Layout) -> str:
-        """What is not the same, for a reader: ``size 24, not 16``; empty where all is.
+        """Returns the differences in words, ``size 24, not 16``; empty if both are equal.
 
         Args:
-            other: the one that is wanted.
+            other: the layout that is required.
         """
         pairs = [(e.name, getattr(self, e.name), getattr(other, e.name)) for e in fields(self)]
         return ", ".join(

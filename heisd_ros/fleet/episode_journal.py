@@ -1,4 +1,4 @@
-"""Recorded episodes in SQLite, whole after a crash, a power cut and a full disk."""
+"""Recorded episodes in SQLite, consistent after a crash, a power failure or a full disk."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _OLD_MAGIC = b"HEISDJ1\n"
 
 
 class Journal(contextlib.AbstractContextManager["Journal"]):
-    """Recorded episodes, oldest first, each at a place above 0; one process at a time.
+    """Recorded episodes, oldest first, numbered by places from 1; open in one process at a time.
 
     Attributes:
         path: the file.
-        records: episodes in it.
-        torn_bytes: of a journal of the format before that were no whole episode.
+        records: number of episodes in it.
+        torn_bytes: bytes of a journal of the previous format that were no complete episode.
 
     Args:
-        folder: where it lies; made where it is not there.
-        layout: of the episodes.
+        folder: its folder; created if it does not exist.
+        layout: layout of the episodes.
 
     Raises:
-        GrowthError: it is another layout's, damaged, in use, or the folder cannot be written.
+        GrowthError: it has another layout, is damaged or in use, or the folder is not writable.
     """
 
     def __init__(self, folder: Path, layout: Layout) -> None:
@@ -58,11 +58,11 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
             raise
 
     def __exit__(self, *error: object) -> None:
-        """Closes the file."""
+        """Closes the file at the end of a ``with`` block."""
         self.close()
 
     def close(self) -> None:
-        """Closes the file; another process may have it then."""
+        """Closes the file, so that another process may open it."""
         with self._lock:
             self._database.close()
 
@@ -70,19 +70,19 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
         """Adds an episode; it is on the disk when this returns.
 
         Raises:
-            GrowthError: it could not be written; the journal is as before.
+            GrowthError: it could not be written; the journal is unchanged.
         """
         self._execute(_ADD, zlib.crc32(payload), payload)
         self.records += 1
 
     def read(self, place: int) -> Iterator[tuple[int, bytes]]:
-        """Episodes behind a place, each with its own.
+        """Yields the place and the payload of each episode after a place.
 
         Args:
-            place: that of an episode, or 0.
+            place: place of an episode, or 0 for all.
 
         Raises:
-            GrowthError: one is damaged.
+            GrowthError: an episode is damaged.
         """
         while rows := self._execute(
             "SELECT * FROM episodes WHERE place > ? ORDER BY place LIMIT 1", place
@@ -93,12 +93,12 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
             yield place, payload
 
     def sent(self, receiver: str) -> int:
-        """The place up to which a receiver has every episode; 0 for one that is new."""
+        """Returns the place up to which a receiver has every episode; 0 for a new receiver."""
         rows = self._execute("SELECT place FROM sent WHERE receiver = ?", receiver)
         return rows[0][0] if rows else 0
 
     def mark_sent(self, receiver: str, place: int) -> None:
-        """Keeps how far a receiver has every episode."""
+        """Stores the place up to which a receiver has every episode."""
         self._execute("INSERT OR REPLACE INTO sent VALUES (?, ?)", receiver, place)
 
     def _execute(self, statement: str, *values: object) -> list[tuple]:
@@ -107,11 +107,11 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
-        """Makes every failure a GrowthError that names the journal."""
+        """Turns every failure into a GrowthError that names the journal."""
         try:
             yield
         except (OSError, sqlite3.Error) as error:
-            # SQLite's own words: Python 3.10 has no error codes.
+            # Matches SQLite's messages, since Python 3.10 has no error codes.
             said, problem = str(error), f"cannot be used: {error}"
             if "is locked" in said:
                 problem = "is in use by another process; give each its own folder"
@@ -135,12 +135,12 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
             _check(self.path, text, layout)
             if old.exists():
                 self._import(old, layout)
-        sync(self.path.parent)  # the file's name, too, has to survive
+        sync(self.path.parent)  # the directory entry must survive as well
         if old.exists():
             old.rename(old.with_name(f"imported-{old.stat().st_mtime_ns}.journal"))
 
     def _import(self, old: Path, layout: Layout) -> None:
-        """Takes over a journal of the format before, whose first payload is the layout."""
+        """Imports a journal of the previous format, whose first payload is the layout."""
         end, size = 0, old.stat().st_size
         with old.open("rb") as file:
             if not _OLD_MAGIC.startswith(file.read(len(_OLD_MAGIC)).rstrip(b"\0")):
@@ -151,7 +151,7 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
                 if len(payload) < length or not length or zlib.crc32(payload) != checksum:
                     break
                 if end:
-                    # A crash may have come after this and before the file was renamed.
+                    # A crash may have happened after this and before the file was renamed.
                     self._database.execute(
                         f"{_ADD} WHERE NOT EXISTS (SELECT * FROM episodes "
                         "WHERE checksum = ?1 AND payload = ?2)",

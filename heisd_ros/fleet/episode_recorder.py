@@ -1,4 +1,4 @@
-"""Collects the steps of the running episode until it is known how that ended."""
+"""Collects the steps of the running episode until its outcome is known."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from heisd_ros.fleet.recorded_episode import RecordedEpisode, episode_number
 from heisd_ros.retrieval.entries import Entries
 
 MAX_STEPS = 10_000
-"""Of an episode; of a longer one the beginning is kept. At 20 Hz that is more than 8 minutes."""
+"""Steps kept of an episode; later ones are dropped. At 20 Hz this is more than 8 minutes."""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What the model itself said about a frame.
+    """The model's own output for a frame.
 
     Attributes:
         key: (D,) `VLA.retrieval_key`.
@@ -30,7 +30,7 @@ class Verified:
 
 
 class EpisodeRecorder:
-    """The steps of one episode; called by the thread that decides and by the one that ends it."""
+    """Records the steps of one episode; thread-safe, as one thread decides and another ends it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -40,12 +40,12 @@ class EpisodeRecorder:
     def note(
         self, instruction: str, action: NDArray[np.floating], verified: Verified | None
     ) -> None:
-        """Takes a control step.
+        """Records a control step.
 
         Args:
-            instruction: what the robot is told to do; another than before begins an episode.
-            action: (7,) what it does, robot units.
-            verified: None for a step that the model did not see, which is only counted.
+            instruction: the task; a change of it begins an episode.
+            action: (7,) the executed action, robot units.
+            verified: None for a step that was not verified, which is only counted.
         """
         with self._lock:
             if instruction != self._instruction:
@@ -56,12 +56,12 @@ class EpisodeRecorder:
             self._count += 1
 
     def drop(self) -> None:
-        """Forgets the episode: it failed, or nobody knows."""
+        """Discards the episode: it failed, or its outcome is unknown."""
         with self._lock:
             self._drop()
 
     def finish(self) -> RecordedEpisode | None:
-        """Ends the episode as a success; None where the model saw none of its steps."""
+        """Ends the episode as a success and returns it; None if none of its steps was verified."""
         with self._lock:
             instruction, seen = self._instruction, self._seen
             self._drop()

@@ -1,4 +1,4 @@
-"""The thread that talks to the fleet's server, so that nobody else has to wait for it."""
+"""The thread that talks to the fleet's server, so that no other thread waits for it."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from heisd_ros.retrieval.entries import Entries
 
 State = Literal["connecting", "in touch", "away"]
 MAX_ENTRIES = 20_000
-"""Of a shard that is fetched: as many are searched exhaustively without being felt."""
+"""Greatest number of entries in a fetched shard: exhaustive search is fast enough up to here."""
 _PERIOD_SEC, _FIRST_RETRY_SEC, _LAST_RETRY_SEC, _ASK_AGAIN_SEC = 5.0, 1.0, 60.0, 60.0
-"""Between signs of life; between attempts, doubling; and between questions for a shard that the
-server did not have."""
+"""Time between pings; between attempts to connect, doubling; and between requests for a shard that
+the server did not have."""
 
 
 class RemoteStore(Protocol):
-    """A server of the fleet: `milvus.MilvusStore`."""
+    """A server of the fleet, such as `milvus.MilvusStore`."""
 
     def ping(self) -> None:
-        """Asks for a sign of life."""
+        """Checks that the server answers; raises FleetError if not."""
         ...
 
     def send(self, episode: RecordedEpisode) -> None:
-        """Stores an episode, once however often it is sent."""
+        """Stores an episode; sending it again has no effect."""
         ...
 
     def fetch(self, instruction: str, most: int) -> Entries | None:
-        """Entries of a task."""
+        """Returns up to `most` entries of a task; None if there are none."""
         ...
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         ...
 
 
 @dataclass(frozen=True)
 class LinkStatus:
-    """How things stand with the server.
+    """The state of the connection to the server.
 
     Attributes:
-        state: whether it answers.
-        since: steady time at which that began, s.
-        sent: episodes that it has from this run.
-        waiting: episodes in the journal that it has not.
-        fetched: entries that came from it in this run.
+        state: whether the server answers.
+        since: steady time at which that state began, s.
+        sent: episodes that were sent to it in this run.
+        waiting: episodes in the journal that it does not have yet.
+        fetched: entries that were fetched from it in this run.
         problem: why it is away, or what did not fit; empty while all is well.
     """
 
@@ -65,13 +65,13 @@ class LinkStatus:
 
 
 class FleetLink:
-    """Sends what is in the journal, oldest first, and fetches shards that somebody misses.
+    """Sends the episodes of the journal, oldest first, and fetches shards on request.
 
     Args:
         receiver: names the server and the collection in the journal's marks.
-        connect: makes a connection; it may take long, and raise.
-        journal: what is to be sent; None: nothing is.
-        take: gets the shards; it may refuse one by raising a HeisdError.
+        connect: opens a connection; it may take long, and may raise.
+        journal: journal of the episodes to send; None: nothing is sent.
+        take: called with each fetched shard; it may refuse one by raising a HeisdError.
         retry_sec: pause after the first failure; it doubles up to a minute.
     """
 
@@ -96,16 +96,16 @@ class FleetLink:
 
     @property
     def status(self) -> LinkStatus:
-        """How things stand now."""
+        """The current state of the connection."""
         waiting = 0 if self._journal is None else self._journal.records - self._done
         return replace(self._status, waiting=waiting)
 
     def wake(self) -> None:
-        """Says that there is something to send."""
+        """Tells the thread that there is something to send."""
         self._wake.set()
 
     def want(self, instruction: str) -> None:
-        """Asks for a task's shard; it comes when it comes, by `take`."""
+        """Requests a task's shard; it is delivered to `take` later."""
         name = normalise_instruction(instruction)
         since = self._asked.get(name)
         if since is None or time.monotonic() - since > _ASK_AGAIN_SEC:
@@ -114,10 +114,10 @@ class FleetLink:
             self._wake.set()
 
     def close(self, timeout_sec: float = 2.0) -> bool:
-        """Ends the thread; what was not sent stays in the journal.
+        """Ends the thread; unsent episodes stay in the journal.
 
         Returns:
-            whether it ended in time; one that waits for the network is left behind.
+            whether the thread ended in time; one that waits for the network is abandoned.
         """
         self._stopping.set()
         self._wake.set()
@@ -130,9 +130,9 @@ class FleetLink:
             self._wake.clear()
             try:
                 self._work()
-            except Exception as error:  # whatever a client raises, this thread goes on
+            except Exception as error:  # the thread survives whatever a client raises
                 self._lose(error)
-                # Waking does not shorten it: an absent server is not asked at every episode.
+                # Waking does not shorten the pause: an absent server is not tried every episode.
                 self._stopping.wait(pause)
                 pause = min(2.0 * pause, _LAST_RETRY_SEC)
             else:
@@ -183,11 +183,11 @@ class FleetLink:
         self._set(state="away", since=since, problem=text)
 
     def _hang_up(self, store: RemoteStore) -> None:
-        with contextlib.suppress(FleetError):  # it is gone, which is what was wanted
+        with contextlib.suppress(FleetError):  # the connection is closed in any case
             store.close()
 
     def _left(self, journal: Journal) -> int:
-        """Episodes that the server did not have when this began."""
+        """Counts the episodes that the server did not have when this run began."""
         return sum(1 for _ in journal.read(journal.sent(self._receiver)))
 
     def _set(self, **changes: object) -> None:

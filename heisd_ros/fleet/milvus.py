@@ -1,8 +1,8 @@
-"""Entries of a whole fleet on a Milvus server: sent by robots, fetched by those that lack a task.
+"""Entries of a fleet on a Milvus server: robots send them, and robots that lack a task fetch them.
 
-One collection holds the frames of one `Layout`; a row is an entry, its primary key the entry's
-name, so that what is sent twice is stored once. The task's hash is the partition key: fetching
-touches its partition alone. A row of the collection itself says what the layout is.
+One collection holds the frames of one `Layout`. A row is an entry, and its primary key is the
+entry's name, so an entry that is sent twice is stored once. The task's hash is the partition key,
+so a fetch reads only that partition. One row of the collection holds the layout.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from heisd_ros.instructions import normalise_instruction
 from heisd_ros.retrieval.entries import COLUMNS, Entries
 
 TIMEOUT_SEC = 10.0
-"""Of a call; it is a thread of its own that waits."""
+"""Timeout of a call; only the link's thread waits for it."""
 _LAYOUT = "layout"
 _BATCH = 200
-"""Rows in a message: some 5 MB of keys of 4352 numbers, of the 64 MB that a server takes."""
+"""Rows in a message: about 5 MB with keys of 4352 numbers; a server accepts 64 MB."""
 
 _ONE_PROCESS = (
     "; another process may have it open, or it is none of Milvus Lite's: one file serves one "
@@ -40,7 +40,7 @@ R = TypeVar("R")
 def _named(
     call: Callable[Concatenate[MilvusStore, P], R],
 ) -> Callable[Concatenate[MilvusStore, P], R]:
-    """Makes every failure of the client library a FleetError that names the server."""
+    """Turns every failure of the client library into a FleetError that names the server."""
 
     @wraps(call)
     def named(self: MilvusStore, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -67,17 +67,18 @@ def check_installed() -> None:
         raise FleetError(
             f"a fleet needs pymilvus ({error}); pip install 'heisd_ros[fleet]'"
         ) from error
-    # It logs every failure with a traceback; ours are named, and repeated while a server is away.
+    # The library logs every failure with a traceback. We report failures ourselves, and they
+    # repeat while a server is away.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 
 class MilvusStore:
-    """Frames of a fleet.
+    """The frames of a fleet on a Milvus server.
 
     Args:
-        uri: of the server, ``http://host:19530``, or the path of a file for the embedded one.
-        layout: of this robot.
-        collection: its name.
+        uri: URI of the server, ``http://host:19530``, or a file's path for the embedded server.
+        layout: layout of this robot's frames.
+        collection: name of the collection.
         token: ``user:password`` or an API key; empty: none.
 
     Raises:
@@ -100,24 +101,24 @@ class MilvusStore:
 
     @_named
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._client.close()
 
     @_named
     def ping(self) -> None:
-        """Asks the server for a sign of life.
+        """Checks that the server answers.
 
         Raises:
-            FleetError: there is none.
+            FleetError: it does not.
         """
         self._client.has_collection(self.collection, timeout=TIMEOUT_SEC)
 
     @_named
     def send(self, episode: RecordedEpisode) -> None:
-        """Stores an episode; one that is there stays as it is.
+        """Stores an episode; one that is stored already stays unchanged.
 
         Raises:
-            FleetError: it could not be stored, whole or in part.
+            FleetError: it could not be stored completely.
         """
         rows = [
             {
@@ -137,14 +138,14 @@ class MilvusStore:
 
     @_named
     def fetch(self, instruction: str, most: int) -> Entries | None:
-        """Entries of a task, in the order of episodes and steps; None where there are none.
+        """Fetches entries of a task, ordered by episode and step; None if there are none.
 
         Args:
             instruction: the task.
-            most: of them.
+            most: greatest number of entries.
 
         Raises:
-            FleetError: the server is away, or what it holds is no entries of this layout.
+            FleetError: the server is away, or its rows are not entries of this layout.
         """
         rows = list(self._rows(instruction, most))
         return self._entries(rows) if rows else None
@@ -164,7 +165,7 @@ class MilvusStore:
             self._client.create_collection(
                 self.collection, schema=schema, index_params=index, timeout=TIMEOUT_SEC
             )
-        # A server that was started again has it on its disk, not yet in memory.
+        # After a restart of the server the collection is on its disk but not yet in memory.
         self._client.load_collection(self.collection, timeout=TIMEOUT_SEC)
         rows = self._client.query(
             self.collection,
@@ -185,7 +186,7 @@ class MilvusStore:
         self._client.upsert(self.collection, [about], timeout=TIMEOUT_SEC)
 
     def _dim(self) -> int:
-        """Numbers in a key of the collection, which somebody else may have made."""
+        """Returns the size of keys in the collection, which others may have created."""
         about = self._client.describe_collection(self.collection, timeout=TIMEOUT_SEC)
         sizes = [f["params"].get("dim") for f in about["fields"] if f["name"] == "key"]
         if [int(size or 0) for size in sizes] != [self.layout.size]:
@@ -251,7 +252,7 @@ class MilvusStore:
 
 
 def shard_id(instruction: str) -> str:
-    """A task's name on the server: letters and digits, whatever the instruction holds."""
+    """Returns a task's name on the server: letters and digits, whatever the instruction is."""
     return hashlib.sha256(normalise_instruction(instruction).encode()).hexdigest()[:32]
 
 

@@ -1,7 +1,7 @@
-"""What a robot keeps of its successes: journal first, then its own searches, then the fleet.
+"""Online growth: successful episodes go to the journal, then the robot's searches, then the fleet.
 
-The control loop hands over steps and goes on: files are written in one thread, the network is
-waited for in another.
+The control loop hands over steps and never waits: one thread writes files, another uses the
+network.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _CLOSE_SEC = 5.0
 
 @dataclass(frozen=True)
 class GrowthStatus:
-    """What was kept.
+    """The state of online growth.
 
     Attributes:
-        episodes: in the journal.
-        added: entries that searches find beside the database's own.
+        episodes: number of episodes in the journal.
+        added: entries that searches find besides the database's own.
         problem: why something was not kept or not added; empty while all is well.
-        link: how things stand with the server; None without one.
+        link: state of the connection to the server; None without one.
     """
 
     episodes: int
@@ -45,14 +45,14 @@ class GrowthStatus:
 
 
 class OnlineGrowth:
-    """Records successful episodes.
+    """Records successful episodes, adds them to searches, and exchanges them with the fleet.
 
     Args:
-        store: what the robot searches.
-        folder: of the journal; None: nothing is recorded, and shards only come from the fleet.
-        append: whether searches are to find what was recorded.
+        store: the store that the robot searches.
+        folder: folder of the journal; None: nothing is recorded; shards only come from the fleet.
+        append: whether searches find recorded entries.
         receiver: names the server in the journal's marks; empty: there is none.
-        connect: makes the connection to it.
+        connect: opens the connection to the server.
 
     Raises:
         GrowthError: entries are to be appended while a calibration is in force, or the journal
@@ -92,12 +92,12 @@ class OnlineGrowth:
 
     @property
     def records(self) -> bool:
-        """Whether steps are kept."""
+        """Whether steps are recorded."""
         return self._journal is not None
 
     @property
     def status(self) -> GrowthStatus:
-        """What was kept so far."""
+        """The current state, for the diagnostics."""
         return GrowthStatus(
             episodes=0 if self._journal is None else self._journal.records,
             added=self.store.added,
@@ -108,12 +108,12 @@ class OnlineGrowth:
     def note(
         self, instruction: str, action: NDArray[np.floating], verified: Verified | None
     ) -> None:
-        """Takes a control step; as `EpisodeRecorder.note`."""
+        """Records a control step; as `EpisodeRecorder.note`."""
         if self.records:
             self.recorder.note(instruction, action, verified)
 
     def end(self, success: bool) -> None:
-        """Ends the episode: a success is kept, soon; returns at once."""
+        """Ends the episode and returns at once; a success is written in the background."""
         if not success or not self.records:
             self.recorder.drop()
             return
@@ -122,10 +122,10 @@ class OnlineGrowth:
             self._writer.submit(self._keep, episode)
 
     def close(self) -> None:
-        """Writes what is still to be written, and ends the threads."""
+        """Writes what is still pending and ends the threads."""
         self._writer.shutdown(wait=True)
         ended = self._link is None or self._link.close(_CLOSE_SEC)
-        # A thread that was left behind may still read the journal; its process ends soon.
+        # An abandoned thread may still read the journal; the process ends soon.
         if self._journal is not None and ended:
             self._journal.close()
 
@@ -154,19 +154,19 @@ class OnlineGrowth:
             self._add(RecordedEpisode.unpack(record))
 
     def _take(self, instruction: str, entries: Entries) -> None:
-        """Takes a shard of the fleet, unless the robot has one by now."""
+        """Adds a shard of the fleet, unless the robot has one by now."""
         if self.store.holds(instruction):
             return
         self.store.add(instruction, entries)
 
 
 def frozen_by_calibration(database: Database, created: str, mode: str) -> str:
-    """Why the shards of a database may not grow.
+    """Returns why the shards of a calibrated database may not grow.
 
     Args:
-        database: whose calibration is in force.
-        created: when it was made.
-        mode: what skips by it.
+        database: the database whose calibration is in force.
+        created: time at which the calibration was made.
+        mode: name of the mode that skips by it.
     """
     return (
         f"the calibration of {created} of {database.folder} is in force in mode {mode!r}, and its "

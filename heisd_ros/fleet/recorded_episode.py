@@ -1,4 +1,4 @@
-"""What is kept of a successful episode: its verified steps, and a name for each."""
+"""The record of a successful episode: its verified steps, and a name for each."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class RecordedEpisode:
     """Verified steps of one successful episode.
 
     Attributes:
-        uid: 32 hexadecimal digits, drawn once: who sends an episode twice stores it once.
-        instruction: what the robot was told to do.
-        entries: the steps; `episodes` of them holds `episode_number`.
+        uid: 32 hexadecimal digits, drawn once: an episode that is sent twice is stored once.
+        instruction: the task.
+        entries: the steps; their `episodes` hold the `episode_number`.
     """
 
     uid: str
@@ -29,11 +29,11 @@ class RecordedEpisode:
 
     @property
     def ids(self) -> list[str]:
-        """A name for each entry, the same on every machine and at every time."""
+        """Returns a name for each entry, which is the same on every machine and at any time."""
         return [f"{self.uid}-{step}" for step in self.entries.steps]
 
     def pack(self) -> bytes:
-        """As bytes; keys in half precision, which is finer than the codes that are searched."""
+        """Packs the episode into bytes; keys in half precision, finer than the codes searched."""
         arrays = {name: getattr(self.entries, name).astype(c.disk) for name, c in COLUMNS.items()}
         about = json.dumps({"uid": self.uid, "instruction": self.instruction})
         buffer = io.BytesIO()
@@ -42,10 +42,10 @@ class RecordedEpisode:
 
     @classmethod
     def unpack(cls, data: bytes) -> RecordedEpisode:
-        """From bytes that `pack` made.
+        """Reads bytes that `pack` made.
 
         Raises:
-            GrowthError: they are others.
+            GrowthError: they are not such bytes.
         """
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
@@ -61,5 +61,5 @@ class RecordedEpisode:
 
 
 def episode_number(uid: str) -> int:
-    """The number of an episode among a database's: 31 bits of its name."""
+    """Returns the number of an episode in a database: 31 bits of its uid."""
     return int(uid[:8], 16) & 0x7FFF_FFFF
