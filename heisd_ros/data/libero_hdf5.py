@@ -30,9 +30,9 @@ _HDF5_ERRORS = (KeyError, OSError, RuntimeError, TypeError)
 class LiberoWriter:
     """Appends episodes to one task's file.
 
-    HDF5 changes a file in place, and one whose writing was cut off may not open again. So a change
-    is made to a copy, which then takes the file's place: a process that is killed leaves the file
-    as it was before or after an episode, and others may read it at any time.
+    HDF5 changes a file in place, and a file whose writing was interrupted may not open again. So a
+    change is made to a copy, which then replaces the file: if the process is killed, the file is as
+    before or after an episode, and others may read it at any time.
 
     Args:
         path: File to create or to continue.
@@ -56,7 +56,7 @@ class LiberoWriter:
 
     @property
     def grasp_candidate(self) -> int | None:
-        """Which of the expert's grasps the file's episodes use, once that is chosen."""
+        """Number of the expert's grasp that the file's episodes use; None until it is chosen."""
         with self._read() as data:
             return optional_index(data, "grasp_candidate")
 
@@ -120,7 +120,7 @@ class LiberoWriter:
         except _HDF5_ERRORS as error:
             raise DemonstrationError(
                 f"{self._path} cannot be continued: {error}. Unless another process is writing "
-                "it, move it away; the recording then begins anew"
+                "it, move it away; the recording then starts a new file"
             ) from error
 
 
@@ -128,7 +128,7 @@ class LiberoWriter:
 def _sole_writer(path: Path) -> Iterator[None]:
     """Makes a file that no other process writes meanwhile; an error removes it.
 
-    A process that is killed leaves the file behind and its lock not, so the next one takes it over.
+    A process that is killed leaves the file but not its lock, so the next process takes it over.
 
     Raises:
         OSError: Another process has the file.

@@ -45,7 +45,7 @@ FIT_BYTES = 1 << 30
 
 @dataclass
 class Gathered:
-    """What all episodes together give; shards by normalised instruction."""
+    """Collects the results of all episodes, as shards by normalised instruction."""
 
     instructions: dict[str, str] = field(default_factory=dict)
     parts: dict[str, list[Callable[[], Entries]]] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Gathered:
     frames: int = 0
 
     def add(self, record: Record, load: Callable[[], Entries]) -> None:
-        """Takes an episode, of which only `load` and the motion are kept in memory."""
+        """Adds an episode, of which only `load` and the motion are kept in memory."""
         name = normalise_instruction(record.instruction)
         self.instructions.setdefault(name, record.instruction)
         self.parts.setdefault(name, []).append(load)
@@ -66,7 +66,7 @@ class Gathered:
         self.frames += len(record.entries)
 
     def shards(self) -> Shards:
-        """Entries by the instructions as they were worded first."""
+        """Returns the entries by instruction, in the wording that came first."""
         return Shards({self.instructions[name]: parts for name, parts in self.parts.items()})
 
 
@@ -85,9 +85,9 @@ def build_database(
 ) -> Manifest:
     """Builds the database of one model from demonstrations.
 
-    What is done is kept in a `Journal` beside the folder: a build that was killed and is run again
-    with the same arguments goes on, and gives the same database. Memory holds one episode, or one
-    task's entries, at a time.
+    Progress is stored in a `Journal` beside the folder: a build that was killed is resumed when it
+    is run again with the same arguments, and gives the same database. Memory holds one episode, or
+    one task's entries, at a time.
 
     Args:
         vla: The model whose features are the keys and whose tokens are the drafts.
@@ -170,7 +170,7 @@ def written(
 
 
 def no_room(error: OSError, journal: Journal) -> DatabaseError:
-    """What to say when a file cannot be written."""
+    """Makes the error for a file that cannot be written."""
     return DatabaseError(
         f"{error.strerror or error}; what the model made is kept in {journal.folder}: make room "
         "and run the same command again"
@@ -224,7 +224,7 @@ def _entries_of(journal: Journal, number: int) -> Entries:
 def record_of(
     vla: VLA, item: Item, number: int, control_rate_hz: float, every: int, batch_size: int
 ) -> Record:
-    """What the model makes of one episode: the work of a build, wherever it is done.
+    """Runs the model over one episode: the work of a build, on whichever machine.
 
     Args:
         vla: The model.
@@ -250,7 +250,7 @@ def record_of(
 
 
 def projection_of(shards: Shards, frames: int) -> tuple[Projection, Fidelity]:
-    """The projection for some entries, chosen with no more of them than fit into memory.
+    """Chooses the projection for entries, from no more of them than fit into memory.
 
     Args:
         shards: The entries.
@@ -263,7 +263,7 @@ def projection_of(shards: Shards, frames: int) -> tuple[Projection, Fidelity]:
 def metric_bounds(
     trajectories: Sequence[Trajectory], boundary_percentile: float = 25.0
 ) -> dict[str, MetricBounds]:
-    """Scale and boundary of each kind of metric whose window some trajectory fills."""
+    """Computes scale and boundary of each metric whose window some trajectory fills."""
     longest = max((len(trajectory.stamps) for trajectory in trajectories), default=0)
     settings = {kind: MetricSettings(kind=kind) for kind in get_args(MetricKind)}
     return {

@@ -1,4 +1,4 @@
-"""What a build has done so far, an episode a file, so that a killed one goes on where it was."""
+"""The progress of a database build, one file per episode, so that a killed build is resumed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PLAN = "plan.json"
 
 @dataclass(frozen=True)
 class Record:
-    """What the model made of one episode.
+    """The model's output for one episode.
 
     Attributes:
         label: The source.
@@ -40,14 +40,14 @@ class Record:
 
 
 class Journal:
-    """The folder `.NAME.building` beside a database, gone when that is complete.
+    """The folder `.NAME.building` beside a database, removed when the database is complete.
 
-    It holds no manifest, so that nothing takes it for a database. A context manager: one process
-    has it at a time.
+    It holds no manifest, so that it is never taken for a database. It is a context manager; one
+    process may hold it at a time.
 
     Args:
-        database: Where the database goes.
-        plan: What is built from what, as JSON values; a build of another plan is not continued.
+        database: Folder of the database.
+        plan: Inputs and options of the build, as JSON values; only the same plan is resumed.
     """
 
     def __init__(self, database: Path, plan: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ class Journal:
         self._plan = json.loads(json.dumps(plan))
 
     def __enter__(self) -> Journal:
-        """Takes the folder.
+        """Locks the folder.
 
         Raises:
             DatabaseError: Another process has it, or it is of another plan.
@@ -80,7 +80,7 @@ class Journal:
         return self._file(number).is_file()
 
     def save(self, number: int, record: Record) -> None:
-        """Keeps an episode; a process that is killed meanwhile has not begun it.
+        """Stores an episode atomically.
 
         Raises:
             OSError: There is no room.
@@ -94,7 +94,7 @@ class Journal:
             np.savez(file, about=np.array(about), **arrays)
 
     def load(self, number: int) -> Record:
-        """An episode that was kept.
+        """Reads a stored episode.
 
         Raises:
             DatabaseError: Its file is damaged.
@@ -138,21 +138,21 @@ class Journal:
 
 
 class Shards(Mapping[str, Entries]):
-    """Entries by instruction, each read when it is asked for: one is in memory at a time.
+    """Entries by instruction, read on access: those of one task are in memory at a time.
 
     Args:
-        parts: For each instruction, what its entries are made of; each call loads one part.
+        parts: For each instruction, functions that each load one part of its entries.
     """
 
     def __init__(self, parts: Mapping[str, list[Callable[[], Entries]]]) -> None:
         self._parts = parts
 
     def __getitem__(self, instruction: str) -> Entries:
-        """All entries of a task."""
+        """Loads all entries of a task."""
         return Entries.join([load() for load in self._parts[instruction]])
 
     def __iter__(self) -> Iterator[str]:
-        """Instructions."""
+        """Iterates over the instructions."""
         return iter(self._parts)
 
     def __len__(self) -> int:
@@ -160,7 +160,7 @@ class Shards(Mapping[str, Entries]):
         return len(self._parts)
 
     def sample(self, share: float) -> list[Entries]:
-        """So many of the parts of each task, evenly spaced, one of each at least."""
+        """Loads a share of each task's parts, evenly spaced and at least one of each."""
         chosen = []
         for parts in self._parts.values():
             count = max(1, round(share * len(parts)))

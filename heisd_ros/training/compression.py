@@ -1,4 +1,4 @@
-"""Principal components of retrieval keys, as many as recall asks for."""
+"""Principal components of retrieval keys, as many as the recall requires."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from heisd_ros.retrieval.writer import quantiser_of
 RECALL = 0.99
 """Least share of frames whose best entry has to stay the best."""
 _HELD_OUT = 10
-"""Every tenth episode asks; the projection is fitted to the others."""
+"""Every tenth episode gives the queries; the projection is fitted to the others."""
 _FIT_FRAMES, _QUERIES = 2048, 2000
 _SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536)
 """Fewer would hardly make a search cheaper."""
@@ -32,9 +32,9 @@ _TIE = 1e-6
 def choose_projection(
     shards: Sequence[Entries], recall: float = RECALL
 ) -> tuple[Projection, Fidelity]:
-    """The shortest projection whose searches keep the recall of full keys.
+    """Finds the shortest projection whose searches keep the recall of full keys.
 
-    Where no task has a second episode there is nobody to ask, and a size beyond need is taken.
+    If no task has a second episode there are no queries, and a generous size is chosen.
 
     Args:
         shards: Entries of each task.
@@ -64,7 +64,7 @@ def shortest(
     pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
     recall: float = RECALL,
 ) -> tuple[Projection, Fidelity]:
-    """As few components of a projection as keep the recall of full keys.
+    """Truncates a projection to the fewest components that keep the recall of full keys.
 
     Args:
         full: All components.
@@ -81,9 +81,10 @@ def shortest(
 
 
 def fit_projection(keys: NDArray[np.float32]) -> Projection:
-    """All principal components [C, D] of keys [N, D], the most telling first; C < N, C <= D.
+    """Computes all principal components [C, D] of keys [N, D]; C < N, C <= D.
 
-    Components without variance beyond rounding are left out. One at least is kept.
+    They are in order of falling variance. Components whose variance is only rounding are left out,
+    but at least one is kept.
     """
     mean = keys.mean(axis=0, dtype=np.float64)
     centred = keys - mean
@@ -104,7 +105,7 @@ def fit_projection(keys: NDArray[np.float32]) -> Projection:
 def measure(
     space: KeySpace, pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
 ) -> Fidelity:
-    """How well a search through stored keys does against one through full keys.
+    """Compares searches by stored keys with searches by full keys.
 
     Args:
         space: How keys are stored.
@@ -131,13 +132,13 @@ def measure(
 
 
 def _held_out(episodes: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """[N] which entries belong to every tenth episode of a task that has several."""
+    """Returns a mask [N] of the entries of every tenth episode, if the task has several."""
     numbers = np.unique(episodes)
     return np.isin(episodes, numbers[::_HELD_OUT] if len(numbers) > 1 else [])
 
 
 def _thinned(rows: NDArray[np.float32], most: int) -> NDArray[np.float32]:
-    """At most so many of some rows, evenly spaced."""
+    """Returns at most `most` of the rows, evenly spaced."""
     if len(rows) <= most:
         return rows
     return rows[np.linspace(0, len(rows), most, endpoint=False).astype(int)]

@@ -44,7 +44,7 @@ class Samples:
 
 
 def demonstration_files(folders: Sequence[Path]) -> list[Path]:
-    """Every `*_demo.hdf5` of some folders, folder by folder.
+    """Lists every `*_demo.hdf5` in the folders, folder by folder.
 
     Raises:
         DemonstrationError: A folder has none.
@@ -103,7 +103,7 @@ def load_samples(folders: Sequence[Path], views: Sequence[str]) -> Samples:
 
 
 def episode_proprio(episode: Episode, arm: ArmKinematics) -> np.ndarray:
-    """(T, 7) float32 proprioception of an episode, as the node computes it from live joints."""
+    """Returns the proprioception (T, 7), float32, as the node computes it from live joints."""
     return np.stack(
         [
             proprio_vector(arm.forward(joints), opening)

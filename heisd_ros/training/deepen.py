@@ -1,4 +1,4 @@
-"""More layers for a trained language model, without forgetting: new ones begin as the identity."""
+"""Adds layers to a trained language model without changing it: they start as the identity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RESIDUAL = ("o_proj.weight", "down_proj.weight")
 
 
 def deepened(vla: VLA, layers: int) -> VLA:
-    """A VLA with more decoder layers that answers exactly as before, to be trained on.
+    """Makes a VLA with more decoder layers that answers exactly as before, for further training.
 
     The old layers are spread evenly; a new one is a copy of the old one before it whose outputs
     are zero.

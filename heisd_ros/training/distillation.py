@@ -1,7 +1,7 @@
-"""What a VLA makes of recorded frames: hidden states, input columns and its own tokens.
+"""A VLA's outputs for recorded frames: hidden states, input columns and its own tokens.
 
-A drafter learns from these. The tokens are the VLA's greedy ones, never the demonstrated action:
-that would tell the drafter what the VLA is still to find out.
+A drafter learns from these. The tokens are the VLA's greedy ones, never the demonstrated action,
+which would reveal to the drafter what the VLA has yet to decide.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from heisd_ros.training.dataset import demonstration_files, episode_proprio
 from heisd_ros.training.encode_frames import encode_frames
 
 HELD_OUT = (10, 9)
-"""Episodes are held out whose initial state leaves, divided by the first, the second."""
+"""Modulus and remainder of the initial states whose episodes are held out."""
 _BATCH = 64
 
 
@@ -47,8 +47,8 @@ class TeacherFrames:
         embeds: [N, P, hidden] float16, input columns of the prompt.
         tokens: [N, 7] int64, the VLA's own greedy token ids.
         lengths: [N] int64, columns of the prompt.
-        held_out: [N] bool, frames of the episodes that nothing is learnt from.
-        episodes: episodes learnt from, episodes held out.
+        held_out: [N] bool, frames of the episodes that are not trained on.
+        episodes: number of episodes trained on, and number held out.
     """
 
     hidden: Tensor
@@ -59,7 +59,7 @@ class TeacherFrames:
     episodes: tuple[int, int]
 
     def __len__(self) -> int:
-        """Number of frames."""
+        """Number of frames, held out or not."""
         return len(self.tokens)
 
 
@@ -70,13 +70,13 @@ def teacher_frames(
     cache: Path,
     on_file: Callable[[int, int], None] = lambda done, of: None,
 ) -> TeacherFrames:
-    """Run the VLA over every recorded frame, or read what an earlier call left.
+    """Runs the VLA over every recorded frame, or reads the results of an earlier call.
 
     Args:
         folders: folders of ``*_demo.hdf5`` files.
         vla: the model.
         fingerprint: of its checkpoint.
-        cache: folder that keeps the result of each file, so that a run which was stopped goes on.
+        cache: folder that stores the result of each file, so that a stopped run can be resumed.
         on_file: called with the number of files that are done, and of all.
 
     Raises:
@@ -104,7 +104,7 @@ def teacher_frames(
 
 @torch.inference_mode()
 def run_teacher(model: VLAModel, inputs: OpenVLAInputs) -> tuple[Tensor, Tensor, Tensor]:
-    """Greedy decoding of a batch that shares one prompt text.
+    """Decodes greedily a batch that shares one prompt text.
 
     Args:
         model: the network.
@@ -126,7 +126,7 @@ def run_teacher(model: VLAModel, inputs: OpenVLAInputs) -> tuple[Tensor, Tensor,
 
 
 def _run_file(path: Path, vla: VLA) -> dict[str, Tensor]:
-    """All frames of one file: hidden, embeds, tokens and the number of each frame's episode."""
+    """Runs the VLA over one file: hidden, embeds, tokens and each frame's episode number."""
     arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     rows: list[Tensor] = []
@@ -188,14 +188,14 @@ def _join(blocks: Sequence[dict[str, Tensor]]) -> TeacherFrames:
 
 
 def _key(path: Path, fingerprint: str) -> str:
-    """Names what the model of that fingerprint made of a file as it is now."""
+    """Returns a cache key for the model's results on a file's present content."""
     state = path.stat()
     text = f"{fingerprint} {path.resolve()} {state.st_size} {state.st_mtime_ns}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:
-    """What an earlier call wrote; None where it didn't, or where it is damaged."""
+    """Reads what an earlier call wrote; None if there is nothing or it is damaged."""
     try:
         return load_file(path)
     except (FileNotFoundError, SafetensorError):

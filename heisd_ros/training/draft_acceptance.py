@@ -1,4 +1,4 @@
-"""How much of a drafter's drafts the VLA would accept, without running it again."""
+"""How much of a drafter's drafts the VLA would accept, computed without running it again."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class DraftAcceptance:
     """Exact acceptance over N frames.
 
     Attributes:
-        frames: N.
+        frames: N, the number of frames.
         depth: Levels of the drafts.
         top_k: Children of a node.
-        nodes: Nodes of a tree at most.
+        nodes: Greatest number of nodes in a tree.
         reached: Share of the frames where at least 1, 2, ... `depth` drafted tokens were accepted.
     """
 
@@ -33,11 +33,11 @@ class DraftAcceptance:
 
     @property
     def length(self) -> float:
-        """Accepted tokens a draft, in the mean; the first of the 7 tokens is never drafted."""
+        """Mean number of accepted tokens per draft; the first of the 7 is never drafted."""
         return sum(self.reached)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, rounded to 4 places."""
+        """Returns plain values for JSON, rounded to 4 places."""
         return {
             "frames": self.frames,
             "depth": self.depth,
@@ -57,16 +57,16 @@ def measure_acceptance(
     top_k: int,
     nodes: int,
 ) -> DraftAcceptance:
-    """Drafts for some frames and compares with the tokens that the VLA chose there.
+    """Drafts for some frames and compares the drafts with the tokens that the VLA chose.
 
     Args:
         drafter: The drafter.
-        language_model: The VLA's, in float32.
-        frames: What the VLA made of the frames.
-        chosen: [N] which of them.
+        language_model: The VLA's language model, in float32.
+        frames: The VLA's outputs for the frames.
+        chosen: [N] indices of the frames to use.
         depth: Levels of the drafts.
         top_k: Children of a node.
-        nodes: Nodes of a tree at most.
+        nodes: Greatest number of nodes in a tree.
     """
     device = language_model.lm_head.weight.device
     columns = frames.embeds.shape[1]
@@ -86,12 +86,12 @@ def measure_acceptance(
 
 
 def accepted_length(tokens: Sequence[int], parents: Sequence[int], greedy: Sequence[int]) -> int:
-    """Tokens of the longest path of a tree that are the greedy ones.
+    """Returns the length of a tree's longest path that equals the greedy tokens.
 
     Args:
         tokens: Token ids of the nodes.
         parents: Index of each node's parent, -1 without one.
-        greedy: The tokens to be met, from the first level on.
+        greedy: The greedy tokens, from the first level on.
     """
     place = {(p, token): node for node, (token, p) in enumerate(zip(tokens, parents, strict=True))}
     node, length = -1, 0

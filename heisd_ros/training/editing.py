@@ -1,9 +1,9 @@
-"""Databases made of databases: adding, merging, pruning, verifying, without asking the model again.
+"""Edits databases: adding, merging, pruning and verifying, without running the model again.
 
-What is kept of a frame's key is one byte a number. Entries that are written again are decoded from
-that and coded anew, over a range that holds the new ones too: their similarities stay within what
-`Fidelity.similarity_error` says. Scale and boundary of the kinematic metric stay those of the
-first database, whose motion is not kept; a calibration holds for one database, not for its heirs.
+A key is stored with one byte per number. Entries that are written again are decoded from that and
+encoded again over a range that includes the new ones: their similarities stay within
+`Fidelity.similarity_error`. Scale and boundary of the kinematic metric stay those of the first
+database, since motion is not stored. A calibration is not carried over to an edited database.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from heisd_ros.training.build_journal import Journal, Shards
 from heisd_ros.training.selection import check_sources, choose_items, plan_of
 
 SAME = ("model_fingerprint", "statistics_key", "robot", "control_rate_hz")
-"""What two databases must have in common to be one."""
+"""What two databases must have in common to be merged."""
 FOUND = 0.999
 """Least similarity of a stored frame with itself."""
 
 
 def stored_entries(folder: Path, info: ShardInfo, space: KeySpace) -> Entries:
-    """A shard's entries as they are kept: keys decoded, of almost unit length.
+    """Reads a shard's entries as they are stored: keys decoded, of almost unit length.
 
     Raises:
         DatabaseError: A file is missing or of another shape.
@@ -72,13 +72,13 @@ def add_to_database(
 ) -> Manifest:
     """Adds episodes to a database; the model runs over the new ones only.
 
-    Resumable as `build_database`; the database is the old one until all is done.
+    It can be resumed like `build_database`; the old database stays in place until all is done.
 
     Args:
         folder: The database.
         vla: The model that it was built with.
-        fingerprint: Of it.
-        sources: What is added. A source that is in the database already is refused.
+        fingerprint: The model's fingerprint.
+        sources: What is added. A source that is already in the database is refused.
         batch_size: Frames at a time.
         on_frames: Called with the number of frames done and of all, after each episode.
 
@@ -131,7 +131,7 @@ def add_to_database(
 
 
 def merge_databases(folders: Sequence[Path], target: Path) -> Manifest:
-    """One database of several of one model, robot and rate.
+    """Merges databases of one model, robot and rate.
 
     Args:
         folders: The databases; bounds and boundary are the first's.
@@ -177,8 +177,8 @@ class Pruning:
     """What to leave out of a database.
 
     Attributes:
-        instructions: Tasks.
-        episodes: Numbers of episodes.
+        instructions: Tasks to remove.
+        episodes: Numbers of the episodes to remove.
         every: Keep every n-th entry of an episode.
     """
 
@@ -187,18 +187,18 @@ class Pruning:
     every: int = 1
 
     def rows(self, entries: Entries) -> np.ndarray:
-        """Which entries of a shard stay, (N,) bool."""
+        """Returns a mask (N,) of the entries of a shard that stay."""
         _, first, place = np.unique(entries.episodes, return_index=True, return_inverse=True)
         within = np.arange(len(entries)) - first[place]
         return ~np.isin(entries.episodes, list(self.episodes)) & (within % self.every == 0)
 
 
 def prune_database(folder: Path, pruning: Pruning, target: Path) -> Manifest:
-    """A database without some of its entries.
+    """Writes a database without some of its entries.
 
     Args:
         folder: The database.
-        pruning: What goes.
+        pruning: What is removed.
         target: Where the new one goes; may be the same folder.
 
     Raises:
@@ -229,8 +229,8 @@ def verify_database(folder: Path, fingerprint: str | None = None, queries: int =
 
     Args:
         folder: The database.
-        fingerprint: Of the model that it has to fit; None: any.
-        queries: Frames of each task that have to find themselves.
+        fingerprint: Fingerprint of the model that it must fit; None: any.
+        queries: Frames of each task that are searched for and must be found.
 
     Returns:
         What was checked, in words.
@@ -275,7 +275,7 @@ def _check_order(info: ShardInfo, entries: Entries, seen: dict[int, str]) -> Non
 
 
 def _states(manifest: Manifest) -> set[int]:
-    """The initial states that a database was built from."""
+    """Returns the initial states that a database was built from."""
     states: set[int] = set()
     for part in str(manifest.provenance.get("states", "")).split(","):
         low, _, high = part.partition("-")
@@ -285,10 +285,10 @@ def _states(manifest: Manifest) -> set[int]:
 
 
 def _take(joined: Gathered, folder: Path, manifest: Manifest, offset: int = 0) -> int:
-    """Takes all of a database, its episodes numbered from an offset on.
+    """Adds all of a database, its episodes numbered from an offset on.
 
     Returns:
-        The number after the last.
+        The next free episode number.
     """
     space = KeySpace.load(folder, manifest.features.size, manifest.features.kept)
     last = offset

@@ -1,4 +1,4 @@
-"""What the model itself makes of demonstrated frames: keys, and the tokens that it would emit."""
+"""The model's own output for demonstrated frames: keys, and the tokens that it would emit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Frames:
     Attributes:
         keys: (T, D) float32, `VLA.retrieval_key`.
         tokens: (T, 7) int64, the greedy token ids of plain decoding.
-        margins: (T, 7) float32, logit of each less that of the runner-up.
+        margins: (T, 7) float32, logit of each minus that of the runner-up.
     """
 
     keys: NDArray[np.float32]
@@ -60,7 +60,7 @@ def read_frames(
 def encode_frames(
     vla: VLA, episode: Episode, proprio: NDArray[np.float32] | None, frames: slice
 ) -> OpenVLAInputs:
-    """B frames of an episode as one batch: what `VLA.encode` makes of each.
+    """Encodes B frames of an episode as one batch, as `VLA.encode` encodes each.
 
     Args:
         vla: The model.
@@ -92,7 +92,7 @@ def _read_batch(vla: VLA, episode: Episode, proprio: NDArray[np.float32], frames
     for step in range(ACTION_DIMENSIONS):
         best = logits.float().topk(2, dim=-1).values
         margins.append(best[:, :1] - best[:, 1:])
-        # argmax and not topk's index, whose choice among equals is another.
+        # argmax, as in decoding: topk may choose another of equal logits.
         tokens.append(logits.argmax(dim=-1, keepdim=True))
         if step < ACTION_DIMENSIONS - 1:
             logits = model.decode(tokens[-1], prefill.cache)

@@ -17,14 +17,14 @@ from heisd_ros.training.dataset import demonstration_files
 
 
 def bounds_of(folders: Sequence[Path], control_rate_hz: float) -> MetricBounds | None:
-    """Metric bounds of all demonstrations in some folders.
+    """Computes the metric bounds of all demonstrations in some folders.
 
     Args:
         folders: Folders of `*_demo.hdf5` files with joint velocities.
         control_rate_hz: Rate of the joint states that the metric will be fed live.
 
     Returns:
-        The bounds, or None where no recording has joint velocities (LIBERO's own have none).
+        The bounds, or None if no recording has joint velocities (LIBERO's own have none).
 
     Raises:
         DemonstrationError: A file cannot be read.
@@ -43,7 +43,7 @@ def _trajectories(folders: Sequence[Path], rate_hz: float) -> Iterable[Trajector
 
 
 def trajectory_of(episode: Episode, arm: ArmKinematics, rate_hz: float) -> Trajectory:
-    """The tip's motion at every control step, also where only every n-th was recorded.
+    """Returns the tip's motion at every control step, even if only every n-th was recorded.
 
     The metric's window counts samples, so its bounds hold for one rate. Between recorded steps the
     joints follow the cubic that meets their positions and velocities.

@@ -1,6 +1,6 @@
-"""Work on many machines with Ray Data: a function over many items, the model loaded once a worker.
+"""Maps a function over items on many machines with Ray Data; each worker loads the model once.
 
-`heisd db build` runs one function an episode. This runs the same one, wherever there is room.
+`heisd db build` runs one function per episode. This runs the same function on a cluster.
 """
 
 from __future__ import annotations

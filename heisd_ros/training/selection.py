@@ -1,4 +1,4 @@
-"""Which recorded episodes go into a database, and whether they fit the model and each other."""
+"""Selects the recorded episodes of a database; checks that they fit the model and each other."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Item:
     """An episode to be put into a database.
 
     Attributes:
-        source: Where it is.
+        source: The source that holds it.
         place: Index into the source's outline.
-        outline: What it is.
+        outline: Its outline.
     """
 
     source: Source
@@ -28,7 +28,7 @@ class Item:
     outline: Outline
 
     def frames(self, every: int) -> int:
-        """Entries that it gives."""
+        """Number of entries that the episode gives if every n-th frame is taken."""
         return -(-self.outline.steps // every)
 
 
@@ -39,7 +39,7 @@ def check_sources(vla: VLA, sources: Sequence[Source], control_rate_hz: float) -
         The robot.
 
     Raises:
-        DatabaseError: they don't; it names what differs and what is accepted.
+        DatabaseError: they don't; the message names what differs and what is accepted.
     """
     if vla.config.proprio_size not in (0, PROPRIO_SIZE):
         raise DatabaseError(
@@ -59,7 +59,7 @@ def check_sources(vla: VLA, sources: Sequence[Source], control_rate_hz: float) -
 
 
 def choose_items(sources: Sequence[Source], states: Collection[int]) -> Iterator[Item]:
-    """The episodes of some initial states, and those that name none.
+    """Yields the episodes of the given initial states, and those that name none.
 
     Raises:
         DatabaseError: There is none, or a source is not fit for a database.
@@ -83,12 +83,12 @@ def choose_items(sources: Sequence[Source], states: Collection[int]) -> Iterator
 
 
 def plan_of(items: Sequence[Item]) -> list[Any]:
-    """What a build is made from, for the journal."""
+    """Returns the inputs of a build as JSON values, for the journal."""
     return [[i.source.label, i.place, i.outline.instruction, i.outline.steps] for i in items]
 
 
 def ranges(states: Collection[int]) -> str:
-    """Numbers as text: 0, 1, 2, 5 is `0-2,5`."""
+    """Writes numbers as ranges: 0, 1, 2, 5 becomes `0-2,5`."""
     runs: list[list[int]] = []
     for state in sorted(states):
         if runs and state == runs[-1][1] + 1:

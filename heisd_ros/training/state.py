@@ -1,4 +1,4 @@
-"""The state of a training run on disk: written whole or not at all, resumed only where it fits."""
+"""The state of a training run on disk: written atomically, and resumed only by a matching run."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from heisd_ros.files.atomic import replacing
 
 _DAMAGE = (EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.PickleError)
 """What PyTorch raises on a damaged file, and on a state of other names, shapes or optimiser."""
-_ADVICE = "give a new folder, or move it away; the run then begins anew"
+_ADVICE = "give a new folder, or move it away; the run then starts from the beginning"
 
 
 def save_state(path: Path, layout: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Writes a state.
+    """Writes a state atomically.
 
     Args:
-        path: The file; what is there is replaced at once.
-        layout: Plain values that a run must agree on to go on from this state.
+        path: The file; an existing one is replaced.
+        layout: Plain values that must be the same in a run that resumes this state.
         state: Tensors and plain values.
     """
     with replacing(path) as partial:
@@ -35,19 +35,19 @@ def resume_state(
     device: torch.device,
     restore: Callable[[dict[str, Any]], None],
 ) -> bool:
-    """Hands a saved state to the run that goes on from it.
+    """Restores a saved state into a run that resumes it.
 
     Args:
         path: The file.
-        layout: That of this run.
-        device: Where the tensors go.
-        restore: Takes the state.
+        layout: Layout of this run.
+        device: Device of the tensors.
+        restore: Called with the state.
 
     Returns:
         False if there is no file.
 
     Raises:
-        CheckpointError: It is damaged, or of another layout, which is named.
+        CheckpointError: It is damaged, or its layout differs; the message names what differs.
     """
     if not path.is_file():
         return False
@@ -67,7 +67,7 @@ def resume_state(
 
 
 def _differences(saved: Any, present: Any, name: str = "") -> Iterator[str]:
-    """Dotted names of the values that are not the same in two nested mappings."""
+    """Yields the dotted names of the values that differ in two nested mappings."""
     if isinstance(saved, dict) and isinstance(present, dict):
         for key in sorted(saved.keys() | present.keys()):
             inner = f"{name}.{key}" if name else str(key)

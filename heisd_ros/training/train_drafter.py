@@ -1,8 +1,8 @@
-"""Trains a drafter for a VLA, by distillation: it learns to go on as the VLA itself would.
+"""Trains a drafter for a VLA by distillation: it learns to predict the VLA's own next tokens.
 
-The drafter is unrolled in training as in drafting: every guess is made from the guess before it,
-and gradients run back through all of them. A run is resumable: its folder holds the trainer's
-state, what the VLA made of the frames, and the drafter so far.
+The drafter is unrolled in training as in drafting: every guess is made from the previous guess, and
+gradients are propagated back through all of them. A run is resumable: its folder holds the
+trainer's state, the VLA's outputs for the frames, and the drafter so far.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class DistillationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validates every field; NaN is in no range."""
+        """Checks every field; raises ValueError, also for NaN."""
         for name, least in {"steps": 1, "batch_size": 1, "warmup_steps": 0, "seed": 0}.items():
             value = getattr(self, name)
             if type(value) is not int or value < least:
@@ -92,7 +92,7 @@ class DrafterTrainer:
     """One training run in one folder.
 
     Args:
-        frames: What the VLA made of the demonstrations.
+        frames: The VLA's outputs for the demonstrations.
         vla: The VLA, frozen, in float32.
         fingerprint: Of its checkpoint.
         folder: Folder of the run; state found there is resumed.
@@ -116,7 +116,7 @@ class DrafterTrainer:
         self.device, self.vla, self.config = vla.device, vla, vla.config
         self.language_model = vla.model.language_model
         self.drafter = Drafter.of(vla).to(self.device)
-        # Its guesses are to look like what comes from behind the VLA's last norm.
+        # Its guesses are to resemble the output of the VLA's last norm.
         self.drafter.norm.load_state_dict(self.language_model.model.norm.state_dict())
         self.optimizer, self.schedule = make_optimizer(
             [*self.drafter.parameters()],
@@ -187,10 +187,10 @@ class DrafterTrainer:
         return measured
 
     def guess(self, index: Tensor) -> Tensor:
-        """Guesses behind the VLA's own tokens, each made from the one before.
+        """Guesses hidden states along the VLA's own tokens, each from the previous guess.
 
         Args:
-            index: [B] which frames.
+            index: [B] indices of the frames.
 
         Returns:
             [B, 6, hidden], guesses of the VLA's hidden states at its first 6 tokens.
@@ -256,7 +256,7 @@ class DrafterTrainer:
         logits = self.language_model.logits(guesses, rows).flatten(0, 1)
         with torch.no_grad():
             spread = self.language_model.logits(truth, rows).softmax(dim=-1).flatten(0, 1)
-        # The VLA may emit an id that is no action; the nearest action id stands for it.
+        # The VLA may emit an id that is no action; the nearest action id is used instead.
         greedy = (tokens.flatten() - rows.start).clamp(0, rows.stop - rows.start - 1)
         return Losses(
             feature=F.smooth_l1_loss(guesses, truth),
@@ -273,5 +273,5 @@ class DrafterTrainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.step, self.losses = state["step"], state["losses"]
-        # A seed of its own for what follows: the first part's frames are not drawn again.
+        # A new seed for the rest of the run, so that the first part's draws are not repeated.
         torch.manual_seed(self.settings.seed + self.step)

@@ -75,7 +75,7 @@ def small_config(instructions: tuple[str, ...], vocab_size: int) -> VLAConfig:
 
 
 class LandmarkHead(nn.Module):
-    """Reads item and target positions off the visual tokens; thrown away after training."""
+    """Predicts item and target positions from the visual tokens; discarded after training."""
 
     def __init__(self, visual_tokens: int, width: int, instructions: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class LandmarkHead(nn.Module):
         self.out = nn.Linear(128, 6)
 
     def forward(self, visual_tokens: Tensor, instruction: Tensor) -> Tensor:
-        """[B, 6] relative positions, in units of `_LANDMARK_SCALE` metres."""
+        """Returns relative positions [B, 6], in units of `_LANDMARK_SCALE` metres."""
         hidden = self.visual(visual_tokens.flatten(1)) + self.instruction(instruction)
         position: Tensor = self.out(F.gelu(hidden))
         return position
@@ -95,9 +95,9 @@ class Trainer:
 
     Args:
         samples: Training samples.
-        folder: Folder of the run; state found there is resumed, and goes before `start`.
+        folder: Folder of the run; a state found there is resumed and overrides `start`.
         settings: Settings of the run.
-        start: Go on from these weights, with their tokens and action scale; None: from nothing.
+        start: Initial weights, with their tokens and action scale; None: random weights.
 
     Raises:
         UnknownInstructionError: `start` does not know an instruction of the samples.
@@ -162,7 +162,7 @@ class Trainer:
     def save(self) -> None:
         """Writes trainer state, loss curve and checkpoint (of the averaged weights).
 
-        The state alone is what a run is resumed from; the others are written anew at each save.
+        A run is resumed from the state alone; the others are written again at each save.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {
@@ -230,7 +230,7 @@ class Trainer:
     def _augment(self, images: Tensor) -> Tensor:
         """Random gain and offset per sample, [B, V, H, W, 3] uint8 to uint8.
 
-        No shift: the cameras are fixed, and what a shift takes away is where things stand.
+        There is no shift: the cameras are fixed, and a shift would destroy positions.
         """
         brightness, shape = self.settings.brightness, (len(images), 1, 1, 1, 1)
         gain = 1 + brightness * (2 * torch.rand(shape) - 1)
@@ -275,15 +275,15 @@ class Trainer:
         self.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        # More demonstrations may have come; what the action tokens mean stays.
+        # There may be more demonstrations now, but action tokens must keep their meaning.
         self.statistics = ActionStatistics.from_dict(state["statistics"])
         self.step, self.losses = state["step"], state["losses"]
-        # A seed of its own for what follows: the first part's samples are not drawn again.
+        # A new seed for the rest of the run, so that the first part's draws are not repeated.
         torch.manual_seed(self.settings.seed + self.step)
 
 
 def _blank(samples: Samples) -> VLA:
-    """A model that has learnt nothing, scaled to the samples."""
+    """Makes an untrained model, with action statistics of the samples."""
     prompt, vocab_size = "{instruction}\n", 1024
     tokenizer = train_tokenizer(samples.instructions, vocab_size, prompt=prompt)
     model = VLAModel(small_config(samples.instructions, vocab_size)).initialise()
@@ -293,7 +293,7 @@ def _blank(samples: Samples) -> VLA:
 
 
 def _statistics(samples: Samples) -> ActionStatistics:
-    """Quantiles of the deltas; the gripper is -1 or 1 already and passes through.
+    """Computes quantiles of the deltas; the gripper is -1 or 1 already and passes through.
 
     The three rotations share the widest of their ranges: an axis that nearly stands still in the
     demonstrations would spend its bins on noise, and no draft of it would ever be right.

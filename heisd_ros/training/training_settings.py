@@ -44,5 +44,5 @@ class TrainingSettings:
     seed: Annotated[int, within(0)] = 0
 
     def __post_init__(self) -> None:
-        """Validates every field."""
+        """Checks every field; raises ValueError."""
         check_fields(self)
