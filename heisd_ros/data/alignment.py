@@ -1,9 +1,9 @@
-"""Which messages make a step, and which steps an episode.
+"""Groups messages into steps, and steps into episodes.
 
-Steps lie on a grid of the control period, or of a multiple of it where the first camera is slower.
-A step is the first camera's picture nearest to a point of the grid, and of everything else what is
-nearest to that picture. Where a step cannot be made the episode ends: all of its steps are evenly
-spaced.
+Steps are on a grid of the control period, or of a multiple of it if the first camera is slower. A
+step consists of the first camera's image nearest to a grid point, and of the message of every other
+topic nearest to that image. Where a step cannot be made the episode ends: all of its steps are
+evenly spaced.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.kinematics.pose import Pose
 
 STILL_OPENING = 5e-4
-"""The fingers stand still if they move less than this in a step, m."""
+"""The fingers stand still if they move less than this per step, m."""
 SHORTEST = 2
-"""Steps of the shortest episode: one alone has no motion."""
+"""Least number of steps in an episode: a single step has no motion."""
 
 
 @dataclass
 class Step:
-    """One step, by its messages.
+    """One step and the messages that it consists of.
 
     Attributes:
-        grid: Its place on the grid.
-        stamp: Of the first view's picture, ns.
+        grid: Index on the grid.
+        stamp: Stamp of the first view's picture, ns.
         pictures: When each view's picture was received, ns.
         arm: The robot.
         opening: Between the fingers, m.
         action: (7,) in the model's units.
         instruction: What the robot was told.
-        part: What else tells this episode from the next: the marker's count, the goal's id.
+        part: What else separates episodes: the marker's count, the goal's id.
     """
 
     grid: int
@@ -58,7 +58,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """An episode of T steps, but for its pictures.
+    """An episode of T steps, without its pictures.
 
     Attributes:
         instruction: What the robot was told.
@@ -84,7 +84,7 @@ class Plan:
 
     @classmethod
     def of(cls, steps: list[Step], stride: int, ended_by: str) -> Plan:
-        """That of some steps."""
+        """Makes the plan of the given steps."""
         velocities = [s.arm.velocities for s in steps if s.arm.velocities is not None]
         return cls(
             instruction=steps[0].instruction,
@@ -99,13 +99,13 @@ class Plan:
         )
 
     def __len__(self) -> int:
-        """T."""
+        """Number of steps, T."""
         return len(self.actions)
 
 
 @dataclass
 class Aligner:
-    """Makes episodes of tracks.
+    """Makes episodes from tracks.
 
     Attributes:
         layout: Topics, times and rules.
@@ -120,7 +120,7 @@ class Aligner:
     cuts: Counter[str] = field(default_factory=Counter)
 
     def plans(self, tracks: Tracks, instruction: str) -> list[Plan]:
-        """The episodes of a stretch of time without a jump of the clock.
+        """Returns the episodes in a stretch of time without a clock jump.
 
         Args:
             tracks: What was recorded.
@@ -146,13 +146,13 @@ class Aligner:
         stamps = tracks.track(self.layout.images[0]).stamps
         if len(stamps) < 2:
             return 1
-        # A camera a tenth slower than asked for still counts as being on time.
+        # A camera that is up to a tenth slower than nominal still counts as being on time.
         return max(1, math.ceil(float(np.median(np.diff(stamps))) / self._period - 0.1))
 
     def _steps(
         self, tracks: Tracks, stride: int, instruction: str
     ) -> tuple[list[Step], dict[int, str]]:
-        """Steps on the grid, and why the missing ones are, by their place."""
+        """Returns the steps on the grid, and why others are missing, by grid index."""
         steps, reasons = [], {}
         for grid, anchor in self._anchors(tracks, stride * self._period):
             made = self._step(tracks, grid, anchor, instruction)
@@ -164,9 +164,9 @@ class Aligner:
         return steps, reasons
 
     def _anchors(self, tracks: Tracks, spacing: int) -> Iterator[tuple[int, int]]:
-        """Place on the grid, and index of the first view's picture nearest to it.
+        """Yields a grid index and the index of the first view's picture nearest to it.
 
-        The grid begins anew after a gap, some places further on.
+        After a gap the grid starts again, some indices further on.
         """
         stamps = tracks.track(self.layout.images[0]).stamps
         ends = [i for i in range(1, len(stamps)) if stamps[i] - stamps[i - 1] > 1.5 * spacing]
@@ -185,7 +185,7 @@ class Aligner:
             begin = end
 
     def _step(self, tracks: Tracks, grid: int, anchor: int, instruction: str) -> Step | str:
-        """A step, or why there is none."""
+        """Returns a step, or why there is none."""
         layout, tolerance = self.layout, round(self.layout.tolerance_sec * SECOND)
         first = tracks.track(layout.images[0])
         stamp, pictures = first.stamps[anchor], [first.received[anchor]]
@@ -217,7 +217,7 @@ class Aligner:
         )  # fmt: skip
 
     def _marker(self, tracks: Tracks, stamp: int) -> int | None:
-        """How many markers have begun; None where none goes on."""
+        """Returns how many markers have begun; None if none is active."""
         if not self.layout.marker_topic:
             return 0
         track = tracks.track(self.layout.marker_topic)
@@ -242,7 +242,7 @@ class Aligner:
                 begin = index
             if not stands and begin is not None:
                 if (index - begin) * spacing >= self.layout.pause_sec:
-                    # What leads to the standstill and out of it belongs to the motion.
+                    # The steps into and out of the standstill belong to the motion.
                     paused |= set(range(begin + 1, index))
                 begin = None
         for index in sorted(paused):
@@ -259,7 +259,7 @@ class Aligner:
     def _runs(
         self, steps: list[Step], reasons: dict[int, str], stride: int
     ) -> Iterator[tuple[list[Step], str]]:
-        """Evenly spaced steps of one instruction, and why each run ends."""
+        """Yields runs of evenly spaced steps of one instruction, and why each run ends."""
         longest = max(SHORTEST, int(self.layout.longest_sec * self.rate_hz / stride))
         run: list[Step] = []
         for step in steps:
@@ -273,7 +273,7 @@ class Aligner:
 
 
 def _cut(run: list[Step], step: Step, reasons: dict[int, str], longest: int) -> str:
-    """Why a step does not continue a run; empty where it does."""
+    """Returns why a step does not continue a run; empty if it does."""
     last = run[-1]
     if step.grid != last.grid + 1:
         return reasons.get(last.grid + 1, "gap in the first camera's pictures")
@@ -286,14 +286,14 @@ def _cut(run: list[Step], step: Step, reasons: dict[int, str], longest: int) -> 
 
 @dataclass
 class _Actions:
-    """The action at a moment, by the layout's rule."""
+    """Computes actions by the layout's rule."""
 
     layout: RecordingLayout
     tracks: Tracks
     period: int
 
     def at(self, stamp: int) -> NDArray[np.float64] | str:
-        """(7,) in the model's units, or why there is none."""
+        """Returns the action at a time, (7,) in the model's units, or why there is none."""
         rule = self.layout.action
         made = self._rules()[rule.kind](stamp)
         if isinstance(made, str) or rule.kind == "action":
@@ -312,7 +312,7 @@ class _Actions:
         }
 
     def _following(self, stamp: int, topic: str) -> list[int]:
-        """Messages of the control step that begins at a moment."""
+        """Returns the messages of the control step that begins at a time."""
         stamps = self.tracks.track(topic).stamps
         begin, end = bisect_left(stamps, stamp), bisect_left(stamps, stamp + self.period)
         return list(range(begin, end))
@@ -353,7 +353,7 @@ class _Actions:
     def _moved(
         self, stamp: int, topic: str, pose: Callable[[int], Pose]
     ) -> NDArray[np.float64] | str:
-        """How a pose moves in a control step, from the messages nearest to its ends."""
+        """Returns the motion of a pose in a control step, from the messages nearest to its ends."""
         track, tolerance = self.tracks.track(topic), round(self.layout.tolerance_sec * SECOND)
         begin = track.within(stamp, tolerance)
         end = track.within(stamp + self.period, tolerance)
@@ -373,7 +373,7 @@ class _Actions:
         return pose
 
     def _opening(self, stamp: int) -> float | str:
-        """What the gripper was told by the end of the step, or how it stood then."""
+        """Returns the gripper's command at the end of the step, or else its measured opening."""
         end, topic = stamp + self.period, self.layout.action.gripper_topic
         if topic:
             told = self.tracks.track(topic).last(end)

@@ -23,9 +23,9 @@ from heisd_ros.data.text_files import one_line
 from heisd_ros.errors import BagError
 
 _IDL_RULE = "=" * 80 + "\n"
-"""Before each file of a definition in IDL, as rosbag2 writes it."""
+"""Separator before each file of an IDL definition, as rosbag2 writes it."""
 _ZSTD = b"\x28\xb5\x2f\xfd"
-"""How data that zstd compressed begin; a message in CDR begins with 0."""
+"""First bytes of data compressed with zstd; a message in CDR begins with 0."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class BagMessage:
     """One recorded message.
 
     Attributes:
-        topic: Where it was published.
+        topic: Topic on which it was published.
         type: For instance `sensor_msgs/msg/JointState`.
         stamp_ns: When the recorder received it, ns.
-        message: Its fields by their ROS names; arrays of numbers are numpy's.
-        data: The same in CDR, as it went over the wire.
+        message: Its fields by their ROS names; arrays of numbers are numpy arrays.
+        data: The message in CDR, as it was sent.
     """
 
     topic: str
@@ -50,22 +50,22 @@ class BagMessage:
 class Bag:
     """A rosbag2 recording: a folder, or one `.mcap` or `.db3` file.
 
-    mcap and SQLite, split or not, compressed by chunk, message or file. Types that the file defines
-    are read by its own definitions, others by those of ROS 2 Jazzy. What is no ROS 2 message in CDR
-    is left out. Use it as a context manager.
+    It reads mcap and SQLite, split or not, compressed by chunk, message or file. Types that the
+    file defines are read with its own definitions, others with those of ROS 2 Jazzy. Anything but
+    ROS 2 messages in CDR is left out. Use it as a context manager.
 
     Attributes:
-        path: Where it is.
+        path: Path of the recording.
         topics: Type by topic. A topic with two types has both, joined by " and ".
         custom: Texts that the recorder noted in metadata.yaml.
         foreign: Encoding by topic of what is left out.
-        damage: Where bytes are missing or damaged; empty where the recording is whole. The rest
-            can be read. Grows while messages are read: look at it afterwards.
-        remarks: What else a reader should know, a line each; nothing of it is a loss.
+        damage: Where bytes are missing or damaged; empty if the recording is complete. The rest
+            can be read. It is filled while messages are read, so inspect it afterwards.
+        remarks: Other remarks, one line each; none of them means a loss.
         unreadable: Counts messages that were left out because they cannot be decoded, by topic.
 
     Raises:
-        BagError: On entering: it is not there, is no bag, or nothing of it can be read.
+        BagError: On entering: the path is missing, is no bag, or cannot be read at all.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -111,12 +111,12 @@ class Bag:
     def messages(
         self, topics: Collection[str], start_ns: int = 0, stop_ns: int = FOREVER
     ) -> Iterator[BagMessage]:
-        """Messages of some topics in order of their reception.
+        """Yields the messages of some topics in order of their reception.
 
-        Ends early, and says so in `damage`, where the recording is cut off or damaged.
+        Ends early, and says so in `damage`, where the recording is truncated or damaged.
 
         Args:
-            topics: Which.
+            topics: The topics.
             start_ns: Only what was received at this time or later.
             stop_ns: Only what was received before this time.
 
@@ -188,7 +188,7 @@ class Bag:
         raise BagError(f"{self.path} has no topic {topic}; there are, among others, {near}")
 
     def _define(self, kind: str) -> None:
-        """Makes a type known, by the bag's own definition or else by ROS's."""
+        """Registers a type, from the bag's own definition or else from ROS's."""
         if kind in self._types.fielddefs:
             return
         try:
@@ -223,7 +223,7 @@ class Bag:
                 self._note(f"{name} breaks off {where} ({one_line(error)})")
 
     def _decoded(self, stored: Stored, stamp: int, data: bytes) -> BagMessage | None:
-        """A message; None, and counted, where its bytes are not those of its type."""
+        """Decodes a message; returns None, and counts it, if its bytes do not fit its type."""
         try:
             raw = decompressed(data, "zstd") if data.startswith(_ZSTD) else data
             message = self._types.deserialize_cdr(raw, stored.type)
@@ -234,7 +234,7 @@ class Bag:
 
 
 def _parsed(stored: Stored) -> dict[str, Any]:
-    """The types that a connection's definition defines."""
+    """Parses the types in a connection's definition."""
     text = stored.definition.data
     if stored.definition.format == MessageDefinitionFormat.MSG:
         return get_types_from_msg(text, stored.type)

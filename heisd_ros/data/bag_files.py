@@ -1,4 +1,4 @@
-"""Which files a rosbag2 recording consists of, and how each is opened, whole or cut off."""
+"""Finds the files of a rosbag2 recording and opens each, complete or truncated."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ METADATA = "metadata.yaml"
 SUFFIXES = (".mcap", ".db3")
 _ZSTD = ".zstd"
 ROOM, RATIO = 1 << 30, 200
-"""Bytes that a file may have without its compression: so many, and so many times those with it."""
+"""Limits of a decompressed file: bytes, and the ratio to its compressed size."""
 _ACCEPTED = f"a rosbag2 folder or a file *{', *'.join(SUFFIXES)}, *{_ZSTD} of these"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which files a recording consists of.
+    """The files of a recording.
 
     Attributes:
-        files: In order of time, unless that is not known.
-        unordered: Why it is not known; empty where it is.
-        custom: What the recorder noted beside the messages.
-        missing: Files that metadata.yaml names and that are not there.
-        unnamed: Storage files that are there and that metadata.yaml does not name.
+        files: The storage files, in order of time if that is known.
+        unordered: Why the order is not known; empty if it is.
+        custom: What the recorder noted besides the messages.
+        missing: Files that metadata.yaml names but that do not exist.
+        unnamed: Storage files that exist but that metadata.yaml does not name.
     """
 
     files: list[Path]
@@ -73,7 +73,7 @@ def layout_of(path: Path) -> Layout:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             unordered = f"{place} is no rosbag2 metadata: {type(error).__name__}: {one_line(error)}"
     found = sorted(file for file in path.iterdir() if is_storage(file))
-    # A recorder killed while it compressed a file leaves that file, and a part of it compressed.
+    # A recorder killed during compression leaves the file and a partial compressed copy.
     files = [f for f in found if f.suffix != _ZSTD or f.with_name(f.stem) not in found]
     if not files:
         raise BagError(f"{path} is no bag: it has no file; accepted: {_ACCEPTED}; {unordered}")
@@ -81,7 +81,7 @@ def layout_of(path: Path) -> Layout:
 
 
 def _from_metadata(folder: Path, values: dict[str, Any]) -> Layout:
-    """What metadata.yaml says; raises what follows from a missing key or another kind of value."""
+    """Reads the values of metadata.yaml; raises on a missing key or a value of another kind."""
     place = folder / METADATA
     names = list(dict.fromkeys(values["relative_file_paths"]))
     mode, scheme = values.get("compression_mode") or "", values.get("compression_format") or ""
@@ -109,7 +109,7 @@ def _from_metadata(folder: Path, values: dict[str, Any]) -> Layout:
 
 
 def unpack(file: Path, stack: ExitStack) -> tuple[Path, str]:
-    """A storage file without the compression around it, and why it ends early, if so.
+    """Decompresses a storage file; returns its path and, if it ends early, why.
 
     Args:
         file: As in the bag.
@@ -136,14 +136,14 @@ def unpack(file: Path, stack: ExitStack) -> tuple[Path, str]:
 
 
 def open_storage(file: Path, stack: ExitStack) -> tuple[Storage, str]:
-    """Opens one storage file, compressed or not, cut off or not.
+    """Opens one storage file, compressed or not, truncated or not.
 
     Args:
         file: As in the bag.
         stack: Removes what is unpacked when it is closed.
 
     Returns:
-        The file, and what of it a reader should know though nothing is lost; empty: nothing.
+        The file, and a remark about it that means no loss; empty if there is none.
 
     Raises:
         BagError: Nothing of it can be read.

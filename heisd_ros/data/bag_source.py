@@ -23,25 +23,24 @@ from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import JointStateReader
 
 INSTRUCTION_NOTE = "instruction"
-"""Under this name a recorder notes in metadata.yaml what the robot was told."""
+"""Name under which a recorder notes the instruction in metadata.yaml."""
 DEFAULT_RATE_HZ = 20.0
 
 
 def note_topic(name: str) -> str:
-    """Where a recorder's note is a message as well, for who has no metadata.yaml."""
+    """Returns the topic that repeats a recorder's note, for bags without metadata.yaml."""
     return f"/heisd/note/{name}"
 
 
 class BagSource:
     """A `Source`: one bag, read by a robot's layout.
 
-    The bag is read once for `outline`, all but its pictures; the pictures of an episode when it is
-    asked for.
+    `outline` reads the bag once, without its pictures; an episode's pictures are read on request.
 
     Args:
         path: The bag.
-        layout: The robot's.
-        rate_hz: Control rate where the layout names none; 0: 20 Hz.
+        layout: The layout of the robot's recordings.
+        rate_hz: Control rate if the layout names none; 0: 20 Hz.
 
     Raises:
         BagError: The bag cannot be read, or lacks the robot's description.
@@ -137,7 +136,7 @@ class BagSource:
         return plans
 
     def _check_joints(self, parts: list[Tracks]) -> None:
-        """Says in the report which joint positions cannot be."""
+        """Notes impossible joint positions in the report."""
         check, topic = JointCheck(self.arm), self._layout.joint_states
         tracks = [tracks.track(topic) for tracks in parts if tracks.track(topic).stamps]
         for track in tracks:
@@ -147,7 +146,7 @@ class BagSource:
         self.report.unusable = f"{topic}: {check.unusable}" if check.unusable else ""
 
     def _offsets(self, parts: list[Tracks]) -> dict[str, float]:
-        """How far stamps are ahead of their reception, s, by topic."""
+        """Returns how far stamps are ahead of their reception, s, by topic."""
         found = {}
         for topic in (*self._layout.images, self._layout.joint_states):
             track = max((tracks.track(topic) for tracks in parts), key=lambda t: len(t.stamps))
@@ -156,7 +155,7 @@ class BagSource:
         return found
 
     def _images(self, plan: Plan, views: int, prepare: Prepare) -> list[np.ndarray]:
-        """Pictures (T, H, W, 3) of each view."""
+        """Reads the pictures (T, H, W, 3) of each view."""
         topics, times = self._layout.images[:views], plan.received[:, :views]
         rows = {
             (topic, received): row
@@ -187,10 +186,10 @@ def _noted_instruction(bag: Bag) -> str:
 
 
 def robot_name(urdf: str) -> str:
-    """Name of the robot in a URDF.
+    """Returns the name of the robot in a URDF.
 
     Raises:
-        BagError: The text is no XML.
+        BagError: The text is not XML.
     """
     try:
         return ElementTree.fromstring(urdf).get("name", "")
@@ -208,7 +207,7 @@ def _description(bag: Bag, topic: str) -> str:
 
 
 def _statistics(parts: list[Tracks]) -> dict[str, TopicStatistics]:
-    """Statistics by topic; of the longest stretch between two jumps of the clock."""
+    """Computes statistics by topic, for the longest stretch between two clock jumps."""
     topics = sorted({topic for tracks in parts for topic in tracks})
     stretches = {topic: [tracks.track(topic).stamps for tracks in parts] for topic in topics}
     found = {}

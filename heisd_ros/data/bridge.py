@@ -1,9 +1,9 @@
-"""cv_bridge of a ROS installation, tried before it is trusted.
+"""Uses cv_bridge of a ROS installation, after a trial in a separate process.
 
-It reads the encodings that say no more than a type of numbers. Built against another NumPy than the
-one installed, it ends the process that gives it a picture; so a process of its own gives it the
-first ones, and what it makes of them is compared with what they are. Run as a program this file is
-that process.
+It reads the encodings that name only a number type. If it was built against another NumPy than the
+one installed, it crashes the process that uses it. So a separate process converts test pictures
+first, and the results are compared with the expected ones. Run as a program, this file is that
+process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from heisd_ros.data.text_files import one_line
 from heisd_ros.errors import ImageError
 
 LIMIT_SEC = 10
-"""For which the trial may run."""
+"""Time limit of the trial."""
 _AGREED = "cv_bridge agrees"
 _SIDES = 5, 3
 _lock = threading.Lock()
@@ -42,9 +42,9 @@ def installed() -> bool:
 
 
 def problem(wait: bool = True) -> str | None:
-    """Why cv_bridge is not used; empty where it may be, None where that is not known yet.
+    """Returns why cv_bridge is not used; empty if it is, None while that is not known yet.
 
-    The trial is made once in a process; it begins with the first call.
+    The trial runs once per process and begins with the first call.
 
     Args:
         wait: Whether to wait for its end, at most `LIMIT_SEC`.
@@ -65,14 +65,14 @@ def read(encoding: str, pixels: np.ndarray) -> np.ndarray:
         The picture as cv_bridge reads it, of the same shape and type.
 
     Raises:
-        ImageError: cv_bridge is not used, or makes something else of the picture.
+        ImageError: cv_bridge is not used, or returns something else than the picture.
     """
     refusal = problem()
     if refusal:
         raise ImageError(f"image encoding is {encoding!r}, and cv_bridge is not used: {refusal}")
     try:
         picture = _read(_bridge(), encoding, pixels)
-    except Exception as error:  # whatever it raises, the arm is held for it
+    except Exception as error:  # whatever it raises, the arm is held
         raise ImageError(
             f"cv_bridge does not read an image of encoding {encoding!r}: {one_line(error)}"
         ) from error
@@ -101,7 +101,7 @@ def _read(bridge: Any, encoding: str, pixels: np.ndarray) -> Any:
 
 
 def _message(encoding: str, pixels: np.ndarray) -> Any:
-    """A sensor_msgs/Image of the pixels, by its fields: no row is padded, no byte is swapped."""
+    """Makes a sensor_msgs/Image of the pixels: no row is padded, no byte is swapped."""
     (height, width), data = pixels.shape[:2], pixels.tobytes()
     return SimpleNamespace(
         height=height,
@@ -114,7 +114,7 @@ def _message(encoding: str, pixels: np.ndarray) -> Any:
 
 
 def _try() -> str:
-    """Tries cv_bridge in a process of its own; what `problem` says of it."""
+    """Tries cv_bridge in a separate process; returns the result of `problem`."""
     # The same modules as here are imported there, and none from where Python is started.
     modules = os.pathsep.join(map(os.path.abspath, sys.path))
     try:
@@ -143,7 +143,7 @@ def _try() -> str:
 
 
 def _compare() -> str:
-    """Gives cv_bridge test pictures; says where it does not agree with what they are."""
+    """Converts test pictures with cv_bridge; says where the result is wrong."""
     numbers = np.random.default_rng(0)
     height, width = _SIDES
     colours = numbers.integers(0, 256, (height, width, 3), np.uint8)
@@ -161,7 +161,7 @@ def _compare() -> str:
 
 def main() -> None:
     """Tries cv_bridge and prints the outcome as the last line."""
-    signal.alarm(LIMIT_SEC)  # also where nobody is left who would wait
+    signal.alarm(LIMIT_SEC)  # ends the process even if its parent is gone
     try:
         print(_compare(), flush=True)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""By how much the clocks of a recording's topics differ."""
+"""Differences between the clocks of a recording's topics."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import numpy as np
 from heisd_ros.data.read_report import SECOND
 
 SUSPICIOUS, FUTURE = 0.5, 0.05
-"""Stamps that are further apart, s, against their reception, or that lie further ahead of it,
-are of different clocks: what pictures need to be taken, compressed and sent is less."""
+"""Stamps whose offsets from reception differ by more than the first, s, or that are ahead of it by
+more than the second, are of different clocks: capture, compression and transport take less."""
 
 
 def offset(ahead: Sequence[int] | np.ndarray) -> float:
-    """How far header stamps are ahead of their reception, s: the median of `ahead`, ns."""
+    """Returns how far header stamps are ahead of their reception, s: the median of `ahead`, ns."""
     return float(np.median(ahead)) / SECOND
 
 
 def spread(offsets: Mapping[str, float]) -> float:
-    """How far the clocks of some topics are apart, s."""
+    """Returns how far the clocks of some topics are apart, s."""
     return max(offsets.values()) - min(offsets.values()) if offsets else 0.0
 
 
 def differ(offsets: Mapping[str, float], tolerance: float) -> bool:
-    """Whether the clocks of topics differ, though their steps may seem to fit.
+    """Whether the clocks of topics differ, even if their steps seem to fit.
 
     Args:
-        offsets: Of each topic.
+        offsets: Offset of each topic, s.
         tolerance: By how much stamps of a step may differ, s.
     """
     ahead = max(offsets.values(), default=0.0)
@@ -38,7 +38,7 @@ def describe(offsets: Mapping[str, float], tolerance: float) -> str:
     """Says by how much the clocks of topics differ, and what to do.
 
     Args:
-        offsets: Of each topic.
+        offsets: Offset of each topic, s.
         tolerance: By how much stamps of a step may differ, s.
     """
     each = ", ".join(f"{topic} {seconds:+.3f} s" for topic, seconds in offsets.items())

@@ -1,7 +1,7 @@
 """Demonstrations in HDF5, as LIBERO, OpenVLA's scripts for it, robomimic and we write them.
 
-One file a task with groups `data/demo_0`, `data/demo_1`, ... What differs between the writers is
-what the data sets are called, which way up pictures are, and which attributes there are.
+There is one file per task, with groups `data/demo_0`, `data/demo_1`, ... Writers differ in the
+names of the data sets, in the orientation of the images, and in the attributes.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from heisd_ros.errors import DemonstrationError, HeisdError
 VIEWS = {"agentview": "agentview_rgb", "wrist": "eye_in_hand_rgb"}
 """View name to LIBERO's data set. LIBERO stores images bottom row first; an Episode is upright."""
 CLOSED = "num_samples"
-"""A demo's attribute that is written last: where others have it, one without it was cut off."""
+"""The attribute of a demo that is written last: if others have it, one without it is truncated."""
 _DEMO = re.compile(r"demo_(\d+)")
 _TASK = re.compile(r"(?:[A-Z_]+_SCENE\d+_)?(\w+)_demo\.hdf5")
 _STEPS, _BYTES, _RATIO = 100_000, 1 << 29, 200
-"""An episode may claim so many steps; a data set so many bytes, or so many times those stored."""
+"""Limits: steps of an episode; bytes of a data set; their ratio to the bytes stored."""
 
 
 @dataclass(frozen=True)
 class _Names:
-    """What a kind of file calls its data sets.
+    """The names of the data sets in one kind of file.
 
     Attributes:
         views: Pictures by view.
-        joints: The arm's joints, rad.
-        velocities: Theirs, rad/s.
+        joints: The arm's joint positions, rad.
+        velocities: The joint velocities, rad/s.
         fingers: The finger joints, m.
         upright: Whether pictures are stored top row first.
     """
@@ -68,8 +68,8 @@ class DemoFile:
     Attributes:
         demos: The demonstrations that were written to their end, in order.
         instruction: What the robot was told.
-        cut: How many were not written to their end; they are left out.
-        remarks: What a reader should know, a line each.
+        cut: Number of demonstrations that are incomplete; they are left out.
+        remarks: Remarks on the file, one line each.
     """
 
     demos: list[h5py.Group]
@@ -78,10 +78,10 @@ class DemoFile:
     remarks: list[str] = field(default_factory=list)
 
     def episode(self, number: int, views: tuple[str, ...]) -> Episode:
-        """One of the demonstrations.
+        """Reads one of the demonstrations.
 
         Raises:
-            ValueError: It lacks something of the layout; it names what.
+            ValueError: It lacks a part of the layout; the message names it.
         """
         demo = self.demos[number]
         try:
@@ -139,11 +139,11 @@ def read_episodes(
 
 
 def read_episode(path: Path, number: int, views: tuple[str, ...], told: str = "") -> Episode:
-    """One of the episodes that `read_episodes` yields, without reading the others.
+    """Reads one of the episodes that `read_episodes` yields, without reading the others.
 
     Args:
         path: A `*.hdf5` file.
-        number: Which, from 0.
+        number: Index of the episode, from 0.
         views: Which views to read, of `agentview` and `wrist`.
         told: As `open_demos`.
 
@@ -156,7 +156,7 @@ def read_episode(path: Path, number: int, views: tuple[str, ...], told: str = ""
 
 
 def optional_index(group: h5py.Group, name: str) -> int | None:
-    """A whole number among a group's attributes; None where it is not there."""
+    """Returns an integer among a group's attributes; None if it is missing."""
     return int(group.attrs[name]) if name in group.attrs else None
 
 
@@ -183,10 +183,10 @@ def _opened(file: h5py.File, path: Path, told: str) -> DemoFile:
 
 
 def _instruction(data: h5py.Group, path: Path, told: str, robomimic: bool) -> tuple[str, str]:
-    """What the robot was told, and a remark where the file does not say it itself.
+    """Returns the instruction, and a remark if the file does not hold it itself.
 
     LIBERO's files hold the instruction as a string, or as a list of its characters. OpenVLA's
-    script that plays them again leaves all attributes out: there the file is called by its task.
+    script that replays them leaves all attributes out: there the file is named after its task.
     """
     if "problem_info" in data.attrs:
         where = "attribute 'problem_info' of data"
@@ -215,7 +215,7 @@ def _instruction(data: h5py.Group, path: Path, told: str, robomimic: bool) -> tu
 
 
 def _check_robot(data: h5py.Group) -> None:
-    """Refuses another robot than a Panda, where robomimic's `env_args` names one."""
+    """Refuses a robot other than a Panda, if robomimic's `env_args` names one."""
     try:
         robots = json.loads(data.attrs["env_args"])["env_kwargs"]["robots"]
     except Exception:  # the attribute is LIBERO's own, or not there
@@ -254,7 +254,7 @@ def _episode(demo: h5py.Group, instruction: str, views: tuple[str, ...]) -> Epis
 
 
 def _numbers(group: h5py.Group, name: str, steps: int | None, width: int) -> np.ndarray:
-    """A data set (T, width) of finite numbers."""
+    """Reads a data set (T, width) of finite numbers."""
     found = _dataset(group, name)
     wanted = (found.shape[0] if found.shape and steps is None else steps, width)
     if found.shape != wanted or not wanted[0] or wanted[0] > _STEPS:

@@ -1,4 +1,4 @@
-"""Encodings of raw camera pictures: how their bytes lie, and what makes RGB of them. Knows no ROS.
+"""Encodings of raw camera images: their memory layout and conversion to RGB, without ROS.
 
 Names are those of sensor_msgs/image_encodings.hpp. numpy orders the channels of 8 bits; OpenCV
 converts YUV, Bayer mosaics and 16 bits. OpenCV's own type names (8UC3) say nothing of colours; they
@@ -21,7 +21,7 @@ from heisd_ros.errors import ImageError
 
 
 def _import_opencv() -> tuple[Any, str]:
-    """OpenCV, or None and why it cannot be used."""
+    """Imports OpenCV; returns None and a reason if it cannot be used."""
     try:
         opencv = importlib.import_module("cv2")
         opencv.setNumThreads(1)  # pictures are small: more threads gain nothing and wait for cores
@@ -38,12 +38,12 @@ Convert = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the bytes of a picture lie.
+    """The memory layout of an image and its conversion.
 
     Attributes:
-        channels: Numbers of a pixel within its row.
-        convert: Makes RGB of the pixels.
-        library: What is needed for it: "numpy", "OpenCV" or "cv_bridge".
+        channels: Numbers per pixel within its row.
+        convert: Converts the pixels to RGB.
+        library: The library that converts: "numpy", "OpenCV" or "cv_bridge".
         dtype: Type of a number, in the byte order of the machine.
         chroma: Whether rows of colours, half as many, follow those of brightness.
         even: Sides that must be even: none, "width", or "width and height".
@@ -60,14 +60,14 @@ class Encoding:
 
     @property
     def pixel(self) -> int:
-        """Bytes of a pixel within its row."""
+        """Bytes per pixel within its row."""
         return self.channels * np.dtype(self.dtype).itemsize
 
     def rows(self, height: int) -> int:
-        """Rows of bytes of a picture.
+        """Returns the number of rows of bytes of an image.
 
         Args:
-            height: Of the picture, pixels.
+            height: Height of the image, pixels.
         """
         return height + height // 2 if self.chroma else height
 
@@ -94,7 +94,7 @@ def _opencv(pixels: np.ndarray, code: str) -> np.ndarray:
 
 
 def _to_8(pixels: np.ndarray) -> np.ndarray:
-    """8 of 16 bits, 65535 becoming 255, as cv_bridge does."""
+    """Scales 16 bits to 8, 65535 becoming 255, as cv_bridge does."""
     return _OPENCV.convertScaleAbs(pixels, alpha=255 / 65535)
 
 
@@ -159,7 +159,7 @@ _DEEP = {
 
 
 def _typed(depth: str, dtype: type, adapt: Callable[..., np.ndarray] | None) -> dict[str, Encoding]:
-    """What cv_bridge reads as numbers of a type."""
+    """Makes the encodings that cv_bridge reads as numbers of one type."""
     shown = {1: _grey, 3: _BGR, 4: _BGR}
     if depth == "16U":
         del shown[1]  # a depth image, mm (REP 118)
@@ -186,5 +186,5 @@ CHANNELS = {name: encoding.channels for name, encoding in _OWN.items()}
 
 
 def accepted(*libraries: str) -> str:
-    """The encodings that these libraries convert, in words."""
+    """Lists the encodings that these libraries convert, in words."""
     return ", ".join(name for name, one in ENCODINGS.items() if one.library in libraries)

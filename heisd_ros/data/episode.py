@@ -1,4 +1,4 @@
-"""An episode of synchronised steps, as every reader of recordings gives it."""
+"""An episode of synchronised steps, as every reader of recordings returns it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Episode:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        """Validates the shapes."""
+        """Checks the shapes; raises ValueError."""
         steps = len(self.actions)
         if steps < 1:
             raise ValueError("an episode has at least one step, got none")
@@ -66,11 +66,11 @@ class Episode:
                 )
 
     def __len__(self) -> int:
-        """Number of recorded steps."""
+        """Number of recorded steps, T."""
         return len(self.actions)
 
     def thinned(self, every: int) -> Episode:
-        """Every n-th recorded step, from the first on."""
+        """Returns the episode with every n-th recorded step, from the first on."""
         rows = {name: getattr(self, name) for name in _ROW_SHAPES}
         thin: dict[str, Any] = {
             name: None if array is None else array[::every] for name, array in rows.items()

@@ -1,6 +1,6 @@
-"""Camera messages to RGB arrays, by the messages' fields alone. Knows no ROS.
+"""Conversion of camera messages to RGB arrays, from the messages' fields alone, without ROS.
 
-The node, a replay and the reader of recordings check and convert by these same functions.
+The node, a replay and the reader of recordings all use these functions.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from heisd_ros.data.text_files import one_line
 from heisd_ros.errors import ImageError
 
 MAX_PIXELS = 4096 * 4096
-"""Of a picture: twice those of a 4K camera."""
+"""Greatest number of pixels in an image: twice that of a 4K camera."""
 MAX_SIDE = 16_384
-"""Of a picture, pixels."""
+"""Greatest width or height of an image, pixels."""
 FORMATS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n"}
-"""Accepted formats and how their files begin; Pillow would start Ghostscript for another."""
+"""Accepted formats and the first bytes of their files; Pillow would run Ghostscript for others."""
 _MAX_SEGMENTS = 1000
-"""Of a JPEG before its size is said: profiles and thumbnails take up to 300."""
+"""Greatest number of JPEG segments before the size: profiles and thumbnails take up to 300."""
 _SIZED = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of JPEG segments that hold the size (ITU-T T.81, table B.1)."""
 
 _MOSAIC = re.compile(r"(bayer_[a-z]+)\d+; *(jpeg|png) compressed *")
-"""Format, as image_transport says it, of a picture whose pixels are a Bayer mosaic still."""
+"""Format, as image_transport writes it, of an image whose pixels are still a Bayer mosaic."""
 _DEEP = re.compile(r"mono16\b|bayer_[a-z]+16\b")
-"""Beginning of such a format by which 16 bits of grey are a picture, and no distances."""
+"""Beginning of such a format in which 16-bit grey values are brightness, not depth."""
 
 __all__ = ["CHANNELS", "check_compressed", "check_raw", "compressed_to_rgb", "raw_to_rgb"]
 
 
 def check_raw(message: Any) -> None:
-    """Checks a sensor_msgs/Image without touching its pixels, and waits for nothing.
+    """Checks a sensor_msgs/Image without reading its pixels and without waiting.
 
-    An encoding that cv_bridge reads is accepted as long as it is not known whether that works.
+    An encoding that only cv_bridge reads is accepted until it is known whether cv_bridge works.
 
     Raises:
         ImageError: Zero size, an encoding that cannot be converted, sides that do not fit it, or
@@ -63,10 +63,10 @@ def check_raw(message: Any) -> None:
 
 
 def _check_sides(name: str, encoding: Encoding, width: int, height: int) -> None:
-    """Checks that a picture has an encoding's sides.
+    """Checks that the size of an image fits its encoding.
 
     Raises:
-        ImageError: It has not.
+        ImageError: It does not.
     """
     odd = (width % 2 and "width" in encoding.even) or (height % 2 and "height" in encoding.even)
     if odd or min(width, height) < encoding.least_side:
@@ -75,10 +75,10 @@ def _check_sides(name: str, encoding: Encoding, width: int, height: int) -> None
 
 
 def _encoding(name: str) -> Encoding:
-    """The encoding of a name, if it can be converted here.
+    """Returns the encoding with a name.
 
     Raises:
-        ImageError: It cannot.
+        ImageError: It cannot be converted here.
     """
     encoding, why = ENCODINGS.get(name), ""
     if encoding is not None:
@@ -100,7 +100,7 @@ def check_compressed(message: Any) -> None:
     """Checks a sensor_msgs/CompressedImage without decoding it.
 
     Raises:
-        ImageError: It is neither a JPEG nor a PNG, or its header says no size or one that is not
+        ImageError: It is neither JPEG nor PNG, or the size in its header is missing or not
             accepted.
     """
     data = memoryview(message.data)
@@ -122,7 +122,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _size(data: memoryview) -> tuple[int, int]:
-    """Width and height that a JPEG's or PNG's header says."""
+    """Returns the width and height in the header of a JPEG or PNG."""
     if data[:8] == FORMATS["PNG"]:
         return struct.unpack_from(">II", data, 16)
     if data[:3] != FORMATS["JPEG"]:
@@ -144,7 +144,7 @@ def _size(data: memoryview) -> tuple[int, int]:
 def raw_to_rgb(message: Any) -> np.ndarray:
     """Converts a sensor_msgs/Image.
 
-    The first picture that needs cv_bridge waits until that was tried, some seconds at most.
+    The first image that needs cv_bridge waits until that has been tried, for a few seconds at most.
 
     Args:
         message: The image; rows may be padded (`step` larger than a row of pixels).
@@ -153,7 +153,7 @@ def raw_to_rgb(message: Any) -> np.ndarray:
         (height, width, 3) uint8 RGB, contiguous.
 
     Raises:
-        ImageError: See `check_raw`; or cv_bridge cannot read it, or its values are no picture's.
+        ImageError: See `check_raw`; or cv_bridge cannot read it, or its values are no colours.
     """
     check_raw(message)
     encoding = ENCODINGS[message.encoding]
@@ -164,7 +164,7 @@ def raw_to_rgb(message: Any) -> np.ndarray:
 
 
 def _pixels(message: Any, encoding: Encoding) -> np.ndarray:
-    """Pixels without padding in the machine's byte order, (rows, width[, channels])."""
+    """Returns the pixels without padding, in native byte order, (rows, width[, channels])."""
     height, width = encoding.rows(message.height), message.width
     rows = np.frombuffer(message.data, np.uint8).reshape(height, message.step)
     rows = rows[:, : width * encoding.pixel]
@@ -178,20 +178,20 @@ def _pixels(message: Any, encoding: Encoding) -> np.ndarray:
 def compressed_to_rgb(message: Any, least_side: int = 0) -> np.ndarray:
     """Decodes a sensor_msgs/CompressedImage: JPEG or PNG.
 
-    The colours are the file's own. What image_transport compressed as a Bayer mosaic, by its
-    format ("bayer_rggb8; png compressed "), is made RGB afterwards.
+    The colours are those of the file. An image that image_transport compressed as a Bayer mosaic,
+    according to its format ("bayer_rggb8; png compressed "), is converted to RGB afterwards.
 
     Args:
         message: The image.
-        least_side: A JPEG may be decoded to a size whose sides are not below this, which is many
-            times as quick; 0: as it is.
+        least_side: A JPEG may be decoded at a reduced size whose sides are at least this, which is
+            many times faster; 0: at full size.
 
     Returns:
         (height, width, 3) uint8 RGB, contiguous.
 
     Raises:
-        ImageError: See `check_compressed`; or the bytes do not decode, or are 16 bits of what is
-            not said to be a picture.
+        ImageError: See `check_compressed`; or the bytes do not decode, or they have 16 bits and the
+            format does not say that they are brightness.
     """
     check_compressed(message)
     mosaic = _MOSAIC.fullmatch(message.format[:80])
@@ -214,7 +214,7 @@ def compressed_to_rgb(message: Any, least_side: int = 0) -> np.ndarray:
             return np.array(image.convert("RGB"))
     except ImageError:
         raise
-    except Exception as error:  # a decoder raises whatever a broken file leads it to
+    except Exception as error:  # a decoder may raise anything on a broken file
         raise ImageError(
             f"compressed image of format {message.format[:40]!r} does not decode "
             f"({one_line(error)}); accepted: JPEG or PNG"

@@ -1,4 +1,4 @@
-"""Counts what in recorded joint positions cannot be the arm's motion, and says where it begins."""
+"""Counts recorded joint positions that are impossible for the arm, and says where they begin."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.plausible import allowed, looks_like_degrees, outside, too_fast
 
 MANY, FEWEST_LEAPS = 0.05, 10
-"""This share of positions that cannot be is no accident, nor are so many leaps to and fro."""
+"""Share of impossible positions, and number of leaps to and fro, that are no accident."""
 
 
 @dataclass
 class _Count:
-    """How often something was seen, and where first."""
+    """Number of occurrences, and the place of the first."""
 
     times: int = 0
     first: str = ""
@@ -28,10 +28,10 @@ class _Count:
 
 
 class JointCheck:
-    """Takes runs of joint positions.
+    """Checks runs of joint positions.
 
     Args:
-        arm: Whose joints they are.
+        arm: The arm that the joints belong to.
     """
 
     def __init__(self, arm: ArmKinematics) -> None:
@@ -44,12 +44,12 @@ class JointCheck:
     def add(
         self, positions: NDArray[np.float64], seconds: NDArray[np.float64], where: str = ""
     ) -> None:
-        """Takes positions that follow one another.
+        """Checks consecutive positions.
 
         Args:
             positions: (T, n), rad or m, in the arm's joint order.
-            seconds: (T,) when, increasing.
-            where: In front of a time, for instance `episode 3, `.
+            seconds: (T,), s, their times, increasing.
+            where: Prefix of a time in the report, for instance `episode 3, `.
         """
         self._total += len(positions)
         beyond = outside(self._arm, positions)
@@ -67,14 +67,14 @@ class JointCheck:
 
     @property
     def unusable(self) -> str:
-        """Why the positions are not the arm's, by all appearances; empty where they may be."""
+        """Returns why the positions can hardly be the arm's; empty if they may be."""
         far = np.concatenate(self._far) if self._far else np.zeros((0, 0))
         if len(far) >= MANY * self._total > 0 and looks_like_degrees(self._arm, far):
             return "joint positions look like degrees; accepted: rad"
         return self._leaps() if self._apart.times >= max(FEWEST_LEAPS, MANY * self._total) else ""
 
     def lines(self) -> list[str]:
-        """What cannot be, a line each."""
+        """Returns the impossible values found, one line each."""
         found = [self.unusable] if self.unusable else []
         lowest, highest = allowed(self._arm)
         for joint, name in enumerate(self._arm.joint_names):

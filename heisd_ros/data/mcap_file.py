@@ -1,4 +1,4 @@
-"""One mcap file: read by its index or, where that does not tell of everything, without it."""
+"""One mcap file, read by its index or, if that is incomplete, without it."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class _Piece:
 
     Attributes:
         start: Receive time of its first message, ns.
-        end: Of its last.
-        place: Where it begins in the file.
-        channels: Whose messages it holds.
+        end: Receive time of its last message, ns.
+        place: Offset of its first byte in the file.
+        channels: Channels of its messages.
     """
 
     start: int
@@ -78,7 +78,7 @@ class McapFile:
     def messages(
         self, topics: Collection[str], start: int, stop: int
     ) -> Iterator[tuple[Stored, int, bytes]]:
-        """See `Storage`."""
+        """Yields messages in order of time; see `Storage.messages`."""
         wanted = {n: stored for n, stored in self._stored.items() if stored.topic in topics}
         waiting: list[tuple[int, int, Message]] = []
         count = 0
@@ -107,7 +107,7 @@ class McapFile:
         return self._stored[message.channel_id], message.log_time, message.data
 
     def _take_index(self) -> bool:
-        """Takes the index; False where there is none, or it tells of less than the file counts."""
+        """Reads the index; returns False if there is none, or it lists too few messages."""
         with self._path.open("rb") as file:
             try:
                 summary = SeekingReader(file, record_size_limit=LIMIT).get_summary()
@@ -141,7 +141,7 @@ class McapFile:
         return True
 
     def _scan(self) -> None:
-        """Reads from front to back, until the end or what cannot be read."""
+        """Reads the file from front to back, until its end or the first damage."""
         size = self._path.stat().st_size
         with self._path.open("rb") as file:
             read_magic(ReadDataStream(file))
@@ -224,6 +224,6 @@ def _parts(record: McapRecord) -> list[McapRecord]:
 
 
 def _check_opcode(opcode: int, place: int) -> None:
-    """Refuses zeros: a file system fills up with them what a recorder could not write."""
+    """Refuses zeros, with which a file system fills what a recorder could not write."""
     if opcode == 0:
         raise BagError(f"there are zeros at byte {place}")

@@ -1,4 +1,4 @@
-"""What lies under a path, and how it is read."""
+"""Finds and opens the sources of episodes under a path."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Reading:
     """How sources are read.
 
     Attributes:
-        layout: For bags: the robot's; None: there are to be none.
-        features: For LeRobot data sets likewise.
+        layout: Layout of bags; None: bags are refused.
+        features: Features of LeRobot data sets; None: such data sets are refused.
         arm: Makes the kinematics for LeRobot data sets.
-        rate_hz: Control rate where neither source nor layout says one.
+        rate_hz: Control rate if neither source nor layout names one.
     """
 
     layout: RecordingLayout | None = None
@@ -39,7 +39,7 @@ class Reading:
 
 
 def open_sources(paths: Sequence[Path], reading: Reading) -> list[Source]:
-    """Everything that can be read under some paths, in order.
+    """Opens every source under some paths, in order.
 
     Raises:
         DemonstrationError: Nothing is there, or what is there needs options that were not given.

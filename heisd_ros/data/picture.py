@@ -1,4 +1,4 @@
-"""A picture of what a source holds: camera views, joints and actions of its first episode."""
+"""A figure of a source's content: camera views, joints and actions of its first episode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was read of a recording, and what was left out and why, counted."""
+"""The report on reading a recording: what was read, and what was left out and why."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TopicStatistics:
 
     @classmethod
     def of(cls, stamps: list[int]) -> TopicStatistics:
-        """Of stamps, ns, in order."""
+        """Computes the statistics of stamps, ns, in ascending order."""
         if len(stamps) < 2:
             return cls(len(stamps))
         intervals = np.diff(np.array(stamps))
@@ -60,7 +60,7 @@ class Outline:
 
 @dataclass
 class ReadReport:
-    """What reading a source came to.
+    """The outcome of reading a source.
 
     Attributes:
         topics: Statistics by topic or feature.
@@ -81,7 +81,7 @@ class ReadReport:
     unusable: str = ""
 
     def lines(self) -> list[str]:
-        """All of it but statistics and cuts, a line each."""
+        """Returns everything except statistics and cuts, one line each."""
         return [
             *(f"note: {remark}" for remark in self.remarks),
             *(f"left out: {count} x {reason}" for reason, count in self.dropped.most_common()),

@@ -1,4 +1,4 @@
-"""From recorded motion to actions in the model's units."""
+"""Conversion of recorded motion to actions in the model's units."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from heisd_ros.kinematics.pose import Pose
 
 
 def displacement(before: Pose, after: Pose, in_tip: bool) -> NDArray[np.float64]:
-    """How a pose moved.
+    """Computes the displacement between two poses.
 
     Args:
         before: In the base frame.
@@ -28,7 +28,7 @@ def displacement(before: Pose, after: Pose, in_tip: bool) -> NDArray[np.float64]
 
 
 def motion_action(motion: NDArray[np.float64], rule: ActionRule) -> NDArray[np.float64]:
-    """The first six numbers of the action that commands a motion.
+    """Computes the first six numbers of the action that commands a motion.
 
     Args:
         motion: (6,) of one control step: translation, m, and rotation vector, rad.
@@ -41,6 +41,6 @@ def motion_action(motion: NDArray[np.float64], rule: ActionRule) -> NDArray[np.f
 
 
 def gripper_action(opening: float, rule: ActionRule) -> float:
-    """The gripper's number: open or closed, whichever an opening (m) is nearer to."""
+    """Returns the gripper's number: open or closed, whichever an opening (m) is nearer to."""
     middle = 0.5 * (rule.open_position + rule.closed_position)
     return rule.open_action if opening > middle else rule.closed_action

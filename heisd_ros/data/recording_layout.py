@@ -1,4 +1,4 @@
-"""What a recording of one robot looks like: topics, frames, times, and what an action is."""
+"""The layout of one robot's recordings: topics, frames, times, and the meaning of an action."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One protocol for everything that episodes are read from."""
+"""The protocol of everything that episodes are read from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Prepare = Callable[[np.ndarray], np.ndarray]
 
 
 def whole(picture: np.ndarray) -> np.ndarray:
-    """Keeps a picture as it is."""
+    """Returns a picture unchanged: the default of `Prepare`."""
     return picture
 
 
@@ -42,7 +42,7 @@ class Source(Protocol):
     report: ReadReport
 
     def outline(self) -> list[Outline]:
-        """Every episode without its contents.
+        """Lists every episode without its contents.
 
         Raises:
             HeisdError: The source cannot be read.
@@ -50,7 +50,7 @@ class Source(Protocol):
         ...
 
     def episode(self, number: int, views: Sequence[str], prepare: Prepare = whole) -> Episode:
-        """One episode; only it is held in memory.
+        """Reads one episode; only that one is held in memory.
 
         Args:
             number: Index into `outline`.

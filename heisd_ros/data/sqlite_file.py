@@ -1,4 +1,4 @@
-"""One SQLite file of a recording, with what its recorder left in a journal beside it."""
+"""One SQLite file of a recording, including what its recorder left in SQLite's journal."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SqliteFile:
     def messages(
         self, topics: Collection[str], start: int, stop: int
     ) -> Iterator[tuple[Stored, int, bytes]]:
-        """See `Storage`."""
+        """Yields messages in order of time, unless damaged; see `Storage.messages`."""
         wanted = [number for number, stored in self._topics.items() if stored.topic in topics]
         # An index may be damaged where the rows are not.
         source, order = ("messages NOT INDEXED", "id") if self.damage else ("messages", "timestamp")
@@ -87,7 +87,7 @@ class SqliteFile:
             self._topics[number] = Stored(topic, kind, known)
 
     def _first(self, database: sqlite3.Connection) -> int | None:
-        """When the first message was received; finds out on the way whether the file is damaged."""
+        """Returns when the first message was received, and detects damage of the file."""
         try:
             counted = "SELECT min(timestamp), max(timestamp), count(*) FROM messages"
             first = database.execute(counted).fetchone()[0]
@@ -99,7 +99,7 @@ class SqliteFile:
 
 
 def with_journal(path: Path, stack: ExitStack) -> Path:
-    """A SQLite file that holds what its recorder, killed, had left in a journal.
+    """Merges the journal that a killed recorder left into a copy of a SQLite file.
 
     Args:
         path: As in the bag; neither it nor its journal is changed.

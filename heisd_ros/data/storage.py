@@ -1,4 +1,4 @@
-"""What every storage file of a recording offers, whatever its format."""
+"""The protocol of a recording's storage files, whatever their format."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ class Storage(Protocol):
     def messages(
         self, topics: Collection[str], start: int, stop: int
     ) -> Iterator[tuple[Stored, int, bytes]]:
-        """Connection, receive time (ns) and bytes, received from `start` until before `stop`.
+        """Yields connection, receive time (ns) and bytes, received from `start` to before `stop`.
 
-        Raises whatever damage leads to.
+        On damage it may raise any exception.
         """
         ...
 
 
 def definition(encoding: str, text: str) -> MessageDefinition:
-    """A type's definition; none where its encoding is not known."""
+    """Makes a type's definition; an empty one if its encoding is unknown."""
     form = _FORMATS.get(encoding)
     return _NO_DEFINITION if form is None else MessageDefinition(form, text)
 
 
 def decompressed(data: bytes, compression: str) -> bytes:
-    """Bytes without the compression around them.
+    """Decompresses bytes.
 
     Args:
         data: As stored.

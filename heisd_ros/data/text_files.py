@@ -12,7 +12,7 @@ _TEXT_LIMIT, _YAML_LIMIT, _LINE_LIMIT = 1 << 24, 1 << 21, 1 << 20
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 300 characters."""
+    """Returns an error's message as one line of at most 300 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:297]}..."
 
@@ -20,7 +20,7 @@ def one_line(error: BaseException) -> str:
 def inside(name: str) -> bool:
     """Whether a written path stays within the folder that it is relative to.
 
-    Only the path is judged. Files may be links to wherever: caches and disks are laid out so.
+    Only the path is checked. Files may be links to anywhere, as caches and disks use them.
     """
     path = PurePosixPath(name)
     absolute = path.is_absolute() or bool(PureWindowsPath(name).drive)
@@ -60,7 +60,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers from 1.
+    """Yields the lines of a text file that are not blank, with their numbers from 1.
 
     Raises:
         OSError: It cannot be read, or is no file.

@@ -42,7 +42,7 @@ class Track:
     Attributes:
         stamps: ns, increasing.
         received: When the recorder received each, ns.
-        values: What each says.
+        values: Content of each.
     """
 
     stamps: list[int] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Track:
     values: list[Any] = field(default_factory=list)
 
     def nearest(self, stamp: int) -> int | None:
-        """Index of the message nearest to a time; None where there is none."""
+        """Returns the index of the message nearest to a time; None if there is none."""
         if not self.stamps:
             return None
         after = bisect_left(self.stamps, stamp)
@@ -58,12 +58,12 @@ class Track:
         return min(near, key=lambda i: abs(self.stamps[i] - stamp))
 
     def within(self, stamp: int, tolerance: int) -> int | None:
-        """The same; None as well where it is further away than a tolerance."""
+        """Returns the same, but None if it is further away than a tolerance."""
         found = self.nearest(stamp)
         return None if found is None or abs(self.stamps[found] - stamp) > tolerance else found
 
     def last(self, stamp: int) -> Any | None:
-        """Value of the newest message at a time or before."""
+        """Returns the value of the newest message at or before a time."""
         after = bisect_left(self.stamps, stamp + 1)
         return self.values[after - 1] if after else None
 
@@ -72,7 +72,7 @@ class Tracks(dict[str, Track]):
     """Tracks by topic of a stretch of time in which no clock was set back."""
 
     def track(self, topic: str) -> Track:
-        """The track of a topic, empty where nothing came."""
+        """Returns the track of a topic, which is empty if there were no messages."""
         return self.setdefault(topic, Track())
 
 
@@ -115,7 +115,7 @@ class TrackReader:
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def read(self) -> list[Tracks]:
-        """All of the bag, anew after each time that a clock was set back."""
+        """Reads the whole bag; new tracks begin each time that a clock was set back."""
         parts, clock = [Tracks()], 0
         rule = self._layout.action
         for message in self._bag.messages(self._topics):
@@ -144,7 +144,7 @@ class TrackReader:
         return parts
 
     def _after(self, before: Tracks) -> Tracks:
-        """Empty tracks, in which what was said before still holds."""
+        """Makes empty tracks that keep the last value of each event topic, such as the instruction."""
         tracks = Tracks()
         for topic in self._events:
             if before.track(topic).stamps:
@@ -165,7 +165,7 @@ class TrackReader:
         return _motion(message, rule, self._layout)
 
     def _image(self, message: BagMessage) -> bool:
-        """Checks a picture; one of another size than the topic's first cannot be used."""
+        """Checks an image; it must have the size of the topic's first."""
         content = message.message
         if message.type == IMAGE:
             check_raw(content)
@@ -192,14 +192,14 @@ class TrackReader:
 
 
 def header_stamp(message: BagMessage) -> int:
-    """Header stamp, ns; when it was received where there is none."""
+    """Returns the header stamp, ns, or the time of reception if there is none."""
     header = getattr(message.message, "header", None)
     stamp = 0 if header is None else header.stamp.sec * SECOND + header.stamp.nanosec
     return stamp or message.stamp_ns
 
 
 def _instruction(message: BagMessage) -> tuple[str, str]:
-    """What the robot was told, and what tells one telling from another."""
+    """Returns the instruction, and an id that separates one command from the next."""
     content = message.message
     if message.type == TEXT:
         return content.data.strip(), ""
@@ -209,7 +209,7 @@ def _instruction(message: BagMessage) -> tuple[str, str]:
 
 
 def _motion(message: BagMessage, rule: ActionRule, layout: RecordingLayout) -> Any:
-    """A pose, a twist (6,) in SI units, or an action (7,); None for a stop of the node."""
+    """Reads a pose, a twist (6,) in SI units, or an action (7,); None for a stop of the node."""
     content = message.message
     if rule.kind == "action":
         stopped = content.hold if message.type == TELEMETRY else content.stop

@@ -1,1 +1,1 @@
-"""Reading files that nobody has looked at yet: bounded, typed, and refused by name."""
+"""Reading of untrusted files: bounded, typed, and with errors that name the file."""

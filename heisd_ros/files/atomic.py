@@ -1,4 +1,4 @@
-"""Replacing files in one step."""
+"""Atomic replacement of files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a path beside a file, whose content replaces the file's when the block ends.
 
-    Readers, and whoever looks after a power cut, find the old content or the new. After an error
-    the old content stays, and nothing is left beside it.
+    Readers find the old content or the new, also after a power failure. After an error the old
+    content stays, and no temporary file is left.
 
     Args:
         path: the file; its folder is made where it does not exist.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The process's own: two that write the same file at once do not mix.
+    # Named after the process: two that write the same file at once do not mix.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial

@@ -28,24 +28,24 @@ _short.maxlevel = 2
 
 
 def shown(value: object) -> str:
-    """A value for an error message: on one line, and short whatever its size."""
+    """Formats a value for an error message: on one line, and short whatever its size."""
     return _short.repr(value)
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with ``~`` as the home folder; with the name of an unknown user it stays as it is."""
+    """Expands ``~`` in a path to the home folder; that of an unknown user stays as it is."""
     return Path(os.path.expanduser(path))
 
 
 def naming(path: Path, problem: object) -> str:
-    """A message that names a file, once."""
+    """Makes a message that names a file exactly once."""
     return f"{problem}" if f"{problem}".startswith(f"{path}") else f"{path}: {problem}"
 
 
 def check_plain(path: Path, error: Error = ValueError, most: int | None = None) -> None:
     """Checks that a path leads to a plain file; links are followed.
 
-    A pipe or a device would be waited for, or read, without end.
+    Reading a pipe or a device might never end.
 
     Args:
         path: the file.
@@ -123,7 +123,7 @@ def read_object(
 def parse_json(text: str, where: str, error: Error = ValueError, values: int = MOST_VALUES) -> Any:
     """Parses JSON text.
 
-    Of a key that stands twice in one object readers disagree which value counts, so it is refused.
+    A key that occurs twice in one object is refused, since readers disagree on which value counts.
 
     Args:
         text: the text.
@@ -169,11 +169,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole(text: str) -> int | float:
-    """A whole number as such, as far as arrays hold it: as `ros_yaml` reads it."""
+    """Reads an integer as int if arrays can hold it, else as float, as `ros_yaml` does."""
     number = int(text) if len(text) <= 20 else 2**63
     return number if -(2**63) <= number < 2**63 else float(text)
 
 
 def _reason(cause: Exception) -> str:
-    """What went wrong, without the path, which may be long."""
+    """Returns what went wrong, without the path, which may be long."""
     return (isinstance(cause, OSError) and cause.strerror) or str(cause)

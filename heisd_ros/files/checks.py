@@ -1,4 +1,4 @@
-"""Conditions that a configuration has to meet, each with a message that names what is wrong."""
+"""Checks of configuration values, with messages that name what is wrong."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from heisd_ros.files.bounded import shown
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise ValueError with the message unless the condition holds."""
+    """Raises ValueError with the message unless the condition holds."""
     if not condition:
         raise ValueError(message)
 
 
 def require_whole(what: str, value: object, least: int = 1, most: int | None = None) -> None:
-    """Raise ValueError unless the value is a whole number from `least` to `most` (None: any)."""
+    """Raises ValueError unless the value is an integer from `least` to `most` (None: any)."""
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
     require(whole, f"{what} is {shown(value)}; a whole number of at least {least} is needed")
     require(
@@ -25,13 +25,13 @@ def require_whole(what: str, value: object, least: int = 1, most: int | None = N
 
 
 def reject_unknown(where: str, given: Mapping[str, Any], known: set[str]) -> None:
-    """Raise ValueError if a mapping has keys that nothing reads: most likely misspelt."""
+    """Raises ValueError if a mapping has unknown keys, which are most likely misspelt."""
     unknown = sorted(set(given) - known)
     require(not unknown, f"unknown keys in {where}: {shown(unknown)}; known are {sorted(known)}")
 
 
 def require_template(what: str, text: str, name: str) -> None:
-    """Raise ValueError if a text has braces other than ``{name}``: it goes through str.format."""
+    """Raises ValueError if a text for str.format has braces other than ``{name}``."""
     rest = text.replace(f"{{{name}}}", "")
     require(
         "{" not in rest and "}" not in rest,

@@ -1,4 +1,4 @@
-"""Numbers as people write them: `0-9,20`."""
+"""Ranges of numbers in text form: `0-9,20`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 def parse_ranges(text: str) -> set[int]:
-    """`0-9,20` to numbers.
+    """Parses text such as `0-9,20` into a set of numbers.
 
     Raises:
         ValueError: The text is malformed.

@@ -2,8 +2,8 @@
 
 The types of scalars are those of rcl_yaml_param_parser (Jazzy, ``src/parse.c``), which differ from
 YAML's own: ``y`` and ``off`` are booleans, ``2e-2`` is a number, ``010`` is eight, ``null`` is a
-text. What ROS reads in a way that a file's writer can hardly have meant is refused: a key that
-stands twice, several documents, and aliases, which ROS refuses itself.
+text. What ROS reads in a way that a file's author can hardly have meant is refused: a key that
+occurs twice, several documents, and aliases, which ROS refuses itself.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _node(event: Any, events: Iterator[Any], level: int) -> Any:
-    """The value that begins with an event."""
+    """Builds the value that begins with an event."""
     if isinstance(event, yaml.AliasEvent):
         raise _fault(event, f"the alias *{event.anchor}; accepted: its value, ROS has no aliases")
     if isinstance(event, yaml.ScalarEvent):
@@ -112,7 +112,7 @@ def _scalar(event: yaml.ScalarEvent) -> bool | int | float | str | None:
 
 
 def scalar(text: str) -> bool | int | float | str | None:
-    """What ROS takes a scalar without quotes for; None where it is empty."""
+    """Returns the value that ROS reads from a scalar without quotes; None if it is empty."""
     if not text:
         return None
     if text in _TRUE or text in _FALSE:
@@ -128,7 +128,7 @@ def scalar(text: str) -> bool | int | float | str | None:
 
 
 def _real(text: str) -> float | None:
-    """What strtod makes of a text; None where it does not take all of it, or it is out of range."""
+    """Parses a text as strtod does; None if it does not accept all of it, or it is out of range."""
     if text in _SPECIAL:
         return _SPECIAL[text]
     try:

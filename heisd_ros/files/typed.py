@@ -1,4 +1,4 @@
-"""Parsed JSON and YAML as the types that a program declares."""
+"""Validation of parsed JSON and YAML against declared types."""
 
 from __future__ import annotations
 
@@ -37,15 +37,14 @@ _ACCEPTED = {
 
 
 class _OutOfRangeError(ValueError):
-    """Says what is accepted, and nothing else."""
+    """An error whose text is only what is accepted."""
 
 
 def typed(hint: Any, value: Any, name: str = "") -> Any:
-    """A parsed value as a declared type, by pydantic.
+    """Converts a parsed value to a declared type, with pydantic.
 
-    Nothing is converted but lists, which become tuples, objects, which become dataclasses, and
-    whole numbers, which become real ones: a number in quotes is no number. A dataclass takes no
-    other keys than its own.
+    Only lists (to tuples), objects (to dataclasses) and integers (to floats) are converted: a
+    number in quotes is not a number. A dataclass accepts only its own keys.
 
     Args:
         hint: what pydantic validates: a scalar, a Literal, a tuple, a dict, a union, Any, or a
@@ -65,10 +64,10 @@ def typed(hint: Any, value: Any, name: str = "") -> Any:
 
 
 def check_fields(instance: Any) -> None:
-    """Makes sure that the values of a dataclass are such as `typed` accepts in a file.
+    """Checks that the values of a dataclass are such as `typed` accepts in a file.
 
     Raises:
-        ValueError: as there.
+        ValueError: as in `typed`.
     """
     values = dataclasses.asdict(instance)
     for name, hint in get_type_hints(type(instance), include_extras=True).items():
@@ -76,7 +75,7 @@ def check_fields(instance: Any) -> None:
 
 
 def within(low: float, high: float = math.inf) -> AfterValidator:
-    """The range of a number, with its ends, for ``Annotated[int, ...]``."""
+    """Returns a validator for a range of numbers, ends included, for ``Annotated[int, ...]``."""
     accepted = f"{low} or more" if high == math.inf else f"{low} to {high}"
 
     def check(value: Any) -> Any:
@@ -89,12 +88,12 @@ def within(low: float, high: float = math.inf) -> AfterValidator:
 
 @lru_cache
 def _adapter(hint: Any) -> TypeAdapter:
-    # In a tuple, because pydantic takes the settings of a dataclass itself from its class.
+    # In a tuple, because for a dataclass pydantic reads the settings from its class.
     return TypeAdapter(tuple[hint], config=_CONFIG)
 
 
 def _line(error: ValidationError, hint: Any, value: Any, name: str) -> str:
-    """The first of the errors in one line; a key that nobody knows comes first."""
+    """Writes the first error in one line; an unknown key takes precedence."""
     if error.error_count() > _MOST_ERRORS:  # to list a million takes ten seconds
         return f"{name or 'the content'} has {error.error_count()} values that are not accepted"
     problems = error.errors(include_url=False)
@@ -127,7 +126,7 @@ def _line(error: ValidationError, hint: Any, value: Any, name: str) -> str:
 
 
 def _fields(hint: Any, path: Sequence[Any]) -> list[str]:
-    """Names of the fields of the dataclass that lies at a place in a type."""
+    """Returns the field names of the dataclass at a path in a type."""
     if dataclasses.is_dataclass(hint):
         if path:
             return _fields(get_type_hints(hint)[path[0]], path[1:])

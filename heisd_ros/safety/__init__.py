@@ -1,1 +1,1 @@
-"""Between policy and robot: what may be commanded, and how the arm starts and halts."""
+"""The safety filter between policy and robot: what may be commanded, and smooth halts."""

@@ -1,4 +1,4 @@
-"""Slowing down before links of the arm touch each other, or the table."""
+"""Slows the arm down before its links touch each other or the table."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from heisd_ros.safety.joints import Posture
 
 NO_TABLE = -10.0
-"""Height of a table that is none, m."""
+"""Table height that stands for no table, m."""
 _MOST_WALLS = 48
-"""So many of the nearest solids and of the lowest points bound a twist: a tick is to be short."""
+"""Number of nearest solids and lowest points that bound a twist, so that a tick stays short."""
 _MARGIN_M = 5e-4
-"""By so much earlier is braked, as what is reckoned ahead is not exact; twists are bent earlier by
-as much again, so that an arm that slides along something is not braked."""
+"""The arm brakes this much earlier, since predicted distances are not exact. Twists are bent by the
+same amount earlier still, so that an arm that slides along an obstacle is not braked."""
 _ROUND_OFF = 1e-6
 _WAY_OUT_M = 1e-4
-"""What is nearer than its stop already may seem to come so much nearer: what is reckoned ahead is
-not exact, and of several links that are too near each would keep the arm from leaving another."""
+"""A pair that is nearer than its stop already may seem to come this much nearer: predictions are
+not exact, and if several links are too near, each would keep the arm from leaving the others."""
 
 
 @dataclass(frozen=True)
 class CollisionGuard:
     """Slows a twist down before links touch each other or the table.
 
-    Links that are within `stop_m` of each other in the middle of the joints' ranges are made so
-    that they touch, and are not looked at. Those that never come `slow_m` apart are stopped, but
-    not slowed before, as they would be slow everywhere.
+    Links that are within `stop_m` of each other in the middle of the joints' ranges touch by design
+    and are not checked. Links that are never `slow_m` apart are stopped, but not slowed before, as
+    they would be slow everywhere.
 
     Attributes:
-        slow_m: Distance from which links that come nearer are slowed; 0: nothing is looked at.
-        stop_m: Distance at which they are stopped.
+        slow_m: Distance below which approaching links are slowed, m; 0: nothing is checked.
+        stop_m: Distance at which they are stopped, m.
         table_z: Height of the table in the base frame, m; `NO_TABLE`: there is none.
 
     Raises:
@@ -54,7 +54,7 @@ class CollisionGuard:
             raise ValueError(f"stop_m {self.stop_m}; accepted: 0 to slow_m {self.slow_m}")
 
     def watched(self, geometry: ArmGeometry) -> np.ndarray:
-        """(n,), which of the distances are looked at."""
+        """Returns a mask (n,) of the distances that are checked."""
         far = self._furthest(geometry) > self.stop_m
         far &= geometry.first > self.stop_m
         if self.table_z <= NO_TABLE:
@@ -62,27 +62,27 @@ class CollisionGuard:
         return far
 
     def gaps(self, geometry: ArmGeometry) -> list[str]:
-        """What of an arm it should look at and does not, in words."""
+        """Describes the parts of an arm that should be checked but are not."""
         gaps = [f"solids of {link}, which other joints move" for link in geometry.left_out]
         if self.table_z > NO_TABLE and not self.watched(geometry)[geometry.pairs :].any():
             gaps.append(f"the table at {self.table_z:g} m, which no link comes above")
         return gaps
 
     def touching(self, geometry: ArmGeometry) -> list[str]:
-        """Pairs of links that are not looked at, such as 'panda_link5 and panda_link7'."""
+        """Lists pairs of links that are not checked, such as 'panda_link5 and panda_link7'."""
         unseen = np.flatnonzero(~self.watched(geometry)[: geometry.pairs]).tolist()
         return list(dict.fromkeys(map(geometry.words, unseen)))
 
     def walls(self, twist: np.ndarray, posture: Posture, settle_sec: float) -> tuple[Walls, str]:
-        """How fast what is near may come nearer.
+        """Computes how fast near obstacles may be approached.
 
         Args:
             twist: (6,), wanted, m/s and rad/s in the base frame.
-            posture: Where the arm is.
-            settle_sec: Time until a change of the twist is done, s, positive.
+            posture: Posture of the arm.
+            settle_sec: Time until a change of the twist is complete, s, positive.
 
         Returns:
-            The walls, and in words what bounds the twist; empty where nothing does.
+            The walls, and in words what bounds the twist; empty if nothing does.
         """
         geometry = posture.kinematics.geometry
         if self.slow_m == 0.0 or geometry is None:
@@ -99,8 +99,8 @@ class CollisionGuard:
         ]
         which = np.concatenate(chosen)
         rows = -geometry.slopes(posture.positions, which) @ posture.inverse
-        # A round link that turns about its own axis comes no lower: of its points only the lowest
-        # is slowed down, and the others are kept from their stops, or from where that one is.
+        # A round link that turns about its own axis comes no lower: only its lowest point is slowed
+        # down, and the others are kept above their stops, or above the lowest point.
         least = geometry.least(distances)
         slowed = (distances <= least) & (self._furthest(geometry) > self.slow_m)
         span = np.where(slowed[which], self.slow_m - stop, 0.0)
@@ -115,17 +115,16 @@ class CollisionGuard:
         )
 
     def judge(self, posture: Posture, braking: np.ndarray) -> Callable[[np.ndarray], bool]:
-        """Tells whether a motion keeps the distances, or what braking leaves of them.
+        """Makes a check whether a motion keeps the distances, or those that braking would leave.
 
-        Looked at half-way and where the arm would stand.
+        Distances are checked halfway and at the end of the motion.
 
         Args:
-            posture: Where the arm is.
-            braking: (m, 6), displacements of the tip when braking from here until a stand, m and
-                rad.
+            posture: Posture of the arm.
+            braking: (m, 6), displacements of the tip when braking from here to a stop, m and rad.
 
         Returns:
-            Takes the displacements, (n, 6), of a motion until a stand.
+            A function of the displacements, (n, 6), of a motion to a stop.
         """
         geometry = posture.kinematics.geometry
         if self.slow_m == 0.0 or geometry is None:
@@ -134,7 +133,7 @@ class CollisionGuard:
         now = self._distances(posture, geometry)
 
         def least(motion: np.ndarray) -> np.ndarray:
-            """(n,), m, the least distances on the way; infinite for what stays off its stop."""
+            """(n,), m, the least distances on the way; infinite where no stop is near."""
             turns = np.abs(motion @ posture.inverse.T).max(axis=0)
             near = np.flatnonzero(now - 2.0 * geometry.most_change(turns) < stop)
             if not len(near):
@@ -156,7 +155,7 @@ class CollisionGuard:
         return holds
 
     def _floor(self, geometry: ArmGeometry) -> np.ndarray:
-        """(n,), m, from which distances count: points from the table's height on."""
+        """(n,), m, the zero of each distance: the table's height for points."""
         return np.where(np.arange(len(geometry.first)) < geometry.pairs, 0.0, self.table_z)
 
     def _furthest(self, geometry: ArmGeometry) -> np.ndarray:
@@ -164,6 +163,6 @@ class CollisionGuard:
         return furthest
 
     def _distances(self, posture: Posture, geometry: ArmGeometry) -> np.ndarray:
-        """Of what is looked at; infinite for the rest."""
+        """(n,), m, the distances that are checked; infinite for the rest."""
         distances = posture.distances - self._floor(geometry)
         return np.where(self.watched(geometry), distances, np.inf)

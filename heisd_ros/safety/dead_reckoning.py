@@ -1,7 +1,7 @@
-"""Whether the arm is seen to do what it is told: dead reckoning beside what is measured.
+"""Checks that measured motion follows the commands, by dead reckoning.
 
-Encoders that froze, or a driver that repeats itself, tell of an arm that stands while it moves. So
-the commanded motion is integrated, and what is measured of it is taken off again.
+With frozen encoders, or a driver that repeats its last message, a moving arm seems to stand still.
+So the commanded motion is integrated, and the measured motion is subtracted from it.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from __future__ import annotations
 import numpy as np
 
 STEP_M = 0.003
-"""The measured tip has moved along an axis when it has gone this far: noise does not."""
+"""Distance along an axis that counts as motion of the measured tip; noise is less."""
 FORGET_M = 0.05
-"""An arm that was seen to go this far where it was led has made good 63% of what it was behind: an
-arm that makes half of each motion stays within this of what is reckoned, and is no fault."""
+"""After measured motion over this distance in the commanded direction, 63% of the lead is gone: an
+arm that makes half of each motion stays within this lead, which is no fault."""
 STILL_RAD = 1e-4
-"""A joint that stays within this (rad or m) stands still; noise of encoders is less."""
+"""A joint that stays within this (rad or m) stands still; the noise of encoders is less."""
 JOINT_RAD, ARM_RAD = 0.03, 0.01
 """Motion that one joint, or a joint of an arm that stands still altogether, should have made."""
 _STANDING_SEC = 0.5
-"""The arm stands still altogether when no joint has moved for this long."""
+"""The whole arm stands still when no joint has moved for this long."""
 
 
 class ReckonedTip:
-    """Where the tip would be if it had made every commanded motion since it was seen to make one.
+    """The position of the tip if it had made every commanded motion since it was last seen to move.
 
-    Each axis of the base frame is reckoned by itself, as the walls of the workspace are. Measured
-    motion counts only where it goes with the commands: whoever guides a held arm by hand, or resets
-    a simulation, makes no lead of it.
+    Each axis of the base frame is integrated separately, as the walls of the workspace are.
+    Measured motion counts only in the commanded direction: guiding a held arm by hand, or resetting
+    a simulation, creates no lead.
 
     Attributes:
         lead: (3,), m, how far the commands are ahead of what was measured.
@@ -38,12 +38,12 @@ class ReckonedTip:
         self._seen: np.ndarray | None = None
 
     def command(self, velocity: np.ndarray, seconds: float) -> None:
-        """Takes a commanded velocity, (3,), m/s, that was in force for some time."""
+        """Adds a commanded velocity, (3,), m/s, that was in force for `seconds`."""
         self.lead = self.lead + velocity * seconds
         self.behind_sec = self.behind_sec + seconds
 
     def measure(self, position: np.ndarray) -> None:
-        """Takes the measured position of the tip, (3,), m."""
+        """Updates the lead with the measured position of the tip, (3,), m."""
         if self._seen is None:
             self._seen, self.lead = position.copy(), np.zeros(3)
         motion = position - self._seen
@@ -56,16 +56,16 @@ class ReckonedTip:
 
     @property
     def position(self) -> np.ndarray | None:
-        """(3,), m, where the tip would be; None before the first measurement."""
+        """Returns the reckoned position, (3,), m; None before the first measurement."""
         return None if self._seen is None else self._seen + self.lead
 
 
 class StillJoints:
-    """Joints that stand still though they were told to move.
+    """Detects joints that stand still although they are commanded to move.
 
     Attributes:
-        told: (n,), rad or m, what a joint was told to move by since it last moved.
-        due_sec: (n,), s, for how long that has been so much that it should have shown.
+        told: (n,), rad or m, commanded motion of each joint since it last moved.
+        due_sec: (n,), s, for how long that has been so much that motion should be visible.
     """
 
     def __init__(self, count: int) -> None:
@@ -73,7 +73,7 @@ class StillJoints:
         self._seen: np.ndarray | None = None
 
     def update(self, positions: np.ndarray, motion: np.ndarray, seconds: float) -> None:
-        """Takes what was commanded, and what is measured after it.
+        """Updates with commanded motion and the positions measured after it.
 
         Args:
             positions: (n,), measured, rad or m.
@@ -92,7 +92,7 @@ class StillJoints:
 
 
 def foremost(measured: np.ndarray, reckoned: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The coordinate, of two, that is further where a motion leads.
+    """Returns, by coordinate, the position that is further in the direction of a motion.
 
     Args:
         measured: (3,), m.

@@ -1,9 +1,9 @@
-"""Slowing down before joint limits, collisions and singularities, from live joint positions.
+"""Slows the arm down before joint limits, collisions and singularities, from live joint positions.
 
-Speed is full up to a first threshold and goes linearly down to nothing at a second one, as in
-MoveIt Servo, and only for motion that leads there. Before a joint's limit or a collision the twist
-becomes the nearest one in which nothing comes closer than it may, so the arm slides along it as
-along a wall. Before a singularity, and where a joint would be too fast, it is scaled as a whole.
+Speed is full up to a first threshold and falls linearly to zero at a second one, as in MoveIt
+Servo, and only for motion towards it. Before a joint's limit or a collision the twist becomes the
+nearest one that respects all distances, so the arm slides along the obstacle as along a wall.
+Before a singularity, and where a joint would be too fast, the twist is scaled as a whole.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 __all__ = ["METRES_A_RADIAN", "JointGuard", "Posture", "nearest", "parse_limits"]
 
 _DAMPING = 0.02
-"""Of the inverse of the Jacobian, so that joint velocities stay finite in a singularity."""
+"""Damping of the Jacobian's inverse, so that joint velocities stay finite at a singularity."""
 _LOOK_AHEAD_SEC = 0.02
 """How far ahead of the motion the condition number is compared."""
 _LEAST_GAIN = 0.005
-"""Singular value of the Jacobian below which joint speeds are not reckoned to grow any more."""
+"""Singular value of the Jacobian below which computed joint speeds no longer grow."""
 _ROUND_OFF = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Posture:
-    """Where the arm is.
+    """The joint positions of an arm, and what follows from them.
 
     Attributes:
         kinematics: The arm.
@@ -48,24 +48,23 @@ class Posture:
 
     @cached_property
     def jacobian(self) -> np.ndarray:
-        """(6, n), joint velocities to the twist of the tip, in the base frame."""
+        """(6, n), maps joint velocities to the twist of the tip, in the base frame."""
         return self.kinematics.jacobian(self.positions)
 
     @cached_property
     def inverse(self) -> np.ndarray:
-        """(n, 6), twist to joint velocities, damped."""
+        """(n, 6), maps a twist to joint velocities, damped."""
         return _damped_inverse(self.jacobian)
 
     @cached_property
     def sharp_inverse(self) -> np.ndarray:
-        """(n, 6), twist to joint velocities, not damped but where they would be beyond reason."""
+        """(n, 6), maps a twist to joint velocities, damped only below `_LEAST_GAIN`."""
         return _sharp_inverse(self.jacobian)
 
     def turns(self, way: np.ndarray) -> np.ndarray:
-        """(6, n), displacements of the tip to those of the joints, over a way as a whole.
+        """Maps displacements of the tip to those of the joints, over a whole displacement; (6, n).
 
-        It is the mean of here and of where it ends (Heun's method): near a singularity joints turn
-        faster and faster.
+        It is the mean of both ends (Heun's method): near a singularity joints turn ever faster.
 
         Args:
             way: (6,), displacement of the tip, m and rad.
@@ -75,13 +74,13 @@ class Posture:
         return turns
 
     def ahead(self, way: np.ndarray) -> np.ndarray:
-        """(n,), rad, where the joints are after a displacement of the tip, (6,), m and rad."""
+        """Returns joint positions (n,), rad, after a displacement of the tip (6,), m and rad."""
         ahead: np.ndarray = self.positions + way @ self.turns(way)
         return ahead
 
     @cached_property
     def distances(self) -> np.ndarray:
-        """Between links and to the base plane, of an arm whose geometry is known, m."""
+        """(n,), m, distances between links and to the base plane; the geometry must be known."""
         assert self.kinematics.geometry is not None
         return self.kinematics.geometry.distances(self.positions)
 
@@ -91,19 +90,20 @@ class JointGuard:
     """Slows a twist down before joint limits, collisions, singularities and too fast joints.
 
     Attributes:
-        slow_rad: Distance from a joint's limit from which motion towards it is slowed; 0: joint
-            limits are not looked at.
-        stop_rad: Distance at which it is stopped.
-        singularity_slow: Condition number of J(q) from which motion towards a singularity is
-            slowed; 0: not looked at. Metres and radians are mixed in it, as in MoveIt Servo.
+        slow_rad: Distance to a joint's limit below which motion towards it is slowed, rad; 0: joint
+            limits are not checked.
+        stop_rad: Distance at which it is stopped, rad.
+        singularity_slow: Condition number of J(q) above which motion towards a singularity is
+            slowed; 0: not checked. It mixes metres and radians, as in MoveIt Servo.
         singularity_stop: Condition number at which it is stopped.
-        limits: Joint name to (lower, upper), rad, in place of the limits of the URDF.
-        velocity_scale: Share of the URDF's velocity limits that joints may move at; 0: not looked
-            at, as are joints without such a limit.
-        collision: What keeps links off each other and the table.
+        limits: Joint name to (lower, upper), rad, instead of the limits of the URDF.
+        velocity_scale: Share of the URDF's velocity limits that joints may reach; 0: not checked.
+            Joints without such a limit are never checked.
+        collision: Guard that keeps links off each other and the table.
 
     Raises:
-        ValueError: Thresholds are in the wrong order, a limit has no inside, or a share is none.
+        ValueError: Thresholds are in the wrong order, a range is empty, or a share is not in
+            [0, 1].
     """
 
     slow_rad: float = 0.0
@@ -130,7 +130,7 @@ class JointGuard:
 
     @property
     def stops(self) -> bool:
-        """Whether there is anything that `judge` looks at."""
+        """Whether there is anything that `judge` checks."""
         return max(self.slow_rad, self.velocity_scale, self.collision.slow_m) > 0.0
 
     def check(self, kinematics: ArmKinematics) -> None:
@@ -148,13 +148,13 @@ class JointGuard:
     def shape(
         self, twist: np.ndarray, posture: Posture, settle_sec: float
     ) -> tuple[np.ndarray, dict[str, str]]:
-        """What of a twist may be commanded here.
+        """Limits a twist to what may be commanded in a posture.
 
         Args:
             twist: (6,), m/s and rad/s in the base frame.
-            posture: Where the arm is.
-            settle_sec: Time until a change of the twist is done, s, positive. No joint goes faster
-                than would take it to its stop in that time.
+            posture: Posture of the arm.
+            settle_sec: Time until a change of the twist is complete, s, positive. No joint moves so
+                fast that it would reach its stop within that time.
 
         Returns:
             (6,), the twist; and what bounds it, "joint_limit", "collision", "singularity" or
@@ -168,7 +168,7 @@ class JointGuard:
         if notes["joint_limit"] or notes["collision"]:
             rows = np.concatenate([joints.rows, solids.rows])
             twist = nearest(twist, rows, np.concatenate([joints.allowed, solids.allowed]))
-        # What scales the twist comes last: it breaks no wall.
+        # Scaling comes last, since it breaks no wall.
         if self.singularity_slow > 0.0 and twist.any():
             factor, notes["singularity"] = self._singularity(twist, posture)
             twist = twist * factor
@@ -180,12 +180,12 @@ class JointGuard:
     def holds(self, posture: Posture, motion: np.ndarray, braking: np.ndarray) -> bool:
         """Whether a motion keeps all stops, or breaks them no more than braking does.
 
-        The joints are taken to turn with the tip as they do on the way of braking. What that leaves
-        out has `stop_rad` for room.
+        The joints are assumed to turn with the tip as they do while braking; `stop_rad` leaves room
+        for the error.
 
         Args:
-            posture: Where the arm is.
-            motion: (n, 6), displacements of the tip after each tick until a stand, m and rad.
+            posture: Posture of the arm.
+            motion: (n, 6), displacements of the tip after each tick until the arm stops, m and rad.
             braking: (m, 6), those of braking from here.
         """
         return self.judge(posture, braking, math.inf)(motion)
@@ -193,15 +193,15 @@ class JointGuard:
     def judge(
         self, posture: Posture, braking: np.ndarray, tick_sec: float
     ) -> Callable[[np.ndarray], bool]:
-        """As `holds`, for several motions, and for the speeds of joints, too.
+        """Makes a check like `holds` for several motions, which also covers joint speeds.
 
         Args:
-            posture: Where the arm is.
+            posture: Posture of the arm.
             braking: (m, 6), as in `holds`.
-            tick_sec: Time between two displacements, s; infinite: speeds are not looked at.
+            tick_sec: Time between two displacements, s; infinite: speeds are not checked.
 
         Returns:
-            Takes a motion as in `holds`.
+            A function of a motion as in `holds`.
         """
         turns = posture.turns(braking[-1])
         apart = self.collision.judge(posture, braking)
@@ -226,11 +226,11 @@ class JointGuard:
         return holds
 
     def _stops(self, posture: Posture, braking: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) each, rad, the least and the largest positions that joints may come to.
+        """Returns the least and the greatest position that each joint may reach, (n,) each, rad.
 
         Args:
-            posture: Where the arm is.
-            braking: (m, n), how the joints turn when braking from here.
+            posture: Posture of the arm.
+            braking: (m, n), displacements of the joints when braking from here, rad.
         """
         if self.slow_rad == 0.0:
             everywhere = np.full(len(posture.positions), np.inf)
@@ -245,7 +245,7 @@ class JointGuard:
     def _joint_limits(
         self, twist: np.ndarray, posture: Posture, settle_sec: float
     ) -> tuple[Walls, str]:
-        """How fast each joint may go towards its limits."""
+        """Computes how fast each joint may move towards its limits."""
         if self.slow_rad == 0.0:
             return Walls(np.zeros((0, 6)), np.zeros(0)), ""
         q, inverse = posture.positions, posture.inverse
@@ -267,9 +267,9 @@ class JointGuard:
     def _velocity(
         self, twist: np.ndarray, posture: Posture, settle_sec: float
     ) -> tuple[float, str]:
-        """The share of a twist at which no joint is too fast, here or until it could be slower.
+        """Returns the share of a twist at which no joint is too fast, now or before it can slow.
 
-        Not damped, as the arm's own inverse may not be: near a singularity joints are fast.
+        The inverse is not damped, as the arm's own may not be: near a singularity joints are fast.
         """
         kinematics = posture.kinematics
         limits = kinematics.velocity_limits * self.velocity_scale
@@ -309,10 +309,10 @@ class JointGuard:
 
 
 def parse_limits(entries: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Position limits written as 'NAME LOWER UPPER', rad; empty entries say nothing.
+    """Parses position limits written as 'NAME LOWER UPPER', rad; empty entries are ignored.
 
     Raises:
-        ValueError: An entry is written otherwise, or is no range.
+        ValueError: An entry has another form, or its range is empty.
     """
     limits = {}
     for entry in filter(None, entries):

@@ -1,8 +1,9 @@
-"""How far a target pose may be ahead of the arm that follows it.
+"""Bounds how far a target pose may be ahead of the arm that follows it.
 
-The lead bounds what a compliant controller pulls with. It is a wall around the measured pose: what
-leads further out is slowed down before it and taken away at it. A target that is further away, as
-the arm was pushed or its joint states jumped, is led back, like any motion, within the limits.
+The lead bounds the force of a compliant controller. It acts as a wall around the measured pose:
+motion of the target further out is slowed down before the wall and removed at it. A target beyond
+it, after the arm was pushed or its joint states jumped, is led back, like any motion, within the
+limits.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Lead:
     Attributes:
         offset: (6,), from the measured pose to the target, m and rad (a rotation vector), in the
             base frame.
-        most: Largest lead, m and rad.
+        most: Greatest lead, m and rad.
     """
 
     offset: np.ndarray
@@ -36,7 +37,7 @@ class Lead:
 
     @classmethod
     def between(cls, measured: Pose, target: Pose, most: tuple[float, float]) -> Lead:
-        """The lead of a target over a measured pose."""
+        """Computes the lead of a target over a measured pose."""
         turned = (
             Rotation.from_matrix(target.rotation) * Rotation.from_matrix(measured.rotation).inv()
         )
@@ -44,7 +45,7 @@ class Lead:
         return cls(offset, most)
 
     def moved(self, motion: np.ndarray) -> Lead:
-        """The lead after a motion of the target: (6,), m and rad."""
+        """Returns the lead after a motion of the target, (6,), m and rad."""
         if not motion.any():
             return self
         return Lead(
@@ -54,15 +55,15 @@ class Lead:
     def shape(
         self, twist: np.ndarray, accelerations: Sequence[float], delays: Sequence[float]
     ) -> tuple[np.ndarray, str]:
-        """Takes away what leads too far ahead, and leads back a target that is too far.
+        """Removes motion that leads too far ahead, and leads back a target that is too far.
 
         Args:
             twist: (6,), wanted of the target, m/s and rad/s in the base frame.
             accelerations: Limits of both parts, m/s^2 and rad/s^2.
-            delays: Until a change of either part is done, s.
+            delays: Time until a change of each part is complete, s.
 
         Returns:
-            The twist, and in words what was cut; empty where nothing was.
+            The twist, and in words what was cut; empty if nothing was.
         """
         shaped, words = twist.copy(), []
         for i, (part, unit) in enumerate(_PARTS):
@@ -80,11 +81,11 @@ class Lead:
         return shaped, "; ".join(words)
 
     def holds(self, part: slice, motion: np.ndarray, braking: np.ndarray) -> bool:
-        """Whether a motion stays as near as it has to, or at least as near as braking does.
+        """Whether a motion stays within the lead, or goes no further than braking does.
 
         Args:
-            part: Of the six coordinates: the linear or the angular three.
-            motion: (n, 3), displacements of the target until a stand, m or rad.
+            part: The linear or the angular three of the six coordinates.
+            motion: (n, 3), displacements of the target until it stops, m or rad.
             braking: (m, 3), those of braking from here.
         """
         most = self.most[0 if part == LINEAR else 1]

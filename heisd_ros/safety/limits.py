@@ -1,12 +1,12 @@
-"""The filter between policy and robot: whatever goes in, what comes out is within every limit.
+"""The filter between policy and robot: whatever the input, the output is within every limit.
 
-In this order: not finite becomes "stand still"; a control step and the speed are bounded, which
-keeps the direction; joint limits bend the twist, singularities scale it, walls of the workspace
-bend it; last come acceleration and jerk, which nothing after them can break. A motion from which
-the arm could not be stopped within the workspace and the joint limits is not begun (see `ramp`), so
-these need no stop that would break the others. A target pose is held near the arm in the same way
-(see `lead`). Time counts in ticks of the command's clock: one for each command, and more where a
-command comes late.
+Limits apply in this order: values that are not finite become "stand still"; a control step and the
+speed are bounded, which keeps the direction; joint limits bend the twist, singularities scale it,
+walls of the workspace bend it; acceleration and jerk come last, so nothing after them can break
+them. A motion from which the arm could not stop within the workspace and the joint limits is not
+started (see `ramp`), so these never need a stop that breaks the other limits. A target pose is kept
+near the arm in the same way (see `lead`). Time is counted in ticks of the command's clock: one for
+each command, and more if a command is late.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from heisd_ros.safety.workspace import Workspace
 _ON_TIME = 0.02
 """Share of a tick by which a command may be early and still count as on time."""
 _LATE = 3
-"""Late commands one after the other from which they count for the ticks that passed: a single one
-is jitter, and to follow that would be rough."""
+"""Number of consecutive late commands from which they count for the ticks that passed: a single
+late command is jitter, and following it would make the motion rough."""
 POSE_UNKNOWN = "the pose of the arm is unknown: not moved"
 
 
@@ -41,7 +41,7 @@ class PartLimits:
         speed: m/s or rad/s.
         acceleration: m/s^2 or rad/s^2.
         jerk: m/s^3 or rad/s^3; needs a limit of the acceleration.
-        deceleration: Of a halt, m/s^2 or rad/s^2; less than the acceleration: as that.
+        deceleration: Of a halt, m/s^2 or rad/s^2; at least the acceleration is used.
 
     Raises:
         ValueError: A limit is not positive.
@@ -68,9 +68,9 @@ class SafetyLimits:
         linear: Of the tip's velocity.
         angular: Of its angular velocity.
         workspace: Box that the tip stays in; None: anywhere.
-        joints: Slow-down before joint limits and singularities; None: not looked at.
-        halt_sec: Longest time of a halt, s: where the limits of acceleration and jerk are too low
-            for that, a halt is harder than they are.
+        joints: Guard of joint limits and singularities; None: not checked.
+        halt_sec: Longest time of a halt, s: if the limits of acceleration and jerk are too low for
+            it, a halt exceeds them.
     """
 
     linear: PartLimits = field(default_factory=PartLimits)
@@ -87,7 +87,7 @@ class Limited:
     Attributes:
         twist: (6,), m/s and rad/s in the base frame.
         notes: What was cut, by kind, each in words with its numbers.
-        motion: (6,), m and rad: how far it leads beyond the command before.
+        motion: (6,), m and rad: displacement since the previous command.
     """
 
     twist: np.ndarray
@@ -99,14 +99,14 @@ class Limited:
 
 
 class SafetyFilter:
-    """Leads the arm to what the policy wants, within the limits. It starts from rest.
+    """Follows the policy's twists within the limits. It starts from rest.
 
     Args:
         limits: The limits.
         tick_sec: Time from one command to the next, s.
-        step_sec: Time of one control step, to which the limit of a step applies, s.
-        timeout_sec: Time without a command after which the arm has stopped by itself, s: the next
-            command starts from rest.
+        step_sec: Duration of one control step, to which the limit of a step applies, s.
+        timeout_sec: Time without a command after which the arm has stopped by itself, s; the next
+            command then starts from rest.
 
     Attributes:
         counts: Ticks in which something was cut, by kind.
@@ -125,7 +125,7 @@ class SafetyFilter:
             Ramp(tick_sec, part.acceleration, part.jerk) for part in (limits.linear, limits.angular)
         ]
         self._limits = limits
-        self._late = 0  # commands one after the other that were more than a tick late
+        self._late = 0  # consecutive commands that were more than a tick late
         self._halting: list[tuple[float, float] | None] | None = None  # of each part
 
     @property
@@ -141,20 +141,20 @@ class SafetyFilter:
 
     @property
     def at_rest(self) -> bool:
-        """Whether the commanded arm stands."""
+        """Whether the commanded velocity is zero and stays so."""
         return all(ramp.at_rest for ramp in self._ramps)
 
     def rest(self) -> np.ndarray:
-        """Stands at once, without a ramp; returns the zero twist."""
+        """Stops at once, without a ramp; returns the zero twist."""
         for ramp in self._ramps:
             ramp.rest()
         return np.zeros(6)
 
     def halt(self, elapsed_sec: float | None = None) -> Limited:
-        """The next command of a smooth halt; no pose is needed for it.
+        """Returns the next command of a smooth halt; it needs no pose.
 
         Args:
-            elapsed_sec: Time since the command before, s; None: one tick.
+            elapsed_sec: Time since the previous command, s; None: one tick.
         """
         ticks, share = self._ticks(elapsed_sec)
         if self._halting is None:
@@ -177,16 +177,16 @@ class SafetyFilter:
         lead: Lead | None = None,
         elapsed_sec: float | None = None,
     ) -> Limited:
-        """The next command.
+        """Returns the next command.
 
-        A command that is late makes up for the braking that was missed, and gains no speed by it.
+        A late command makes up for the braking that was missed, but gains no speed.
 
         Args:
-            wanted: (6,), m/s and rad/s in the base frame; anything, NaN too.
-            position: (3,), where the tip is, or where it was told to be, m; None: unknown.
-            posture: Where the joints are; None: unknown.
-            lead: How a target pose is ahead of the arm; None: there is none.
-            elapsed_sec: Time since the command before, s; None: one tick.
+            wanted: (6,), m/s and rad/s in the base frame; any values, also NaN.
+            position: (3,), measured or commanded position of the tip, m; None: unknown.
+            posture: Posture of the arm; None: unknown.
+            lead: Lead of a target pose over the arm; None: there is no target.
+            elapsed_sec: Time since the previous command, s; None: one tick.
         """
         self._halting = None
         ticks, share = self._ticks(elapsed_sec)
@@ -199,7 +199,7 @@ class SafetyFilter:
         return Limited(limited.twist, limited.notes, motion * share)
 
     def _ticks(self, elapsed_sec: float | None) -> tuple[int, float]:
-        """Ticks that a command counts for, and the share of them where not one is over yet."""
+        """Returns the ticks that a command counts for, and the share of them that has passed."""
         if elapsed_sec is None:
             return 1, 1.0
         if not 0.0 <= elapsed_sec <= max(self._timeout, 2.0 * self._tick):
@@ -211,7 +211,7 @@ class SafetyFilter:
         ticks = passed if self._late >= _LATE else 1
         parts = self._limits.linear, self._limits.angular
         if not all(math.isinf(part.acceleration) for part in parts):
-            return ticks, 1.0  # of a clock, which is never early: only its reading is
+            return ticks, 1.0  # a clock's tick is never early, only its reading
         return ticks, min(1.0, elapsed_sec / (ticks * self._tick))
 
     def _stepped(
@@ -222,7 +222,7 @@ class SafetyFilter:
         lead: Lead | None,
         gaining: bool,
     ) -> Limited:
-        """One tick towards what is wanted; not gaining: without getting faster."""
+        """Moves one tick towards the wanted twist; not `gaining`: without getting faster."""
         notes: dict[str, str] = {}
         wanted = np.array(wanted, np.float64)
         if not np.isfinite(wanted).all():
@@ -262,7 +262,7 @@ class SafetyFilter:
         return self._ramped(wanted, position, posture, lead, notes)
 
     def _within_speed(self, twist: np.ndarray) -> np.ndarray:
-        """Scales a twist whole: the nearest one to a joint's limit may be faster in one part."""
+        """Scales a twist as a whole: after bending, one part of it may be too fast."""
         factor = 1.0
         parts = (self._limits.linear, twist[:3]), (self._limits.angular, twist[3:])
         for limits, part in parts:
@@ -272,11 +272,11 @@ class SafetyFilter:
         return twist * factor
 
     def _path(self, plan: np.ndarray) -> np.ndarray:
-        """(n, k), m and rad: displacements with the velocities of a plan, tick by tick."""
+        """Returns the displacements (n, k), m and rad, of a plan's velocities, tick by tick."""
         return np.cumsum(plan * self._tick, axis=0)
 
     def _settle_sec(self, wanted: np.ndarray) -> float:
-        """Time until the arm could have gone from what it does, or is to do, to a stand."""
+        """Returns the time that a stop takes from the present or the wanted motion, s."""
         parts = (self._limits.linear, wanted[:3]), (self._limits.angular, wanted[3:])
         return max(
             ramp.delay_sec
@@ -296,7 +296,7 @@ class SafetyFilter:
             peak = float(np.abs(part).max())
             if peak == 0.0:
                 return
-            # The direction first: the norm of huge numbers would not be finite.
+            # Normalised first, since the norm of huge numbers would not be finite.
             direction = part / peak
             length = float(np.linalg.norm(direction))
             direction /= length
@@ -321,7 +321,7 @@ class SafetyFilter:
         braking, box, guard = self._path(brake), self._limits.workspace, self._limits.joints
 
         def keep(part: slice, holds: Callable[[np.ndarray, np.ndarray], bool]) -> None:
-            """Takes as much of the free way of a part as a limit holds: motion, and braking."""
+            """Takes as much of a part's free motion as a limit allows, braking included."""
             free[:, part] = furthest(
                 brake[:, part],
                 free[:, part],
@@ -345,7 +345,7 @@ class SafetyFilter:
     def _taken(
         self, wanted: np.ndarray, plans: Sequence[np.ndarray], notes: dict[str, str]
     ) -> Limited:
-        """Goes one tick further, with the plans of both parts."""
+        """Advances one tick with the plans of both parts."""
         pairs = zip(self._ramps, plans, strict=True)
         twist = np.concatenate([ramp.take(plan) for ramp, plan in pairs])
         limits = self._limits
@@ -362,5 +362,5 @@ class SafetyFilter:
 
 
 def _places(position: np.ndarray, lead: Lead | None) -> list[np.ndarray]:
-    """What has to stay in the box: where the arm was told to be, and where it is."""
+    """Returns the positions that must stay in the box: the commanded and the measured one."""
     return [position] if lead is None else [position, position - lead.offset[:3]]

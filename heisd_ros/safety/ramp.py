@@ -1,14 +1,14 @@
 """A velocity that changes smoothly: bounded acceleration and jerk, and always a stop in reserve.
 
-A velocity and its acceleration determine a goal: the velocity at which the arm arrives when the
-acceleration fades as quickly as the jerk allows. The goal is led straight towards what is wanted,
-each tick as far as acceleration and jerk permit. The way from the velocity to its goal and the way
-of the goal are straight, so a velocity that starts within a speed limit stays within it. Nothing
-but velocity and acceleration is remembered, so limits may change at any tick.
+A velocity and its acceleration determine a goal: the velocity that is reached when the acceleration
+fades as quickly as the jerk allows. The goal moves straight towards the wanted velocity, each tick
+as far as acceleration and jerk permit. The paths of the velocity to its goal and of the goal are
+straight, so a velocity that starts within a speed limit stays within it. Only velocity and
+acceleration are stored, so limits may change at any tick.
 
 Each tick also plans a stop: the acceleration fades, then a ramp leads to zero. Sequences of
-velocities within limits are a convex set. So everything between the stop that was planned before
-and the way to what is wanted, stop included, is within the limits too; see `furthest`.
+velocities within limits are a convex set. So every mixture of the stop planned before and of the
+motion to the wanted velocity, stop included, is within the limits too; see `furthest`.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 _BISECTIONS = 10
-"""Halvings in the search for how much of a change is allowed: to 0.1% of it."""
+"""Bisections in the search for the allowed share of a change, which give it to 0.1%."""
 _LONGEST = 10_000
-"""Ticks that a planned stop may take; a longer one is planned harder than the limits."""
+"""Greatest number of ticks of a planned stop; a longer one is planned harder than the limits."""
 _ROUND_OFF = 1e-9
 
 Allowed = Callable[[np.ndarray], bool]
-"""Whether the arm may go with these velocities, one row a tick until it stands."""
+"""Whether the arm may move with these velocities, one row per tick until it stops."""
 
 
 class Ramp:
-    """A vector of three velocities that is led to what is wanted, one tick at a time.
+    """A vector of three velocities that follows the wanted one, one tick at a time.
 
-    It starts from rest. The stop that was planned at the tick before is always allowed: it is what
-    is done where nothing else is. So a motion from which the arm could not stop where it has to is
-    never begun (see `furthest`).
+    It starts from rest. The stop that was planned at the previous tick is always allowed and is
+    executed if nothing else is. So a motion from which the arm could not stop in time is never
+    started (see `furthest`).
 
     Args:
         tick_sec: Time from one tick to the next, s.
@@ -41,17 +41,17 @@ class Ramp:
         jerk: Largest change of the acceleration per second; infinite: none.
 
     Raises:
-        ValueError: A limit is not positive, or there is one of the jerk but not of acceleration.
+        ValueError: A limit is not positive, or only the jerk is limited, not the acceleration.
     """
 
     def __init__(self, tick_sec: float, acceleration: float, jerk: float) -> None:
         self._tick = tick_sec
-        self._fading = 0.0  # jerk under which the acceleration of now came to be
+        self._fading = 0.0  # jerk limit in force when the present acceleration arose
         self.rest()
         self.set_limits(acceleration, jerk)
 
     def set_limits(self, acceleration: float, jerk: float) -> None:
-        """Replaces the limits; velocity and acceleration continue from what they are."""
+        """Replaces the limits; velocity and acceleration continue from their present values."""
         if not (self._tick > 0.0 and acceleration > 0.0 and jerk > 0.0):
             raise ValueError(
                 f"tick {self._tick}, acceleration {acceleration}, jerk {jerk}; accepted: positive"
@@ -73,26 +73,25 @@ class Ramp:
 
     @property
     def delay_sec(self) -> float:
-        """How much later a change is done because of the jerk, and one tick, s."""
+        """Delay of a change due to the jerk limit, plus one tick, s."""
         if math.isinf(self._jerk):
             return self._tick
         return self._tick + self._acceleration / self._jerk
 
     def rest(self) -> None:
-        """Stands at once, without a ramp."""
+        """Stops at once, without a ramp."""
         self._value, self._rate = np.zeros(3), np.zeros(3)
         self.reserve = np.zeros((1, 3))
-        """(n, 3), the velocities of the next ticks on the way to a stand as it was planned."""
+        """(n, 3), the velocities of the next ticks of the planned stop."""
 
     def stop_limits(self, deceleration: float, seconds: float) -> tuple[float, float] | None:
-        """Acceleration and jerk of a stop from here; None: the planned one will do.
+        """Returns acceleration and jerk of a stop from here; None: the planned stop is sufficient.
 
-        The jerk of a stop that is harder than planned is at least such that a quarter of the time
-        is enough for the fading of the acceleration, one half for the ramp and a quarter for its
-        rounded ends.
+        The jerk of a stop that is harder than planned is at least such that the fading of the
+        acceleration takes a quarter of the time, the ramp one half and its rounded ends a quarter.
 
         Args:
-            deceleration: At least so hard is a stop.
+            deceleration: Least deceleration of the stop.
             seconds: Longest time of the stop, s; infinite: any.
         """
         if deceleration <= self._acceleration and len(self.reserve) * self._tick <= seconds:
@@ -102,15 +101,15 @@ class Ramp:
         return hardest, max(self._jerk, 4.0 * max(hardest, rate) / seconds)
 
     def stop(self, limits: tuple[float, float] | None) -> np.ndarray:
-        """(n, 3), the velocities of a stop with limits of `stop_limits`."""
+        """Returns the velocities (n, 3) of a stop with limits from `stop_limits`."""
         return self.reserve if limits is None else self.plan(np.zeros(3), limits)
 
     def plan(self, wanted: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
-        """The next tick as far towards what is wanted as may be, and a stop after it.
+        """Plans the next tick, as far towards the wanted velocity as allowed, and a stop after it.
 
         Args:
             wanted: (3,), finite.
-            limits: Acceleration and jerk, in place of those in force.
+            limits: Acceleration and jerk, instead of those in force.
 
         Returns:
             (n, 3), the velocities of the next ticks; the last one is zero.
@@ -121,7 +120,7 @@ class Ramp:
         rate, size = self._rate, float(np.linalg.norm(self._rate))
         goal = self._goal(jerk * self._tick)
         if self._fading > jerk:
-            # After a change of limits what is too fast by the new ones ends by the old ones.
+            # After a change of limits, motion that exceeds the new ones ends under the old ones.
             speeds = [float(np.linalg.norm(each)) for each in (goal, wanted, self._value)]
             if size > acceleration or speeds[0] > max(speeds[1:]) + _ROUND_OFF:
                 jerk = self._fading
@@ -129,7 +128,7 @@ class Ramp:
             else:
                 self._fading = jerk
         change = jerk * self._tick
-        # No more than this can be done in a tick: the search is for a part of it.
+        # The greatest change that is possible in a tick; the search is for a share of it.
         reach = 2.0 * self._tick * (acceleration + min(change, 2.0 * acceleration))
         end = _approach(goal, wanted, reach)
         most = max(acceleration, size - change) * (1.0 + _ROUND_OFF)
@@ -154,10 +153,10 @@ class Ramp:
         return np.vstack([velocity, _stop(velocity, rate, self._tick, acceleration, jerk)])
 
     def take(self, plan: np.ndarray) -> np.ndarray:
-        """Goes one tick further.
+        """Advances one tick.
 
         Args:
-            plan: (n, 3), of `plan`, `reserve`, or between the two.
+            plan: (n, 3), from `plan`, `reserve`, or a mixture of the two.
 
         Returns:
             (3,), the velocity of this tick.
@@ -171,15 +170,15 @@ class Ramp:
         return velocity
 
     def _goal(self, change: float) -> np.ndarray:
-        """(3,), the velocity at which the acceleration has faded by steps of a change."""
+        """Returns the velocity (3,) once the acceleration has faded in steps of `change`."""
         size = float(np.linalg.norm(self._rate))
         return self._value + self._rate * (_faded(size, change) * self._tick / (size or 1.0))
 
     def _towards(self, goal: np.ndarray, change: float) -> np.ndarray:
-        """The velocity a tick later on the way to a goal, at which the acceleration is gone."""
+        """Returns the velocity a tick later on the way to a goal, reached without acceleration."""
         way = goal - self._value
         distance = float(np.linalg.norm(way))
-        # Steps of the acceleration until it is gone: the last n of them add up to the distance.
+        # Steps in which the acceleration fades: the last n of them add up to the distance.
         unit = change * self._tick
         steps = 0
         if math.isfinite(unit):
@@ -191,12 +190,12 @@ class Ramp:
 
 
 def furthest(brake: np.ndarray, free: np.ndarray, allowed: Allowed) -> np.ndarray:
-    """Of the way from braking to what is wanted as much as is allowed.
+    """Finds the mixture of braking and the wanted motion with the greatest allowed share of it.
 
     Args:
         brake: (n, m), velocities of braking, which are always allowed.
-        free: (n, m), those wanted.
-        allowed: Judges velocities between the two.
+        free: (n, m), the wanted velocities.
+        allowed: Judges a mixture of the two.
     """
     if allowed(free):
         return free
@@ -211,7 +210,7 @@ def furthest(brake: np.ndarray, free: np.ndarray, allowed: Allowed) -> np.ndarra
 
 
 def lengthen(plans: Sequence[np.ndarray]) -> np.ndarray:
-    """(n, 3 m), m plans side by side, as long as the longest: what stands stays where it is."""
+    """Joins m plans side by side, (n, 3 m), padding shorter ones with zero velocities."""
     padded = np.zeros((max(map(len, plans)), 3 * len(plans)))
     for i, plan in enumerate(plans):
         padded[: len(plan), 3 * i : 3 * i + 3] = plan
@@ -219,7 +218,7 @@ def lengthen(plans: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _faded(rate: float, change: float) -> float:
-    """Sum of an acceleration over the ticks in which it fades by steps of a change."""
+    """Returns the sum of an acceleration over the ticks in which it fades in steps of `change`."""
     if math.isinf(change):
         return 0.0
     steps = math.floor(rate / change)
@@ -229,7 +228,7 @@ def _faded(rate: float, change: float) -> float:
 def _stop(
     velocity: np.ndarray, rate: np.ndarray, tick: float, acceleration: float, jerk: float
 ) -> np.ndarray:
-    """(n, 3), velocities of a stop: the acceleration fades, then a smooth ramp ends at zero."""
+    """Returns a stop's velocities (n, 3): the acceleration fades, then a smooth ramp to zero."""
     size = float(np.linalg.norm(rate))
     jerk = max(jerk, size / (tick * _LONGEST))
     fades = size > 0.0 and not math.isinf(jerk)
@@ -258,7 +257,7 @@ def _stop(
 
 
 def _approach(now: np.ndarray, wanted: np.ndarray, change: float) -> np.ndarray:
-    """As far from `now` towards `wanted` as a change of this length goes."""
+    """Moves from `now` towards `wanted` by at most the length `change`."""
     difference = wanted - now
     distance = float(np.linalg.norm(difference))
     return wanted.copy() if distance <= change else now + difference * (change / distance)

@@ -1,4 +1,4 @@
-"""What keeps an arm from going further: walls in the space of twists, and the way along them."""
+"""Walls in the space of twists, which bound the motion of an arm, and the motion along them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 from scipy.optimize import nnls
 
 METRES_A_RADIAN = 0.2
-"""What a radian counts beside a metre where the nearest twist is looked for: about the ratio of the
-speeds that a tip and a wrist are driven at."""
+"""Weight of a radian against a metre in the search for the nearest twist: about the ratio of the
+usual speeds of tip and wrist."""
 _NOTEWORTHY = 1e-6
 """Excess of a speed, rad/s or m/s, below which a twist is left as it is."""
 _LEAST_SPAN = 1e-12
@@ -18,11 +18,11 @@ _LEAST_ROW = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Walls:
-    """Speeds towards something, which are bounded.
+    """Bounds on the speeds of approach.
 
     Attributes:
-        rows: (n, 6), a twist to the speeds at which it closes distances, m/s or rad/s.
-        allowed: (n,), the largest of each, not negative; infinite: any.
+        rows: (n, 6), maps a twist to the speeds of approach, m/s or rad/s.
+        allowed: (n,), the greatest speed of each, not negative; infinite: any.
     """
 
     rows: np.ndarray
@@ -37,14 +37,14 @@ class Walls:
         span: float | np.ndarray,
         settle_sec: float,
     ) -> Walls:
-        """Walls before which speed goes linearly down to nothing.
+        """Makes walls before which speed falls linearly to zero.
 
         Args:
             rows: (n, 6), as above.
             twist: (6,), wanted, m/s and rad/s.
             room: (n,), distances to the stops; negative beyond them.
-            span: Room from which speed goes down, or (n,); 0: nowhere.
-            settle_sec: Time until a change of the twist is done: no stop is reached in less.
+            span: Room below which speed falls, one or (n,); 0: nowhere.
+            settle_sec: Time until a change of the twist is complete, s: no stop is reached sooner.
         """
         room = np.maximum(room, 0.0)
         shares = room / np.maximum(span, _LEAST_SPAN)
@@ -52,17 +52,17 @@ class Walls:
         return cls(rows, np.minimum(slowed, room / settle_sec))
 
     def worst(self, twist: np.ndarray) -> int | None:
-        """Index of the wall that a twist runs into most; None where it keeps before all."""
+        """Returns the index of the wall that a twist violates most; None if it violates none."""
         excess = self.rows @ twist - self.allowed
         worst = int(np.argmax(excess)) if len(excess) else None
         return worst if worst is not None and excess[worst] > _NOTEWORTHY else None
 
 
 def nearest(twist: np.ndarray, rows: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """The twist nearest to another for which rows @ twist <= allowed; radians count as metres.
+    """Finds the twist nearest to another for which rows @ twist <= allowed.
 
-    It is never longer than the other and never leads back, as standing still is allowed, too
-    (projection on a convex set; `METRES_A_RADIAN` makes one length of both parts). Found by least
+    It is never longer than the other and never leads back, since standing still is allowed too
+    (projection on a convex set; `METRES_A_RADIAN` weighs the two parts). It is found by least
     distance programming (Lawson and Hanson, Solving Least Squares Problems, 1974, chapter 23).
 
     Args:
@@ -75,7 +75,7 @@ def nearest(twist: np.ndarray, rows: np.ndarray, allowed: np.ndarray) -> np.ndar
     length = float(np.linalg.norm(wanted))
     normals = rows / scale
     sizes = np.linalg.norm(normals, axis=1)
-    # Along the others moves no twist that can be told from noise.
+    # Motion along the other rows cannot be told from noise.
     known = (sizes > _LEAST_ROW) & np.isfinite(allowed)
     normals, wanted = normals[known] / sizes[known, None], wanted / length
     excess = normals @ wanted - allowed[known] / (sizes[known] * length)

@@ -9,7 +9,7 @@ import numpy as np
 
 AXES = "xyz"
 _BRAKING_SHARE = 0.5
-"""Part of the acceleration limit that one axis may count on while the others use the rest."""
+"""Share of the acceleration limit that one axis may use while the others use the rest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,10 +18,10 @@ class Workspace:
 
     Attributes:
         low: Three least coordinates of the tip, m; kept as (3,) float64.
-        high: Three largest coordinates, m; likewise.
+        high: Three greatest coordinates, m; likewise.
 
     Raises:
-        ValueError: A number is missing or NaN, or the box has no inside.
+        ValueError: A number is missing or NaN, or the box is empty.
     """
 
     low: np.ndarray
@@ -39,19 +39,19 @@ class Workspace:
     def shape(
         self, velocity: np.ndarray, position: np.ndarray, acceleration: float, delay_sec: float
     ) -> tuple[np.ndarray, str]:
-        """Slows each axis down before its wall, and takes away what leads out of the box.
+        """Slows each axis down before its wall, and removes motion out of the box.
 
-        An axis keeps the speed from which it can still stop at the wall. The other axes keep
-        theirs, so the tip slides along a wall; from outside it may come back in.
+        An axis keeps at most the speed from which it can still stop at the wall. The other axes are
+        unchanged, so the tip slides along a wall; from outside it may come back in.
 
         Args:
             velocity: (3,), wanted, m/s.
             position: (3,), of the tip, m.
-            acceleration: At which the arm brakes, m/s^2; infinite: at once.
-            delay_sec: Until a command takes effect, s.
+            acceleration: Deceleration of braking, m/s^2; infinite: at once.
+            delay_sec: Time until a command takes effect, s.
 
         Returns:
-            The velocity, and in words what was cut; empty where nothing was.
+            The velocity, and in words what was cut; empty if nothing was.
         """
         shaped, notes = velocity.copy(), []
         for i, axis in enumerate(AXES):
@@ -71,7 +71,7 @@ class Workspace:
 
         Args:
             position: (3,), of the tip, m.
-            motion: (n, 3), displacements of the motion until a stand, m.
+            motion: (n, 3), displacements of the motion until it stops, m.
             braking: (m, 3), those of braking from here.
         """
         low = np.minimum(self.low, position + braking.min(axis=0))
@@ -81,7 +81,7 @@ class Workspace:
 
 
 def approach_speed(distance: float, acceleration: float, delay_sec: float) -> float:
-    """The speed from which a stop takes no more than this distance: v^2 / (2 a) + v t = d."""
+    """Returns the speed from which a stop takes this distance: v^2 / (2 a) + v t = d."""
     if distance <= 0.0:
         return 0.0
     if math.isinf(acceleration):
