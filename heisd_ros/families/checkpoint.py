@@ -11,9 +11,9 @@ from typing import Any, Protocol, cast
 import torch
 
 from heisd_ros import families
-from heisd_ros.errors import CheckpointError
-from heisd_ros.files.bounded import shown
-from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
+from heisd_ros.errors import CheckpointError, MissingPackageError
+from heisd_ros.files.bounded import expanded, shown
+from heisd_ros.vla.checkpoint_files import CONFIG, CheckpointFiles, read_json
 from heisd_ros.vla.token_model import TokenModel
 
 
@@ -70,9 +70,18 @@ def load_checkpoint(
             than one, knows the ``model_type``.
         UnknownStatisticsError: no such statistics.
         DeviceMemoryError: the device has no room.
+        MissingPackageError: the family runs on `transformers`, which is not installed.
     """
     family = family_of(folder)
-    return family.load(folder, device, dtype, statistics_key, **options)
+    try:
+        return family.load(folder, device, dtype, statistics_key, **options)
+    except ModuleNotFoundError as error:
+        if error.name != "transformers":
+            raise
+        raise MissingPackageError(
+            f"{folder} runs on transformers, which is not installed: pip install "
+            "'heisd_ros[models]'"
+        ) from error
 
 
 def family_of(folder: str | Path) -> Family:
@@ -81,7 +90,10 @@ def family_of(folder: str | Path) -> Family:
     Raises:
         CheckpointError: as `load_checkpoint`.
     """
-    place = CheckpointFiles.find(folder).config
+    # Families differ in what lies beside it; an adapter's folder has none.
+    place = expanded(folder) / CONFIG
+    if not place.exists():
+        place = CheckpointFiles.find(folder).config
     config = read_json(place)
     known = known_families()
     found = [name for name, family in known.items() if family.recognises(config)]
@@ -89,7 +101,8 @@ def family_of(folder: str | Path) -> Family:
         return known[found[0]]
     if found:
         raise CheckpointError(f"{place} is of the families {found} alike")
-    types = sorted(kind for family in known.values() for kind in family.MODEL_TYPES)
+    types = sorted({kind for family in known.values() for kind in family.MODEL_TYPES})
     raise CheckpointError(
-        f"{place}: model_type is {shown(config.get('model_type'))}; known are {', '.join(types)}"
+        f"{place}: model_type is {shown(config.get('model_type') or config.get('type'))}; "
+        f"known are {', '.join(types)}"
     )
