@@ -16,7 +16,7 @@ from heisd_ros.vla.action_codec import POSE_GROUPS, motion_of
 
 def consensus_of(
     entries: NDArray[np.int64], groups: Sequence[range] = POSE_GROUPS
-) -> tuple[int, ...]:
+) -> NDArray[np.int64]:
     """The mean of entries [K, N], best first, token by token; what has no mean is the first one's.
 
     Args:
@@ -25,4 +25,4 @@ def consensus_of(
     """
     motion, tokens = motion_of(groups), entries[0].copy()
     tokens[motion] = np.rint(entries[:, motion].mean(axis=0))
-    return tuple(tokens.tolist())
+    return tokens

@@ -16,12 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from heisd_ros.decoding.acceptance import within_tolerance
-from heisd_ros.decoding.actions import action_of
+from heisd_ros.decoding.actions import action_of, answer_of, padded
 from heisd_ros.decoding.boundary import Boundary
 from heisd_ros.decoding.perception import Perceived, perceive
 from heisd_ros.decoding.proposers import Proposer, Step
@@ -202,8 +201,10 @@ class HybridDecoder:
         matches = shard.search(self.vla.retrieval_key(features), self.mode.retrieval.k)
         if self.mode.retrieval.payload == "own":
             return matches
-        tokens = [self.vla.codec.encode(action[None]) for action in matches.actions]
-        return replace(matches, tokens=np.array(tokens))
+        codec = self.vla.codec
+        chunks = matches.actions.reshape(-1, codec.horizon, codec.dimensions)
+        tokens = padded([codec.encode(chunk) for chunk in chunks], codec.max_tokens)
+        return replace(matches, tokens=tokens)
 
     def _may_skip(
         self,
@@ -240,7 +241,7 @@ class HybridDecoder:
         seen: Perceived,
         watch: Stopwatch,
     ) -> StepResult:
-        chosen = tuple(matches.tokens[0].tolist())
+        chosen = answer_of(matches.tokens[0])
         if shadow or self.mode.skip.act_first:
             self._deferred = _Skipped(seen, chosen)
         return self._result(

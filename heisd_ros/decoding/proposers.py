@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from heisd_ros.decoding.actions import answer_of
 from heisd_ros.decoding.consensus import consensus_of
 from heisd_ros.decoding.settings import (
     AcceptanceRule,
@@ -93,9 +94,9 @@ class RetrievalProposer(Proposer):
         """A chain of each retrieved entry, or their consensus, and the last command."""
         if step.matches is None:
             return None
-        chains = step.matches.tokens.tolist()
+        chains = [answer_of(row) for row in step.matches.tokens]
         if self._settings.draft == "consensus":
-            chains = [consensus_of(step.matches.tokens, self._groups)]
+            chains = [answer_of(consensus_of(step.matches.tokens, self._groups))]
         if self._settings.last and step.last is not None:
             chains.append(step.last)
         if self._settings.cross:

@@ -30,6 +30,13 @@ class Family(Protocol):
         """Whether a ``config.json`` is one of this family's."""
         ...
 
+    def protocol(self, config: Mapping[str, Any]) -> str:
+        """Evaluation protocol of a checkpoint where none is named: a file of ``config/protocols``.
+
+        Or ``heisd``, where data and environment are those that this package records.
+        """
+        ...
+
     def load(
         self,
         folder: str | Path,
@@ -85,11 +92,22 @@ def load_checkpoint(
 
 
 def family_of(folder: str | Path) -> Family:
-    """The family of a checkpoint.
+    """The family of a checkpoint; raises CheckpointError as `load_checkpoint`."""
+    return _family_of(folder)[0]
+
+
+def default_protocol(folder: str | Path) -> str:
+    """The evaluation protocol of a checkpoint where none is named.
 
     Raises:
         CheckpointError: as `load_checkpoint`.
     """
+    family, config = _family_of(folder)
+    return family.protocol(config)
+
+
+def _family_of(folder: str | Path) -> tuple[Family, dict[str, Any]]:
+    """The family of a checkpoint, and its ``config.json``."""
     # Families differ in what lies beside it; an adapter's folder has none.
     place = expanded(folder) / CONFIG
     if not place.exists():
@@ -98,7 +116,7 @@ def family_of(folder: str | Path) -> Family:
     known = known_families()
     found = [name for name, family in known.items() if family.recognises(config)]
     if len(found) == 1:
-        return known[found[0]]
+        return known[found[0]], config
     if found:
         raise CheckpointError(f"{place} is of the families {found} alike")
     types = sorted({kind for family in known.values() for kind in family.MODEL_TYPES})

@@ -352,6 +352,25 @@ def test_a_failure_on_the_way_to_a_command_holds_the_arm_until_the_next_activati
     world.spin_until(lambda: len(bench.steps()) > done, "a step", bench.publish)
 
 
+def test_a_model_that_answers_with_text_holds_the_arm(world, checkpoint):
+    from heisd_ros.control.policy import load_policy
+
+    def load(parameters):
+        policy = load_policy(parameters)
+        model = policy.plain.vla.model
+        model.language_model.lm_head.weight[model.action_rows] = 0.0
+        model.language_model.lm_head.weight[7] = 1.0
+        model.language_model.lm_head.weight[8] = -1.0
+        return policy
+
+    bench = world.add(Bench)
+    parameters = {"model.path": str(checkpoint), "instruction": INSTRUCTIONS[0]}
+    node = world.add(VlaNode, load, parameters=parameters)
+    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+    world.spin_until(lambda: "no_action" in bench.holds(), "no_action", bench.publish)
+    assert numbers(bench.twists[-1]) == ZERO and not bench.steps()
+
+
 @pytest.mark.parametrize("failing", ["raise", "nan", "settle"])
 def test_a_failing_model_holds_the_arm(world, checkpoint, failing):
     from dataclasses import replace

@@ -16,6 +16,11 @@ def recognises(config: Mapping[str, Any]) -> bool:
     return config.get("model_type") in MODEL_TYPES and fused is False
 
 
+def protocol(config: Mapping[str, Any]) -> str:
+    """As `Family.protocol`: nothing stands between model and environment unless it is named."""
+    return "heisd"
+
+
 def load(*arguments: Any, **options: Any) -> TokenModel:
     """As `Family.load`."""
     from heisd_ros.families.ecot.checkpoint import load_checkpoint

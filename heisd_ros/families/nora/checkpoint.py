@@ -19,6 +19,7 @@ from heisd_ros.families.library import load_network
 from heisd_ros.families.nora.codec import DIMENSIONS, NoraCodec
 from heisd_ros.families.nora.model import Nora
 from heisd_ros.families.nora.preprocessing import Patches, prompt_ids
+from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.files.bounded import expanded, read_object
 from heisd_ros.files.typed import typed
 from heisd_ros.vla.checkpoint_files import CONFIG, TOKENIZER, weight_files
@@ -60,6 +61,7 @@ def load_checkpoint(
     dtype: torch.dtype = torch.float32,
     statistics_key: str | None = None,
     *,
+    convention: DataConvention | None = None,
     any_statistics: bool = False,
     settings: NoraSettings | None = None,
 ) -> Nora:
@@ -71,6 +73,7 @@ def load_checkpoint(
         device: where the model goes.
         dtype: of the weights.
         statistics_key: which statistics un-normalise actions (None: the only ones).
+        convention: what stands between the model and its environment (None: nothing).
         any_statistics: take the first where the choice is not clear, for whoever doesn't act.
         settings: instead of the section ``heisd`` of ``config.json``.
 
@@ -114,6 +117,7 @@ def load_checkpoint(
         actions,
         rules.stop_ids,
         ours.max_new_tokens or rules.room(shortest),
+        convention,
     )
     assert isinstance(network, Qwen2_5_VLForConditionalGeneration)
     return Nora(network, tokenizer, patches, codec, rules.repetition_penalty, ours.control_rate_hz)

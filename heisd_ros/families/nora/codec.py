@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from heisd_ros.errors import AnswerError
 from heisd_ros.families.fast import FastTokenizer
+from heisd_ros.families.openvla.data_convention import DataConvention
 
 DIMENSIONS = 7
 
@@ -24,6 +25,7 @@ class NoraCodec:
         max_tokens: as in `AnswerFormat`.
         stop_ids: ids that end an answer.
         horizon: H.
+        convention: what stands between the model and its environment.
 
     Args:
         fast: the FAST tokenizer.
@@ -33,6 +35,7 @@ class NoraCodec:
         action_ids: as above.
         stop_ids: as above.
         max_tokens: as above.
+        convention: what stands between the model and its environment (None: nothing).
     """
 
     counted = False
@@ -48,10 +51,12 @@ class NoraCodec:
         action_ids: range,
         stop_ids: frozenset[int],
         max_tokens: int,
+        convention: DataConvention | None = None,
     ) -> None:
         self._fast, self._low, self._high = fast, low, high
         self.horizon, self.action_ids = horizon, action_ids
         self.stop_ids, self.max_tokens = stop_ids, max_tokens
+        self.convention = convention or DataConvention()
 
     def finished(self, tokens: Sequence[int]) -> bool:
         """As `AnswerFormat.finished`."""
@@ -77,7 +82,8 @@ class NoraCodec:
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float64]:
         """As `ActionCodec.decode`: all numbers are scaled, the gripper too, and none is clipped."""
         # Upstream reads the statistics' mask and does not use it.
-        return 0.5 * (self.chunk(tokens) + 1) * (self._high - self._low) + self._low
+        own = 0.5 * (self.chunk(tokens) + 1) * (self._high - self._low) + self._low
+        return self.convention.to_environment(own)
 
     def encode(self, chunk: ArrayLike) -> tuple[int, ...]:
         """As `ActionCodec.encode`.
@@ -85,7 +91,7 @@ class NoraCodec:
         Raises:
             ValueError: the FAST tokenizer cannot write a coefficient.
         """
-        given = np.asarray(chunk, dtype=np.float64)
+        given = self.convention.to_model(chunk)
         width = np.where(self._high > self._low, self._high - self._low, 1.0)
         normalised = np.where(self._high > self._low, 2.0 * (given - self._low) / width - 1.0, 0.0)
         ids = self._fast.encode(normalised)

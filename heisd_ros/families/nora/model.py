@@ -91,7 +91,8 @@ class Nora:
         if proprio is not None:
             raise ProprioceptionError("the model takes no numbers; a vector was given")
         ids = prompt_ids(self.tokenizer, instruction, self.patches.tokens**2)
-        return NoraInputs(self.patches(images[0]).to(self.device, self.dtype), ids)
+        patches = self.patches(self.codec.convention.images(images[0]))
+        return NoraInputs(patches.to(self.device, self.dtype), ids)
 
     def features(self, inputs: NoraInputs) -> Tensor:
         """As `TokenModel.features`: the merged patches, which are visual tokens already."""

@@ -16,6 +16,11 @@ def recognises(config: Mapping[str, Any]) -> bool:
     return known and config.get("use_fused_vision_backbone") is not False
 
 
+def protocol(config: Mapping[str, Any]) -> str:
+    """As `Family.protocol`: ours, or for a checkpoint in OpenVLA's own layout its own."""
+    return "heisd" if "heisd" in config else "openvla_libero"
+
+
 def load(*arguments: Any, **options: Any) -> TokenModel:
     """As `Family.load`."""
     from heisd_ros.families.openvla.checkpoint import load_checkpoint

@@ -15,6 +15,11 @@ def recognises(config: Mapping[str, Any]) -> bool:
     return config.get("type") in MODEL_TYPES
 
 
+def protocol(config: Mapping[str, Any]) -> str:
+    """As `Family.protocol`: nothing stands between model and environment unless it is named."""
+    return "heisd"
+
+
 def load(*arguments: Any, **options: Any) -> TokenModel:
     """As `Family.load`."""
     from heisd_ros.families.pi0fast.checkpoint import load_checkpoint

@@ -16,6 +16,7 @@ from transformers import (
 from heisd_ros.errors import CheckpointError, UnknownStatisticsError
 from heisd_ros.families.fast import FastTokenizer
 from heisd_ros.families.library import load_network
+from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.families.pi0fast.codec import Pi0FastCodec
 from heisd_ros.families.pi0fast.config import POSTPROCESSOR, PREPROCESSOR, Pi0FastConfig
 from heisd_ros.families.pi0fast.config import processor_step as step_of
@@ -34,6 +35,7 @@ def load_checkpoint(
     dtype: torch.dtype = torch.float32,
     statistics_key: str | None = None,
     *,
+    convention: DataConvention | None = None,
     any_statistics: bool = False,
 ) -> Pi0Fast:
     """Loads a policy.
@@ -46,6 +48,7 @@ def load_checkpoint(
         dtype: of the decoder; the vision tower, the projector and the norms stay float32, as in
             LeRobot.
         statistics_key: a policy has one set of statistics, which has no name: None.
+        convention: what stands between the model and its environment (None: nothing).
         any_statistics: of no use here.
 
     Raises:
@@ -71,7 +74,9 @@ def load_checkpoint(
             (POSTPROCESSOR, "unnormalizer_processor", "action", "ACTION", config.action_size),
         )
     )
-    codec = Pi0FastCodec(text, fast, actions, config.chunk_size, config.max_tokens, config.skipped)
+    codec = Pi0FastCodec(
+        text, fast, actions, config.chunk_size, config.max_tokens, config.skipped, convention
+    )
     network = load_network(
         PaliGemmaForConditionalGeneration,
         _library_config(config, text.get_vocab_size(with_added_tokens=False)),

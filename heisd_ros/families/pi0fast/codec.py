@@ -10,6 +10,8 @@ from tokenizers import Tokenizer
 
 from heisd_ros.errors import AnswerError, CheckpointError
 from heisd_ros.families.fast import FastTokenizer
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
+from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.families.pi0fast.normalisation import Normalisation
 from heisd_ros.files.bounded import shown
 
@@ -27,6 +29,7 @@ class Pi0FastCodec:
         max_tokens: as in `ActionCodec`.
         horizon: H.
         dimensions: D.
+        convention: what stands between the model and its environment.
         framing: ids that every answer begins with.
         bar: the id that ends an answer.
 
@@ -37,9 +40,11 @@ class Pi0FastCodec:
         horizon: H.
         max_tokens: as above.
         skipped: ids at the end of the vocabulary that are no FAST ids.
+        convention: what stands between the model and its environment (None: nothing).
 
     Raises:
-        CheckpointError: the text tokenizer lacks the framing.
+        CheckpointError: the text tokenizer lacks the framing, or the convention is of a gripper
+            that the actions have not.
     """
 
     counted = False
@@ -53,10 +58,17 @@ class Pi0FastCodec:
         horizon: int,
         max_tokens: int,
         skipped: int,
+        convention: DataConvention | None = None,
     ) -> None:
         self._fast, self._actions = fast, actions
         self.horizon, self.dimensions = horizon, len(actions.first)
         self.max_tokens = max_tokens
+        self.convention = convention or DataConvention()
+        if self.convention.gripper is not None and self.dimensions != ACTION_DIMENSIONS:
+            raise CheckpointError(
+                f"the protocol names a gripper, the last of {ACTION_DIMENSIONS} numbers; the "
+                f"model's actions have {self.dimensions}"
+            )
         known = {piece: text.token_to_id(piece) for piece in (*_FRAMING, _BAR)}
         ids = tuple(index for index in known.values() if index is not None)
         if len(ids) < len(known):
@@ -104,7 +116,8 @@ class Pi0FastCodec:
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float64]:
         """As `ActionCodec.decode`."""
-        return self._actions.inverse(self.chunk(tokens)).astype(np.float64)
+        own = self._actions.inverse(self.chunk(tokens)).astype(np.float64)
+        return self.convention.to_environment(own)
 
     def encode(self, chunk: ArrayLike) -> tuple[int, ...]:
         """As `ActionCodec.encode`.
@@ -112,5 +125,5 @@ class Pi0FastCodec:
         Raises:
             ValueError: the FAST tokenizer cannot write a coefficient.
         """
-        ids = self._fast.encode(self._actions.forward(chunk))
+        ids = self._fast.encode(self._actions.forward(self.convention.to_model(chunk)))
         return (*self.framing, *(self._top - index for index in ids), self.bar)

@@ -106,7 +106,9 @@ class Pi0Fast:
                 f"the model takes a state of {self.config.state_size} numbers; none was given"
             )
         pictures = [
-            prepare_image(image, self.config.resolution) for image in images if image is not None
+            prepare_image(self.codec.convention.images(image), self.config.resolution)
+            for image in images
+            if image is not None
         ]
         return Pi0FastInputs(
             torch.stack(pictures).to(self.device),
