@@ -45,7 +45,7 @@ def verify(
 
     table = Table("case", "stage", "difference", "accepted", "")
     dtypes = ("float32", "bfloat16") if dtype == "both" else (dtype,)
-    failed, done = None, 0
+    failed, done, ties = None, 0, 0
     try:
         for row in verification.verify(
             checkpoint, reference, path=path, device=device, dtypes=dtypes
@@ -54,6 +54,7 @@ def verify(
             cells = (row.case, row.stage, _short(row.measured), _short(row.accepted))
             table.add_row(*(_plain(cell) for cell in cells), mark)
             done += row.passed is not None
+            ties += row.passed is None and row.measured.startswith("tie")
             if row.passed is False:
                 failed = row
                 break
@@ -69,7 +70,10 @@ def verify(
     if done == 0:
         typer.echo(f"{reference} holds nothing to compare", err=True)
         raise typer.Exit(1)
-    typer.echo(f"{done} comparisons, all good (path {path}, {device}, {' and '.join(dtypes)})")
+    tied = f", {ties} answers in bfloat16 that differ from a tie on" if ties else ""
+    typer.echo(
+        f"{done} comparisons, all good{tied} (path {path}, {device}, {' and '.join(dtypes)})"
+    )
 
 
 @app.command()

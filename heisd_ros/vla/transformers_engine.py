@@ -54,6 +54,10 @@ class TransformersEngine:
         names = inspect.signature(backbone.forward).parameters
         self._cache_argument = "cache" if "cache" in names else "past_key_values"
 
+    def without_penalty(self) -> TransformersEngine:
+        """The same network, whose logits are its own."""
+        return TransformersEngine(self.backbone, self.head, self.answer)
+
     def stage(self, function: Stage, value: Tensor) -> Tensor:
         """As `Engine.stage`."""
         return function(value)

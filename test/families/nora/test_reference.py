@@ -23,7 +23,6 @@ from heisd_ros.errors import (
 from heisd_ros.families.checkpoint import load_checkpoint
 from heisd_ros.families.nora.checkpoint import NoraSettings
 from heisd_ros.families.nora.preprocessing import chat_text
-from heisd_ros.vla.transformers_engine import TransformersEngine
 
 REFERENCE = FamilyReference("nora")
 ARRAYS = REFERENCE.arrays
@@ -99,10 +98,7 @@ def test_answers_and_actions(case):
 @torch.inference_mode()
 def test_without_the_penalty(case):
     model = model_of(case)
-    plain = TransformersEngine(
-        model.network.model.language_model, model.network.lm_head, model.codec
-    )
-    answer = plain_answer(model, inputs_of(case), plain)
+    answer = plain_answer(model, inputs_of(case), model.engine.without_penalty())
     assert answer.tokens == case["generated_ids_without_repetition_penalty"]
     if f"{case['name']}/raw_logits" in ARRAYS:
         raw = ARRAYS[f"{case['name']}/raw_logits"]
