@@ -73,7 +73,7 @@ def verify(
     """
     if path not in PATHS:
         raise ReferenceDataError(f"no decoding path {path!r}; there are {sorted(PATHS)}")
-    family = family_of(checkpoint).__name__.rpartition(".")[2]
+    family = family_of(checkpoint)
     if family != "openvla":
         yield from verify_answers(family, checkpoint, reference, path, device, dtypes)
         return

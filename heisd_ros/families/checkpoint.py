@@ -79,7 +79,7 @@ def load_checkpoint(
         DeviceMemoryError: the device has no room.
         MissingPackageError: the family runs on `transformers`, which is not installed.
     """
-    family = family_of(folder)
+    family = known_families()[family_of(folder)]
     try:
         return family.load(folder, device, dtype, statistics_key, **options)
     except ModuleNotFoundError as error:
@@ -91,8 +91,8 @@ def load_checkpoint(
         ) from error
 
 
-def family_of(folder: str | Path) -> Family:
-    """The family of a checkpoint; raises CheckpointError as `load_checkpoint`."""
+def family_of(folder: str | Path) -> str:
+    """Name of a checkpoint's family; raises CheckpointError as `load_checkpoint`."""
     return _family_of(folder)[0]
 
 
@@ -103,11 +103,11 @@ def default_protocol(folder: str | Path) -> str:
         CheckpointError: as `load_checkpoint`.
     """
     family, config = _family_of(folder)
-    return family.protocol(config)
+    return known_families()[family].protocol(config)
 
 
-def _family_of(folder: str | Path) -> tuple[Family, dict[str, Any]]:
-    """The family of a checkpoint, and its ``config.json``."""
+def _family_of(folder: str | Path) -> tuple[str, dict[str, Any]]:
+    """Name of a checkpoint's family, and its ``config.json``."""
     # Families differ in what lies beside it; an adapter's folder has none.
     place = expanded(folder) / CONFIG
     if not place.exists():
@@ -116,7 +116,7 @@ def _family_of(folder: str | Path) -> tuple[Family, dict[str, Any]]:
     known = known_families()
     found = [name for name, family in known.items() if family.recognises(config)]
     if len(found) == 1:
-        return known[found[0]], config
+        return found[0], config
     if found:
         raise CheckpointError(f"{place} is of the families {found} alike")
     types = sorted({kind for family in known.values() for kind in family.MODEL_TYPES})

@@ -38,7 +38,7 @@ def transformers_twin(network: Network) -> TransformersEngine:
         num_attention_heads=sizes.num_attention_heads,
         num_key_value_heads=sizes.key_value_heads,
         rms_norm_eps=sizes.rms_norm_eps,
-        rope_theta=sizes.rope_theta,
+        rope_parameters={"rope_type": "default", "rope_theta": sizes.rope_theta},
         max_position_embeddings=sizes.max_position_embeddings,
         pad_token_id=None,
     )

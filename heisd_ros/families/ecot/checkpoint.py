@@ -80,4 +80,4 @@ def load_checkpoint(
     load_weights(model, files, torch.device(device), model.unused_prefixes())
     if torch.device(device).type == "cpu":
         model.arrange_for_cpu()
-    return Ecot(model, tokenizer, codec)
+    return Ecot(model, tokenizer, codec, [*statistics])

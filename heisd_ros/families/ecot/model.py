@@ -44,9 +44,17 @@ class Ecot:
         tokenizer: of text.
         codec: its answers.
         spec: what it wants to see.
+        statistics: names of those that the checkpoint has.
     """
 
-    def __init__(self, model: EcotNetwork, tokenizer: Tokenizer, codec: EcotCodec) -> None:
+    def __init__(
+        self,
+        model: EcotNetwork,
+        tokenizer: Tokenizer,
+        codec: EcotCodec,
+        statistics: Sequence[str] = (),
+    ) -> None:
+        self.statistics = tuple(statistics)
         self.model, self.tokenizer, self.codec = model.eval(), tokenizer, codec
         self.config = model.config
         self.spec = ObservationSpec(
@@ -107,6 +115,18 @@ class Ecot:
         """As `TokenModel.prompt`."""
         visual_tokens = self.engine.stage(self.model.projector, features)
         return Prompt(self.model.embed(inputs.ids, visual_tokens), inputs.ids)
+
+    def describe(self) -> dict[str, str]:
+        """What `heisd model info` says of it beside what all families have."""
+        tower, language = self.config.tower, self.config.language
+        known = self.spec.control_rate_hz is not None
+        return {
+            "vision": f"SigLIP, {tower.blocks_run} blocks of {tower.width}",
+            "language": f"Llama, {language.num_hidden_layers} layers of {language.hidden_size}",
+            "action space": "dx dy dz, drx dry drz, gripper",
+            "statistics": ", ".join(sorted(self.statistics)),
+            "lacks": "nothing" if known else "the control rate (heisd.control_rate_hz)",
+        }
 
     def retrieval_key(self, features: Tensor) -> NDArray[np.float32]:
         """As `TokenModel.retrieval_key`: mean-pooled."""

@@ -120,7 +120,15 @@ def load_checkpoint(
         convention,
     )
     assert isinstance(network, Qwen2_5_VLForConditionalGeneration)
-    return Nora(network, tokenizer, patches, codec, rules.repetition_penalty, ours.control_rate_hz)
+    return Nora(
+        network,
+        tokenizer,
+        patches,
+        codec,
+        rules.repetition_penalty,
+        ours.control_rate_hz,
+        [*read_object(folder / STATISTICS, CheckpointError)],
+    )
 
 
 def _rename(name: str) -> str:

@@ -43,6 +43,7 @@ class Nora:
         patches: of pictures.
         codec: its answers.
         spec: what it wants to see.
+        statistics: names of those that the checkpoint has.
     """
 
     language: LanguageConfig | None = None
@@ -55,7 +56,9 @@ class Nora:
         codec: NoraCodec,
         penalty: float,
         control_rate_hz: float | None = None,
+        statistics: Sequence[str] = (),
     ) -> None:
+        self.statistics = tuple(statistics)
         self.network, self.tokenizer, self.patches, self.codec = network, tokenizer, patches, codec
         self.spec = ObservationSpec(("image",), SIDE, control_rate_hz=control_rate_hz)
         self._engine = TransformersEngine(
@@ -110,6 +113,22 @@ class Nora:
         return Prompt(
             columns, ids=ids, positions=positions.to(self.device), next_position=following
         )
+
+    def describe(self) -> dict[str, str]:
+        """What `heisd model info` says of it beside what all families have."""
+        text = self.network.config.get_text_config()
+        vision = self.network.model.visual.config
+        lacks = [] if self.spec.control_rate_hz else ["the control rate (heisd.control_rate_hz)"]
+        if self.codec.horizon == 1:
+            lacks.append("actions of an answer, so 1 (NORA-Long: heisd.horizon 5)")
+        return {
+            "vision": f"Qwen2.5-VL, {vision.depth} layers of {vision.hidden_size}",
+            "language": f"Qwen2.5, {text.num_hidden_layers} layers of {text.hidden_size}; "
+            f"repetition penalty {self._engine.penalty:g}",
+            "action space": "dx dy dz, drx dry drz, gripper (0 closed, 1 open)",
+            "statistics": ", ".join(sorted(self.statistics)),
+            "lacks": "; ".join(lacks) or "nothing",
+        }
 
     def retrieval_key(self, features: Tensor) -> NDArray[np.float32]:
         """As `TokenModel.retrieval_key`: mean-pooled."""

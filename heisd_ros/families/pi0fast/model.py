@@ -139,6 +139,19 @@ class Pi0Fast:
         every = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=columns.device)
         return Prompt(columns, mask=every)
 
+    def describe(self) -> dict[str, str]:
+        """What `heisd model info` says of it beside what all families have."""
+        text, vision = self.config.text, self.config.vision
+        return {
+            "vision": f"SigLIP, {vision.num_hidden_layers} layers of {vision.hidden_size}",
+            "language": f"Gemma, {text.depth} layers of {text.width}",
+            "action space": f"{self.codec.dimensions} numbers as they were demonstrated; "
+            "LeRobot's files do not say of what",
+            "statistics": "one set, of "
+            + ", ".join(f"{kind.lower()} {mode}" for kind, mode in self.config.modes.items()),
+            "lacks": "the control rate; what the numbers of state and action are",
+        }
+
     def retrieval_key(self, features: Tensor) -> NDArray[np.float32]:
         """As `TokenModel.retrieval_key`: mean-pooled per camera."""
         patches = self.spec.image_size // self.config.vision.patch_size
