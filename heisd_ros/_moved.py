@@ -11,6 +11,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
+    "control.images": "data.images",
     "nodes.ingest": "control.ingest",
     "nodes.motion_feed": "control.motion_feed",
     "nodes.parameters": "robot.parameters",

@@ -96,7 +96,7 @@ def node(
     settings = ["-p", "autostart:=true", "-p", "instruction:=measure"]
     marks: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        process = NodeProcess("bench_policy", settings, domain_id, Path(folder) / "node.log")
+        process = NodeProcess("tools.bench_policy", settings, domain_id, Path(folder) / "node.log")
 
         def mark() -> None:
             marks.append((time.monotonic(), cpu_seconds(process.pid)))

@@ -18,15 +18,15 @@ class NodeProcess:
     """Runs a node's module with this interpreter; its output goes to a log file.
 
     Args:
-        name: Name of the node and of its module in `heisd_ros.nodes`.
+        module: Module of the node below `heisd_ros.nodes`; its last part is the node's name.
         arguments: What follows `--ros-args`.
         domain_id: ROS domain.
         log: File for its output.
     """
 
-    def __init__(self, name: str, arguments: list[str], domain_id: int, log: Path) -> None:
-        self.name, self.log = name, log
-        command = [sys.executable, "-m", f"heisd_ros.nodes.{name}", "--ros-args", *arguments]
+    def __init__(self, module: str, arguments: list[str], domain_id: int, log: Path) -> None:
+        self.name, self.log = module.split(".")[-1], log
+        command = [sys.executable, "-m", f"heisd_ros.nodes.{module}", "--ros-args", *arguments]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,

@@ -9,7 +9,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from heisd_ros.control import images
 from heisd_ros.control.commands import CommandMapper
 from heisd_ros.control.inference import PolicyRunner
 from heisd_ros.control.ingest import ObservationBuffer
@@ -17,6 +16,7 @@ from heisd_ros.control.inputs import IngestLimits
 from heisd_ros.control.motion_feed import MotionFeed, load_bounds
 from heisd_ros.control.policy import Policy, PolicyLoader
 from heisd_ros.control.worker import InferenceWorker
+from heisd_ros.data import images
 from heisd_ros.decoding.types import Decoder, Observation
 from heisd_ros.errors import DatabaseError, HeisdError
 from heisd_ros.kinematics.arm import ArmKinematics

@@ -14,10 +14,12 @@ from heisd_ros.decoding.proposers import proposers_of
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import SkipGate
 from heisd_ros.decoding.types import Decoder
-from heisd_ros.errors import ModeError
+from heisd_ros.errors import DatabaseError, ModeError
 from heisd_ros.files.bounded import expanded
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.retrieval.database import Database, Store, file_hash
+from heisd_ros.retrieval.entries import COLUMNS
+from heisd_ros.vla.action_codec import ActionCodec
 from heisd_ros.vla.checkpoint_files import fingerprint
 from heisd_ros.vla.drafter import WEIGHTS, Drafter, load_drafter
 from heisd_ros.vla.token_model import TokenModel
@@ -123,6 +125,7 @@ class Assembly:
         store: Store | None = None
         if mode.retrieves:
             self.database.check_k(mode.retrieval.k)
+            _check_answers(self.database, vla.codec)
             calibration = calibration or self.calibration(mode)
             store = self.database if extend is None else extend(self.database, calibration)
         return build_decoder(
@@ -198,6 +201,18 @@ def build_decoder(
         allow_unknown=allow_unknown,
         keep_frames=keep_frames,
     )
+
+
+def _check_answers(database: Database, codec: ActionCodec) -> None:
+    """Raises DatabaseError where a model's answers have no room in the entries of a database."""
+    held = [COLUMNS[name].row for name in ("tokens", "actions")]
+    wanted = [(codec.max_tokens,), (codec.horizon * codec.dimensions,)]
+    if held != wanted:
+        raise DatabaseError(
+            f"{database.folder}: an entry holds {held[0][0]} tokens and {held[1][0]} numbers of an "
+            f"action; answers of this model have {codec.max_tokens} and "
+            f"{codec.horizon * codec.dimensions}"
+        )
 
 
 def _check(mode: ModeSettings, calibration: Calibration | None) -> None:

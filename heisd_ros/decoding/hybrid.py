@@ -38,6 +38,9 @@ from heisd_ros.vla.token_model import TokenModel
 REDRAFT_ROOM = 20
 """Nodes of the largest `redraft` that the model has to read: after one token, five levels of the
 model's first choices, and below each place its second one with what follows it."""
+SECOND_CHOICES = 8
+"""Places that are drafted by the model's second choice as well: all of a short answer, and of a
+long one so few that they do not crowd out its first choices."""
 _ELSE = {"retrieval": Source.AUTOREGRESSIVE, "hybrid": Source.DRAFTER}
 """Who drafts in these modes where the database is not asked; other modes name the one proposer."""
 
@@ -355,6 +358,6 @@ def redraft(
     rest = tails.chains()[0][len(answers) :] if len(tails) else ()
     chains = [(*answers, *rest)]
     second_choices = verification.second_choices() if rule == "exact" else ()
-    for place, second in enumerate(second_choices):
+    for place, second in enumerate(second_choices[:SECOND_CHOICES]):
         chains.append((*answers[:place], second, *answers[place + 1 :], *rest))
     return DraftTree.from_chains(chains)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -25,7 +25,7 @@ TIMING_KEYS = (
 """Parts of a step; one that did not happen is absent. A pass over prompt and draft is `prefill`."""
 
 
-class Source(StrEnum):
+class Source(str, Enum):  # noqa: UP042 - Python 3.10 has no StrEnum
     """What decided a step. A member is its name: it equals the plain string.
 
     Attributes:
@@ -50,6 +50,8 @@ class Source(StrEnum):
     SKIP = "skip", "retrieval, skipped verification", "#009e73"
     HOLD = "hold", "hold", "#d55e00"
     """The arm was held: of telemetry alone, no decoder returns it."""
+
+    __str__ = str.__str__
 
     @property
     def letter(self) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from heisd_ros.decoding.perception import perceive
 from heisd_ros.decoding.types import Observation
 from heisd_ros.errors import ReferenceDataError
 from heisd_ros.evaluation.comparison import (
@@ -137,8 +138,7 @@ def _pixels(vla: VLA, case: ReferenceCase) -> Iterator[Comparison]:
 
 @torch.inference_mode()
 def _vision(vla: VLA, case: ReferenceCase) -> Iterator[Comparison]:
-    pixels = vla.images([case.image]).to(vla.device, vla.dtype)
-    features = vla.model.vision_features(pixels)
+    features = perceive(vla, _observation(vla, case)).features
     both = features[0].float().cpu().numpy()
     first = vla.config.towers[0].output_width
     for stage, key, array in (

@@ -29,8 +29,8 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from heisd_ros.control import images
 from heisd_ros.control.session import Session
+from heisd_ros.data import images
 from heisd_ros.decoding.types import Source
 from heisd_ros.errors import ImageError
 from heisd_ros.msg import StepTelemetry

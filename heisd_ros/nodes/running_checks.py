@@ -17,7 +17,8 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
 from heisd_ros.control.inputs import NANOSECONDS, stamp_ns
-from heisd_ros.errors import HeisdError
+from heisd_ros.data import images
+from heisd_ros.errors import HeisdError, ImageError
 from heisd_ros.nodes import optional, qos
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader
@@ -71,6 +72,7 @@ class Listener(Node):
             self._listen(kind, topic, qos.sensor_data())
         self._listen(JointState, topics.joint_states, qos.sensor_data())
         self._images = (topics.image + suffix, topics.image_wrist + suffix)
+        self._check = images.check_compressed if parameters.compressed else images.check_raw
         if parameters.robot_source == "topic":
             self._listen(String, "robot_description", qos.latched())
 
@@ -96,9 +98,17 @@ class Listener(Node):
 
     def _on_message(self, topic: str, message: Any) -> None:
         heard = self._heard[topic]
-        # Large messages are not kept: their stamp is all that is looked at.
         late = time.time_ns() - stamp_ns(message) if hasattr(message, "header") else 0
-        heard.append((late, None if topic in self._images else message))
+        # Pictures are not kept: only what is wrong with them.
+        heard.append((late, self._fault(message) if topic in self._images else message))
+
+    def _fault(self, picture: Any) -> str:
+        """Why a picture would hold the arm; empty where it would not."""
+        try:
+            self._check(picture)
+        except ImageError as error:
+            return str(error)
+        return ""
 
     def _silence(self, name: str, profile: QoSProfile) -> str:
         publishers = self.get_publishers_info_by_topic(name)
@@ -120,6 +130,8 @@ class Listener(Node):
         text = f"{rate:.1f} Hz, stamps {late:.3f} s old"
         if rate < max(1.0 / limit, LEAST_HZ):
             return "bad", name, f"{text}; its timeout of {limit:g} s would hold the arm"
+        if topic in self._images and heard[-1][1]:
+            return "bad", name, f"{text}; {heard[-1][1]}"
         if abs(late) > MOST_LATE_SEC:
             return "warning", name, f"{text}: clocks of driver and this machine differ?"
         return "good", name, text

@@ -23,15 +23,15 @@ from torch import Tensor, nn
 
 from heisd_ros.errors import DrafterError
 from heisd_ros.files.bounded import check_plain, read_object, shown
-from heisd_ros.vla.language import (
+from heisd_ros.vla.language_config import LanguageConfig
+from heisd_ros.vla.llama import (
     DecoderLayer,
     KVCache,
     RMSNorm,
     RotaryTable,
     rotate,
 )
-from heisd_ros.vla.language_config import LanguageConfig
-from heisd_ros.vla.linear import pack
+from heisd_ros.vla.packed_linear import pack
 from heisd_ros.vla.token_model import TokenModel, Vocabulary
 
 WEIGHTS, RECORD = "drafter.safetensors", "drafter.json"

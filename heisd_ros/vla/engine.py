@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from heisd_ros.vla.action_codec import AnswerFormat
-from heisd_ros.vla.language import LanguageModel
+from heisd_ros.vla.llama import LanguageModel
 
 Stage = Callable[[Tensor], Tensor]
 

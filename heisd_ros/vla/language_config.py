@@ -18,7 +18,7 @@ _MOST_POSITIONS = 1 << 17
 
 @dataclass(frozen=True)
 class LanguageConfig:
-    """The Llama decoder. Defaults are Llama-2-7B's, which OpenVLA-7B's ``text_config`` relies on.
+    """The Llama decoder. Defaults are Llama-2-7B's, on which a ``text_config`` may rely.
 
     Attributes:
         vocab_size: rows of the embedding and of the LM head, padding rows included.

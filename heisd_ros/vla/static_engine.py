@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heisd_ros.vla.action_codec import AnswerFormat
-from heisd_ros.vla.capture import Capture, Program, capture_for
+from heisd_ros.vla.cuda_graphs import Capture, Program, capture_for
 from heisd_ros.vla.engine import (
     Draft,
     Network,
@@ -36,7 +36,7 @@ from heisd_ros.vla.engine import (
     Stage,
     causal_columns,
 )
-from heisd_ros.vla.language import KVCache
+from heisd_ros.vla.llama import KVCache
 
 PROMPT_STEP = 16
 """Prompts are padded to a multiple of so many columns."""

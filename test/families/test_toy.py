@@ -11,23 +11,25 @@ import support
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.database import write_small
 from support.tiny_parts import BOUNDS
 
 from heisd_ros import families
 from heisd_ros.control.policy import make_policy
 from heisd_ros.decoding.actions import padded
-from heisd_ros.decoding.assembly import build_decoder
+from heisd_ros.decoding.assembly import Assembly, build_decoder
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.hybrid import REDRAFT_ROOM, redraft
 from heisd_ros.decoding.modes import load_mode, mode_names
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation
 from heisd_ros.decoding.verifier import Verification
-from heisd_ros.errors import AnswerError, CheckpointError
+from heisd_ros.errors import AnswerError, CheckpointError, DatabaseError
 from heisd_ros.families.checkpoint import load_checkpoint
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.retrieval.entries import Matches
 from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.vla.checkpoint_files import fingerprint
 from heisd_ros.vla.drafter import Drafter
 
 families.__path__.append(str(Path(support.__path__[0]) / "families"))
@@ -113,7 +115,7 @@ def test_exact_verification_gives_the_tokens_of_the_plain_loop(data, seed):
     inputs = model.encode(observation().images, observation().instruction)
     prompt = model.prompt(inputs, model.features(inputs))
     verification = Verification.start(
-        model.engine, prompt, tree, rule, REDRAFT_ROOM, correct, record
+        model.engine, prompt, tree, rule, data.draw(st.integers(0, REDRAFT_ROOM)), correct, record
     )
     if how == "finish":
         verification.finish()
@@ -199,6 +201,13 @@ def test_every_mode_runs(name):
         assert result.source == "skip" and not result.problem
         np.testing.assert_array_equal(result.chunk, chunks[0])
         np.testing.assert_array_equal(result.action, chunks[0, 0])
+
+
+def test_a_database_of_other_answers_is_refused(tmp_path):
+    folder = save_toy(tmp_path)
+    write_small(folder / "database", model=fingerprint(folder))
+    with pytest.raises(DatabaseError, match="answers of this model have 13 and 12"):
+        Assembly(folder).decoder(plain(0)[0], load_mode("rsd"))
 
 
 def test_an_answer_that_stands_for_no_chunk_is_no_action():

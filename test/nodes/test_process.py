@@ -41,8 +41,8 @@ def test_a_signal_sends_the_stop_command_last(world, checkpoint, number):
     ("module", "parameters", "message"),
     [
         ("vla_node", {"autostart": "true", "model__path": "/nowhere"}, "/nowhere"),
-        ("sim_arm_node", {"suite": "libero_nothing"}, "libero_nothing"),
-        ("sim_arm_node", {"image_size": "1"}, "image_size"),
+        ("sim.sim_arm_node", {"suite": "libero_nothing"}, "libero_nothing"),
+        ("sim.sim_arm_node", {"image_size": "1"}, "image_size"),
     ],
 )
 def test_what_cannot_start_says_so_and_ends(world, module, parameters, message):

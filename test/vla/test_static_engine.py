@@ -13,7 +13,7 @@ from support.small_models import CONFIG, configs, random_batch, small_model
 from heisd_ros.decoding.tree import DraftTree
 from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
 from heisd_ros.families.openvla.network import VLAModel
-from heisd_ros.vla.capture import rerun
+from heisd_ros.vla.cuda_graphs import rerun
 from heisd_ros.vla.engine import PlainEngine
 from heisd_ros.vla.static_engine import DRAFT_BUCKETS, StaticEngine
 

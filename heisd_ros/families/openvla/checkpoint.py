@@ -29,8 +29,8 @@ from heisd_ros.vla.checkpoint_files import (
     fingerprint,
     read_json,
 )
+from heisd_ros.vla.load_weights import load_weights
 from heisd_ros.vla.tokenizer import read_tokenizer
-from heisd_ros.vla.weights import load_weights
 
 __all__ = ["fingerprint", "load_checkpoint", "save_checkpoint", "statistics_of"]
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from heisd_ros.families.openvla.codec import OpenVLAAnswer
 from heisd_ros.families.openvla.config import ACTION_DIMENSIONS, VLAConfig
 from heisd_ros.families.openvla.vision import Projector, ProprioProjector, VisionBackbone
-from heisd_ros.vla.language import KVCache, LanguageModel
-from heisd_ros.vla.linear import pack
+from heisd_ros.vla.llama import KVCache, LanguageModel
+from heisd_ros.vla.packed_linear import pack
 
 
 @dataclass(frozen=True)

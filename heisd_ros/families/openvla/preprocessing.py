@@ -84,6 +84,7 @@ class PromptTokenizer:
         self.tokenizer = tokenizer
         self._template = config.prompt
         self._suffix = config.prompt_suffix
+        self._verbatim = frozenset(config.instructions or ())
         self._known = (
             None
             if config.instructions is None
@@ -106,7 +107,7 @@ class PromptTokenizer:
             UnknownInstructionError: the model has a list of instructions and this isn't on it.
         """
         # What is known as it stands needs no other: two may differ in their punctuation alone.
-        if self._known is not None and instruction not in self._known.values():
+        if self._known is not None and instruction not in self._verbatim:
             known = self._known.get(normalise_instruction(instruction))
             if known is None and not allow_unknown:
                 raise UnknownInstructionError(self._unknown(instruction, self._known))

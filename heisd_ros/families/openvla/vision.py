@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from heisd_ros.families.openvla.config import VLAConfig
 from heisd_ros.families.openvla.tower_config import TowerConfig
-from heisd_ros.vla.linear import PackedLinear
+from heisd_ros.vla.packed_linear import PackedLinear
 
 LAYER_NORM_EPS = 1e-6
 

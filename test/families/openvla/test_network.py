@@ -13,8 +13,8 @@ from support.small_models import CONFIG, configs, random_batch, small_model
 
 from heisd_ros.families.openvla.network import VLAModel
 from heisd_ros.families.openvla.vision import pixel_shuffle
-from heisd_ros.vla.language import KVCache
-from heisd_ros.vla.linear import PackedLinear
+from heisd_ros.vla.llama import KVCache
+from heisd_ros.vla.packed_linear import PackedLinear
 
 
 def embeds_of(model, batch):
@@ -215,7 +215,7 @@ def test_packed_weights_do_not_outlive_those_that_they_are_of():
 def test_weights_are_not_kept_twice_where_they_are_large_or_cannot_be(monkeypatch):
     for name, value in (("MOST_PACKED_BYTES", 1), ("can_pack", lambda: False)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"heisd_ros.vla.linear.{name}", value)
+            patch.setattr(f"heisd_ros.vla.packed_linear.{name}", value)
             model = small_model()
             model.arrange_for_cpu()
             assert not any(packed(model))

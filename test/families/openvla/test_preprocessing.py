@@ -9,6 +9,7 @@ from support.small_models import CONFIG, INSTRUCTIONS, TOWER, random_images, sma
 
 from heisd_ros.errors import ImageError, UnknownInstructionError
 from heisd_ros.families.openvla.preprocessing import ImagePreprocessor, PromptTokenizer
+from heisd_ros.families.openvla.tokenizer_training import train_tokenizer
 
 IMAGES = ImagePreprocessor(CONFIG)
 
@@ -68,6 +69,13 @@ def test_known_instructions_are_recognised_in_any_case_and_spacing():
     for spelt in ("  Pick up  THE bowl ", "Pick up the bowl."):
         assert prompts.encode(spelt) == prompts.encode(INSTRUCTIONS[0])
     assert prompts.encode(INSTRUCTIONS[0])[0] == 1
+
+
+def test_known_instructions_that_differ_in_punctuation_stay_two():
+    config = dataclasses.replace(CONFIG, instructions=("pick up", "pick up."))
+    tokenizer = train_tokenizer(config.instructions, config.real_vocab_size, prompt=config.prompt)
+    prompts = PromptTokenizer(config, tokenizer)
+    assert prompts.encode("pick up") != prompts.encode("pick up.")
 
 
 def test_an_unknown_instruction_is_named_with_its_neighbours():

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heisd_ros.vla.language_config import LanguageConfig
-from heisd_ros.vla.linear import PackedLinear
+from heisd_ros.vla.packed_linear import PackedLinear
 
 
 def fused_linear(owner: nn.Module, name: str, inputs: int, parts: dict[str, int]) -> PackedLinear:
