@@ -16,7 +16,7 @@ from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
 from heisd_ros.vla.generation import GENERATION, GenerationRules
 from heisd_ros.vla.tokenizer import read_tokenizer
-from heisd_ros.vla.weights import load_weights
+from heisd_ros.vla.load_weights import load_weights
 
 
 def load_checkpoint(

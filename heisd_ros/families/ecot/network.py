@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from heisd_ros.families.ecot.config import EcotConfig
 from heisd_ros.families.openvla.vision import VisionTower
 from heisd_ros.vla.action_codec import AnswerFormat
-from heisd_ros.vla.language import LanguageModel
-from heisd_ros.vla.linear import PackedLinear, pack
+from heisd_ros.vla.llama import LanguageModel
+from heisd_ros.vla.packed_linear import PackedLinear, pack
 
 
 class Backbone(nn.Module):
