@@ -7,8 +7,8 @@ from support.backbones import Open, drafts_around
 
 from heisd_ros.decoding.verifier import Verification
 from heisd_ros.vla.engine import PlainEngine
-from heisd_ros.vla.llama import LanguageModel
 from heisd_ros.vla.language_config import LanguageConfig
+from heisd_ros.vla.llama import LanguageModel
 from heisd_ros.vla.llama_twin import transformers_twin
 
 

@@ -15,8 +15,8 @@ from heisd_ros.families.openvla.checkpoint import read_statistics
 from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
 from heisd_ros.vla.generation import GENERATION, GenerationRules
-from heisd_ros.vla.tokenizer import read_tokenizer
 from heisd_ros.vla.load_weights import load_weights
+from heisd_ros.vla.tokenizer import read_tokenizer
 
 
 def load_checkpoint(
