@@ -94,9 +94,7 @@ def decoder(chains=(), drafted=(), boundary=0.5, **mode):
         VLA,
         settings,
         database=FakeDatabase(FakeShard(chains)) if len(chains) else None,
-        proposers=proposers_of(
-            settings, VLA.model.language_model, FakeDrafter(drafted) if len(drafted) else None
-        ),
+        proposers=proposers_of(settings, VLA, FakeDrafter(drafted) if len(drafted) else None),
         gate=SkipGate(settings.skip),
         boundary=Boundary(boundary, 0.0),
     )
