@@ -39,6 +39,7 @@ from heisd_ros.data.layout import ActionRule
 from heisd_ros.errors import BagError, UrdfError
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.kinematics.robots import PANDA_BASE, PANDA_TIP
+from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 VIEWS = ("agentview", "wrist")
@@ -119,7 +120,8 @@ def test_measured_actions_are_exact_where_cameras_are_on_the_grid(tmp_path):
 )
 def test_motion_becomes_the_action_that_commands_it(numbers, convention, scale):
     action = np.array([*numbers, 1.0])
-    settings_ = VlaNodeParameters(rotation_convention=convention, translation_scale=scale)
+    given_ = {"command.rotation_convention": convention, "command.translation_scale": scale}
+    settings_ = from_values(VlaNodeParameters, given_)
     twist = CommandMapper(settings_, RATE_HZ).twist(action)
     same = ActionRule(rotation_convention=convention, translation_scale=scale)
     np.testing.assert_allclose(motion_action(twist / RATE_HZ, same), numbers, atol=1e-6)

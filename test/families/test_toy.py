@@ -28,6 +28,7 @@ from heisd_ros.errors import AnswerError, CheckpointError, DatabaseError
 from heisd_ros.families.checkpoint import load_checkpoint
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.retrieval.entries import Matches
+from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.vla.checkpoint_files import fingerprint
 from heisd_ros.vla.drafter import Drafter
@@ -222,4 +223,4 @@ def test_an_answer_that_stands_for_no_chunk_is_no_action():
 def test_the_node_refuses_what_it_does_not_execute(tmp_path):
     folder = save_toy(tmp_path)
     with pytest.raises(CheckpointError, match="an answer is 4 control steps of 3 numbers"):
-        make_policy(VlaNodeParameters(model_path=str(folder)), plain(0)[0])
+        make_policy(from_values(VlaNodeParameters, {"model.path": str(folder)}), plain(0)[0])

@@ -11,12 +11,12 @@ from support.ros import image, joint_state
 
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.running_checks import Listener
-from heisd_ros.robot.robot_file import read_robot_file, read_topics
+from heisd_ros.robot.robot_file import read_robot_file
 
 
 def listen(world, seconds, doing=None):
     file = robot_files()["panda"]
-    listener = world.add(lambda **kw: Listener(read_robot_file(file), read_topics(file), **kw))
+    listener = world.add(lambda **kw: Listener(read_robot_file(file), **kw))
     world.spin_for(seconds, doing)
     seen = {}
     for level, name, text in listener.report(seconds):
