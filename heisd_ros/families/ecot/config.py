@@ -104,7 +104,7 @@ class EcotConfig:
         (timm_id,) = typed(tuple[str], config.get("timm_model_ids"), "timm_model_ids")
         (size,) = typed(tuple[int], config.get("image_sizes", [224]), "image_sizes")
         (override,) = typed(
-            tuple[dict[str, float]], config.get("timm_tiny_kwargs", [{}]), "timm_tiny_kwargs"
+            tuple[dict[str, int | float]], config.get("timm_tiny_kwargs", [{}]), "timm_tiny_kwargs"
         )
         known = {field.name for field in dataclasses.fields(LanguageConfig)}
         hints = {"max_tokens": int, "control_rate_hz": float | None}
