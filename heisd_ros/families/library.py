@@ -51,8 +51,14 @@ def load_network(
     """
     files = TensorFiles(weights)
     names = {name: rename(name) for name in files.headers}
-    with torch.device("meta"):
-        skeleton = kind(config)
+    try:
+        with torch.device("meta"):
+            skeleton = kind(config)
+    except Exception as error:  # whatever the library makes of sizes that do not go together
+        problem = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{weights[0].parent}: no network of this config: {problem}"
+        ) from error
     shapes = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
     twins = _twins(skeleton, shapes, set(names.values()))
     problems = _misfits(shapes, names, files, twins)

@@ -32,6 +32,16 @@ class Open:
         return 0 if token == greedy else None
 
 
+class Stopping(Open):
+    """An answer that ends with any of some ids."""
+
+    def __init__(self, stops):
+        self.stops = stops
+
+    def finished(self, tokens):
+        return len(tokens) >= self.max_tokens or (len(tokens) > 0 and tokens[-1] in self.stops)
+
+
 @lru_cache
 def backbone(kind: str):
     """A causal language model with three layers of width 16."""

@@ -8,9 +8,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.backbones import KINDS, VOCABULARY, Open, backbone, drafts_around, greedy_after
+from support.backbones import (
+    KINDS,
+    VOCABULARY,
+    Open,
+    Stopping,
+    backbone,
+    drafts_around,
+    greedy_after,
+)
 
 from heisd_ros.decoding.tree import NO_DRAFT
+from heisd_ros.decoding.verifier import Verification
 from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.transformers_engine import TransformersEngine
 
@@ -65,13 +74,42 @@ def plain(engine, prompt):
     penalty=st.sampled_from([1.0, 1.05, 1.4]),
     length=st.integers(1, 12),
 )
-@settings(max_examples=25)
+@settings(max_examples=60)
 def test_drafts_give_the_tokens_of_the_plain_loop(kind, seed, penalty, length):
     engine = engine_of(kind, penalty)
     prompt = prompt_of(engine, seed, length)
     truth = plain(engine, prompt)
     assert greedy_after(backbone(kind), prompt, truth, penalty) == truth
     assert through_drafts(engine, prompt, drafts_around(truth, seed)) == truth
+
+
+@torch.inference_mode()
+@given(
+    kind=st.sampled_from(["llama", "gemma", "qwen2"]),
+    seed=st.integers(0, 10**6),
+    penalty=st.sampled_from([1.0, 1.3]),
+    data=st.data(),
+)
+@settings(max_examples=25)
+def test_the_verifier_ends_where_the_plain_loop_does(kind, seed, penalty, data):
+    """Also where a draft goes on past the stop id, and where the limit comes first."""
+    prompt = prompt_of(engine_of(kind), seed)
+    model = backbone(kind)
+    free = plain(TransformersEngine(model.model, model.lm_head, Open(), penalty), prompt)
+    stops = data.draw(st.sets(st.sampled_from(free), max_size=3))
+    answer = Stopping(stops)
+    answer.max_tokens = data.draw(st.integers(1, COUNT))
+    ends = [place + 1 for place, token in enumerate(free) if token in stops]
+    expected = free[: min([answer.max_tokens, *ends])]
+    engine = TransformersEngine(model.model, model.lm_head, answer, penalty)
+    draft = drafts_around(free, seed)
+    verification = Verification.start(engine, prompt, draft(0), "exact", room=40)
+    while not verification.finished:
+        verification.advance(draft(len(verification.tokens)), "exact")
+    assert verification.tokens == expected
+    verification = Verification.start(engine, prompt, NO_DRAFT, "exact")
+    verification.finish()
+    assert verification.tokens == expected
 
 
 @torch.inference_mode()

@@ -21,13 +21,24 @@ from heisd_ros.families.nora.model import Nora
 from heisd_ros.families.nora.preprocessing import Patches, prompt_ids
 from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.files.bounded import expanded, read_object
+from heisd_ros.files.checks import require_whole
 from heisd_ros.files.typed import typed
 from heisd_ros.vla.checkpoint_files import CONFIG, TOKENIZER, weight_files
 from heisd_ros.vla.generation import GENERATION, GenerationRules
+from heisd_ros.vla.language_config import MOST_LAYERS, MOST_WIDTH
 from heisd_ros.vla.tokenizer import read_tokenizer
 
 MODEL_TYPE = "qwen2_5_vl"
 STATISTICS, FAST = "norm_stats.json", "fast"
+_SIZES = {
+    **dict.fromkeys(("num_hidden_layers", "depth"), MOST_LAYERS),
+    **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "num_heads"), MOST_WIDTH),
+    **dict.fromkeys(("hidden_size", "intermediate_size", "out_hidden_size"), MOST_WIDTH),
+    **dict.fromkeys(("patch_size", "temporal_patch_size", "spatial_merge_size"), 64),
+    **dict.fromkeys(("in_channels", "in_chans"), 3),
+    "vocab_size": 1 << 20,
+}
+"""The largest value of each size of the config."""
 _FIRST, _LAST = "<robot_action_0>", "<robot_action_2047>"
 
 
@@ -86,9 +97,11 @@ def load_checkpoint(
     raw = read_object(folder / CONFIG, CheckpointError)
     try:
         ours = settings or typed(NoraSettings, raw.get("heisd", {}), "heisd")
+        for part in (raw, raw.get("text_config"), raw.get("vision_config")):
+            _check_sizes(part or {})
         config = Qwen2_5_VLConfig.from_dict({k: v for k, v in raw.items() if k != "heisd"})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+    except Exception as error:  # the library's checks raise classes of their own
+        raise CheckpointError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from error
     if not (folder / FAST).is_dir():
         raise CheckpointError(
             f"{folder} has no folder {FAST!r}: download physical-intelligence/fast into it"
@@ -140,6 +153,13 @@ def _rename(name: str) -> str:
     ):
         return f"model.language_model.{name.removeprefix('model.')}"
     return name
+
+
+def _check_sizes(config: Any) -> None:
+    """Raises ValueError where a size is none that a network can be built of."""
+    for name, value in typed(dict[str, Any], config, "a part of the config").items():
+        if name in _SIZES:
+            require_whole(name, value, most=_SIZES[name])
 
 
 def _action_ids(path: Path, tokenizer: Tokenizer, vocabulary: int) -> range:

@@ -143,7 +143,7 @@ def _refuse_relative(folder: Path) -> None:
         (POSTPROCESSOR, "absolute_actions_processor"),
     ):
         try:
-            content = step_of(folder / file, name).get("config") or {}
+            content = step_of(folder / file, name)["config"]
         except CheckpointError:
             if not (folder / file).exists():
                 raise

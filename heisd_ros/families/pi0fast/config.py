@@ -9,7 +9,9 @@ from typing import Any
 
 from heisd_ros.errors import CheckpointError
 from heisd_ros.files.bounded import read_object, shown
+from heisd_ros.files.checks import require, require_whole
 from heisd_ros.files.typed import typed
+from heisd_ros.vla.language_config import MOST_LAYERS, MOST_WIDTH
 
 MODEL_TYPE = "pi0_fast"
 CONFIG, PREPROCESSOR, POSTPROCESSOR = (
@@ -25,6 +27,13 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "use_relative_actions": (False, None),
     "paligemma_variant": ("gemma_2b", "gemma_300m"),
 }
+
+
+def _check_sizes(sizes: Any, what: str, layers: str) -> None:
+    """Raises ValueError where a size is none that a network can be built of."""
+    for name, value in vars(sizes).items():
+        most = MOST_LAYERS if name == layers else MOST_WIDTH
+        require_whole(f"{what} {name}", value, most=most)
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,14 @@ class TextSizes:
     num_kv_heads: int = 1
     head_dim: int = 256
 
+    def __post_init__(self) -> None:
+        _check_sizes(self, "gemma", "depth")
+        require(
+            self.num_heads % self.num_kv_heads == 0 and self.head_dim % 2 == 0,
+            f"gemma num_heads {self.num_heads}, num_kv_heads {self.num_kv_heads}, head_dim "
+            f"{self.head_dim}; accepted: a multiple, and an even number",
+        )
+
 
 @dataclass(frozen=True)
 class VisionSizes:
@@ -58,6 +75,14 @@ class VisionSizes:
     num_attention_heads: int = 16
     patch_size: int = 14
     image_size: int = 224
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, "siglip", "num_hidden_layers")
+        require(
+            self.hidden_size % self.num_attention_heads == 0,
+            f"siglip hidden_size {self.hidden_size} must divide into {self.num_attention_heads} "
+            "heads",
+        )
 
 
 _VARIANTS = {
@@ -201,9 +226,12 @@ def processor_step(path: Path, name: str) -> Mapping[str, Any]:
         CheckpointError: the file is missing or damaged, or has no such step.
     """
     steps = read_object(path, CheckpointError).get("steps")
-    found = [s for s in steps or [] if isinstance(s, dict) and s.get("registry_name") == name]
-    if not isinstance(steps, list) or len(found) != 1:
-        raise CheckpointError(f"{path} has {len(found)} steps {name!r}; accepted: 1")
+    listed = steps if isinstance(steps, list) else []
+    found = [s for s in listed if isinstance(s, dict) and s.get("registry_name") == name]
+    if len(found) != 1 or not isinstance(found[0].get("config"), dict):
+        raise CheckpointError(
+            f"{path} has {len(found)} steps {name!r} with a config; accepted: 1 such step"
+        )
     return found[0]
 
 

@@ -221,6 +221,31 @@ def test_a_part_that_is_missing_is_named(tmp_path, name, message):
         load_checkpoint(folder)
 
 
+@pytest.mark.parametrize("steps", [3, [], ["x"], [{"registry_name": "normalizer_processor"}]])
+def test_a_pipeline_without_its_step(tmp_path, steps):
+    folder = copied(tmp_path)
+    edit(folder / "policy_preprocessor.json", steps=steps)
+    with pytest.raises(CheckpointError, match="steps 'normalizer_processor'"):
+        load_checkpoint(folder, "meta")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"gemma": {"depth": 10**9}}, "gemma depth is 1000000000"),
+        ({"gemma": {"num_heads": 3, "num_kv_heads": 2}}, "a multiple"),
+        ({"siglip": {"hidden_size": 65}}, "must divide"),
+        ({"siglip": {"patch_size": 0}}, "siglip patch_size is 0"),
+    ],
+)
+def test_sizes_of_no_network(tmp_path, sizes, message):
+    folder = copied(tmp_path)
+    old = json.loads((folder / "tiny_sizes.json").read_text())
+    edit(folder / "tiny_sizes.json", **{key: {**old[key], **sizes[key]} for key in sizes})
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder, "meta")
+
+
 def test_statistics_of_another_size_are_refused(tmp_path):
     folder = copied(tmp_path)
     path = folder / "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
