@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 
 
-class HoldReason(StrEnum):
+class HoldReason(str, Enum):
     """Every reason for which the VLA node stops the arm."""
+
+    __str__ = str.__str__
 
     NO_ROBOT_DESCRIPTION = "no_robot_description"
     NO_IMAGE = "no_image"

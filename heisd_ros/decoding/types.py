@@ -25,7 +25,7 @@ TIMING_KEYS = (
 """Parts of a step; one that did not happen is absent. A pass over prompt and draft is `prefill`."""
 
 
-class Source(str, Enum):  # noqa: UP042 - Python 3.10 has no StrEnum
+class Source(str, Enum):  # Python 3.10 has no StrEnum
     """What decided a step. A member is its name: it equals the plain string.
 
     Attributes:

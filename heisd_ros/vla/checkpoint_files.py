@@ -11,6 +11,7 @@ from typing import Any
 
 from heisd_ros.errors import CheckpointError
 from heisd_ros.files.bounded import check_plain, expanded, read_object, shown
+from heisd_ros.files.digest import file_sha256
 
 CONFIG, PREPROCESSOR, TOKENIZER = "config.json", "preprocessor_config.json", "tokenizer.json"
 SENTENCEPIECE = "tokenizer.model"
@@ -122,8 +123,7 @@ def fingerprint(folder: str | Path) -> str:
     base = (folder / CONFIG, *weight_files(folder)) if apart else CheckpointFiles.find(folder)
     further = [path for pattern in _FURTHER for path in folder.glob(pattern)]
     for path in (*base, *sorted(further)):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(file_sha256(path))
     return digest.hexdigest()
 
 

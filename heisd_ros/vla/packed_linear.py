@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +53,7 @@ class PackedLinear(nn.Linear):
         )
         return product
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> PackedLinear:
         """As of any module; the packed weight would not be trained."""
         if mode:
             self._packed = None
@@ -67,7 +67,7 @@ class PackedLinear(nn.Linear):
         self._packed = None
         super()._load_from_state_dict(*args)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+    def _apply(self, fn: Any, recurse: bool = True) -> PackedLinear:
         self._packed = None
         return super()._apply(fn, recurse)
 

@@ -483,11 +483,14 @@ def test_what_cannot_be_configured_fails_by_name(world, checkpoint, capfd, name,
 
 def test_a_model_that_takes_the_opening_is_refused_where_nobody_tells_it(world, checkpoint, capfd):
     arguments = ["--ros-args", "--params-file", str(robot_files()["ur5e"])]
-    settings = {"model.path": str(checkpoint)}
+    settings = {"model.path": str(checkpoint), "robot.gripper_joints": [""]}
     node = world.add(lambda **kw: VlaNode(cli_args=arguments, **kw), parameters=settings)
     assert node.trigger_configure() == FAILURE
     said = capfd.readouterr().err
     assert "'robot.gripper_joints' is ['']; accepted: the finger joints" in said
+    joints = Parameter("robot.gripper_joints", value=["robotiq_85_left_knuckle_joint"])
+    node.set_parameters([joints])
+    assert node.trigger_configure() == SUCCESS
 
 
 def test_a_refused_parameter_can_be_put_right(world, checkpoint):
