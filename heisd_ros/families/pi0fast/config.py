@@ -142,7 +142,7 @@ class Pi0FastConfig:
     @property
     def views(self) -> tuple[str, ...]:
         """Names of the cameras without what all begin with."""
-        return tuple(name.removeprefix(_IMAGES) for name in self.cameras)
+        return tuple(name.removeprefix(_IMAGES).rpartition(".")[2] for name in self.cameras)
 
     @classmethod
     def read(cls, folder: Path) -> Pi0FastConfig:
@@ -174,7 +174,7 @@ class Pi0FastConfig:
                 raise ValueError(f"{key} is {shown(raw[key])}; accepted: {shown(accepted[0])}")
         inputs = typed(dict[str, dict[str, Any]], raw.get("input_features"), "input_features")
         outputs = typed(dict[str, dict[str, Any]], raw.get("output_features"), "output_features")
-        cameras = [name for name in inputs if name.startswith(_IMAGES)]
+        cameras = [name for name, feature in inputs.items() if feature.get("type") == "VISUAL"]
         side = typed(tuple[int, int], raw.get("image_resolution", [224, 224]), "image_resolution")
         if side[0] != side[1]:
             raise ValueError(f"image_resolution is {side}; accepted: a square")
