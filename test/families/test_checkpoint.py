@@ -8,9 +8,10 @@ import shutil
 import pytest
 from support.tree import ROOT
 
-from heisd_ros.errors import CheckpointError, MissingPackageError
+from heisd_ros.errors import CheckpointError, EngineError, MissingPackageError
 from heisd_ros.families.checkpoint import family_of, load_checkpoint
 from heisd_ros.vla.checkpoint_files import fingerprint
+from heisd_ros.vla.static_engine import StaticEngine
 
 DATA = ROOT / "test" / "data"
 CHANGED = {
@@ -62,3 +63,20 @@ def test_without_the_library(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(MissingPackageError, match=r"heisd_ros\[models\]"):
         load_checkpoint(DATA / "nora_reference")
+
+
+@pytest.mark.parametrize("name", ["nora", "pi0fast"])
+def test_a_family_with_one_engine_says_so(name):
+    model = load_checkpoint(DATA / f"{name}_reference", "meta", any_statistics=True)
+    assert model.with_engine("auto") is model and model.with_engine("plain") is model
+    assert model.weight_bytes > 10**6
+    with pytest.raises(EngineError, match="accepted: auto, plain"):
+        model.with_engine("compiled")
+
+
+def test_reasoning_by_another_engine():
+    model = load_checkpoint(DATA / "ecot_reference")
+    other = model.with_engine("static")
+    assert isinstance(other.engine, StaticEngine) and not isinstance(model.engine, StaticEngine)
+    assert model.with_engine("static") is other and other.model is model.model
+    assert model.weight_bytes == 4 * 2_216_473

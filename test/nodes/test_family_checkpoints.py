@@ -22,7 +22,7 @@ def settings_of(family, instruction):
         "model.path": str(DATA / f"{family}_reference"),
         "model.unnorm_key": "bridge_orig",
         "model.threads": 1,
-        "decoding.mode": "exact",
+        "decoding.mode": "last_command",
         "instruction": instruction,
         "command.max_action_age_sec": 30.0,
     }

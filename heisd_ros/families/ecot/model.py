@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +17,10 @@ from heisd_ros.families.ecot.codec import EcotCodec
 from heisd_ros.families.ecot.config import PROMPT
 from heisd_ros.families.ecot.network import EcotNetwork
 from heisd_ros.families.ecot.preprocessing import prepare_image
-from heisd_ros.vla.engine import Engine, PlainEngine, Prompt
+from heisd_ros.vla.engine import Engine, Prompt
+from heisd_ros.vla.engine_choice import EngineChoice
+from heisd_ros.vla.engines import make_engine
 from heisd_ros.vla.language_config import LanguageConfig
-from heisd_ros.vla.static_engine import StaticEngine
 from heisd_ros.vla.token_model import ObservationSpec
 
 
@@ -61,20 +63,35 @@ class Ecot:
             ("image",), self.config.tower.image_size, control_rate_hz=self.config.control_rate_hz
         )
         self._engine: tuple[tuple[torch.device, torch.dtype], Engine] | None = None
+        self._choice: EngineChoice = "auto"
+        self._by_choice: dict[EngineChoice, Ecot] = {"auto": self}
 
     @property
     def language(self) -> LanguageConfig:
         """Sizes of the decoder."""
         return self.config.language
 
+    def with_engine(self, choice: EngineChoice) -> Ecot:
+        """As `TokenModel.with_engine`."""
+        if choice not in self._by_choice:
+            other = copy(self)
+            other._choice, other._engine = choice, None
+            _ = other.engine  # made now: what is wrong with it is said here
+            self._by_choice[choice] = other
+        return self._by_choice[choice]
+
     @property
     def engine(self) -> Engine:
         """As `TokenModel.engine`: made when first asked for, and after the weights have moved."""
         kind = (self.device, self.dtype)
         if self._engine is None or self._engine[0] != kind:
-            make = StaticEngine if self.device.type == "cuda" else PlainEngine
-            self._engine = (kind, make(self.model))
+            self._engine = (kind, make_engine(self.model, self._choice))
         return self._engine[1]
+
+    @property
+    def weight_bytes(self) -> int:
+        """As `TokenModel.weight_bytes`."""
+        return sum(part.nbytes for part in self.model.parameters())
 
     @property
     def device(self) -> torch.device:

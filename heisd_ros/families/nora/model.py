@@ -12,10 +12,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from heisd_ros.errors import ImageError, ProprioceptionError
+from heisd_ros.errors import EngineError, ImageError, ProprioceptionError
 from heisd_ros.families.nora.codec import NoraCodec
 from heisd_ros.families.nora.preprocessing import SIDE, Patches, prompt_ids, rope_positions
 from heisd_ros.vla.engine import Engine, Prompt
+from heisd_ros.vla.engine_choice import EngineChoice
 from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.token_model import ObservationSpec
 from heisd_ros.vla.transformers_engine import TransformersEngine
@@ -79,6 +80,17 @@ class Nora:
     def dtype(self) -> torch.dtype:
         """As `TokenModel.dtype`."""
         return self.network.lm_head.weight.dtype
+
+    @property
+    def weight_bytes(self) -> int:
+        """As `TokenModel.weight_bytes`."""
+        return sum(part.nbytes for part in self.network.parameters())
+
+    def with_engine(self, choice: EngineChoice) -> Nora:
+        """As `TokenModel.with_engine`: there is one engine, which takes any shape."""
+        if choice not in ("auto", "plain"):
+            raise EngineError(f"engine {choice!r} runs networks of our own; accepted: auto, plain")
+        return self
 
     def encode(
         self,

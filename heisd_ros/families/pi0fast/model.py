@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
 
-from heisd_ros.errors import ImageError, ProprioceptionError
+from heisd_ros.errors import EngineError, ImageError, ProprioceptionError
 from heisd_ros.families.pi0fast.codec import Pi0FastCodec
 from heisd_ros.families.pi0fast.config import Pi0FastConfig
 from heisd_ros.families.pi0fast.normalisation import Normalisation
@@ -23,6 +23,7 @@ from heisd_ros.families.pi0fast.preprocessing import (
     state_bins,
 )
 from heisd_ros.vla.engine import Engine, Prompt
+from heisd_ros.vla.engine_choice import EngineChoice
 from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.token_model import ObservationSpec
 from heisd_ros.vla.transformers_engine import TransformersEngine
@@ -86,6 +87,17 @@ class Pi0Fast:
     def dtype(self) -> torch.dtype:
         """As `TokenModel.dtype`; the vision tower is float32 whatever it is, as in LeRobot."""
         return self.network.lm_head.weight.dtype
+
+    @property
+    def weight_bytes(self) -> int:
+        """As `TokenModel.weight_bytes`."""
+        return sum(part.nbytes for part in self.network.parameters())
+
+    def with_engine(self, choice: EngineChoice) -> Pi0Fast:
+        """As `TokenModel.with_engine`: there is one engine, which takes any shape."""
+        if choice not in ("auto", "plain"):
+            raise EngineError(f"engine {choice!r} runs networks of our own; accepted: auto, plain")
+        return self
 
     def encode(
         self,
