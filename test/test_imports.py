@@ -30,6 +30,7 @@ ALLOWED = {
     "retrieval": {"errors", "files", "instructions", "kinematics"},
     "safety": {"errors", "kinematics"},
     "decoding": CORE,
+    "serving": {"errors", "files", "kinematics", "decoding"},
     "fleet": {"errors", "files", "instructions", "retrieval"},
     "data": {"errors", "files", "kinematics"},
     "sim": CORE | {"decoding", "data"},
@@ -37,12 +38,12 @@ ALLOWED = {
     "evaluation": CORE | {"decoding", "data", "sim", "training"},
     "benchmark": CORE | {"decoding", "training", "models"},
     "robot": {"errors", "files", "kinematics", "safety", "data"},
-    "control": CORE | {"safety", "decoding", "fleet", "data", "sim", "models", "robot"},
+    "control": CORE | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "serving"},
     "nodes": CORE | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "control"},
     "replay": CORE | {"decoding", "data", "evaluation", "robot", "control"},
     "cli": CORE
     | {"safety", "decoding", "fleet", "data", "sim", "training", "evaluation", "models"}
-    | {"robot", "control", "nodes", "benchmark", "replay"},
+    | {"robot", "control", "nodes", "benchmark", "replay", "serving"},
 }
 
 HEAVY = ["torch", "mujoco", "libero", "robosuite", "pinocchio", "rclpy", "cv2", "matplotlib"]

@@ -26,6 +26,7 @@ class HoldReason(StrEnum):
     NO_INSTRUCTION = "no_instruction"
     UNKNOWN_INSTRUCTION = "unknown_instruction"
     MODEL_ERROR = "model_error"
+    MODEL_AWAY = "model_away"
     OVER_BUDGET = "over_budget"
     ACTION_TOO_OLD = "action_too_old"
     CONTROL_ERROR = "control_error"
@@ -36,6 +37,7 @@ class HoldReason(StrEnum):
 
 FRESH_START = frozenset(HoldReason) - {
     HoldReason.MODEL_ERROR,
+    HoldReason.MODEL_AWAY,
     HoldReason.UNKNOWN_INSTRUCTION,
     HoldReason.OVER_BUDGET,
     HoldReason.ACTION_TOO_OLD,

@@ -17,7 +17,12 @@ from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.control.inputs import NANOSECONDS, ObservationSet
 from heisd_ros.control.policy import Policy
 from heisd_ros.decoding.types import Observation, Settled, StepResult
-from heisd_ros.errors import ImageError, JointStateError, UnknownInstructionError
+from heisd_ros.errors import (
+    ImageError,
+    JointStateError,
+    RemoteModelError,
+    UnknownInstructionError,
+)
 from heisd_ros.kinematics.proprio import proprio_vector
 
 ACTION_SIZE = 7
@@ -115,6 +120,8 @@ class PolicyRunner:
             outcome = Hold(HoldReason.BAD_JOINT_STATES, str(error))
         except UnknownInstructionError as error:
             outcome = Hold(HoldReason.UNKNOWN_INSTRUCTION, str(error))
+        except RemoteModelError as error:
+            outcome = Hold(HoldReason.MODEL_AWAY, str(error))
         except Exception as error:  # whatever a model raises, the arm must stop
             outcome, trace = _model_error(error), traceback.format_exc()
         return Inference(
@@ -136,6 +143,8 @@ class PolicyRunner:
         """
         try:
             self.settled = self._policy.decoder.settle()
+        except RemoteModelError as error:
+            return replace(inference, outcome=Hold(HoldReason.MODEL_AWAY, str(error)))
         except Exception as error:  # as in `infer`: the arm must stop
             return replace(inference, outcome=_model_error(error), trace=traceback.format_exc())
         return None

@@ -140,7 +140,7 @@ def check_fingers(policy: Policy, parameters: VlaNodeParameters) -> None:
     if policy.proprio_size and not any(parameters.robot_gripper_joints):
         raise ValueError(
             f"parameter 'robot.gripper_joints' is {list(parameters.robot_gripper_joints)}; "
-            f"accepted: the finger joints, in metres, as the model {policy.folder} takes the "
+            f"accepted: the finger joints, in metres, as the model {policy.name} takes the "
             "gripper's opening, or a 'model.path' of a model that does not"
         )
 
@@ -181,7 +181,7 @@ def _wire(
         motion=intake.motion,
         plain_ms=plain_ms,
         summary=(
-            f"mode {parameters.decoding_mode}, model {policy.folder} with views "
+            f"mode {policy.mode or parameters.decoding_mode}, model {policy.name} with views "
             f"{', '.join(policy.views)}, {intake.rate_hz:g} control steps a second, warm step "
             f"{warm_up_ms:.0f} ms, metric bounds {intake.bounds_source}"
         ),
