@@ -113,8 +113,9 @@ class ModelServer:
     def _serve(self, connection: ServerConnection) -> None:
         name = _name(connection)
         if not self._seats.acquire(timeout=SEAT_SEC):
-            self._say(f"{name} refused: {self._clients} clients are served already")
-            connection.close(BUSY, f"busy: it serves {self._clients} clients at a time")
+            problem = f"busy: clients at a time: {self._clients}"
+            self._say(f"{name} refused: {problem}")
+            connection.close(BUSY, problem)
             return
         try:
             self._say(f"{name} connected")

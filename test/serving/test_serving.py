@@ -216,7 +216,7 @@ def test_another_model_is_refused_until_the_right_one_is_back(dial):
 def test_a_second_client_is_told_that_it_is_the_second(dial):
     with serving(Counting()) as server:
         decoder = dial(server.uri)
-        with pytest.raises(RemoteModelError, match="busy: it serves 1 client"):
+        with pytest.raises(RemoteModelError, match="busy: clients at a time: 1"):
             dial(server.uri)
         assert decoder.infer(observation()).action[0] == 1
         decoder._link.close()

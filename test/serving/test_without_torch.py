@@ -1,0 +1,36 @@
+"""The robot's computer needs no PyTorch for a model that runs elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from support.serving import Counting, serving
+
+ROBOT = """
+import sys
+HEAVY = ("torch", "faiss", "tokenizers", "safetensors", "mujoco", "h5py")
+for name in HEAVY:
+    sys.modules[name] = None  # as where it is not installed
+import numpy as np
+import heisd_ros.nodes.vla_node
+from heisd_ros.control.policy import load_policy
+from heisd_ros.control.session import open_session
+from heisd_ros.decoding.types import Observation
+from heisd_ros.robot.parameters import VlaNodeParameters
+
+session = open_session(VlaNodeParameters(model_path=sys.argv[1]), load_policy, lambda: None)
+blank = tuple(np.zeros((8, 8, 3), np.uint8) for _ in session.policy.views)
+result = session.policy.decoder.infer(Observation(blank, "go", np.zeros(7, np.float32)))
+session.worker.stop(5.0)
+session.policy.close()
+print(result.action.tolist(), session.summary)
+"""
+
+
+def test_a_node_with_a_served_model_imports_nothing_that_runs_models():
+    with serving(Counting()) as server:
+        command = [sys.executable, "-c", ROBOT, server.uri]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "[1.0, 1.0" in done.stdout and f"model {server.uri}" in done.stdout
