@@ -31,12 +31,17 @@ def check(
     from heisd_ros.files.bounded import naming
     from heisd_ros.robot.robot_arm import make_reader, touching, unguarded, urdf_text
     from heisd_ros.robot.robot_file import read_robot_file
+    from heisd_ros.serving.address import Address, is_address
 
     try:
         parameters = read_robot_file(file)
         if urdf is not None:
             parameters = replace(parameters, robot_source="file", robot_urdf=str(urdf))
         load_mode(parameters.decoding_mode)
+        asked = ""
+        if is_address(parameters.model_path):
+            server = Address.parse(parameters.model_path)
+            asked = f"; {server.uri} is asked by `heisd doctor --robot`"
         if parameters.robot_source != "topic":
             arm = make_reader(parameters, urdf_text(parameters)).kinematics
             for gap in unguarded(parameters, arm):
@@ -49,4 +54,4 @@ def check(
     except (HeisdError, ValueError) as error:
         typer.echo(naming(file, error), err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"{file}: good ({seen})")
+    typer.echo(f"{file}: good ({seen}{asked})")
