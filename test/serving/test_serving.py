@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -29,7 +31,7 @@ from heisd_ros.serving.layout import Layout
 from heisd_ros.serving.link import Link
 from heisd_ros.serving.messages import MAX_BYTES, pack
 from heisd_ros.serving.remote import RemoteDecoder
-from heisd_ros.serving.server import ModelServer
+from heisd_ros.serving.server import ModelServer, tls_context
 
 METRIC = MetricSample(0.5, 0.1, 0.2, 0.3, "paper", True, "velocity")
 
@@ -349,6 +351,33 @@ def test_a_token_is_asked_for(dial):
             with pytest.raises(RemoteModelError, match="refuses the token: set HEISD_MODEL_TOKEN"):
                 dial(server.uri, token=wrong)
         assert dial(server.uri, token="secret").infer(observation()).action[0] == 1
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """Certificate and key of 127.0.0.1, signed by itself."""
+    pem, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
+    names = ["-subj", "/CN=gpu-box", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(pem)]
+    subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
+    return pem, key
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_tls_and_who_is_trusted(dial, certificate, monkeypatch):
+    pem, key = certificate
+    with serving(Counting(), tls=tls_context(str(pem), str(key))) as server:
+        with pytest.raises(RemoteModelError, match="certificate verify failed"):
+            dial(server.uri)
+        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+        decoder = dial(server.uri)
+        assert server.uri.startswith("wss://") and decoder.infer(observation()).action[0] == 1
+        with pytest.raises(RemoteModelError):
+            dial(server.uri.replace("wss", "ws"))
+        began = time.monotonic()
+        decoder._link.close()
+        assert time.monotonic() - began < 1.0
 
 
 def test_a_page_in_a_browser_is_refused():
