@@ -36,7 +36,7 @@ ALLOWED = {
     "sim": CORE | {"decoding", "data"},
     "training": CORE | {"decoding", "data", "sim"},
     "evaluation": CORE | {"decoding", "data", "sim", "training"},
-    "benchmark": CORE | {"decoding", "training", "models"},
+    "benchmark": CORE | {"decoding", "training", "models", "serving"},
     "robot": {"errors", "files", "kinematics", "safety", "data"},
     "control": CORE | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "serving"},
     "nodes": CORE | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "control"},

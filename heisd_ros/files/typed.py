@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from heisd_ros.files.bounded import shown
+
+_hints = functools.cache(get_type_hints)
+"""Of a dataclass; each look at its annotations costs more than all else."""
 
 _WHOLE = 2**53
 """Beyond this a whole number that stands for a real one is made one."""
@@ -107,7 +111,7 @@ def _dataclass(kind: Any, value: Any, name: str) -> Any:
         needed = field.default is field.default_factory is dataclasses.MISSING
         if needed and field.name not in value:
             raise ValueError(f"{_in(name, field.name)} is missing")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     given = {key: typed(hints[key], item, _in(name, key)) for key, item in value.items()}
     try:
         return kind(**given)

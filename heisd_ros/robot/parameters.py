@@ -40,7 +40,10 @@ class VlaNodeParameters(
         read_only=True,
     )
     model_path: str = parameter(
-        "model.path", "", "Folder of the checkpoint; empty: the model shipped with the package."
+        "model.path",
+        "",
+        "Folder of the checkpoint, or ws://HOST:PORT of `heisd serve` or an openpi server "
+        "(docs/serving.md); empty: the model shipped with the package.",
     )
     model_device: str = parameter(
         "model.device", "cpu", "Device that runs the model: cpu, cuda or cuda:N."

@@ -44,7 +44,7 @@ class Layout:
         own: whether it takes and answers with more than openpi's protocol has.
     """
 
-    views: dict[str, str] = field(default_factory=lambda: view_keys(("image", "image_wrist")))
+    views: dict[str, str] = field(default_factory=lambda: view_keys(("agentview", "wrist")))
     image_size: int = 224
     state: str = "observation/state"
     proprio_size: int = PROPRIO_SIZE
