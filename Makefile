@@ -17,7 +17,7 @@ ifneq ($(findstring /opt/ros,$(LD_LIBRARY_PATH)),)
 unexport LD_LIBRARY_PATH
 endif
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test lint format docs clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -42,6 +42,9 @@ lint: install  ## ruff and mypy
 format: install  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install  ## write the tables of parameters into docs/
+	$(BIN)/python scripts/tables.py
 
 clean:  ## remove environments and everything built
 	rm -rf .venv .venv-* build install log dist *.egg-info

@@ -13,9 +13,9 @@ import argparse
 import json
 from pathlib import Path
 
-from heisd_ros.cli.demos import PICK_AND_PLACE
 from heisd_ros.cli.workers import run_jobs
 from heisd_ros.evaluation.statistics import wilson_interval
+from heisd_ros.sim.suites import PICK_AND_PLACE
 
 
 def solve(suite: str, task: int, states: int) -> tuple[str, list[int | None]]:

@@ -11,9 +11,10 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
+    "control.images": "data.images",
     "nodes.ingest": "control.ingest",
     "nodes.motion_feed": "control.motion_feed",
-    "nodes.parameters": "robot.parameters",
+    "nodes.parameters": "robot.flat",
     "nodes.policy": "control.policy",
     "nodes.robot_file": "robot.robot_file",
     "nodes.worker": "control.worker",

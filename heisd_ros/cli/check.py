@@ -24,11 +24,10 @@ def check(
 
     The first fault is said in one line with key, value and what is accepted; the exit code is 1.
     """
-    from dataclasses import replace
-
     from heisd_ros.decoding.modes import load_mode
     from heisd_ros.errors import HeisdError
     from heisd_ros.files.bounded import naming
+    from heisd_ros.robot.declare import with_values
     from heisd_ros.robot.robot_arm import make_reader, touching, unguarded, urdf_text
     from heisd_ros.robot.robot_file import read_robot_file
     from heisd_ros.serving.address import Address, is_address
@@ -36,13 +35,13 @@ def check(
     try:
         parameters = read_robot_file(file)
         if urdf is not None:
-            parameters = replace(parameters, robot_source="file", robot_urdf=str(urdf))
-        load_mode(parameters.decoding_mode)
+            parameters = with_values(parameters, {"robot.source": "file", "robot.urdf": str(urdf)})
+        load_mode(parameters.decoding.mode)
         asked = ""
-        if is_address(parameters.model_path):
-            server = Address.parse(parameters.model_path)
+        if is_address(parameters.model.path):
+            server = Address.parse(parameters.model.path)
             asked = f"; {server.uri} is asked by `heisd doctor --robot`"
-        if parameters.robot_source != "topic":
+        if parameters.robot.source != "topic":
             arm = make_reader(parameters, urdf_text(parameters)).kinematics
             for gap in unguarded(parameters, arm):
                 typer.echo(f"{file}: {gap}", err=True)

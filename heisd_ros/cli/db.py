@@ -157,6 +157,16 @@ def prune(
 
 
 @app.command()
+def convert(folder: Annotated[Path, typer.Argument(help="A database of format 1.")]) -> None:
+    """Bring a database of the format before to this version's; its calibration stays in force."""
+    from heisd_ros.retrieval.convert import convert_database
+
+    with _one_line():
+        manifest = convert_database(folder)
+    _print(folder, manifest)
+
+
+@app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(help="A database.")],
     model: Annotated[str, typer.Option(help="Checkpoint folder that it has to fit.")] = "",

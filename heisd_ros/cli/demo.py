@@ -64,6 +64,9 @@ def demo(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="File for everything that was shown.")
     ] = None,
+    film: Annotated[
+        Path | None, typer.Option(help="GIF or WebP file for an animation of the last episode.")
+    ] = None,
     ros_parameter: Annotated[
         list[str] | None, typer.Option(help="NAME:=VALUE for the nodes, as after -p; repeatable.")
     ] = None,
@@ -89,6 +92,7 @@ def demo(
             real_time=real_time,
             domain_id=free_domain_id() if domain_id is None else domain_id,
             output=output,
+            film=film,
             ros_parameters=tuple(ros_parameter or ()),
         )
     except ValueError as error:
@@ -173,7 +177,7 @@ def _episode(
     view: View,
     deadline: float,
 ) -> Episode:
-    from heisd_ros.cli.demo_figure import save_strip
+    from heisd_ros.cli.demo_figure import save_film, save_strip
 
     task, state = settings.tasks[number], settings.init_states[number]
     headline = f"episode {number + 1}/{len(settings.tasks)}: task {task}, initial state {state}"
@@ -192,7 +196,10 @@ def _episode(
     if frames:
         picture = settings.output / f"episode_{number + 1}.png"
         verdict = "success" if now.success else "failure"
-        save_strip(picture, f"{now.instruction}: {verdict} after {now.step} steps", frames)
+        title = f"{now.instruction}: {verdict} after {now.step} steps"
+        save_strip(picture, title, frames)
+        if settings.film is not None and number + 1 == len(settings.tasks):
+            save_film(settings.film, now.instruction, frames)
     episode = Episode(
         suite=settings.suite,
         task_index=task,

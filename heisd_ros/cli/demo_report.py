@@ -21,6 +21,7 @@ class Settings:
     real_time: bool
     domain_id: int
     output: Path
+    film: Path | None = None
     ros_parameters: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -72,7 +73,11 @@ def write_json(
 ) -> None:
     """Writes everything that was shown."""
     content = {
-        "settings": {**asdict(settings), "output": str(settings.output)},
+        "settings": {
+            **asdict(settings),
+            "output": str(settings.output),
+            "film": settings.film and str(settings.film),
+        },
         "episodes": [asdict(episode) for episode in episodes],
         "successes": sum(episode.success for episode in episodes),
         "seconds": seconds,

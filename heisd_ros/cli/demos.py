@@ -13,6 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from heisd_ros.cli.workers import cores, hold_to
+from heisd_ros.sim.suites import PICK_AND_PLACE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-PICK_AND_PLACE = {
-    "libero_spatial": tuple(range(10)),
-    "libero_object": tuple(range(10)),
-    "libero_goal": (1, 2, 4, 6, 8),
-}
-"""The tasks that the expert knows; of libero_goal, those that only put something somewhere."""
 _ROUND = 10
 _REFRESH_SEC = 0.5
 

@@ -45,18 +45,18 @@ def _findings(robot: Path | None, namespace: str, seconds: float) -> Iterator[Fi
     yield from (Finding(*seen) for seen in installation())
     if robot is None:
         return
-    from heisd_ros.robot.robot_file import read_robot_file, read_topics
+    from heisd_ros.robot.robot_file import read_robot_file
     from heisd_ros.serving.address import is_address
 
     try:
-        parameters, topics = read_robot_file(robot), read_topics(robot)
+        cell = read_robot_file(robot)
     except ValueError as error:
         yield Finding("bad", str(robot), str(error))
         return
-    if is_address(parameters.model_path):
-        yield served(parameters.model_path)
-    yield from (Finding(*seen) for seen in wanted(parameters))
-    yield from (Finding(*seen) for seen in running(parameters, topics, namespace, seconds))
+    if is_address(cell.model.path):
+        yield served(cell.model.path)
+    yield from (Finding(*seen) for seen in wanted(cell))
+    yield from (Finding(*seen) for seen in running(cell, namespace, seconds))
 
 
 def served(model_path: str) -> Finding:

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from heisd_ros.cli.demos import PICK_AND_PLACE
 from heisd_ros.cli.model_options import (
     DeviceOption,
     DtypeOption,
@@ -20,6 +19,7 @@ from heisd_ros.cli.model_options import (
     WorkersOption,
 )
 from heisd_ros.cli.workers import cores, run_jobs, threads_each
+from heisd_ros.sim.suites import PICK_AND_PLACE
 
 if TYPE_CHECKING:
     from heisd_ros.evaluation.contest import Contest

@@ -13,9 +13,9 @@ from pathlib import Path
 from heisd_ros.sim.renderer import default_renderer, renderers
 
 OLDEST_PYTHON = (3, 11)
-COMPILED = ("numpy", "scipy", "h5py", "pinocchio", "faiss", "torch", "cv2", "mujoco", "cv_bridge")
+COMPILED = ("numpy", "scipy", "h5py", "pinocchio", "faiss", "torch", "cv2", "mujoco")
 """Packages with compiled parts that are built against NumPy."""
-OPTIONAL = frozenset({"cv2", "mujoco", "cv_bridge"})
+OPTIONAL = frozenset({"cv2", "mujoco"})
 OF_MODELS = frozenset({"torch", "faiss"})
 """What a node does without whose model runs behind a server."""
 OLD_ABI = ("compiled using NumPy 1.x", "dtype size changed", "_ARRAY_API not found")
@@ -55,6 +55,7 @@ def look() -> Iterator[Finding]:
     """Looks at this machine and this environment. Takes seconds: every package is imported."""
     yield python(sys.version_info[:2])
     yield from packages()
+    yield cv_bridge()
     yield graphics()
     yield renderer()
     yield shared_memory()
@@ -91,10 +92,21 @@ def packages(names: tuple[str, ...] = COMPILED) -> Iterator[Finding]:
             yield Finding("warning", name, "is not installed: a model runs elsewhere or not at all")
         elif said[-1] == f"lacking {name}":
             level = "warning" if name in OPTIONAL else "bad"
-            if name != "cv_bridge":  # used where a ROS installation has it
-                yield Finding(level, name, "is not installed")
+            yield Finding(level, name, "is not installed")
         else:
             yield Finding("bad", name, f"cannot be imported: {said[-1].removeprefix('bad ')}")
+
+
+def cv_bridge() -> Finding:
+    """Whether cv_bridge converts test pictures as we do: the trial that a node makes."""
+    from heisd_ros.data import bridge
+    from heisd_ros.data.encodings import accepted
+
+    problem, encodings = bridge.problem(), accepted("cv_bridge")
+    if not problem:
+        return Finding("good", "cv_bridge", f"reads test pictures right: used for {encodings}")
+    level = "warning" if bridge.installed() else "good"
+    return Finding(level, "cv_bridge", f"not used: {problem}; {encodings} are refused")
 
 
 def graphics() -> Finding:

@@ -43,25 +43,24 @@ def reading_of(
     from heisd_ros.errors import UrdfError
     from heisd_ros.files.bounded import read_text
     from heisd_ros.kinematics.arm import ArmKinematics
-    from heisd_ros.robot.recording_parameters import recording_layout
+    from heisd_ros.robot.cell_parameters import recording_layout
     from heisd_ros.robot.robot_arm import urdf_text
     from heisd_ros.robot.robot_file import read_cell_file
 
     mapped = FeatureMap.read(features) if features else None
     if params is None:
         return Reading(features=mapped, rate_hz=rate_hz)
-    node, recording = read_cell_file(params)
+    cell = read_cell_file(params)
     text: str | None = None
     if urdf is not None:
         text = read_text(urdf, UrdfError)
-    elif node.robot_source != "topic":
-        text = urdf_text(node)
+    elif cell.robot.source != "topic":
+        text = urdf_text(cell)
 
     def arm() -> ArmKinematics:
         if text is None:
             raise UrdfError(f"{params}: robot.source is 'topic'; name the URDF with --urdf")
-        return ArmKinematics(
-            text, node.robot_tip_frame, node.robot_joint_names, node.robot_base_frame
-        )
+        robot = cell.robot
+        return ArmKinematics(text, robot.tip_frame, robot.joint_names, robot.base_frame)
 
-    return Reading(recording_layout(node, recording, text), mapped, arm, rate_hz)
+    return Reading(recording_layout(cell, text), mapped, arm, rate_hz)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from heisd_ros.robot.parameters import VlaNodeParameters
-    from heisd_ros.robot.recording_parameters import RecordingParameters
+    from heisd_ros.robot.cell_parameters import CellParameters
 
 app = typer.Typer(add_completion=False)
 TELEMETRY = "/vla_node/telemetry"
@@ -42,12 +41,12 @@ def record(
     topics, notes = list(topic or []), {}
     if params is not None:
         try:
-            node, recording = read_cell_file(params)
+            cell = read_cell_file(params)
         except ValueError as error:
             typer.echo(naming(params, error), err=True)
             raise typer.Exit(1) from error
-        topics += _topics(node, recording)
-        instruction = instruction or node.instruction
+        topics += _topics(cell)
+        instruction = instruction or cell.instruction
         notes["parameters"] = read_text(params)
     if instruction.strip():
         notes[INSTRUCTION_NOTE] = instruction.strip()
@@ -66,9 +65,10 @@ def record(
     raise typer.Exit(code)
 
 
-def _topics(node: VlaNodeParameters, recording: RecordingParameters) -> list[str]:
+def _topics(cell: CellParameters) -> list[str]:
     """What a robot's recordings consist of, and what the node says of itself."""
-    described = [recording.description] if node.robot_source == "topic" else []
+    recording = cell.recording
+    described = [recording.robot_description] if cell.robot.source == "topic" else []
     named = (recording.instruction, recording.marker, recording.action_topic, recording.gripper)
     return [
         *recording.images,

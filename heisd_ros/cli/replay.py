@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,16 +112,13 @@ def _complain(line: str) -> None:
 
 
 def _parameters(params: Path | None, model: str, db: str, drafter: str) -> VlaNodeParameters:
+    from heisd_ros.robot.declare import with_values
     from heisd_ros.robot.parameters import VlaNodeParameters
     from heisd_ros.robot.robot_file import read_robot_file
 
     settings = VlaNodeParameters() if params is None else read_robot_file(params)
-    return replace(
-        settings,
-        model_path=model or settings.model_path,
-        decoding_database=db or settings.decoding_database,
-        decoding_drafter=drafter or settings.decoding_drafter,
-    )
+    given = {"model.path": model, "decoding.database": db, "decoding.drafter": drafter}
+    return with_values(settings, {name: value for name, value in given.items() if value})
 
 
 def _table(results: Mapping[str, Any], latencies: Mapping[str, Any]) -> Table:

@@ -62,6 +62,7 @@ def serve(
     from heisd_ros.control.remote_policy import layout_of
     from heisd_ros.control.session import warm_up
     from heisd_ros.errors import HeisdError
+    from heisd_ros.robot.declare import from_values
     from heisd_ros.robot.parameters import VlaNodeParameters
     from heisd_ros.serving.address import TOKEN, is_address
     from heisd_ros.serving.server import ModelServer, tls_context
@@ -74,16 +75,19 @@ def serve(
             raise ValueError(
                 f"--clients is {clients}; accepted with --mode {mode}: 1, as it remembers its steps"
             )
-        parameters = VlaNodeParameters(
-            model_path=model,
-            model_device=device,
-            model_dtype=dtype,
-            model_unnorm_key=unnorm_key,
-            model_protocol=protocol,
-            model_threads=threads,
-            decoding_mode=mode,
-            decoding_database=database,
-            decoding_drafter=drafter,
+        parameters = from_values(
+            VlaNodeParameters,
+            {
+                "model.path": model,
+                "model.device": device,
+                "model.dtype": dtype,
+                "model.unnorm_key": unnorm_key,
+                "model.protocol": protocol,
+                "model.threads": threads,
+                "decoding.mode": mode,
+                "decoding.database": database,
+                "decoding.drafter": drafter,
+            },
         )
         policy = load_policy(parameters)
         warm_ms = warm_up(policy, policy.decoder)

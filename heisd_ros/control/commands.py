@@ -62,17 +62,17 @@ class CommandMapper:
         Returns:
             (6,), linear m/s then angular rad/s, in the command frame.
         """
-        settings = self._parameters
-        linear = action[:3] * settings.translation_scale
-        angular = action[3:6] * settings.rotation_scale
-        if settings.rotation_convention == "roll_pitch_yaw":
+        command = self._parameters.command
+        linear = action[:3] * command.translation_scale
+        angular = action[3:6] * command.rotation_scale
+        if command.rotation_convention == "roll_pitch_yaw":
             angular = rotation_vector(*angular)
         return np.concatenate([linear, angular]) * self.rate_hz
 
     def gripper_openness(self, action: np.ndarray) -> float:
         """How open the action wants the gripper: 0 closed, 1 open."""
-        closed = self._parameters.gripper_closed_action
-        share = (action[6] - closed) / (self._parameters.gripper_open_action - closed)
+        gripper = self._parameters.gripper
+        share = (action[6] - gripper.closed_action) / (gripper.open_action - gripper.closed_action)
         return float(np.clip(share, 0.0, 1.0))
 
 
@@ -97,8 +97,8 @@ class GripperSwitch:
         """The commanded opening, m; NaN before the first command."""
         if self._open is None:
             return math.nan
-        settings = self._parameters
-        return settings.gripper_open_position if self._open else settings.gripper_closed_position
+        gripper = self._parameters.gripper
+        return gripper.open_position if self._open else gripper.closed_position
 
     def update(self, openness: float, now_sec: float) -> float | None:
         """Takes what the newest action wants.
@@ -113,9 +113,9 @@ class GripperSwitch:
         before = self._open
         if before is None:
             self._open = openness >= 0.5
-        elif abs(openness - 0.5) > self._parameters.gripper_hysteresis:
+        elif abs(openness - 0.5) > self._parameters.gripper.hysteresis:
             self._open = openness > 0.5
-        resend = self._parameters.gripper_resend_sec
+        resend = self._parameters.gripper.resend_sec
         due = self._sent is not None and resend > 0.0 and now_sec - self._sent >= resend
         if self._open == before and not due:
             return None

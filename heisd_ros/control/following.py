@@ -94,19 +94,19 @@ class Following:
 
     @property
     def _reckons(self) -> bool:
-        return self.parameters.interface == "twist"
+        return self.parameters.command.interface == "twist"
 
     def _seconds(self, now: int) -> float:
         """Time for which the last command was in force.
 
         An arm takes one for no longer than its own timeout, which is not known here.
         """
-        if self.parameters.stamp == "observation":
+        if self.parameters.command.stamp == "observation":
             return self._step_sec
-        return min((now - self._since) / NANOSECONDS, self.parameters.max_action_age_sec)
+        return min((now - self._since) / NANOSECONDS, self.parameters.command.max_action_age_sec)
 
     def _frozen(self) -> Hold | None:
-        limit = self.parameters.frozen_joint_sec
+        limit = self.parameters.input.frozen_joint_sec
         if limit == 0.0 or self._joints is None or self._posture is None:
             return None
         frozen = self._joints.due_sec >= limit
@@ -119,7 +119,7 @@ class Following:
         )
 
     def _behind(self) -> Hold | None:
-        settings = self.parameters
+        settings = self.parameters.input
         if settings.follow_distance_m == 0.0 or not self._reckons:
             return None
         lead = self._tip.lead

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from heisd_ros.control.inputs import ObservationSet
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import StepResult
 from heisd_ros.files.bounded import expanded
@@ -22,7 +21,7 @@ TOKEN = "HEISD_FLEET_TOKEN"
 
 def wanted(parameters: VlaNodeParameters) -> bool:
     """Whether anything is to be kept or shared."""
-    return parameters.growth_mode != "off" or bool(parameters.fleet_uri)
+    return parameters.growth.mode != "off" or bool(parameters.fleet.uri)
 
 
 def open_growth(
@@ -43,9 +42,9 @@ def open_growth(
     """
     frozen = ""
     if calibration is not None:
-        frozen = frozen_by_calibration(database, calibration.created, parameters.decoding_mode)
-    records = parameters.growth_mode != "off"
-    uri, collection = parameters.fleet_uri, parameters.fleet_collection
+        frozen = frozen_by_calibration(database, calibration.created, parameters.decoding.mode)
+    records = parameters.growth.mode != "off"
+    uri, collection = parameters.fleet.uri, parameters.fleet.collection
     connect = None
     if uri:
         check_installed()  # now, and not while the arm moves
@@ -56,20 +55,17 @@ def open_growth(
 
     return Growth(
         GrowingStore(database, frozen, least=k),
-        expanded(parameters.growth_folder) if records else None,
-        append=parameters.growth_mode == "append",
+        expanded(parameters.growth.folder) if records else None,
+        append=parameters.growth.mode == "append",
         receiver=f"{uri} {collection}",
         connect=connect,
     )
 
 
-def note(growth: Growth, instruction: str, observation: ObservationSet, result: StepResult) -> None:
+def note(growth: Growth, instruction: str, result: StepResult) -> None:
     """Hands on a step that the arm was told to do."""
-    if not growth.records:
-        return
-    verified, frame, arm = None, result.frame, observation.arm.content
-    if frame is not None:
-        verified = Verified(frame.key, frame.tokens, frame.margins, arm.tip().position)
+    frame = result.frame
+    verified = None if frame is None else Verified(frame.key, frame.tokens)
     growth.note(instruction, result.action, verified)
 
 

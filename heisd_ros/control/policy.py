@@ -90,7 +90,7 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
             the server cannot be reached or does not fit.
         ValueError: The device is not there, or a parameter asks for what a server cannot do.
     """
-    if is_address(parameters.model_path):
+    if is_address(parameters.model.path):
         from heisd_ros.control.remote_policy import open_remote
 
         return open_remote(parameters)
@@ -99,7 +99,7 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
 
 def model_folder(parameters: VlaNodeParameters) -> Path:
     """The checkpoint's folder: the one that the parameters name, or the shipped one."""
-    return expanded(parameters.model_path) if parameters.model_path else shipped_model()
+    return expanded(parameters.model.path) if parameters.model.path else shipped_model()
 
 
 def load_model(parameters: VlaNodeParameters) -> VLA:
@@ -116,14 +116,14 @@ def load_model(parameters: VlaNodeParameters) -> VLA:
 
     # A thread that has to wait for a core holds up all others, at the end of every product.
     cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(parameters.model_threads or max(1, cores - 1))
-    dtype = getattr(torch, parameters.model_dtype)
-    device = parameters.model_device
+    torch.set_num_threads(parameters.model.threads or max(1, cores - 1))
+    dtype = getattr(torch, parameters.model.dtype)
+    device = parameters.model.device
     check_device(device)
     convention = None
-    if parameters.model_protocol:
-        convention = load_protocol(parameters.model_protocol).data
-    key = parameters.model_unnorm_key or None
+    if parameters.model.protocol:
+        convention = load_protocol(parameters.model.protocol).data
+    key = parameters.model.unnorm_key or None
     return load_checkpoint(model_folder(parameters), device, dtype, key, convention=convention)
 
 
@@ -139,13 +139,13 @@ def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
     from heisd_ros.decoding.modes import load_mode
 
     config, folder = vla.config, model_folder(parameters)
-    mode, keeps = load_mode(parameters.decoding_mode), growth.wanted(parameters)
+    mode, keeps = load_mode(parameters.decoding.mode), growth.wanted(parameters)
     if keeps and not mode.retrieves:
         raise ValueError(
-            f"parameter 'decoding.mode' is {parameters.decoding_mode!r}; accepted with "
+            f"parameter 'decoding.mode' is {parameters.decoding.mode!r}; accepted with "
             "'growth.mode' or 'fleet.uri': a mode that retrieves"
         )
-    assembly = Assembly(folder, parameters.decoding_database, parameters.decoding_drafter)
+    assembly = Assembly(folder, parameters.decoding.database, parameters.decoding.drafter)
     opened: list[Growth] = []
     with ExitStack() as failing:
 
@@ -158,9 +158,9 @@ def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
         decoder = assembly.decoder(
             vla,
             mode,
-            seed=parameters.decoding_seed,
+            seed=parameters.decoding.seed,
             extend=extend if keeps else None,
-            keep_frames=parameters.growth_mode != "off",
+            keep_frames=parameters.growth.mode != "off",
         )
         failing.pop_all()
     return Policy(

@@ -26,20 +26,20 @@ def open_remote(parameters: VlaNodeParameters) -> Policy:
     """
     if growth.wanted(parameters):
         raise ValueError(
-            f"parameter 'model.path' is {parameters.model_path!r}; accepted with 'growth.mode' or "
+            f"parameter 'model.path' is {parameters.model.path!r}; accepted with 'growth.mode' or "
             "'fleet.uri': a model that runs here"
         )
-    link = Link(Address.parse(parameters.model_path), os.environ.get(TOKEN, ""))
-    layout, mode = link.layout, parameters.decoding_mode
+    link = Link(Address.parse(parameters.model.path), os.environ.get(TOKEN, ""))
+    layout, mode = link.layout, parameters.decoding.mode
     if mode not in (LEFT_TO_THE_SERVER, layout.mode):
         link.close()
         raise ValueError(
             f"parameter 'decoding.mode' is {mode!r}; accepted: {layout.mode!r}, in which "
             f"{link.uri} decodes, or {LEFT_TO_THE_SERVER!r}, which leaves it to the server"
         )
-    plain = RemoteDecoder(link, parameters.budget_sec, plain=True) if layout.own else None
+    plain = RemoteDecoder(link, parameters.model.budget_sec, plain=True) if layout.own else None
     return Policy(
-        decoder=RemoteDecoder(link, parameters.budget_sec),
+        decoder=RemoteDecoder(link, parameters.model.budget_sec),
         folder=Path(link.uri),
         views=tuple(layout.views),
         image_size=layout.image_size,

@@ -9,7 +9,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from heisd_ros.control import images
 from heisd_ros.control.commands import CommandMapper
 from heisd_ros.control.inference import PolicyRunner
 from heisd_ros.control.ingest import ObservationBuffer
@@ -17,6 +16,7 @@ from heisd_ros.control.inputs import IngestLimits
 from heisd_ros.control.motion_feed import MotionFeed, load_bounds
 from heisd_ros.control.policy import Policy, PolicyLoader
 from heisd_ros.control.worker import InferenceWorker
+from heisd_ros.data import images
 from heisd_ros.decoding.types import Decoder, Observation
 from heisd_ros.errors import DatabaseError, HeisdError
 from heisd_ros.kinematics.arm import ArmKinematics
@@ -117,9 +117,9 @@ def open_session(
             enough memory for the model or for a step of it.
         ValueError: A parameter does not fit what was loaded.
     """
-    urdf = "" if parameters.robot_source == "topic" else urdf_text(parameters)
+    urdf = "" if parameters.robot.source == "topic" else urdf_text(parameters)
     reader = make_reader(parameters, urdf) if urdf else None
-    with device_memory_errors(parameters.model_device, "the model"):
+    with device_memory_errors(parameters.model.device, "the model"):
         policy = load(parameters)
         try:
             check_fingers(policy, parameters)
@@ -137,9 +137,9 @@ def check_fingers(policy: Policy, parameters: VlaNodeParameters) -> None:
     Raises:
         ValueError: No finger joint is named; the arm would be held for ever.
     """
-    if policy.proprio_size and not any(parameters.robot_gripper_joints):
+    if policy.proprio_size and not any(parameters.robot.gripper_joints):
         raise ValueError(
-            f"parameter 'robot.gripper_joints' is {list(parameters.robot_gripper_joints)}; "
+            f"parameter 'robot.gripper_joints' is {list(parameters.robot.gripper_joints)}; "
             f"accepted: the finger joints, in metres, as the model {policy.name} takes the "
             "gripper's opening, or a 'model.path' of a model that does not"
         )
@@ -181,7 +181,7 @@ def _wire(
         motion=intake.motion,
         plain_ms=plain_ms,
         summary=(
-            f"mode {policy.mode or parameters.decoding_mode}, model {policy.name} with views "
+            f"mode {policy.mode or parameters.decoding.mode}, model {policy.name} with views "
             f"{', '.join(policy.views)}, {intake.rate_hz:g} control steps a second, warm step "
             f"{warm_up_ms:.0f} ms, metric bounds {intake.bounds_source}"
         ),
@@ -217,10 +217,10 @@ def open_intake(parameters: VlaNodeParameters, policy: Policy) -> Intake:
     if policy.bounds is not None:
         bounds, bounds_source = policy.bounds, "of the database"
     else:
-        kind = cast(MetricKind, parameters.metric_kind)
-        bounds, bounds_source = load_bounds(kind, parameters.metric_bounds, policy.folder)
-    compressed = parameters.compressed
-    rate_hz = parameters.control_rate_hz or policy.rate_hz
+        kind = cast(MetricKind, parameters.metric.kind)
+        bounds, bounds_source = load_bounds(kind, parameters.metric.bounds, policy.folder)
+    compressed = parameters.input.compressed
+    rate_hz = parameters.model.control_rate_hz or policy.rate_hz
     motion = MotionFeed(bounds, rate_hz)
     buffer = ObservationBuffer(
         policy.views,
@@ -234,17 +234,18 @@ def open_intake(parameters: VlaNodeParameters, policy: Policy) -> Intake:
 
 def ingest_limits(parameters: VlaNodeParameters) -> IngestLimits:
     """The limits of the inputs, as the parameters say."""
+    inputs, in_steps = parameters.input, parameters.command.stamp == "observation"
     return IngestLimits(
-        image_timeout_sec=parameters.image_timeout_sec,
-        joint_state_timeout_sec=parameters.joint_state_timeout_sec,
-        frozen_motion_rad=parameters.frozen_motion_rad,
-        sync_tolerance_sec=parameters.sync_tolerance_sec,
-        frozen_images=parameters.frozen_images,
-        frozen_joint_states=parameters.frozen_joint_states,
+        image_timeout_sec=inputs.image_timeout_sec,
+        joint_state_timeout_sec=inputs.joint_state_timeout_sec,
+        frozen_motion_rad=inputs.frozen_motion_rad,
+        sync_tolerance_sec=parameters.sync.tolerance_sec,
+        frozen_images=inputs.frozen_images,
+        frozen_joint_states=inputs.frozen_joint_states,
         # In lock-step the scene's time is not the clock's.
-        max_stamp_age_sec=parameters.max_stamp_age_sec if parameters.stamp == "now" else 0.0,
-        recovery_sec=parameters.recovery_sec,
-        joint_margin_rad=parameters.joint_margin_rad,
+        max_stamp_age_sec=0.0 if in_steps else inputs.max_stamp_age_sec,
+        recovery_sec=inputs.recovery_sec,
+        joint_margin_rad=inputs.joint_margin_rad,
     )
 
 

@@ -66,7 +66,7 @@ class Watch:
     def overdue(self, now: int) -> Hold | None:
         """The action that should have come and did not."""
         age = (now - self._quiet_since) / NANOSECONDS
-        limit = self.parameters.max_action_age_sec
+        limit = self.parameters.command.max_action_age_sec
         if age <= limit:
             return None
         return Hold(
@@ -79,7 +79,7 @@ class Watch:
         return Hold(HoldReason.NO_INSTRUCTION, "set parameter 'instruction' or ~/input/instruction")
 
     def _over_budget(self, seconds: float) -> Hold | None:
-        budget = self.parameters.budget_sec
+        budget = self.parameters.model.budget_sec
         if budget == 0.0 or seconds <= budget:
             return None
         return Hold(
@@ -91,11 +91,11 @@ class Watch:
 
         In lock-step the scene waits for the answer, however late.
         """
-        age, settings = (now - inference.observation.complete) / NANOSECONDS, self.parameters
-        if age <= settings.max_action_age_sec or settings.stamp == "observation":
+        age, command = (now - inference.observation.complete) / NANOSECONDS, self.parameters.command
+        if age <= command.max_action_age_sec or command.stamp == "observation":
             return None
         return Hold(
             HoldReason.ACTION_TOO_OLD,
             f"the action answers an observation of {age:.2f} s ago; accepted: up to "
-            f"{settings.max_action_age_sec:g} s",
+            f"{command.max_action_age_sec:g} s",
         )

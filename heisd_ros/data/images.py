@@ -1,14 +1,20 @@
-"""Camera messages to RGB arrays, by the messages' fields alone. Knows no ROS."""
+"""Camera messages to RGB arrays, by the messages' fields alone. Knows no ROS.
+
+The node, a replay and the reader of recordings check and convert by these same functions.
+"""
 
 from __future__ import annotations
 
 import io
+import re
 import struct
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from heisd_ros.data import bridge
+from heisd_ros.data.encodings import CHANNELS, ENCODINGS, OPENCV_PROBLEM, Encoding, accepted
 from heisd_ros.data.text_files import one_line
 from heisd_ros.errors import ImageError
 
@@ -23,33 +29,71 @@ _MAX_SEGMENTS = 1000
 _SIZED = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of JPEG segments that hold the size (ITU-T T.81, table B.1)."""
 
-CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
-"""Accepted encodings of a raw image and their channels, one byte each."""
+_MOSAIC = re.compile(r"(bayer_[a-z]+)\d+; *(jpeg|png) compressed *")
+"""Format, as image_transport says it, of a picture whose pixels are a Bayer mosaic still."""
+_DEEP = re.compile(r"mono16\b|bayer_[a-z]+16\b")
+"""Beginning of such a format by which 16 bits of grey are a picture, and no distances."""
+
+__all__ = ["CHANNELS", "check_compressed", "check_raw", "compressed_to_rgb", "raw_to_rgb"]
 
 
 def check_raw(message: Any) -> None:
-    """Checks a sensor_msgs/Image without touching its pixels.
+    """Checks a sensor_msgs/Image without touching its pixels, and waits for nothing.
+
+    An encoding that cv_bridge reads is accepted as long as it is not known whether that works.
 
     Raises:
-        ImageError: Zero size, an encoding that is not accepted, or too few bytes for the size.
+        ImageError: Zero size, an encoding that cannot be converted, sides that do not fit it, or
+            too few or too many bytes for the size.
     """
-    _check_size(message.width, message.height)
-    if message.encoding not in CHANNELS:
-        raise ImageError(
-            f"image encoding is {message.encoding[:40]!r}; accepted: {', '.join(CHANNELS)}"
-        )
-    row = message.width * CHANNELS[message.encoding]
+    width, height = message.width, message.height
+    _check_size(width, height)
+    encoding = _encoding(message.encoding)
+    _check_sides(message.encoding, encoding, width, height)
+    row, rows, given = width * encoding.pixel, encoding.rows(height), len(message.data)
     if message.step < row:
         raise ImageError(f"image row step is {message.step} bytes; accepted: at least {row}")
-    if len(message.data) < message.step * message.height:
+    if given != message.step * rows:
         raise ImageError(
-            f"image has {len(message.data)} bytes; accepted: {message.step * message.height} for "
-            f"{message.height} rows of {message.step}"
+            f"image has {given} bytes; accepted: {message.step * rows} for {rows} rows of "
+            f"{message.step}"
         )
-    if len(message.data) > 4 * MAX_PIXELS:
-        raise ImageError(
-            f"image has {len(message.data)} bytes; accepted: up to {4 * MAX_PIXELS} with padding"
-        )
+    if given > 4 * MAX_PIXELS:
+        raise ImageError(f"image has {given} bytes; accepted: up to {4 * MAX_PIXELS} with padding")
+
+
+def _check_sides(name: str, encoding: Encoding, width: int, height: int) -> None:
+    """Checks that a picture has an encoding's sides.
+
+    Raises:
+        ImageError: It has not.
+    """
+    odd = (width % 2 and "width" in encoding.even) or (height % 2 and "height" in encoding.even)
+    if odd or min(width, height) < encoding.least_side:
+        sides = f"even {encoding.even}" if odd else f"at least {encoding.least_side} a side"
+        raise ImageError(f"image is {width} x {height} pixels; accepted of {name}: {sides}")
+
+
+def _encoding(name: str) -> Encoding:
+    """The encoding of a name, if it can be converted here.
+
+    Raises:
+        ImageError: It cannot.
+    """
+    encoding, why = ENCODINGS.get(name), ""
+    if encoding is not None:
+        if encoding.library != "numpy" and OPENCV_PROBLEM:
+            why = f", which OpenCV converts, but it cannot be imported: {OPENCV_PROBLEM}"
+        elif encoding.library == "cv_bridge":
+            refusal = bridge.problem(wait=False)
+            why = f", which cv_bridge reads, but it is not used: {refusal}" if refusal else ""
+        if not why:
+            return encoding
+    here = accepted("numpy") if OPENCV_PROBLEM else accepted("numpy", "OpenCV")
+    raise ImageError(
+        f"image encoding is {name[:40]!r}{why}; accepted: {here}; with cv_bridge: "
+        f"{accepted('cv_bridge')}"
+    )
 
 
 def check_compressed(message: Any) -> None:
@@ -100,6 +144,8 @@ def _size(data: memoryview) -> tuple[int, int]:
 def raw_to_rgb(message: Any) -> np.ndarray:
     """Converts a sensor_msgs/Image.
 
+    The first picture that needs cv_bridge waits until that was tried, some seconds at most.
+
     Args:
         message: The image; rows may be padded (`step` larger than a row of pixels).
 
@@ -107,22 +153,33 @@ def raw_to_rgb(message: Any) -> np.ndarray:
         (height, width, 3) uint8 RGB, contiguous.
 
     Raises:
-        ImageError: See `check_raw`.
+        ImageError: See `check_raw`; or cv_bridge cannot read it, or its values are no picture's.
     """
     check_raw(message)
-    channels = CHANNELS[message.encoding]
-    rows = np.frombuffer(message.data, np.uint8, count=message.step * message.height)
-    rows = rows.reshape(message.height, message.step)[:, : message.width * channels]
-    pixels = rows.reshape(message.height, message.width, channels)
-    if channels == 1:
-        return np.repeat(pixels, 3, axis=2)
-    # Slices, not lists of indices: an rgb8 image without padding is not even copied.
-    order = slice(2, None, -1) if message.encoding.startswith("bgr") else slice(3)
-    return np.ascontiguousarray(pixels[:, :, order])
+    encoding = ENCODINGS[message.encoding]
+    pixels = _pixels(message, encoding)
+    if encoding.library == "cv_bridge":
+        pixels = bridge.read(message.encoding, pixels)
+    return encoding.convert(pixels)
+
+
+def _pixels(message: Any, encoding: Encoding) -> np.ndarray:
+    """Pixels without padding in the machine's byte order, (rows, width[, channels])."""
+    height, width = encoding.rows(message.height), message.width
+    rows = np.frombuffer(message.data, np.uint8).reshape(height, message.step)
+    rows = rows[:, : width * encoding.pixel]
+    if encoding.pixel > encoding.channels:
+        dtype = np.dtype(encoding.dtype).newbyteorder(">" if message.is_bigendian else "<")
+        rows = np.ascontiguousarray(rows).view(dtype).astype(encoding.dtype, copy=False)
+    shape = (height, width, encoding.channels)
+    return rows.reshape(shape[:2] if encoding.channels == 1 else shape)
 
 
 def compressed_to_rgb(message: Any, least_side: int = 0) -> np.ndarray:
     """Decodes a sensor_msgs/CompressedImage: JPEG or PNG.
+
+    The colours are the file's own. What image_transport compressed as a Bayer mosaic, by its
+    format ("bayer_rggb8; png compressed "), is made RGB afterwards.
 
     Args:
         message: The image.
@@ -133,14 +190,25 @@ def compressed_to_rgb(message: Any, least_side: int = 0) -> np.ndarray:
         (height, width, 3) uint8 RGB, contiguous.
 
     Raises:
-        ImageError: See `check_compressed`; or the bytes do not decode.
+        ImageError: See `check_compressed`; or the bytes do not decode, or are 16 bits of what is
+            not said to be a picture.
     """
     check_compressed(message)
+    mosaic = _MOSAIC.fullmatch(message.format[:80])
     try:
         with Image.open(io.BytesIO(message.data), formats=tuple(FORMATS)) as image:
             _check_size(*image.size)
-            if image.mode.startswith(("I", "F")):
-                raise ImageError("compressed image has 16 bits or more a channel; accepted: 8")
+            deep = image.mode.startswith(("I", "F"))
+            if deep and not _DEEP.match(message.format):
+                raise ImageError(
+                    "compressed image has 16 bits or more a channel; accepted: 8, or a format "
+                    f"that begins with mono16 or bayer_*16, but it is {message.format[:40]!r}"
+                )
+            if deep or (mosaic and image.mode == "L"):
+                name = f"{mosaic[1] if mosaic else 'mono'}{16 if deep else 8}"
+                encoding = _encoding(name)
+                _check_sides(name, encoding, *image.size)
+                return encoding.convert(np.array(image).astype(encoding.dtype))
             if least_side:
                 image.draft("RGB", (least_side, least_side))
             return np.array(image.convert("RGB"))

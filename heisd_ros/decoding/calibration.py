@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
@@ -17,6 +16,7 @@ import numpy as np
 from heisd_ros.decoding.conformal import Rule, risk_bounds
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.errors import CalibrationError
+from heisd_ros.files.atomic import replace_text
 from heisd_ros.files.bounded import read_object, shown
 from heisd_ros.files.typed import typed
 
@@ -229,11 +229,9 @@ class Calibration:
     def save(self, folder: str | Path) -> Path:
         """Writes ``calibration.json`` into a database's folder atomically."""
         path = Path(folder) / FILE
-        partial = path.with_name(f".{FILE}.partial")
         derived = {"mode_hash": self.mode_hash, "guarantee": self.guarantee}
         values = {"format": FORMAT, **asdict(self), **derived}
-        partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        replace_text(path, json.dumps(values, indent=2) + "\n")
         return path
 
     @classmethod

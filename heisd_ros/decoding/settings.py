@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from heisd_ros.errors import ModeError
-from heisd_ros.files.typed import typed
+from heisd_ros.files.typed import typed, within
 from heisd_ros.kinematics.motion import MetricKind
 
 AcceptanceRule = Literal["exact", "token_relaxed", "sequence_relaxed"]
@@ -31,10 +31,10 @@ class RetrievalSettings:
         cross: let position and rotation groups of different entries be combined.
     """
 
-    k: int = 5
+    k: Annotated[int, within(1, 64)] = 5
     draft: Literal["entries", "consensus"] = "entries"
     last: bool = False
-    speed: float = 0.0
+    speed: Annotated[float, within(0.0, 10.0)] = 0.0
     payload: Payload = "own"
     accept: AcceptanceRule = "sequence_relaxed"
     cross: bool = True
@@ -53,9 +53,9 @@ class DrafterSettings:
         last: draft the last command in the prefill, before the drafter is asked.
     """
 
-    depth: int = 4
-    top_k: int = 8
-    nodes: int = 50
+    depth: Annotated[int, within(1, 6)] = 4
+    top_k: Annotated[int, within(1, 64)] = 8
+    nodes: Annotated[int, within(1, 256)] = 50
     accept: AcceptanceRule = "token_relaxed"
     last: bool = False
 
@@ -75,7 +75,7 @@ class BoundarySettings:
     """
 
     metric: MetricKind = "paper"
-    hysteresis: float = 0.03
+    hysteresis: Annotated[float, within(0.0, 0.5)] = 0.03
 
 
 @dataclass(frozen=True)
@@ -104,15 +104,15 @@ class SkipSettings:
     """
 
     policy: SkipPolicy = "never"
-    max_consecutive: int = 2
-    similarity: float = 0.9
-    dispersion: float = 15.0
-    rate: float = 0.0
-    clearance: int = 0
-    speed: float = 0.0
+    max_consecutive: Annotated[int, within(1, 100)] = 2
+    similarity: Annotated[float, within(-1.0, 1.0)] = 0.9
+    dispersion: Annotated[float, within(0.0, 255.0)] = 15.0
+    rate: Annotated[float, within(0.0, 1.0)] = 0.0
+    clearance: Annotated[int, within(0, 1000)] = 0
+    speed: Annotated[float, within(0.0, 10.0)] = 0.0
     once: bool = False
-    agree: int = 0
-    shadow_share: float = 0.05
+    agree: Annotated[int, within(0, 255)] = 0
+    shadow_share: Annotated[float, within(0.0, 1.0)] = 0.05
     feedback: bool = False
     act_first: bool = False
 
@@ -150,21 +150,7 @@ class ModeSettings:
     skip: SkipSettings = field(default_factory=SkipSettings)
 
     def __post_init__(self) -> None:
-        """Validates ranges and combinations."""
-        _within("retrieval.k", self.retrieval.k, 1, 64)
-        _within("retrieval.speed", self.retrieval.speed, 0.0, 10.0)
-        _within("drafter.depth", self.drafter.depth, 1, 6)
-        _within("drafter.top_k", self.drafter.top_k, 1, 64)
-        _within("drafter.nodes", self.drafter.nodes, 1, 256)
-        _within("boundary.hysteresis", self.boundary.hysteresis, 0.0, 0.5)
-        _within("skip.max_consecutive", self.skip.max_consecutive, 1, 100)
-        _within("skip.similarity", self.skip.similarity, -1.0, 1.0)
-        _within("skip.dispersion", self.skip.dispersion, 0.0, 255.0)
-        _within("skip.clearance", self.skip.clearance, 0, 1000)
-        _within("skip.speed", self.skip.speed, 0.0, 10.0)
-        _within("skip.agree", self.skip.agree, 0, 255)
-        _within("skip.rate", self.skip.rate, 0.0, 1.0)
-        _within("skip.shadow_share", self.skip.shadow_share, 0.0, 1.0)
+        """Validates combinations."""
         if self.skip.policy != "never" and not self.retrieves:
             raise ModeError(
                 f"skip.policy {self.skip.policy!r} executes retrieved actions, but propose is "
@@ -228,8 +214,3 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
-
-
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ModeError(f"{name} must be in [{low}, {high}], got {value}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields, replace
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from heisd_ros.decoding.calibration import Calibration, TriedSetting
 from heisd_ros.decoding.conformal import choose, least_bound, least_episodes
 from heisd_ros.errors import CalibrationError
 from heisd_ros.evaluation.calibration import CalibrationEpisode, EpisodeLoss
+from heisd_ros.files.atomic import replace_text
 from heisd_ros.files.bounded import read_object
 
 FILE = "calibration_run.json"
@@ -83,11 +83,8 @@ class CalibrationRun:
             for s, losses in enumerate(self._losses)
             for e, row in sorted(losses.items())
         ]
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._file.with_name(f".{self._file.name}.partial")
         text = json.dumps({"run": self._header, "columns": _COLUMNS, "losses": rows})
-        partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, self._file)
+        replace_text(self._file, text + "\n")
 
     def fails(self, setting: int) -> bool:
         """Whether a setting exceeds the risk, or will whatever its missing episodes bring."""

@@ -8,13 +8,13 @@ settings, database or machine would mix two experiments.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from heisd_ros.evaluation.accounting import Row, summarise
 from heisd_ros.evaluation.compare import compare
+from heisd_ros.files.atomic import replace_text
 from heisd_ros.files.bounded import read_object
 
 FORMAT = 1
@@ -82,12 +82,9 @@ class Results:
         """Writes the file in one move; one line an episode."""
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         head = json.dumps(summary, indent=1).removesuffix("\n}")
         rows = ",\n".join(json.dumps(row, separators=(",", ":")) for row in self.episodes)
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        partial.write_text(f'{head},\n "episodes": [\n{rows}\n]}}\n', encoding="utf-8")
-        os.replace(partial, self.path)
+        replace_text(self.path, f'{head},\n "episodes": [\n{rows}\n]}}\n')
 
 
 def read_results(path: Path) -> dict[str, Any]:

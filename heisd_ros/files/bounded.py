@@ -141,7 +141,7 @@ def parse_json(text: str, where: str, error: Error = ValueError, values: int = M
         raise error(f"{where} is damaged: accepted are up to {values} values")
     too_deep = f"{where} is damaged: accepted are up to {MOST_LEVELS} nested levels"
     try:
-        content = json.loads(text, object_pairs_hook=_object)
+        content = json.loads(text, object_pairs_hook=_object, parse_int=_whole)
     except RecursionError:
         raise error(too_deep) from None
     except ValueError as cause:
@@ -166,6 +166,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         doubled = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {shown(doubled)} stands twice")
     return found
+
+
+def _whole(text: str) -> int | float:
+    """A whole number as such, as far as arrays hold it: as `ros_yaml` reads it."""
+    number = int(text) if len(text) <= 20 else 2**63
+    return number if -(2**63) <= number < 2**63 else float(text)
 
 
 def _reason(cause: Exception) -> str:

@@ -3,131 +3,143 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import json
 import math
-import types
-from collections.abc import Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import Any, get_args, get_origin, get_type_hints
+
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from heisd_ros.files.bounded import shown
 
-_hints = functools.cache(get_type_hints)
-"""Of a dataclass; each look at its annotations costs more than all else."""
+_CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+_UNKNOWN = "unexpected_keyword_argument"
+_MOST_ERRORS = 1000
+_ACCEPTED = {
+    "bool_type": "true or false",
+    "dataclass_type": "a mapping",
+    "dict_type": "a mapping",
+    "finite_number": "a finite number",
+    "float_type": "a finite number",
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "int_from_float": "a whole number below 2^63",
+    "int_type": "a whole number below 2^63",
+    "less_than": "below {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "literal_error": "{expected}",
+    "string_type": "a text",
+    "too_long": "a list of {max_length}",
+    "tuple_type": "a list",
+}
+"""What is accepted instead, by pydantic's kinds of errors."""
 
-_WHOLE = 2**53
-"""Beyond this a whole number that stands for a real one is made one."""
+
+class _OutOfRangeError(ValueError):
+    """Says what is accepted, and nothing else."""
 
 
 def typed(hint: Any, value: Any, name: str = "") -> Any:
-    """A parsed value as a declared type.
+    """A parsed value as a declared type, by pydantic.
 
-    Nothing is converted but lists, which become tuples, and objects, which become dataclasses: a
-    number in quotes is no number. A dataclass takes no other keys than its own.
+    Nothing is converted but lists, which become tuples, objects, which become dataclasses, and
+    whole numbers, which become real ones: a number in quotes is no number. A dataclass takes no
+    other keys than its own.
 
     Args:
-        hint: bool, int, float (finite), str, a Literal, a tuple, a dict, a union with None, Any, or
-            a dataclass of these.
+        hint: what pydantic validates: a scalar, a Literal, a tuple, a dict, a union, Any, or a
+            dataclass of these. Real numbers must be finite.
         value: as a parser gave it.
         name: of the value in its file, for the message, such as ``skip.rate``.
 
     Raises:
         ValueError: one line that names key, value and what is accepted.
     """
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return value
-    if dataclasses.is_dataclass(hint):
-        return _dataclass(hint, value, name)
-    if origin in (Union, types.UnionType):
-        return _union(arguments, value, name)
-    if origin is Literal:
-        _accept(isinstance(value, str) and value in arguments, name, value, _listed(arguments))
-        return value
-    if origin is tuple:
-        return _tuple(arguments, value, name)
-    if origin in (dict, Mapping):
-        _accept(isinstance(value, Mapping), name, value, "a mapping")
-        return {
-            typed(arguments[0], key, f"a key of {name}"): typed(arguments[1], item, _in(name, key))
-            for key, item in value.items()
-        }
-    return _scalar(hint, value, name)
-
-
-def _scalar(hint: type, value: Any, name: str) -> Any:
-    if hint is float:
-        _accept(_finite(value), name, value, "a finite number")
-        return float(value) if abs(value) > _WHOLE else value
-    words = {bool: "true or false", int: "a whole number of up to 18 digits", str: "a text"}
-    fits = type(value) is hint
-    if hint is int:
-        fits = fits and abs(value) < 10**18
-    _accept(fits, name, value, words[hint])
-    return value
-
-
-def _finite(value: Any) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
     try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond every float
-        return False
+        # As JSON, because strict validation of Python's values takes no list for a tuple.
+        (result,) = _adapter(hint).validate_json(json.dumps([value]))
+    except ValidationError as error:
+        raise ValueError(_line(error, hint, value, name)) from error
+    return result
 
 
-def _union(arguments: tuple[Any, ...], value: Any, name: str) -> Any:
-    """The first of several types that fits; the message is that of the first."""
-    if value is None and type(None) in arguments:
-        return None
-    problem: ValueError | None = None
-    for hint in arguments:
-        if hint is type(None):
-            continue
+def check_fields(instance: Any) -> None:
+    """Makes sure that the values of a dataclass are such as `typed` accepts in a file.
+
+    Raises:
+        ValueError: as there.
+    """
+    values = dataclasses.asdict(instance)
+    for name, hint in get_type_hints(type(instance), include_extras=True).items():
+        typed(hint, values[name], name)
+
+
+def within(low: float, high: float = math.inf) -> AfterValidator:
+    """The range of a number, with its ends, for ``Annotated[int, ...]``."""
+    accepted = f"{low} or more" if high == math.inf else f"{low} to {high}"
+
+    def check(value: Any) -> Any:
+        if not low <= value <= high:
+            raise _OutOfRangeError(accepted)
+        return value
+
+    return AfterValidator(check)
+
+
+@lru_cache
+def _adapter(hint: Any) -> TypeAdapter:
+    # In a tuple, because pydantic takes the settings of a dataclass itself from its class.
+    return TypeAdapter(tuple[hint], config=_CONFIG)
+
+
+def _line(error: ValidationError, hint: Any, value: Any, name: str) -> str:
+    """The first of the errors in one line; a key that nobody knows comes first."""
+    if error.error_count() > _MOST_ERRORS:  # to list a million takes ten seconds
+        return f"{name or 'the content'} has {error.error_count()} values that are not accepted"
+    problems = error.errors(include_url=False)
+    problem = next((p for p in problems if p["type"] == _UNKNOWN), problems[0])
+    kind, place, found = problem["type"], problem["loc"][1:], value
+    path: list[Any] = []
+    for part in place:
         try:
-            return typed(hint, value, name)
-        except ValueError as error:
-            problem = problem or error
-    assert problem is not None, "a union has a type besides None"
-    raise problem
+            found = found[part]
+        except (LookupError, TypeError):
+            continue  # a member of a union, or a key that is missing
+        path.append(part)
+        name = _in(name, part)
+    if kind == _UNKNOWN:
+        return f"unknown key {name}; accepted: {', '.join(_fields(hint, path[:-1]))}"
+    if kind == "missing" and isinstance(place[-1], str):
+        return f"{_in(name, place[-1])} is missing"
+    accepted = problem["msg"]
+    if kind == "value_error":
+        cause = problem["ctx"]["error"]
+        accepted = str(cause)
+        if not isinstance(cause, _OutOfRangeError):
+            return f"{name}: {cause}" if name else accepted
+    if kind in _ACCEPTED:
+        accepted = _ACCEPTED[kind].format(**problem.get("ctx", {}))
+    if kind == "missing":  # the end of a list
+        ends = (p["loc"][-1] for p in problems if p["type"] == "missing")
+        accepted = f"a list of {1 + max(end for end in ends if isinstance(end, int))}"
+    return f"{name or 'the content'} is {shown(found)}; accepted: {accepted}"
 
 
-def _tuple(arguments: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
-    _accept(isinstance(value, list | tuple), name, value, "a list")
-    if arguments[-1] is Ellipsis:
-        arguments = arguments[:1] * len(value)
-    _accept(len(value) == len(arguments), name, value, f"a list of {len(arguments)}")
-    pairs = enumerate(zip(arguments, value, strict=True))
-    return tuple(typed(hint, item, f"{name}[{i}]") for i, (hint, item) in pairs)
-
-
-def _dataclass(kind: Any, value: Any, name: str) -> Any:
-    _accept(isinstance(value, Mapping), name, value, "a mapping")
-    fields = [field for field in dataclasses.fields(kind) if field.init]
-    known = [field.name for field in fields]
-    for key in value:
-        if key not in known:
-            raise ValueError(f"unknown key {_in(name, key)}; accepted: {', '.join(known)}")
-    for field in fields:
-        needed = field.default is field.default_factory is dataclasses.MISSING
-        if needed and field.name not in value:
-            raise ValueError(f"{_in(name, field.name)} is missing")
-    hints = _hints(kind)
-    given = {key: typed(hints[key], item, _in(name, key)) for key, item in value.items()}
-    try:
-        return kind(**given)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}" if name else str(error)) from error
+def _fields(hint: Any, path: Sequence[Any]) -> list[str]:
+    """Names of the fields of the dataclass that lies at a place in a type."""
+    if dataclasses.is_dataclass(hint):
+        if path:
+            return _fields(get_type_hints(hint)[path[0]], path[1:])
+        return [field.name for field in dataclasses.fields(hint) if field.init]
+    origin = get_origin(hint)
+    if isinstance(origin, type) and issubclass(origin, Collection):  # not a union
+        path = path[1:]
+    return next(filter(None, (_fields(part, path) for part in get_args(hint))), [])
 
 
 def _in(name: str, key: object) -> str:
+    if isinstance(key, int):
+        return f"{name}[{key}]"
     key = key if isinstance(key, str) and key.isidentifier() else shown(key)
     return f"{name}.{key}" if name else f"{key}"
-
-
-def _listed(values: tuple[Any, ...]) -> str:
-    return ", ".join(map(repr, values))
-
-
-def _accept(condition: bool, name: str, value: Any, accepted: str) -> None:
-    if not condition:
-        raise ValueError(f"{name or 'the content'} is {shown(value)}; accepted: {accepted}")

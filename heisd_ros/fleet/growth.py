@@ -79,8 +79,8 @@ class Growth:
         if self._journal is not None:
             if self._journal.torn_bytes:
                 self._problem = (
-                    f"the last episode of {self._journal.path} was torn by a crash "
-                    f"({self._journal.torn_bytes} bytes moved away)"
+                    f"{self._journal.torn_bytes} bytes of a journal of the format before, kept "
+                    f"beside {self._journal.path}, are no whole episode"
                 )
             if append:
                 self._replay(self._journal)
@@ -134,11 +134,8 @@ class Growth:
         while self._unwritten and self._journal is not None:
             try:
                 self._journal.append(self._unwritten[0].pack())
-            except OSError as error:
-                self._problem = (
-                    f"{len(self._unwritten)} episodes wait in memory: the journal "
-                    f"{self._journal.path} cannot be written: {error}"
-                )
+            except GrowthError as error:
+                self._problem = f"{len(self._unwritten)} episodes wait in memory: {error}"
                 return
             self._problem = ""
             self._add(self._unwritten.pop(0))
@@ -153,7 +150,7 @@ class Growth:
                 self._problem = f"an episode was recorded, but not added: {error}"
 
     def _replay(self, journal: Journal) -> None:
-        for _, record in journal.read(journal.begin):
+        for _, record in journal.read(0):
             self._add(RecordedEpisode.unpack(record))
 
     def _take(self, instruction: str, entries: Entries) -> None:

@@ -1,7 +1,7 @@
-"""Entries of a whole fleet on a Milvus server, behind the protocol of a database.
+"""Entries of a whole fleet on a Milvus server: sent by robots, fetched by those that lack a task.
 
 One collection holds the frames of one `Layout`; a row is an entry, its primary key the entry's
-name, so that what is sent twice is stored once. The task's hash is the partition key: a search
+name, so that what is sent twice is stored once. The task's hash is the partition key: fetching
 touches its partition alone. A row of the collection itself says what the layout is.
 """
 
@@ -20,7 +20,7 @@ from heisd_ros.errors import DatabaseError, FleetError
 from heisd_ros.fleet.episode import RecordedEpisode
 from heisd_ros.fleet.layout import Layout
 from heisd_ros.instructions import normalise_instruction
-from heisd_ros.retrieval.entries import COLUMNS, Entries, Matches
+from heisd_ros.retrieval.entries import COLUMNS, Entries
 
 TIMEOUT_SEC = 10.0
 """Of a call; it is a thread of its own that waits."""
@@ -136,17 +136,6 @@ class MilvusStore:
             self._client.upsert(self.collection, batch, timeout=TIMEOUT_SEC)
 
     @_named
-    def count(self, instruction: str) -> int:
-        """Entries of a task."""
-        (row,) = self._client.query(
-            self.collection,
-            filter=_of(shard_id(instruction)),
-            output_fields=["count(*)"],
-            timeout=TIMEOUT_SEC,
-        )
-        return int(row["count(*)"])
-
-    @_named
     def fetch(self, instruction: str, most: int) -> Entries | None:
         """Entries of a task, in the order of episodes and steps; None where there are none.
 
@@ -159,36 +148,6 @@ class MilvusStore:
         """
         rows = list(self._rows(instruction, most))
         return self._entries(rows) if rows else None
-
-    def shard_for(self, instruction: str) -> tuple[MilvusShard | None, str]:
-        """The shard of a task, searched on the server; as `Database.shard_for`.
-
-        For tools and comparisons: the control loop searches what was fetched.
-
-        Raises:
-            FleetError: the server is away.
-        """
-        count = self.count(instruction)
-        if count == 0:
-            return None, f"no shard for {instruction!r}; no retrieval"
-        return MilvusShard(self, instruction, count), "exact"
-
-    @_named
-    def search(self, instruction: str, key: NDArray[np.float32], k: int) -> Matches:
-        """The k entries of a task that are most similar to a frame; as `Shard.search`."""
-        (hits,) = self._client.search(
-            self.collection,
-            data=[key.tolist()],
-            anns_field="key",
-            limit=k,
-            filter=_of(shard_id(instruction)),
-            search_params={"metric_type": "COSINE"},
-            output_fields=["payload"],
-            timeout=TIMEOUT_SEC,
-        )
-        similarity = np.array([hit["distance"] for hit in hits], dtype=np.float32)
-        columns = self._columns([hit["entity"]["payload"] for hit in hits])
-        return Matches.gather(columns, np.arange(len(hits)), similarity)
 
     @_named
     def _take_over(self) -> None:
@@ -289,28 +248,6 @@ class MilvusStore:
             }
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FleetError(f"{self.uri}: a row is no entry: {error!r}") from error
-
-
-class MilvusShard:
-    """One task's frames on the server."""
-
-    grown = True
-
-    def __init__(self, store: MilvusStore, instruction: str, count: int) -> None:
-        self.instruction = instruction
-        self._store, self._count = store, count
-
-    def __len__(self) -> int:
-        """Number of entries when it was asked for."""
-        return self._count
-
-    def search(self, key: NDArray[np.float32], k: int) -> Matches:
-        """The k entries most similar to a frame, by the server; as `Shard.search`.
-
-        Raises:
-            FleetError: the server is away.
-        """
-        return self._store.search(self.instruction, key, k)
 
 
 def shard_id(instruction: str) -> str:

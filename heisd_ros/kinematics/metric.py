@@ -85,15 +85,9 @@ class MetricBounds:
     def __post_init__(self) -> None:
         """Validates."""
         for name in _RANGES:
-            try:
-                low, high = (float(limit) for limit in getattr(self, name))
-            except (TypeError, ValueError):
-                raise ValueError(
-                    f"{name} must be two numbers, got {getattr(self, name)!r}"
-                ) from None
+            low, high = getattr(self, name)
             if not 0.0 <= low <= high < math.inf:
                 raise ValueError(f"{name} must be 0 <= low <= high < inf, got {(low, high)}")
-            object.__setattr__(self, name, (low, high))
         if not 0.0 <= self.boundary <= 1.0:
             raise ValueError(f"boundary must be in [0, 1], got {self.boundary}")
 

@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
+from heisd_ros.files.typed import check_fields, within
 from heisd_ros.kinematics.curvature import path_radius
 
 MetricKind = Literal["paper", "legacy", "speed"]
@@ -48,30 +50,21 @@ class MetricSettings:
 
     kind: MetricKind = "paper"
     window: int | None = None
-    alpha: float = 0.5
-    max_radius: float = 1.0
-    still_extent: float = 1e-4
-    max_gap: float = 0.5
+    alpha: Annotated[float, within(0, 1)] = 0.5
+    max_radius: Annotated[float, Field(gt=0)] = 1.0
+    still_extent: Annotated[float, within(0)] = 1e-4
+    max_gap: Annotated[float, Field(gt=0)] = 0.5
 
     def __post_init__(self) -> None:
-        """Fills in the window and validates."""
-        if self.kind not in get_args(MetricKind):
-            raise ValueError(f"kind must be one of {get_args(MetricKind)}, got {self.kind!r}")
+        """Validates, and fills in the window."""
+        check_fields(self)
+        least = _LEAST_WINDOW[self.kind]
         if self.window is None:
             object.__setattr__(self, "window", _DEFAULT_WINDOW[self.kind])
-        least = _LEAST_WINDOW[self.kind]
-        if not isinstance(self.window, int) or self.window < least:
+        elif self.window < least:
             raise ValueError(
-                f"window must be an integer >= {least} for kind {self.kind!r}, got {self.window!r}"
+                f"window is {self.window}; accepted for kind {self.kind!r}: {least} or more"
             )
-        if not 0.0 <= self.alpha <= 1.0:
-            raise ValueError(f"alpha must be in [0, 1], got {self.alpha}")
-        for name in ("max_radius", "max_gap"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0.0):
-                raise ValueError(f"{name} must be positive and finite, got {value}")
-        if not (math.isfinite(self.still_extent) and self.still_extent >= 0.0):
-            raise ValueError(f"still_extent must be >= 0 and finite, got {self.still_extent}")
 
 
 @dataclass(frozen=True)

@@ -84,10 +84,9 @@ class ControlLoop:
         self._servo = ServoSetup(node, self._parameters)
         self._gripper = GripperSwitch(self._parameters)
         self.fingers = GripperOutput(node, self._parameters)
-        self._clocked = self._parameters.rate_hz > 0.0
-        self.ticks = TickWatch(
-            self._driver.tick_sec, self._parameters.late_share, self._parameters.late_limit
-        )
+        command = self._parameters.command
+        self._clocked = command.rate_hz > 0.0
+        self.ticks = TickWatch(self._driver.tick_sec, command.late_share, command.late_limit)
         self._broken: Hold | None = None  # a failure of our own: held until the next activation
         self._unsent: StepTelemetry | None = None  # of an action whose command is due at the tick
         self._log_due: dict[HoldReason, int] = {}  # steady time before which it is not logged again
@@ -101,7 +100,7 @@ class ControlLoop:
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         periods = [(self._parameters.watchdog_hz, self._on_watchdog)]
         if self._clocked:
-            periods.append((self._parameters.rate_hz, self._on_tick))
+            periods.append((command.rate_hz, self._on_tick))
         self._timers = [
             node.create_timer(1.0 / rate, partial(self._guarded, callback), clock=steady)
             for rate, callback in periods
@@ -223,7 +222,7 @@ class ControlLoop:
         if opening is not None:
             self.fingers.send(opening)
         if self._growth is not None:
-            growth.note(self._growth, inference.instruction, inference.observation, result)
+            growth.note(self._growth, inference.instruction, result)
         self._drop_unsent("replaced")
         self._driver.move(mapper.twist(action), action)
         self.step += 1
@@ -330,12 +329,12 @@ class ControlLoop:
         Stamped with observations, a stop has the stamp of the last one that was acted on: it
         answers no newer one, so it does not advance a simulation in lock-step.
         """
-        if self._parameters.stamp == "observation":
+        if self._parameters.command.stamp == "observation":
             return telemetry.time_message(self._answered)
         return self._node.get_clock().now().to_msg()
 
     def _publish(self, message: StepTelemetry) -> None:
-        message.header.frame_id = self._parameters.frame_id
+        message.header.frame_id = self._parameters.command_frame
         message.step = self.step
         message.twist = np.asarray(self._driver.twist, np.float64)
         message.dry_run = self._parameters.dry_run

@@ -29,14 +29,14 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from heisd_ros.control import images
 from heisd_ros.control.session import Session
+from heisd_ros.data import images
 from heisd_ros.decoding.types import Source
 from heisd_ros.errors import ImageError
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.image_message import image_message
-from heisd_ros.robot.limit_parameters import Corner, LimitParameters
+from heisd_ros.robot.limit_parameters import Corner, WorkspaceParameters
 
 RATE_HZ = 5.0
 CLOSE_SEC = 2.0
@@ -225,19 +225,19 @@ def session_views(node: Node, session: Session) -> DebugViews:
     """The debug topics of what was configured."""
     parameters, buffer = session.parameters, session.buffer
     small = partial(images.compressed_to_rgb, least_side=OVERLAY_WIDTH)
-    to_rgb = small if parameters.compressed else images.raw_to_rgb
+    to_rgb = small if parameters.input.compressed else images.raw_to_rgb
 
     def tip() -> np.ndarray | None:
         _, arm = buffer.newest()
         return None if arm is None else arm.tip().position
 
-    box, frame = workspace_box(parameters), parameters.robot_base_frame
+    box, frame = workspace_box(parameters.workspace), parameters.robot.base_frame
     return DebugViews(node, frame, box, lambda: buffer.newest()[0], to_rgb, tip)
 
 
-def workspace_box(parameters: LimitParameters) -> Box | None:
-    """The box of the parameters; None for the defaults, 10 m each way, that nobody wants to see."""
-    return parameters.workspace if parameters.bounded else None
+def workspace_box(workspace: WorkspaceParameters) -> Box | None:
+    """The box of the workspace; None for the defaults, 10 m each way, that nobody wants to see."""
+    return workspace.corners if workspace.bounded else None
 
 
 def _put_newest(work: queue.Queue[Any], newest: Any) -> None:

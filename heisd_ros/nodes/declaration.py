@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
-
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import ParameterException, ParameterUninitializedException
 from rclpy.node import Node
 
-from heisd_ros.robot.declare import ONE_TYPE, ParameterInfo, parameters_of
+from heisd_ros.robot.declare import (
+    ONE_TYPE,
+    ParameterInfo,
+    Parameters,
+    T,
+    from_values,
+    parameters_of,
+)
 
-T = TypeVar("T")
 
-
-def descriptor(info: ParameterInfo, default: Any) -> ParameterDescriptor:
+def descriptor(info: ParameterInfo) -> ParameterDescriptor:
     """The ROS descriptor of a parameter."""
     message = ParameterDescriptor(
         name=info.name, description=info.description, read_only=info.read_only
@@ -22,7 +24,7 @@ def descriptor(info: ParameterInfo, default: Any) -> ParameterDescriptor:
     if info.choices is not None:
         message.additional_constraints = info.accepted()
     if info.low is not None and info.high is not None:
-        if isinstance(default, int):
+        if isinstance(info.default, int):
             span = IntegerRange(from_value=int(info.low), to_value=int(info.high), step=1)
             message.integer_range = [span]
         else:
@@ -31,7 +33,7 @@ def descriptor(info: ParameterInfo, default: Any) -> ParameterDescriptor:
     return message
 
 
-def declare(node: Node, kind: type) -> dict[str, str]:
+def declare(node: Node, kind: type[Parameters]) -> dict[str, str]:
     """Declares every parameter of a parameter dataclass.
 
     A start-up value of the wrong type or outside its range does not end the process: the parameter
@@ -42,9 +44,9 @@ def declare(node: Node, kind: type) -> dict[str, str]:
         Parameter name to message, for each value that was refused.
     """
     refused = {}
-    for field, info in parameters_of(kind):
-        default = list(field.default) if isinstance(field.default, tuple) else field.default
-        about = descriptor(info, field.default)
+    for info in parameters_of(kind):
+        default = list(info.default) if isinstance(info.default, tuple) else info.default
+        about = descriptor(info)
         try:
             node.declare_parameter(info.name, default, about)
             node.get_parameter(info.name)
@@ -67,19 +69,15 @@ def given(node: Node) -> set[str]:
     return set(node._parameter_overrides)  # rclpy has no public way to ask
 
 
-def read(node: Node, kind: type[T], changes: Mapping[str, Any] | None = None) -> T:
+def read(node: Node, kind: type[T]) -> T:
     """Reads the node's parameters into the validated dataclass.
 
     Args:
         node: The node that declared them.
         kind: The dataclass.
-        changes: Values by parameter name, in place of the node's.
 
     Raises:
         ValueError: A parameter is out of range; the message names it.
     """
-    values, changes = {}, changes or {}
-    for field, info in parameters_of(kind):
-        value = changes[info.name] if info.name in changes else node.get_parameter(info.name).value
-        values[field.name] = tuple(value) if isinstance(field.default, tuple) else value
-    return kind(**values)
+    names = [info.name for info in parameters_of(kind)]
+    return from_values(kind, {name: node.get_parameter(name).value for name in names})

@@ -146,7 +146,7 @@ def control_status(
                 f"{message}; joint states at {rate_hz:.3g} Hz are slower than the control rate, "
                 f"{needed_hz:g} Hz: the metric sees the same time in fewer samples"
             )
-        values["decoding.mode"] = session.parameters.decoding_mode
+        values["decoding.mode"] = session.parameters.decoding.mode
         values["dry_run"] = session.parameters.dry_run
         gaps = unguarded(session.parameters, session.kinematics)
         if gaps:
@@ -231,7 +231,7 @@ def report(
             well, text = growth.state(kept.status, now / NANOSECONDS)
             level = DiagnosticStatus.OK if well else DiagnosticStatus.WARN
             statuses.append(status("growth", level, text, growth.values(kept.status)))
-        device = session.parameters.model_device
+        device = session.parameters.model.device
         if device.startswith("cuda"):
             statuses.append(gpu_status(device))
     return statuses

@@ -44,18 +44,18 @@ class ArmDriver:
     """
 
     def __init__(self, node: Node, session: Session) -> None:
-        settings = session.parameters
+        settings, command = session.parameters, session.parameters.command
         step_sec = 1.0 / session.mapper.rate_hz
-        self.tick_sec = 1.0 / settings.rate_hz if settings.rate_hz > 0.0 else step_sec
+        self.tick_sec = 1.0 / command.rate_hz if command.rate_hz > 0.0 else step_sec
         self.twist = np.zeros(6)
         self.notes: dict[str, str] = {}
         self._buffer = session.buffer
         # In lock-step time passes with the commands that are acted on: a halt takes none.
-        self._ramped = settings.stamp == "now"
+        self._ramped = command.stamp == "now"
         self._sent: int | None = None  # when the newest command was sent, ns
-        self._along_tip = settings.frame_id != settings.robot_base_frame
+        self._along_tip = settings.command_frame != settings.robot.base_frame
         self._filter = SafetyFilter(
-            safety_limits(settings), self.tick_sec, step_sec, settings.controller_timeout_sec
+            safety_limits(settings), self.tick_sec, step_sec, command.controller_timeout_sec
         )
         self._interface = make_interface(node, settings, self.tick_sec, step_sec)
         self._following = Following(settings, step_sec)

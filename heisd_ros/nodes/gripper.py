@@ -44,12 +44,12 @@ class GripperOutput:
         self._sent: Future | None = None  # the newest goal's handle, once the server answered
         self._attempts = 0
         self.failure, self.failures = "", 0
-        kind = parameters.gripper_action
+        kind = parameters.gripper.action
         if kind == "joint_state":
             self._joint = outlet(node, JointState, "~/output/gripper_joint", parameters.dry_run)
         elif kind and not parameters.dry_run:
             self._type = optional.gripper_action(kind)
-            self._client = ActionClient(node, self._type, parameters.gripper_action_name)
+            self._client = ActionClient(node, self._type, parameters.gripper.action_name)
 
     def send(self, opening: float) -> None:
         """Commands an opening, m."""
@@ -64,7 +64,7 @@ class GripperOutput:
             answer = self._sent = self._client.send_goal_async(self._goal(opening))
             answer.add_done_callback(partial(self._on_answer, (opening, self._attempts)))
         else:
-            self.failure = f"no action server {self._parameters.gripper_action_name!r}"
+            self.failure = f"no action server {self._parameters.gripper.action_name!r}"
             self._node.get_logger().warning(
                 f"{self.failure}: gripper not moved", throttle_duration_sec=LOG_PERIOD_SEC
             )
@@ -87,7 +87,7 @@ class GripperOutput:
     def _due(self, opening: float) -> bool:
         if opening != self._told:
             return True
-        return bool(self.failure) and self._attempts < self._parameters.gripper_attempts
+        return bool(self.failure) and self._attempts < self._parameters.gripper.attempts
 
     def _on_answer(self, goal: tuple[float, int], answer: Future) -> None:
         handle = answer.result()
@@ -110,26 +110,25 @@ class GripperOutput:
         if self._client is None or goal != (self._told, self._attempts):
             return  # another goal preempted it
         self.failures += 1
-        left = self._parameters.gripper_attempts - self._attempts
+        left = self._parameters.gripper.attempts - self._attempts
         then = f"sent again, {left} left" if left else "not sent again"
         self.failure = f"goal {self._position(goal[0]):.4g} {how}"
         self._node.get_logger().warning(f"{self.failure}; {then}")
 
     def _position(self, opening: float) -> float:
         """What the driver takes for an opening."""
-        settings = self._parameters
-        closed, span = settings.gripper_closed_position, settings.gripper_goal_open
-        span -= settings.gripper_goal_closed
-        travel = settings.gripper_open_position - closed
+        gripper = self._parameters.gripper
+        closed, span = gripper.closed_position, gripper.goal_open - gripper.goal_closed
+        travel = gripper.open_position - closed
         if span == 0.0 or travel == 0.0:
             return opening
-        return settings.gripper_goal_closed + (opening - closed) / travel * span
+        return gripper.goal_closed + (opening - closed) / travel * span
 
     def _joint_command(self, opening: float) -> JointState:
         settings = self._parameters
-        names = [settings.gripper_joint] if settings.gripper_joint else []
-        names = names or [name for name in settings.robot_gripper_joints[:1] if name]
-        effort = settings.gripper_max_effort
+        names = [settings.gripper.joint] if settings.gripper.joint else []
+        names = names or [name for name in settings.robot.gripper_joints[:1] if name]
+        effort = settings.gripper.max_effort
         command = JointState(
             name=names,
             position=[self._position(opening)],
@@ -140,9 +139,9 @@ class GripperOutput:
 
     def _goal(self, opening: float) -> Any:
         goal = self._type.Goal()
-        if self._parameters.gripper_action == "gripper_command":
+        if self._parameters.gripper.action == "gripper_command":
             goal.command.position = self._position(opening)
-            goal.command.max_effort = self._parameters.gripper_max_effort
+            goal.command.max_effort = self._parameters.gripper.max_effort
         else:
             goal.command = self._joint_command(opening)
         return goal

@@ -84,13 +84,13 @@ class TwistInterface:
 
     def __init__(self, node: Node, parameters: VlaNodeParameters) -> None:
         self._topic = outlet(node, TwistStamped, "~/output/twist", parameters.dry_run)
-        self._frame_id = parameters.frame_id
-        self._along_tip = parameters.frame_id != parameters.robot_base_frame
+        self._frame_id = parameters.command_frame
+        self._along_tip = parameters.command_frame != parameters.robot.base_frame
         self._seen: Pose | None = None  # a halt goes on along the axes that were seen last
         self._scales = np.ones(6)
-        if parameters.units == "unitless":
-            self._scales[:3] = parameters.unitless_linear
-            self._scales[3:] = parameters.unitless_angular
+        if parameters.command.units == "unitless":
+            self._scales[:3] = parameters.command.unitless_linear
+            self._scales[3:] = parameters.command.unitless_angular
 
     def position(self, measured: Pose) -> np.ndarray:
         """Where the arm is."""
@@ -129,8 +129,8 @@ class PoseInterface:
 
     def __init__(self, node: Node, parameters: VlaNodeParameters, tick_sec: float) -> None:
         self._topic = outlet(node, PoseStamped, "~/output/pose", parameters.dry_run)
-        self._frame_id, self._tick = parameters.frame_id, tick_sec
-        self._lead = parameters.max_lead_m, parameters.max_lead_rad
+        self._frame_id, self._tick = parameters.command_frame, tick_sec
+        self._lead = parameters.command.max_lead_m, parameters.command.max_lead_rad
         self._target: Pose | None = None
         self._sent: PoseStamped | None = None
 
@@ -173,8 +173,8 @@ class DeltaInterface:
 
     def __init__(self, node: Node, parameters: VlaNodeParameters, step_sec: float) -> None:
         self._topic = outlet(node, ActionDelta, "~/output/delta", parameters.dry_run)
-        self._frame_id, self._step = parameters.frame_id, step_sec
-        self._rotation = parameters.rotation_convention
+        self._frame_id, self._step = parameters.command_frame, step_sec
+        self._rotation = parameters.command.rotation_convention
         self._free_sec = step_sec  # time that no action was sent for
 
     def position(self, measured: Pose) -> np.ndarray:
@@ -223,8 +223,8 @@ def make_interface(
         tick_sec: Time from one command to the next, s.
         step_sec: Time of one control step, s.
     """
-    if parameters.interface == "pose":
+    if parameters.command.interface == "pose":
         return PoseInterface(node, parameters, tick_sec)
-    if parameters.interface == "delta":
+    if parameters.command.interface == "delta":
         return DeltaInterface(node, parameters, step_sec)
     return TwistInterface(node, parameters)

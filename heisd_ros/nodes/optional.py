@@ -1,6 +1,7 @@
 """ROS packages that are used where they are installed: the only place that imports them.
 
 A wheel installation of ROS has none of them; one from apt may. The control path needs none.
+cv_bridge is not among them: `data.bridge` tries it in a process of its own, for recordings as well.
 """
 
 from __future__ import annotations

@@ -17,11 +17,12 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
 from heisd_ros.control.inputs import NANOSECONDS, stamp_ns
-from heisd_ros.errors import HeisdError
+from heisd_ros.data import images
+from heisd_ros.errors import HeisdError, ImageError
 from heisd_ros.nodes import optional, qos
+from heisd_ros.robot.cell_parameters import CellParameters
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader
-from heisd_ros.robot.topic_parameters import TopicParameters
 
 Seen = tuple[str, str, str]
 """Level ("good", "warning" or "bad"), name and text, as in a Finding of the command."""
@@ -45,7 +46,7 @@ def installation() -> Iterator[Seen]:
 def wanted(parameters: VlaNodeParameters) -> Iterator[Seen]:
     """Packages that a robot's file needs once it is no dry run."""
     try:
-        optional.check(parameters.gripper_action, parameters.servo_node)
+        optional.check(parameters.gripper.action, parameters.servo.node)
     except HeisdError as error:
         yield "warning", "packages", f"{error}; a dry run does without"
 
@@ -54,24 +55,23 @@ class Listener(Node):
     """Hears the inputs of a robot's file for some time, and says what does not fit.
 
     Args:
-        parameters: The robot.
-        topics: Where its inputs and outputs are.
+        cell: The robot, and where its inputs and outputs are.
         **kwargs: For rclpy's Node.
     """
 
-    def __init__(
-        self, parameters: VlaNodeParameters, topics: TopicParameters, **kwargs: Any
-    ) -> None:
+    def __init__(self, cell: CellParameters, **kwargs: Any) -> None:
         super().__init__("heisd_doctor", **kwargs)
-        self._robot, self._wiring = parameters, topics
+        self._cell, topics = cell, cell.topics
         self._heard: dict[str, list[tuple[int, Any]]] = defaultdict(list)
-        kind, suffix = (CompressedImage, "/compressed") if parameters.compressed else (Image, "")
+        compressed = cell.input.compressed
+        kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
         self._inputs: dict[str, QoSProfile] = {}
         for topic in (topics.image + suffix, topics.image_wrist + suffix):
             self._listen(kind, topic, qos.sensor_data())
         self._listen(JointState, topics.joint_states, qos.sensor_data())
         self._images = (topics.image + suffix, topics.image_wrist + suffix)
-        if parameters.robot_source == "topic":
+        self._check = images.check_compressed if compressed else images.check_raw
+        if cell.robot.source == "topic":
             self._listen(String, "robot_description", qos.latched())
 
     def report(self, seconds: float) -> Iterator[Seen]:
@@ -96,9 +96,17 @@ class Listener(Node):
 
     def _on_message(self, topic: str, message: Any) -> None:
         heard = self._heard[topic]
-        # Large messages are not kept: their stamp is all that is looked at.
         late = time.time_ns() - stamp_ns(message) if hasattr(message, "header") else 0
-        heard.append((late, None if topic in self._images else message))
+        # Pictures are not kept: only what is wrong with them.
+        heard.append((late, self._fault(message) if topic in self._images else message))
+
+    def _fault(self, picture: Any) -> str:
+        """Why a picture would hold the arm; empty where it would not."""
+        try:
+            self._check(picture)
+        except ImageError as error:
+            return str(error)
+        return ""
 
     def _silence(self, name: str, profile: QoSProfile) -> str:
         publishers = self.get_publishers_info_by_topic(name)
@@ -114,20 +122,22 @@ class Listener(Node):
         if self._inputs[topic] == qos.latched():
             return "good", name, "received"
         rate, late = len(heard) / seconds, heard[-1][0] / NANOSECONDS
-        limit = self._robot.image_timeout_sec
+        limit = self._cell.input.image_timeout_sec
         if topic not in self._images:
-            limit = self._robot.joint_state_timeout_sec
+            limit = self._cell.input.joint_state_timeout_sec
         text = f"{rate:.1f} Hz, stamps {late:.3f} s old"
         if rate < max(1.0 / limit, LEAST_HZ):
             return "bad", name, f"{text}; its timeout of {limit:g} s would hold the arm"
+        if topic in self._images and heard[-1][1]:
+            return "bad", name, f"{text}; {heard[-1][1]}"
         if abs(late) > MOST_LATE_SEC:
             return "warning", name, f"{text}: clocks of driver and this machine differ?"
         return "good", name, text
 
     def _joints(self) -> Iterator[Seen]:
-        settings = self._robot
-        wanted = [*settings.robot_joint_names, *filter(None, settings.robot_gripper_joints)]
-        states = [message for _, message in self._heard[self._wiring.joint_states]]
+        settings = self._cell
+        wanted = [*settings.robot.joint_names, *filter(None, settings.robot.gripper_joints)]
+        states = [message for _, message in self._heard[self._cell.topics.joint_states]]
         seen = {name for message in states for name in message.name}
         missing = [name for name in wanted if name not in seen]
         if states and missing:
@@ -142,9 +152,9 @@ class Listener(Node):
                 yield "bad", "description", str(error)
 
     def _command(self) -> Iterator[Seen]:
-        if self._robot.interface == "delta":
+        if self._cell.command.interface == "delta":
             return
-        topic = getattr(self._wiring, self._robot.interface)
+        topic = getattr(self._cell.topics, self._cell.command.interface)
         name = self.resolve_topic_name(topic)
         rivals = [one.node_name for one in self.get_publishers_info_by_topic(name)]
         readers = self.get_subscriptions_info_by_topic(name)
@@ -175,20 +185,17 @@ def clash(offered: QoSProfile, wanted: QoSProfile) -> str:
     return ""
 
 
-def running(
-    parameters: VlaNodeParameters, topics: TopicParameters, namespace: str, seconds: float
-) -> list[Seen]:
+def running(cell: CellParameters, namespace: str, seconds: float) -> list[Seen]:
     """Listens to a running system, and commands nothing.
 
     Args:
-        parameters: The robot.
-        topics: Where its inputs and outputs are.
+        cell: The robot, and where its inputs and outputs are.
         namespace: Namespace of the VLA node.
         seconds: How long to listen.
     """
     rclpy.init(args=[])
     try:
-        listener = Listener(parameters, topics, namespace=namespace)
+        listener = Listener(cell, namespace=namespace)
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0.0:
             rclpy.spin_once(listener, timeout_sec=left)

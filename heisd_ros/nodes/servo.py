@@ -27,12 +27,12 @@ class ServoSetup:
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters) -> None:
-        self._node, self._servo = node, parameters.servo_node.rstrip("/")
+        self._node, self._servo = node, parameters.servo.node.rstrip("/")
         self._steps: list[tuple[Any, Any]] = []
-        if parameters.servo_node and not parameters.dry_run:
-            kind = optional.servo_command_type(parameters.servo_node)
+        if parameters.servo.node and not parameters.dry_run:
+            kind = optional.servo_command_type(parameters.servo.node)
             request = kind.Request()
-            request.command_type = getattr(request, _COMMAND_TYPES[parameters.interface])
+            request.command_type = getattr(request, _COMMAND_TYPES[parameters.command.interface])
             switch: Any = node.create_client(kind, f"{self._servo}/switch_command_type")
             unpause: Any = node.create_client(SetBool, f"{self._servo}/pause_servo")
             self._steps = [(switch, request), (unpause, SetBool.Request(data=False))]

@@ -43,17 +43,17 @@ from heisd_ros.nodes.rivals import rival_problem
 from heisd_ros.nodes.status import StatusTopic, hold_status
 from heisd_ros.nodes.transitions import transition
 from heisd_ros.nodes.updater import DiagnosticsUpdater
-from heisd_ros.robot.declare import loosened, parameters_of
+from heisd_ros.robot.cell_parameters import OF_OTHERS
+from heisd_ros.robot.declare import loosened, parameters_of, unknown, with_values
 from heisd_ros.robot.instruction import instruction_problem
 from heisd_ros.robot.parameters import VlaNodeParameters
-from heisd_ros.robot.relations import check_given
 from heisd_ros.robot.robot_arm import touching, unguarded
-from heisd_ros.robot.robot_file import OF_OTHERS, unknown
+from heisd_ros.robot.robot_file import check_given
 
 STOP_TIMEOUT_SEC = 5.0
 """How long a running inference is waited for at cleanup; its result is dropped in any case."""
 
-LIVE = frozenset(info.name for _, info in parameters_of(VlaNodeParameters) if info.live)
+LIVE = frozenset(info.name for info in parameters_of(VlaNodeParameters) if info.live)
 """Parameters that may change between configure and cleanup."""
 
 JOINT_STATES_DEPTH = 8
@@ -107,7 +107,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         parameters = read(self, VlaNodeParameters)
         self._check_given(parameters)
         if not parameters.dry_run:  # in a dry run nobody is asked
-            optional.check(parameters.gripper_action, parameters.servo_node)
+            optional.check(parameters.gripper.action, parameters.servo.node)
         self._session = open_session(parameters, self._load, self._wake.trigger)
         self._set_instruction(parameters.instruction)
         self._subscribe(self._session)
@@ -183,7 +183,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         super().destroy_node()
 
     def _subscribe(self, session: Session) -> None:
-        compressed = session.parameters.compressed
+        compressed = session.parameters.input.compressed
         kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
         views = session.policy.views
         topics = [topic + suffix for topic in image_inputs(views)]
@@ -200,7 +200,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             self._on_instruction,
             refuse=self._refuse_instruction,
         )
-        if session.parameters.robot_source == "topic":
+        if session.parameters.robot.source == "topic":
             self._inputs.listen_twice(
                 "robot_description",
                 self._on_robot,
@@ -285,7 +285,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         problem = self._estop.problem() or clock_problem(self)
         if problem is None and self._session is not None:
             settings = self._session.parameters
-            problem = None if settings.dry_run else rival_problem(self, settings.interface)
+            problem = None if settings.dry_run else rival_problem(self, settings.command.interface)
         return problem
 
     def _refusal(self) -> str:
@@ -324,7 +324,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
 
     def _check_given(self, parameters: VlaNodeParameters) -> None:
         """A misspelt limit would be none, and a missing one another robot's."""
-        known = [info.name for _, info in parameters_of(VlaNodeParameters)]
+        known = [info.name for info in parameters_of(VlaNodeParameters)]
         for name in sorted(self._given):
             elsewhere = name.startswith((*OF_OTHERS, "qos_overrides."))
             if not elsewhere and not self.has_parameter(name):
@@ -344,26 +344,27 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         for name in values:
             if name not in LIVE and not name.startswith("qos_overrides."):
                 return f"parameter '{name}' takes effect at configure; clean up first"
+        before = self._session.parameters
         try:
-            settings = read(self, VlaNodeParameters, values)
+            after = with_values(before, {name: values[name] for name in values if name in LIVE})
         except ValueError as error:
             return str(error)
-        return loosened(self._session.parameters, settings) if self._control is not None else ""
+        return loosened(before, after) if self._control is not None else ""
 
     def _was_set(self, parameters: list[Parameter]) -> None:
-        names = {parameter.name for parameter in parameters}
-        self._given |= names
-        for name in names:
-            self._refused.pop(name, None)
-        if self._session is None or names.isdisjoint(LIVE):
+        for parameter in parameters:
+            self._given.add(parameter.name)
+            self._refused.pop(parameter.name, None)
+        live = {each.name: each.value for each in parameters if each.name in LIVE}
+        if self._session is None or not live:
             return
-        settings = read(self, VlaNodeParameters)
+        settings = with_values(self._session.parameters, live)
         self._session.set_parameters(settings)
         if self._control is not None:
             self._control.set_parameters(settings)
         if self._views is not None:
-            self._views.box = workspace_box(settings)
-        if "instruction" in names:
+            self._views.box = workspace_box(settings.workspace)
+        if "instruction" in live:
             self._set_instruction(settings.instruction)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from heisd_ros.control.policy import model_folder
 from heisd_ros.data.bag_files import layout_of
 from heisd_ros.evaluation.setup import Parts, Setup
-from heisd_ros.robot.declare import parameters_of
+from heisd_ros.robot.declare import values_of
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 _BLOCK = 1 << 20
@@ -42,17 +42,14 @@ def describe(bag: Path, parameters: VlaNodeParameters, modes: Sequence[str]) -> 
         suite="",
         model=str(folder),
         modes=tuple(modes),
-        database=parameters.decoding_database or str(folder / "database"),
-        drafter=parameters.decoding_drafter or str(folder / "drafter"),
-        seed=parameters.decoding_seed,
+        database=parameters.decoding.database or str(folder / "database"),
+        drafter=parameters.decoding.drafter or str(folder / "drafter"),
+        seed=parameters.decoding.seed,
     )
     facts = Parts(setup).describe()
-    plain = VlaNodeParameters()
+    given, plain = values_of(parameters), values_of(VlaNodeParameters())
     changed = {
-        info.name: getattr(parameters, field.name)
-        for field, info in parameters_of(VlaNodeParameters)
-        if info.name not in _ELSEWHERE
-        and getattr(parameters, field.name) != getattr(plain, field.name)
+        name: given[name] for name in plain if name not in _ELSEWHERE and given[name] != plain[name]
     }
     kept = ("seed", "model", "database", "drafter", "calibration", "modes")
     facts = {name: facts[name] for name in kept}

@@ -27,6 +27,7 @@ from heisd_ros.decoding.types import StepResult
 from heisd_ros.errors import HeisdError, ReplayError
 from heisd_ros.evaluation.rollout import StepRecord
 from heisd_ros.replay.witness import Witness, observation_digest
+from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.instruction import instruction_problem
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader, urdf_text
@@ -85,12 +86,12 @@ class ModeReplay:
         self.witness = Witness(policy.decoder)
         self._policy = replace(policy, decoder=self.witness)
         warm_up(policy, policy.decoder)
-        self._parameters = replace(parameters, budget_sec=0.0)
+        self._parameters = with_values(parameters, {"model.budget_sec": 0.0})
         intake = open_intake(self._parameters, self._policy)
         self._buffer, self._runner, self.rate_hz = intake.buffer, intake.runner, intake.rate_hz
         self.metric_kind = intake.motion.kind
         self._mapper = CommandMapper(self._parameters, self.rate_hz)
-        if parameters.robot_source != "topic":
+        if parameters.robot.source != "topic":
             self._buffer.set_robot(make_reader(parameters, urdf_text(parameters)))
         self.steps: list[ReplayedStep] = []
         self.holds = HoldTracker()

@@ -17,6 +17,7 @@ from heisd_ros.replay.engine import ModeReplay
 from heisd_ros.replay.frames import Frame, Frames
 from heisd_ros.replay.recorded import RecordedActions
 from heisd_ros.replay.topics import ReplayTopics, find_topics
+from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 REFERENCE = "ar"
@@ -72,7 +73,7 @@ def replay_bag(
     """
     vla = load_model(parameters)
     with Bag(path) as bag:
-        from_topic = parameters.robot_source == "topic"
+        from_topic = parameters.robot.source == "topic"
         topics = find_topics(vla.config.views, bag.topics, remaps, from_topic)
         topics, remarks = _without_unreadable(bag, topics)
         if instruction is None and topics.instruction is None:
@@ -80,10 +81,10 @@ def replay_bag(
                 "no instruction: the bag has none on ~/input/instruction; give --instruction, or "
                 "name its topic with --remap ~/input/instruction:=TOPIC"
             )
-        settings = replace(parameters, compressed=topics.compressed)
+        settings = with_values(parameters, {"input.compressed": topics.compressed})
         names = list(dict.fromkeys([REFERENCE, *modes]))
         policies = {
-            mode_name(mode): make_policy(replace(settings, decoding_mode=mode), vla)
+            mode_name(mode): make_policy(with_values(settings, {"decoding.mode": mode}), vla)
             for mode in names
         }
         stream = iter(bag.messages(list(dict.fromkeys(topics.named().values()))))
@@ -107,7 +108,7 @@ def replay_bag(
         problem = problem or bag.damage
         remarks += [
             *bag.remarks,
-            *feed.clocks(settings.sync_tolerance_sec),
+            *feed.clocks(settings.sync.tolerance_sec),
             *(f"left out: {n} x {why}" for why, n in bag.unreadable.items()),
         ]
     return Replayed(

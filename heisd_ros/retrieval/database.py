@@ -137,7 +137,7 @@ class Database:
             raise DatabaseError(
                 f"{folder} is empty; build it again from demonstrations with `heisd db build`"
             )
-        _verify(folder, manifest)
+        check_files(folder, manifest)
         space = KeySpace.load(folder, manifest.features.size, manifest.features.kept)
         shards = [Shard.open(folder, info, space) for info in manifest.shards]
         return cls(folder, manifest, space, shards)
@@ -213,8 +213,12 @@ def _identity(folder: Path) -> tuple[int, int, int] | None:
     return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
-def _verify(folder: Path, manifest: Manifest) -> None:
-    """Every file is there and is the one that was written."""
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Makes sure that every file of a database is the one that was written.
+
+    Raises:
+        DatabaseError: one is missing, cannot be read, or has another checksum.
+    """
     for name in manifest.files:
         check_plain(folder / name, damaged)
     # hashlib lets other threads run, and gigabytes take seconds on one core.

@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 
 from heisd_ros.errors import DatabaseError
 
-LOOKAHEAD = 3
-"""Actions kept beyond an entry's own."""
-
 
 class Column(NamedTuple):
     """One array of a shard.
@@ -29,13 +26,9 @@ class Column(NamedTuple):
     memory: str
 
 
-# Half precision where nothing is computed from the last digits; ids and what is executed are exact.
 COLUMNS = {
     "actions": Column((7,), "<f4", "f4"),
-    "lookahead": Column((LOOKAHEAD, 7), "<f2", "f4"),
     "tokens": Column((7,), "<i4", "i8"),
-    "margins": Column((7,), "<f2", "f4"),
-    "positions": Column((3,), "<f4", "f4"),
     "episodes": Column((), "<i4", "i8"),
     "steps": Column((), "<i4", "i8"),
 }
@@ -49,10 +42,7 @@ class Entries:
     Attributes:
         keys: (N, D) what frames are compared by, of unit length.
         actions: (N, 7) the demonstrated action, robot units.
-        lookahead: (N, 3, 7) actions of the next 3 control steps; an episode's last one repeats.
         tokens: (N, 7) the model's own greedy token ids for that frame.
-        margins: (N, 7) logit of each of them less that of the runner-up.
-        positions: (N, 3) end effector, m, robot base frame.
         episodes: (N,) number of the episode, unique in the database.
         steps: (N,) control step in its episode.
 
@@ -62,10 +52,7 @@ class Entries:
 
     keys: NDArray[np.float32]
     actions: NDArray[np.floating]
-    lookahead: NDArray[np.floating]
     tokens: NDArray[np.integer]
-    margins: NDArray[np.floating]
-    positions: NDArray[np.floating]
     episodes: NDArray[np.integer]
     steps: NDArray[np.integer]
 
@@ -105,20 +92,14 @@ class Matches:
     Attributes:
         similarity: (K,) float32 cosine with the query.
         actions: (K, 7) float32 demonstrated action, robot units.
-        lookahead: (K, 3, 7) float32 actions of the next 3 control steps; an episode's last repeats.
         tokens: (K, 7) int64 the model's own greedy token ids for that frame.
-        margins: (K, 7) float32 logit of each of them less that of the runner-up.
-        positions: (K, 3) float32 end effector, m, robot base frame.
         episodes: (K,) int64 number of the episode, unique in the database.
         steps: (K,) int64 control step in its episode.
     """
 
     similarity: NDArray[np.float32]
     actions: NDArray[np.float32]
-    lookahead: NDArray[np.float32]
     tokens: NDArray[np.int64]
-    margins: NDArray[np.float32]
-    positions: NDArray[np.float32]
     episodes: NDArray[np.int64]
     steps: NDArray[np.int64]
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from heisd_ros.errors import DatabaseError
 from heisd_ros.files.bounded import read_object, shown
-from heisd_ros.files.typed import typed
+from heisd_ros.files.typed import typed, within
 from heisd_ros.kinematics.metric import MetricBounds
 
-FORMAT = 1
-"""Version of the on-disk format. Folders of another version are built again."""
+FORMAT = 2
+"""Version of the on-disk format. `convert.convert_database` brings folders of format 1 to it."""
 MANIFEST = "manifest.json"
 
 
@@ -64,8 +67,8 @@ class ShardInfo:
 
     instruction: str
     folder: str
-    entries: int
-    episodes: int
+    entries: Annotated[int, within(0)]
+    episodes: Annotated[int, within(0)]
     graph: bool = False
 
 
@@ -87,14 +90,16 @@ class Manifest:
         shards: one for each task.
         files: sha256 of each other file, by path relative to the database.
         created: time of writing, ISO 8601, UTC.
-        database_id: `content_id` when it was written.
+        database_id: what calibrations and results are bound to: the checksum of what was first
+            written. A conversion to another format, which changes no search, keeps it.
+        checksum: `digest` of what is written now.
         format: version of the format.
     """
 
     model_fingerprint: str
     statistics_key: str
     robot: str
-    control_rate_hz: float
+    control_rate_hz: Annotated[float, Field(gt=0)]
     features: FeatureLayout
     bounds: dict[str, MetricBounds] = field(default_factory=dict)
     fidelity: Fidelity = Fidelity()
@@ -103,6 +108,7 @@ class Manifest:
     files: dict[str, str] = field(default_factory=dict)
     created: str = ""
     database_id: str = ""
+    checksum: str = ""
     format: int = FORMAT
 
     @property
@@ -110,10 +116,10 @@ class Manifest:
         """Frames in all shards."""
         return sum(shard.entries for shard in self.shards)
 
-    def content_id(self) -> str:
-        """sha256 over everything here but `created` and `database_id`, and so over every file."""
-        content = asdict(replace(self, created="", database_id=""))
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    def sealed(self) -> Manifest:
+        """With its checksum, and an id where it has none."""
+        named = replace(self, database_id=self.database_id or digest(asdict(self)))
+        return replace(named, checksum=digest(asdict(named)))
 
     def to_json(self) -> str:
         """The text of ``manifest.json``."""
@@ -133,10 +139,27 @@ class Manifest:
             )
         values = read_object(path, damaged)
         if "format" in values and values["format"] != FORMAT:
+            remedy = "run `heisd db convert FOLDER`"
+            if values["format"] != 1:
+                remedy = "build it again with `heisd db build`"
             raise DatabaseError(
                 f"{folder} has format {shown(values['format'])}, this version reads {FORMAT}; "
-                "build it again with `heisd db build`"
+                f"{remedy}"
             )
+        return cls.checked(folder, values)
+
+    @classmethod
+    def checked(cls, folder: Path, values: dict[str, Any]) -> Manifest:
+        """Checks the values of a manifest.
+
+        Args:
+            folder: the database.
+            values: of this format.
+
+        Raises:
+            DatabaseError: a value is not one that a manifest has, or the checksum is another.
+        """
+        path = folder / MANIFEST
         try:
             manifest = _from_dict(values)
         except ValueError as error:
@@ -146,9 +169,20 @@ class Manifest:
             raise DatabaseError(
                 f"{path} names {shown(outside)}; accepted: paths within the database"
             )
-        if manifest.database_id != manifest.content_id():
+        if manifest.checksum != digest(values):
             raise damaged(f"{path} was changed after it was written")
         return manifest
+
+
+def digest(values: Mapping[str, Any], blank: tuple[str, ...] = ("created", "checksum")) -> str:
+    """sha256 over a manifest's values, and so over every file.
+
+    Args:
+        values: as they are in the file.
+        blank: keys whose values do not count.
+    """
+    content = {**values, **dict.fromkeys(blank, "")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def damaged(problem: str) -> DatabaseError:
@@ -170,17 +204,9 @@ def _from_dict(values: Any) -> Manifest:
         raise ValueError(f"it has no {', '.join(missing)}")
     manifest: Manifest = typed(Manifest, values)
     features = manifest.features
-    if not manifest.control_rate_hz > 0.0:
-        raise ValueError(f"control_rate_hz is {manifest.control_rate_hz}; accepted: above 0")
     if not 0 <= features.kept <= features.size:
         raise ValueError(f"features.kept is {features.kept}; accepted: 0 to {features.size}")
     tasks = [" ".join(shard.instruction.lower().split()) for shard in manifest.shards]
     if len(set(tasks)) < len(tasks):
         raise ValueError("two shards are of one instruction; accepted: one of each")
-    for shard in manifest.shards:
-        if shard.entries < 0 or shard.episodes < 0:
-            raise ValueError(
-                f"the shard of {shown(shard.instruction)} has {shard.entries} entries of "
-                f"{shard.episodes} episodes; accepted: 0 or more"
-            )
     return manifest

@@ -85,8 +85,8 @@ def write_database(
             shards=tuple(infos),
             files=files,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-        manifest = replace(manifest, database_id=manifest.content_id())
+            database_id="",
+        ).sealed()
         (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         _move(partial, folder)
     finally:

@@ -1,17 +1,21 @@
-"""Parameters declared once: a frozen dataclass whose fields carry name, description and range.
+"""Parameters declared once: nested frozen dataclasses whose fields carry description and range.
 
-A node's parameter set is one dataclass. Each field is made by `parameter`, and that one line is the
-source of the ROS declaration (`nodes/declaration.py`), of the validation at configure time
-(`validate`) and of the table in docs/nodes.md (`markdown_table`).
+A node's parameter set is one dataclass of parameters and groups of them, which nest as their ROS
+names do: the path of the fields, `command.rate_hz`, is the name. Each parameter is a field made by
+`parameter`, and that one line is the source of the ROS declaration (`nodes/declaration.py`), of the
+validation at configure time (`validate`) and of the table in docs/nodes.md (`markdown_table`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 
 _TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string", tuple: "string[]"}
 ONE_TYPE = 'a list of one type, [""] for none (ROS does not know the type of an empty list)'
@@ -35,9 +39,24 @@ def at_least(value: float) -> float:
 
 @dataclass(frozen=True)
 class ParameterInfo:
-    """What a parameter is called, means and accepts."""
+    """What a parameter is called, means and accepts.
+
+    Attributes:
+        name: ROS name, with dots for groups.
+        default: Its type (bool, int, float, str or tuple of str) is the parameter's type.
+        description: One sentence with units.
+        low: Least accepted number; given together with `high`.
+        high: Largest accepted number.
+        choices: Accepted strings.
+        read_only: Whether it is fixed when the node starts.
+        live: Whether it may change while the node is configured, and takes effect at once.
+        own: Whether the default is the built-in robot's, and any other has to give its own.
+        looseness: Of a limit, how loose a value of it is (`at_most`, `at_least` ...): it is live,
+            and while the arm may move, it is only tightened.
+    """
 
     name: str
+    default: Any
     description: str
     low: float | None = None
     high: float | None = None
@@ -55,99 +74,165 @@ class ParameterInfo:
             return f"{self.low:g} to {self.high:g}"
         return ""
 
+    def objection(self, value: Any) -> str:
+        """What is accepted in place of a value; empty where it is good by itself."""
+        expected = type(self.default)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        texts = not isinstance(value, tuple) or all(isinstance(item, str) for item in value)
+        fits = isinstance(value, expected) and (number or expected not in (int, float))
+        if not (fits and texts):
+            return f"a {_TYPE_NAMES[expected]}"
+        inside = not number or (
+            math.isfinite(value)
+            and (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+        )
+        if not inside or (self.choices is not None and value not in self.choices):
+            return self.accepted() or "finite"
+        return ""
 
-def parameter(
-    name: str,
-    default: Any,
-    description: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] | None = None,
-    read_only: bool = False,
-    live: bool = False,
-    own: bool = False,
-    looseness: Callable[[float], float] | None = None,
-) -> Any:
-    """A dataclass field that is a ROS parameter.
 
-    Args:
-        name: ROS name, dots for groups.
-        default: Its type (bool, int, float, str or tuple of str) is the parameter's type.
-        description: One sentence with units.
-        low: Least accepted number; given together with `high`.
-        high: Largest accepted number.
-        choices: Accepted strings.
-        read_only: Whether it is fixed when the node starts.
-        live: Whether it may change while the node is configured, and takes effect at once.
-        own: Whether the default is the built-in robot's, and any other has to give its own.
-        looseness: Of a limit, how loose a value of it is (`at_most`, `at_least` ...): while the arm
-            may move, it is only tightened.
-    """
-    info = ParameterInfo(name, description, low, high, choices, read_only, live, own, looseness)
+@dataclass(frozen=True)
+class Parameters:
+    """A group of parameters, or all those of a node: a frozen dataclass is derived from it."""
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        """Which values of the group do not fit each other, beyond the range of each one.
+
+        Yields:
+            Path of the parameter to change, from this group on, and what is accepted.
+        """
+        yield from ()
+
+
+T = TypeVar("T", bound=Parameters)
+
+
+def parameter(default: Any, description: str, **marks: Any) -> Any:
+    """A dataclass field that is a ROS parameter; `ParameterInfo` says what the marks are."""
+    info = ParameterInfo("", default, description, **marks)
+    if info.looseness is not None:
+        info = dataclasses.replace(info, live=True)
     return dataclasses.field(default=default, metadata={"ros": info})
 
 
-def parameters_of(kind: type) -> list[tuple[dataclasses.Field, ParameterInfo]]:
-    """The parameters of a parameter dataclass, in order."""
-    return [(field, field.metadata["ros"]) for field in dataclasses.fields(kind)]
+def group(kind: type[Parameters]) -> Any:
+    """A dataclass field that is a group of parameters, each with its default."""
+    return dataclasses.field(default_factory=kind, metadata={"ros": kind})
 
 
-def validate(instance: Any) -> None:
-    """Checks type, range and choices of every field; called from `__post_init__`.
+def parameters_of(kind: type[Parameters]) -> tuple[ParameterInfo, ...]:
+    """The parameters of a parameter dataclass and of its groups, in order."""
+    found: list[ParameterInfo] = []
+    for field in dataclasses.fields(kind):
+        about = field.metadata["ros"]
+        if isinstance(about, ParameterInfo):
+            found.append(dataclasses.replace(about, name=field.name))
+        else:
+            found += (
+                dataclasses.replace(info, name=f"{field.name}.{info.name}")
+                for info in parameters_of(about)
+            )
+    return tuple(found)
+
+
+def values_of(settings: Parameters) -> dict[str, Any]:
+    """The value of every parameter by its ROS name."""
+    return {info.name: attrgetter(info.name)(settings) for info in parameters_of(type(settings))}
+
+
+def with_values(settings: T, values: Mapping[str, Any]) -> T:
+    """The settings with other values of some parameters, validated.
+
+    Args:
+        settings: A parameter dataclass.
+        values: Values by ROS name; lists are taken as tuples.
+
+    Raises:
+        ValueError: A parameter is unknown or its value is not accepted; the message names it.
+    """
+    return from_values(type(settings), {**values_of(settings), **values})
+
+
+def from_values(kind: type[T], values: Mapping[str, Any]) -> T:
+    """The settings of a kind with values by ROS name, and defaults for all others, validated.
+
+    Raises:
+        ValueError: A parameter is unknown or its value is not accepted; the message names it.
+    """
+    known = {info.name for info in parameters_of(kind)}
+    for name in values:
+        if name not in known:
+            raise ValueError(unknown(name, known))
+    fields: dict[str, Any] = {}
+    groups: dict[str, dict[str, Any]] = defaultdict(dict)
+    for name, value in values.items():
+        first, _, rest = name.partition(".")
+        if rest:
+            groups[first][rest] = value
+        else:
+            fields[name] = tuple(value) if isinstance(value, list) else value
+    for field in dataclasses.fields(kind):
+        if field.name in groups:
+            fields[field.name] = from_values(field.metadata["ros"], groups[field.name])
+    return kind(**fields)
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """What to say of a parameter that is none of those known."""
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"such as '{near[0]}'" if near else "see docs/nodes.md"
+    return f"parameter '{name}' is unknown; accepted: a declared one, {hint}"
+
+
+def validate(settings: Parameters, prefix: str = "") -> None:
+    """Checks each parameter, then the relations of each group, then those between groups.
+
+    Args:
+        settings: All of a node's parameters, which call it from `__post_init__`.
+        prefix: Of a group, how the ROS names in it begin.
 
     Raises:
         ValueError: Names the parameter, its value and what is accepted.
     """
-    for field, info in parameters_of(type(instance)):
-        value: Any = getattr(instance, field.name)
-        expected: type = type(field.default)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (isinstance(value, expected) and (number or expected not in (int, float))):
-            raise ValueError(
-                f"parameter '{info.name}' is {value!r}; accepted: a {_TYPE_NAMES[expected]}"
+    for field in dataclasses.fields(settings):
+        about, value = field.metadata["ros"], getattr(settings, field.name)
+        if not isinstance(about, ParameterInfo):
+            validate(value, f"{prefix}{field.name}.")
+        elif accepted := about.objection(value):
+            raise _refusal(f"{prefix}{field.name}", value, accepted)
+    for name, accepted in settings._problems():
+        raise _refusal(f"{prefix}{name}", attrgetter(name)(settings), accepted)
+
+
+def _refusal(name: str, value: Any, accepted: str) -> ValueError:
+    shown = list(value) if isinstance(value, tuple) else value
+    return ValueError(f"parameter '{name}' is {shown!r}; accepted: {accepted}")
+
+
+def loosened(before: T, after: T) -> str:
+    """Which limit is looser than before, in words; empty where none is."""
+    old, new = values_of(before), values_of(after)
+    for info in parameters_of(type(before)):
+        value, earlier = new[info.name], old[info.name]
+        if info.looseness is not None and info.looseness(value) > info.looseness(earlier):
+            return (
+                f"parameter '{info.name}' is {value!r}; accepted while the node is active: "
+                f"nothing looser than {earlier!r}, the value in force"
             )
-        amount: Any = value if number else 0.0
-        inside = not number or (
-            math.isfinite(amount)
-            and (info.low is None or amount >= info.low)
-            and (info.high is None or amount <= info.high)
-        )
-        if not inside or (info.choices is not None and value not in info.choices):
-            raise ValueError(
-                f"parameter '{info.name}' is {value!r}; accepted: {info.accepted() or 'finite'}"
-            )
-
-
-def loosened(before: Any, after: Any) -> str:
-    """Which limit is looser than before, in words; empty where none is.
-
-    Args:
-        before: A parameter dataclass.
-        after: Another of its kind.
-    """
-    for field, info in parameters_of(type(before)):
-        if info.looseness is not None:
-            old, new = getattr(before, field.name), getattr(after, field.name)
-            if info.looseness(new) > info.looseness(old):
-                return (
-                    f"parameter '{info.name}' is {new!r}; accepted while the node is active: "
-                    f"nothing looser than {old!r}, the value in force"
-                )
     return ""
 
 
-def markdown_table(kind: type) -> str:
-    """The parameters as a Markdown table, for docs/nodes.md."""
+def markdown_table(parameters: Iterable[ParameterInfo]) -> str:
+    """Parameters as a Markdown table, for the documents."""
     rows = ["| parameter | type | default | accepted | meaning |", "|---|---|---|---|---|"]
-    for field, info in parameters_of(kind):
-        default = field.default
+    for info in parameters:
+        default = info.default
         shown = ", ".join(default) if isinstance(default, tuple) else repr(default)
         live = " (live: tighter)" if info.looseness else " (live)" if info.live else ""
         mark = " (read-only)" if info.read_only else live
         mark += " (the robot's own)" if info.own else ""
-        meaning = info.description + mark
         kind_name = _TYPE_NAMES[type(default)]
-        cells = (f"`{info.name}`", kind_name, f"`{shown}`", info.accepted(), meaning)
-        rows.append("| " + " | ".join(cells) + " |")
+        cells = (f"`{info.name}`", kind_name, f"`{shown}`", info.accepted(), info.description)
+        rows.append("| " + " | ".join(cells) + mark + " |")
     return "\n".join(rows)

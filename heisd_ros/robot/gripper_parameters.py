@@ -2,57 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from heisd_ros.robot.declare import parameter
+from heisd_ros.robot.declare import Parameters, parameter
 
 
 @dataclass(frozen=True)
-class GripperParameters:
+class GripperParameters(Parameters):
     """From the action's gripper number to commands, by topic and by action."""
 
-    gripper_open_action: float = parameter(
-        "gripper.open_action",
+    open_action: float = parameter(
         -1.0,
         "The action's gripper number for open (LIBERO -1; OpenVLA on BridgeData 1).",
         low=-10.0,
         high=10.0,
         own=True,
     )
-    gripper_closed_action: float = parameter(
-        "gripper.closed_action",
+    closed_action: float = parameter(
         1.0,
         "The action's gripper number for closed (LIBERO 1; OpenVLA on BridgeData 0).",
         low=-10.0,
         high=10.0,
         own=True,
     )
-    gripper_open_position: float = parameter(
-        "gripper.open_position",
-        0.08,
-        "Commanded opening (m) for open.",
-        low=0.0,
-        high=1.0,
-        own=True,
+    open_position: float = parameter(
+        0.08, "Commanded opening (m) for open.", low=0.0, high=1.0, own=True
     )
-    gripper_closed_position: float = parameter(
-        "gripper.closed_position",
-        0.0,
-        "Commanded opening (m) for closed.",
-        low=0.0,
-        high=1.0,
-        own=True,
+    closed_position: float = parameter(
+        0.0, "Commanded opening (m) for closed.", low=0.0, high=1.0, own=True
     )
-    gripper_hysteresis: float = parameter(
-        "gripper.hysteresis",
+    hysteresis: float = parameter(
         0.1,
         "How far past half way (share of the full travel) the action must go to switch.",
         low=0.0,
         high=0.5,
         live=True,
     )
-    gripper_resend_sec: float = parameter(
-        "gripper.resend_sec",
+    resend_sec: float = parameter(
         1.0,
         "Interval (s) at which an unchanged gripper command is sent again on the topic, and a goal "
         "that failed to the action; 0: on change only.",
@@ -60,49 +47,45 @@ class GripperParameters:
         high=60.0,
         live=True,
     )
-    gripper_action: str = parameter(
-        "gripper.action",
+    action: str = parameter(
         "",
         "What moves the gripper besides the topic: an action of control_msgs, which has to be "
         "installed, or a sensor_msgs/JointState on ~/output/gripper_joint; empty: nothing.",
         choices=("", "gripper_command", "parallel_gripper_command", "joint_state"),
     )
-    gripper_action_name: str = parameter(
-        "gripper.action_name",
+    action_name: str = parameter(
         "gripper_controller/gripper_cmd",
         "Name of the action server where gripper.action is an action.",
     )
-    gripper_joint: str = parameter(
-        "gripper.joint",
+    joint: str = parameter(
         "",
         "Joint that parallel_gripper_command and joint_state name; empty: the first finger joint.",
     )
-    gripper_goal_open: float = parameter(
-        "gripper.goal_open",
+    goal_open: float = parameter(
         0.0,
         "Position that the driver behind gripper.action takes for gripper.open_position: half the "
         "width (m), or an angle (rad). Equal to gripper.goal_closed: the opening itself, m.",
         low=-10.0,
         high=10.0,
     )
-    gripper_goal_closed: float = parameter(
-        "gripper.goal_closed",
-        0.0,
-        "Position that it takes for gripper.closed_position.",
-        low=-10.0,
-        high=10.0,
+    goal_closed: float = parameter(
+        0.0, "Position that it takes for gripper.closed_position.", low=-10.0, high=10.0
     )
-    gripper_attempts: int = parameter(
-        "gripper.attempts",
+    attempts: int = parameter(
         3,
         "How often, at most, a goal is sent that the action server refuses or aborts.",
         low=1,
         high=100,
     )
-    gripper_max_effort: float = parameter(
-        "gripper.max_effort",
+    max_effort: float = parameter(
         0.0,
         "Largest effort (N) given with gripper.action; 0: the driver's own.",
         low=0.0,
         high=1000.0,
     )
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        if self.open_action == self.closed_action:
+            yield "open_action", "a number other than 'gripper.closed_action'"
+        if self.action.endswith("_command") and not self.action_name:
+            yield "action_name", "the name of an action server, as 'gripper.action' is set"

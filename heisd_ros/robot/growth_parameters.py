@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from heisd_ros.robot.declare import parameter
+from heisd_ros.robot.declare import Parameters, parameter
 
 
 @dataclass(frozen=True)
-class GrowthParameters:
-    """What becomes of successful episodes, and where shards come from that are missing here."""
+class GrowthParameters(Parameters):
+    """What becomes of successful episodes."""
 
-    growth_mode: str = parameter(
-        "growth.mode",
+    mode: str = parameter(
         "off",
         "What becomes of the verified steps of an episode that ~/report_episode calls a success: "
         "nothing; a journal in growth.folder; or that, and they are searched from then on, which "
         "is refused while the decoding mode skips by a calibration.",
         choices=("off", "record", "append"),
     )
-    growth_folder: str = parameter(
-        "growth.folder", "", "Folder of the journal where growth.mode is not 'off'."
-    )
-    fleet_uri: str = parameter(
-        "fleet.uri",
+    folder: str = parameter("", "Folder of the journal where growth.mode is not 'off'.")
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        if self.mode != "off" and not self.folder:
+            yield "folder", f"a folder, as 'growth.mode' is {self.mode!r}"
+
+
+@dataclass(frozen=True)
+class FleetParameters(Parameters):
+    """Where the journal goes, and where shards come from that are missing here."""
+
+    uri: str = parameter(
         "",
         "Milvus server that gets the journal and has shards of other robots, such as "
         "http://fleet:19530, or a file for an embedded one; the environment variable "
         "HEISD_FLEET_TOKEN holds its token; empty: no fleet.",
     )
-    fleet_collection: str = parameter(
-        "fleet.collection", "heisd", "Collection on that server: one for each model and robot."
-    )
+    collection: str = parameter("heisd", "Collection on that server: one for each model and robot.")
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        if not re.fullmatch(r"[A-Za-z_]\w{0,254}", self.collection, re.ASCII):
+            yield "collection", "letters, digits and underscores, no digit first"

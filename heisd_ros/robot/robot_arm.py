@@ -22,16 +22,16 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
         UrdfError, JointStateError: The text is no URDF, or a frame or joint is not in it; the
             message is one line that names the parameters.
     """
-    tip, base = parameters.robot_tip_frame, parameters.robot_base_frame
+    tip, base = parameters.robot.tip_frame, parameters.robot.base_frame
     try:
-        kinematics = ArmKinematics(urdf, tip, parameters.robot_joint_names, base)
+        kinematics = ArmKinematics(urdf, tip, parameters.robot.joint_names, base)
     except UrdfError as error:
         frames = f"'robot.tip_frame' {tip!r} and 'robot.base_frame' {base!r}"
         raise UrdfError(f"{frames}: {' '.join(str(error).split())}") from error
     except JointStateError as error:
         raise JointStateError(f"parameter 'robot.joint_names': {error}") from error
-    limits = parse_limits(parameters.joint_limits)
-    if parameters.targets_in_root and not kinematics.base_is_root():
+    limits = parse_limits(parameters.joints.limits)
+    if parameters.command.targets_in_root and not kinematics.base_is_root():
         raise UrdfError(
             f"parameter 'robot.base_frame' is {base!r}, which does not lie in the root of the "
             "robot description; accepted: the root link, or one fixed to it without an offset, as "
@@ -41,14 +41,14 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
         JointGuard(limits=limits).check(kinematics)
     except JointStateError as error:
         raise JointStateError(f"parameter 'joints.limits': {error}") from error
-    if parameters.collision_slow_m > 0.0:
-        srdf = _text("collision.srdf", parameters.collision_srdf)
+    if parameters.collision.slow_m > 0.0:
+        srdf = _text("collision.srdf", parameters.collision.srdf)
         try:
             kinematics.geometry = ArmGeometry(urdf, kinematics, srdf)
         except UrdfError as error:
             kinematics.geometry_fault = str(error)
     return JointStateReader(
-        kinematics, parameters.robot_gripper_joints, parameters.gripper_timeout_sec, limits
+        kinematics, parameters.robot.gripper_joints, parameters.input.gripper_timeout_sec, limits
     )
 
 
@@ -58,19 +58,19 @@ def urdf_text(parameters: VlaNodeParameters) -> str:
     Raises:
         UrdfError: It cannot be read; the message names the parameter.
     """
-    if parameters.robot_source == "panda":
+    if parameters.robot.source == "panda":
         return panda_urdf()
-    return _text("robot.urdf", parameters.robot_urdf)
+    return _text("robot.urdf", parameters.robot.urdf)
 
 
 def unguarded(parameters: VlaNodeParameters, kinematics: ArmKinematics | None) -> list[str]:
     """What the limits are told to look at and cannot, as the description does not say it."""
     if kinematics is None:
         return []
-    gaps, guard = [], collision_guard(parameters)
+    gaps, guard = [], collision_guard(parameters.collision)
     fast = zip(kinematics.joint_names, kinematics.velocity_limits, strict=True)
     free = [name for name, limit in fast if math.isinf(limit)]
-    if parameters.joint_velocity_scale > 0.0 and free:
+    if parameters.joints.velocity_scale > 0.0 and free:
         gaps.append(f"joints.velocity_scale: the URDF has no velocity limit for {free}")
     if guard.slow_m > 0.0:
         geometry, fault = kinematics.geometry, kinematics.geometry_fault
@@ -82,7 +82,7 @@ def unguarded(parameters: VlaNodeParameters, kinematics: ArmKinematics | None) -
 def touching(parameters: VlaNodeParameters, kinematics: ArmKinematics | None) -> list[str]:
     """Pairs of links whose distance is not looked at, as they are made so that they touch."""
     geometry = kinematics.geometry if kinematics else None
-    return collision_guard(parameters).touching(geometry) if geometry else []
+    return collision_guard(parameters.collision).touching(geometry) if geometry else []
 
 
 def _text(name: str, value: str) -> str:

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
 from heisd_ros.files.bounded import shown
 from heisd_ros.files.ros_yaml import read_yaml
-from heisd_ros.robot.declare import ONE_TYPE, parameters_of
+from heisd_ros.robot.cell_parameters import CellParameters
+from heisd_ros.robot.declare import ONE_TYPE, from_values, parameters_of
 from heisd_ros.robot.parameters import VlaNodeParameters
-from heisd_ros.robot.recording_parameters import PREFIX as RECORDING
-from heisd_ros.robot.recording_parameters import RecordingParameters
-from heisd_ros.robot.relations import check_given
-from heisd_ros.robot.topic_parameters import PREFIX as TOPICS
-from heisd_ros.robot.topic_parameters import TopicParameters
 
 WILDCARD = "/**"
 MEMBER = "ros__parameters"
 UNDECLARED = ("use_sim_time", "qos_overrides.")
 """What every node takes besides its declared parameters: a name, and the beginning of names."""
-OF_OTHERS = (RECORDING, TOPICS)
-"""How the parameters begin that stand in the file for others, and that the node leaves there."""
-KINDS = {RecordingParameters: RECORDING, TopicParameters: TOPICS, VlaNodeParameters: ""}
-"""The parts of a file, and how their parameters begin."""
 
 
-def read_robot_file(path: Path) -> VlaNodeParameters:
+def read_robot_file(path: Path) -> CellParameters:
     """Reads and validates a parameter file, as configure would.
 
     Args:
@@ -36,52 +27,42 @@ def read_robot_file(path: Path) -> VlaNodeParameters:
     Raises:
         ValueError: One line that names key, value and what is accepted.
     """
-    settings, _ = read_cell_file(path)
-    check_given(settings, flatten(_body(path)))
-    return settings
+    cell = read_cell_file(path)
+    check_given(cell, flatten(_body(path)))
+    return cell
 
 
-def read_cell_file(path: Path) -> tuple[VlaNodeParameters, RecordingParameters]:
-    """Reads a parameter file with what it says of recordings; what it says of topics is checked.
-
-    Raises:
-        ValueError: One line that names key, value and what is accepted.
-    """
-    values = _values(path)
-    TopicParameters(**values[TopicParameters])
-    return VlaNodeParameters(**values[VlaNodeParameters]), RecordingParameters(
-        **values[RecordingParameters]
-    )
-
-
-def read_topics(path: Path) -> TopicParameters:
-    """Reads what a parameter file says of topics.
+def read_cell_file(path: Path) -> CellParameters:
+    """Reads a parameter file that need not say all that is the robot's own.
 
     Raises:
         ValueError: One line that names key, value and what is accepted.
     """
-    return TopicParameters(**_values(path)[TopicParameters])
+    values = {
+        name: _as_ros(name, value)
+        for name, value in flatten(_body(path)).items()
+        if name != UNDECLARED[0] and not name.startswith(UNDECLARED[1])
+    }
+    return from_values(CellParameters, values)
 
 
-def _values(path: Path) -> dict[type, dict[str, Any]]:
-    """The values of a file by the part that they belong to and the name of its field."""
-    values: dict[type, dict[str, Any]] = {kind: {} for kind in KINDS}
-    for name, value in flatten(_body(path)).items():
-        if name == UNDECLARED[0] or name.startswith(UNDECLARED[1]):
-            continue
-        kind = next((kind for kind, prefix in KINDS.items() if name.startswith(prefix)))
-        known = {info.name: field.name for field, info in parameters_of(kind)}
-        if name not in known:
-            raise ValueError(unknown(name, known))
-        values[kind][known[name]] = _as_ros(name, value)
-    return values
+def check_given(settings: VlaNodeParameters, given: Container[str]) -> None:
+    """Checks that a robot has given what is its own: no other one's limits may stand in for them.
 
+    Args:
+        settings: The settings.
+        given: Names of the parameters that were given a value.
 
-def unknown(name: str, known: Iterable[str]) -> str:
-    """What to say of a parameter that is none of those known."""
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"such as '{near[0]}'" if near else "see docs/nodes.md"
-    return f"parameter '{name}' is unknown; accepted: a declared one, {hint}"
+    Raises:
+        ValueError: Names the first parameter that is missing.
+    """
+    source = settings.robot.source
+    for info in parameters_of(type(settings)):
+        if source != "panda" and info.own and info.name not in given:
+            raise ValueError(
+                f"parameter '{info.name}' is missing; accepted: the robot's own value, as "
+                f"'robot.source' is {source!r}"
+            )
 
 
 def _body(path: Path) -> dict[str, Any]:

@@ -191,7 +191,7 @@ def read_result(message: dict[str, Any], told: Told, layout: Layout, total_ms: f
 def _own(kind: Any, message: dict[str, Any]) -> Any:
     try:
         return typed(kind, message.get(OWN, {}), OWN)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # arrays, where numbers belong
         raise MessageError(str(error)) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from heisd_ros.errors import RemoteModelError
@@ -99,19 +99,18 @@ class Layout:
             if said is not None:
                 if options:
                     raise ValueError(f"{', '.join(options)}: the server says it itself")
-                known = {entry.name for entry in fields(cls)} - {"own"}
-                return cls(**_known(said, known), own=True)
+                return replace(typed(cls, _known(said)), own=True)
             return cls(**_of_options(options))
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise RemoteModelError(f"the model cannot be used: {error}") from error
 
 
-def _known(said: Any, known: set[str]) -> dict[str, Any]:
+def _known(said: Any) -> dict[str, Any]:
     """What is understood of it: a newer server may say more."""
     if not isinstance(said, dict):
         raise ValueError(f"metadata {OWN!r} is no mapping")
-    layout = typed(Layout, {key: value for key, value in said.items() if key in known})
-    return {name: getattr(layout, name) for name in known}
+    known = {entry.name for entry in fields(Layout)} - {"own"}
+    return {key: value for key, value in said.items() if key in known}
 
 
 def _of_options(options: Mapping[str, str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any
 
 import torch
 
@@ -13,11 +13,11 @@ from heisd_ros.decoding.modes import config_folder
 from heisd_ros.errors import ProtocolError, UnknownStatisticsError
 from heisd_ros.files.bounded import expanded, naming, shown
 from heisd_ros.files.ros_yaml import read_yaml
-from heisd_ros.files.typed import typed
+from heisd_ros.files.typed import typed, within
 from heisd_ros.vla.checkpoint import load_checkpoint, statistics_of
 from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
 from heisd_ros.vla.convention import DataConvention
-from heisd_ros.vla.tower_config import reject_unknown, require_template, require_whole
+from heisd_ros.vla.tower_config import require_template
 from heisd_ros.vla.vla import VLA
 
 OPENVLA = "openvla_libero"
@@ -35,12 +35,10 @@ MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """The defaults are those of the models that are trained here.
+class Evaluation:
+    """How episodes are run. The defaults are those of the models that are trained here.
 
     Attributes:
-        name: under which results stand.
-        data: between model and scene.
         statistics: names of action statistics, with ``{suite}``, the first that exists counts;
             none: the checkpoint's only ones.
         image_size: side of the rendered pictures, pixels.
@@ -51,24 +49,32 @@ class Protocol:
         max_steps: control steps after which an episode has failed, by suite.
     """
 
-    name: str = "heisd"
-    data: DataConvention = field(default_factory=DataConvention)
     statistics: tuple[str, ...] = ()
-    image_size: int = 128
+    image_size: Annotated[int, within(1, 4096)] = 128
     reduced_rendering: bool = True
-    wait_steps: int = 10
-    first_state: int = 40
-    episodes: int = 10
-    max_steps: Mapping[str, int] = field(default_factory=lambda: dict(MAX_STEPS))
+    wait_steps: Annotated[int, within(0, MOST_STEPS)] = 10
+    first_state: Annotated[int, within(0, MOST_STEPS)] = 40
+    episodes: Annotated[int, within(1, MOST_STEPS)] = 10
+    max_steps: Mapping[str, Annotated[int, within(1, MOST_STEPS)]] = field(
+        default_factory=lambda: dict(MAX_STEPS)
+    )
 
     def __post_init__(self) -> None:
-        for name, least in (("wait_steps", 0), ("first_state", 0), ("episodes", 1)):
-            require_whole(name, getattr(self, name), least=least, most=MOST_STEPS)
-        require_whole("image_size", self.image_size, most=4096)
-        for suite, steps in self.max_steps.items():
-            require_whole(f"max_steps of {suite}", steps, most=MOST_STEPS)
         for template in self.statistics:
             require_template("statistics", template, "suite")
+
+
+@dataclass(frozen=True)
+class Protocol(Evaluation):
+    """A protocol.
+
+    Attributes:
+        name: under which results stand.
+        data: between model and scene.
+    """
+
+    name: str = "heisd"
+    data: DataConvention = field(default_factory=DataConvention)
 
     def states(self, episodes: int = 0) -> range:
         """Initial states of each task.
@@ -165,13 +171,14 @@ def load_for_suite(
     return load_checkpoint(checkpoint, device, number_format, key, convention=protocol.data)
 
 
+@dataclass(frozen=True)
+class _File:
+    description: str = ""
+    data: dict[str, Any] | None = None
+    evaluation: Evaluation | None = None
+
+
 def _parse(name: str, content: Any) -> Protocol:
-    content = typed(dict[str, Any], content, "the protocol")
-    reject_unknown("the protocol", content, {"description", "data", "evaluation"})
-    typed(str, content.get("description", ""), "description")
-    data = DataConvention.from_dict(typed(dict[str, Any], content.get("data") or {}, "data"))
-    given = typed(dict[str, Any], content.get("evaluation") or {}, "evaluation")
-    hints = get_type_hints(Protocol)
-    reject_unknown("evaluation", given, set(hints) - {"name", "data"})
-    values = {key: typed(hints[key], value, key) for key, value in given.items()}
-    return Protocol(name=name, data=data, **values)
+    file: _File = typed(_File, content)
+    data = DataConvention.from_dict(file.data or {})
+    return Protocol(name=name, data=data, **vars(file.evaluation or Evaluation()))

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from heisd_ros.errors import DemonstrationError
+from heisd_ros.files.atomic import replacing
 from heisd_ros.sim.expert import PickPlaceExpert, PickPlaceTask, grasp_candidates
 from heisd_ros.sim.scene import CLOSE_GRIPPER, LiberoScene
 
@@ -42,29 +43,27 @@ def relabel(path: Path, destination: Path) -> Relabelled:
 
     Args:
         path: A file that `heisd demos` wrote.
-        destination: The copy; it takes its place when it is whole.
+        destination: The copy, there when it is complete.
 
     Raises:
         DemonstrationError: The file lacks what a recording of `heisd demos` holds.
         SceneError: Its task is not one of pick and place.
     """
-    part = destination.with_name(f"{destination.name}.part")
-    shutil.copyfile(path, part)
     frames = contradicted = 0
     try:
-        with h5py.File(part, "r+") as file:
-            data = file["data"]
-            environment = json.loads(data.attrs["env_args"])
-            candidate = int(data.attrs["grasp_candidate"])
-            scene = LiberoScene(environment["suite"], environment["task_index"])
-            with contextlib.closing(scene):
-                for demo in data.values():
-                    frames += len(demo["actions"])
-                    contradicted += _relabel_episode(scene, demo, candidate)
+        with replacing(destination) as part:
+            shutil.copyfile(path, part)
+            with h5py.File(part, "r+") as file:
+                data = file["data"]
+                environment = json.loads(data.attrs["env_args"])
+                candidate = int(data.attrs["grasp_candidate"])
+                scene = LiberoScene(environment["suite"], environment["task_index"])
+                with contextlib.closing(scene):
+                    for demo in data.values():
+                        frames += len(demo["actions"])
+                        contradicted += _relabel_episode(scene, demo, candidate)
     except (KeyError, OSError) as error:
-        part.unlink()
         raise DemonstrationError(f"{path} is no recording of `heisd demos`: {error}") from error
-    part.replace(destination)
     return Relabelled(frames, contradicted)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 import heisd_ros
 from heisd_ros.data.episode import Episode
@@ -19,7 +18,7 @@ from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import MetricBounds, MetricSettings, Trajectory
 from heisd_ros.kinematics.motion import MetricKind
-from heisd_ros.retrieval.entries import LOOKAHEAD, Entries
+from heisd_ros.retrieval.entries import Entries
 from heisd_ros.retrieval.manifest import FeatureLayout, Fidelity, Manifest
 from heisd_ros.retrieval.projection import Projection
 from heisd_ros.retrieval.writer import check_place, write_database
@@ -276,30 +275,9 @@ def metric_bounds(
     }
 
 
-def lookahead(actions: NDArray[np.float64], stride: int) -> NDArray[np.float64]:
-    """The actions of the control steps that follow each recorded one.
-
-    Between recorded steps motion is interpolated and the gripper holds. An episode's last action
-    repeats: a zero would be a command to stop.
-
-    Args:
-        actions: (T, 7) of every `stride`-th control step.
-        stride: Control steps between two recorded ones.
-
-    Returns:
-        (T, 3, 7).
-    """
-    recorded = np.arange(len(actions)) * stride
-    wanted = np.minimum(recorded[:, None] + np.arange(1, LOOKAHEAD + 1), recorded[-1])
-    ahead = np.stack([np.interp(wanted, recorded, column) for column in actions.T], axis=-1)
-    ahead[..., 6] = actions[wanted // stride, 6]
-    return ahead
-
-
 def _entries(
     vla: VLA, episode: Episode, arm: ArmKinematics, number: int, every: int, batch_size: int
 ) -> Entries:
-    ahead = lookahead(episode.actions, episode.stride)[::every]
     episode = episode.thinned(every)
     proprio = episode_proprio(episode, arm)
     frames = read_frames(vla, episode, proprio, batch_size)
@@ -307,10 +285,7 @@ def _entries(
         return Entries(
             keys=frames.keys,
             actions=episode.actions,
-            lookahead=ahead,
             tokens=frames.tokens,
-            margins=frames.margins,
-            positions=proprio[:, :3],
             episodes=np.full(len(episode), number),
             steps=np.arange(len(episode)) * episode.stride,
         )

@@ -7,7 +7,6 @@ that would tell the drafter what the VLA is still to find out.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from heisd_ros.data.episode import Episode
 from heisd_ros.data.libero_hdf5 import read_episodes
 from heisd_ros.decoding.perception import Perceived, prompt_of
 from heisd_ros.errors import DemonstrationError
+from heisd_ros.files.atomic import replacing
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.training.dataset import demonstration_files, episode_proprio
@@ -97,9 +97,8 @@ def teacher_frames(
         block = _read(path)
         if block is None:
             block = _run_file(source, vla)
-            partial = path.with_suffix(".safetensors.partial")
-            save_file(block, partial)
-            os.replace(partial, path)
+            with replacing(path) as partial:
+                save_file(block, partial)
         blocks.append(block)
     on_file(len(files), len(files))
     return _join(blocks)

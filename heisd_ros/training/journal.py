@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from heisd_ros.errors import DatabaseError
+from heisd_ros.files.atomic import replace_text, replacing
 from heisd_ros.files.bounded import read_object
 from heisd_ros.kinematics.metric import Trajectory
 from heisd_ros.retrieval.entries import Entries
@@ -90,13 +90,8 @@ class Journal:
             motion = vars(record.trajectory).items()
             arrays |= {f"motion_{name}": row for name, row in motion if row is not None}
         about = json.dumps({"label": record.label, "instruction": record.instruction})
-        part = self.folder / f"part.{os.getpid()}"
-        try:
-            with part.open("wb") as file:
-                np.savez(file, about=np.array(about), **arrays)
-            part.replace(self._file(number))
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(self._file(number)) as partial, partial.open("wb") as file:
+            np.savez(file, about=np.array(about), **arrays)
 
     def load(self, number: int) -> Record:
         """An episode that was kept.
@@ -131,9 +126,7 @@ class Journal:
     def _check_plan(self) -> None:
         path = self.folder / PLAN
         if not path.is_file():
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(self._plan, indent=1), encoding="utf-8")
-            part.replace(path)
+            replace_text(path, json.dumps(self._plan, indent=1))
             return
         found = read_object(path, lambda text: DatabaseError(f"{text}; remove {self.folder}"))
         if found != self._plan:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from heisd_ros.errors import CheckpointError
+from heisd_ros.files.atomic import replacing
 
 _DAMAGE = (EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.PickleError)
 """What PyTorch raises on a damaged file, and on a state of other names, shapes or optimiser."""
@@ -24,9 +25,8 @@ def save_state(path: Path, layout: Mapping[str, Any], state: Mapping[str, Any]) 
         layout: Plain values that a run must agree on to go on from this state.
         state: Tensors and plain values.
     """
-    part = path.with_name(f"{path.name}.part")
-    torch.save({"layout": dict(layout), **state}, part)
-    part.replace(path)
+    with replacing(path) as partial:
+        torch.save({"layout": dict(layout), **state}, partial)
 
 
 def resume_state(

@@ -204,7 +204,7 @@ def timm_towers(
         f"timm_model_ids {ids}, vision_backbone_id {backbone!r} and no heisd.towers; "
         "two ids are needed",
     )
-    overrides = _given(config, "timm_tiny_kwargs", tuple[dict[str, float], ...], [{}, {}])
+    overrides = _given(config, "timm_tiny_kwargs", tuple[dict[str, int | float], ...], [{}, {}])
     image_sizes = _given(config, "image_sizes", tuple[int, ...], [224, 224])
     for name, values in (("timm_tiny_kwargs", overrides), ("image_sizes", image_sizes)):
         require(len(values) == 2, f"{name} {values}; one for each of the two towers is needed")

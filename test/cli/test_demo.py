@@ -17,9 +17,10 @@ import pytest
 from PIL import Image
 from support.tiny_vla import save_tiny_checkpoint
 
-from heisd_ros.cli.demo_figure import save_strip
+from heisd_ros.cli.demo_figure import save_film, save_strip
 from heisd_ros.cli.demo_report import Settings, latency_summary
 from heisd_ros.cli.demo_view import state_line
+from heisd_ros.decoding.types import DECIDING, Source
 from heisd_ros.nodes.tools.demo_monitor import Frame, Snapshot
 
 
@@ -76,6 +77,20 @@ def test_the_strip_is_a_picture(tmp_path, count):
     save_strip(tmp_path / "strip.png", "title", frames)
     with Image.open(tmp_path / "strip.png") as picture:
         assert picture.format == "PNG" and min(picture.size) > 200
+
+
+@pytest.mark.parametrize("name", ["film.gif", "film.webp"])
+def test_the_film_moves_and_grows_the_path(tmp_path, name):
+    frames = [
+        Frame(i, np.full((16, 16, 3), 10 * i, np.uint8), np.array([0.01 * i, 0.0, 0.3]), source)
+        for i, source in enumerate([*DECIDING, Source.HOLD])
+    ]
+    save_film(tmp_path / name, "title", frames)
+    with Image.open(tmp_path / name) as film:
+        assert film.n_frames > 2
+        film.seek(film.n_frames - 1)
+        colours = {tuple(colour) for _, colour in film.convert("RGB").getcolors(1 << 20)}
+    assert any(abs(r - 50) + abs(g - 50) + abs(b - 50) < 10 for r, g, b in colours)
 
 
 def test_tasks_and_initial_states_come_in_pairs():

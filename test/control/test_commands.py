@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from heisd_ros.control.commands import CommandMapper, GripperSwitch, rotation_vector
 from heisd_ros.nodes.sim.sim_messages import twist_action
+from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 DEFAULTS = VlaNodeParameters()
@@ -45,7 +45,9 @@ def test_the_simulated_arm_undoes_the_mapping(action):
 
 
 def test_roll_pitch_yaw_is_converted():
-    settings = replace(DEFAULTS, rotation_convention="roll_pitch_yaw", rotation_scale=1.0)
+    settings = with_values(
+        DEFAULTS, {"command.rotation_convention": "roll_pitch_yaw", "command.rotation_scale": 1.0}
+    )
     action = np.array([0, 0, 0, 0.3, -0.2, 0.9, 0])
     twist = CommandMapper(settings, 10.0).twist(action)
     expected = Rotation.from_euler("xyz", action[3:6]).as_rotvec() * 10.0
@@ -57,15 +59,14 @@ def test_roll_pitch_yaw_is_converted():
     [(-1, 1, -1, 1), (-1, 1, 1, 0), (1, 0, 1, 1), (1, 0, 0.25, 0.25), (-1, 1, -7, 1)],
 )
 def test_gripper_polarity_is_that_of_the_parameters(open_action, closed_action, value, openness):
-    settings = replace(
-        DEFAULTS, gripper_open_action=float(open_action), gripper_closed_action=float(closed_action)
-    )
+    ends = {"gripper.open_action": open_action, "gripper.closed_action": closed_action}
+    settings = with_values(DEFAULTS, {name: float(value) for name, value in ends.items()})
     action = np.array([0, 0, 0, 0, 0, 0, value], float)
     assert CommandMapper(settings, 20.0).gripper_openness(action) == openness
 
 
 def test_the_gripper_is_told_on_change_and_now_and_then():
-    switch = GripperSwitch(replace(DEFAULTS, gripper_resend_sec=1.0))
+    switch = GripperSwitch(with_values(DEFAULTS, {"gripper.resend_sec": 1.0}))
     assert math.isnan(switch.position)
     assert switch.update(0.9, 0.0) == 0.08
     assert switch.update(0.45, 0.1) is None  # within the hysteresis
@@ -78,7 +79,7 @@ def test_the_gripper_is_told_on_change_and_now_and_then():
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
 def test_without_resending_two_commands_in_a_row_differ(opennesses):
-    switch = GripperSwitch(replace(DEFAULTS, gripper_resend_sec=0.0))
+    switch = GripperSwitch(with_values(DEFAULTS, {"gripper.resend_sec": 0.0}))
     sent = [switch.update(value, float(i)) for i, value in enumerate(opennesses)]
     sent = [position for position in sent if position is not None]
     assert all(a != b for a, b in pairwise(sent))

@@ -11,6 +11,7 @@ from heisd_ros.control.inputs import NANOSECONDS
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
+from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 ARM = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
@@ -21,7 +22,7 @@ TICK = NANOSECONDS // 50
 
 def told(seconds, age_sec=0.0, **settings):
     """A monitor of an arm that stands while it is told to go ahead."""
-    following = Following(VlaNodeParameters(**settings), 0.05)
+    following = Following(with_values(VlaNodeParameters(), settings), 0.05)
     for tick in range(round(seconds * 50) + 1):
         following.seen(STILL, tick * TICK, age_sec)
         following.sent(AHEAD, tick * TICK)
@@ -38,7 +39,9 @@ def test_the_box_is_kept_where_twists_led_and_on_the_way_back_where_the_arm_is()
     np.testing.assert_allclose(reckoned(following, -AHEAD), 0.0, atol=2e-3)
 
 
-@pytest.mark.parametrize("settings", [{"interface": "pose"}, {"interface": "delta"}])
+@pytest.mark.parametrize(
+    "settings", [{"command.interface": "pose"}, {"command.interface": "delta"}]
+)
 def test_other_commands_are_not_reckoned(settings):
     np.testing.assert_array_equal(reckoned(told(0.5, **settings), AHEAD), 0.0)
 
@@ -47,12 +50,12 @@ def test_the_arm_is_held_by_the_name_of_what_is_wrong():
     assert told(1.0).problem() is None
     hold = told(1.5).problem()
     assert hold.reason == "frozen_joint_states" and "panda_joint4" in hold.detail
-    hold = told(3.0, frozen_joint_sec=0.0).problem()
+    hold = told(3.0, **{"input.frozen_joint_sec": 0.0}).problem()
     assert hold.reason == "not_following" and "along x" in hold.detail
 
 
 @pytest.mark.parametrize(
-    "settings", [{"dry_run": True}, {"frozen_joint_sec": 0.0, "follow_distance_m": 0.0}]
+    "settings", [{"dry_run": True}, {"input.frozen_joint_sec": 0.0, "input.follow_distance_m": 0.0}]
 )
 def test_what_is_not_told_or_not_checked_holds_nothing(settings):
     assert told(5.0, **settings).problem() is None

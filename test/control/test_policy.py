@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from heisd_ros.control.policy import load_model
+from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 
@@ -17,7 +18,8 @@ def test_the_model_leaves_a_core_to_the_rest(checkpoint, monkeypatch, cores):
     before = torch.get_num_threads()
     try:
         for asked, given in ((0, max(1, cores - 1)), (3, 3)):
-            load_model(VlaNodeParameters(model_path=str(checkpoint), model_threads=asked))
+            wanted = {"model.path": str(checkpoint), "model.threads": asked}
+            load_model(from_values(VlaNodeParameters, wanted))
             assert torch.get_num_threads() == given
     finally:
         torch.set_num_threads(before)

@@ -39,6 +39,7 @@ from heisd_ros.data.layout import ActionRule
 from heisd_ros.errors import BagError, UrdfError
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.kinematics.robots import PANDA_BASE, PANDA_TIP
+from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 VIEWS = ("agentview", "wrist")
@@ -71,6 +72,35 @@ def test_steps_are_synchronised_at_the_control_rate(tmp_path):
     assert (found.robot, found.rate_hz, found.label) == ("panda", 20.0, f"{tmp_path.name}/bag")
 
 
+def test_pictures_of_other_encodings_are_read_as_a_node_reads_them(tmp_path):
+    def changed(message):
+        if not message.__msgtype__.endswith("/Image"):
+            return message
+        rgb = message.data.reshape(message.height, message.width, 3)
+        rows = (rgb[:, :, ::-1].astype(">u2") * 257).reshape(len(rgb), -1).view(np.uint8)
+        rows = np.pad(rows, ((0, 0), (0, 5)), constant_values=255)
+        return dataclasses.replace(
+            message, encoding="bgr16", is_bigendian=1, step=rows.shape[1], data=rows.reshape(-1)
+        )
+
+    messages = [*recording(seconds=1.0)]
+    others = [(topic, stamp, changed(message)) for topic, stamp, message in messages]
+    plain, other = (
+        BagSource(write_bag(tmp_path / name, given), layout(action=BASE_RULE)).episode(0, VIEWS)
+        for name, given in (("rgb8", messages), ("bgr16", others))
+    )
+    for view in VIEWS:
+        np.testing.assert_array_equal(plain.images[view], other.images[view])
+    untyped = [
+        (topic, stamp, dataclasses.replace(message, encoding="8UC3", data=message.data))
+        if message.__msgtype__.endswith("/Image")
+        else (topic, stamp, message)
+        for topic, stamp, message in messages
+    ]
+    with pytest.raises(BagError, match=r"image encoding is '8UC3'.*accepted: rgb8"):
+        BagSource(write_bag(tmp_path / "8UC3", untyped), layout(action=BASE_RULE)).outline()
+
+
 def test_measured_actions_are_exact_where_cameras_are_on_the_grid(tmp_path):
     found = source(tmp_path, recording(seconds=1.0, camera_hz=20.0, joints_hz=200.0))
     found.outline()
@@ -90,7 +120,8 @@ def test_measured_actions_are_exact_where_cameras_are_on_the_grid(tmp_path):
 )
 def test_motion_becomes_the_action_that_commands_it(numbers, convention, scale):
     action = np.array([*numbers, 1.0])
-    settings_ = VlaNodeParameters(rotation_convention=convention, translation_scale=scale)
+    given_ = {"command.rotation_convention": convention, "command.translation_scale": scale}
+    settings_ = from_values(VlaNodeParameters, given_)
     twist = CommandMapper(settings_, RATE_HZ).twist(action)
     same = ActionRule(rotation_convention=convention, translation_scale=scale)
     np.testing.assert_allclose(motion_action(twist / RATE_HZ, same), numbers, atol=1e-6)

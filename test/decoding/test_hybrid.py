@@ -51,10 +51,7 @@ class FakeShard:
         self.matches = Matches(
             similarity=np.full(count, similarity, np.float32),
             actions=VLA.unnormalise(tokens).astype(np.float32),
-            lookahead=np.zeros((count, 3, 7), np.float32),
             tokens=tokens,
-            margins=np.ones((count, 7), np.float32),
-            positions=np.zeros((count, 3), np.float32),
             episodes=np.zeros(count, np.int64),
             steps=np.arange(count),
         )

@@ -12,7 +12,15 @@ import pytest
 
 from heisd_ros.errors import HeisdError
 from heisd_ros.files import bounded
-from heisd_ros.files.bounded import expanded, naming, read_json, read_object, read_text, shown
+from heisd_ros.files.bounded import (
+    expanded,
+    naming,
+    parse_json,
+    read_json,
+    read_object,
+    read_text,
+    shown,
+)
 
 
 def pipe(path):
@@ -85,7 +93,7 @@ def test_links_and_a_byte_order_mark_are_read(tmp_path):
         ("[" * 65 + "]" * 65, "up to 64 nested levels"),
         ('{"a":' * 900 + "1" + "}" * 900, "up to 64 nested levels"),
         ("[" + "1," * 1_000_001, "up to 1000000 values"),
-        ("1" * 10_000, "it is no JSON"),
+        ("1" * 10_000, "it holds inf; accepted: a JSON object"),
         ("[1]", r"it holds \[1\]; accepted: a JSON object"),
         ("null", "it holds None; accepted: a JSON object"),
     ],
@@ -118,3 +126,9 @@ def test_a_message_shows_any_value_briefly_and_names_the_file_once():
 def test_an_unknown_user_has_no_home():
     assert expanded("~nobody-of-this-name/a") == Path("~nobody-of-this-name/a")
     assert expanded("~/a") == Path.home() / "a"
+
+
+def test_whole_numbers_are_exact_as_far_as_arrays_hold_them():
+    numbers = [2**63 - 1, -(2**63), 1764409259123456789]
+    assert parse_json(json.dumps(numbers), "the text") == numbers
+    assert parse_json(f"[{2**63}]", "the text") == [2.0**63]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import os
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 from support.database import INSTRUCTIONS, MODEL, entries, write_small
@@ -14,6 +14,7 @@ from support.milvus import MilvusServer
 from heisd_ros.errors import FleetError, GrowthError
 from heisd_ros.fleet import link
 from heisd_ros.fleet.growth import Growth
+from heisd_ros.fleet.journal import FILE
 from heisd_ros.fleet.link import FleetLink
 from heisd_ros.fleet.milvus import MilvusStore
 from heisd_ros.fleet.recorder import Verified
@@ -33,12 +34,7 @@ def work(growth, steps=6, instruction=INSTRUCTIONS[0], seed=0):
     """An episode of some steps; its keys."""
     own = entries(1, steps, seed=seed)
     for row in range(steps):
-        verified = Verified(
-            own.keys[row],
-            tuple(own.tokens[row].tolist()),
-            tuple(own.margins[row].tolist()),
-            own.positions[row],
-        )
+        verified = Verified(own.keys[row], tuple(own.tokens[row].tolist()))
         growth.note(instruction, own.actions[row], verified)
     return own.keys
 
@@ -79,21 +75,15 @@ def test_appending_under_a_calibration_is_refused_by_name(database, tmp_path):
     assert not (tmp_path / "journal").exists()
 
 
-def test_a_full_disk_is_told_and_what_waited_is_written_when_there_is_room(
-    database, tmp_path, monkeypatch
-):
+def test_a_full_disk_is_told_and_what_waited_is_written_when_there_is_room(database, tmp_path):
     growth = Growth(GrowingStore(database), tmp_path / "journal", append=True)
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "pwrite", full)
-    work(growth)
+    growth._journal._execute("PRAGMA max_page_count = 1")  # SQLite's own: as many as there are
+    work(growth, steps=60)
     growth.end(success=True)
     wait_for(lambda: growth.status.problem, "problem")
     assert "1 episodes wait in memory" in growth.status.problem
-    assert "No space left" in growth.status.problem
-    monkeypatch.undo()
+    assert "database or disk is full" in growth.status.problem
+    growth._journal._execute("PRAGMA max_page_count = 1000")
     work(growth, seed=1)
     growth.end(success=True)
     wait_for(lambda: growth.status.episodes == 2, "both episodes")
@@ -119,7 +109,7 @@ def test_a_server_that_is_killed_loses_nothing_and_nobody_waits(database, tmp_pa
     work(growth)
     growth.end(success=True)
     wait_for(lambda: growth.status.link.sent == 1, "the first episode to arrive")
-    assert probe.count(INSTRUCTIONS[0]) == 6
+    assert len(probe.fetch(INSTRUCTIONS[0], 1000)) == 6
     server.kill()
 
     longest = 0.0
@@ -139,13 +129,14 @@ def test_a_server_that_is_killed_loses_nothing_and_nobody_waits(database, tmp_pa
     growth.close()
 
     # Marks are lost too: everything is sent again, and stored once.
-    (tmp_path / "journal" / "sent.json").unlink()
+    with closing(sqlite3.connect(tmp_path / "journal" / FILE)) as file, file:
+        file.execute("DELETE FROM sent")
     growth = begin()
     assert growth.status.link.waiting == 6
     server.start()
     wait_for(lambda: growth.status.link.waiting == 0, "the journal to be replayed")
     assert growth.status.link.state == "in touch" and growth.status.link.problem == ""
-    assert server.connect(layout()).count(INSTRUCTIONS[0]) == 36
+    assert len(server.connect(layout()).fetch(INSTRUCTIONS[0], 1000)) == 36
 
     # Another robot has a task that this one lacks: it comes without anybody waiting for it.
     server.connect(layout()).send(episode(seed=9, instruction=NEW))

@@ -15,7 +15,7 @@ def verified(step):
     key = np.zeros(24, np.float32)
     key[step] = 1.0
     own = tuple(range(step, step + 7))
-    return Verified(key, own, (0.5,) * 7, np.full(3, step))
+    return Verified(key, own)
 
 
 def recorded(seen, instruction="push"):
@@ -25,10 +25,10 @@ def recorded(seen, instruction="push"):
     return recorder
 
 
-def test_only_what_the_model_saw_is_kept_and_what_followed_it_in_any_case():
+def test_only_what_the_model_saw_is_kept_under_the_number_of_its_step():
     kept = recorded([True, False, False, True, True]).finish()
     assert kept.entries.steps.tolist() == [0, 3, 4]
-    assert kept.entries.lookahead[..., 0].tolist() == [[1, 2, 3], [4, 4, 4], [4, 4, 4]]
+    assert kept.entries.actions[:, 0].tolist() == [0, 3, 4]
     assert kept.entries.tokens[1].tolist() == list(range(3, 10))
     assert set(kept.entries.episodes) == {episode_number(kept.uid)}
     assert kept.ids == [f"{kept.uid}-{step}" for step in (0, 3, 4)]

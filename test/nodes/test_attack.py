@@ -35,7 +35,7 @@ ANSWERED_SEC = 0.15
 STOPPED_SEC = 0.5
 PATIENCE_SEC = 10.0
 ENDS_OF_TIME = (Time(sec=2**31 - 1, nanosec=2**32 - 1), Time(sec=-(2**31)))
-OWN = {info.name: f.default for f, info in parameters_of(VlaNodeParameters) if info.own}
+OWN = {info.name: info.default for info in parameters_of(VlaNodeParameters) if info.own}
 ARM = {
     **{name: list(value) if isinstance(value, tuple) else value for name, value in OWN.items()},
     **LIMITS,

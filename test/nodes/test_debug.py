@@ -14,7 +14,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from heisd_ros.control.images import raw_to_rgb
+from heisd_ros.data.images import raw_to_rgb
 from heisd_ros.errors import ImageError
 from heisd_ros.nodes import debug
 from heisd_ros.nodes.debug import DebugViews, box_marker, colour, overlay, overlay_lines

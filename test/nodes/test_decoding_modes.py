@@ -62,8 +62,7 @@ def test_a_database_of_another_robot_fails_configure_by_name(world, tmp_path, ca
     folder = save_tiny_checkpoint(tmp_path / "model")
     save_tiny_parts(folder)
     manifest = replace(Manifest.read(folder / "database"), robot="ur5e")
-    manifest = replace(manifest, database_id=manifest.content_id())
-    (folder / "database" / MANIFEST).write_text(manifest.to_json())
+    (folder / "database" / MANIFEST).write_text(manifest.sealed().to_json())
     mode = mode_file(tmp_path, "propose: retrieval")
     parameters = {"model.path": str(folder), "decoding.mode": str(mode)}
     node = world.add(VlaNode, parameters=parameters)

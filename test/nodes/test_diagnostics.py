@@ -15,6 +15,8 @@ from heisd_ros.control.stamps import StampAges
 from heisd_ros.control.tick_watch import TickWatch
 from heisd_ros.nodes import diagnostics
 from heisd_ros.nodes.diagnostics import GpuMemory, gpu_status, input_status, report, status
+from heisd_ros.robot.declare import from_values
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 GIB = 2**30
 ROOMY = GpuMemory(allocated=3 * GIB, peak=4 * GIB, reserved=5 * GIB, free=60 * GIB, total=80 * GIB)
@@ -71,13 +73,14 @@ def session_on(device, warning=""):
         stamps=StampAges(["agentview", "joint states"]),
         publishers=lambda name: (),
     )
+    asked = {"model.device": device, "decoding.mode": "heisd", "dry_run": True}
     return SimpleNamespace(
         buffer=buffer,
         motion=SimpleNamespace(latest=None, stream_hz=0.0),
         mapper=SimpleNamespace(rate_hz=20.0),
         refused_robot="",
         kinematics=None,
-        parameters=SimpleNamespace(model_device=device, decoding_mode="heisd", dry_run=True),
+        parameters=from_values(VlaNodeParameters, asked),
         policy=SimpleNamespace(decoder=SimpleNamespace(warning=lambda: warning), growth=None),
     )
 

@@ -68,7 +68,7 @@ def test_what_was_said_before_the_stop_moves_nothing_after_cleanup_and_configure
 
 
 def test_another_robot_description_is_refused_while_the_arm_may_move(world, start):
-    own = [(info.name, f.default) for f, info in parameters_of(VlaNodeParameters) if info.own]
+    own = [(info.name, info.default) for info in parameters_of(VlaNodeParameters) if info.own]
     arm = {
         **{name: list(value) if isinstance(value, tuple) else value for name, value in own},
         **LIMITS,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -15,6 +14,7 @@ from support.robots import robot_files
 
 from heisd_ros.nodes import gripper
 from heisd_ros.nodes.gripper import GripperOutput
+from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.robot_file import read_robot_file
 
 SUCCEEDED, ABORTED = GoalStatus.STATUS_SUCCEEDED, GoalStatus.STATUS_ABORTED
@@ -107,7 +107,8 @@ def gripper_of(monkeypatch, world):
         monkeypatch.setattr(
             gripper, "ActionClient", lambda node, kind, name: named.append(name) or server
         )
-        settings = replace(read_robot_file(robot_files()[robot]), dry_run=False, **changes)
+        settings = read_robot_file(robot_files()[robot])
+        settings = with_values(settings, {"dry_run": False, **changes})
         return GripperOutput(world.add(Node, "fingers"), settings), settings
 
     make.named = named
@@ -128,17 +129,17 @@ def gripper_of(monkeypatch, world):
 def test_open_opens_and_closed_closes(gripper_of, robot, server, name):
     output, settings = gripper_of(robot, server)
     assert gripper_of.named == [name]
-    output.send(settings.gripper_open_position)
-    assert server.width == pytest.approx(settings.gripper_open_position, abs=0.003)
-    output.send(settings.gripper_closed_position)
+    output.send(settings.gripper.open_position)
+    assert server.width == pytest.approx(settings.gripper.open_position, abs=0.003)
+    output.send(settings.gripper.closed_position)
     assert server.width == pytest.approx(0.0, abs=1e-9)
     assert not output.failure and server.goals == 2
 
 
 def test_the_full_width_would_be_aborted(gripper_of):
     server = Franka()
-    output, settings = gripper_of("fr3", server, gripper_goal_open=0.04)
-    output.send(settings.gripper_open_position)
+    output, settings = gripper_of("fr3", server, **{"gripper.goal_open": 0.04})
+    output.send(settings.gripper.open_position)
     assert server.width is None and "0.04 aborted" in output.failure
 
 
@@ -198,7 +199,7 @@ def test_a_piper_is_told_by_the_position_of_a_joint(gripper_of, world):
     )
     output, settings = gripper_of("piper", None)
     world.spin_until(lambda: heard, "a command", lambda: output.send(0.05))
-    assert settings.gripper_action == "joint_state" and not gripper_of.named
+    assert settings.gripper.action == "joint_state" and not gripper_of.named
     # agx_arm_ros moves the joints that a message names, and no other.
     assert list(heard[0].name) == ["gripper"]
     assert (heard[0].position[0], heard[0].effort[0]) == (0.05, 1.0)

@@ -100,7 +100,7 @@ def test_a_node_works_without_its_server_and_shares_when_that_comes(
     world.spin_until(lambda: bench.growth("fleet.sent") == "1", "the server", bench.publish)
     assert bench.growth("level") == DiagnosticStatus.OK
     layout = Layout.of(Manifest.read(equipped / "database"))
-    assert server.connect(layout).count(INSTRUCTIONS[0]) == added
+    assert len(server.connect(layout).fetch(INSTRUCTIONS[0], 1000)) == added
     assert node.trigger_deactivate() == node.trigger_cleanup() == SUCCESS
     assert node.trigger_configure() == SUCCESS, "the journal is free again, and replayed"
     world.spin_until(lambda: bench.growth("entries_added") == str(added), "the replay")
@@ -168,7 +168,7 @@ def test_an_arm_of_six_joints_keeps_its_successes(world, tmp_path, mode):
     save_tiny_parts(folder, robot="six")
     urdf = tmp_path / "six.urdf"
     urdf.write_text(six_joint_urdf())
-    own = [(info.name, f.default) for f, info in parameters_of(VlaNodeParameters) if info.own]
+    own = [(info.name, info.default) for info in parameters_of(VlaNodeParameters) if info.own]
     arm = {
         **{name: list(value) if isinstance(value, tuple) else value for name, value in own},
         "robot.source": "file",

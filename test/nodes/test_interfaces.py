@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.nodes import interfaces
 from heisd_ros.nodes.interfaces import DeltaInterface, Outgoing, PoseInterface, TwistInterface
+from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 TICK = 0.02
@@ -51,21 +52,21 @@ def place(message):
 
 def test_a_twist_is_in_si_units_or_in_shares_of_the_scales_of_servo(sent):
     TwistInterface(None, DEFAULTS).send(command([0.1, 0, 0, 0, 0, 0.4]))
-    unitless = replace(
-        DEFAULTS,
-        units="unitless",
-        max_linear_speed=0.4,
-        max_angular_speed=0.8,
-        unitless_linear=0.4,
-        unitless_angular=0.8,
-    )
+    shares = {
+        "command.units": "unitless",
+        "command.max_linear_speed": 0.4,
+        "command.max_angular_speed": 0.8,
+        "command.unitless_linear": 0.4,
+        "command.unitless_angular": 0.8,
+    }
+    unitless = with_values(DEFAULTS, shares)
     TwistInterface(None, unitless).send(command([0.1, 0, 0, 0, 0, 0.4]))
     assert [(m.twist.linear.x, m.twist.angular.z) for m in sent] == [(0.1, 0.4), (0.25, 0.5)]
     assert sent[0].header.frame_id == "panda_link0" and sent[0].header.stamp == STAMP
 
 
 def test_a_twist_along_the_tip_is_turned_there_and_a_halt_keeps_its_axes(sent):
-    along_tip = replace(DEFAULTS, frame_id="panda_hand_tcp")
+    along_tip = with_values(DEFAULTS, {"command.frame_id": "panda_hand_tcp"})
     interface = TwistInterface(None, along_tip)
     twist = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     interface.send(command(twist))

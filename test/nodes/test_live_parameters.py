@@ -82,9 +82,9 @@ def test_values_that_do_not_fit_each_other_are_refused_by_name_and_change_nothin
     refused = put(node, command__max_linear_jerk=5.0)
     assert not refused.successful and "'command.max_linear_acceleration' is 0.0" in refused.reason
     assert node.get_parameter("workspace.x_min").value == -10.0
-    assert node._session.parameters.max_linear_jerk == 0.0
+    assert node._session.parameters.command.max_linear_jerk == 0.0
     assert put(node, workspace__x_min=0.3, workspace__x_max=0.4).successful
-    assert node._session.parameters.workspace_x_max == 0.4
+    assert node._session.parameters.workspace.x_max == 0.4
 
 
 @pytest.mark.parametrize(
@@ -118,23 +118,23 @@ def test_a_limit_is_only_tightened_while_the_arm_may_move(world, checkpoint, nam
     assert taken.successful, taken.reason
 
 
-def changed(field, info):
+def changed(info):
     """Some other value of a parameter that is accepted."""
     if info.choices:
-        return next(choice for choice in info.choices if choice != field.default)
-    if isinstance(field.default, bool):
-        return not field.default
-    if isinstance(field.default, int | float):
-        other = info.low if field.default != info.low else info.high
-        return type(field.default)(other)
-    return ["other"] if isinstance(field.default, tuple) else "other"
+        return next(choice for choice in info.choices if choice != info.default)
+    if isinstance(info.default, bool):
+        return not info.default
+    if isinstance(info.default, int | float):
+        other = info.low if info.default != info.low else info.high
+        return type(info.default)(other)
+    return ["other"] if isinstance(info.default, tuple) else "other"
 
 
 def test_all_others_are_refused_by_name(active):
     _, node = active
-    for field, info in parameters_of(VlaNodeParameters):
+    for info in parameters_of(VlaNodeParameters):
         if not info.live:
-            refused = node.set_parameters([Parameter(info.name, value=changed(field, info))])[0]
+            refused = node.set_parameters([Parameter(info.name, value=changed(info))])[0]
             assert not refused.successful and refused.reason, info.name
             assert info.read_only or f"'{info.name}' takes effect at configure" in refused.reason
 
@@ -156,8 +156,8 @@ def test_every_live_parameter_reaches_those_who_act_on_it(active):
     assert after[0].angular == dataclasses.replace(before[0].angular, speed=15.0)
     assert after[0].joints.slow_rad == 0.2 and after[0].workspace.high[2] == 1.0
     assert after[1] == dataclasses.replace(before[1], sync_tolerance_sec=0.02)
-    assert node._control._parameters.budget_sec == 5.0
-    assert node._control._gripper._parameters.gripper_hysteresis == 0.3
+    assert node._control._parameters.model.budget_sec == 5.0
+    assert node._control._gripper._parameters.gripper.hysteresis == 0.3
 
 
 def test_the_box_in_the_pictures_is_the_one_in_force(active):

@@ -19,6 +19,7 @@ from support.serving import Network, serving, serving_policy
 from heisd_ros.control.policy import load_policy
 from heisd_ros.control.remote_policy import layout_of
 from heisd_ros.nodes.vla_node import VlaNode
+from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 LIMIT_SEC = 0.3
@@ -28,7 +29,9 @@ class Box:
     """The machine with the model: a server that can be ended and begun, and the way to it."""
 
     def __init__(self, checkpoint):
-        self.policy = load_policy(VlaNodeParameters(model_path=str(checkpoint), model_threads=1))
+        self.policy = load_policy(
+            from_values(VlaNodeParameters, {"model.path": str(checkpoint), "model.threads": 1})
+        )
         self.decoder = Mischief(self.policy.decoder)
         self._running = ExitStack()
         self.server = self._running.enter_context(serving_policy(self.policy, self.decoder))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -15,6 +14,7 @@ from heisd_ros.errors import MissingPackageError
 from heisd_ros.nodes import gripper, optional
 from heisd_ros.nodes.gripper import GripperOutput
 from heisd_ros.nodes.servo import ServoSetup
+from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 DEFAULTS = VlaNodeParameters()
@@ -120,7 +120,8 @@ def test_servo_is_switched_then_unpaused_and_the_arm_held_until_then(
     installed, interface, command_type
 ):
     node = Node()
-    servo = ServoSetup(node, replace(DEFAULTS, servo_node="/servo_node/", interface=interface))
+    asked = {"servo.node": "/servo_node/", "command.interface": interface}
+    servo = ServoSetup(node, with_values(DEFAULTS, asked))
     switch, unpause = node.clients
     assert (switch.srv_name, unpause.srv_name) == (
         "/servo_node/switch_command_type",
@@ -148,7 +149,7 @@ def answer(client, success):
 @pytest.mark.parametrize("killed", [True, False])
 def test_a_servo_that_was_started_anew_is_asked_again(installed, killed):
     node = Node()
-    servo = ServoSetup(node, replace(DEFAULTS, servo_node="/servo_node"))
+    servo = ServoSetup(node, with_values(DEFAULTS, {"servo.node": "/servo_node"}))
     switch, unpause = node.clients
     switch.ready = unpause.ready = True
     node.voices = [1]
@@ -171,9 +172,9 @@ def test_a_servo_that_was_started_anew_is_asked_again(installed, killed):
 
 
 def test_without_servo_or_in_a_dry_run_nobody_is_asked(installed):
-    for changes in ({}, {"servo_node": "/servo_node", "dry_run": True}):
+    for changes in ({}, {"servo.node": "/servo_node", "dry_run": True}):
         node = Node()
-        assert ServoSetup(node, replace(DEFAULTS, **changes)).problem() is None
+        assert ServoSetup(node, with_values(DEFAULTS, changes)).problem() is None
         assert not node.clients
 
 
@@ -200,7 +201,9 @@ def test_a_gripper_is_told_by_topic_always_and_by_action_where_asked_for(gripper
     GripperOutput(Node(), DEFAULTS).send(0.08)
     assert [message.data for message in published] == [0.08] and not goals
 
-    settings = replace(DEFAULTS, gripper_action="gripper_command", gripper_max_effort=20.0)
+    settings = with_values(
+        DEFAULTS, {"gripper.action": "gripper_command", "gripper.max_effort": 20.0}
+    )
     output = GripperOutput(Node(), settings)
     output.send(0.02)
     assert (goals[0].command.position, goals[0].command.max_effort) == (0.02, 20.0)
@@ -208,7 +211,9 @@ def test_a_gripper_is_told_by_topic_always_and_by_action_where_asked_for(gripper
     output.send(0.02)  # once more on the topic; a goal would start the grasp anew
     assert len(published) == 3 and len(goals) == 1
 
-    output = GripperOutput(Node(), replace(settings, gripper_action="parallel_gripper_command"))
+    output = GripperOutput(
+        Node(), with_values(settings, {"gripper.action": "parallel_gripper_command"})
+    )
     output.send(0.03)
     goal = goals[1].command
     assert (list(goal.name), list(goal.position), list(goal.effort)) == (
@@ -252,7 +257,7 @@ def test_a_gripper_is_stopped_though_its_server_has_not_answered_yet(
         return sent
 
     client.send_goal_async = send
-    output = GripperOutput(Node(), replace(DEFAULTS, gripper_action="gripper_command"))
+    output = GripperOutput(Node(), with_values(DEFAULTS, {"gripper.action": "gripper_command"}))
     output.cancel()  # nothing was sent
     output.send(0.02)
     steps = [lambda: sent.set_result(goal), output.cancel]

@@ -187,7 +187,7 @@ def test_a_number_may_be_written_as_ros_takes_it(tmp_path, value):
     path = tmp_path / "p.yaml"
     path.write_text(f"/**:\n  ros__parameters:\n    sync.tolerance_sec: {value}\n    dry_run: n\n")
     settings = read_robot_file(path)
-    assert settings.sync_tolerance_sec == 0.02 and settings.dry_run is False
+    assert settings.sync.tolerance_sec == 0.02 and settings.dry_run is False
 
 
 @pytest.mark.parametrize("name", robot_files())

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from support.robots import robot_files, urdf_of
-from support.ros import joint_state
+from support.ros import image, joint_state
 
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.running_checks import Listener
-from heisd_ros.robot.robot_file import read_robot_file, read_topics
+from heisd_ros.robot.robot_file import read_robot_file
 
 
 def listen(world, seconds, doing=None):
     file = robot_files()["panda"]
-    listener = world.add(lambda **kw: Listener(read_robot_file(file), read_topics(file), **kw))
+    listener = world.add(lambda **kw: Listener(read_robot_file(file), **kw))
     world.spin_for(seconds, doing)
     seen = {}
     for level, name, text in listener.report(seconds):
@@ -45,6 +45,18 @@ def test_a_system_that_fits_is_good(world):
     seen = listen(world, 2.0, publish)
     for name in ("/joint_states", "/robot_description", "/target_pose", "joints", "description"):
         assert seen[name][0] == "good", seen[name]
+
+
+def test_a_picture_that_would_hold_the_arm_is_named(world):
+    driver = world.add(Node, "driver")
+    camera = driver.create_publisher(Image, "/camera/image_raw", 1)
+
+    def publish():
+        stamp = driver.get_clock().now().to_msg()
+        camera.publish(image(encoding="16UC1", channels=2, stamp=stamp))
+
+    level, text = listen(world, 1.0, publish)["/camera/image_raw"]
+    assert level == "bad" and "image encoding is '16UC1'; accepted: rgb8" in text
 
 
 def test_what_does_not_fit_is_named(world):

@@ -278,7 +278,7 @@ def test_a_mismatch_of_qos_is_said_where_there_is_one(world, checkpoint, capfd):
 
 @pytest.mark.parametrize("latched", [True, False])
 def test_the_robot_description_may_come_by_topic(world, checkpoint, latched):
-    own = [(info.name, f.default) for f, info in parameters_of(VlaNodeParameters) if info.own]
+    own = [(info.name, info.default) for info in parameters_of(VlaNodeParameters) if info.own]
     arm = {
         **{name: list(value) if isinstance(value, tuple) else value for name, value in own},
         "robot.source": "topic",

@@ -22,13 +22,14 @@ from heisd_ros.replay.baseline import (
 from heisd_ros.replay.describe import describe
 from heisd_ros.replay.run import replay_bag
 from heisd_ros.replay.summary import RESULTS, summarise, write
+from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 
 @pytest.fixture(scope="module")
 def results(equipped, tmp_path_factory):
     bag = cell(10, with_telemetry=True).write(tmp_path_factory.mktemp("baseline") / "bag")
-    parameters = VlaNodeParameters(model_path=str(equipped), model_threads=1)
+    parameters = from_values(VlaNodeParameters, {"model.path": str(equipped), "model.threads": 1})
     replayed = replay_bag(bag, parameters, ["heisd"], {})
     return summarise(replayed, describe(bag, parameters, ["ar", "heisd"]))
 

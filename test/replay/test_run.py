@@ -30,6 +30,7 @@ from heisd_ros.kinematics.robots import (
 from heisd_ros.replay.describe import describe
 from heisd_ros.replay.run import replay_bag
 from heisd_ros.replay.summary import summarise
+from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 
@@ -39,7 +40,9 @@ def replayed(equipped, tmp_path):
 
     def run(recording, modes=("ar",), remaps=(), instruction=None, storage="mcap", **settings):
         bag = recording.write(tmp_path / f"bag{len(list(tmp_path.iterdir()))}", storage)
-        parameters = VlaNodeParameters(model_path=str(equipped), model_threads=1, **settings)
+        parameters = from_values(
+            VlaNodeParameters, {"model.path": str(equipped), "model.threads": 1, **settings}
+        )
         came = replay_bag(bag, parameters, modes, dict(remaps), instruction)
         return summarise(came, describe(bag, parameters, list(dict.fromkeys(["ar", *modes]))))
 
@@ -198,11 +201,11 @@ def test_an_unknown_instruction_holds_throughout(replayed):
 
 def test_the_robot_of_the_recording(replayed):
     robot = {
-        "robot_source": "topic",
-        "robot_tip_frame": PANDA_TIP,
-        "robot_base_frame": PANDA_BASE,
-        "robot_joint_names": PANDA_JOINTS,
-        "robot_gripper_joints": PANDA_FINGER_JOINTS,
+        "robot.source": "topic",
+        "robot.tip_frame": PANDA_TIP,
+        "robot.base_frame": PANDA_BASE,
+        "robot.joint_names": PANDA_JOINTS,
+        "robot.gripper_joints": PANDA_FINGER_JOINTS,
     }
     recording = cell(6)
     recording.add(2 * PERIOD, "/robot_description", text(panda_urdf()))
@@ -215,7 +218,7 @@ def test_the_robot_of_the_recording(replayed):
 
 def test_a_budget_of_time_is_not_kept(replayed):
     """It would make the result depend on the machine."""
-    results = replayed(cell(4), budget_sec=1e-9)
+    results = replayed(cell(4), **{"model.budget_sec": 1e-9})
     assert results["modes"]["ar"]["steps"] == 4
 
 

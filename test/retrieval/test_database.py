@@ -58,8 +58,7 @@ def test_no_database_is_refused(tmp_path):
 
 def test_an_empty_database_is_refused(folder):
     manifest = dataclasses.replace(Database.open(folder, MODEL).manifest, shards=())
-    manifest = dataclasses.replace(manifest, database_id=manifest.content_id())
-    (folder / MANIFEST).write_text(manifest.to_json())
+    (folder / MANIFEST).write_text(manifest.sealed().to_json())
     with pytest.raises(DatabaseError, match="is empty; build it again"):
         Database.open(folder, MODEL)
 

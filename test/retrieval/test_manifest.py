@@ -19,8 +19,7 @@ def complete(**changes):
         "files": {"shards/000/keys.npy": "0" * 64},
         "created": "2026-01-01T00:00:00+00:00",
     }
-    manifest = dataclasses.replace(description(), **(fields | changes))
-    return dataclasses.replace(manifest, database_id=manifest.content_id())
+    return dataclasses.replace(description(), **(fields | changes)).sealed()
 
 
 def write(folder, text):
@@ -42,12 +41,18 @@ def test_the_id_is_the_content_and_not_the_hour():
     assert complete(bounds={}).database_id != complete().database_id
 
 
+def test_a_manifest_with_another_id_was_changed(tmp_path):
+    text = complete().to_json().replace(complete().database_id, "0" * 64)
+    with pytest.raises(DatabaseError, match="changed after it was written"):
+        Manifest.read(write(tmp_path, text))
+
+
 def test_a_missing_manifest_names_the_command(tmp_path):
     with pytest.raises(DatabaseError, match=r"holds no database.*heisd db build"):
         Manifest.read(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"format": 1}', "\udcff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"format": 2}', "\udcff"])
 def test_a_damaged_manifest_is_named(tmp_path, text):
     (tmp_path / MANIFEST).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(DatabaseError, match=r"manifest\.json (is damaged|cannot be read)"):
@@ -79,7 +84,7 @@ def test_a_path_out_of_the_database_is_refused(tmp_path, name):
 
 
 def test_another_format_is_named_before_its_fields_are_read(tmp_path):
-    with pytest.raises(DatabaseError, match="format 99, this version reads 1; build it again"):
+    with pytest.raises(DatabaseError, match="format 99, this version reads 2; build it again"):
         Manifest.read(write(tmp_path, '{"format": 99, "new": true}'))
 
 
@@ -94,9 +99,9 @@ def test_another_format_is_named_before_its_fields_are_read(tmp_path):
         ),
         (
             lambda v: v["shards"][0].update(entries=-1),
-            "has -1 entries of 3 episodes; accepted",
+            r"shards\[0\]\.entries is -1; accepted: 0 or more",
         ),
-        (lambda v: v["shards"][0].update(entries=10**30), "accepted: a whole number of up to 18"),
+        (lambda v: v["shards"][0].update(entries=10**30), "accepted: a whole number below"),
         (lambda v: v["shards"].append(v["shards"][0]), "two shards are of one instruction"),
         (lambda v: v.update(files=[["a", "b"]]), "files is .*; accepted: a mapping"),
         (lambda v: v.update(robot=None), "robot is None; accepted: a text"),

@@ -49,9 +49,6 @@ def test_the_best_entries_come_in_the_order_of_full_keys(shard, made, seed, k):
     np.testing.assert_allclose(made.keys[rows] @ query, matches.similarity, atol=2e-3)
     np.testing.assert_array_equal(matches.tokens, made.tokens[rows])
     np.testing.assert_allclose(matches.actions, made.actions[rows], rtol=1e-6)
-    np.testing.assert_allclose(matches.lookahead, made.lookahead[rows], atol=1e-3)
-    np.testing.assert_allclose(matches.margins, made.margins[rows], atol=1e-2)
-    np.testing.assert_allclose(matches.positions, made.positions[rows], rtol=1e-6)
 
 
 @given(entry=st.integers(0, 39))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from types import SimpleNamespace
 
@@ -16,15 +15,16 @@ from heisd_ros.cli.main import app
 from heisd_ros.errors import UrdfError
 from heisd_ros.kinematics.robots import panda_urdf
 from heisd_ros.nodes.diagnostics import control_status
+from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.limits import safety_limits
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader, touching, unguarded
 
-ON = {"collision_slow_m": 0.08, "collision_stop_m": 0.03}
+ON = {"collision.slow_m": 0.08, "collision.stop_m": 0.03}
 
 
-def parameters(**changes):
-    return dataclasses.replace(VlaNodeParameters(), **changes)
+def parameters(changes=()):
+    return with_values(VlaNodeParameters(), dict(changes))
 
 
 def arm(settings, urdf):
@@ -39,7 +39,7 @@ def test_what_is_off_is_not_missed_and_costs_nothing():
 
 
 def test_a_description_with_everything_has_no_gaps():
-    settings = parameters(**ON, joint_velocity_scale=0.5, collision_table_z=0.0)
+    settings = parameters({**ON, "joints.velocity_scale": 0.5, "collision.table_z": 0.0})
     kinematics = arm(settings, panda_urdf())
     assert unguarded(settings, kinematics) == [] and kinematics.geometry is not None
     assert "panda_link5 and panda_link7" in touching(settings, kinematics)
@@ -50,14 +50,14 @@ def test_a_description_with_everything_has_no_gaps():
 @pytest.mark.parametrize(
     ("changes", "urdf", "gap"),
     [
-        ({"joint_velocity_scale": 0.5}, ("2.61", "0"), r"no velocity limit for \['panda_joint5'"),
+        ({"joints.velocity_scale": 0.5}, ("2.61", "0"), r"no velocity limit for \['panda_joint5'"),
         (ON, ("<collision>", "<nothing>"), "not looked at: any collision, as the robot desc"),
         (ON, ("example-robot-data", "nowhere"), "'panda_link0': mesh 'package://nowhere/"),
-        ({**ON, "collision_table_z": 5.0}, ("", ""), "the table at 5 m, which no link comes"),
+        ({**ON, "collision.table_z": 5.0}, ("", ""), "the table at 5 m, which no link comes"),
     ],
 )
 def test_a_gap_is_a_warning_and_the_arm_is_driven_all_the_same(changes, urdf, gap):
-    settings = parameters(**changes)
+    settings = parameters(changes)
     text = panda_urdf().replace(*urdf) if urdf[0] else panda_urdf()
     text = text.replace("</collision>", "</nothing>") if urdf[1] == "<nothing>" else text
     kinematics = arm(settings, text)
@@ -82,12 +82,12 @@ def test_an_srdf_is_read_from_its_file(tmp_path):
     pair = '<disable_collisions link1="panda_link1" link2="panda_link5"/>'
     path.write_text(f"<robot>{pair}</robot>", encoding="utf-8")
     free, given = (
-        arm(parameters(**ON, **more), capsule_urdf())
-        for more in ({}, {"collision_srdf": str(path)})
+        arm(parameters({**ON, **more}), capsule_urdf())
+        for more in ({}, {"collision.srdf": str(path)})
     )
     assert given.geometry.pairs < free.geometry.pairs
     with pytest.raises(UrdfError, match=r"parameter 'collision\.srdf': .*is missing"):
-        arm(parameters(**ON, collision_srdf=str(tmp_path / "none")), panda_urdf())
+        arm(parameters({**ON, "collision.srdf": str(tmp_path / "none")}), panda_urdf())
 
 
 def test_heisd_check_tells_of_gaps(tmp_path):

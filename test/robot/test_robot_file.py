@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
 import yaml
@@ -14,16 +13,16 @@ from support.robots import URDF, robot_files, urdf_of
 from heisd_ros.errors import HeisdError, UrdfError
 from heisd_ros.nodes.declaration import read
 from heisd_ros.nodes.vla_node import VlaNode
-from heisd_ros.robot.declare import parameters_of
+from heisd_ros.robot.cell_parameters import CellParameters, recording_layout
+from heisd_ros.robot.declare import parameters_of, with_values
 from heisd_ros.robot.parameters import VlaNodeParameters
-from heisd_ros.robot.recording_parameters import RecordingParameters, recording_layout
 from heisd_ros.robot.robot_arm import make_reader
 from heisd_ros.robot.robot_file import read_cell_file, read_robot_file
 from heisd_ros.robot.topic_parameters import TopicParameters
 
 FILES = robot_files()
 ROBOTS = [name for name in FILES if name != "generic"]
-MUST_BE_GIVEN = [info.name for _, info in parameters_of(VlaNodeParameters) if info.own]
+MUST_BE_GIVEN = [info.name for info in parameters_of(VlaNodeParameters) if info.own]
 
 
 def body(name):
@@ -34,10 +33,10 @@ def body(name):
 def test_a_shipped_robot_is_accepted_strict_and_dry(name):
     parameters = read_robot_file(FILES[name])
     assert parameters.dry_run
-    assert parameters.robot_source == "topic"
-    assert parameters.max_linear_speed <= 0.25  # m/s: what ISO 10218-1 calls reduced speed
-    assert parameters.max_linear_acceleration > 0.0
-    assert parameters.rate_hz >= 20.0
+    assert parameters.robot.source == "topic"
+    assert parameters.command.max_linear_speed <= 0.25  # m/s: what ISO 10218-1 calls reduced speed
+    assert parameters.command.max_linear_acceleration > 0.0
+    assert parameters.command.rate_hz >= 20.0
     assert set(MUST_BE_GIVEN) <= set(body(name))
 
 
@@ -53,7 +52,7 @@ def test_what_bounds_an_arm_is_its_own():
 def test_joints_and_frames_are_those_of_the_makers_description(name):
     parameters = read_robot_file(FILES[name])
     reader = make_reader(parameters, urdf_of(name))
-    assert reader.kinematics.joint_names == parameters.robot_joint_names
+    assert reader.kinematics.joint_names == parameters.robot.joint_names
 
 
 ROBOTS_OWN = ("robot.", "workspace.", "topics.", "recording.", "joints.", "gripper.", "command.")
@@ -92,14 +91,13 @@ def test_a_base_that_is_not_the_root_is_refused_where_targets_are_taken_there():
     with pytest.raises(UrdfError, match=r"'robot\.base_frame' is .*accepted: the root"):
         make_reader(parameters, mounted)
     make_reader(parameters, mounted.replace("0 0 0.7", "0 0 0"))
-    make_reader(replace(parameters, targets_in_root=False), mounted)
+    make_reader(with_values(parameters, {"command.targets_in_root": False}), mounted)
 
 
 def test_generic_names_every_value_that_a_robot_has_to_give(tmp_path):
     text = FILES["generic"].read_text(encoding="utf-8")
     assert all(f"{name}:" in text for name in MUST_BE_GIVEN)
-    kinds = (VlaNodeParameters, RecordingParameters, TopicParameters)
-    declared = {info.name for kind in kinds for _, info in parameters_of(kind)}
+    declared = {info.name for info in parameters_of(CellParameters)}
     assert set(body("generic")) <= declared
     with pytest.raises(ValueError, match=r"robot\.tip_frame"):
         read_robot_file(FILES["generic"])
@@ -163,7 +161,7 @@ def test_the_node_says_the_same_at_configure(world, capfd, change, message):
 def test_groups_may_be_nested_and_every_node_takes_sim_time(tmp_path):
     values = body("ur5e") | {"use_sim_time": True, "sync": {"tolerance_sec": 0.02}}
     del values["sync.tolerance_sec"]
-    assert read_robot_file(written(tmp_path, values)).sync_tolerance_sec == 0.02
+    assert read_robot_file(written(tmp_path, values)).sync.tolerance_sec == 0.02
 
 
 @pytest.mark.parametrize(
@@ -186,7 +184,7 @@ def test_what_is_no_parameter_file_is_said(tmp_path, text, message):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_robot_names_every_topic_that_it_is_wired_to(name):
-    wired = {info.name for _, info in parameters_of(TopicParameters)}
+    wired = {f"topics.{info.name}" for info in parameters_of(TopicParameters)}
     if body(name).get("gripper.action") != "joint_state":
         wired.remove("topics.gripper_joint")
     assert wired <= set(body(name))
@@ -207,21 +205,22 @@ def test_what_a_file_says_of_topics_is_checked(tmp_path, line, message):
         read_robot_file(path)
 
 
-@pytest.mark.parametrize("frame", ["robot_tip_frame", "robot_base_frame"])
+@pytest.mark.parametrize("frame", ["robot.tip_frame", "robot.base_frame"])
 def test_an_unknown_frame_is_named(frame):
-    parameters = replace(read_robot_file(FILES["ur5e"]), frame_id="", **{frame: "nose"})
-    with pytest.raises(HeisdError, match=f"{frame.replace('_', '.', 1)}' 'nose'.*no link 'nose'"):
+    other = {"command.frame_id": "", frame: "nose"}
+    parameters = with_values(read_robot_file(FILES["ur5e"]), other)
+    with pytest.raises(HeisdError, match=f"{frame}' 'nose'.*no link 'nose'"):
         make_reader(parameters, urdf_of("ur5e"))
 
 
 @pytest.mark.parametrize("name", ROBOTS)
 def test_recordings_are_read_with_what_the_node_commands_by(name):
-    node, recording = read_cell_file(FILES[name])
-    layout = recording_layout(node, recording, None)
-    assert layout.images == recording.images and len(layout.images) == 2
-    assert layout.tolerance_sec == node.sync_tolerance_sec
-    assert layout.action.frame == node.frame_id
-    assert layout.action.translation_scale == node.translation_scale
+    cell = read_cell_file(FILES[name])
+    layout = recording_layout(cell, None)
+    assert layout.images == cell.recording.images and len(layout.images) == 2
+    assert layout.tolerance_sec == cell.sync.tolerance_sec
+    assert layout.action.frame == cell.command_frame
+    assert layout.action.translation_scale == cell.command.translation_scale
     assert "" not in layout.gripper_joints
 
 

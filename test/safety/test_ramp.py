@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.limits import safety_limits
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.safety.limits import PartLimits, SafetyFilter, SafetyLimits
@@ -88,16 +89,16 @@ def accepted(draw):
     def part(name, most):
         acceleration = draw(st.floats(0.01, 20.0))
         return {
-            f"max_{name}_speed": draw(st.floats(0.01, most)),
-            f"max_{name}_acceleration": acceleration,
-            f"max_{name}_jerk": draw(st.floats(0.1, 500.0) | st.just(0.0)),
-            f"stop_{name}_deceleration": draw(st.just(0.0) | st.floats(acceleration, 50.0)),
+            f"command.max_{name}_speed": draw(st.floats(0.01, most)),
+            f"command.max_{name}_acceleration": acceleration,
+            f"command.max_{name}_jerk": draw(st.floats(0.1, 500.0) | st.just(0.0)),
+            f"command.stop_{name}_deceleration": draw(st.just(0.0) | st.floats(acceleration, 50.0)),
         }
 
     while True:
         try:
-            given = {**part("linear", 2.0), **part("angular", 5.0)}
-            return safety_limits(VlaNodeParameters(rate_hz=50.0, **given))
+            given = {"command.rate_hz": 50.0, **part("linear", 2.0), **part("angular", 5.0)}
+            return safety_limits(from_values(VlaNodeParameters, given))
         except ValueError:
             continue
 

@@ -17,9 +17,11 @@ import heisd_ros.nodes.vla_node
 from heisd_ros.control.policy import load_policy
 from heisd_ros.control.session import open_session
 from heisd_ros.decoding.types import Observation
+from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
-session = open_session(VlaNodeParameters(model_path=sys.argv[1]), load_policy, lambda: None)
+settings = from_values(VlaNodeParameters, {"model.path": sys.argv[1]})
+session = open_session(settings, load_policy, lambda: None)
 blank = tuple(np.zeros((8, 8, 3), np.uint8) for _ in session.policy.views)
 result = session.policy.decoder.infer(Observation(blank, "go", np.zeros(7, np.float32)))
 session.worker.stop(5.0)

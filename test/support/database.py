@@ -35,10 +35,7 @@ def entries(episodes=3, steps=5, seed=0, size=SIZE, first=0, **changes):
     fields = {
         "keys": unit(rng.uniform(0.0, 1.0, (number, size))),
         "actions": rng.uniform(-1, 1, (number, 7)),
-        "lookahead": rng.uniform(-1, 1, (number, 3, 7)),
         "tokens": rng.integers(264, 520, (number, 7)),
-        "margins": rng.uniform(0, 5, (number, 7)),
-        "positions": rng.uniform(-1, 1, (number, 3)),
         "episodes": np.repeat(np.arange(first, first + episodes), steps),
         "steps": np.tile(2 * np.arange(steps), episodes),
     }

@@ -11,7 +11,7 @@ from heisd_ros.kinematics.robots import PANDA_BASE, PANDA_JOINTS, PANDA_TIP, pan
 from heisd_ros.robot.declare import parameters_of
 from heisd_ros.robot.parameters import VlaNodeParameters
 
-DEFAULTS = {info.name: field.default for field, info in parameters_of(VlaNodeParameters)}
+DEFAULTS = {info.name: info.default for info in parameters_of(VlaNodeParameters)}
 PARTS = (("linear", slice(0, 3)), ("angular", slice(3, 6)))
 ROUND_OFF = 1e-9
 SLACK, JITTER_SEC = 1.05, 0.01

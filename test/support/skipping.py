@@ -20,14 +20,10 @@ def matches(similarity=0.95, spread=2, grippers=(OPEN,) * 5):
     tokens = np.full((k, 7), 500, np.int64)
     tokens[: k // 2 * 2, 0] += spread * (-1) ** np.arange(k // 2 * 2)
     tokens[:, 6] = grippers
-    nothing = np.zeros((k, 7), np.float32)
     return Matches(
         similarity=similarity - 0.01 * np.arange(k, dtype=np.float32),
-        actions=nothing,
-        lookahead=np.zeros((k, 3, 7), np.float32),
+        actions=np.zeros((k, 7), np.float32),
         tokens=tokens,
-        margins=nothing,
-        positions=np.zeros((k, 3), np.float32),
         episodes=np.arange(k),
         steps=np.zeros(k, np.int64),
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from heisd_ros.kinematics.robots import PANDA_BASE
-from heisd_ros.robot.declare import parameter, validate
+from heisd_ros.robot.declare import Parameters, parameter, validate
 
 
 @dataclass(frozen=True)
-class SimArmParameters:
+class SimArmParameters(Parameters):
     """Settings of `sim_arm_node`.
 
     `suite`, `task_index` and `init_state` may be set at any time and count from the next episode.
@@ -18,12 +18,11 @@ class SimArmParameters:
         ValueError: A value is not accepted; the message names the parameter.
     """
 
-    suite: str = parameter("suite", "libero_spatial", "LIBERO suite of the next episode.")
+    suite: str = parameter("libero_spatial", "LIBERO suite of the next episode.")
     task_index: int = parameter(
-        "task_index", 0, "Task of the suite, from 0, of the next episode.", low=0, high=1000
+        0, "Task of the suite, from 0, of the next episode.", low=0, high=1000
     )
     init_state: int = parameter(
-        "init_state",
         40,
         "Initial state of the task, from 0, of the next episode; 40 to 49 are held out from "
         "training.",
@@ -31,22 +30,15 @@ class SimArmParameters:
         high=1000,
     )
     image_size: int = parameter(
-        "image_size",
-        128,
-        "Height and width of the camera images, pixels.",
-        low=16,
-        high=2048,
-        read_only=True,
+        128, "Height and width of the camera images, pixels.", low=16, high=2048, read_only=True
     )
     lockstep: bool = parameter(
-        "lockstep",
         False,
         "Advance by one step when a command arrives that answers the newest observation, and "
         "never without; false: 20 steps a second in real time.",
         read_only=True,
     )
     lockstep_timeout_sec: float = parameter(
-        "lockstep_timeout_sec",
         0.25,
         "Time (s) without a command after which the observation is published again.",
         low=0.01,
@@ -54,7 +46,6 @@ class SimArmParameters:
         read_only=True,
     )
     command_timeout_sec: float = parameter(
-        "command_timeout_sec",
         0.25,
         "Age (s, steady clock) of the newest twist from which the arm holds still, in real time.",
         low=0.01,
@@ -62,13 +53,9 @@ class SimArmParameters:
         read_only=True,
     )
     frame_id: str = parameter(
-        "frame_id",
-        PANDA_BASE,
-        "Frame of the twists; one in another frame is refused.",
-        read_only=True,
+        PANDA_BASE, "Frame of the twists; one in another frame is refused.", read_only=True
     )
     gripper_open_position: float = parameter(
-        "gripper_open_position",
         0.08,
         "Opening (m) of the open gripper; a command above half of it opens, else it closes.",
         low=0.001,

@@ -63,7 +63,7 @@ def load_free(parameters: VlaNodeParameters) -> Policy:
     """A policy of one view that takes any instruction."""
     return Policy(
         decoder=FreeDecoder(),
-        folder=Path(parameters.model_path),
+        folder=Path(parameters.model.path),
         views=("image",),
         image_size=SIDE,
         proprio_size=0,

@@ -20,9 +20,9 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
-from heisd_ros.control.images import raw_to_rgb
 from heisd_ros.control.inputs import stamp_ns
-from heisd_ros.decoding.types import TIMING_KEYS
+from heisd_ros.data.images import raw_to_rgb
+from heisd_ros.decoding.types import TIMING_KEYS, Source
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import qos
 
@@ -37,17 +37,19 @@ class DemoError(RuntimeError):
 
 @dataclass(frozen=True)
 class Frame:
-    """A camera picture and where the tip was.
+    """A camera picture, where the tip was, and what decided the step.
 
     Attributes:
         stamp: Header stamp, ns.
         pixels: (height, width, 3) uint8 RGB.
         tip: (3,), m, base frame.
+        source: What decided the step on this picture; the arm was held where nothing did.
     """
 
     stamp: int
     pixels: np.ndarray
     tip: np.ndarray
+    source: Source = Source.HOLD
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ class DemoMonitor:
     def frames(self) -> list[Frame]:
         """One a control step of this episode, until success."""
         return [
-            Frame(stamp, pixels, self._tips[stamp])
+            Frame(stamp, pixels, self._tips[stamp], self._decided.get(stamp, Source.HOLD))
             for stamp, pixels in self._pictures.items()
             if stamp in self._tips
         ]
@@ -187,6 +189,7 @@ class DemoMonitor:
     def _forget_episode(self) -> None:
         self._pictures: dict[int, np.ndarray] = {}  # by stamp, ns
         self._tips: dict[int, np.ndarray] = {}
+        self._decided: dict[int, Source] = {}
         self.latencies: list[dict[str, float]] = []
         self.holds: list[str] = []
         self.sources: Counter[str] = Counter()
@@ -256,3 +259,4 @@ class DemoMonitor:
             latency = message.latency
             self.latencies.append({part: getattr(latency, part) for part in LATENCY_PARTS})
             self.sources[message.source] += 1
+            self._decided[stamp_ns(message)] = Source(message.source)

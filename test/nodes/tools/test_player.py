@@ -25,6 +25,7 @@ from heisd_ros.nodes.tools.player import Player, PlaySettings
 from heisd_ros.nodes.vla_node import VlaNode
 from heisd_ros.replay.run import replay_bag
 from heisd_ros.replay.witness import Witness, observation_digest
+from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 STEPS = 20
@@ -137,13 +138,14 @@ def test_the_decoder_sees_live_what_it_sees_in_a_replay(world, checkpoint, tmp_p
     player = world.add(Player, PlaySettings(bag, rate=0.25, topics=tuple(KINDS), delay_sec=60.0))
     play(world, player)
     world.spin_until(lambda: len(live) >= STEPS, "every step")
-    parameters = VlaNodeParameters(
-        model_path=str(checkpoint),
-        model_threads=1,
-        image_timeout_sec=30.0,
-        joint_state_timeout_sec=30.0,
-        max_action_age_sec=30.0,
-    )
+    patient = {
+        "model.path": str(checkpoint),
+        "model.threads": 1,
+        "input.image_timeout_sec": 30.0,
+        "input.joint_state_timeout_sec": 30.0,
+        "command.max_action_age_sec": 30.0,
+    }
+    parameters = from_values(VlaNodeParameters, patient)
     (offline,) = replay_bag(bag, parameters, [], {}).modes.values()
     assert live == [step.digest for step in offline.steps] and len(set(live)) == STEPS
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 from sensor_msgs.msg import CompressedImage, Image
 
-from heisd_ros.control.images import CHANNELS, compressed_to_rgb, raw_to_rgb
+from heisd_ros.data.images import CHANNELS, compressed_to_rgb, raw_to_rgb
 from heisd_ros.errors import ImageError
 
 
@@ -135,6 +135,17 @@ def test_a_damaged_picture_raises_no_other_error(kind, data):
         whole[place] = data.draw(st.integers(0, 255))
     with contextlib.suppress(ImageError):
         compressed_to_rgb(CompressedImage(format=kind.lower(), data=bytes(whole)))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_half_a_picture_is_none(kind):
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    Picture.fromarray(noise).save(file, kind)
+    data = file.getvalue()
+    for kept in (len(data) // 2, len(data) * 9 // 10):
+        with pytest.raises(ImageError, match="does not decode"):
+            compressed_to_rgb(CompressedImage(format=kind.lower(), data=data[:kept]))
 
 
 def test_a_large_picture_may_be_decoded_smaller():

@@ -1,0 +1,72 @@
+"""What a robot's YAML says: the node's parameters and, beside them, what others read of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from heisd_ros.data.layout import ActionRule, RecordingLayout
+from heisd_ros.robot.declare import group
+from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.robot.recording_parameters import RecordingParameters
+from heisd_ros.robot.topic_parameters import TopicParameters
+
+
+@dataclass(frozen=True)
+class CellParameters(VlaNodeParameters):
+    """The node's settings, and those that stand in the file for others.
+
+    Raises:
+        ValueError: A value is not accepted; the message names the parameter.
+    """
+
+    topics: TopicParameters = group(TopicParameters)
+    recording: RecordingParameters = group(RecordingParameters)
+
+
+OF_OTHERS = ("topics.", "recording.")
+"""How the parameters begin that the node leaves in the file."""
+
+
+def recording_layout(cell: CellParameters, urdf: str | None) -> RecordingLayout:
+    """The layout of a robot's recordings.
+
+    Args:
+        cell: Frames, joints, scales, times: as the node uses them; topics and rules of recordings.
+        urdf: Text of the robot's description; None: it is in the recording.
+    """
+    command, gripper, robot, recording = cell.command, cell.gripper, cell.robot, cell.recording
+    unitless = command.units == "unitless"
+    rule = ActionRule(
+        kind=recording.action,  # type: ignore[arg-type]  # one of the choices, as validated
+        topic=recording.action_topic,
+        frame=cell.command_frame,
+        translation_scale=command.translation_scale,
+        rotation_scale=command.rotation_scale,
+        rotation_convention=command.rotation_convention,
+        unit_linear=command.unitless_linear if unitless else 1.0,
+        unit_angular=command.unitless_angular if unitless else 1.0,
+        gripper_topic=recording.gripper,
+        open_action=gripper.open_action,
+        closed_action=gripper.closed_action,
+        open_position=gripper.open_position,
+        closed_position=gripper.closed_position,
+    )
+    return RecordingLayout(
+        images=recording.images,
+        joint_states=recording.joint_states,
+        tip_frame=robot.tip_frame,
+        base_frame=robot.base_frame,
+        joint_names=robot.joint_names,
+        gripper_joints=tuple(name for name in robot.gripper_joints if name),
+        urdf=urdf,
+        description_topic=recording.robot_description,
+        action=rule,
+        instruction=cell.instruction.strip(),
+        instruction_topic=recording.instruction,
+        marker_topic=recording.marker,
+        rate_hz=cell.model.control_rate_hz,
+        tolerance_sec=cell.sync.tolerance_sec,
+        pause_sec=recording.pause_sec,
+        pause_speed=recording.pause_speed,
+        longest_sec=recording.longest_sec,
+    )
