@@ -98,7 +98,15 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
 
 
 def model_folder(parameters: VlaNodeParameters) -> Path:
-    """The checkpoint's folder: the one that the parameters name, or the shipped one."""
+    """The checkpoint's folder: the one that the parameters name, or the shipped one.
+
+    Raises:
+        ValueError: They name a server.
+    """
+    if is_address(parameters.model.path):
+        raise ValueError(
+            f"parameter 'model.path' is {parameters.model.path!r}; accepted here: a folder"
+        )
     return expanded(parameters.model.path) if parameters.model.path else shipped_model()
 
 

@@ -23,3 +23,8 @@ def test_the_model_leaves_a_core_to_the_rest(checkpoint, monkeypatch, cores):
             assert torch.get_num_threads() == given
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_server_is_no_folder():
+    with pytest.raises(ValueError, match=r"'model\.path' is 'ws://a:1'; accepted here: a folder"):
+        load_model(from_values(VlaNodeParameters, {"model.path": "ws://a:1"}))

@@ -97,10 +97,14 @@ def test_a_server_that_hangs(start, box):
     drive.goes_on()
 
 
-def test_a_server_that_is_slow_for_a_while(start, box):
-    drive, since = start({"model.budget_sec": LIMIT_SEC}), time.monotonic()
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [("model.budget_sec", "over_budget"), ("command.max_action_age_sec", "action_too_old")],
+)
+def test_a_server_that_is_slow_for_a_while(start, box, limit, reason):
+    drive, since = start({limit: LIMIT_SEC}), time.monotonic()
     box.decoder.before = lambda: time.sleep(1.5 * LIMIT_SEC)
-    drive.stands("over_budget", since, lambda: time.monotonic())
+    drive.stands(reason, since, time.monotonic)
     stays(drive, 1.5)  # answers come meanwhile, each too late
     assert not drive.cell.named("model_away")
     box.decoder.before = lambda: None

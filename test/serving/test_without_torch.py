@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from support.robots import robot_files
 from support.serving import Counting, serving
 
-ROBOT = """
+LACKING = """
 import sys
 HEAVY = ("torch", "faiss", "tokenizers", "safetensors", "mujoco", "h5py")
 for name in HEAVY:
     sys.modules[name] = None  # as where it is not installed
+"""
+ROBOT = """
 import numpy as np
 import heisd_ros.nodes.vla_node
 from heisd_ros.control.policy import load_policy
@@ -30,9 +33,28 @@ print(result.action.tolist(), session.summary)
 """
 
 
+CHECK = """
+from heisd_ros.cli.main import app
+app(["check", sys.argv[1]])
+"""
+
+
+def without_torch(code, argument):
+    command = [sys.executable, "-c", LACKING + code, argument]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_a_node_with_a_served_model_imports_nothing_that_runs_models():
     with serving(Counting()) as server:
-        command = [sys.executable, "-c", ROBOT, server.uri]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "[1.0, 1.0" in done.stdout and f"model {server.uri}" in done.stdout
+        said = without_torch(ROBOT, server.uri)
+    assert "[1.0, 1.0" in said and f"model {server.uri}" in said
+
+
+def test_the_robots_file_is_checked_there(tmp_path):
+    text = robot_files()["ur5e"].read_text(encoding="utf-8")
+    file, head = tmp_path / "robot.yaml", "ros__parameters:\n"
+    text = text.replace(head, f"{head}    model.path: ws://gpu-box:8000\n", 1)
+    file.write_text(text, encoding="utf-8")
+    assert "ws://gpu-box:8000 is asked" in without_torch(CHECK, str(file))
