@@ -27,6 +27,7 @@ from heisd_ros.errors import (
 from heisd_ros.kinematics.metric import MetricBounds, MetricSample, MetricSettings
 from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.serving import server as servers
 from heisd_ros.serving.address import Address
 from heisd_ros.serving.layout import Layout
 from heisd_ros.serving.link import Link
@@ -84,6 +85,30 @@ def test_a_policy_decides_behind_a_server_as_at_home(checkpoint):
         with pytest.raises(UnknownInstructionError, match="fly"):
             remote.decoder.infer(observation(instruction="fly"))
         assert remote.decoder.infer(seen).tokens == theirs.tokens  # one bad question is not the end
+        remote.close()
+
+
+def test_heisd_decides_behind_a_server_as_at_home():
+    """Retrieval, drafter and the metric that chooses between them, with the shipped model."""
+    settings = {"decoding.mode": "heisd", "model.threads": 1}
+    local, behind = (load_policy(from_values(VlaNodeParameters, settings)) for _ in range(2))
+    with serving_policy(behind, mode="heisd") as server:
+        settings["model.path"] = server.uri
+        remote = load_policy(from_values(VlaNodeParameters, settings))
+        assert remote.bounds == local.bounds and remote.robot == local.robot == "panda"
+        sources = set()
+        for step in range(12):
+            seen = observation(20 * (step // 2), local.instructions[0], side=64)
+            seen = replace(seen, motion=replace(METRIC, value=step / 12))
+            ours, theirs = remote.decoder.infer(seen), local.decoder.infer(seen)
+            assert (ours.tokens, ours.source, ours.reason) == (
+                theirs.tokens,
+                theirs.source,
+                theirs.reason,
+            )
+            assert (remote.decoder.settle() is None) == (local.decoder.settle() is None)
+            sources.add(ours.source)
+        assert len(sources) > 1
         remote.close()
 
 
@@ -228,6 +253,20 @@ def test_a_second_client_is_told_that_it_is_the_second(dial):
         assert dial(server.uri).infer(observation()).action[0] == 1
     with serving(Counting(), clients=2) as server:
         assert [dial(server.uri).infer(observation()) for _ in range(2)]
+
+
+def test_the_seat_of_a_client_that_vanished_is_free_again(dial, monkeypatch):
+    monkeypatch.setattr(servers, "PING_SEC", 0.3)
+    with serving(Counting()) as server:
+        network = Network(server.port)
+        dial(network.uri).infer(observation())
+        network.deaf = True  # nothing comes from there any more, not even an end
+        deadline = time.monotonic() + 10.0
+        while not any("lost" in line for line in server.lines):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert dial(server.uri).infer(observation()).action[0] == 1
+        network.close()
 
 
 def test_what_a_model_raises_is_told_and_the_server_goes_on(dial):
