@@ -20,12 +20,14 @@ import torch
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.types import Observation
-from heisd_ros.vla.actions import ActionStatistics
-from heisd_ros.vla.checkpoint import load_checkpoint
-from heisd_ros.vla.config import LanguageConfig, TowerConfig, VLAConfig
-from heisd_ros.vla.model import VLAModel
-from heisd_ros.vla.tokenizer_training import train_tokenizer
-from heisd_ros.vla.vla import VLA
+from heisd_ros.families.openvla.action_tokens import ActionStatistics
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
+from heisd_ros.families.openvla.config import VLAConfig
+from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.openvla.tokenizer_training import train_tokenizer
+from heisd_ros.families.openvla.tower_config import TowerConfig
+from heisd_ros.families.openvla.vla import VLA
+from heisd_ros.vla.language_config import LanguageConfig
 
 INSTRUCTION = "pick up the black bowl next to the plate and place it on the plate"
 

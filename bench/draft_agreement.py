@@ -32,11 +32,12 @@ from heisd_ros.decoding.perception import perceive
 from heisd_ros.decoding.settings import ModeSettings, SkipSettings
 from heisd_ros.decoding.types import Observation, StepResult
 from heisd_ros.evaluation.rollout import run_episode
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.models import shipped_model
 from heisd_ros.retrieval.database import Database
 from heisd_ros.sim.scene import LiberoScene
-from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
-from heisd_ros.vla.vla import VLA
+from heisd_ros.vla.checkpoint_files import fingerprint
 
 
 class Agreement:

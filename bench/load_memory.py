@@ -25,11 +25,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from heisd_ros.vla.checkpoint import load_checkpoint
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
+from heisd_ros.families.openvla.config import VLAConfig
+from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.openvla.tokenizer_training import train_tokenizer
 from heisd_ros.vla.checkpoint_files import INDEX
-from heisd_ros.vla.config import VLAConfig
-from heisd_ros.vla.model import VLAModel
-from heisd_ros.vla.tokenizer_training import train_tokenizer
 
 GIB = 2**30
 SPARE_GIB = 2.0

@@ -2,9 +2,9 @@
 # fail in the middle of a build with a traceback: say it before.
 function(heisd_check_python)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
-  if(Python3_VERSION VERSION_LESS 3.11)
+  if(Python3_VERSION VERSION_LESS 3.10)
     message(FATAL_ERROR
-      "heisd_ros needs Python 3.11 or newer, but ${Python3_EXECUTABLE} is ${Python3_VERSION}: give another "
+      "heisd_ros needs Python 3.10 or newer, but ${Python3_EXECUTABLE} is ${Python3_VERSION}: give another "
       "one with -DPython3_EXECUTABLE=..., or activate its virtual environment first")
   endif()
   set(missing "")

@@ -18,6 +18,8 @@ MOVED = {
     "nodes.policy": "control.policy",
     "nodes.robot_file": "robot.robot_file",
     "nodes.worker": "control.worker",
+    "vla.checkpoint": "families.openvla.checkpoint",
+    "vla.preprocessing": "families.openvla.preprocessing",
 }
 """Old module name to new one, below heisd_ros."""
 

@@ -35,6 +35,10 @@ class UnknownStatisticsError(HeisdError):
     """A checkpoint has no action statistics under the asked name, or several and none was asked."""
 
 
+class AnswerError(HeisdError):
+    """A model's answer stands for no action: an id is none, or tokens are missing or too many."""
+
+
 class UnknownInstructionError(HeisdError):
     """The model was not trained on this instruction."""
 

@@ -19,6 +19,7 @@ ROS = re.compile(
 
 # Room -> the rooms it may import besides itself. docs/architecture.md draws this.
 CORE = {"errors", "files", "instructions", "vla", "retrieval", "kinematics"}
+MODELS = CORE | {"families"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
@@ -26,22 +27,24 @@ ALLOWED = {
     "models": set(),
     "_moved": set(),
     "kinematics": {"errors", "files"},
-    "vla": {"errors", "files", "instructions"},
+    "vla": {"errors", "files"},
+    "families": {"errors", "files", "instructions", "vla"},
     "retrieval": {"errors", "files", "instructions", "kinematics"},
     "safety": {"errors", "kinematics"},
     "decoding": CORE,
     "serving": {"errors", "files", "kinematics", "decoding"},
     "fleet": {"errors", "files", "instructions", "retrieval"},
     "data": {"errors", "files", "kinematics"},
-    "sim": CORE | {"decoding", "data"},
-    "training": CORE | {"decoding", "data", "sim"},
-    "evaluation": CORE | {"decoding", "data", "sim", "training"},
-    "benchmark": CORE | {"decoding", "training", "models", "serving"},
+    "sim": MODELS | {"decoding", "data"},
+    "training": MODELS | {"decoding", "data", "sim"},
+    "evaluation": MODELS | {"decoding", "data", "sim", "training"},
+    "benchmark": MODELS | {"decoding", "training", "models", "serving"},
     "robot": {"errors", "files", "kinematics", "safety", "data"},
-    "control": CORE | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "serving"},
-    "nodes": CORE | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "control"},
-    "replay": CORE | {"decoding", "data", "evaluation", "robot", "control"},
-    "cli": CORE
+    "control": MODELS
+    | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "serving"},
+    "nodes": MODELS | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "control"},
+    "replay": MODELS | {"decoding", "data", "evaluation", "robot", "control"},
+    "cli": MODELS
     | {"safety", "decoding", "fleet", "data", "sim", "training", "evaluation", "models"}
     | {"robot", "control", "nodes", "benchmark", "replay", "serving"},
 }

@@ -7,10 +7,11 @@ import importlib.metadata
 import re
 import subprocess
 import sys
-import tomllib
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from catkin_pkg.changelog import Changelog, populate_changelog_from_rst
+from pip._vendor import tomli as tomllib  # Python 3.10 has no tomllib
 from support.tree import PACKAGE, ROOT, imports_of, python_files
 
 import heisd_ros
@@ -43,9 +44,19 @@ def test_version_stands_in_one_place():
         assert not re.search(rf'"{version}"', path.read_text()), path
 
 
-def test_the_changelog_begins_with_the_version():
-    text = (ROOT / "CHANGELOG.rst").read_text()
-    assert re.search(rf"^(Forthcoming|{MANIFEST.findtext('version')})", text, re.MULTILINE)
+def test_the_changelog_is_read_by_the_release_tools():
+    version = MANIFEST.findtext("version")
+    # catkin_prepare_release puts version and date where Forthcoming stands.
+    text, titles = re.subn(
+        r"^Forthcoming\n-+$",
+        f"{version} (2026-01-01)\n" + "-" * 18,
+        (ROOT / "CHANGELOG.rst").read_text(),
+        flags=re.MULTILINE,
+    )
+    changelog = Changelog("heisd_ros")
+    populate_changelog_from_rst(changelog, text)
+    assert titles <= 1
+    assert version in [number for number, _, _ in changelog.foreach_version()]
 
 
 def test_version_is_the_same_for_pip_and_ros():
@@ -90,9 +101,9 @@ def test_every_ros_package_imported_is_declared():
     for path in python_files():
         for name in {name.split(".")[0] for name in imports_of(path)}:
             if name == "rclpy" or re.fullmatch(r"\w+_msgs|\w+_interfaces|std_srvs", name):
-                optional = name in {"control_msgs", "moveit_msgs"}  # used where a ROS has them
-                assert optional or name in declared, f"package.xml lacks {name} ({path.name})"
-                assert optional or name in wheels | {"builtin_interfaces"}, f"no wheel of {name}"
+                unwheeled = name in {"control_msgs", "moveit_msgs"}  # used where a ROS has them
+                assert name in declared, f"package.xml lacks {name} ({path.name})"
+                assert unwheeled or name in wheels | {"builtin_interfaces"}, f"no wheel of {name}"
 
 
 def test_every_python_distribution_imported_is_declared():

@@ -21,9 +21,9 @@ from heisd_ros.benchmark.steps import Steps
 from heisd_ros.benchmark.subject import Shape, Subject, load_subject
 from heisd_ros.benchmark.timing import Case, measure, ratio
 from heisd_ros.errors import BenchmarkError, MissingPackageError
+from heisd_ros.families.openvla.network import VLAModel
 from heisd_ros.vla.engine import Engine, PlainEngine
 from heisd_ros.vla.int8 import use_int8
-from heisd_ros.vla.model import VLAModel
 from heisd_ros.vla.static_engine import StaticEngine
 
 NOTES = (
@@ -179,7 +179,7 @@ def _peer(settings: Settings, steps: Steps, say: Callable[[str], None]) -> Trans
         say("no peer is timed: it would run on other weights than int8")
         return None
     try:
-        return TransformersPeer(steps.engine.model.language_model, steps.prompt)
+        return TransformersPeer(steps.model.language_model, steps.prompt)
     except MissingPackageError as error:
         say(str(error))
         return None

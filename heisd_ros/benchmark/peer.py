@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from heisd_ros.errors import MissingPackageError
-from heisd_ros.vla.config import ACTION_DIMENSIONS, LanguageConfig
-from heisd_ros.vla.language import LanguageModel
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
+from heisd_ros.vla.language_config import LanguageConfig
+from heisd_ros.vla.llama import LanguageModel
 
 CACHES = ("dynamic", "static")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from heisd_ros.decoding.types import Source
 from heisd_ros.errors import BenchmarkError
-from heisd_ros.vla.config import ACTION_DIMENSIONS
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from heisd_ros.vla.config import TowerConfig
+from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.openvla.tower_config import TowerConfig
 from heisd_ros.vla.drafter import Drafter
-from heisd_ros.vla.model import VLAModel
 
 Clock = Callable[[], float]
 """Seconds since whenever: ``time.perf_counter``, or on a shared CPU ``time.process_time``."""

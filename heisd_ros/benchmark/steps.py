@@ -12,12 +12,12 @@ from heisd_ros.benchmark.roofline import Roofline, Work, Workloads
 from heisd_ros.benchmark.subject import Subject
 from heisd_ros.benchmark.timing import Case
 from heisd_ros.decoding.acceptance import accept
-from heisd_ros.decoding.perception import Perceived, prompt_of
 from heisd_ros.decoding.settings import AcceptanceRule
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.verifier import Judge, Verification
-from heisd_ros.vla.config import ACTION_DIMENSIONS
-from heisd_ros.vla.engine import Engine, PlainEngine, PromptSequence
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
+from heisd_ros.vla.action_codec import AnswerFormat
+from heisd_ros.vla.engine import Engine, PromptSequence
 
 LEFT = ACTION_DIMENSIONS - 1
 """Tokens after the first, and drafted tokens that a pass has to read: the last is only judged."""
@@ -43,22 +43,21 @@ class Steps:
     """
 
     def __init__(self, subject: Subject, engine: Engine) -> None:
-        self.subject, self.engine = subject, engine
+        self.subject, self.engine, self.model = subject, engine, subject.vla.model
         self.inputs = subject.inputs(0)
         self.features = self._vision()
-        self.prompt = self._prompt(self.features)
+        self.prompt = self._embed(self.features)
         self.chain = self.plain()
-        self.workloads = Workloads(engine.model, subject.drafter, self.prompt.shape[1])
+        self.workloads = Workloads(self.model, subject.drafter, self.prompt.shape[1])
 
     def eager(self) -> list[int]:
         """As upstream: keys and values that grow by copying, all logits of the prompt, read each.
 
         The same modules, called one by one.
         """
-        model, language = self.engine.model, self.engine.model.language_model
-        engine = PlainEngine(model)
-        seen = Perceived(self.inputs, engine.vision(self.inputs.pixels))
-        columns = prompt_of(engine, seen)
+        model, language = self.model, self.model.language_model
+        features = model.vision_features(self.inputs.pixels)
+        columns = model.embed(self.inputs.ids, model.project(features), self.inputs.proprio)
         cache = _Concatenated()
         tokens: list[int] = []
         for position in range(ACTION_DIMENSIONS):
@@ -81,7 +80,7 @@ class Steps:
         self._search(features)
         verification = Verification.start(
             self.engine,
-            self._prompt(features),
+            self._embed(features),
             DraftTree.from_chains([self.chain]),
             "exact",
             judge=forced(accepted),
@@ -122,7 +121,7 @@ class Steps:
         return [*steps, *self._parts(roofline)]
 
     def _parts(self, roofline: Roofline) -> list[Case]:
-        work, engine, model = self.workloads, self.engine, self.engine.model
+        work, engine, model = self.workloads, self.engine, self.model
         tree = DraftTree.from_chains([self.chain[:LEFT]])
         hidden = self.prompt[0, :1]
 
@@ -138,7 +137,7 @@ class Steps:
         own: list[tuple[str, Callable[[], object], tuple[Work, ...]]] = [
             (VISION, self._vision, (work.vision(),)),
             (SEARCH, lambda: self._search(self.features), ()),
-            (PROJECTOR, lambda: engine.project(self.features), (work.project(),)),
+            (PROJECTOR, lambda: engine.stage(model.project, self.features), (work.project(),)),
             (PREFILL, lambda: engine.start(self.prompt, None, LEFT), (prefill,)),
             (VERIFYING, lambda: engine.start(self.prompt, tree), (work.prefill(LEFT),)),
             (LANGUAGE, lambda: self._decode(self.prompt), (prefill, *six)),
@@ -166,17 +165,18 @@ class Steps:
         ]
 
     def _see(self) -> Tensor:
-        return self._prompt(self._vision())
+        return self._embed(self._vision())
 
     def _vision(self) -> Tensor:
-        return self.engine.vision(self.inputs.pixels)
+        return self.engine.stage(self.model.vision_features, self.inputs.pixels)
 
-    def _prompt(self, features: Tensor) -> Tensor:
-        return prompt_of(self.engine, Perceived(self.inputs, features))
+    def _embed(self, features: Tensor) -> Tensor:
+        visual_tokens = self.engine.stage(self.model.project, features)
+        return self.model.embed(self.inputs.ids, visual_tokens, self.inputs.proprio)
 
     def _decode(self, prompt: Tensor) -> list[int]:
-        sequence, answers = self.engine.start(prompt)
-        tokens = [answers.greedy]
+        sequence, said = self.engine.start(prompt)
+        tokens = [said.greedy]
         for _ in range(LEFT):
             tokens.append(sequence.extend(tokens[-1]).greedy)
         chosen: list[int] = torch.cat(tokens).tolist()
@@ -187,7 +187,7 @@ class Steps:
         return tuple(matches.tokens[0].tolist())
 
     def _draft(self, sequence: PromptSequence, prompt: Tensor, first: int) -> DraftTree:
-        drafter, language = self.subject.drafter, self.engine.model.language_model
+        drafter, language = self.subject.drafter, self.model.language_model
         state = drafter.start(sequence.prompt_hidden, prompt, first)
         tokens, parents = drafter.propose(language, state, LEFT, 1, LEFT)
         return DraftTree(tuple(tokens), tuple(parents))
@@ -217,10 +217,10 @@ def forced(accepted: int) -> Judge:
         rule: AcceptanceRule,
         tree: DraftTree,
         greedy: Sequence[int],
-        position: int,
-        action_ids: range,
+        tokens: Sequence[int],
+        answer: AnswerFormat,
     ) -> tuple[int, ...]:
-        accept(rule, tree, greedy, position, action_ids)
+        accept(rule, tree, greedy, tokens, answer)
         return tuple(range(min(accepted, len(tree))))
 
     return judge

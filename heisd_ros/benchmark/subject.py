@@ -12,6 +12,11 @@ from tokenizers.models import BPE
 from torch import Tensor
 
 from heisd_ros.errors import BenchmarkError
+from heisd_ros.families.openvla.action_tokens import ActionStatistics
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
+from heisd_ros.families.openvla.config import VLAConfig
+from heisd_ros.families.openvla.network import OpenVLAInputs, VLAModel
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.models import shipped_model
 from heisd_ros.retrieval.database import Database, Shard
 from heisd_ros.retrieval.entries import COLUMNS
@@ -19,12 +24,9 @@ from heisd_ros.retrieval.index import Index
 from heisd_ros.retrieval.key_space import KeySpace
 from heisd_ros.retrieval.projection import Projection
 from heisd_ros.retrieval.quantiser import Quantiser
-from heisd_ros.vla.actions import ActionStatistics
-from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
-from heisd_ros.vla.config import LanguageConfig, VLAConfig
+from heisd_ros.vla.checkpoint_files import fingerprint
 from heisd_ros.vla.drafter import Drafter, load_drafter
-from heisd_ros.vla.model import VLAModel
-from heisd_ros.vla.vla import VLA, ModelInputs
+from heisd_ros.vla.language_config import LanguageConfig
 
 Shape = Literal["openvla-7b", "mini", "shipped"]
 TEXT_TOKENS = 24
@@ -59,12 +61,12 @@ class Subject:
     shard: Shard
     drafter: Drafter
 
-    def inputs(self, seed: int) -> ModelInputs:
+    def inputs(self, seed: int) -> OpenVLAInputs:
         """The prompt with pictures of noise, on the device."""
         config, vla = self.vla.config, self.vla
         shape = (1, len(config.views), 6, config.image_size, config.image_size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        return ModelInputs(noise.to(vla.device, vla.dtype), self.ids, self.proprio)
+        return OpenVLAInputs(noise.to(vla.device, vla.dtype), self.ids, self.proprio)
 
 
 def load_subject(shape: Shape, device: torch.device, dtype: torch.dtype) -> Subject:
@@ -79,11 +81,12 @@ def load_subject(shape: Shape, device: torch.device, dtype: torch.dtype) -> Subj
         return _shipped(device, dtype)
     config = openvla_config() if shape == "openvla-7b" else mini_config()
     model = random_model(config, device, dtype)
-    with torch.device("meta"):
-        drafter = Drafter(config).to(dtype)
-    fill(drafter, device)
-    statistics = {"random": ActionStatistics((-1.0,) * 7, (1.0,) * 7)}
+    size = model.answer.max_tokens
+    statistics = {"random": ActionStatistics((-1.0,) * size, (1.0,) * size)}
     vla = VLA(model, Tokenizer(BPE()), statistics)
+    with torch.device("meta"):
+        drafter = Drafter.of(vla).to(dtype)
+    fill(drafter, device)
     ids = torch.arange(1, TEXT_TOKENS + 1, device=device).unsqueeze(0)
     weights = f"random at the shapes of {shape}, {_name(dtype)}"
     drafter = drafter.eval().requires_grad_(False)
@@ -154,7 +157,7 @@ def _shipped(device: torch.device, dtype: torch.dtype) -> Subject:
     folder = shipped_model()
     vla = load_checkpoint(folder, device, dtype)
     identity = fingerprint(folder)
-    drafter = load_drafter(folder / "drafter", identity, vla.config, device, dtype)
+    drafter = load_drafter(folder / "drafter", identity, vla)
     shard = next(iter(Database.open(folder / "database", identity)))
     ids = torch.tensor([vla.prompts.encode(shard.instruction)], device=device)
     size = vla.config.proprio_size

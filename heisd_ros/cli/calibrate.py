@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from heisd_ros.decoding.settings import ModeSettings
     from heisd_ros.evaluation.calibration import CalibrationEpisode, EpisodeLoss
     from heisd_ros.evaluation.calibration_run import CalibrationRun
+    from heisd_ros.families.openvla.vla import VLA
     from heisd_ros.retrieval.database import Matches
     from heisd_ros.sim.protocol import Protocol
-    from heisd_ros.vla.vla import VLA
 
 app = typer.Typer(add_completion=False)
 
@@ -75,8 +75,8 @@ class Place:
 
     def read_protocol(self) -> Protocol:
         """The protocol; raises what it, or the model's statistics, have wrong."""
+        from heisd_ros.families.openvla.checkpoint import statistics_of
         from heisd_ros.sim.protocol import load_protocol
-        from heisd_ros.vla.checkpoint import statistics_of
 
         protocol = load_protocol(self.protocol, self.model)
         protocol.statistics_key(self.suite, statistics_of(self.model), self.unnorm_key)
@@ -232,7 +232,7 @@ def _executed(place: Place, settings: ModeSettings) -> Callable[[Matches], NDArr
     if settings.retrieval.payload == "own":
         return lambda matches: matches.tokens
     vla, _ = place.load_model()
-    return lambda matches: vla.tokens_of(matches.actions)
+    return lambda matches: vla.codec.tokens(matches.actions)
 
 
 def _open(place: Place) -> tuple[ModeSettings, Assembly]:

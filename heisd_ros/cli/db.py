@@ -18,8 +18,8 @@ from heisd_ros.cli.reading import Features, Params, Urdf, reading_of
 
 if TYPE_CHECKING:
     from heisd_ros.data.source import Source
+    from heisd_ros.families.openvla.vla import VLA
     from heisd_ros.retrieval.manifest import Manifest
-    from heisd_ros.vla.vla import VLA
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -173,7 +173,7 @@ def verify(
 ) -> None:
     """Check a database from end to end: files, order, and that its frames find themselves."""
     from heisd_ros.training.editing import verify_database
-    from heisd_ros.vla.checkpoint import fingerprint
+    from heisd_ros.vla.checkpoint_files import fingerprint
 
     with _one_line():
         for line in verify_database(folder, fingerprint(model) if model else None):
@@ -201,7 +201,7 @@ def _load(
     from heisd_ros.models import shipped_model
     from heisd_ros.sim.protocol import load_for_suite, load_protocol
     from heisd_ros.sim.scene import CONTROL_RATE_HZ
-    from heisd_ros.vla.checkpoint import fingerprint
+    from heisd_ros.vla.checkpoint_files import fingerprint
 
     checkpoint = model or shipped_model()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -250,7 +250,7 @@ def info(
     from heisd_ros.errors import HeisdError
     from heisd_ros.retrieval.database import Database
     from heisd_ros.retrieval.manifest import Manifest
-    from heisd_ros.vla.checkpoint import fingerprint
+    from heisd_ros.vla.checkpoint_files import fingerprint
 
     try:
         wanted = fingerprint(model) if model else Manifest.read(folder).model_fingerprint

@@ -132,7 +132,7 @@ def _collect(
 def _lead_policy(checkpoint: str) -> Callable[[LiberoScene], np.ndarray]:
     from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
     from heisd_ros.evaluation.rollout import Senses, observe
-    from heisd_ros.vla.checkpoint import load_checkpoint
+    from heisd_ros.families.openvla.checkpoint import load_checkpoint
 
     vla = load_checkpoint(checkpoint)
     decoder, senses = AutoregressiveDecoder(vla), Senses.of(vla.config)

@@ -40,7 +40,9 @@ def _findings(robot: Path | None, namespace: str, seconds: float) -> Iterator[Fi
     try:
         from heisd_ros.nodes.running_checks import installation, running, wanted
     except ImportError as error:
-        yield Finding("bad", "ROS", f"cannot be imported ({error}): source it, or `make install`")
+        yield Finding(
+            "bad", "ROS", f"cannot be imported ({error}): source Jazzy or newer, or `make install`"
+        )
         return
     yield from (Finding(*seen) for seen in installation())
     if robot is None:

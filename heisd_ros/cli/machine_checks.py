@@ -12,7 +12,7 @@ from pathlib import Path
 
 from heisd_ros.sim.renderer import default_renderer, renderers
 
-OLDEST_PYTHON = (3, 11)
+OLDEST_PYTHON = (3, 10)
 COMPILED = ("numpy", "scipy", "h5py", "pinocchio", "faiss", "torch", "cv2", "mujoco")
 """Packages with compiled parts that are built against NumPy."""
 OPTIONAL = frozenset({"cv2", "mujoco"})
@@ -67,7 +67,8 @@ def python(version: tuple[int, ...]) -> Finding:
     """The interpreter's version."""
     words = f"{'.'.join(map(str, version))} at {sys.executable}"
     if version < OLDEST_PYTHON:
-        return Finding("bad", "Python", f"{words}; accepted: 3.11 or newer")
+        oldest = ".".join(map(str, OLDEST_PYTHON))
+        return Finding("bad", "Python", f"{words}; accepted: {oldest} or newer")
     return Finding("good", "Python", words)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from heisd_ros.vla.vla import VLA
+    from heisd_ros.families.openvla.vla import VLA
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -27,7 +27,7 @@ def verify(
         Path, typer.Argument(help="Folder of reference.json, reference.npz and the pictures.")
     ],
     path: Annotated[
-        str, typer.Option(help="Way of decoding; heisd_ros/decoding/paths.py lists them.")
+        str, typer.Option(help="Way of decoding; heisd_ros/evaluation/decode_paths.py lists them.")
     ] = "eager",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     dtype: Annotated[
@@ -78,7 +78,7 @@ def info(
 ) -> None:
     """Say what a checkpoint is, after checking that every tensor fits its config."""
     from heisd_ros.errors import HeisdError
-    from heisd_ros.vla.checkpoint import load_checkpoint
+    from heisd_ros.families.openvla.checkpoint import load_checkpoint
     from heisd_ros.vla.checkpoint_files import CheckpointFiles
 
     try:

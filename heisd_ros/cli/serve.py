@@ -66,7 +66,7 @@ def serve(
     from heisd_ros.robot.parameters import VlaNodeParameters
     from heisd_ros.serving.address import TOKEN, is_address
     from heisd_ros.serving.server import ModelServer, tls_context
-    from heisd_ros.vla.checkpoint import fingerprint
+    from heisd_ros.vla.checkpoint_files import fingerprint
 
     try:
         if is_address(model):

@@ -38,13 +38,13 @@ def vla(
     seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.", min=0)] = 0,
 ) -> None:
     """Train a small VLA of OpenVLA's architecture by imitation, on the GPU where there is one."""
+    from heisd_ros.families.openvla.checkpoint import load_checkpoint
     from heisd_ros.sim.scene import CONTROL_RATE_HZ
     from heisd_ros.training.dataset import load_samples
     from heisd_ros.training.deepen import deepened
     from heisd_ros.training.loss_curve import draw_losses
     from heisd_ros.training.motion import bounds_of
     from heisd_ros.training.vla import Trainer, TrainingSettings
-    from heisd_ros.vla.checkpoint import load_checkpoint
 
     if layers and not start_from:
         raise typer.BadParameter("--layers deepens a trained model: name it with --start-from")
@@ -109,7 +109,7 @@ def drafter(
     from heisd_ros.sim.protocol import load_for_suite, load_protocol
     from heisd_ros.training.distillation import teacher_frames
     from heisd_ros.training.drafter import DistillationSettings, DrafterTrainer
-    from heisd_ros.vla.checkpoint import fingerprint
+    from heisd_ros.vla.checkpoint_files import fingerprint
 
     checkpoint = model or shipped_model()
     device = "cuda" if torch.cuda.is_available() else "cpu"

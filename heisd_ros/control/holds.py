@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 
 
-class HoldReason(StrEnum):
+class HoldReason(str, Enum):
     """Every reason for which the VLA node stops the arm."""
+
+    __str__ = str.__str__
 
     NO_ROBOT_DESCRIPTION = "no_robot_description"
     NO_IMAGE = "no_image"
@@ -27,6 +29,7 @@ class HoldReason(StrEnum):
     UNKNOWN_INSTRUCTION = "unknown_instruction"
     MODEL_ERROR = "model_error"
     MODEL_AWAY = "model_away"
+    NO_ACTION = "no_action"
     OVER_BUDGET = "over_budget"
     ACTION_TOO_OLD = "action_too_old"
     CONTROL_ERROR = "control_error"
@@ -38,6 +41,7 @@ class HoldReason(StrEnum):
 FRESH_START = frozenset(HoldReason) - {
     HoldReason.MODEL_ERROR,
     HoldReason.MODEL_AWAY,
+    HoldReason.NO_ACTION,
     HoldReason.UNKNOWN_INSTRUCTION,
     HoldReason.OVER_BUDGET,
     HoldReason.ACTION_TOO_OLD,

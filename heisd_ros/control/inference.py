@@ -15,18 +15,16 @@ import numpy as np
 
 from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.control.inputs import NANOSECONDS, ObservationSet
-from heisd_ros.control.policy import Policy
+from heisd_ros.control.policy import ACTION_SIZE, Policy
 from heisd_ros.decoding.types import Observation, Settled, StepResult
 from heisd_ros.errors import (
+    AnswerError,
     ImageError,
     JointStateError,
     RemoteModelError,
     UnknownInstructionError,
 )
 from heisd_ros.kinematics.proprio import proprio_vector
-
-ACTION_SIZE = 7
-"""Numbers of an action: translation, rotation, gripper."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +106,16 @@ class PolicyRunner:
             inputs = self._inputs(observation, instruction)
             converted = time.perf_counter()
             outcome = self._policy.decoder.infer(inputs)
+            if outcome.problem:
+                raise AnswerError(outcome.problem)
             action = outcome.action
             if action.shape != (ACTION_SIZE,) or not np.isfinite(action).all():
                 raise ValueError(
                     f"action is {action.tolist()} of the tokens {list(outcome.tokens)}; accepted: "
-                    f"{ACTION_SIZE} finite numbers (NaN: the token is no action)"
+                    f"{ACTION_SIZE} finite numbers"
                 )
+        except AnswerError as error:
+            outcome = Hold(HoldReason.NO_ACTION, str(error))
         except ImageError as error:
             outcome = Hold(HoldReason.BAD_IMAGE, str(error))
         except JointStateError as error:

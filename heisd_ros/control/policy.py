@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from heisd_ros.control import growth
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
+from heisd_ros.errors import CheckpointError
 from heisd_ros.files.bounded import expanded
 from heisd_ros.fleet.growth import Growth
 from heisd_ros.kinematics.metric import MetricBounds
@@ -25,9 +26,12 @@ from heisd_ros.serving.address import is_address
 
 if TYPE_CHECKING:
     from heisd_ros.serving.link import Link
-    from heisd_ros.vla.vla import VLA
+    from heisd_ros.vla.action_codec import ActionCodec
+    from heisd_ros.vla.token_model import TokenModel
 
 DEFAULT_RATE_HZ = 20.0
+ACTION_SIZE = 7
+"""Numbers of an action: translation, rotation, gripper."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def model_folder(parameters: VlaNodeParameters) -> Path:
     return expanded(parameters.model.path) if parameters.model.path else shipped_model()
 
 
-def load_model(parameters: VlaNodeParameters) -> VLA:
+def load_model(parameters: VlaNodeParameters) -> TokenModel:
     """Loads the checkpoint that the parameters name.
 
     Raises:
@@ -119,8 +123,8 @@ def load_model(parameters: VlaNodeParameters) -> VLA:
     """
     import torch
 
+    from heisd_ros.families.checkpoint import load_checkpoint
     from heisd_ros.sim.protocol import load_protocol
-    from heisd_ros.vla.checkpoint import load_checkpoint
 
     # A thread that has to wait for a core holds up all others, at the end of every product.
     cores = len(os.sched_getaffinity(0))
@@ -128,25 +132,27 @@ def load_model(parameters: VlaNodeParameters) -> VLA:
     dtype = getattr(torch, parameters.model.dtype)
     device = parameters.model.device
     check_device(device)
-    convention = None
+    options = {}
     if parameters.model.protocol:
-        convention = load_protocol(parameters.model.protocol).data
+        options["convention"] = load_protocol(parameters.model.protocol).data
     key = parameters.model.unnorm_key or None
-    return load_checkpoint(model_folder(parameters), device, dtype, key, convention=convention)
+    return load_checkpoint(model_folder(parameters), device, dtype, key, **options)
 
 
-def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
+def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
     """The decoding mode that the parameters name, with a model that several may share.
 
     Raises:
-        HeisdError: The mode or one of its parts is missing or cannot be used.
+        HeisdError: The mode or one of its parts is missing or cannot be used, or the model's
+            answers are none that the node executes.
         ValueError: The mode does not fit what is to be kept.
     """
     from heisd_ros.decoding.assembly import Assembly
     from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
     from heisd_ros.decoding.modes import load_mode
 
-    config, folder = vla.config, model_folder(parameters)
+    spec, folder = vla.spec, model_folder(parameters)
+    _check_actions(folder, vla.codec)
     mode, keeps = load_mode(parameters.decoding.mode), growth.wanted(parameters)
     if keeps and not mode.retrieves:
         raise ValueError(
@@ -174,16 +180,25 @@ def make_policy(parameters: VlaNodeParameters, vla: VLA) -> Policy:
     return Policy(
         decoder=decoder,
         folder=folder,
-        views=config.views,
-        image_size=config.image_size,
-        proprio_size=config.proprio_size,
-        rate_hz=config.control_rate_hz or DEFAULT_RATE_HZ,
-        instructions=config.instructions,
+        views=spec.views,
+        image_size=spec.image_size,
+        proprio_size=spec.proprio_size,
+        rate_hz=spec.control_rate_hz or DEFAULT_RATE_HZ,
+        instructions=spec.instructions,
         bounds=assembly.bounds(mode),
         plain=AutoregressiveDecoder(vla),
         growth=opened[0] if opened else None,
         robot=assembly.database.manifest.robot if mode.retrieves else "",
     )
+
+
+def _check_actions(folder: Path, codec: ActionCodec) -> None:
+    """Refuses a model whose answers are not one action for the arm's end effector and gripper."""
+    if (codec.horizon, codec.dimensions) != (1, ACTION_SIZE):
+        raise CheckpointError(
+            f"{folder}: an answer is {codec.horizon} control steps of {codec.dimensions} numbers; "
+            f"the node executes answers of 1 step of {ACTION_SIZE}"
+        )
 
 
 def check_device(device: str) -> None:

@@ -140,8 +140,9 @@ def check_fingers(policy: Policy, parameters: VlaNodeParameters) -> None:
     if policy.proprio_size and not any(parameters.robot.gripper_joints):
         raise ValueError(
             f"parameter 'robot.gripper_joints' is {list(parameters.robot.gripper_joints)}; "
-            f"accepted: the finger joints, in metres, as the model {policy.name} takes the "
-            "gripper's opening, or a 'model.path' of a model that does not"
+            f"accepted: the finger joints, as the model {policy.name} takes the gripper's "
+            "opening (with 'gripper.joint_open' and 'gripper.joint_closed' where they are angles), "
+            "or a 'model.path' of a model that does not"
         )
 
 

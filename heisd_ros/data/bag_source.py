@@ -111,7 +111,9 @@ class BagSource:
 
     def _read(self) -> list[Plan]:
         self.report = report = ReadReport()
-        reader = JointStateReader(self.arm, self._layout.gripper_joints)
+        reader = JointStateReader(
+            self.arm, self._layout.gripper_joints, travel=self._layout.finger_travel
+        )
         with Bag(self._path) as bag:
             parts = TrackReader(bag, self._layout, reader, report.dropped).read()
             report.damage, report.remarks = bag.damage, bag.remarks

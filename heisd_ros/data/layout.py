@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from heisd_ros.kinematics.joint_states import FingerTravel
+
 RuleKind = Literal["measured", "pose", "twist", "action"]
 
 
@@ -55,7 +57,8 @@ class RecordingLayout:
         tip_frame: The link that the actions move.
         base_frame: The link in which its pose is given.
         joint_names: The joints between them.
-        gripper_joints: Finger joints (m); none: the opening counts as 0.
+        gripper_joints: Finger joints; none: the opening counts as 0.
+        finger_travel: From their angle to the opening; None: they are distances, m.
         urdf: The robot's description; None: on `description_topic`.
         description_topic: See there.
         action: What an action is.
@@ -75,6 +78,7 @@ class RecordingLayout:
     base_frame: str
     joint_names: tuple[str, ...]
     gripper_joints: tuple[str, ...] = ()
+    finger_travel: FingerTravel | None = None
     urdf: str | None = None
     description_topic: str = "/robot_description"
     action: ActionRule = ActionRule()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -55,7 +56,7 @@ class SqliteFile:
 
     def _connect(self) -> sqlite3.Connection:
         database = sqlite3.connect(f"{self._path.absolute().as_uri()}?immutable=1", uri=True)
-        if hasattr(database, "setlimit"):
+        if sys.version_info >= (3, 11):
             database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LIMIT)
         database.execute("PRAGMA trusted_schema = OFF")
         # Without it SQLite opens no file that is shorter than its header says.

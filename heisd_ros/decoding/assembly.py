@@ -14,13 +14,15 @@ from heisd_ros.decoding.proposers import proposers_of
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import SkipGate
 from heisd_ros.decoding.types import Decoder
-from heisd_ros.errors import ModeError
+from heisd_ros.errors import DatabaseError, ModeError
 from heisd_ros.files.bounded import expanded
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.retrieval.database import Database, Store, file_hash
-from heisd_ros.vla.checkpoint import fingerprint
+from heisd_ros.retrieval.entries import COLUMNS
+from heisd_ros.vla.action_codec import ActionCodec
+from heisd_ros.vla.checkpoint_files import fingerprint
 from heisd_ros.vla.drafter import WEIGHTS, Drafter, load_drafter
-from heisd_ros.vla.vla import VLA
+from heisd_ros.vla.token_model import TokenModel
 
 Extend = Callable[[Database, Calibration | None], Store]
 """Makes of a database, and of the calibration that skipping goes by, what is searched."""
@@ -46,7 +48,7 @@ class Assembly:
         self._folder, self._robot = Path(model), robot
         self._database_folder = expanded(database) if database else self._folder / "database"
         self._drafter_folder = expanded(drafter) if drafter else self._folder / "drafter"
-        self._drafter: tuple[VLA, Drafter] | None = None
+        self._drafter: tuple[TokenModel, Drafter] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -99,7 +101,7 @@ class Assembly:
 
     def decoder(
         self,
-        vla: VLA,
+        vla: TokenModel,
         mode: ModeSettings,
         *,
         calibration: Calibration | None = None,
@@ -123,6 +125,7 @@ class Assembly:
         store: Store | None = None
         if mode.retrieves:
             self.database.check_k(mode.retrieval.k)
+            _check_answers(self.database, vla.codec)
             calibration = calibration or self.calibration(mode)
             store = self.database if extend is None else extend(self.database, calibration)
         return build_decoder(
@@ -135,11 +138,9 @@ class Assembly:
             keep_frames=keep_frames,
         )
 
-    def _load_drafter(self, vla: VLA) -> Drafter:
+    def _load_drafter(self, vla: TokenModel) -> Drafter:
         if self._drafter is None or self._drafter[0] is not vla:
-            loaded = load_drafter(
-                self._drafter_folder, self.fingerprint, vla.config, vla.device, vla.dtype
-            )
+            loaded = load_drafter(self._drafter_folder, self.fingerprint, vla)
             self._drafter = vla, loaded
         return self._drafter[1]
 
@@ -151,7 +152,7 @@ def uses_calibration(mode: ModeSettings) -> bool:
 
 
 def build_decoder(
-    vla: VLA,
+    vla: TokenModel,
     mode: ModeSettings,
     *,
     database: Store | None = None,
@@ -194,12 +195,24 @@ def build_decoder(
         vla,
         mode,
         database=database,
-        proposers=proposers_of(mode, vla.model.language_model, drafter),
-        gate=SkipGate(mode.skip, calibration, seed),
+        proposers=proposers_of(mode, vla, drafter),
+        gate=SkipGate(mode.skip, calibration, seed, vla.codec.groups),
         boundary=boundary,
         allow_unknown=allow_unknown,
         keep_frames=keep_frames,
     )
+
+
+def _check_answers(database: Database, codec: ActionCodec) -> None:
+    """Raises DatabaseError where a model's answers have no room in the entries of a database."""
+    held = [COLUMNS[name].row for name in ("tokens", "actions")]
+    wanted = [(codec.max_tokens,), (codec.horizon * codec.dimensions,)]
+    if held != wanted:
+        raise DatabaseError(
+            f"{database.folder}: an entry holds {held[0][0]} tokens and {held[1][0]} numbers of an "
+            f"action; answers of this model have {codec.max_tokens} and "
+            f"{codec.horizon * codec.dimensions}"
+        )
 
 
 def _check(mode: ModeSettings, calibration: Calibration | None) -> None:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import torch
 
-from heisd_ros.decoding.perception import perceive, prompt_of
+from heisd_ros.decoding.actions import action_of
+from heisd_ros.decoding.perception import perceive
 from heisd_ros.decoding.stopwatch import Stopwatch
 from heisd_ros.decoding.types import Observation, Source, StepResult
-from heisd_ros.vla.config import ACTION_DIMENSIONS
-from heisd_ros.vla.vla import VLA
+from heisd_ros.vla.token_model import TokenModel
 
 
 class AutoregressiveDecoder:
-    """One prefill and six passes of one token.
+    """One prefill, then one pass for each further token.
 
-    As upstream, each token is the argmax over the whole vocabulary; an id that is no action
-    becomes NaN in the action, and the arm is held (`VLA.unnormalise`).
+    Each token is the argmax over the whole vocabulary; an answer that stands for no action becomes
+    NaN, and the arm is held (`StepResult.problem`).
 
     Args:
         vla: the model.
         allow_unknown: accept instructions that the model wasn't trained on.
     """
 
-    def __init__(self, vla: VLA, *, allow_unknown: bool = False) -> None:
+    def __init__(self, vla: TokenModel, *, allow_unknown: bool = False) -> None:
         self.vla = vla
         self._allow_unknown = allow_unknown
 
@@ -38,24 +38,30 @@ class AutoregressiveDecoder:
 
     @torch.inference_mode()
     def infer(self, observation: Observation) -> StepResult:
-        """Decode one action; raises what `VLA.encode` raises."""
-        engine, watch = self.vla.engine, Stopwatch(self.vla.device)
+        """Decode one action; raises what `TokenModel.encode` raises."""
+        watch = Stopwatch(self.vla.device)
         seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
-        sequence, answers = engine.start(prompt_of(engine, seen))
-        tokens = [answers.greedy]
+        codec = self.vla.codec
+        sequence, said = self.vla.engine.start(self.vla.prompt(*seen))
         watch.lap("prefill")
-        for _ in range(ACTION_DIMENSIONS - 1):
-            tokens.append(sequence.extend(tokens[-1]).greedy)
+        if codec.counted:
+            # The tokens leave the device once, after the loop: no waiting for a GPU inside it.
+            guesses = [said.greedy]
+            for _ in range(codec.max_tokens - 1):
+                guesses.append(sequence.extend(guesses[-1]).greedy)
+            chosen = torch.cat(guesses).tolist()
+        else:
+            chosen = said.greedy.tolist()
+            while not codec.finished(chosen):
+                chosen += sequence.extend(chosen[-1]).greedy.tolist()
         watch.lap("decode")
-        # The tokens leave the device once, after the loop: no waiting for a GPU inside it.
-        chosen = tuple(torch.cat(tokens).tolist())
-        action = self.vla.unnormalise(chosen)
+        action = action_of(codec, chosen)
         watch.lap("detokenise")
         return StepResult(
-            action=action,
-            tokens=chosen,
+            **action._asdict(),
+            tokens=tuple(chosen),
             source=Source.AUTOREGRESSIVE,
             reason="greedy, one token a pass",
             timings_ms=watch.timings_ms(),
-            passes=ACTION_DIMENSIONS,
+            passes=len(chosen),
         )

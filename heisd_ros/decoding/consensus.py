@@ -6,12 +6,23 @@ from step to step by as much. Their mean is often nearer to what it will say tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from heisd_ros.vla.action_codec import POSE_GROUPS, motion_of
 
-def consensus_of(entries: NDArray[np.int64]) -> tuple[int, ...]:
-    """The mean of entries [K, 7], best first, token by token; the gripper is the first one's."""
-    tokens = np.rint(entries.mean(axis=0)).astype(np.int64)
-    tokens[-1] = entries[0, -1]
-    return tuple(tokens.tolist())
+
+def consensus_of(
+    entries: NDArray[np.int64], groups: Sequence[range] = POSE_GROUPS
+) -> NDArray[np.int64]:
+    """The mean of entries [K, N], best first, token by token; what has no mean is the first one's.
+
+    Args:
+        entries: token ids.
+        groups: `AnswerFormat.groups`: where ids have a mean.
+    """
+    motion, tokens = motion_of(groups), entries[0].copy()
+    tokens[motion] = np.rint(entries[:, motion].mean(axis=0))
+    return tokens

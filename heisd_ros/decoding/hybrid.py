@@ -1,4 +1,4 @@
-"""HeiSD: one control step from an observation to 7 tokens, drafted by the past or by a drafter.
+"""HeiSD: one control step from an observation to an answer, drafted by the past or by a drafter.
 
     vision -> F high: fast: retrieve -> trusted? execute : verify in the prefill
                       slow: verify the last command in the prefill
@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from heisd_ros.decoding.acceptance import within_tolerance
+from heisd_ros.decoding.actions import action_of, answer_of, padded
 from heisd_ros.decoding.boundary import Boundary
-from heisd_ros.decoding.perception import Perceived, perceive, prompt_of
+from heisd_ros.decoding.perception import Perceived, perceive
 from heisd_ros.decoding.proposers import Proposer, Step
 from heisd_ros.decoding.settings import AcceptanceRule, ModeSettings
 from heisd_ros.decoding.skip import SkipContext, SkipDecision, SkipGate
@@ -32,11 +33,14 @@ from heisd_ros.decoding.verifier import Verification
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.retrieval.database import EXACT, Matches, SearchableShard, Store
-from heisd_ros.vla.vla import VLA
+from heisd_ros.vla.token_model import TokenModel
 
 REDRAFT_ROOM = 20
 """Nodes of the largest `redraft` that the model has to read: after one token, five levels of the
 model's first choices, and below each place its second one with what follows it."""
+SECOND_CHOICES = 8
+"""Places that are drafted by the model's second choice as well: all of a short answer, and of a
+long one so few that they do not crowd out its first choices."""
 _ELSE = {"retrieval": Source.AUTOREGRESSIVE, "hybrid": Source.DRAFTER}
 """Who drafts in these modes where the database is not asked; other modes name the one proposer."""
 
@@ -82,7 +86,7 @@ class HybridDecoder:
 
     def __init__(
         self,
-        vla: VLA,
+        vla: TokenModel,
         mode: ModeSettings,
         *,
         database: Store | None,
@@ -114,7 +118,7 @@ class HybridDecoder:
 
     @torch.inference_mode()
     def infer(self, observation: Observation) -> StepResult:
-        """Decode one action; raises what `VLA.encode` raises."""
+        """Decode one action; raises what `TokenModel.encode` raises."""
         watch = Stopwatch(self.vla.device)
         self._deferred = None
         seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
@@ -129,7 +133,7 @@ class HybridDecoder:
                 return self._skip(matches, reason, decision.shadow, seen, watch)
         else:
             self.gate.note_verified()
-        step = Step(prompt_of(self.vla.engine, seen), self._last, matches)
+        step = Step(self.vla.prompt(*seen), self._last, matches)
         verification, source = self._decode(step, self.proposers.get(route.source), watch)
         if matches is not None:
             self.gate.observe_verified(matches, tuple(verification.tokens))
@@ -152,7 +156,7 @@ class HybridDecoder:
             return None
         watch = Stopwatch(self.vla.device)
         verified = self.verified_tokens(skipped.seen, skipped.tokens)
-        agrees = within_tolerance(skipped.tokens, verified)
+        agrees = within_tolerance(skipped.tokens, verified, self.vla.codec)
         self.gate.observe_shadow(agrees)
         # The next command is then the model's own, on what it sees by then.
         self._disagreed = not agrees
@@ -162,7 +166,7 @@ class HybridDecoder:
     def verified_tokens(self, seen: Perceived, draft: tuple[int, ...]) -> tuple[int, ...]:
         """The model's own greedy tokens, found with the help of a draft: lossless."""
         tree = DraftTree.from_chains([draft])
-        prompt = prompt_of(self.vla.engine, seen)
+        prompt = self.vla.prompt(*seen)
         verification = Verification.start(self.vla.engine, prompt, tree, "exact", REDRAFT_ROOM)
         while not verification.finished:
             verification.advance(redraft(verification, tree, "exact"), "exact")
@@ -200,7 +204,10 @@ class HybridDecoder:
         matches = shard.search(self.vla.retrieval_key(features), self.mode.retrieval.k)
         if self.mode.retrieval.payload == "own":
             return matches
-        return replace(matches, tokens=self.vla.tokens_of(matches.actions))
+        codec = self.vla.codec
+        chunks = matches.actions.reshape(-1, codec.horizon, codec.dimensions)
+        tokens = padded([codec.encode(chunk) for chunk in chunks], codec.max_tokens)
+        return replace(matches, tokens=tokens)
 
     def _may_skip(
         self,
@@ -237,7 +244,7 @@ class HybridDecoder:
         seen: Perceived,
         watch: Stopwatch,
     ) -> StepResult:
-        chosen = tuple(matches.tokens[0].tolist())
+        chosen = answer_of(matches.tokens[0])
         if shadow or self.mode.skip.act_first:
             self._deferred = _Skipped(seen, chosen)
         return self._result(
@@ -311,13 +318,13 @@ class HybridDecoder:
         similarity: float | None = None,
         frame: VerifiedFrame | None = None,
     ) -> StepResult:
-        action = self.vla.unnormalise(tokens)
+        action = action_of(self.vla.codec, tokens)
         watch.lap("detokenise")
         self._last = tokens
         if passes:
             self._disagreed = False
         return StepResult(
-            action=action,
+            **action._asdict(),
             tokens=tokens,
             source=source,
             reason=reason,
@@ -342,7 +349,7 @@ def redraft(
         verification: what is known of the step so far.
         draft: the draft that it was started with.
         rule: what will accept it.
-        level: position of that draft's first level within the 7 tokens.
+        level: position of that draft's first level within the answer.
     """
     tails, answers = draft.tails(len(verification.tokens) - level), verification.answers
     if not answers:
@@ -351,6 +358,6 @@ def redraft(
     rest = tails.chains()[0][len(answers) :] if len(tails) else ()
     chains = [(*answers, *rest)]
     second_choices = verification.second_choices() if rule == "exact" else ()
-    for place, second in enumerate(second_choices):
+    for place, second in enumerate(second_choices[:SECOND_CHOICES]):
         chains.append((*answers[:place], second, *answers[place + 1 :], *rest))
     return DraftTree.from_chains(chains)

@@ -13,7 +13,7 @@ from heisd_ros.errors import ModeError
 from heisd_ros.files.bounded import expanded, naming, shown
 from heisd_ros.files.ros_yaml import read_yaml
 from heisd_ros.kinematics.metric import MetricBounds
-from heisd_ros.vla.vla import VLA
+from heisd_ros.vla.token_model import TokenModel
 
 MOST_BASES = 8
 """Files that build on one another, at most."""
@@ -98,7 +98,7 @@ def _values(path: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def load_decoder(
-    vla: VLA,
+    vla: TokenModel,
     mode: ModeSettings,
     model_folder: Path,
     *,

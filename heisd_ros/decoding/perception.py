@@ -1,4 +1,4 @@
-"""From an observation to the input columns of the prompt: how every way of decoding begins."""
+"""From an observation to its visual features: how every way of decoding begins."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from torch import Tensor
 
 from heisd_ros.decoding.stopwatch import Stopwatch
 from heisd_ros.decoding.types import Observation
-from heisd_ros.vla.engine import Engine
-from heisd_ros.vla.vla import VLA, ModelInputs
+from heisd_ros.vla.token_model import ModelInputs, TokenModel
 
 
 class Perceived(NamedTuple):
-    """An observation as the model's eyes leave it.
+    """An observation as the model's eyes leave it; `TokenModel.prompt` makes the prompt of both.
 
     Attributes:
         inputs: preprocessed, on the model's device.
-        features: [1, V * N, D] visual features, before the projector.
+        features: [1, N, D] visual features.
     """
 
     inputs: ModelInputs
@@ -25,10 +24,9 @@ class Perceived(NamedTuple):
 
 
 def perceive(
-    vla: VLA,
+    vla: TokenModel,
     observation: Observation,
     *,
-    engine: Engine | None = None,
     watch: Stopwatch | None = None,
     allow_unknown: bool = False,
 ) -> Perceived:
@@ -37,12 +35,11 @@ def perceive(
     Args:
         vla: the model.
         observation: what it is to act on.
-        engine: runs the towers; None: the model's own.
         watch: takes the laps ``preprocess`` and ``vision``.
         allow_unknown: accept an instruction that the model wasn't trained on.
 
     Raises:
-        ImageError, UnknownInstructionError, ProprioceptionError: see `VLA.encode`.
+        ImageError, UnknownInstructionError, ProprioceptionError: see `TokenModel.encode`.
     """
     inputs = vla.encode(
         observation.images,
@@ -52,19 +49,7 @@ def perceive(
     )
     if watch is not None:
         watch.lap("preprocess")
-    features = (engine or vla.engine).vision(inputs.pixels)
+    features = vla.features(inputs)
     if watch is not None:
         watch.lap("vision")
     return Perceived(inputs, features)
-
-
-def prompt_of(engine: Engine, seen: Perceived) -> Tensor:
-    """The input columns of the prompt, [B, T, hidden]; the prefill is `Engine.start` on them.
-
-    Args:
-        engine: runs the projector.
-        seen: B frames of one instruction: ``ids`` [1, T] or [B, T], the rest [B, ...].
-    """
-    inputs, features = seen
-    ids = inputs.ids.expand(len(features), -1)
-    return engine.model.embed(ids, engine.project(features), inputs.proprio)

@@ -6,11 +6,11 @@ A new proposer is a class here with its `Source`, its settings in `settings`, an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
-
+from heisd_ros.decoding.actions import answer_of
 from heisd_ros.decoding.consensus import consensus_of
 from heisd_ros.decoding.settings import (
     AcceptanceRule,
@@ -23,7 +23,8 @@ from heisd_ros.decoding.types import Source
 from heisd_ros.decoding.verifier import Verification
 from heisd_ros.retrieval.database import Matches
 from heisd_ros.vla.drafter import Drafter
-from heisd_ros.vla.language import LanguageModel
+from heisd_ros.vla.engine import Prompt
+from heisd_ros.vla.token_model import TokenModel
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,12 @@ class Step:
     """What a proposer may look at before the model has read the prompt.
 
     Attributes:
-        prompt: [1, T, hidden] input columns of the prompt.
+        prompt: what the model is to read.
         last: tokens of the step before; None at an episode's start.
         matches: retrieved entries, best first; None where the database was not searched.
     """
 
-    prompt: Tensor
+    prompt: Prompt
     last: tuple[int, ...] | None
     matches: Matches | None
 
@@ -77,23 +78,30 @@ class Proposer(Protocol):
 
 
 class RetrievalProposer(Proposer):
-    """Drafts what was done in the most similar frames of the demonstrations."""
+    """Drafts what was done in the most similar frames of the demonstrations.
+
+    Args:
+        settings: how entries draft.
+        groups: `AnswerFormat.groups` of the model.
+    """
 
     source = Source.RETRIEVAL
 
-    def __init__(self, settings: RetrievalSettings) -> None:
-        self._settings, self.accept = settings, settings.accept
+    def __init__(self, settings: RetrievalSettings, groups: Sequence[range]) -> None:
+        self._settings, self._groups, self.accept = settings, groups, settings.accept
 
     def propose(self, step: Step) -> DraftTree | None:
         """A chain of each retrieved entry, or their consensus, and the last command."""
         if step.matches is None:
             return None
-        chains = step.matches.tokens.tolist()
+        chains = [answer_of(row) for row in step.matches.tokens]
         if self._settings.draft == "consensus":
-            chains = [consensus_of(step.matches.tokens)]
+            chains = [answer_of(consensus_of(step.matches.tokens, self._groups))]
         if self._settings.last and step.last is not None:
             chains.append(step.last)
-        return DraftTree.crossed(chains) if self._settings.cross else DraftTree.from_chains(chains)
+        if self._settings.cross:
+            return DraftTree.crossed(chains, self._groups)
+        return DraftTree.from_chains(chains)
 
 
 class LastCommandProposer(Proposer):
@@ -114,16 +122,14 @@ class DrafterProposer(Proposer):
 
     Args:
         drafter: the small model.
-        language: the language model, whose embedding and head it shares.
+        vla: the model, whose embedding and head it shares.
         settings: size of its trees, and whether the last command is drafted in the prefill.
     """
 
     source = Source.DRAFTER
 
-    def __init__(
-        self, drafter: Drafter, language: LanguageModel, settings: DrafterSettings
-    ) -> None:
-        self._drafter, self._language, self._settings = drafter, language, settings
+    def __init__(self, drafter: Drafter, vla: TokenModel, settings: DrafterSettings) -> None:
+        self._drafter, self._vla, self._settings = drafter, vla, settings
         self.accept, self.room = settings.accept, settings.nodes
         self._before = LastCommandProposer(settings.accept) if settings.last else None
 
@@ -134,27 +140,28 @@ class DrafterProposer(Proposer):
     def propose_after(self, step: Step, verification: Verification) -> DraftTree | None:
         """The drafter's tree below the first token."""
         settings = self._settings
-        state = self._drafter.start(verification.prompt_hidden, step.prompt, verification.tokens[0])
+        first, columns = verification.tokens[0], step.prompt.columns
+        state = self._drafter.start(verification.prompt_hidden, columns, first)
         tokens, parents = self._drafter.propose(
-            self._language, state, settings.depth, settings.top_k, settings.nodes
+            self._vla, state, settings.depth, settings.top_k, settings.nodes
         )
         return DraftTree(tuple(tokens), tuple(parents))
 
 
 def proposers_of(
-    mode: ModeSettings, language: LanguageModel, drafter: Drafter | None
+    mode: ModeSettings, vla: TokenModel, drafter: Drafter | None
 ) -> dict[Source, Proposer]:
     """The proposers that a mode's steps may be routed to, by their sources.
 
     Args:
         mode: the mode.
-        language: the language model.
+        vla: the model.
         drafter: needed by modes that draft; None: such steps are decoded by the model itself.
     """
     proposers: list[Proposer] = [
-        RetrievalProposer(mode.retrieval),
+        RetrievalProposer(mode.retrieval, vla.codec.groups),
         LastCommandProposer(mode.drafter.accept),
     ]
     if drafter is not None and mode.drafts:
-        proposers.append(DrafterProposer(drafter, language, mode.drafter))
+        proposers.append(DrafterProposer(drafter, vla, mode.drafter))
     return {proposer.source: proposer for proposer in proposers}

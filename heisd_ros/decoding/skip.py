@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 from heisd_ros.decoding.calibration import FIX, Calibration
 from heisd_ros.decoding.conformal import DriftAlarm
 from heisd_ros.decoding.settings import SkipSettings
-from heisd_ros.decoding.tree import GRIPPER
 from heisd_ros.errors import CalibrationError
 from heisd_ros.retrieval.database import Matches
+from heisd_ros.vla.action_codec import POSE_GROUPS, motion_of
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,17 @@ class SkipDecision:
     reason: str
 
 
-def dispersion(tokens: NDArray[np.int64]) -> float:
+def dispersion(tokens: NDArray[np.int64], groups: Sequence[range] = POSE_GROUPS) -> float:
     """How much retrieved drafts differ, in bins.
 
     Args:
-        tokens: [K, 7] token ids. One id is one bin, so ids serve as bins.
+        tokens: [K, N] token ids. One id is one bin, so ids serve as bins.
+        groups: `AnswerFormat.groups`: which tokens are bins.
 
     Returns:
-        the greatest standard deviation among the six tokens of motion.
+        the greatest standard deviation among the tokens of motion.
     """
-    return float(tokens[:, : GRIPPER.start].std(axis=0).max())
+    return float(tokens[:, motion_of(groups)].std(axis=0).max())
 
 
 class SkipGate:
@@ -83,6 +85,8 @@ class SkipGate:
         settings: the mode's.
         calibration: of the database in use; without one ``calibrated`` never skips.
         seed: of random skips and of shadow verification.
+        groups: `AnswerFormat.groups` of the answers that are executed; without any, entries that
+            are not the same have no distance, and nothing is skipped by how near they are.
 
     Raises:
         CalibrationError: the mode skips more steps in a row, nearer to a change of the gripper, or
@@ -90,9 +94,14 @@ class SkipGate:
     """
 
     def __init__(
-        self, settings: SkipSettings, calibration: Calibration | None = None, seed: int = 0
+        self,
+        settings: SkipSettings,
+        calibration: Calibration | None = None,
+        seed: int = 0,
+        groups: Sequence[range] = POSE_GROUPS,
     ) -> None:
         self.settings = settings
+        self._groups, self._motion = groups, motion_of(groups)
         self.calibration = calibration
         # What binds this gate; a random one only takes its rate from the calibration.
         self._path = calibration if settings.policy == "calibrated" else None
@@ -166,9 +175,10 @@ class SkipGate:
 
         It is a check that costs nothing: would the entry have done what the model decided?
         """
-        off = np.abs(matches.tokens[0] - np.asarray(tokens))
-        motion, gripper = off[: GRIPPER.start], off[GRIPPER.start]
-        self._agreed = bool(motion.max() <= self.settings.agree and gripper == 0)
+        entry, own = matches.tokens[0], np.asarray(tokens)
+        most = np.zeros(len(entry))
+        most[self._motion] = self.settings.agree
+        self._agreed = entry.shape == own.shape and bool((np.abs(entry - own) <= most).all())
 
     def observe_shadow(self, agreed: bool) -> None:
         """Takes the outcome of a skipped step that was verified all the same."""
@@ -236,7 +246,7 @@ class SkipGate:
         if settings.agree and not self._agreed:
             return False, "the nearest entry was not what the model decided at the last step"
         if settings.policy == "threshold":
-            return _by_entries(matches, context, settings.similarity, settings.dispersion)
+            return self._by_entries(matches, context, settings.similarity, settings.dispersion)
         return self._by_calibration(matches, context)
 
     def _by_chance(self) -> tuple[bool, str]:
@@ -265,7 +275,29 @@ class SkipGate:
                 f"{len(matches.similarity)} entries retrieved, calibrated were {path.k}; {FIX} "
                 "with this mode"
             )
-        return _by_entries(matches, context, path.similarity[setting], path.dispersion[setting])
+        least, most = path.similarity[setting], path.dispersion[setting]
+        return self._by_entries(matches, context, least, most)
+
+    def _by_entries(
+        self, matches: Matches, context: SkipContext, least: float, most: float
+    ) -> tuple[bool, str]:
+        """Whether the entries are near and alike enough; written so that NaN speaks against."""
+        if not self._groups:
+            return False, "tokens of this model have no distance"
+        grippers = matches.tokens[:, self._motion.stop]
+        if (grippers != grippers[0]).any():
+            return False, "retrieved grippers differ"
+        if context.gripper != int(grippers[0]):
+            return False, "no gripper command yet" if context.gripper is None else "gripper changes"
+        nearest = float(matches.similarity[0])
+        if not nearest >= least:
+            return False, f"similarity {nearest:.3f} < {least:.3f}"
+        spread = dispersion(matches.tokens, self._groups)
+        if not spread <= most:
+            return False, f"dispersion {spread:.1f} > {most:.1f}"
+        return True, (
+            f"similarity {nearest:.3f} >= {least:.3f}, dispersion {spread:.1f} <= {most:.1f}"
+        )
 
 
 def _check_covered(settings: SkipSettings, calibration: Calibration) -> None:
@@ -293,21 +325,3 @@ def _check_covered(settings: SkipSettings, calibration: Calibration) -> None:
 def _entry(matches: Matches) -> tuple[int, int]:
     """Episode and step of the entry that would be executed."""
     return int(matches.episodes[0]), int(matches.steps[0])
-
-
-def _by_entries(
-    matches: Matches, context: SkipContext, least: float, most: float
-) -> tuple[bool, str]:
-    """Whether the entries are near and alike enough; written so that NaN speaks against."""
-    grippers = matches.tokens[:, GRIPPER.start]
-    if (grippers != grippers[0]).any():
-        return False, "retrieved grippers differ"
-    if context.gripper != int(grippers[0]):
-        return False, "no gripper command yet" if context.gripper is None else "gripper changes"
-    nearest = float(matches.similarity[0])
-    if not nearest >= least:
-        return False, f"similarity {nearest:.3f} < {least:.3f}"
-    spread = dispersion(matches.tokens)
-    if not spread <= most:
-        return False, f"dispersion {spread:.1f} > {most:.1f}"
-    return True, (f"similarity {nearest:.3f} >= {least:.3f}, dispersion {spread:.1f} <= {most:.1f}")

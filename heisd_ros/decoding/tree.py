@@ -9,8 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-POSITION, ROTATION, GRIPPER = range(0, 3), range(3, 6), range(6, 7)
-"""The groups of the 7 action tokens (HeiSD, arXiv 2603.17573)."""
+from heisd_ros.vla.action_codec import POSE_GROUPS
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,23 @@ class DraftTree:
         )
 
     @classmethod
-    def crossed(cls, chains: Sequence[Sequence[int]]) -> DraftTree:
-        """Any chain's position group followed by any chain's rotation group.
+    def crossed(
+        cls, chains: Sequence[Sequence[int]], groups: Sequence[range] = POSE_GROUPS
+    ) -> DraftTree:
+        """Any chain's first group followed by any chain's second one: position, then rotation.
 
-        The gripper is never crossed: below a pair stands the gripper of the chain that gave the
+        The rest is never crossed: below a pair stands the gripper of the chain that gave the
         position (and, where another chain is the same up to there, that one's as well).
+
+        Args:
+            chains: the drafts.
+            groups: `AnswerFormat.groups`; with less than two nothing is crossed.
         """
         own = [tuple(chain) for chain in chains]
-        mixed = [(*a[:3], *b[3:6], *a[6:]) for a in own for b in own if a is not b]
+        if len(groups) < 2:
+            return cls.from_chains(own)
+        cut, end = groups[1].start, groups[1].stop
+        mixed = [(*a[:cut], *b[cut:end], *a[end:]) for a in own for b in own if a is not b]
         return cls.from_chains([*own, *mixed])
 
     def chains(self) -> list[tuple[int, ...]]:
@@ -95,7 +103,10 @@ class DraftTree:
 
     def above(self, level: int) -> DraftTree:
         """The nodes above a level."""
-        count = sum(own < level for own in self.levels)
+        return self.first(sum(own < level for own in self.levels))
+
+    def first(self, count: int) -> DraftTree:
+        """The first nodes, as many as given: those of the upper levels."""
         return DraftTree(self.tokens[:count], self.parents[:count])
 
     def mask(self, device: torch.device) -> Tensor:

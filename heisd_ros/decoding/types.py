@@ -25,7 +25,7 @@ TIMING_KEYS = (
 """Parts of a step; one that did not happen is absent. A pass over prompt and draft is `prefill`."""
 
 
-class Source(str, Enum):  # noqa: UP042 - Python 3.10 has no StrEnum
+class Source(str, Enum):  # Python 3.10 has no StrEnum
     """What decided a step. A member is its name: it equals the plain string.
 
     Attributes:
@@ -90,7 +90,7 @@ class VerifiedFrame(NamedTuple):
     """What the model itself made of a frame: what a database keeps of it.
 
     Attributes:
-        key: [D] float32, `VLA.retrieval_key`.
+        key: [D] float32, `TokenModel.retrieval_key`.
         tokens: the model's own tokens, each after those that were taken before it.
         margins: logit of each less that of the runner-up.
     """
@@ -105,17 +105,20 @@ class StepResult:
     """One step's action and how it came about.
 
     Attributes:
-        action: [7] float64 in robot units: dx dy dz, drx dry drz, gripper.
-        tokens: the 7 action token ids.
+        action: [D] float64 in robot units, of the next control step: dx dy dz, drx dry drz,
+            gripper; NaN where the answer stands for no action.
+        tokens: ids of the answer.
         source: what decided the action: the model alone (``AUTOREGRESSIVE``), the proposer whose
             draft it verified, or a retrieved action that it did not see (``SKIP``).
         reason: why that source was used, for a reader of the telemetry.
         timings_ms: milliseconds by `TIMING_KEYS`; ``total`` covers the whole step.
         passes: passes through the language model, the prefill included.
-        accepted: drafted tokens that verification accepted, 0 to 7; None where nothing was drafted.
+        accepted: drafted tokens that verification accepted; None where nothing was drafted.
         similarity: cosine similarity of the best retrieved entry; None without a search.
         frame: what may be kept of the step; None where the model did not see it, and where nobody
             asked.
+        chunk: [H, D] actions of all control steps that the answer decides; None: of one.
+        problem: why the answer stands for no action; empty where it stands for one.
     """
 
     action: NDArray[np.float64]
@@ -127,6 +130,8 @@ class StepResult:
     accepted: int | None = None
     similarity: float | None = None
     frame: VerifiedFrame | None = None
+    chunk: NDArray[np.float64] | None = None
+    problem: str = ""
 
 
 class Settled(NamedTuple):

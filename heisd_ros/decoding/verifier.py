@@ -1,4 +1,4 @@
-"""Decodes 7 tokens with the help of drafts: what a pass confirms need not be decoded one by one.
+"""Decodes an answer with the help of drafts: what a pass confirms need not be decoded one by one.
 
 Every pass has the same shape: columns that are certain (the prompt, later one token), then a tree
 of drafts behind them. Without drafts this is the plain autoregressive loop.
@@ -6,6 +6,7 @@ of drafts behind them. Without drafts this is the plain autoregressive loop.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from heisd_ros.decoding.acceptance import accept
 from heisd_ros.decoding.settings import AcceptanceRule
-from heisd_ros.decoding.tree import DraftTree
-from heisd_ros.vla.config import ACTION_DIMENSIONS
-from heisd_ros.vla.engine import Answers, Engine, PromptSequence
+from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
+from heisd_ros.vla.action_codec import AnswerFormat
+from heisd_ros.vla.engine import Engine, PassLogits, Prompt, PromptSequence
 
 
 class Judge(Protocol):
@@ -28,8 +29,8 @@ class Judge(Protocol):
         rule: AcceptanceRule,
         tree: DraftTree,
         greedy: Sequence[int],
-        position: int,
-        action_ids: range,
+        tokens: Sequence[int],
+        answer: AnswerFormat,
     ) -> tuple[int, ...]:
         """The nodes of the accepted path, from the root on."""
         ...
@@ -50,7 +51,9 @@ class Verification:
 
     Attributes:
         sequence: the prompt and the tokens that are certain, as the model has read them.
-        action_ids: token ids that are actions.
+        answer: how an answer is written.
+        room: nodes of the largest tree that a pass has room for; of a larger one the lower levels
+            are left out.
         correct: once a step, what the model said down an accepted draft takes the draft's place
             from the first token on in which they differ. That is another prefix, so it is verified
             in one more pass; where it breaks the bounds, a draft of all tokens is taken as it is.
@@ -67,7 +70,8 @@ class Verification:
     """
 
     sequence: PromptSequence
-    action_ids: range
+    answer: AnswerFormat
+    room: int
     correct: bool = False
     record: bool = False
     tokens: list[int] = field(default_factory=list)
@@ -90,7 +94,7 @@ class Verification:
     def start(
         cls,
         engine: Engine,
-        prompt: Tensor,
+        prompt: Prompt | Tensor,
         tree: DraftTree,
         rule: AcceptanceRule,
         room: int = 0,
@@ -102,7 +106,7 @@ class Verification:
 
         Args:
             engine: runs the passes.
-            prompt: [1, T, hidden] input columns of the prompt.
+            prompt: what the model reads; a tensor is its input columns [1, T, hidden].
             tree: drafts of the tokens from the first on; may be empty.
             rule: what accepts them.
             room: nodes of the largest tree that will come later.
@@ -110,30 +114,38 @@ class Verification:
             record: as in `Verification`.
             judge: as in `Verification`.
         """
-        fed = _fed(tree, 0)
-        sequence, answers = engine.start(prompt, fed, max(len(tree), room))
-        rows = engine.model.action_rows
-        self = cls(sequence, range(rows.start, rows.stop), correct, record, judge=judge)
-        self._take(answers, tree, fed, rule)
+        room = max(len(tree), room)
+        fed = _fed(tree, engine.answer.max_tokens)
+        sequence, said = engine.start(prompt, fed, room)
+        self = cls(sequence, engine.answer, room, correct, record, judge=judge)
+        self._take(said, tree, fed, rule)
         return self
 
     def advance(self, tree: DraftTree, rule: AcceptanceRule) -> None:
         """Feeds the newest token, with drafts of what follows it; at least one token is won."""
-        fed = _fed(tree, len(self.tokens))
+        left = self.answer.max_tokens - len(self.tokens)
+        fed = _fed(tree, left)
+        if len(fed) > self.room:
+            tree = tree.first(self.room)
+            fed = _fed(tree, left)
         self._take(self.sequence.extend(self.tokens[-1], fed), tree, fed, rule)
 
     def finish(self) -> None:
-        """Decodes what is missing token by token; on a GPU they are read once, at the end."""
+        """Decodes what is missing token by token; where they are counted, they are read at once."""
+        if not self.answer.counted:
+            while not self.finished:
+                self.advance(NO_DRAFT, "exact")
+            return
         # Each is fed while it is still on its way: nothing waits for the device in between.
         guesses: list[Tensor] = []
         margins: list[Tensor] = []
         token: int | Tensor = self.tokens[-1]
-        for _ in range(ACTION_DIMENSIONS - len(self.tokens)):
-            answers = self.sequence.extend(token)
-            token = answers.greedy
+        for _ in range(self.answer.max_tokens - len(self.tokens)):
+            said = self.sequence.extend(token)
+            token = said.greedy
             guesses.append(token)
             if self.record:
-                margins.append(_margins(answers.logits))
+                margins.append(_margins(said.logits))
         self.passes += len(guesses)
         if guesses:
             rest = torch.cat(guesses).tolist()
@@ -151,8 +163,8 @@ class Verification:
 
     @property
     def finished(self) -> bool:
-        """Whether all 7 tokens are known."""
-        return len(self.tokens) == ACTION_DIMENSIONS
+        """Whether all tokens of the answer are known."""
+        return self.answer.finished(self.tokens)
 
     @property
     def correcting(self) -> bool:
@@ -160,40 +172,64 @@ class Verification:
         return self._drafted is not None and not self.finished
 
     def _take(
-        self, answers: Answers, tree: DraftTree, fed: DraftTree, rule: AcceptanceRule
+        self, said: PassLogits, tree: DraftTree, fed: DraftTree, rule: AcceptanceRule
     ) -> None:
-        greedy = answers.greedy.tolist()
-        path = self.judge(rule, tree, greedy, len(self.tokens), self.action_ids)
+        greedy = said.greedy.tolist()
+        path = self.judge(rule, tree, greedy, self.tokens, self.answer)
         self.passes += 1
-        outcome = self._after(answers, greedy, tree, path)
+        position = len(self.tokens)
+        outcome = self._after(said, greedy, tree, path)
         taken = path
-        if self._drafted is not None and len(outcome.tokens) < ACTION_DIMENSIONS:
+        if self._drafted is not None and not self.answer.finished(outcome.tokens):
             outcome = self._drafted
         elif self.correct and (same := _same(tree, path, greedy)) < len(path):
             self.correct, taken = False, path[:same]
-            if len(self.tokens) + len(path) == ACTION_DIMENSIONS:
+            if position + len(path) == len(outcome.tokens):  # a draft of all that was left
                 self._drafted = outcome
-            outcome = self._after(answers, greedy, tree, taken)
+            outcome = self._after(said, greedy, tree, taken)
         self.tokens, self.own, self.margins, self.accepted = outcome
         if len(fed) and not self.finished:
             self.sequence.keep([node for node in taken if node < len(fed)])
         rejected = [node + 1 for node in path[len(taken) :] if node < len(fed)]
-        self._logits, self._rows = answers.logits, rejected + _rows_below(fed, path, greedy)
+        below = self._rows_below(fed, path, greedy, position)
+        self._logits, self._rows = said.logits, rejected + below
         self.answers = tuple(greedy[row] for row in self._rows)
 
     def _after(
-        self, answers: Answers, greedy: list[int], tree: DraftTree, path: tuple[int, ...]
+        self, said: PassLogits, greedy: list[int], tree: DraftTree, path: tuple[int, ...]
     ) -> _Outcome:
         """What is known with a path taken, and with what the model says after it for nothing."""
         tokens = [*self.tokens, *(tree.tokens[node] for node in path)]
-        if len(tokens) < ACTION_DIMENSIONS:
+        if not self.answer.finished(tokens):
             tokens.append(greedy[path[-1] + 1 if path else 0])
         own, margins = self.own, self.margins
         if self.record:
-            rows = [node + 1 for node in (-1, *path)][: ACTION_DIMENSIONS - len(own)]
+            rows = [node + 1 for node in (-1, *path)][: len(tokens) - len(own)]
             own = own + [greedy[row] for row in rows]
-            margins = margins + _margins(answers.logits[rows]).tolist()
+            margins = margins + _margins(said.logits[rows]).tolist()
         return _Outcome(tokens, own, margins, self.accepted + len(path))
+
+    def _rows_below(
+        self, fed: DraftTree, path: tuple[int, ...], greedy: Sequence[int], position: int
+    ) -> list[int]:
+        """Rows of what was said below an accepted path, down the branch nearest to the model's own.
+
+        Args:
+            fed: what the model read.
+            path: its accepted nodes.
+            greedy: what the model said.
+            position: of the tree's roots within the answer.
+        """
+        rows, node = [], path[-1] if path else -1
+        while children := fed.children.get(node):
+            own, at = greedy[node + 1], position + fed.levels[children[0]]
+            node = min(children, key=lambda child: self._off(fed.tokens[child], own, at))
+            rows.append(node + 1)
+        return rows
+
+    def _off(self, token: int, own: int, position: int) -> float:
+        distance = self.answer.distance(token, own, position)
+        return math.inf if distance is None else distance
 
 
 def _same(tree: DraftTree, path: tuple[int, ...], greedy: Sequence[int]) -> int:
@@ -211,19 +247,9 @@ def _margins(logits: Tensor) -> Tensor:
     return best[:, 0] - best[:, 1]
 
 
-def _fed(tree: DraftTree, position: int) -> DraftTree:
-    """What of a tree at a position the model has to read: the last of the 7 is followed by nothing.
+def _fed(tree: DraftTree, left: int) -> DraftTree:
+    """What of a tree the model has to read, where `left` tokens are missing at most.
 
-    It is judged by its parent's logits.
+    The last one is followed by nothing: it is judged by its parent's logits.
     """
-    return tree.above(ACTION_DIMENSIONS - 1 - position)
-
-
-def _rows_below(fed: DraftTree, path: tuple[int, ...], greedy: Sequence[int]) -> list[int]:
-    """Rows of the answers below an accepted path, down the branch nearest to the model's own."""
-    rows, node = [], path[-1] if path else -1
-    while children := fed.children.get(node):
-        own = greedy[node + 1]
-        node = min(children, key=lambda child: abs(fed.tokens[child] - own))
-        rows.append(node + 1)
-    return rows
+    return tree.above(left - 1)

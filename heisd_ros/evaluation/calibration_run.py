@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -118,7 +118,7 @@ class CalibrationRun:
             tried=tried,
             tasks={} if chosen is None else self._by_task(chosen, episodes, instructions),
             starts=tuple(astuple(episode) for episode in episodes),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
 
     def _undecided(self) -> int | None:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from heisd_ros.decoding.types import Decoder, Observation, Settled, StepResult
 from heisd_ros.errors import ProtocolError
+from heisd_ros.families.openvla.config import VLAConfig
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import FusedMetric, MetricSample
 from heisd_ros.kinematics.proprio import proprio_vector
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.sim.protocol import MAX_STEPS, Protocol
 from heisd_ros.sim.scene import CAMERAS, CONTROL_RATE_HZ, OPEN_GRIPPER, LiberoScene
-from heisd_ros.vla.config import VLAConfig
 
 REST_STEPS = 40
 """Control steps that the arm has stood when an episode begins, as the metric sees it: 2 s."""

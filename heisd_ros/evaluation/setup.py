@@ -15,12 +15,12 @@ from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import ModeError
 from heisd_ros.evaluation.rollout import make_scene
+from heisd_ros.families.openvla.checkpoint import statistics_of
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.retrieval.database import Database
 from heisd_ros.sim.protocol import load_for_suite, load_protocol
 from heisd_ros.sim.scene import LiberoScene
-from heisd_ros.vla.checkpoint import statistics_of
-from heisd_ros.vla.vla import VLA
 
 
 @dataclass(frozen=True)

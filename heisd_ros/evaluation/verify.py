@@ -18,15 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from heisd_ros.decoding.paths import PATHS, Decoded, DecodePath
 from heisd_ros.decoding.perception import perceive
 from heisd_ros.decoding.types import Observation
 from heisd_ros.errors import ReferenceDataError
+from heisd_ros.evaluation.decode_paths import PATHS, Decoded, DecodePath
 from heisd_ros.evaluation.reference import Reference, ReferenceCase
-from heisd_ros.vla.checkpoint import load_checkpoint
-from heisd_ros.vla.config import ACTION_BINS
-from heisd_ros.vla.engine import PlainEngine
-from heisd_ros.vla.vla import VLA
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
+from heisd_ros.families.openvla.vla import VLA
 
 LOGIT_TOLERANCE = 1e-4
 """Largest difference of a float32 logit; of features times their root mean square, if above 1."""
@@ -159,15 +157,14 @@ def _pixels(vla: VLA, case: ReferenceCase) -> Iterator[Comparison]:
 
 @torch.inference_mode()
 def _vision(vla: VLA, case: ReferenceCase) -> Iterator[Comparison]:
-    engine = PlainEngine(vla.model)
-    features = perceive(vla, _observation(vla, case), engine=engine).features
+    features = perceive(vla, _observation(vla, case)).features
     both = features[0].float().cpu().numpy()
     first = vla.config.towers[0].output_width
     for stage, key, array in (
         ("first tower (DINOv2)", "dino_patches", both[:, :first]),
         ("second tower (SigLIP)", "siglip_patches", both[:, first:]),
         ("both towers", "vision_features", both),
-        ("projector", "projected", engine.project(features)[0].float().cpu().numpy()),
+        ("projector", "projected", vla.model.project(features)[0].float().cpu().numpy()),
     ):
         yield _close(case, stage, key, array, LOGIT_TOLERANCE, relative=True)
 
@@ -176,19 +173,21 @@ def _logits(vla: VLA, case: ReferenceCase, decoded: Decoded) -> Iterator[Compari
     logits = decoded.logits.float().cpu().numpy()
     actions = _action_columns(vla, logits)
     yield _close(case, "logits of the actions", "action_logits", actions, LOGIT_TOLERANCE)
-    if logits.shape[-1] != ACTION_BINS:
+    if logits.shape[-1] != len(vla.codec.action_ids):
         yield _close(case, "logits of all ids", "logits", logits, LOGIT_TOLERANCE)
 
 
 def _action_columns(vla: VLA, logits: NDArray[Any]) -> NDArray[Any]:
-    return logits if logits.shape[-1] == ACTION_BINS else logits[:, vla.model.action_rows]
+    own = logits.shape[-1] == len(vla.codec.action_ids)
+    return logits if own else logits[:, vla.model.action_rows]
 
 
 def _actions(vla: VLA, case: ReferenceCase, decoded: Decoded) -> Iterator[Comparison]:
     tokens = list(decoded.tokens)
-    normalised = vla.action_tokens.decode(tokens)
+    tokenizer = vla.codec.tokenizer
+    normalised = tokenizer.decode(tokens)
     yield _equal(case, "tokens", "action_token_ids", tokens)
-    yield _equal(case, "bins", "action_bins", vla.action_tokens.bins(tokens).tolist())
+    yield _equal(case, "bins", "action_bins", tokenizer.bins(tokens).tolist())
     yield _close(case, "normalised action", "normalized_actions", normalised, ACTION_TOLERANCE)
     key = case.fields.get("unnorm_key")
     if key is None and len(vla.statistics) == 1:

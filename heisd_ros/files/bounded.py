@@ -16,7 +16,7 @@ from typing import Any
 
 Error = Callable[[str], Exception]
 MOST_BYTES = 32 << 20
-"""Largest text file that is read; OpenVLA-7B's largest is its tokenizer, 1.8 MB."""
+"""Largest text file that is read; a 7B model's largest is its tokenizer, 1.8 MB."""
 MOST_VALUES = 1_000_000
 """Values in a JSON file, at most: a Python object takes up to a hundred times its text."""
 MOST_LEVELS = 64

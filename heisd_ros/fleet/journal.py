@@ -111,13 +111,13 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
         try:
             yield
         except (OSError, sqlite3.Error) as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            problem = f"cannot be used: {error}"
-            if code == sqlite3.SQLITE_BUSY:
+            # SQLite's own words: Python 3.10 has no error codes.
+            said, problem = str(error), f"cannot be used: {error}"
+            if "is locked" in said:
                 problem = "is in use by another process; give each its own folder"
-            elif code == sqlite3.SQLITE_NOTADB:
+            elif "not a database" in said:
                 problem = "is no journal; name another folder"
-            elif code == sqlite3.SQLITE_CORRUPT:
+            elif "malformed" in said:
                 problem = f"is damaged: {error}; move it away to begin a new one"
             raise GrowthError(f"the journal {self.path} {problem}") from error
 

@@ -51,6 +51,28 @@ class ArmState:
         return self.kinematics.twist(self.positions, self.velocities)[:3]
 
 
+@dataclass(frozen=True)
+class FingerTravel:
+    """The opening of a gripper whose finger joint counts an angle, by a line between both ends.
+
+    Attributes:
+        joint_closed: Position of the joint where the gripper is closed, rad.
+        joint_open: The same where it is open; another one.
+        closed: Opening where it is closed, m.
+        open: Opening where it is open, m.
+    """
+
+    joint_closed: float
+    joint_open: float
+    closed: float
+    open: float
+
+    def opening(self, position: float) -> float:
+        """Opening (m) at a position of the joint (rad)."""
+        share = (position - self.joint_closed) / (self.joint_open - self.joint_closed)
+        return self.closed + share * (self.open - self.closed)
+
+
 class JointStateReader:
     """Takes the arm's joints out of messages that may name other joints, in any order.
 
@@ -59,6 +81,7 @@ class JointStateReader:
         gripper_joints: Finger joints; they may come in messages of their own.
         finger_timeout_sec: Age from which a finger's position is not known any more.
         limits: Joint name to (lower, upper), rad, in place of the limits of the description.
+        travel: Of each finger joint; None: it counts metres from closed.
     """
 
     def __init__(
@@ -67,9 +90,11 @@ class JointStateReader:
         gripper_joints: Sequence[str],
         finger_timeout_sec: float = math.inf,
         limits: Mapping[str, tuple[float, float]] | None = None,
+        travel: FingerTravel | None = None,
     ) -> None:
         self.kinematics = kinematics
         self.limits = limits or {}
+        self._travel = travel
         self._fingers = [name for name in gripper_joints if name]
         self._timeout_ns = finger_timeout_sec * 1e9
         self._finger_positions: dict[str, tuple[float, int]] = {}
@@ -122,6 +147,9 @@ class JointStateReader:
         return now - self._finger_positions[name][1] <= self._timeout_ns
 
     def _opening(self) -> float:
+        positions = [position for position, _ in self._finger_positions.values()]
+        if self._travel is not None:
+            return sum(map(self._travel.opening, positions)) / len(positions)
         # URDFs open both fingers along +; simulators may count one along -. The sum of distances
         # from the closed position serves both.
-        return sum(abs(position) for position, _ in self._finger_positions.values())
+        return sum(map(abs, positions))

@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 from heisd_ros.errors import MissingPackageError
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 _GRIPPER_ACTIONS = {
     "gripper_command": "GripperCommand",
@@ -17,16 +18,16 @@ _GRIPPER_ACTIONS = {
 }
 
 
-def check(gripper: str, servo: str) -> None:
+def check(parameters: VlaNodeParameters) -> None:
     """Checks that what the parameters `gripper.action` and `servo.node` need is installed.
 
     Raises:
         MissingPackageError: It is not.
     """
-    if gripper in _GRIPPER_ACTIONS:
-        gripper_action(gripper)
-    if servo:
-        servo_command_type(servo)
+    if parameters.gripper.action in _GRIPPER_ACTIONS:
+        gripper_action(parameters.gripper.action)
+    if parameters.servo.node and parameters.servo.setup == "switch":
+        servo_command_type(parameters.servo.node)
 
 
 def gripper_action(kind: str) -> Any:

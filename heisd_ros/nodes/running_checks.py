@@ -46,7 +46,7 @@ def installation() -> Iterator[Seen]:
 def wanted(parameters: VlaNodeParameters) -> Iterator[Seen]:
     """Packages that a robot's file needs once it is no dry run."""
     try:
-        optional.check(parameters.gripper.action, parameters.servo.node)
+        optional.check(parameters)
     except HeisdError as error:
         yield "warning", "packages", f"{error}; a dry run does without"
 

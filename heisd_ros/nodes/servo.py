@@ -1,4 +1,4 @@
-"""MoveIt Servo made ready: its command type switched, then unpaused. Needs moveit_msgs."""
+"""MoveIt Servo made ready: its command type switched, then unpaused; or started."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.task import Future
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 
 from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.nodes import optional
@@ -23,23 +23,30 @@ class ServoSetup:
 
     Args:
         node: The node that owns the clients.
-        parameters: `servo.node` and the command interface.
+        parameters: `servo.node`, `servo.setup` and the command interface.
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters) -> None:
         self._node, self._servo = node, parameters.servo.node.rstrip("/")
         self._steps: list[tuple[Any, Any]] = []
         if parameters.servo.node and not parameters.dry_run:
-            kind = optional.servo_command_type(parameters.servo.node)
-            request = kind.Request()
-            request.command_type = getattr(request, _COMMAND_TYPES[parameters.command.interface])
-            switch: Any = node.create_client(kind, f"{self._servo}/switch_command_type")
-            unpause: Any = node.create_client(SetBool, f"{self._servo}/pause_servo")
-            self._steps = [(switch, request), (unpause, SetBool.Request(data=False))]
+            self._steps = self._make_steps(parameters)
         self._left = list(self._steps)
         self._answer: Future | None = None
         self._problem = ""
         self._seen: set[tuple[int, ...]] = set()
+
+    def _make_steps(self, parameters: VlaNodeParameters) -> list[tuple[Any, Any]]:
+        """Clients and what each is asked, in this order."""
+        if parameters.servo.setup == "start":
+            start: Any = self._node.create_client(Trigger, f"{self._servo}/start_servo")
+            return [(start, Trigger.Request())]
+        kind = optional.servo_command_type(parameters.servo.node)
+        request = kind.Request()
+        request.command_type = getattr(request, _COMMAND_TYPES[parameters.command.interface])
+        switch: Any = self._node.create_client(kind, f"{self._servo}/switch_command_type")
+        unpause: Any = self._node.create_client(SetBool, f"{self._servo}/pause_servo")
+        return [(switch, request), (unpause, SetBool.Request(data=False))]
 
     def problem(self) -> Hold | None:
         """Takes the next step, if one is due; never waits.

@@ -107,7 +107,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         parameters = read(self, VlaNodeParameters)
         self._check_given(parameters)
         if not parameters.dry_run:  # in a dry run nobody is asked
-            optional.check(parameters.gripper.action, parameters.servo.node)
+            optional.check(parameters)
         self._session = open_session(parameters, self._load, self._wake.trigger)
         self._set_instruction(parameters.instruction)
         self._subscribe(self._session)

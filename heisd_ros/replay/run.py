@@ -74,7 +74,7 @@ def replay_bag(
     vla = load_model(parameters)
     with Bag(path) as bag:
         from_topic = parameters.robot.source == "topic"
-        topics = find_topics(vla.config.views, bag.topics, remaps, from_topic)
+        topics = find_topics(vla.spec.views, bag.topics, remaps, from_topic)
         topics, remarks = _without_unreadable(bag, topics)
         if instruction is None and topics.instruction is None:
             raise ReplayError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import weakref
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from heisd_ros.errors import DatabaseError
 from heisd_ros.files.bounded import check_plain
+from heisd_ros.files.digest import file_sha256
 
 
 def map_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
@@ -95,5 +95,4 @@ class RowsOnDisk:
 
 def file_hash(path: Path) -> str:
     """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path).hex()

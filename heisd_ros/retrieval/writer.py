@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +84,7 @@ def write_database(
             features=replace(description.features, size=projection.size, kept=projection.kept),
             shards=tuple(infos),
             files=files,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             database_id="",
         ).sealed()
         (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")

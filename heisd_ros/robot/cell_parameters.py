@@ -58,6 +58,7 @@ def recording_layout(cell: CellParameters, urdf: str | None) -> RecordingLayout:
         base_frame=robot.base_frame,
         joint_names=robot.joint_names,
         gripper_joints=tuple(name for name in robot.gripper_joints if name),
+        finger_travel=cell.gripper.finger_travel(),
         urdf=urdf,
         description_topic=recording.robot_description,
         action=rule,

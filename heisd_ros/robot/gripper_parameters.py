@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from heisd_ros.kinematics.joint_states import FingerTravel
 from heisd_ros.robot.declare import Parameters, parameter
 
 
@@ -71,6 +72,16 @@ class GripperParameters(Parameters):
     goal_closed: float = parameter(
         0.0, "Position that it takes for gripper.closed_position.", low=-10.0, high=10.0
     )
+    joint_open: float = parameter(
+        0.0,
+        "Position (rad) of robot.gripper_joints at gripper.open_position, where they are angles. "
+        "Equal to gripper.joint_closed: they are distances from closed, m.",
+        low=-10.0,
+        high=10.0,
+    )
+    joint_closed: float = parameter(
+        0.0, "Their position (rad) at gripper.closed_position.", low=-10.0, high=10.0
+    )
     attempts: int = parameter(
         3,
         "How often, at most, a goal is sent that the action server refuses or aborts.",
@@ -83,6 +94,14 @@ class GripperParameters(Parameters):
         low=0.0,
         high=1000.0,
     )
+
+    def finger_travel(self) -> FingerTravel | None:
+        """From the finger joints' angle to the opening; None where they are distances."""
+        if self.joint_open == self.joint_closed:
+            return None
+        return FingerTravel(
+            self.joint_closed, self.joint_open, self.closed_position, self.open_position
+        )
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         if self.open_action == self.closed_action:

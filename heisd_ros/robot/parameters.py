@@ -126,8 +126,8 @@ class RobotParameters(Parameters):
     )
     gripper_joints: tuple[str, ...] = parameter(
         ("",),
-        "Finger joints (m); the sum of their distances from 0 is the opening of the gripper. "
-        "Empty: the built-in Panda's own, or none.",
+        "Finger joints. The sum of their distances (m) from 0 is the opening of the gripper, or "
+        "their angle tells it: gripper.joint_open. Empty: the built-in Panda's own, or none.",
         own=True,
     )
 
@@ -159,8 +159,14 @@ class ServoParameters(Parameters):
 
     node: str = parameter(
         "",
-        "Name of a MoveIt Servo node, whose command type is switched and which is unpaused at "
-        "activation; needs moveit_msgs; empty: none.",
+        "Name of a MoveIt Servo node, which is made ready at activation as servo.setup says; needs "
+        "moveit_msgs; empty: none.",
+    )
+    setup: str = parameter(
+        "switch",
+        "How servo.node is made ready: by its services switch_command_type and pause_servo (Jazzy "
+        "and newer), or by start_servo (Humble; twists only, and moveit_msgs is not needed).",
+        choices=("switch", "start"),
     )
 
 
@@ -259,6 +265,8 @@ class VlaNodeParameters(FlatNames):
         interface, robot = self.command.interface, self.robot
         if self.servo.node and interface == "delta":
             yield "servo.node", "'', as 'command.interface' is 'delta', which Servo does not take"
+        if self.servo.node and self.servo.setup == "start" and interface != "twist":
+            yield "servo.setup", "'switch', as only twists are taken by a Servo that is started"
         named = self.gripper.joint or any(robot.gripper_joints)
         if self.gripper.action == "joint_state" and not named:
             yield "gripper.joint", "the name of a joint, as 'gripper.action' is 'joint_state'"

@@ -48,7 +48,11 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
         except UrdfError as error:
             kinematics.geometry_fault = str(error)
     return JointStateReader(
-        kinematics, parameters.robot.gripper_joints, parameters.input.gripper_timeout_sec, limits
+        kinematics,
+        parameters.robot.gripper_joints,
+        parameters.input.gripper_timeout_sec,
+        limits,
+        parameters.gripper.finger_travel(),
     )
 
 

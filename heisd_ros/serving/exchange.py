@@ -56,6 +56,7 @@ class Told:
         accepted: drafted tokens that were accepted.
         similarity: of the best retrieved entry.
         warning: the decoder's.
+        problem: why the answer stands for no action.
         settled: milliseconds and agreement, where there was something to settle.
     """
 
@@ -68,6 +69,7 @@ class Told:
     accepted: int | None = None
     similarity: float | None = None
     warning: str = ""
+    problem: str = ""
     settled: tuple[float, bool] | None = None
 
 
@@ -129,8 +131,10 @@ def answer(result: StepResult, asked: Asked, warning: str) -> dict[str, Any]:
         accepted=result.accepted,
         similarity=None if result.similarity is None else float(result.similarity),
         warning=warning,
+        problem=result.problem,
     )
-    actions = np.atleast_2d(np.asarray(result.action, np.float64))
+    chunk = result.action[None] if result.chunk is None else result.chunk
+    actions = np.asarray(chunk, np.float64)
     timing = {"server_timing": {"infer_ms": told.timings_ms["total"]}}
     return {ACTIONS: actions, **timing, **own_part(told)}
 
@@ -178,6 +182,8 @@ def read_result(message: dict[str, Any], told: Told, layout: Layout, total_ms: f
         raise MessageError(f"source is {told.source!r}; accepted: {', '.join(DECIDING)}")
     return StepResult(
         action=actions[0].astype(np.float64),
+        chunk=actions.astype(np.float64) if len(actions) > 1 else None,
+        problem=told.problem,
         tokens=told.tokens,
         source=Source(told.source),
         reason=told.reason,

@@ -19,6 +19,7 @@ from websockets.exceptions import (
 from websockets.sync.client import ClientConnection, connect
 
 from heisd_ros.errors import (
+    AnswerError,
     HeisdError,
     ImageError,
     MessageError,
@@ -33,10 +34,8 @@ from heisd_ros.serving.messages import MAX_BYTES, pack, unpack
 OPEN_SEC, CLOSE_SEC = 3.0, 0.5
 FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC = 0.1, 5.0
 """Between two tries to connect: it doubles from the one to the other."""
-_NAMED = {
-    error.__name__: error
-    for error in (ImageError, MessageError, ProprioceptionError, UnknownInstructionError)
-}
+_TOLD = (AnswerError, ImageError, MessageError, ProprioceptionError, UnknownInstructionError)
+_NAMED = {error.__name__: error for error in _TOLD}
 _MOST_WORDS = 500
 
 

@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from heisd_ros.decoding.types import Decoder
-from heisd_ros.errors import MessageError
+from heisd_ros.errors import AnswerError, MessageError
 from heisd_ros.serving.address import TOKEN
 from heisd_ros.serving.exchange import answer, read_asked, read_question, settled_answer
 from heisd_ros.serving.layout import OWN, Layout
@@ -155,7 +156,10 @@ class ModelServer:
             if asked.settle:
                 return settled_answer(decoder.settle(), asked, decoder.warning())
             result = decoder.infer(read_question(self._layout, message))
-            return answer(result, asked, decoder.warning())
+        if OWN not in message and (result.problem or not np.isfinite(result.action).all()):
+            # openpi's client knows no such answer, and would send NaN to an arm.
+            raise AnswerError(result.problem or f"action is {result.action.tolist()}")
+        return answer(result, asked, decoder.warning())
 
 
 def tls_context(certificate: str, key: str) -> ssl.SSLContext:

@@ -11,17 +11,15 @@ import torch
 
 from heisd_ros.decoding.modes import config_folder
 from heisd_ros.errors import ProtocolError, UnknownStatisticsError
+from heisd_ros.families.checkpoint import default_protocol
+from heisd_ros.families.openvla.checkpoint import load_checkpoint, statistics_of
+from heisd_ros.families.openvla.data_convention import DataConvention
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.files.bounded import expanded, naming, shown
+from heisd_ros.files.checks import require_template
 from heisd_ros.files.ros_yaml import read_yaml
 from heisd_ros.files.typed import typed, within
-from heisd_ros.vla.checkpoint import load_checkpoint, statistics_of
-from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
-from heisd_ros.vla.convention import DataConvention
-from heisd_ros.vla.tower_config import require_template
-from heisd_ros.vla.vla import VLA
 
-OPENVLA = "openvla_libero"
-"""The protocol of a checkpoint in OpenVLA's own layout where no other is named."""
 MAX_STEPS = {
     "libero_spatial": 220,
     "libero_object": 280,
@@ -121,7 +119,7 @@ def load_protocol(name: str, checkpoint: str | Path | None = None) -> Protocol:
 
     Args:
         name: a file of ``config/protocols`` without its ending, a path of such a file, or
-            ``heisd``. Empty: by the checkpoint, OpenVLA's own layout or ours.
+            ``heisd``. Empty: the checkpoint's default.
         checkpoint: the model's folder.
 
     Raises:
@@ -129,8 +127,7 @@ def load_protocol(name: str, checkpoint: str | Path | None = None) -> Protocol:
         CheckpointError: the checkpoint is missing.
     """
     if not name and checkpoint is not None:
-        own = "heisd" in read_json(CheckpointFiles.find(checkpoint).config)
-        name = "heisd" if own else OPENVLA
+        name = default_protocol(checkpoint)
     if name in ("", "heisd"):
         return Protocol()
     known = {file.stem: file for file in sorted(config_folder("protocols").glob("*.yaml"))}

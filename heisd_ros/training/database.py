@@ -14,6 +14,7 @@ import heisd_ros
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.source import Source
 from heisd_ros.errors import DatabaseError
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import MetricBounds, MetricSettings, Trajectory
@@ -34,7 +35,6 @@ from heisd_ros.training.selection import (
     plan_of,
     ranges,
 )
-from heisd_ros.vla.vla import VLA
 
 DATABASE_STATES = range(30)
 """Initial states whose episodes a database holds. Those above, of the demonstration states, are

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from heisd_ros.vla.model import VLAModel
-from heisd_ros.vla.vla import VLA
+from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.openvla.vla import VLA
 
 _LAYER = re.compile(r"(?<=\.layers\.)\d+(?=\.)")
 _RESIDUAL = ("o_proj.weight", "down_proj.weight")

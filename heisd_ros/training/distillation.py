@@ -19,17 +19,15 @@ from torch import Tensor
 
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.libero_hdf5 import read_episodes
-from heisd_ros.decoding.perception import Perceived, prompt_of
 from heisd_ros.errors import DemonstrationError
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
+from heisd_ros.families.openvla.network import OpenVLAInputs, VLAModel
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.files.atomic import replacing
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.training.dataset import demonstration_files, episode_proprio
 from heisd_ros.training.frames import encode_frames
-from heisd_ros.vla.config import ACTION_DIMENSIONS
-from heisd_ros.vla.engine import PlainEngine
-from heisd_ros.vla.model import VLAModel
-from heisd_ros.vla.vla import VLA, ModelInputs
 
 HELD_OUT = (10, 9)
 """Episodes are held out whose initial state leaves, divided by the first, the second."""
@@ -105,7 +103,7 @@ def teacher_frames(
 
 
 @torch.inference_mode()
-def run_teacher(model: VLAModel, inputs: ModelInputs) -> tuple[Tensor, Tensor, Tensor]:
+def run_teacher(model: VLAModel, inputs: OpenVLAInputs) -> tuple[Tensor, Tensor, Tensor]:
     """Greedy decoding of a batch that shares one prompt text.
 
     Args:
@@ -116,8 +114,9 @@ def run_teacher(model: VLAModel, inputs: ModelInputs) -> tuple[Tensor, Tensor, T
         hidden states [B, P + 6, hidden] after the last norm, prompt columns [B, P, hidden], and
         the 7 token ids [B, 7], each the argmax over the whole vocabulary.
     """
-    language, engine = model.language_model, PlainEngine(model)
-    embeds = prompt_of(engine, Perceived(inputs, engine.vision(inputs.pixels)))
+    language = model.language_model
+    visual_tokens = model.project(model.vision_features(inputs.pixels))
+    embeds = model.embed(inputs.ids, visual_tokens, inputs.proprio)
     prefill = model.prefill(embeds)
     hidden, tokens = [prefill.hidden], [prefill.logits.argmax(-1, keepdim=True)]
     for _ in range(ACTION_DIMENSIONS - 1):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from heisd_ros.training.distillation import TeacherFrames
 from heisd_ros.vla.drafter import Drafter
-from heisd_ros.vla.language import LanguageModel
+from heisd_ros.vla.llama import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.training.distillation import TeacherFrames
 from heisd_ros.training.draft_acceptance import DraftAcceptance, measure_acceptance
 from heisd_ros.training.optimizer import make_optimizer
 from heisd_ros.training.state import resume_state, save_state
-from heisd_ros.vla.config import ACTION_DIMENSIONS
 from heisd_ros.vla.drafter import Drafter, load_drafter, save_drafter
-from heisd_ros.vla.vla import VLA
 
 DRAFTED = ACTION_DIMENSIONS - 1
 """Tokens that a drafter can draft: the first comes from the prefill."""
@@ -113,9 +113,9 @@ class DrafterTrainer:
         torch.manual_seed(settings.seed)
         self.frames, self.fingerprint = frames, fingerprint
         self.folder, self.settings = folder, settings
-        self.device, self.config = vla.device, vla.config
+        self.device, self.vla, self.config = vla.device, vla, vla.config
         self.language_model = vla.model.language_model
-        self.drafter = Drafter(self.config).to(self.device)
+        self.drafter = Drafter.of(vla).to(self.device)
         # Its guesses are to look like what comes from behind the VLA's last norm.
         self.drafter.norm.load_state_dict(self.language_model.model.norm.state_dict())
         self.optimizer, self.schedule = make_optimizer(
@@ -176,7 +176,7 @@ class DrafterTrainer:
         """
         held_out = torch.nonzero(self.frames.held_out)[:, 0]
         chosen = held_out[:: math.ceil(len(held_out) / limit)]
-        drafter = load_drafter(self.folder / _DRAFTER, self.fingerprint, self.config, self.device)
+        drafter = load_drafter(self.folder / _DRAFTER, self.fingerprint, self.vla)
         measured = {
             name: measure_acceptance(
                 drafter, self.language_model, self.frames, chosen, DRAFTED, top_k, nodes

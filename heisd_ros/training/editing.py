@@ -19,6 +19,7 @@ import numpy as np
 import heisd_ros
 from heisd_ros.data.source import Source
 from heisd_ros.errors import DatabaseError
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.retrieval.arrays import map_array
 from heisd_ros.retrieval.database import Database
@@ -36,7 +37,6 @@ from heisd_ros.training.database import (
 )
 from heisd_ros.training.journal import Journal, Shards
 from heisd_ros.training.selection import check_sources, choose_items, plan_of
-from heisd_ros.vla.vla import VLA
 
 SAME = ("model_fingerprint", "statistics_key", "robot", "control_rate_hz")
 """What two databases must have in common to be one."""

@@ -9,10 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from heisd_ros.data.episode import Episode
-from heisd_ros.decoding.perception import Perceived, prompt_of
-from heisd_ros.vla.config import ACTION_DIMENSIONS
-from heisd_ros.vla.engine import PlainEngine
-from heisd_ros.vla.vla import VLA, ModelInputs
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
+from heisd_ros.families.openvla.network import OpenVLAInputs
+from heisd_ros.families.openvla.vla import VLA
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def read_frames(
 
 def encode_frames(
     vla: VLA, episode: Episode, proprio: NDArray[np.float32] | None, frames: slice
-) -> ModelInputs:
+) -> OpenVLAInputs:
     """B frames of an episode as one batch: what `VLA.encode` makes of each.
 
     Args:
@@ -80,15 +79,15 @@ def encode_frames(
     state = None
     if vla.config.proprio_size and proprio is not None:
         state = torch.from_numpy(proprio[frames]).to(vla.device, vla.dtype)
-    return ModelInputs(pixels, ids, state)
+    return OpenVLAInputs(pixels, ids, state)
 
 
 @torch.inference_mode()
 def _read_batch(vla: VLA, episode: Episode, proprio: NDArray[np.float32], frames: slice) -> Frames:
-    model, engine = vla.model, PlainEngine(vla.model)
+    model = vla.model
     inputs = encode_frames(vla, episode, proprio, frames)
-    features = engine.vision(inputs.pixels)
-    prefill = model.prefill(prompt_of(engine, Perceived(inputs, features)))
+    features = model.vision_features(inputs.pixels)
+    prefill = model.prefill(model.embed(inputs.ids, model.project(features), inputs.proprio))
     logits, tokens, margins = prefill.logits, [], []
     for step in range(ACTION_DIMENSIONS):
         best = logits.float().topk(2, dim=-1).values

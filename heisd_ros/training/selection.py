@@ -9,8 +9,8 @@ from typing import Any
 from heisd_ros.data.report import Outline
 from heisd_ros.data.source import Source
 from heisd_ros.errors import DatabaseError
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.kinematics.proprio import PROPRIO_SIZE
-from heisd_ros.vla.vla import VLA
 
 
 @dataclass(frozen=True)

@@ -19,18 +19,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from heisd_ros.families.openvla.action_tokens import ActionStatistics, ActionTokenizer
+from heisd_ros.families.openvla.checkpoint import save_checkpoint
+from heisd_ros.families.openvla.config import VLAConfig
+from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.openvla.preprocessing import ImagePreprocessor, PromptTokenizer
+from heisd_ros.families.openvla.tokenizer_training import train_tokenizer
+from heisd_ros.families.openvla.vision import TowerConfig
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.training.dataset import Samples
 from heisd_ros.training.optimizer import make_optimizer
 from heisd_ros.training.settings import TrainingSettings
 from heisd_ros.training.state import resume_state, save_state
-from heisd_ros.vla.actions import ActionStatistics, ActionTokenizer
-from heisd_ros.vla.checkpoint import save_checkpoint
-from heisd_ros.vla.config import LanguageConfig, VLAConfig
-from heisd_ros.vla.model import VLAModel
-from heisd_ros.vla.preprocessing import ImagePreprocessor, PromptTokenizer
-from heisd_ros.vla.tokenizer_training import train_tokenizer
-from heisd_ros.vla.vision import TowerConfig
-from heisd_ros.vla.vla import VLA
+from heisd_ros.vla.language_config import LanguageConfig
 
 STATISTICS_KEY = "libero_panda"
 _STATE = "trainer.pt"

@@ -1,1 +1,1 @@
-"""The vision-language-action model: OpenVLA's architecture in plain PyTorch, any size."""
+"""What models of any family share: two protocols, engines, decoder, drafter, files."""

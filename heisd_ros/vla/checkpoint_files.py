@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from heisd_ros.errors import CheckpointError
 from heisd_ros.files.bounded import check_plain, expanded, read_object, shown
+from heisd_ros.files.digest import file_sha256
 
 CONFIG, PREPROCESSOR, TOKENIZER = "config.json", "preprocessor_config.json", "tokenizer.json"
 SENTENCEPIECE = "tokenizer.model"
@@ -24,7 +26,7 @@ _HEADS = {
     "vision_backbone": "the vision towers with FiLM, which the instruction modulates",
     "action_model": "CogACT's diffusion model, which makes the actions instead of tokens",
 }
-"""Parts that fine-tunes of OpenVLA save beside the model, by the beginning of the file's name."""
+"""Parts that fine-tunes save beside the model, by the beginning of the file's name."""
 _HEAD = re.compile(rf"({'|'.join(_HEADS)}).*\.(pt|pth|ckpt|bin|safetensors)")
 
 
@@ -101,6 +103,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return read_object(path, CheckpointError)
 
 
+def fingerprint(folder: str | Path) -> str:
+    """sha256 over all that decides how it acts: two folders with one fingerprint act alike."""
+    digest = hashlib.sha256()
+    for path in CheckpointFiles.find(folder):
+        digest.update(file_sha256(path))
+    return digest.hexdigest()
+
+
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files of a model.
 
@@ -173,15 +183,14 @@ def _model_of(adapter: Path, given: Path) -> Path:
 
 
 def _refuse_heads(folder: Path) -> None:
-    """Raises CheckpointError where a folder holds parts of a model that is none of OpenVLA's."""
+    """Raises CheckpointError where a folder holds parts of a model that decodes no tokens."""
     found = {path.name: match for path in folder.glob("*.*") if (match := _HEAD.search(path.name))}
     if found:
         part = found[min(found)][1]
         names = ", ".join(sorted(found)[:5])
         raise CheckpointError(
-            f"{folder} holds {names}: {part} is {_HEADS[part]}. OpenVLA-OFT and models like it "
-            "save such parts, and do not run here; accepted: OpenVLA and its fine-tunes, whose "
-            "actions are tokens"
+            f"{folder} holds {names}: {part} is {_HEADS[part]}. Models with such parts "
+            "do not run here; accepted: those whose actions are tokens"
         )
 
 
@@ -189,8 +198,8 @@ def _hint(folder: Path) -> str:
     """What to do with weights in other formats, where a folder holds some."""
     if any(folder.glob("checkpoints/*.pt")):
         return (
-            "; checkpoints/*.pt is of OpenVLA's own trainer, which vla-scripts/extern/"
-            "convert_openvla_weights_to_hf.py of its repository converts"
+            "; checkpoints/*.pt is in the trainer's own format: its repository has a script that "
+            "converts it for Hugging Face"
         )
     pickles = sorted(
         path.name for kind in ("bin", "pt", "pth") for path in folder.glob(f"*.{kind}")

@@ -23,16 +23,16 @@ from torch import Tensor, nn
 
 from heisd_ros.errors import DrafterError
 from heisd_ros.files.bounded import check_plain, read_object, shown
-from heisd_ros.vla.config import ACTION_BINS, VLAConfig
-from heisd_ros.vla.language import (
+from heisd_ros.vla.language_config import LanguageConfig
+from heisd_ros.vla.llama import (
     DecoderLayer,
     KVCache,
-    LanguageModel,
     RMSNorm,
     RotaryTable,
     rotate,
 )
-from heisd_ros.vla.linear import pack
+from heisd_ros.vla.packed_linear import pack
+from heisd_ros.vla.token_model import TokenModel, Vocabulary
 
 WEIGHTS, RECORD = "drafter.safetensors", "drafter.json"
 FORMAT = 1
@@ -84,18 +84,29 @@ class Drafter(nn.Module):
     The norm is what EAGLE's drafter lacks: the states that it is to guess come from behind one.
 
     Args:
-        config: of the VLA that it drafts for.
+        language: sizes of its layer, whose width is that of the VLA's hidden states.
+        action_ids: what it drafts.
     """
 
-    def __init__(self, config: VLAConfig) -> None:
+    def __init__(self, language: LanguageConfig, action_ids: range) -> None:
         super().__init__()
-        width = config.language.hidden_size
+        width = language.hidden_size
         self.fc = nn.Linear(2 * width, width, bias=False)
-        self.layer = DecoderLayer(config.language, 0)
-        self.norm = RMSNorm(width, config.language.rms_norm_eps)
-        self.rotary = RotaryTable(config.language)
-        end = config.real_vocab_size
-        self.action_rows = slice(end - ACTION_BINS, end)
+        self.layer = DecoderLayer(language, 0)
+        self.norm = RMSNorm(width, language.rms_norm_eps)
+        self.rotary = RotaryTable(language)
+        self.action_rows = slice(action_ids.start, action_ids.stop)
+
+    @classmethod
+    def of(cls, model: TokenModel) -> Drafter:
+        """A drafter for a model, not yet trained.
+
+        Raises:
+            DrafterError: there is none for the model's family.
+        """
+        if model.language is None:
+            raise DrafterError("there is no drafter for models of this family")
+        return cls(model.language, model.codec.action_ids)
 
     def remember(self, hidden: Tensor, embeds: Tensor, positions: Tensor) -> GrowingCache:
         """Keys and values of prompt columns.
@@ -147,7 +158,7 @@ class Drafter(nn.Module):
 
         Args:
             hidden: [1, P, hidden], ``Prefill.hidden`` of the prompt's columns, drafts excluded.
-            embeds: [1, P, hidden], the prompt's input columns (`VLAModel.embed`).
+            embeds: [1, P, hidden], the prompt's input columns (`Prompt.columns`).
             first_token: the token id that the VLA chose after the prompt.
         """
         last = hidden.shape[1] - 1
@@ -157,7 +168,7 @@ class Drafter(nn.Module):
 
     @torch.inference_mode()
     def propose(
-        self, language_model: LanguageModel, state: DrafterState, depth: int, top_k: int, nodes: int
+        self, vocabulary: Vocabulary, state: DrafterState, depth: int, top_k: int, nodes: int
     ) -> tuple[list[int], list[int]]:
         """Draft a tree of the tokens after the first one.
 
@@ -165,7 +176,7 @@ class Drafter(nn.Module):
         all nodes made, the `nodes` likeliest are proposed.
 
         Args:
-            language_model: the VLA's, for its embedding and LM head.
+            vocabulary: the VLA's embedding and LM head.
             state: of the prompt; it is left as it is.
             depth: levels, at least 1.
             top_k: children of a node and extended nodes of a level, at least 1.
@@ -186,9 +197,9 @@ class Drafter(nn.Module):
         count = 0
         for left in reversed(range(depth)):
             positions = torch.full((1, 1), state.position + len(made), device=device)
-            embeds = language_model.model.embed_tokens(tokens).unsqueeze(0)
+            embeds = vocabulary.embed_tokens(tokens).unsqueeze(0)
             hidden = self.advance(hidden, embeds, positions, cache, visible)
-            likelihood = language_model.logits(hidden[0], rows).float().log_softmax(dim=-1)
+            likelihood = vocabulary.logits(hidden[0], rows).float().log_softmax(dim=-1)
             best, columns = likelihood.topk(top_k, dim=-1)
             level = _Level(
                 scores=(scores.unsqueeze(1) + best).flatten(),
@@ -266,18 +277,14 @@ def save_drafter(
 def load_drafter(
     folder: str | Path,
     model_fingerprint: str,
-    config: VLAConfig,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    model: TokenModel,
 ) -> Drafter:
     """Load what `save_drafter` wrote.
 
     Args:
         folder: holds ``drafter.safetensors`` and ``drafter.json``.
         model_fingerprint: of the checkpoint that it is to draft for.
-        config: of that checkpoint.
-        device: where the drafter goes.
-        dtype: what the weights become.
+        model: that checkpoint; the drafter goes where its weights are, and becomes of their type.
 
     Raises:
         DrafterError: it is missing, damaged, or made for another model.
@@ -291,7 +298,7 @@ def load_drafter(
         raise DrafterError(
             f"{folder / WEIGHTS} cannot be read (truncated?): {error}. {_REMEDY}"
         ) from error
-    drafter = Drafter(config)
+    drafter = Drafter.of(model)
     try:
         drafter.load_state_dict(tensors)
     except RuntimeError as error:
@@ -300,8 +307,8 @@ def load_drafter(
         ) from error
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise DrafterError(f"{folder / WEIGHTS} holds numbers that are not finite. {_REMEDY}")
-    drafter = drafter.to(device, dtype).eval().requires_grad_(False)
-    if torch.device(device).type == "cpu":
+    drafter = drafter.to(model.device, model.dtype).eval().requires_grad_(False)
+    if model.device.type == "cpu":
         pack(drafter)
     return drafter
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heisd_ros.vla.language import LanguageModel
+from heisd_ros.vla.llama import LanguageModel
 
 
 class Int8Linear(nn.Module):

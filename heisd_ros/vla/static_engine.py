@@ -24,11 +24,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from heisd_ros.vla.capture import Capture, Program, capture_for
-from heisd_ros.vla.config import ACTION_DIMENSIONS
-from heisd_ros.vla.engine import Answers, Draft, PlainEngine, PromptSequence
-from heisd_ros.vla.language import KVCache
-from heisd_ros.vla.model import VLAModel
+from heisd_ros.vla.action_codec import AnswerFormat
+from heisd_ros.vla.cuda_graphs import Capture, Program, capture_for
+from heisd_ros.vla.engine import (
+    Draft,
+    Network,
+    PassLogits,
+    PlainEngine,
+    Prompt,
+    PromptSequence,
+    Stage,
+    causal_columns,
+)
+from heisd_ros.vla.llama import KVCache
 
 PROMPT_STEP = 16
 """Prompts are padded to a multiple of so many columns."""
@@ -58,6 +66,14 @@ class _Shape:
 
 
 @dataclass(frozen=True)
+class _Stage:
+    """A captured function of one tensor, and the buffer that it reads."""
+
+    value: Tensor
+    program: Program
+
+
+@dataclass(frozen=True)
 class _Pass:
     """A captured program and the plan that it reads."""
 
@@ -79,7 +95,7 @@ class StaticEngine:
     """
 
     def __init__(
-        self, model: VLAModel, capture: Capture | None = None, compiler: str | None = None
+        self, model: Network, capture: Capture | None = None, compiler: str | None = None
     ) -> None:
         self.model = model
         weight = model.language_model.lm_head.weight
@@ -87,49 +103,51 @@ class StaticEngine:
         self._capture = capture or capture_for(self._device)
         self._compiler = compiler
         self._plain = PlainEngine(model)
-        config = model.config
-        room = config.language.max_position_embeddings - ACTION_DIMENSIONS
-        columns = min(1 + config.prefix_tokens + LONGEST_TEXT + PROMPT_STEP - 1, room)
+        config = model.language_model.model.config
+        room = config.max_position_embeddings - model.answer.max_tokens
+        columns = min(1 + model.prefix_columns + LONGEST_TEXT + PROMPT_STEP - 1, room)
         self.longest_prompt = columns // PROMPT_STEP * PROMPT_STEP
         slots = self.slots_for(self.longest_prompt, DRAFT_BUCKETS[-1])
         # Zeros: what a mask hides must still be finite, since 0 * NaN is NaN.
-        self._cache = KVCache(config.language, 1, slots, self._device, self._dtype)
+        self._cache = model.language_model.new_cache(1, slots)
         for buffer in (*self._cache.keys, *self._cache.values):
             buffer.zero_()
-        size, views = config.image_size, len(config.views)
-        self._pixels = self._zeros(1, views, 6, size, size)
-        self._features = self._zeros(1, config.visual_tokens, config.vision_width)
-        self._prompt = self._zeros(1, self.longest_prompt, config.language.hidden_size)
-        self._side = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
-        self._stages: dict[str, Program] = {}
+        shape = 1, self.longest_prompt, config.hidden_size
+        self._prompt = torch.zeros(shape, dtype=self._dtype, device=self._device)
+        self._stages: dict[tuple[Stage, torch.Size], _Stage] = {}
         self._passes: dict[_Shape, _Pass] = {}
 
-    @torch.inference_mode()
-    def vision(self, pixels: Tensor) -> Tensor:
-        """As `Engine.vision`."""
-        self._pixels.copy_(pixels)
-        backbone = self.model.vision_backbone
-        return self._stage("vision", lambda: (backbone(self._pixels, self._side),))
+    @property
+    def answer(self) -> AnswerFormat:
+        """As `Engine.answer`."""
+        return self.model.answer
 
     @torch.inference_mode()
-    def project(self, features: Tensor) -> Tensor:
-        """As `Engine.project`."""
-        self._features.copy_(features)
-        return self._stage("project", lambda: (self.model.project(self._features),))
+    def stage(self, function: Stage, value: Tensor) -> Tensor:
+        """As `Engine.stage`."""
+        key = function, value.shape
+        if key not in self._stages:
+            buffer = torch.zeros_like(value)
+            self._stages[key] = _Stage(buffer, self._capture(lambda: (function(buffer),)))
+        stage = self._stages[key]
+        stage.value.copy_(value)
+        (result,) = stage.program()
+        return result.clone()  # a decoder may keep it for longer than until the next step
 
     @torch.inference_mode()
     def start(
         self,
-        prompt: Tensor,
+        prompt: Prompt | Tensor,
         draft: Draft | None = None,
         room: int = 0,
-    ) -> tuple[PromptSequence, Answers]:
+    ) -> tuple[PromptSequence, PassLogits]:
         """As `Engine.start`."""
-        columns = prompt.shape[1]
+        given = causal_columns(prompt)
+        columns = given.shape[1]
         room = max(room, len(draft.tokens) if draft is not None else 0)
         if columns > self.longest_prompt or room > DRAFT_BUCKETS[-1]:
-            return self._plain.start(prompt, draft, room)
-        self._prompt[:, :columns].copy_(prompt)
+            return self._plain.start(given, draft, room)
+        self._prompt[:, :columns].copy_(given)
         sequence = StaticSequence(self, columns, room)
         return sequence, sequence.prefill(draft)
 
@@ -157,12 +175,6 @@ class StaticEngine:
             self._passes[shape] = _Pass(plan, self._capture(program))
         return self._passes[shape]
 
-    def _stage(self, name: str, program: Program) -> Tensor:
-        if name not in self._stages:
-            self._stages[name] = self._capture(program)
-        (result,) = self._stages[name]()
-        return result.clone()  # a decoder may keep it for longer than until the next step
-
     def _prefill(self, shape: _Shape, plan: Tensor) -> Program:
         """The prompt and drafts behind it; the plan's first row holds the prompt's last position.
 
@@ -178,7 +190,7 @@ class StaticEngine:
             embeds = torch.cat(
                 [
                     self._prompt[:, : shape.prompt],
-                    language.model.embed_tokens(drafts[:, _TOKEN]).unsqueeze(0),
+                    language.embed_tokens(drafts[:, _TOKEN]).unsqueeze(0),
                 ],
                 dim=1,
             )
@@ -200,7 +212,7 @@ class StaticEngine:
 
         def program() -> tuple[Tensor, ...]:
             hidden = language.model.run(
-                language.model.embed_tokens(plan[:, _TOKEN]).unsqueeze(0),
+                language.embed_tokens(plan[:, _TOKEN]).unsqueeze(0),
                 plan[:, _POSITION].unsqueeze(0),
                 self._bias(plan[:, _SEES:].bool()),
                 _Window(self._cache, plan[:, _SLOT], shape.slots),
@@ -220,14 +232,11 @@ class StaticEngine:
         bias = torch.zeros(sees.shape, dtype=self._dtype, device=self._device)
         return bias.masked_fill_(~sees, float("-inf"))
 
-    def _zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(shape, dtype=self._dtype, device=self._device)
-
-    @staticmethod
-    def slots_for(columns: int, room: int) -> int:
+    def slots_for(self, columns: int, room: int) -> int:
         """Slots for a prompt, the tokens behind it and a draft, all padded, and one to spare."""
         padded = next(bucket for bucket in _ROOMS if bucket >= room)
-        return _round_up(prompt_bucket(columns) + ACTION_DIMENSIONS + padded + 1, _ALIGNMENT)
+        slots = prompt_bucket(columns) + self.answer.max_tokens + padded + 1
+        return _round_up(slots, _ALIGNMENT)
 
 
 class StaticSequence:
@@ -250,21 +259,21 @@ class StaticSequence:
         self._position = columns  # of the next token
         self._drafted: NDArray[np.int64] = np.zeros(0, np.int64)  # slots of the last pass's drafts
 
-    def prefill(self, draft: Draft | None) -> Answers:
+    def prefill(self, draft: Draft | None) -> PassLogits:
         """The pass over the prompt."""
         first = (0, self._columns - 1, 0)  # of which only the position is read
         greedy, logits, hidden = self._run(self._bucket, first, self._free(), draft)
         self.prompt_hidden = hidden[:, : self._columns]
-        return Answers(greedy, logits)
+        return PassLogits(greedy, logits)
 
-    def extend(self, token: int | Tensor, draft: Draft | None = None) -> Answers:
+    def extend(self, token: int | Tensor, draft: Draft | None = None) -> PassLogits:
         """As `PromptSequence.extend`."""
         slot, *free = self._free()
         self._certain[slot] = True
         first = (token, self._position, slot)
         self._position += 1
         greedy, logits = self._run(0, first, free, draft)
-        return Answers(greedy, logits)
+        return PassLogits(greedy, logits)
 
     def keep(self, nodes: Sequence[int]) -> None:
         """As `PromptSequence.keep`."""

@@ -25,9 +25,10 @@ from heisd_ros.benchmark.subject import (
 from heisd_ros.benchmark.summary import lines
 from heisd_ros.cli.main import app
 from heisd_ros.decoding.tree import DraftTree
+from heisd_ros.families.openvla.codec import OpenVLAAnswer
+from heisd_ros.families.openvla.network import VLAModel
 from heisd_ros.vla.drafter import Drafter
 from heisd_ros.vla.engine import PlainEngine
-from heisd_ros.vla.model import VLAModel
 from heisd_ros.vla.static_engine import StaticEngine
 
 CPU = torch.device("cpu")
@@ -36,7 +37,7 @@ CPU = torch.device("cpu")
 def tiny_subject(dtype=torch.float64):
     vla = small_vla()
     vla.model.to(dtype)
-    drafter = Drafter(CONFIG).to(dtype).eval().requires_grad_(False)
+    drafter = Drafter.of(vla).to(dtype).eval().requires_grad_(False)
     fill(drafter, CPU)
     ids = torch.arange(1, 8).unsqueeze(0)
     proprio = torch.zeros(1, CONFIG.proprio_size, dtype=dtype)
@@ -77,7 +78,7 @@ def test_every_way_of_decoding_takes_the_passes_it_is_charged_with(make_engine):
 def test_acceptance_is_forced_whatever_the_model_says():
     tree = DraftTree.from_chains([range(300, 307)])
     for accepted in range(8):
-        path = forced(accepted)("exact", tree, [1] * 8, 0, range(282, 538))
+        path = forced(accepted)("exact", tree, [1] * 8, (), OpenVLAAnswer(538))
         assert path == tuple(range(accepted))
 
 

@@ -35,7 +35,7 @@ def test_both_ceilings_are_measured():
 
 def test_a_pass_reads_every_weight_and_multiplies_each_column_by_it():
     model = small_model()
-    work = Workloads(model, Drafter(CONFIG), columns=20)
+    work = Workloads(model, Drafter(CONFIG.language, model.answer.action_ids), columns=20)
     layers = sum(p.numel() for p in model.language_model.model.layers.parameters())
     head = model.language_model.lm_head.weight.numel()
     one, seven, prompt = work.extend(), work.extend(6), work.prefill()

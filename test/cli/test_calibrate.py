@@ -16,7 +16,7 @@ from heisd_ros.retrieval.entries import COLUMNS, Entries
 from heisd_ros.retrieval.manifest import FeatureLayout, Manifest
 from heisd_ros.retrieval.projection import Projection
 from heisd_ros.retrieval.writer import write_database
-from heisd_ros.vla.checkpoint import fingerprint
+from heisd_ros.vla.checkpoint_files import fingerprint
 
 SIZE, EPISODES, FRAMES = 6, 4, 5
 

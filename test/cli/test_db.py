@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from heisd_ros.cli.db import app, parse_states
 from heisd_ros.data.libero_hdf5 import LiberoWriter
 from heisd_ros.retrieval.database import Database
-from heisd_ros.vla.checkpoint import fingerprint
+from heisd_ros.vla.checkpoint_files import fingerprint
 
 
 def run(*arguments):

@@ -32,8 +32,8 @@ def test_what_is_bad_decides_the_exit_code(monkeypatch):
 
 
 def test_an_old_python_is_named():
-    assert machine_checks.python((3, 10)).level == "bad"
-    assert "accepted: 3.11" in machine_checks.python((3, 10)).text
+    assert machine_checks.python((3, 9)).level == "bad"
+    assert "accepted: 3.10" in machine_checks.python((3, 9)).text
     assert machine_checks.python((3, 14)).level == "good"
 
 

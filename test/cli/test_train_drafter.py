@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from heisd_ros.cli.train import app
 from heisd_ros.data.libero_hdf5 import LiberoWriter
-from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
+from heisd_ros.vla.checkpoint_files import fingerprint
 from heisd_ros.vla.drafter import load_drafter
 
 
@@ -33,7 +34,7 @@ def test_a_drafter_is_trained_measured_and_saved(run, tmp_path):
     result = run("--steps", "2", "--batch-size", "2")
     assert result.exit_code == 0, result.output
     model = tmp_path / "model"
-    load_drafter(tmp_path / "run" / "drafter", fingerprint(model), load_checkpoint(model).config)
+    load_drafter(tmp_path / "run" / "drafter", fingerprint(model), load_checkpoint(model))
     last = " ".join(result.output.split())
     assert "on 3 held-out frames the VLA accepts" in last
     assert "of 6 drafted tokens (greedy chain)" in last

@@ -5,7 +5,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_models import CONFIG, INSTRUCTIONS, configs, random_images, small_vla
+from support.small_models import (
+    CONFIG,
+    INSTRUCTIONS,
+    acting_vla,
+    configs,
+    random_images,
+    small_vla,
+)
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.types import TIMING_KEYS, Observation
@@ -41,10 +48,10 @@ def test_tokens_are_the_greedy_ones(config, seed):
 
 
 def test_the_result_accounts_for_the_step():
-    vla = small_vla()
+    vla = acting_vla()
     result = AutoregressiveDecoder(vla).infer(observation_for(CONFIG))
     assert result.action.shape == (7,) and result.action.dtype == np.float64
-    np.testing.assert_array_equal(result.action, vla.unnormalise(result.tokens))
+    np.testing.assert_array_equal(result.action, vla.codec.decode(result.tokens)[0])
     assert (result.source, result.passes) == ("autoregressive", 7)
     keys = tuple(result.timings_ms)
     assert keys == ("preprocess", "vision", "prefill", "decode", "detokenise", "total")
@@ -74,6 +81,15 @@ def test_steps_do_not_depend_on_what_came_before():
     decoder.reset()
     again = decoder.infer(observation_for(CONFIG, 1))
     assert first.tokens == again.tokens != other.tokens
+
+
+def test_an_answer_that_stands_for_no_action_is_no_number():
+    vla = small_vla()
+    with torch.no_grad():  # the text ids win
+        vla.model.language_model.lm_head.weight[vla.model.action_rows] = 0.0
+    result = AutoregressiveDecoder(vla).infer(observation_for(CONFIG))
+    assert not set(result.tokens) <= set(vla.codec.action_ids)
+    assert np.isnan(result.action).all() and "are no actions" in result.problem
 
 
 def test_unknown_instructions_need_permission():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.skipping import calibration
-from support.small_models import CONFIG, INSTRUCTIONS, random_images, small_vla
+from support.small_models import CONFIG, INSTRUCTIONS, acting_vla, random_images
 
 from heisd_ros.decoding.assembly import build_decoder
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
@@ -21,7 +21,7 @@ from heisd_ros.decoding.verifier import Verification
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.retrieval.entries import Matches
 
-VLA = small_vla()
+VLA = acting_vla()
 VLA.model.double()
 FIRST = VLA.model.action_rows.start
 ONCE = {"max_examples": 40, "deadline": None}
@@ -50,7 +50,7 @@ class FakeShard:
         tokens = np.array(chains, np.int64)
         self.matches = Matches(
             similarity=np.full(count, similarity, np.float32),
-            actions=VLA.unnormalise(tokens).astype(np.float32),
+            actions=VLA.codec.actions(tokens).astype(np.float32),
             tokens=tokens,
             episodes=np.zeros(count, np.int64),
             steps=np.arange(count),
@@ -91,9 +91,7 @@ def decoder(chains=(), drafted=(), boundary=0.5, **mode):
         VLA,
         settings,
         database=FakeDatabase(FakeShard(chains)) if len(chains) else None,
-        proposers=proposers_of(
-            settings, VLA.model.language_model, FakeDrafter(drafted) if len(drafted) else None
-        ),
+        proposers=proposers_of(settings, VLA, FakeDrafter(drafted) if len(drafted) else None),
         gate=SkipGate(settings.skip),
         boundary=Boundary(boundary, 0.0),
     )
@@ -311,7 +309,7 @@ def test_a_trusted_step_is_executed_unseen():
     assert sources == ["retrieval", "skip", "skip", "retrieval", "skip"]
     result = subject.infer(observation())
     assert (result.passes, result.tokens) == (0, tokens)
-    np.testing.assert_array_equal(result.action, VLA.unnormalise(tokens))
+    np.testing.assert_array_equal(result.action, VLA.codec.decode(tokens)[0])
     assert "prefill" not in result.timings_ms
 
 
@@ -416,7 +414,7 @@ def test_demonstrated_actions_become_tokens():
     demonstrated = tuple(range(FIRST + 20, FIRST + 90, 10))
     shard = FakeShard([own_tokens()])
     shard.matches = dataclasses.replace(
-        shard.matches, actions=VLA.unnormalise([demonstrated]).astype(np.float32)
+        shard.matches, actions=VLA.codec.actions([demonstrated]).astype(np.float32)
     )
     mode = ModeSettings.from_dict(
         {

@@ -144,7 +144,7 @@ def test_more_entries_than_there_are_fail_when_the_mode_is_loaded(tmp_path):
     from support.tiny_parts import save_tiny_parts
     from support.tiny_vla import save_tiny_checkpoint
 
-    from heisd_ros.vla.checkpoint import load_checkpoint
+    from heisd_ros.families.openvla.checkpoint import load_checkpoint
 
     folder = save_tiny_checkpoint(tmp_path)
     save_tiny_parts(folder)
@@ -157,7 +157,7 @@ def test_more_entries_than_there_are_fail_when_the_mode_is_loaded(tmp_path):
 def test_parts_are_looked_for_beside_the_model(name, error, tmp_path):
     from support.tiny_vla import save_tiny_checkpoint
 
-    from heisd_ros.vla.checkpoint import load_checkpoint
+    from heisd_ros.families.openvla.checkpoint import load_checkpoint
 
     folder = save_tiny_checkpoint(tmp_path)
     with pytest.raises(error, match=str(tmp_path)):

@@ -7,7 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_models import CONFIG, INSTRUCTIONS, configs, random_images, small_vla
+from support.small_models import (
+    CONFIG,
+    INSTRUCTIONS,
+    acting_vla,
+    configs,
+    random_images,
+    small_vla,
+)
 
 from heisd_ros.decoding.acceptance import TOKEN_BIAS, within_tolerance
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
@@ -23,12 +30,12 @@ ENGINES = pytest.mark.parametrize("make_engine", [PlainEngine, StaticEngine])
 
 
 @functools.lru_cache(maxsize=64)
-def greedy_run(config, seed):
+def greedy_run(config, seed, make=small_vla):
     """A random model, its prompt columns and the tokens of the plain loop, in double precision.
 
     So that no rounding decides between two tokens: shapes of the products differ between the loops.
     """
-    vla = small_vla(config, seed)
+    vla = make(config, seed)
     vla.model.double()
     size = config.proprio_size
     observation = Observation(
@@ -98,7 +105,7 @@ def test_partial_acceptance_costs_the_tokens_that_are_missing(data, seed):
 
 @ENGINES
 def test_answers_and_second_choices_are_the_models_down_the_nearest_branch(make_engine):
-    model, prompt, tokens = greedy_run(CONFIG, 0)
+    model, prompt, tokens = greedy_run(CONFIG, 0, acting_vla)
     off = 1 if tokens[0] < model.action_rows.stop - 2 else -1
     near, far = ((tokens[0] + n * off, *tokens[1:]) for n in (1, 2))
     with torch.inference_mode():

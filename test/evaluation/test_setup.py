@@ -7,7 +7,8 @@ from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.errors import CheckpointError, DatabaseError, DrafterError, ModeError
 from heisd_ros.evaluation.contest import Contest
 from heisd_ros.evaluation.setup import Parts, Setup, mode_name
-from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
+from heisd_ros.vla.checkpoint_files import fingerprint
 
 
 @pytest.fixture(scope="module")

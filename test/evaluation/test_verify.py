@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from support.second_reference import random_tensors, write_checkpoint, write_reference
 from support.tree import ROOT
 
-from heisd_ros.decoding.paths import PATHS, Decoded, eager
 from heisd_ros.errors import ReferenceDataError
+from heisd_ros.evaluation.decode_paths import PATHS, Decoded, eager
 from heisd_ros.evaluation.verify import verify
 
 UPSTREAM = ROOT / "test" / "data" / "openvla_reference"

@@ -84,3 +84,9 @@ def test_the_policy_allows_what_the_node_does_and_little_else(world):
         "/clock",
     }
     assert allowed("services", "reply") - served <= {"/vla_node/get_type_description"}
+
+
+@pytest.mark.parametrize("name", ["fastdds.xml", "cyclonedds.xml"])
+def test_a_profile_of_a_middleware_is_xml_that_the_page_names(name):
+    ElementTree.parse(ROOT / "config" / name)
+    assert f"config/{name}" in (ROOT / "docs/real_arm.md").read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ from support.tree import ROOT
 from heisd_ros.control.policy import load_policy
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.types import Observation
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.nodes.vla_node import VlaNode
-from heisd_ros.vla.checkpoint import load_checkpoint
 
 REFERENCE = ROOT / "test" / "data" / "openvla_reference"
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE

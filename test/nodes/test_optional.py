@@ -57,6 +57,10 @@ def installed(monkeypatch):
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
+def needing(gripper_action, servo_node):
+    return with_values(DEFAULTS, {"gripper.action": gripper_action, "servo.node": servo_node})
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -69,15 +73,16 @@ def test_a_package_that_is_missing_is_named(monkeypatch, arguments, message):
     for package in ("control_msgs", "moveit_msgs"):
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingPackageError, match=message):
-        optional.check(*arguments)
-    optional.check("", "")
+        optional.check(needing(*arguments))
+    optional.check(needing("", ""))
+    optional.check(with_values(needing("", "/servo_node"), {"servo.setup": "start"}))
 
 
 def test_an_installed_package_too_old_for_the_action_is_named(installed, monkeypatch):
     monkeypatch.delattr(sys.modules["control_msgs.action"], "ParallelGripperCommand")
-    optional.check("gripper_command", "/servo_node")
+    optional.check(needing("gripper_command", "/servo_node"))
     with pytest.raises(MissingPackageError, match="needs ParallelGripperCommand"):
-        optional.check("parallel_gripper_command", "")
+        optional.check(needing("parallel_gripper_command", ""))
 
 
 class Node:

@@ -352,6 +352,25 @@ def test_a_failure_on_the_way_to_a_command_holds_the_arm_until_the_next_activati
     world.spin_until(lambda: len(bench.steps()) > done, "a step", bench.publish)
 
 
+def test_a_model_that_answers_with_text_holds_the_arm(world, checkpoint):
+    from heisd_ros.control.policy import load_policy
+
+    def load(parameters):
+        policy = load_policy(parameters)
+        model = policy.plain.vla.model
+        model.language_model.lm_head.weight[model.action_rows] = 0.0
+        model.language_model.lm_head.weight[7] = 1.0
+        model.language_model.lm_head.weight[8] = -1.0
+        return policy
+
+    bench = world.add(Bench)
+    parameters = {"model.path": str(checkpoint), "instruction": INSTRUCTIONS[0]}
+    node = world.add(VlaNode, load, parameters=parameters)
+    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+    world.spin_until(lambda: "no_action" in bench.holds(), "no_action", bench.publish)
+    assert numbers(bench.twists[-1]) == ZERO and not bench.steps()
+
+
 @pytest.mark.parametrize("failing", ["raise", "nan", "settle"])
 def test_a_failing_model_holds_the_arm(world, checkpoint, failing):
     from dataclasses import replace
@@ -464,11 +483,14 @@ def test_what_cannot_be_configured_fails_by_name(world, checkpoint, capfd, name,
 
 def test_a_model_that_takes_the_opening_is_refused_where_nobody_tells_it(world, checkpoint, capfd):
     arguments = ["--ros-args", "--params-file", str(robot_files()["ur5e"])]
-    settings = {"model.path": str(checkpoint)}
+    settings = {"model.path": str(checkpoint), "robot.gripper_joints": [""]}
     node = world.add(lambda **kw: VlaNode(cli_args=arguments, **kw), parameters=settings)
     assert node.trigger_configure() == FAILURE
     said = capfd.readouterr().err
     assert "'robot.gripper_joints' is ['']; accepted: the finger joints" in said
+    joints = Parameter("robot.gripper_joints", value=["robotiq_85_left_knuckle_joint"])
+    node.set_parameters([joints])
+    assert node.trigger_configure() == SUCCESS
 
 
 def test_a_refused_parameter_can_be_put_right(world, checkpoint):

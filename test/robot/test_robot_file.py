@@ -221,7 +221,7 @@ def test_recordings_are_read_with_what_the_node_commands_by(name):
     assert layout.tolerance_sec == cell.sync.tolerance_sec
     assert layout.action.frame == cell.command_frame
     assert layout.action.translation_scale == cell.command.translation_scale
-    assert "" not in layout.gripper_joints
+    assert layout.gripper_joints and "" not in layout.gripper_joints
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,9 @@ def test_openpis_client_drives_our_server():
         with pytest.raises(RuntimeError, match="ImageError: 'observation/image'"):
             client.infer({"prompt": "x"})
         assert client.infer(ELEMENT)["actions"][0, 0] == 3.0
+        counting.problem = "token 3 is none"
+        with pytest.raises(RuntimeError, match="AnswerError: token 3 is none"):
+            client.infer(ELEMENT)  # and no NaN
         client._ws.close()
 
 

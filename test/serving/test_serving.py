@@ -151,6 +151,14 @@ def test_a_step_that_was_not_looked_at_is_settled(dial):
         assert decoder.settle() is None and counting.settled == 1
 
 
+def test_an_answer_that_stands_for_no_action_says_so(dial):
+    counting = Counting()
+    counting.problem = "token 3 is none"
+    with serving(counting) as server:
+        result = dial(server.uri).infer(observation())
+        assert result.problem == "token 3 is none" and np.isnan(result.action).all()
+
+
 def test_what_a_question_lacks_is_named(dial):
     with serving(Counting()) as server:
         decoder = dial(server.uri)

@@ -11,7 +11,6 @@ from support.tree import ROOT
 
 from heisd_ros.errors import ProtocolError, UnknownStatisticsError
 from heisd_ros.models import shipped_model
-from heisd_ros.sim import protocol as module
 from heisd_ros.sim.protocol import MAX_STEPS, Protocol, load_for_suite, load_protocol
 from heisd_ros.sim.scene import SETTLE_STEPS
 
@@ -127,4 +126,4 @@ def test_an_unknown_name_and_too_many_episodes():
 def test_a_file_of_one_s_own(tmp_path):
     shutil.copy(ROOT / "config" / "protocols" / "openvla_libero.yaml", tmp_path / "mine.yaml")
     mine = load_protocol(str(tmp_path / "mine.yaml"))
-    assert mine.name == "mine" and mine.data == load_protocol(module.OPENVLA).data
+    assert mine.name == "mine" and mine.data == load_protocol("openvla_libero").data

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heisd_ros.data.episode import Episode
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.training.dataset import episode_proprio
 from heisd_ros.training.frames import read_frames
-from heisd_ros.vla.checkpoint import load_checkpoint
 
 
 @dataclass(frozen=True)

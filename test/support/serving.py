@@ -24,13 +24,23 @@ class Counting:
     def __init__(self):
         self.count, self.resets, self.settled, self.observations = 0, [], 0, []
         self.outcome = None  # of settling
-        self.source = Source.AUTOREGRESSIVE
+        self.source, self.problem = Source.AUTOREGRESSIVE, ""
 
     def infer(self, observation):
         self.count += 1
         self.observations.append(observation)
         action = np.full(7, float(self.count))
-        return StepResult(action, (5,) * 7, self.source, "counted", {"total": 1.0}, 2, 3, 0.5)
+        return StepResult(
+            np.full(7, np.nan) if self.problem else action,
+            (5,) * 7,
+            self.source,
+            "counted",
+            {"total": 1.0},
+            passes=2,
+            accepted=3,
+            similarity=0.5,
+            problem=self.problem,
+        )
 
     def settle(self):
         self.settled += 1

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from heisd_ros.vla.actions import ActionStatistics
-from heisd_ros.vla.config import LanguageConfig, TowerConfig, VLAConfig
-from heisd_ros.vla.model import VLAModel
-from heisd_ros.vla.tokenizer_training import train_tokenizer
-from heisd_ros.vla.vla import VLA
+from heisd_ros.families.openvla.action_tokens import ActionStatistics
+from heisd_ros.families.openvla.config import VLAConfig
+from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.openvla.tokenizer_training import train_tokenizer
+from heisd_ros.families.openvla.tower_config import TowerConfig
+from heisd_ros.families.openvla.vla import VLA
+from heisd_ros.vla.language_config import LanguageConfig
 
 INSTRUCTIONS = ("pick up the bowl", "open the top drawer of the cabinet")
 VOCABULARY = 530  # 3 special, 256 bytes, a few merges, 256 actions
@@ -59,6 +61,16 @@ def small_tokenizer(config=CONFIG):
 
 def small_vla(config=CONFIG, seed=0):
     return VLA(small_model(config, seed), small_tokenizer(config), STATISTICS)
+
+
+def acting_vla(config=CONFIG, seed=0):
+    """One that answers with actions alone, as a trained model does."""
+    vla = small_vla(config, seed)
+    rows, head = vla.model.action_rows, vla.model.language_model.lm_head.weight
+    with torch.no_grad():
+        head[: rows.start] = 0.0
+        head[rows.stop :] = 0.0
+    return vla
 
 
 def random_images(config=CONFIG, seed=0, size=32):

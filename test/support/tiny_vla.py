@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from heisd_ros.vla.actions import ActionStatistics
-from heisd_ros.vla.checkpoint import save_checkpoint
-from heisd_ros.vla.config import LanguageConfig, VLAConfig
-from heisd_ros.vla.model import VLAModel
-from heisd_ros.vla.tokenizer_training import train_tokenizer
-from heisd_ros.vla.tower_config import TowerConfig
+from heisd_ros.families.openvla.action_tokens import ActionStatistics
+from heisd_ros.families.openvla.checkpoint import save_checkpoint
+from heisd_ros.families.openvla.config import VLAConfig
+from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.openvla.tokenizer_training import train_tokenizer
+from heisd_ros.families.openvla.tower_config import TowerConfig
+from heisd_ros.vla.language_config import LanguageConfig
 
 INSTRUCTIONS = ("pick up the bowl", "open the drawer")
 VIEWS = ("agentview", "wrist")

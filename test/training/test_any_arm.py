@@ -12,10 +12,11 @@ from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
 from heisd_ros.cli.reading import reading_of
 from heisd_ros.data.sources import open_sources
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.retrieval.database import Database
 from heisd_ros.robot.recording_parameters import RecordingParameters
 from heisd_ros.training.database import build_database
-from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
+from heisd_ros.vla.checkpoint_files import fingerprint
 
 
 def recording(names):

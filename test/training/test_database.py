@@ -10,6 +10,7 @@ from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 from heisd_ros.data.libero_hdf5 import LiberoWriter
 from heisd_ros.data.sources import Reading, open_sources
 from heisd_ros.errors import DatabaseError, DemonstrationError, UnknownInstructionError
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import Trajectory
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
@@ -17,7 +18,7 @@ from heisd_ros.retrieval.database import Database
 from heisd_ros.training.database import build_database, metric_bounds
 from heisd_ros.training.dataset import episode_proprio
 from heisd_ros.training.frames import read_frames
-from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
+from heisd_ros.vla.checkpoint_files import fingerprint
 
 ARM = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
 RATE_HZ = 20.0

@@ -2,8 +2,8 @@ import pytest
 import torch
 from support.small_models import random_batch, small_vla
 
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.training.deepen import deepened
-from heisd_ros.vla.vla import VLA
 
 
 def _logits(vla: VLA) -> torch.Tensor:

@@ -12,9 +12,9 @@ from support.small_models import CONFIG, small_model, small_vla
 
 from heisd_ros.data.libero_hdf5 import LiberoWriter
 from heisd_ros.errors import DemonstrationError, UnknownInstructionError
+from heisd_ros.families.openvla.network import OpenVLAInputs
 from heisd_ros.training import distillation
 from heisd_ros.training.distillation import run_teacher, teacher_frames
-from heisd_ros.vla.vla import ModelInputs
 
 TEXTS = {"bowl": "pick up the bowl", "drawer": "open the top drawer of the cabinet"}
 MODEL = "a" * 64
@@ -58,7 +58,7 @@ def test_a_batch_is_decoded_as_each_frame_alone():
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(3, 2, 6, 32, 32, generator=generator)
     ids, proprio = torch.tensor([[1, 5, 6, 7]]), torch.randn(3, 3, generator=generator)
-    hidden, embeds, tokens = run_teacher(model, ModelInputs(pixels, ids, proprio))
+    hidden, embeds, tokens = run_teacher(model, OpenVLAInputs(pixels, ids, proprio))
     columns = 4 + CONFIG.prefix_tokens
     assert hidden.shape == (3, columns + 6, 32) and embeds.shape == (3, columns, 32)
     with torch.inference_mode():

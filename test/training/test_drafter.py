@@ -10,10 +10,10 @@ import torch
 from support.small_models import CONFIG, small_vla
 
 from heisd_ros.errors import CheckpointError
+from heisd_ros.families.openvla.network import OpenVLAInputs
 from heisd_ros.training.distillation import TeacherFrames, run_teacher
 from heisd_ros.training.drafter import DRAFTED, DistillationSettings, DrafterTrainer
 from heisd_ros.vla.drafter import load_drafter
-from heisd_ros.vla.vla import ModelInputs
 
 MODEL = "a" * 64
 SHORT = DistillationSettings(steps=20, batch_size=4, warmup_steps=2)
@@ -45,7 +45,7 @@ def frames(vla):
     for row in range(12):
         ids = torch.randint(3, 270, (1, 6 - PADDING * (row % 2)), generator=generator)
         pixels = torch.randn(1, 2, 6, 32, 32, generator=generator)
-        inputs = ModelInputs(pixels, ids, torch.randn(1, 3, generator=generator))
+        inputs = OpenVLAInputs(pixels, ids, torch.randn(1, 3, generator=generator))
         hidden, embeds, tokens = run_teacher(vla.model, inputs)
         pad = (0, 0, PADDING * (row % 2), 0)
         parts.append((*(torch.nn.functional.pad(t, pad) for t in (hidden, embeds)), tokens))
@@ -206,7 +206,7 @@ def test_what_was_reached_stands_beside_the_drafter(frames, vla, tmp_path):
         "episodes": 2,
         "episodes_held_out": 1,
     }
-    load_drafter(tmp_path / "drafter", MODEL, CONFIG)
+    load_drafter(tmp_path / "drafter", MODEL, vla)
 
 
 def test_a_limit_spreads_the_measured_frames(frames, vla, tmp_path):

@@ -19,6 +19,7 @@ from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 from heisd_ros.data.libero_hdf5 import LiberoWriter
 from heisd_ros.data.sources import Reading, open_sources
 from heisd_ros.errors import DatabaseError
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.manifest import Manifest
 from heisd_ros.training.database import build_database
@@ -31,7 +32,7 @@ from heisd_ros.training.editing import (
 )
 from heisd_ros.training.frames import read_frames
 from heisd_ros.training.journal import Journal
-from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
+from heisd_ros.vla.checkpoint_files import fingerprint
 
 RATE_HZ = 20.0
 BUILD = """\
@@ -39,7 +40,8 @@ import sys
 from pathlib import Path
 from heisd_ros.data.sources import Reading, open_sources
 from heisd_ros.training.database import build_database
-from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
+from heisd_ros.vla.checkpoint_files import fingerprint
 model, demos, folder = sys.argv[1:]
 build_database(load_checkpoint(model), fingerprint(model),
                open_sources([Path(demos)], Reading()), Path(folder), 20.0,

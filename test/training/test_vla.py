@@ -14,9 +14,9 @@ from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.types import Observation
 from heisd_ros.errors import CheckpointError, UnknownInstructionError
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.training.settings import TrainingSettings
 from heisd_ros.training.vla import STATISTICS_KEY, Trainer, small_config
-from heisd_ros.vla.checkpoint import load_checkpoint
 
 SAMPLES = samples(2)
 SHORT = TrainingSettings(steps=10, batch_size=2, warmup_steps=2)

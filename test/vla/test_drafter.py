@@ -10,10 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from support.small_models import CONFIG, configs, small_model
+from support.small_models import CONFIG, configs, small_model, small_vla
 
 from heisd_ros.decoding.tree import DraftTree
 from heisd_ros.errors import DrafterError
+from heisd_ros.families.openvla.codec import OpenVLAAnswer
 from heisd_ros.vla.drafter import Drafter, load_drafter, save_drafter
 
 MODEL = "a" * 64
@@ -23,7 +24,7 @@ depths, widths = st.integers(1, 6), st.integers(1, 5)
 def small_drafter(config=CONFIG, seed=0):
     """Weights larger than at the start of training, so that every part shows in the output."""
     generator = torch.Generator().manual_seed(seed)
-    drafter = Drafter(config)
+    drafter = Drafter(config.language, OpenVLAAnswer(config.real_vocab_size).action_ids)
     for parameter in drafter.parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         parameter.data = noise * parameter.shape[-1] ** -0.5 if noise.dim() > 1 else 1 + 0.1 * noise
@@ -164,10 +165,11 @@ def test_every_input_reaches_the_draft():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_saved_drafts_the_same(tmp_path, dtype):
-    language = small_model().language_model.to(dtype)
+    vla = small_vla()
+    language = vla.model.to(dtype).language_model
     drafter = small_drafter().half().to(dtype)
     save_drafter(tmp_path / "drafter", drafter, MODEL, {"acceptance": 1.5})
-    loaded = load_drafter(tmp_path / "drafter", MODEL, CONFIG, "cpu", dtype)
+    loaded = load_drafter(tmp_path / "drafter", MODEL, vla)
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     hidden, embeds, first = prompt()
     drafts = [
@@ -196,7 +198,7 @@ def folder(tmp_path):
 
 def refused(folder, match, model=MODEL, config=CONFIG):
     with pytest.raises(DrafterError, match=match) as caught:
-        load_drafter(folder, model, config)
+        load_drafter(folder, model, small_vla(config))
     assert "`heisd train drafter`" in str(caught.value), "the error names the fix"
 
 

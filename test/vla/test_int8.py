@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from support.tree import ROOT
 from torch import nn
 
-from heisd_ros.vla.checkpoint import load_checkpoint
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.vla.int8 import Int8Linear, quantise, use_int8
 
 

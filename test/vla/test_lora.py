@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from support.small_models import STATISTICS, small_model, small_tokenizer
 
 from heisd_ros.errors import CheckpointError
-from heisd_ros.vla.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from heisd_ros.families.openvla.checkpoint import load_checkpoint, save_checkpoint
+from heisd_ros.vla.checkpoint_files import fingerprint
 
 LAYER = "language_model.model.layers"
 TARGETS = ["q_proj", "down_proj", "fc1", "attn.qkv"]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from support.small_models import CONFIG, configs, random_batch, small_model
 
 from heisd_ros.decoding.tree import DraftTree
-from heisd_ros.vla.capture import rerun
-from heisd_ros.vla.config import ACTION_DIMENSIONS
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
+from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.vla.cuda_graphs import rerun
 from heisd_ros.vla.engine import PlainEngine
-from heisd_ros.vla.model import VLAModel
 from heisd_ros.vla.static_engine import DRAFT_BUCKETS, StaticEngine
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -162,7 +162,8 @@ def test_what_fits_no_bucket_is_run_as_it_is(columns, drafted):
 def step(engine, pixels, ids, proprio):
     """A whole plain step: 7 ids, unread."""
     model = engine.model
-    prompt = model.embed(ids, engine.project(engine.vision(pixels)), proprio)
+    features = engine.stage(model.vision_features, pixels)
+    prompt = model.embed(ids, engine.stage(model.project, features), proprio)
     sequence, answers = engine.start(prompt)
     chosen = [answers.greedy]
     for _ in range(6):

@@ -18,7 +18,7 @@ from heisd_ros.nodes.vla_node import VlaNode, run
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 SIDE = 224
-"""Side of the pictures that OpenVLA sees, pixels."""
+"""Side of the pictures that a 7B model sees, pixels."""
 STEP, CYCLE = 1e-7, 100_000
 """Each action differs from its neighbours by so little, so that commands can be told apart."""
 

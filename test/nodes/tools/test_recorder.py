@@ -22,11 +22,11 @@ from heisd_ros.cli.main import app
 from heisd_ros.data.bag import Bag
 from heisd_ros.decoding.modes import load_decoder, load_mode
 from heisd_ros.decoding.types import Observation
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.tools.definitions import MessageTypes
 from heisd_ros.nodes.tools.recorder import RecorderNode
 from heisd_ros.nodes.vla_node import VlaNode
-from heisd_ros.vla.checkpoint import load_checkpoint
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 PARAMS = """\

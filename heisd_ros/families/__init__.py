@@ -1,0 +1,1 @@
+"""Model families, a folder each; `checkpoint` opens a checkpoint and picks the family."""

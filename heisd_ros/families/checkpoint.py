@@ -1,0 +1,108 @@
+"""Opens a checkpoint folder: which family it is of is read from its ``config.json``."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+
+from heisd_ros import families
+from heisd_ros.errors import CheckpointError
+from heisd_ros.files.bounded import shown
+from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
+from heisd_ros.vla.token_model import TokenModel
+
+
+class Family(Protocol):
+    """What the folder of a family offers, by its ``__init__.py``.
+
+    Attributes:
+        MODEL_TYPES: what its checkpoints call themselves (``model_type``).
+    """
+
+    MODEL_TYPES: tuple[str, ...]
+
+    def recognises(self, config: Mapping[str, Any]) -> bool:
+        """Whether a ``config.json`` is one of this family's."""
+        ...
+
+    def protocol(self, config: Mapping[str, Any]) -> str:
+        """Evaluation protocol of a checkpoint where none is named: a file of ``config/protocols``.
+
+        Or ``heisd``, where data and environment are those that this package records.
+        """
+        ...
+
+    def load(
+        self,
+        folder: str | Path,
+        device: str | torch.device,
+        dtype: torch.dtype,
+        statistics_key: str | None,
+        **options: Any,
+    ) -> TokenModel:
+        """As `load_checkpoint`."""
+        ...
+
+
+def known_families() -> dict[str, Family]:
+    """Every folder below ``families/``, by its name."""
+    names = sorted(found.name for found in pkgutil.iter_modules(families.__path__) if found.ispkg)
+    modules = {name: importlib.import_module(f"{families.__name__}.{name}") for name in names}
+    return {name: cast(Family, module) for name, module in modules.items()}
+
+
+def load_checkpoint(
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    statistics_key: str | None = None,
+    **options: Any,
+) -> TokenModel:
+    """Loads a model of any family.
+
+    Args:
+        folder: as `CheckpointFiles.find` takes it.
+        device: where the model goes.
+        dtype: what the weights become, whatever they are on disk.
+        statistics_key: which statistics bring actions into robot units (None: the family's choice).
+        options: further ones of the family.
+
+    Raises:
+        CheckpointError: naming the file and everything that is wrong with it; or no family, or more
+            than one, knows the ``model_type``.
+        UnknownStatisticsError: no such statistics.
+        DeviceMemoryError: the device has no room.
+    """
+    family = _family_of(folder)[0]
+    return family.load(folder, device, dtype, statistics_key, **options)
+
+
+def default_protocol(folder: str | Path) -> str:
+    """The evaluation protocol of a checkpoint where none is named.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`.
+    """
+    family, config = _family_of(folder)
+    return family.protocol(config)
+
+
+def _family_of(folder: str | Path) -> tuple[Family, dict[str, Any]]:
+    """The family of a checkpoint, and its ``config.json``."""
+    place = CheckpointFiles.find(folder).config
+    config = read_json(place)
+    known = known_families()
+    found = [name for name, family in known.items() if family.recognises(config)]
+    if len(found) == 1:
+        return known[found[0]], config
+    if found:
+        raise CheckpointError(f"{place} is of the families {found} alike")
+    types = sorted(kind for family in known.values() for kind in family.MODEL_TYPES)
+    raise CheckpointError(
+        f"{place}: model_type is {shown(config.get('model_type'))}; known are {', '.join(types)}"
+    )

@@ -1,0 +1,27 @@
+"""OpenVLA and its fine-tunes, and the small models of its architecture that are trained here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from heisd_ros.vla.token_model import TokenModel
+
+MODEL_TYPES = ("openvla",)
+
+
+def recognises(config: Mapping[str, Any]) -> bool:
+    """As `Family.recognises`."""
+    return config.get("model_type", "openvla") in MODEL_TYPES
+
+
+def protocol(config: Mapping[str, Any]) -> str:
+    """As `Family.protocol`: ours, or for a checkpoint in OpenVLA's own layout its own."""
+    return "heisd" if "heisd" in config else "openvla_libero"
+
+
+def load(*arguments: Any, **options: Any) -> TokenModel:
+    """As `Family.load`."""
+    from heisd_ros.families.openvla.checkpoint import load_checkpoint
+
+    return load_checkpoint(*arguments, **options)

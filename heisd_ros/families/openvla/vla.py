@@ -1,0 +1,164 @@
+"""A VLA ready for use: the model with its preprocessing, tokenizer and action statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from heisd_ros.errors import ProprioceptionError, UnknownStatisticsError
+from heisd_ros.families.openvla.action_tokens import ActionStatistics
+from heisd_ros.families.openvla.codec import OpenVLACodec
+from heisd_ros.families.openvla.config import VLAConfig
+from heisd_ros.families.openvla.data_convention import DataConvention
+from heisd_ros.families.openvla.network import OpenVLAInputs, VLAModel
+from heisd_ros.families.openvla.preprocessing import ImagePreprocessor, PromptTokenizer
+from heisd_ros.vla.engine import Engine, PlainEngine, Prompt
+from heisd_ros.vla.static_engine import StaticEngine
+from heisd_ros.vla.token_model import ObservationSpec
+
+
+class VLA:
+    """What a checkpoint folder holds: as `TokenModel`.
+
+    Attributes:
+        model: the network, in evaluation mode.
+        config: its configuration.
+        statistics: action statistics by name (``norm_stats``).
+        statistics_key: the name in use.
+        convention: what stands between the model and its environment.
+        codec: what its answers mean.
+        spec: what it wants to see.
+        language: sizes of the decoder.
+    """
+
+    def __init__(
+        self,
+        model: VLAModel,
+        tokenizer: Tokenizer,
+        statistics: Mapping[str, ActionStatistics],
+        statistics_key: str | None = None,
+        convention: DataConvention | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.config: VLAConfig = model.config
+        self.statistics = dict(statistics)
+        self.statistics_key = self._choose(statistics_key)
+        self.convention = convention or DataConvention()
+        self.images = ImagePreprocessor(self.config, self.convention.images)
+        self.prompts = PromptTokenizer(self.config, tokenizer)
+        self.codec = OpenVLACodec(
+            self.config.real_vocab_size, self.statistics[self.statistics_key], self.convention
+        )
+        self.language = self.config.language
+        self.spec = ObservationSpec(
+            views=self.config.views,
+            image_size=self.config.image_size,
+            proprio_size=self.config.proprio_size,
+            control_rate_hz=self.config.control_rate_hz,
+            instructions=self.config.instructions,
+        )
+        self._engine: tuple[tuple[torch.device, torch.dtype], Engine] | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the model's passes: CUDA graphs of fixed shapes on a GPU, else plainly.
+
+        One for all decoders of this model; made when first asked for, and anew once the weights
+        have moved.
+        """
+        kind = (self.device, self.dtype)
+        if self._engine is None or self._engine[0] != kind:
+            make = StaticEngine if self.device.type == "cuda" else PlainEngine
+            self._engine = (kind, make(self.model))
+        return self._engine[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.language_model.lm_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return self.model.language_model.lm_head.weight.dtype
+
+    def encode(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        instruction: str,
+        proprio: ArrayLike | None = None,
+        *,
+        allow_unknown: bool = False,
+    ) -> OpenVLAInputs:
+        """Preprocess one observation.
+
+        Args:
+            images: RGB uint8 [H, W, 3], one per view of the config, in its order.
+            instruction: what the robot is to do.
+            proprio: [P] in the units of the demonstrations, if the model takes it.
+            allow_unknown: accept an instruction that the model wasn't trained on.
+
+        Raises:
+            ImageError: an image is missing or malformed.
+            UnknownInstructionError: see `PromptTokenizer.encode`.
+            ProprioceptionError: the vector is missing, unasked, of the wrong size or not finite.
+        """
+        ids = self.prompts.encode(instruction, allow_unknown=allow_unknown)
+        pixels = self.images(images).to(self.device, self.dtype)
+        return OpenVLAInputs(
+            pixels, torch.tensor([ids], device=self.device), self._proprio(proprio)
+        )
+
+    def features(self, inputs: OpenVLAInputs) -> Tensor:
+        """Visual features [1, V * N, D], before the projector."""
+        return self.engine.stage(self.model.vision_features, inputs.pixels)
+
+    def prompt(self, inputs: OpenVLAInputs, features: Tensor) -> Prompt:
+        """The input columns [1, T, hidden] of an observation: `VLAModel.embed`."""
+        visual_tokens = self.engine.stage(self.model.project, features)
+        columns = self.model.embed(inputs.ids, visual_tokens, inputs.proprio)
+        return Prompt(columns, inputs.ids)
+
+    def retrieval_key(self, features: Tensor) -> NDArray[np.float32]:
+        """Visual features [1, V * N, D] -> what frames are compared by: [V * D], of unit length.
+
+        Mean-pooled per tower and view; D holds both towers (HeiSD, arXiv 2603.17573).
+        """
+        views = len(self.config.views)
+        pooled = features[0].float().unflatten(0, (views, -1)).mean(dim=1).flatten()
+        key: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=0).cpu().numpy()
+        return key
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """As `Vocabulary.embed_tokens`."""
+        return self.model.language_model.embed_tokens(ids)
+
+    def logits(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
+        """As `Vocabulary.logits`."""
+        return self.model.language_model.logits(hidden, rows)
+
+    def _proprio(self, proprio: ArrayLike | None) -> Tensor | None:
+        size = self.config.proprio_size
+        if proprio is None and size == 0:
+            return None
+        if proprio is None or size == 0:
+            given = "none was" if proprio is None else "a vector was"
+            raise ProprioceptionError(f"the model takes {size or 'no'} numbers; {given} given")
+        vector = np.asarray(proprio, dtype=np.float32)
+        if vector.shape != (size,) or not np.isfinite(vector).all():
+            raise ProprioceptionError(f"proprioception {vector}; {size} finite numbers are needed")
+        return torch.from_numpy(vector).unsqueeze(0).to(self.device, self.dtype)
+
+    def _choose(self, key: str | None) -> str:
+        names = sorted(self.statistics)
+        if key is None and len(names) == 1:
+            return names[0]
+        if key not in self.statistics:
+            asked = "no statistics key was chosen" if key is None else f"no statistics {key!r}"
+            raise UnknownStatisticsError(f"{asked}; the checkpoint has {names or 'none'}")
+        return key

@@ -1,0 +1,79 @@
+"""Weights from files into a model that was built without memory, shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from heisd_ros.errors import CheckpointError
+from heisd_ros.vla.checkpoint_files import CheckpointFiles
+from heisd_ros.vla.device_memory import device_memory_errors
+from heisd_ros.vla.lora import LoraAdapter
+from heisd_ros.vla.tensor_files import TensorFiles
+
+_FLOATS = ("BF16", "F16", "F32", "F64")
+_MOST_LISTED = 50
+
+
+def load_weights(
+    model: nn.Module, files: CheckpointFiles, device: torch.device, unused: tuple[str, ...] = ()
+) -> None:
+    """Allocates a model on its device and fills it.
+
+    Everything is compared by the files' headers first, so nothing is allocated for a checkpoint
+    that does not fit. Then each tensor goes from the mapped file to its place: on the host there
+    is never more than a shard's pages and one tensor, whatever the model's size.
+
+    Args:
+        model: on the device "meta", of the type that is wanted.
+        files: what to read.
+        device: where the model goes; ``meta`` compares the headers and reads no values.
+        unused: beginnings of the names that the files may hold and the model never reads.
+
+    Raises:
+        CheckpointError: with a line for each tensor that is missing, unexpected or of another
+            shape, up to fifty; or a file is damaged, or holds a number that is not finite.
+        DeviceMemoryError: the device has no room.
+    """
+    tensors = TensorFiles(files.weights)
+    adapter = LoraAdapter(files.adapter) if files.adapter is not None else None
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    problems = _misfits(shapes, tensors, unused)
+    if adapter is not None:
+        problems += adapter.problems(shapes, unused)
+    if problems:
+        more = len(problems) - _MOST_LISTED
+        rest = [f"and {more} more"] if more > 0 else []
+        listing = "\n  ".join([*sorted(problems)[:_MOST_LISTED], *rest])
+        raise CheckpointError(
+            f"{files.config.parent}: {len(problems)} tensors do not fit the config:\n  {listing}"
+        )
+    with device_memory_errors(device, "the model's weights"):
+        model.to_empty(device=device).requires_grad_(False)
+        if device.type == "meta":  # whoever only wants to know whether it fits
+            return
+        wanted: dict[str, Tensor] = model.state_dict()
+        for name, tensor in tensors:
+            if name in wanted:
+                merged = tensor if adapter is None else adapter.apply(name, tensor, device)
+                wanted[name].copy_(merged)
+                if not torch.stack(wanted[name].aminmax()).isfinite().all():
+                    place = tensors.headers[name].path
+                    raise CheckpointError(f"{place}: {name} holds numbers that are not finite")
+
+
+def _misfits(
+    shapes: Mapping[str, tuple[int, ...]], tensors: TensorFiles, unused: tuple[str, ...]
+) -> list[str]:
+    problems = [f"missing {name}" for name in shapes if name not in tensors.headers]
+    for name, header in tensors.headers.items():
+        if name not in shapes:
+            if not name.startswith(unused) and not name.endswith("rotary_emb.inv_freq"):
+                problems.append(f"unexpected {name}")
+        elif header.shape != shapes[name]:
+            problems.append(f"{name} is {header.shape}, the config says {shapes[name]}")
+        elif header.dtype not in _FLOATS:
+            problems.append(f"{name} is of type {header.dtype}; {', '.join(_FLOATS)} are read")
+    return problems

@@ -1,0 +1,50 @@
+"""From an observation set to a result, or to the named reason for which the arm is held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from support.small_models import CONFIG, INSTRUCTIONS, acting_vla, random_images
+
+from heisd_ros.control.holds import HoldReason
+from heisd_ros.control.inference import PolicyRunner
+from heisd_ros.control.inputs import ObservationSet, Received
+from heisd_ros.control.policy import Policy
+from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+
+
+@pytest.fixture
+def runner(monkeypatch):
+    """The node's path around a small model, with proprioception of its own."""
+    vla = acting_vla()
+    policy = Policy(AutoregressiveDecoder(vla), Path(), CONFIG.views, 32, 3, 20.0, INSTRUCTIONS)
+    monkeypatch.setattr("heisd_ros.control.inference.proprio_vector", lambda *_: np.zeros(3))
+    return PolicyRunner(policy, lambda picture: picture), vla.model
+
+
+def infer(runner):
+    arm = SimpleNamespace(tip=lambda: None, gripper_opening=0.0, motion=None)
+    images = tuple(Received(0, 0, picture) for picture in random_images())
+    observation = ObservationSet(images, Received(0, 0, arm), 0, 0)
+    return runner.infer(observation, INSTRUCTIONS[0], 0, 0)
+
+
+def test_an_answer_of_actions_is_a_step(runner):
+    runner, _ = runner
+    assert np.isfinite(infer(runner).outcome.action).all()
+
+
+def test_an_answer_that_stands_for_no_action_is_a_hold_of_its_own(runner):
+    """An id that is no action decodes upstream to the end of its range: motion at full speed."""
+    runner, model = runner
+    with torch.no_grad():
+        model.language_model.lm_head.weight[5] = model.language_model.lm_head.weight.sum(0) * 9
+        model.language_model.lm_head.weight[model.action_rows] *= -1e-3
+    inference = infer(runner)
+    assert inference.outcome.reason is HoldReason.NO_ACTION
+    assert "are no actions; accepted: 7 ids from" in inference.outcome.detail
+    assert not inference.trace, "it is the model's answer, and no fault of the program"
