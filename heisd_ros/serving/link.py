@@ -16,6 +16,7 @@ from websockets.exceptions import (
     InvalidURI,
     WebSocketException,
 )
+from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
 
 from heisd_ros.errors import (
@@ -32,6 +33,7 @@ from heisd_ros.serving.layout import Layout
 from heisd_ros.serving.messages import MAX_BYTES, pack, unpack
 
 OPEN_SEC, CLOSE_SEC = 3.0, 0.5
+LOOK_SEC = 0.5
 FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC = 0.1, 5.0
 """Between two tries to connect: it doubles from the one to the other."""
 _TOLD = (AnswerError, ImageError, MessageError, ProprioceptionError, UnknownInstructionError)
@@ -143,7 +145,9 @@ class Link:
     def _keep(self) -> None:
         """Connects again, at growing intervals, whenever the connection was lost."""
         while True:
-            self._lost.wait()
+            if not self._lost.wait(LOOK_SEC):
+                self._look()
+                continue
             self._lost.clear()
             pause = FIRST_PAUSE_SEC
             while not self._closing.wait(pause):
@@ -165,6 +169,14 @@ class Link:
                 break
             if self._closing.is_set():
                 return
+
+    def _look(self) -> None:
+        """Notices the end of a connection that nobody asks anything by."""
+        connection = self._connection
+        if connection is not None and connection.protocol.state is not State.OPEN:
+            with self._lock:
+                if self._connection is connection:
+                    self._drop(connection, "the connection ended")
 
     def _open(self) -> tuple[ClientConnection, Layout]:
         headers = {"Authorization": f"Api-Key {self._token}"} if self._token else None

@@ -8,9 +8,11 @@ import time
 from contextlib import contextmanager, suppress
 
 import numpy as np
+from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.control.remote_policy import layout_of
-from heisd_ros.decoding.types import Source, StepResult
+from heisd_ros.decoding.types import Observation, Source, StepResult
+from heisd_ros.errors import RemoteModelError
 from heisd_ros.serving.layout import Layout, view_keys
 from heisd_ros.serving.server import ModelServer
 
@@ -126,3 +128,19 @@ class Network:
         for end in (source, sink):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+def observation(shade=0, instruction=INSTRUCTIONS[0], motion=None, side=32):
+    images = tuple(np.full((side, side, 3), shade + i, np.uint8) for i in range(len(VIEWS)))
+    return Observation(images, instruction, np.linspace(0, 1, 7, dtype=np.float32), motion)
+
+
+def answered(decoder, within_sec=10.0):
+    """The first result that comes after a fault."""
+    deadline = time.monotonic() + within_sec
+    while True:
+        try:
+            return decoder.infer(observation())
+        except RemoteModelError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
