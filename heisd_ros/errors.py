@@ -91,6 +91,10 @@ class FleetError(HeisdError):
     """The fleet's server cannot be reached, or holds frames of another model."""
 
 
+class EngineError(HeisdError):
+    """The engine that was chosen cannot run the model here."""
+
+
 class BenchmarkError(HeisdError):
     """What a benchmark was asked to run on is not there or is no such thing."""
 

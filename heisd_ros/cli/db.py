@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from heisd_ros.cli.model_options import DtypeOption, ProtocolOption, UnnormKeyOption
 from heisd_ros.cli.reading import Features, Params, Urdf, reading_of
+from heisd_ros.files.ranges import parse_ranges
 
 if TYPE_CHECKING:
     from heisd_ros.data.source import Source
@@ -266,13 +266,10 @@ def parse_states(text: str) -> set[int]:
     Raises:
         typer.BadParameter: the text is malformed.
     """
-    states: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise typer.BadParameter(f"states {text!r}; numbers and ranges such as 0-9,20")
-        states |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return states
+    try:
+        return parse_ranges(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"states {error}") from error
 
 
 def _print(folder: Path, manifest: Manifest) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +26,7 @@ from heisd_ros.sim.suites import PICK_AND_PLACE
 if TYPE_CHECKING:
     from heisd_ros.evaluation.contest import Contest
     from heisd_ros.evaluation.setup import Parts, Setup
+    from heisd_ros.evaluation.starts import Start
 
 app = typer.Typer(add_completion=False)
 
@@ -36,7 +39,16 @@ def evaluate(
         str, typer.Option(help="Decoding modes (config/modes) or YAML files, with commas between.")
     ] = "ar",
     episodes: Annotated[
-        int, typer.Option(help="Initial states of each task; 0: all of the protocol.", min=0)
+        int,
+        typer.Option(help="Episodes of each task; 0: one from each state of the protocol.", min=0),
+    ] = 0,
+    draw: Annotated[
+        int,
+        typer.Option(
+            help="Seed by which starts are drawn: each initial state with the arm moved a little, "
+            "as often as asked for; no calibration draws the same. 0: the states as they are.",
+            min=0,
+        ),
     ] = 0,
     task: Annotated[list[int] | None, typer.Option(help="Only these tasks.")] = None,
     database: Annotated[
@@ -45,6 +57,13 @@ def evaluate(
     drafter: Annotated[
         str, typer.Option(help="Drafter; empty: the folder `drafter` of the model.")
     ] = "",
+    rate_of: Annotated[
+        Path | None,
+        typer.Option(
+            help="Results file: random_skip and hold_last skip as often as heisd did there; empty: "
+            "as often as it was calibrated."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the order of modes and of random choices.")] = 0,
     max_steps: Annotated[
         int,
@@ -70,9 +89,15 @@ def evaluate(
     from heisd_ros.errors import HeisdError
     from heisd_ros.evaluation.results import Results
     from heisd_ros.evaluation.setup import Parts, Setup
+    from heisd_ros.evaluation.skip_rates import measured_rates
+    from heisd_ros.evaluation.starts import evaluation_starts
     from heisd_ros.models import shipped_model
 
     folder = Path(model) if model else shipped_model()
+    try:
+        rates = measured_rates(rate_of) if rate_of is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     setup = Setup(
         suite=suite,
         model=str(folder),
@@ -85,17 +110,19 @@ def evaluate(
         unnorm_key=unnorm_key,
         device=device,
         dtype=dtype,
+        rates=rates,
     )
     workers = workers or (1 if device.startswith("cuda") else cores())
     try:
         parts = Parts(setup)
-        states = parts.protocol.states(episodes)
+        states = parts.protocol.states(0 if draw else episodes)
         header = parts.describe() | {
             "machine": processor(),
             "workers": workers,
             "threads": threads_each(workers),
+            **({"draw": draw} if draw else {}),
         }
-        results = Results.resume(header, json_file)
+        results = Results.resume(header, json_file, os.getloadavg()[0])
     except (HeisdError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     done = results.done
@@ -103,10 +130,9 @@ def evaluate(
     known = range(10) if parts.protocol.name != "heisd" else PICK_AND_PLACE.get(suite, range(10))
     tasks = task or list(known)
     # State by state over the tasks, so that a run that is cut short has seen all of them.
-    jobs = [
-        (setup, index, state) for state in states for index in tasks if (index, state) not in done
-    ]
-    label = f"{suite}: initial states, {len(header['modes'])} mode(s) each"
+    starts = evaluation_starts(tasks, states, episodes or len(states), draw)
+    jobs = [(setup, start) for start in starts if astuple(start) not in done]
+    label = f"{suite}: starts, {len(header['modes'])} mode(s) each"
     for rows in run_jobs(_group, jobs, label, workers):
         results.add(rows)
     console = Console()
@@ -119,7 +145,7 @@ _contests: dict[Setup, tuple[Parts, Contest]] = {}
 """What a worker has loaded, by what it was asked for."""
 
 
-def _group(setup: Setup, task_index: int, init_state: int) -> list[dict[str, Any]]:
+def _group(setup: Setup, start: Start) -> list[dict[str, Any]]:
     from heisd_ros.evaluation.contest import Contest
     from heisd_ros.evaluation.setup import Parts
 
@@ -127,9 +153,9 @@ def _group(setup: Setup, task_index: int, init_state: int) -> list[dict[str, Any
         parts = Parts(setup)
         _contests[setup] = parts, Contest.load(parts)
     parts, contest = _contests[setup]
-    scene = parts.scene(task_index)
+    scene = parts.scene(start.task_index)
     try:
-        return contest.run(scene, init_state)
+        return contest.run(scene, start)
     finally:
         scene.close()
 

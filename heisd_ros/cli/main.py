@@ -25,6 +25,7 @@ COMMANDS = {
     "play": "Publish a recording over DDS, with /clock.",
     "bench": "Measure what decoding costs, and the node beside it.",
     "serve": "Run policy and decoding for a robot on another machine, without ROS.",
+    "predictor": "What foresees that a draft passes, from the steps of an evaluation.",
     "report": "A page with the results of evaluations.",
 }
 """Sub-command `name` lives in the module `heisd_ros.cli.name`, which has a typer.Typer `app`."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 DEFAULT_RATE_HZ = 20.0
 ACTION_SIZE = 7
 """Numbers of an action: translation, rotation, gripper."""
+SMALL_BYTES = 2**28
+"""Weights of a model that counts as small; those of the shipped one are 38 MiB."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,6 @@ def load_model(parameters: VlaNodeParameters) -> TokenModel:
     from heisd_ros.families.checkpoint import load_checkpoint
     from heisd_ros.sim.protocol import load_protocol
 
-    # A thread that has to wait for a core holds up all others, at the end of every product.
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(parameters.model.threads or max(1, cores - 1))
     dtype = getattr(torch, parameters.model.dtype)
@@ -136,7 +137,24 @@ def load_model(parameters: VlaNodeParameters) -> TokenModel:
     if parameters.model.protocol:
         options["convention"] = load_protocol(parameters.model.protocol).data
     key = parameters.model.unnorm_key or None
-    return load_checkpoint(model_folder(parameters), device, dtype, key, **options)
+    model = load_checkpoint(model_folder(parameters), device, dtype, key, **options)
+    torch.set_num_threads(parameters.model.threads or threads_for(model.weight_bytes, cores))
+    return model
+
+
+def threads_for(weights: int, cores: int) -> int:
+    """Threads of a model that nobody chose: one for a small one, else one less than cores.
+
+    A thread that has to wait for a core holds up all others, which spin, at the end of every
+    product. A small model gains a tenth to a fifth by the second one on an idle machine, and takes
+    four times as long beside one busy process (`bench/busy_neighbour.py`). A large one is bound by
+    memory, which one thread cannot use up.
+
+    Args:
+        weights: Size of the model's weights, bytes.
+        cores: That this process may use.
+    """
+    return 1 if weights < SMALL_BYTES else max(1, cores - 1)
 
 
 def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 from xml.etree import ElementTree
 
 import numpy as np
 
 from heisd_ros.control.commands import CommandMapper
+from heisd_ros.control.core_wait import CoreWait
 from heisd_ros.control.inference import PolicyRunner
 from heisd_ros.control.ingest import ObservationBuffer
 from heisd_ros.control.inputs import IngestLimits
@@ -43,6 +44,7 @@ class Session:
         kinematics: The arm; None as long as nobody has described it.
         urdf: The robot's description, as it was taken; empty before the first.
         refused_robot: Why the newest description was not taken; empty where it was.
+        cores: How long this process's threads wait for a core.
     """
 
     parameters: VlaNodeParameters
@@ -56,6 +58,7 @@ class Session:
     kinematics: ArmKinematics | None = None
     urdf: str = ""
     refused_robot: str = ""
+    cores: CoreWait = field(default_factory=CoreWait)
 
     def set_robot(self, urdf: str) -> None:
         """Takes the robot's description.

@@ -147,8 +147,8 @@ class Assembly:
 
 def uses_calibration(mode: ModeSettings) -> bool:
     """Whether what a mode skips depends on the calibration of its database."""
-    random = mode.skip.policy == "random" and mode.skip.rate == 0.0
-    return mode.skip.policy == "calibrated" or random
+    by_rate = mode.skip.policy in ("random", "hold") and mode.skip.rate == 0.0
+    return mode.skip.policy == "calibrated" or by_rate
 
 
 def build_decoder(
@@ -175,9 +175,12 @@ def build_decoder(
         keep_frames: say with each verified step what may be kept of it.
 
     Raises:
+        EngineError: the mode's engine cannot run here.
         ModeError: the mode needs a part that was not given, or its boundary cannot be left.
         CalibrationError: the mode skips by a calibration of other settings.
     """
+    if mode.engine != "auto":
+        vla = vla.with_engine(mode.engine)
     if mode.propose == "none":
         return AutoregressiveDecoder(vla, allow_unknown=allow_unknown)
     if mode.retrieves and database is None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from heisd_ros.decoding.conformal import Rule, risk_bounds
+from heisd_ros.decoding.promise import promise_of
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.errors import CalibrationError
 from heisd_ros.files.atomic import replace_text
@@ -23,7 +24,8 @@ from heisd_ros.files.typed import typed
 FILE = "calibration.json"
 FORMAT = 3
 MOST_EPISODES = 1_000_000
-Criterion = Literal["disagreement", "failure"]
+Criterion = Literal["disagreement", "failure", "excess"]
+RUN_SETTING = "skip.max_consecutive"
 FIX = "run `heisd calibrate DATABASE`"
 
 
@@ -34,13 +36,16 @@ class TriedSetting:
     Attributes:
         loss: mean over episodes of what they lost, see `Calibration.criterion`.
         bound: (sum of losses + 1) / (episodes + 1), which is compared with the risk, see
-            `conformal`; with fewer episodes than planned, what it would have come to at least.
+            `conformal`; with fewer episodes than planned, what it would have come to at least. By
+            ``excess``, what the mean excess is below with confidence 1 - delta.
         disagreement: share of all skipped steps, of all episodes together, that left the tolerance.
         episode_disagreement: mean over episodes of the share of each one's own.
         skip_rate: share of all steps that were skipped.
         retrieved_rate: share of all steps in the zone of retrieval, slow ones included.
         success_rate: share of episodes that succeeded.
         episodes: how many were run; fewer than planned where failure was certain before the end.
+        won: pairs of which the mode alone solved the task (``excess``).
+        lost: pairs of which the plain loop alone did.
     """
 
     loss: float
@@ -51,6 +56,8 @@ class TriedSetting:
     retrieved_rate: float
     success_rate: float
     episodes: int
+    won: int = 0
+    lost: int = 0
 
     @property
     def rate_of_retrieved(self) -> float:
@@ -68,7 +75,9 @@ class Calibration:
         chosen: the loosest setting within the risk; None where the strictest exceeds it.
         risk: the risk that was asked for.
         criterion: what an episode loses: the share of its skipped steps that left the tolerance
-            around the model's own action (``disagreement``), or 1 where it failed (``failure``).
+            around the model's own action (``disagreement``), 1 where it failed (``failure``), or,
+            of a pair from the same start, 1 where it failed less 1 where the plain loop did
+            (``excess``); the risk is then the margin that the mean excess is shown to be below.
         rule: how the bound was computed.
         tried: what was measured, of the settings from the strictest on.
         k: entries retrieved in the calibration; dispersion over another number is another thing.
@@ -86,6 +95,8 @@ class Calibration:
             where the task's own exceeds the risk, or it has none, nothing is skipped. Empty: not
             counted by task.
         starts: task, initial state and variation of the start of each episode, each used once.
+        runs: skips in a row that each setting allows, rising; empty: `max_consecutive` at all.
+        delta: chance that a setting passes by ``excess`` although its excess is the risk or more.
 
     Raises:
         CalibrationError: the values don't fit together.
@@ -111,6 +122,8 @@ class Calibration:
     settings: Mapping[str, Any] = field(default_factory=dict)
     tasks: Mapping[str, float] = field(default_factory=dict)
     starts: tuple[tuple[int, int, int], ...] = ()
+    runs: tuple[int, ...] = ()
+    delta: float = 0.1
 
     def __post_init__(self) -> None:
         """Validates."""
@@ -134,6 +147,16 @@ class Calibration:
         """Whether a task, by its normalised instruction, may be skipped in."""
         return not self.tasks or self.tasks.get(task, 1.0) <= self.risk
 
+    def longest_run(self, setting: int | None, most: int) -> int:
+        """Skips in a row that may be executed at a setting, of at most `most` that the mode has.
+
+        With a path of runs it is one of those that were shown: the greatest up to that of the
+        setting and up to `most`; 0 where none is.
+        """
+        if not self.runs or setting is None:
+            return most
+        return max((run for run in self.runs[: setting + 1] if run <= most), default=0)
+
     @property
     def drift_limit(self) -> float:
         """The mean disagreement of an episode above which shadow checks speak of drift.
@@ -154,39 +177,7 @@ class Calibration:
     @property
     def guarantee(self) -> str:
         """What the numbers promise and what they don't, for wherever they are shown."""
-        measured = self.measured
-        if measured is None:
-            return (
-                f"No setting kept the risk of {self.risk:.1%} over {self.episodes} episodes: "
-                "nothing is skipped."
-            )
-        what, other = (
-            ("fail the task", "not about disagreement with the VLA")
-            if self.criterion == "failure"
-            else (
-                "leave the tolerance around the VLA's own action, of its skipped steps",
-                "not about failing the task",
-            )
-        )
-        condition = (
-            ""
-            if self.rule == "path_maximum" or len(self.similarity) == 1
-            else ", if no episode's loss falls from a setting to a looser one"
-        )
-        refused = sum(not self.allows(task) for task in self.tasks)
-        return (
-            f"Proved (conformal risk control, rule {self.rule}): the mean of what fresh episodes "
-            f"lose ({what}), over calibrations like this one and over all tasks together, is at "
-            f"most {self.risk:.1%}{condition}. Measured: {measured.loss:.1%} in "
-            f"{measured.episodes} episodes, in which {measured.skip_rate:.0%} of the steps were "
-            f"skipped, {measured.disagreement:.0%} of them outside the tolerance; "
-            f"{measured.bound:.1%} with one lost episode added, which is compared to the risk and "
-            f"bounds nothing. Not proved: the loss at this one calibration, of one task, or beside "
-            f"the plain loop. {refused} of {len(self.tasks)} tasks lost more than the risk and are "
-            f"not skipped in, a gate that the calibration ran without. It is {other}, and holds "
-            "for episodes that come about as these did: same tasks, scenes, cameras, model, "
-            f"database and settings of the mode ({self.mode}, {self.mode_hash[:12]})."
-        )
+        return promise_of(self)
 
     def at(self, setting: int) -> Calibration:
         """The same path with another setting chosen: what a calibration itself runs with."""
@@ -214,7 +205,10 @@ class Calibration:
         Raises:
             CalibrationError: it doesn't; what differs is named.
         """
-        own, used = self.settings, mode.decisive()
+        own, used = dict(self.settings), mode.decisive()
+        if self.runs:
+            # The path was of runs, and `longest_run` takes none that was not shown.
+            own.pop(RUN_SETTING, None), used.pop(RUN_SETTING)
         differ = [
             f"{name} is {used.get(name)!r}, calibrated was {own.get(name)!r}"
             for name in sorted({*own, *used})
@@ -288,6 +282,14 @@ class Calibration:
             return f"dispersions do not rise: {self.dispersion}"
         if self.chosen is not None and not (type(self.chosen) is int and 0 <= self.chosen < count):
             return f"chosen setting {self.chosen!r} is outside the path of {count}"
+        if self.runs and (
+            len(self.runs) != count
+            or self.runs[0] < 1
+            or any(b <= a for a, b in pairwise(self.runs))
+        ):
+            return f"runs {self.runs} are not {count} rising numbers from 1 on"
+        if not 0.0 < self.delta < 1.0:
+            return f"delta {self.delta} is outside (0, 1)"
         ran = [tried.episodes for tried in self.tried]
         if not 0 < self.episodes <= MOST_EPISODES or not all(0 < n <= self.episodes for n in ran):
             return (

@@ -121,6 +121,10 @@ class HybridDecoder:
         """Decode one action; raises what `TokenModel.encode` raises."""
         watch = Stopwatch(self.vla.device)
         self._deferred = None
+        if self._last is not None and (reason := self.gate.hold()):
+            return self._result(
+                self._last, source=Source.SKIP, reason=reason, watch=watch, passes=0
+            )
         seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
         route, matches = self._route(observation), None
         reason = route.reason

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 from heisd_ros.errors import ModeError
 from heisd_ros.files.typed import typed, within
 from heisd_ros.kinematics.motion import MetricKind
+from heisd_ros.vla.engine_choice import EngineChoice
 
 AcceptanceRule = Literal["exact", "token_relaxed", "sequence_relaxed"]
-SkipPolicy = Literal["never", "always", "calibrated", "threshold", "cadence", "random"]
+SkipPolicy = Literal["never", "always", "calibrated", "threshold", "cadence", "random", "hold"]
 Proposers = Literal["none", "retrieval", "last_command", "drafter", "hybrid"]
 Payload = Literal["own", "demonstrated"]
 
@@ -84,11 +85,13 @@ class SkipSettings:
 
     Attributes:
         policy: ``never``; ``always``; ``calibrated`` thresholds; hand-set ``threshold`` values;
-            a fixed ``cadence``; ``random`` with `rate`.
+            a fixed ``cadence``; ``random`` with `rate`; ``hold``, the last command once more with
+            `rate`, whatever the camera sees.
         max_consecutive: skips in a row, at most (``cadence``: exactly).
         similarity: hand-set least similarity (``threshold``).
         dispersion: hand-set greatest dispersion, bins (``threshold``).
-        rate: chance of a skip (``random``); 0: the skip rate that the calibration measured.
+        rate: chance of a skip, of a step that was retrieved for (``random``) or of any step
+            (``hold``); 0: as often as the calibration measured.
         clearance: control steps that each retrieved entry must be away from its episode's next
             change of the gripper (``calibrated``, ``threshold``).
         speed: least speed of the end effector, by the live joint velocities, m/s (``calibrated``,
@@ -123,6 +126,7 @@ class ModeSettings:
 
     Attributes:
         description: one line for readers.
+        engine: what runs the model's passes (`vla.engines.make_engine`); the tokens are the same.
         propose: who drafts, by the name of its `Source`; ``none``: the model decodes by itself;
             ``hybrid``: retrieval or drafter, by the kinematic metric.
         one_pass: a draft that is known before the prefill is verified in it.
@@ -140,6 +144,7 @@ class ModeSettings:
     """
 
     description: str = ""
+    engine: EngineChoice = "auto"
     propose: Proposers = "none"
     one_pass: bool = True
     correct: bool = False
@@ -151,7 +156,8 @@ class ModeSettings:
 
     def __post_init__(self) -> None:
         """Validates combinations."""
-        if self.skip.policy != "never" and not self.retrieves:
+        executes = self.skip.policy not in ("never", "hold")
+        if executes and not self.retrieves:
             raise ModeError(
                 f"skip.policy {self.skip.policy!r} executes retrieved actions, but propose is "
                 f"{self.propose!r}; accepted with it: 'retrieval', 'hybrid'"
@@ -168,7 +174,7 @@ class ModeSettings:
                 "drafts, in the prefill; accepted with it: retrieval.last: true, one_pass: true"
             )
         least = self.skip.speed if self.skip.policy in ("calibrated", "threshold") else 0.0
-        if self.skip.policy != "never" and self.retrieval.speed > least:
+        if executes and self.retrieval.speed > least:
             raise ModeError(
                 f"retrieval.speed is {self.retrieval.speed:g}, but skip.policy "
                 f"{self.skip.policy!r} executes what is retrieved from {least:g} m/s on; "
@@ -182,7 +188,9 @@ class ModeSettings:
 
     def decisive(self) -> dict[str, Any]:
         """All settings that have a say in what is executed, ``retrieval.k`` and so on, in order."""
-        silent = {"description"} if self.propose == "hybrid" else {"description", _HYSTERESIS}
+        silent = {"description", "engine"}
+        if self.propose != "hybrid":
+            silent.add(_HYSTERESIS)
         return {name: value for name, value in _flat(asdict(self), "") if name not in silent}
 
     @property

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heisd_ros.decoding.calibration import FIX, Calibration
+from heisd_ros.decoding.calibration import FIX, Calibration, TriedSetting
 from heisd_ros.decoding.conformal import DriftAlarm
 from heisd_ros.decoding.settings import SkipSettings
 from heisd_ros.errors import CalibrationError
@@ -73,7 +73,8 @@ class SkipGate:
     first entry not executed before in the episode; with `agree`, the first entry near to what was
     executed at the last verified step; similarity and dispersion within the setting in force.
     ``threshold`` is the same with hand-set values. ``cadence`` asks for the zone and the
-    count alone, ``random`` draws instead, ``always`` asks for nothing but entries.
+    count alone, ``random`` draws instead, ``always`` asks for nothing but entries. ``hold`` skips
+    no retrieved action: `hold` says when the last command is repeated instead.
 
     Shadow checks are counted over all tasks and for each task. A task that is half of the way to
     its alarm is skipped one step at a time, and not at all after the alarm.
@@ -166,6 +167,13 @@ class SkipGate:
         shadow = skip and bool(self._shadows.random() < self.settings.shadow_share)
         return SkipDecision(skip, shadow, f"{'skip' if skip else 'no skip'}: {reason}")
 
+    def hold(self) -> str:
+        """Why the last command is repeated without looking; empty where it isn't (``hold``)."""
+        if self.settings.policy != "hold":
+            return ""
+        skip, reason = self._by_chance(lambda measured: measured.skip_rate)
+        return f"the last command once more: {reason}" if skip else ""
+
     def note_verified(self) -> None:
         """Takes note of a step that the model decided without `decide` being asked."""
         self._skips_in_a_row = 0
@@ -211,8 +219,10 @@ class SkipGate:
 
     def _longest_run(self) -> int:
         """Skips in a row that the task at hand may have."""
-        alarm = self._tasks.get(self._task)
-        return 1 if alarm is not None and alarm.doubtful else self.settings.max_consecutive
+        alarm, most = self._tasks.get(self._task), self.settings.max_consecutive
+        if self._path is not None:
+            most = self._path.longest_run(self._setting, most)
+        return min(most, 1) if alarm is not None and alarm.doubtful else most
 
     def _feed_back(self, success: bool) -> None:
         if self._path is None or self._path.chosen is None or self._setting is None:
@@ -223,7 +233,7 @@ class SkipGate:
     def _judge(self, matches: Matches, context: SkipContext) -> tuple[bool, str]:
         """Whether to skip, and why or why not."""
         settings = self.settings
-        if settings.policy == "never":
+        if settings.policy in ("never", "hold"):
             return False, "the mode never does"
         if len(matches.similarity) == 0:
             return False, "nothing was retrieved"
@@ -232,7 +242,7 @@ class SkipGate:
         if self._skips_in_a_row >= (longest := self._longest_run()):
             return False, f"{longest} in a row"
         if settings.policy == "random":
-            return self._by_chance()
+            return self._by_chance(lambda measured: measured.rate_of_retrieved)
         if not context.retrieval_zone:
             return False, "slow or curved motion"
         if settings.policy == "cadence":
@@ -249,13 +259,13 @@ class SkipGate:
             return self._by_entries(matches, context, settings.similarity, settings.dispersion)
         return self._by_calibration(matches, context)
 
-    def _by_chance(self) -> tuple[bool, str]:
+    def _by_chance(self, calibrated: Callable[[TriedSetting], float]) -> tuple[bool, str]:
         rate = self.settings.rate
         if rate == 0.0:
             measured = self.calibration.measured if self.calibration is not None else None
             if measured is None:
                 return False, f"no calibrated rate to draw by; {FIX}"
-            rate = measured.rate_of_retrieved
+            rate = calibrated(measured)
         return bool(self._draws.random() < rate), f"by chance, rate {rate:.2f}"
 
     def _by_calibration(self, matches: Matches, context: SkipContext) -> tuple[bool, str]:

@@ -30,16 +30,26 @@ from heisd_ros.sim.scene import CONTROL_RATE_HZ
 Row = dict[str, Any]
 
 
-def episode_row(mode: str, result: EpisodeResult) -> Row:
+def start_of(row: Row) -> tuple[int, int, int]:
+    """Task, initial state and variation (0 where the file has none): what pairs episodes."""
+    return row["task_index"], row["init_state"], row.get("variation", 0)
+
+
+def episode_row(mode: str, result: EpisodeResult, variation: int = 0) -> Row:
     """An episode as a row of the results file.
 
+    Args:
+        mode: The mode that ran it.
+        result: How it went.
+        variation: Of its start, see `starts.Start`.
+
     Returns:
-        mode, suite, task_index, init_state, success, steps; a column each of source (one string, a
-        `Source.letter` a step), ms,
-        passes, accepted, metric (F), similarity (None where a step has none) and tip_mm ([x, y, z],
-        base frame); settled, [step, ms, agrees] of each skip that was verified while the arm moved;
-        gripper_steps, the steps at which the gripper command changed; jerk, m/s^3; limit_events;
-        parts_ms, the sum of each part of the timings; reasons, the steps of each; tokens, a digest
+        mode, suite, task_index, init_state, variation, success, steps; a column each of source (one
+        string, a `Source.letter` a step), ms, passes, accepted, metric (F), similarity (None where
+        a step has none) and tip_mm ([x, y, z], base frame); settled, [step, ms, agrees] of each
+        skip that was verified while the arm moved; gripper_steps, the steps at which the gripper
+        command changed; jerk, m/s^3; limit_events; parts_ms, the sum of each part of the timings;
+        reasons, the steps of each; tokens, a digest
         that two episodes share exactly if their tokens are equal, step by step.
     """
     records = result.records
@@ -50,6 +60,7 @@ def episode_row(mode: str, result: EpisodeResult) -> Row:
         "suite": result.suite,
         "task_index": result.task_index,
         "init_state": result.init_state,
+        "variation": variation,
         "success": bool(result.success),
         **columns,
         "jerk": round(mean_jerk(np.array([record.tip for record in records])), 4),
@@ -109,8 +120,10 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     Returns:
         Counts over all episodes (episodes, successes, steps); the success rate's 95% interval;
         step_ms, the reaction latency; compute_ms, mean of a step including what was done while the
-        arm moved; means over episodes (steps_per_episode, and of decoding, seconds_per_episode;
-        gripper_flips, jerk, limit_events); means over steps (passes_per_step, skip_rate, parts_ms,
+        arm moved; means over episodes (steps_per_episode; of decoding, seconds_per_episode, and
+        compute_per_episode, s, with what was done while the arm moved; distance of the tip, m;
+        gripper_flips, jerk, limit_events); seconds_to_finish, of motion, mean over the episodes
+        that succeeded (None without any); means over steps (passes_per_step, skip_rate, parts_ms,
         sources as shares, reasons as shares); acceptance_length over verified steps alone, None
         where nothing was drafted; shadow, of verified skips how many broke the tolerance.
     """
@@ -131,12 +144,32 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         **summary,
         "steps_per_episode": per_episode(lambda row: row["steps"]),
         "seconds_per_episode": per_episode(lambda row: sum(row["ms"]) / 1e3),
+        "compute_per_episode": per_episode(compute_seconds),
+        "distance": per_episode(distance),
+        "seconds_to_finish": _seconds_to_finish([row for row in rows if row["success"]]),
         "gripper_flips": per_episode(lambda row: len(row["gripper_steps"])),
         "jerk": per_episode(lambda row: row["jerk"]),
         "limit_events": per_episode(lambda row: row["limit_events"]),
         **decoding_summary(rows),
         **time_summary(rows),
     }
+
+
+def compute_seconds(row: Row) -> float:
+    """Time that an episode's decoding took, s: its steps and what was verified in motion."""
+    return float(sum(row["ms"]) + sum(ms for _, ms, _ in row["settled"])) / 1e3
+
+
+def distance(row: Row) -> float:
+    """Length of the tip's path, m."""
+    path = np.diff(np.array(row["tip_mm"], np.float64), axis=0)
+    return float(np.linalg.norm(path, axis=1).sum()) / 1e3
+
+
+def _seconds_to_finish(rows: Sequence[Row]) -> float | None:
+    if not rows:
+        return None
+    return round(float(np.mean([row["steps"] for row in rows])) / CONTROL_RATE_HZ, 4)
 
 
 def decoding_summary(rows: Sequence[Row]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,35 +25,16 @@ from heisd_ros.decoding.types import Decoder, Observation, Source, StepResult
 from heisd_ros.decoding.wrapper import DecoderWrapper
 from heisd_ros.errors import CalibrationError
 from heisd_ros.evaluation.rollout import ALL_SENSES, Senses, run_episode
+from heisd_ros.evaluation.starts import CALIBRATION_STATES, Start, begin_at
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.metric import FusedMetric
 from heisd_ros.retrieval.database import Database, Matches
-from heisd_ros.sim.scene import OPEN_GRIPPER, LiberoScene
+from heisd_ros.sim.scene import LiberoScene
 
-CALIBRATION_STATES = range(32, 40)
-"""Initial states to calibrate with: not in the database (0 to 29), not those on which a mode's
-settings are tried out (30, 31), not evaluated on (40 to 49)."""
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
 """Default path, strict to loose. It is fixed before anything is measured, as the test demands."""
 ENTRIES_OF_SHARD = 200
 """Entries of a shard whose neighbours are looked at, evenly spaced."""
-_START_STEPS = 10
-
-
-@dataclass(frozen=True)
-class CalibrationEpisode:
-    """One episode to calibrate with, the same at every setting.
-
-    Attributes:
-        task_index: Task of the suite.
-        init_state: Initial state of the task.
-        variation: 0: from that state as it is; else from the arm moved a little, the number
-            deciding how.
-    """
-
-    task_index: int
-    init_state: int
-    variation: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +65,7 @@ class EpisodeLoss:
         return float(not self.success) if criterion == "failure" else self.disagreement
 
 
-def plan_episodes(tasks: Sequence[int], count: int) -> list[CalibrationEpisode]:
+def plan_episodes(tasks: Sequence[int], count: int) -> list[Start]:
     """Episodes over tasks and calibration states in turn; more of them begin with the same ones.
 
     Args:
@@ -94,7 +74,7 @@ def plan_episodes(tasks: Sequence[int], count: int) -> list[CalibrationEpisode]:
     """
     states, all_tasks = len(CALIBRATION_STATES), len(tasks)
     return [
-        CalibrationEpisode(
+        Start(
             task_index=tasks[number % all_tasks],
             init_state=CALIBRATION_STATES[number // all_tasks % states],
             variation=number // (all_tasks * states),
@@ -198,7 +178,7 @@ def judge_episode(
     scene: LiberoScene,
     decoder: Decoder,
     reference: Decoder,
-    episode: CalibrationEpisode,
+    start: Start,
     metric: FusedMetric | None,
     senses: Senses = ALL_SENSES,
 ) -> EpisodeLoss:
@@ -208,7 +188,7 @@ def judge_episode(
         scene: Of the episode's task.
         decoder: Skips.
         reference: Judges.
-        episode: Where to start.
+        start: Where it begins.
         metric: The kinematic metric, where the decoder needs it.
         senses: What the model takes of the scene.
 
@@ -216,8 +196,7 @@ def judge_episode(
         SceneError: No such initial state.
     """
     judge = Judge(decoder, reference)
-    start = scene if episode.variation == 0 else cast(LiberoScene, MovedStart(scene, episode))
-    result = run_episode(start, judge, episode.init_state, metric, senses=senses)
+    result = run_episode(begin_at(scene, start), judge, start.init_state, metric, senses=senses)
     return EpisodeLoss(
         skipped=judge.skipped,
         broken=judge.broken,
@@ -225,27 +204,3 @@ def judge_episode(
         steps=result.steps,
         success=result.success,
     )
-
-
-class MovedStart:
-    """A scene whose episodes begin after a small motion of the arm, mostly sideways.
-
-    Args:
-        scene: The scene, which does everything else.
-        episode: Decides the motion.
-    """
-
-    def __init__(self, scene: LiberoScene, episode: CalibrationEpisode) -> None:
-        self._scene, self._episode = scene, episode
-
-    def reset(self, init_state: int) -> None:
-        """Resets the scene and moves the arm."""
-        self._scene.reset(init_state)
-        rng = np.random.default_rng([self._episode.task_index, init_state, self._episode.variation])
-        # Demonstrations start so as well: at most half a unit of action, for some steps.
-        drift = rng.uniform(-0.5, 0.5, size=6) * np.array([1, 1, 0.5, 0.1, 0.1, 0.1])
-        for _ in range(rng.integers(1, _START_STEPS + 1)):
-            self._scene.step(np.append(drift, OPEN_GRIPPER))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._scene, name)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields, replace
+from dataclasses import astuple, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
@@ -15,13 +14,12 @@ import numpy as np
 from heisd_ros.decoding.calibration import Calibration, TriedSetting
 from heisd_ros.decoding.conformal import choose, least_bound, least_episodes
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.calibration import CalibrationEpisode, EpisodeLoss
-from heisd_ros.files.atomic import replace_text
-from heisd_ros.files.bounded import read_object
+from heisd_ros.evaluation.calibration import EpisodeLoss
+from heisd_ros.evaluation.calibration_losses import LossTable, header_of, tried_of
+from heisd_ros.evaluation.starts import Start
 
 FILE = "calibration_run.json"
 NO_TASKS: Mapping[int, str] = MappingProxyType({})
-_COLUMNS = ("setting", "episode", *(field.name for field in fields(EpisodeLoss)))
 
 
 class CalibrationRun:
@@ -48,24 +46,9 @@ class CalibrationRun:
                 f"at least {least} are needed, and several times as many are useful"
             )
         self.candidate = candidate
-        self._file = file
-        # Through JSON, as it will be read back.
-        self._header = json.loads(
-            json.dumps(
-                {
-                    "database_id": candidate.database_id,
-                    "model_fingerprint": candidate.model_fingerprint,
-                    "suite": candidate.suite,
-                    "similarity": candidate.similarity,
-                    "dispersion": candidate.dispersion,
-                    "criterion": candidate.criterion,
-                    "provenance": dict(provenance),
-                }
-            )
+        self._losses = LossTable(
+            file, header_of(candidate, provenance), range(len(candidate.similarity))
         )
-        self._losses: list[dict[int, EpisodeLoss]] = [{} for _ in candidate.similarity]
-        if file.exists():
-            self._read()
 
     def pending(self) -> list[tuple[int, int]]:
         """Setting and number of the episodes to run next, all of one setting; empty at the end."""
@@ -77,14 +60,7 @@ class CalibrationRun:
 
     def add(self, setting: int, episode: int, loss: EpisodeLoss) -> None:
         """Takes the outcome of one episode and writes it down."""
-        self._losses[setting][episode] = loss
-        rows = [
-            [s, e, *astuple(row)]
-            for s, losses in enumerate(self._losses)
-            for e, row in sorted(losses.items())
-        ]
-        text = json.dumps({"run": self._header, "columns": _COLUMNS, "losses": rows})
-        replace_text(self._file, text + "\n")
+        self._losses.add(setting, episode, loss)
 
     def fails(self, setting: int) -> bool:
         """Whether a setting exceeds the risk, or will whatever its missing episodes bring."""
@@ -92,7 +68,7 @@ class CalibrationRun:
         return least > self.candidate.risk
 
     def result(
-        self, plan: Sequence[CalibrationEpisode] = (), instructions: Mapping[int, str] = NO_TASKS
+        self, plan: Sequence[Start] = (), instructions: Mapping[int, str] = NO_TASKS
     ) -> Calibration:
         """The calibration that the finished walk gives.
 
@@ -107,7 +83,7 @@ class CalibrationRun:
             raise CalibrationError("episodes are still to be run")
         tried = tuple(
             self._tried(setting)
-            for setting in range(len(self._losses))
+            for setting in self._settings
             if all(not self.fails(stricter) for stricter in range(setting))
         )
         chosen = choose([setting.bound for setting in tried], self.candidate.risk)
@@ -121,12 +97,18 @@ class CalibrationRun:
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
 
+    @property
+    def _settings(self) -> range:
+        return range(len(self.candidate.similarity))
+
     def _undecided(self) -> int | None:
         """The setting at which the walk stands; None where it has ended."""
-        for setting, losses in enumerate(self._losses):
+        for setting in self._settings:
             if self.fails(setting):
                 return None
-            if any(episode not in losses for episode in range(self.candidate.episodes)):
+            if any(
+                episode not in self._losses[setting] for episode in range(self.candidate.episodes)
+            ):
                 return setting
         return None
 
@@ -140,7 +122,7 @@ class CalibrationRun:
         return self._losses[setting][episode].loss(self.candidate.criterion)
 
     def _by_task(
-        self, setting: int, plan: Sequence[CalibrationEpisode], instructions: Mapping[int, str]
+        self, setting: int, plan: Sequence[Start], instructions: Mapping[int, str]
     ) -> dict[str, float]:
         """Mean loss of each task's episodes at a setting."""
         losses: dict[str, list[float]] = {}
@@ -151,32 +133,8 @@ class CalibrationRun:
 
     def _tried(self, setting: int) -> TriedSetting:
         rows = [row for e, row in self._losses[setting].items() if e < self.candidate.episodes]
-        criterion = self.candidate.criterion
-        steps = sum(row.steps for row in rows)
-        skipped = sum(row.skipped for row in rows)
-        return TriedSetting(
-            loss=float(np.mean([row.loss(criterion) for row in rows])),
-            bound=least_bound(self._counted(setting), self.candidate.episodes),
-            disagreement=sum(row.broken for row in rows) / max(skipped, 1),
-            episode_disagreement=float(np.mean([row.disagreement for row in rows])),
-            skip_rate=skipped / max(steps, 1),
-            retrieved_rate=sum(row.retrieved for row in rows) / max(steps, 1),
-            success_rate=sum(row.success for row in rows) / len(rows),
-            episodes=len(rows),
+        return tried_of(
+            rows,
+            float(np.mean([row.loss(self.candidate.criterion) for row in rows])),
+            least_bound(self._counted(setting), self.candidate.episodes),
         )
-
-    def _read(self) -> None:
-        values = read_object(self._file, lambda text: CalibrationError(f"{text}; delete it"))
-        try:
-            held = values["run"]
-            other = [name for name, value in self._header.items() if held[name] != value]
-            if not other:
-                for setting, episode, *row in values["losses"]:
-                    self._losses[setting][episode] = EpisodeLoss(*row)
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise CalibrationError(f"{self._file} is damaged: {error!r}; delete it") from error
-        if other:
-            raise CalibrationError(
-                f"{self._file} holds a calibration with another {', '.join(other)}; delete it to "
-                "start over"
-            )

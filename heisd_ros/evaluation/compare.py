@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from heisd_ros.evaluation.accounting import Row
+from heisd_ros.evaluation.accounting import Row, compute_seconds, start_of
 from heisd_ros.evaluation.statistics import (
     Clusters,
     Estimate,
@@ -18,10 +18,9 @@ from heisd_ros.evaluation.statistics import (
 
 
 def pairs_of(rows: Sequence[Row], mode: str, base: str) -> list[tuple[Row, Row]]:
-    """Episodes of two modes from the same initial state, (mode, base), in the order of states."""
+    """Episodes of two modes from the same start, (mode, base), in the order of starts."""
     found = {
-        name: {(row["task_index"], row["init_state"]): row for row in rows if row["mode"] == name}
-        for name in (mode, base)
+        name: {start_of(row): row for row in rows if row["mode"] == name} for name in (mode, base)
     }
     return [
         (found[mode][key], found[base][key]) for key in sorted(found[mode].keys() & found[base])
@@ -41,6 +40,8 @@ def compare(rows: Sequence[Row], mode: str, base: str, seed: int = 0) -> dict[st
         base; pairs, the episodes that both have; speedup_median and speedup_mean of the reaction
         latency over all steps, and speedup_compute, of means that include what is done while the
         arm moves, each {value, low, high} with the 95% interval of a bootstrap over pairs;
+        speedup_episode, the same of the mean time of whole episodes, which also counts that a mode
+        may take more steps;
         success_difference, the same by Newcombe's interval; only_mode and only_base, the pairs in
         which that one alone succeeded; p_value of McNemar's exact test; identical, the pairs whose
         tokens are equal step by step. None without pairs.
@@ -54,6 +55,7 @@ def compare(rows: Sequence[Row], mode: str, base: str, seed: int = 0) -> dict[st
         _times([m for m, _ in pairs], settled=True),
         seed,
     )
+    whole = paired_ratios(_totals([b for _, b in pairs]), _totals([m for m, _ in pairs]), seed)
     outcomes = [(m["success"], b["success"]) for m, b in pairs]
     both, neither = outcomes.count((True, True)), outcomes.count((False, False))
     only_mode, only_base = outcomes.count((True, False)), outcomes.count((False, True))
@@ -63,6 +65,7 @@ def compare(rows: Sequence[Row], mode: str, base: str, seed: int = 0) -> dict[st
         "speedup_median": _json(latency.median),
         "speedup_mean": _json(latency.mean),
         "speedup_compute": _json(compute.mean),
+        "speedup_episode": _json(whole.mean),
         "success_difference": _json(paired_difference(both, only_mode, only_base, neither)),
         "only_mode": only_mode,
         "only_base": only_base,
@@ -78,6 +81,11 @@ def _times(rows: Sequence[Row], settled: bool = False) -> Clusters:
         for step, ms, _ in row["settled"] if settled else ():
             times[step] += ms
     return Clusters(clusters)
+
+
+def _totals(rows: Sequence[Row]) -> Clusters:
+    """Time of each episode, as one number."""
+    return Clusters([np.array([compute_seconds(row)]) for row in rows])
 
 
 def _json(estimate: Estimate) -> dict[str, float]:

@@ -15,6 +15,7 @@ from heisd_ros.decoding.types import Decoder, Observation
 from heisd_ros.evaluation.accounting import Row, episode_row
 from heisd_ros.evaluation.rollout import ALL_SENSES, Senses, observe, run_episode
 from heisd_ros.evaluation.setup import Parts
+from heisd_ros.evaluation.starts import Start, begin_at
 from heisd_ros.kinematics.metric import FusedMetric, MetricSample
 from heisd_ros.sim.scene import LiberoScene
 
@@ -71,38 +72,43 @@ class Contest:
             Senses.of(vla.config),
         )
 
-    def run(self, scene: LiberoScene, init_state: int) -> list[Row]:
-        """Runs every mode once from an initial state; rows in the order in which they ran.
+    def run(self, scene: LiberoScene, start: Start) -> list[Row]:
+        """Runs every mode once from a start; rows in the order in which they ran.
+
+        Args:
+            scene: Of the start's task.
+            start: Where each episode begins.
 
         Raises:
             SceneError: No such initial state.
         """
         if self._rehearsal:
-            scene.reset(init_state)
+            scene.reset(start.init_state)
             for decoder in self._rehearsal:
                 warm_up(decoder, observe(scene, senses=self._senses))
             self._rehearsal = ()
         rows = []
-        for name in order_of_modes(list(self._decoders), self._seed, scene.task_index, init_state):
+        for name in order_of_modes(list(self._decoders), self._seed, start):
             result = run_episode(
-                scene,
+                begin_at(scene, start),
                 self._decoders[name],
-                init_state,
+                start.init_state,
                 self._metrics.get(name),
                 max_steps=self._max_steps,
                 senses=self._senses,
             )
-            rows.append(episode_row(name, result))
+            rows.append(episode_row(name, result, start.variation))
         return rows
 
 
-def order_of_modes(modes: Sequence[str], seed: int, task_index: int, init_state: int) -> list[str]:
-    """The order in which modes run an initial state: shuffled, but the same whenever it is run.
+def order_of_modes(modes: Sequence[str], seed: int, start: Start) -> list[str]:
+    """The order in which modes run a start: shuffled, but the same whenever it is run.
 
     Were the order fixed, or turned on in step with the tasks, a mode would always come after the
     same other one, or always first in the same task.
     """
-    rng = np.random.default_rng([seed, task_index, init_state])
+    drawn = [start.variation] if start.variation else []
+    rng = np.random.default_rng([seed, start.task_index, start.init_state, *drawn])
     return [modes[i] for i in rng.permutation(len(modes))]
 
 

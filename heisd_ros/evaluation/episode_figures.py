@@ -95,7 +95,8 @@ def _title(row: Row) -> str:
     if "title" in row:
         return str(row["title"])
     outcome = "success" if row["success"] else "failure"
-    return f"{row['mode']}, task {row['task_index']}, state {row['init_state']}: {outcome}"
+    drawn = f" varied by {row['variation']}" if row.get("variation") else ""
+    return f"{row['mode']}, task {row['task_index']}, state {row['init_state']}{drawn}: {outcome}"
 
 
 def _source_handles(used: set[str]) -> list[Line2D]:

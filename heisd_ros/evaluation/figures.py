@@ -77,6 +77,35 @@ def success_against_speedup(modes: Modes, base: str, ours: str = "heisd") -> Fig
     return figure
 
 
+def success_by_task(rows: Sequence[Row], modes: Sequence[str]) -> Figure:
+    """A heat map of success, modes by tasks, with the numbers in it.
+
+    Args:
+        rows: The episodes.
+        modes: Names of the modes, from top to bottom.
+    """
+    tasks = sorted({row["task_index"] for row in rows})
+    found: dict[tuple[str, int], list[bool]] = {}
+    for row in rows:
+        found.setdefault((row["mode"], row["task_index"]), []).append(row["success"])
+    rates = np.array(
+        [[np.mean(found.get((mode, task), [np.nan])) for task in tasks] for mode in modes]
+    )
+    size = (2.2 + 0.75 * len(tasks), 1.0 + 0.42 * len(modes))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(100.0 * rates, cmap="viridis", vmin=0.0, vmax=100.0, aspect="auto")
+    for (line, column), rate in np.ndenumerate(rates):
+        cell = found.get((modes[line], tasks[column]), [])
+        colour = "black" if rate > 0.6 else "white"
+        text = f"{sum(cell)}/{len(cell)}" if cell else ""
+        axes.text(column, line, text, ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(len(tasks)), [str(task) for task in tasks])
+    axes.set_yticks(range(len(modes)), modes)
+    axes.set(xlabel="task")
+    return figure
+
+
 def latencies(modes: Modes, rows: Sequence[Row]) -> Figure:
     """Distribution of the step times, and what their mean is made of, a line a mode.
 

@@ -17,33 +17,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from heisd_ros.evaluation.calibration import CALIBRATION_STATES, CalibrationEpisode
-
 _MOST = 0.75
 """Of the greatest stake that keeps the wealth positive: the truncation of the paper."""
 _PRIOR = 1000
 """Pairs without an excess that stakes are made from beside those that were run."""
-
-
-def fresh_episodes(tasks: Sequence[int], count: int, seed: int) -> list[CalibrationEpisode]:
-    """Starts drawn at random: a task, a state for calibration, and a motion of the arm; each once.
-
-    Args:
-        tasks: Tasks of the suite.
-        count: How many.
-        seed: Of the draw. Another seed draws other motions.
-    """
-    rng = np.random.default_rng(seed)
-    drawn: dict[CalibrationEpisode, None] = {}
-    while len(drawn) < count:
-        # The variation 0 is the state itself, which is no draw.
-        start = CalibrationEpisode(
-            int(rng.choice(list(tasks))),
-            int(rng.choice(CALIBRATION_STATES)),
-            int(rng.integers(1, 2**31)),
-        )
-        drawn.setdefault(start)
-    return list(drawn)
 
 
 def excess_failures(mode: Sequence[bool], base: Sequence[bool]) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heisd_ros.evaluation import episode_figures, figures
-from heisd_ros.evaluation.accounting import Row
+from heisd_ros.evaluation.accounting import Row, summarise
 from heisd_ros.evaluation.by_task import by_task
 from heisd_ros.evaluation.compare import compare
 from heisd_ros.evaluation.page import picture_of, write_page
@@ -19,20 +19,24 @@ from heisd_ros.evaluation.report_tables import (
     speed_table,
     tasks_table,
 )
-from heisd_ros.evaluation.results import BASE_MODE
+from heisd_ros.evaluation.results import BASE_MODE, LOADS
 
 OURS = "heisd"
 _EPISODES_SHOWN = 3
+_IDLE_LOAD = 0.5
+"""Load average of the last minute below which a machine counts as idle."""
 _RUNGS = "ablation"
 """How the names of modes begin that are only steps of the ablation."""
 
 _READING = """
 <p class="note">A step's time runs from camera images to action: preprocessing, vision, retrieval,
 every pass of the language model, and the kinematic metric where the mode uses it; rendering and
-physics are not in it. Compute adds what a mode verifies while the arm moves. All modes ran each
-initial state back to back in one process, in shuffled order. Intervals are 95%: Wilson's for
-success, a bootstrap over pairs of episodes for speedup, Newcombe's for paired differences of
-success; p is McNemar's exact test. Acceptance length counts the steps whose draft was verified;
+physics are not in it. Compute adds what a mode verifies while the arm moves; the speedup of
+episodes compares that time over whole episodes, so that a mode which takes more steps gains less.
+All modes ran each start back to back in one process, in shuffled order. Won and lost are the starts
+that one alone solved. Intervals are 95%: Wilson's for success, a bootstrap over pairs of episodes
+for speedup, Newcombe's for paired differences of success, in the table of tasks resampled starts; p
+is McNemar's exact test. Acceptance length counts the steps whose draft was verified;
 skip rate is the share of steps that the language model did not see before they were executed.</p>
 """
 
@@ -66,17 +70,19 @@ def write_report(
 
 
 def _compared(data: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """The data with each finished mode held against the base; computed where the file lacks it."""
+    """The data with each finished mode held against the base, computed from the episodes."""
     modes = {}
     for name, mode in data["modes"].items():
         if not mode.get("steps"):
             continue
         versus = mode.get("versus")
+        # Older files lack what is computed now, from the same rows.
+        own = [row for row in data["episodes"] if row["mode"] == name]
         if name == base:
             versus = None
-        elif versus is None or versus["base"] != base:
+        elif versus is None or versus["base"] != base or (own and "speedup_episode" not in versus):
             versus = compare(data["episodes"], name, base, data["seed"])
-        modes[name] = {**mode, "versus": versus}
+        modes[name] = {**mode, **(summarise(own) if own else {}), "versus": versus}
     return {**data, "modes": modes}
 
 
@@ -103,6 +109,13 @@ def _section(name: str, data: Mapping[str, Any], base: str, ablation: Sequence[s
     if rows:
         parts.append(
             picture_of(
+                "Success by task",
+                figures.success_by_task(rows, list(modes)),
+                "Share of the starts of each task that a mode solves.",
+            )
+        )
+        parts.append(
+            picture_of(
                 "Latency",
                 figures.latencies(modes, rows),
                 "Left: the distribution over all steps. Right: what a mean step is made of.",
@@ -123,7 +136,9 @@ def _provenance(data: Mapping[str, Any]) -> str:
         data["machine"],
         f"{data['workers']} processes" if "workers" in data else "",
         f"{data['threads']} threads each" if "threads" in data else "",
+        _load_of(data.get(LOADS, [])),
         f"seed {data['seed']}",
+        f"starts drawn by seed {data['draw']}" if data.get("draw") else "",
         f"database {data['database'][:12]}" if data.get("database") else "",
         f"drafter {data['drafter'][:12]}" if data.get("drafter") else "",
         f"at most {data['max_steps']} steps an episode" if data.get("max_steps") else "",
@@ -133,6 +148,14 @@ def _provenance(data: Mapping[str, Any]) -> str:
         guarantee = escape(data["calibration"]["guarantee"])
         text += f'<p class="note">Calibrated skipping: {guarantee}</p>'
     return text
+
+
+def _load_of(loads: Sequence[float]) -> str:
+    """What else the machine had to do; older results say nothing of it."""
+    if not loads:
+        return "load before the run not known"
+    state = "idle" if max(loads) < _IDLE_LOAD else "NOT idle"
+    return f"machine {state}: load average before {', '.join(f'{load:.2f}' for load in loads)}"
 
 
 def _episode_pictures(modes: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:

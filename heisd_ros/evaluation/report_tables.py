@@ -24,10 +24,12 @@ def speed_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
         "mode",
         "success (95%)",
         f"points over {base} (95%)",
+        f"won, lost against {base}",
         "p",
         "speedup, medians (95%)",
         "speedup, means (95%)",
         "speedup, compute",
+        "speedup, episodes (95%)",
         "p50 ms",
         "p95 ms",
         "p99 ms",
@@ -39,15 +41,19 @@ def speed_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
         low, high = mode["success_interval"]
         versus = mode.get("versus")
         times = mode["step_ms"]
-        compared = [""] * 5
+        compared = [""] * 7
         if versus:
             change = {key: 100.0 * x for key, x in versus["success_difference"].items()}
             compared = [
                 _with_interval(change, "{:+.1f}", "{:+.0f}"),
+                f"+{versus['only_mode']} -{versus['only_base']}",
                 f"{versus['p_value']:.2f}",
                 _with_interval(versus["speedup_median"], "{:.2f}x", "{:.2f}"),
                 _with_interval(versus["speedup_mean"], "{:.2f}x", "{:.2f}"),
                 f"{versus['speedup_compute']['value']:.2f}x",
+                _with_interval(versus["speedup_episode"], "{:.2f}x", "{:.2f}")
+                if "speedup_episode" in versus
+                else "",
             ]
         lines.append(
             [
@@ -79,6 +85,9 @@ def decoding_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
         "joint limits",
         "steps an episode",
         "decoding s an episode",
+        "with checks in motion, s",
+        "distance m",
+        "s to finish",
     ]
     lines = []
     for mode in modes.values():
@@ -98,6 +107,8 @@ def decoding_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
                 f"{mode['limit_events']:.1f}",
                 f"{mode['steps_per_episode']:.0f}",
                 f"{mode['seconds_per_episode']:.2f}",
+                *(_number(mode.get(key)) for key in ("compute_per_episode", "distance")),
+                _number(mode.get("seconds_to_finish")),
             ]
         )
     return table(header, list(modes), lines, base, ours)
@@ -168,6 +179,10 @@ def _task_cell(found: TaskOutcome) -> str:
         f"{lost}{found.successes} : {found.base_successes} of {found.pairs}"
         f"<br>+{found.won} -{found.lost}<br><small>{value:+.2f}, {low:+.2f} to {high:+.2f}</small>"
     )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _in_short(mode: Mode | None) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from heisd_ros.evaluation.accounting import Row, summarise
+from heisd_ros.evaluation.accounting import Row, start_of, summarise
 from heisd_ros.evaluation.compare import compare
 from heisd_ros.files.atomic import replace_text
 from heisd_ros.files.bounded import read_object
@@ -20,6 +20,7 @@ from heisd_ros.files.bounded import read_object
 FORMAT = 1
 MOST_BYTES, MOST_VALUES = 64 << 20, 10_000_000
 """Of a file that is read: a hundred episodes of ten modes are 4.5 MB and a million values."""
+LOADS = "load_before"
 BASE_MODE = "ar"
 """What speedup and success are held against."""
 
@@ -30,32 +31,40 @@ class Results:
     Args:
         header: What was run: `suite`, `seed`, `model`, `machine`, and `modes`, one dict a mode.
         path: Where it is written; None: nowhere.
+        load: Load average of the machine just before; a run that is resumed lists one of each part,
+            so that a reader sees whether the machine was idle. None: not known.
     """
 
-    def __init__(self, header: Mapping[str, Any], path: Path | None = None) -> None:
+    def __init__(
+        self, header: Mapping[str, Any], path: Path | None = None, load: float | None = None
+    ) -> None:
         # As it reads back: a tuple is a list then.
         self.header = json.loads(json.dumps({"format": FORMAT, **header}))
         self.path = path
+        self.loads = [] if load is None else [round(load, 2)]
         self.episodes: list[Row] = []
 
     @classmethod
-    def resume(cls, header: Mapping[str, Any], path: Path | None) -> Results:
+    def resume(
+        cls, header: Mapping[str, Any], path: Path | None, load: float | None = None
+    ) -> Results:
         """Goes on with what a file holds, or begins where there is none.
 
         Raises:
             ValueError: The file is no results file, or holds another experiment.
         """
-        results = cls(header, path)
+        results = cls(header, path, load)
         if path is not None and path.exists():
             data = read_results(path)
             _check_same(path, results.header, data)
             results.episodes = data["episodes"]
+            results.loads = [*data.get(LOADS, []), *results.loads]
         return results
 
     @property
-    def done(self) -> set[tuple[int, int]]:
-        """(task_index, init_state) of what all modes have run."""
-        return {(row["task_index"], row["init_state"]) for row in self.episodes}
+    def done(self) -> set[tuple[int, int, int]]:
+        """`start_of` of what all modes have run."""
+        return {start_of(row) for row in self.episodes}
 
     def add(self, rows: Iterable[Row]) -> None:
         """Takes the episodes of one group, one of each mode, and writes the file."""
@@ -76,7 +85,7 @@ class Results:
             modes[name] = {**facts, **summarise(rows)}
             if with_comparison and name != BASE_MODE and BASE_MODE in self.header["modes"]:
                 modes[name]["versus"] = compare(self.episodes, name, BASE_MODE, self.header["seed"])
-        return {**self.header, "modes": modes}
+        return {**self.header, LOADS: self.loads, "modes": modes}
 
     def save(self, summary: Mapping[str, Any]) -> None:
         """Writes the file in one move; one line an episode."""

@@ -15,6 +15,7 @@ from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import ModeError
 from heisd_ros.evaluation.rollout import make_scene
+from heisd_ros.evaluation.skip_rates import SkipRates, at_rates
 from heisd_ros.families.openvla.checkpoint import statistics_of
 from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.kinematics.metric import MetricBounds
@@ -39,6 +40,7 @@ class Setup:
         unnorm_key: Action statistics; empty: the protocol's choice.
         device: That runs the model.
         dtype: Number format of its weights, by PyTorch's name.
+        rates: At which modes skip by chance whose files name no rate; None: as calibrated.
     """
 
     suite: str
@@ -52,6 +54,7 @@ class Setup:
     unnorm_key: str = ""
     device: str = "cpu"
     dtype: str = "float32"
+    rates: SkipRates | None = None
 
 
 class Parts:
@@ -78,7 +81,8 @@ class Parts:
         names = [mode_name(mode) for mode in setup.modes]
         if not names or len(set(names)) < len(names):
             raise ModeError(f"modes {list(setup.modes)}: at least one, and each name once")
-        self.modes = dict(zip(names, map(load_mode, setup.modes), strict=True))
+        modes = [at_rates(load_mode(mode), setup.rates) for mode in setup.modes]
+        self.modes = dict(zip(names, modes, strict=True))
         self.protocol = load_protocol(setup.protocol, setup.model)
         # Now, and not in a worker.
         self.protocol.statistics_key(setup.suite, statistics_of(setup.model), setup.unnorm_key)

@@ -148,6 +148,10 @@ def control_status(
             )
         values["decoding.mode"] = session.parameters.decoding.mode
         values["dry_run"] = session.parameters.dry_run
+        session.cores.note(now)
+        values["cores.waited_share"] = session.cores.share
+        if busy := session.cores.warning(session.parameters.model.threads):
+            level, message = DiagnosticStatus.WARN, busy
         gaps = unguarded(session.parameters, session.kinematics)
         if gaps:
             level, message = DiagnosticStatus.WARN, "; ".join(gaps)

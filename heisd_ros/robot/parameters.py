@@ -53,7 +53,8 @@ class ModelParameters(Parameters):
     )
     threads: int = parameter(
         0,
-        "CPU threads of the model; 0: one less than cores, for transport and drivers.",
+        "CPU threads of the model; 0: 1 for weights of less than 256 MiB, whose steps other work "
+        "would slow most with more, else one less than cores, for transport and drivers.",
         low=0,
         high=256,
     )

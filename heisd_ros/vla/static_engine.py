@@ -151,8 +151,9 @@ class StaticEngine:
         sequence = StaticSequence(self, columns, room)
         return sequence, sequence.prefill(draft)
 
+    @torch.inference_mode()
     def prepare(self, columns: Sequence[int], drafts: Sequence[int] = (0,)) -> None:
-        """Captures in advance what would otherwise be captured in the first step that needs it.
+        """Captures, or compiles, in advance what the first step that needs it would have to.
 
         Args:
             columns: lengths of prompts to come.
@@ -161,8 +162,10 @@ class StaticEngine:
         for prompt in sorted({prompt_bucket(count) for count in columns}):
             slots = self.slots_for(prompt, max(drafts, default=0))
             for draft in sorted({0, *map(draft_bucket, drafts)}):
-                self.pass_of(prompt, draft, slots)
-                self.pass_of(0, draft, slots)
+                for prefilled in (prompt, 0):
+                    made = self.pass_of(prefilled, draft, slots)
+                    if self._compiler is not None:
+                        made.program()  # now it compiles; it writes where a capture would
 
     def pass_of(self, prompt: int, draft: int, slots: int) -> _Pass:
         """The program of a shape, captured when it is first asked for."""

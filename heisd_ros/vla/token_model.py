@@ -17,6 +17,7 @@ from torch import Tensor
 
 from heisd_ros.vla.action_codec import ActionCodec
 from heisd_ros.vla.engine import Engine, Prompt
+from heisd_ros.vla.engine_choice import EngineChoice
 from heisd_ros.vla.language_config import LanguageConfig
 
 __all__ = ["ModelInputs", "ObservationSpec", "Prompt", "TokenModel", "Vocabulary"]
@@ -67,6 +68,7 @@ class TokenModel(Vocabulary, Protocol):
         engine: what runs its passes.
         device: where the weights are.
         dtype: the type of the weights.
+        weight_bytes: their size in memory.
     """
 
     @property
@@ -86,6 +88,17 @@ class TokenModel(Vocabulary, Protocol):
 
     @property
     def dtype(self) -> torch.dtype: ...  # noqa: D102
+
+    @property
+    def weight_bytes(self) -> int: ...  # noqa: D102
+
+    def with_engine(self, choice: EngineChoice) -> TokenModel:
+        """This model, with the same weights, run by another engine.
+
+        Raises:
+            EngineError: the family has no such engine, or it cannot run here.
+        """
+        ...
 
     def encode(
         self,

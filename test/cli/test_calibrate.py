@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from heisd_ros.cli import calibrate
 from heisd_ros.decoding.calibration import FILE, Calibration
 from heisd_ros.decoding.modes import load_mode
+from heisd_ros.evaluation import calibration_rig
 from heisd_ros.evaluation.calibration import EpisodeLoss
 from heisd_ros.evaluation.calibration_run import FILE as RUN
 from heisd_ros.retrieval.entries import COLUMNS, Entries
@@ -57,14 +58,15 @@ def world(tmp_path, model, monkeypatch):
     ran = []
     manifest = make_database(tmp_path / "database", model)
 
-    def episode(place, candidate, number, start):
-        ran.append((candidate.chosen, start.task_index, start.init_state))
-        return number, EpisodeLoss((candidate.chosen + 1) * 10, candidate.chosen, 50, 100, True)
+    def episode(place, candidate, setting, number, start):
+        ran.append((setting, start.task_index, start.init_state))
+        lost = (number % 2 == 0 and setting == 2) if candidate.runs else False
+        return setting, number, EpisodeLoss((setting + 1) * 10, setting, 50, 100, not lost)
 
     def run_jobs(function, jobs, label, workers):
         return (function(*job) for job in jobs)
 
-    monkeypatch.setattr(calibrate, "_episode", episode)
+    monkeypatch.setattr(calibration_rig, "run_episode_of", episode)
     monkeypatch.setattr(calibrate, "run_jobs", run_jobs)
 
     class World:
@@ -135,9 +137,31 @@ def test_the_first_failure_ends_the_walk(world):
     assert len(world.episodes) == 60 + 42
 
 
+def test_an_excess_is_shown_by_pairs_along_run_lengths(world, model):
+    """Three in a row fail half of the pairs, which ends the walk; two were shown."""
+    options = ("--criterion", "excess", "--draw", 3, "--episodes", 80)
+    result = world.call(*options)
+    assert result.exit_code == 0, result.output
+    found = Calibration.load(world.folder, world.database.database_id, fingerprint(model))
+    assert (found.chosen, found.runs, found.delta) == (1, (1, 2, 3, 5, 10), 0.1)
+    assert [(row.episodes, row.lost) for row in found.tried] == [(80, 0), (80, 0), (80, 40)]
+    assert len(set(found.starts)) == 80 and all(variation for *_, variation in found.starts)
+    assert [setting for setting, *_ in world.episodes].count(-1) == 80, "the plain loop ran once"
+    assert "at most 2 skips in a row" in found.guarantee and "80 pairs" in found.guarantee
+    assert found.longest_run(found.chosen, 10) == 2
+    before = len(world.episodes)
+    assert world.call(*options).exit_code == 0
+    assert len(world.episodes) == before, "a finished run is resumed"
+    found.check_mode(load_mode("heisd"))
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
+        (("--criterion", "excess"), "--draw SEED"),
+        (("--criterion", "excess", "--draw", "1", "--episodes", "50"), "at least 68"),
+        (("--run", "3"), "criterion excess alone"),
+        (("--criterion", "excess", "--draw", "1", "--run", "3", "--run", "2"), "rising"),
         (("--episodes", "18"), "at least 19"),
         (("--risk", "1.5"), "between 0 and 1"),
         (("--mode", "ar"), "nothing to calibrate"),

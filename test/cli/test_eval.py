@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 
 import pytest
 from support.evaluations import FiledScene
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 
 from heisd_ros.cli import eval as evaluation
 from heisd_ros.cli.main import app
+from heisd_ros.evaluation.accounting import start_of
+from heisd_ros.evaluation.starts import evaluation_starts
 
 REFERENCE = ROOT / "test" / "data" / "openvla_reference"
 
@@ -34,7 +37,7 @@ def ran(monkeypatch):
 
     def run_here(function, jobs, label, workers=0):
         for job in jobs:
-            jobs_run.append(job[1:])
+            jobs_run.append(astuple(job[1])[:2])
             yield function(*job)
 
     monkeypatch.setattr(evaluation, "run_jobs", run_here)
@@ -95,12 +98,14 @@ def test_drafts_of_all_kinds_leave_the_tokens_as_they_are(monkeypatch, ran, tmp_
         "propose: hybrid\nredraft: true\nretrieval: {accept: exact}\n"
         "drafter: {accept: exact, last: true}\n"
     )
-    modes = f"ar,{hybrid},heisd_exact,retrieval_only"
+    modes = f"ar,{hybrid},heisd_exact,retrieval_only,last_command"
     result = CliRunner().invoke(app, [*fixed, "--modes", modes, "--json", str(path)])
     assert result.exit_code == 0, result.output
     data = json.loads(path.read_text())
     exact, retrieval = data["modes"]["hybrid"], data["modes"]["retrieval_only"]
-    for lossless in (exact, data["modes"]["heisd_exact"]):
+    alone = data["modes"]["last_command"]
+    assert alone["sources"]["last_command"] > 0.9 and alone["sources"]["retrieval"] == 0.0
+    for lossless in (exact, data["modes"]["heisd_exact"], alone):
         assert lossless["versus"]["identical"] == lossless["versus"]["pairs"] == 2
     assert exact["sources"]["drafter"] > 0 and exact["sources"]["retrieval"] > 0
     assert exact["skip_rate"] == 0.0 and exact["acceptance_length"] is not None
@@ -117,6 +122,24 @@ def test_a_run_goes_on_with_what_is_missing(call, ran, tmp_path):
     assert call("--episodes", 2, "--json", path).exit_code == 0
     assert ran == [(0, 41), (1, 41)]
     assert json.loads(path.read_text())["modes"]["ar"]["episodes"] == 4
+
+
+def test_starts_are_drawn_by_a_seed_and_each_is_listed(call, ran, tmp_path):
+    path = tmp_path / "eval.json"
+    modes = f"ar,{own_mode(tmp_path)}"
+    assert call("--draw", 7, "--episodes", 12, "--modes", modes, "--json", path).exit_code == 0
+    assert ran[:2] == [(0, 40), (1, 40)] and len(ran) == 24, "more than the protocol has states"
+    data = json.loads(path.read_text())
+    starts = evaluation_starts([0, 1], range(40, 50), 12, seed=7)
+    for mode in data["modes"]:
+        rows = [row for row in data["episodes"] if row["mode"] == mode]
+        assert [start_of(row) for row in rows] == [astuple(start) for start in starts]
+    assert data["draw"] == 7 and data["modes"]["again"]["versus"]["pairs"] == 24
+    ran.clear()
+    call("--draw", 7, "--episodes", 13, "--modes", modes, "--json", path)
+    assert len(ran) == 2, "a longer run begins with the same starts"
+    result = call("--draw", 8, "--episodes", 12, "--modes", modes, "--json", path)
+    assert result.exit_code == 2 and "draw 7" in result.output
 
 
 def test_another_experiment_in_the_file_is_refused(call, ran, tmp_path):

@@ -3,11 +3,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from support.skipping import calibration, tried
 
 from heisd_ros.decoding.calibration import FILE, FORMAT, Calibration
+from heisd_ros.decoding.modes import load_mode
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.errors import CalibrationError
 
@@ -77,6 +79,10 @@ def test_a_damaged_one_names_file_and_fix(tmp_path, damage):
         ({"k": 0}, "k 0"),
         ({"speed": float("nan")}, "speed nan"),
         ({"clearance": -1}, "clearance -1 is below 0"),
+        ({"runs": (1, 2)}, "runs .* are not 3 rising numbers"),
+        ({"runs": (1, 2, 2)}, "runs .* are not 3 rising numbers"),
+        ({"runs": (0, 1, 2)}, "from 1 on"),
+        ({"delta": 0.0}, "delta 0.0"),
     ],
 )
 def test_values_must_fit_together(changes, problem):
@@ -129,6 +135,33 @@ def test_a_calibration_is_of_one_mode_in_every_setting(name, values):
         found.check_mode(other)
     assert f"{name} is {used!r}, calibrated was {own!r}" in str(error.value)
     assert calibration(settings=other.decisive()).mode_hash != found.mode_hash
+
+
+def test_a_path_of_runs_binds_every_setting_but_the_run():
+    mode = load_mode("heisd")
+    path = calibration(runs=(1, 2, 3), settings=mode.decisive())
+    longer = replace(mode, skip=replace(mode.skip, max_consecutive=9))
+    path.check_mode(longer)
+    with pytest.raises(CalibrationError, match=r"skip\.clearance is 5"):
+        path.check_mode(replace(longer, skip=replace(longer.skip, clearance=5)))
+    with pytest.raises(CalibrationError, match=r"skip\.max_consecutive is 9"):
+        replace(path, runs=()).check_mode(longer)
+
+
+def test_pairs_say_what_is_proved_of_which_run_and_with_how_many_pairs():
+    pairs = tried(loss=-0.01, bound=0.021, episodes=300, won=9, lost=6, skip_rate=0.41)
+    values = {"criterion": "excess", "runs": (1, 2, 3), "chosen": 1, "tried": (pairs,) * 3}
+    path = calibration(**values, risk=0.05, episodes=300)
+    for words in (
+        "fixed sequence over 1, 2, 3 skips in a row",
+        "with at most 2 skips in a row the mode fails less than 5 points more often",
+        "at most 10%",
+        "300 pairs from the same starts, 9 solved by the mode alone and 6 by the plain loop alone",
+        "an excess of -1.0 points, below 2.1 with 90% confidence",
+        "Not proved: anything of one task",
+    ):
+        assert words in path.guarantee
+    assert "Proved" not in replace(path, chosen=None).guarantee
 
 
 def test_every_setting_of_a_mode_is_bound():

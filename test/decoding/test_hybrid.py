@@ -364,6 +364,17 @@ def test_what_is_only_like_the_instruction_drafts_and_is_never_executed_unseen(p
         assert skips or (steps[0].accepted == 7 and "another instruction" in steps[0].reason)
 
 
+def test_a_held_command_is_repeated_without_a_look():
+    subject = decoder([own_tokens(0)], skip={"policy": "hold", "rate": 1.0})
+    first, *held = [subject.infer(observation(seed)) for seed in (0, 1, 2)]
+    assert first.source == "retrieval" and own_tokens(1) != own_tokens(0)
+    for step in held:
+        assert (step.source, step.passes, step.tokens) == ("skip", 0, first.tokens)
+        assert "vision" not in step.timings_ms and "once more" in step.reason
+    subject.reset()
+    assert subject.infer(observation(1)).tokens == own_tokens(1), "an episode begins with a look"
+
+
 def test_an_accepted_draft_is_corrected_where_the_mode_says_so():
     """The mode's setting reaches the verification, and what comes of it is executed."""
     asked = []

@@ -27,10 +27,11 @@ def test_every_mode_is_readable_and_says_what_it_is(name):
 
 
 def test_the_lossless_modes_neither_relax_nor_skip():
-    for name in ("ar", "rsd", "dsd", "heisd_exact"):
+    for name in ("ar", "ar_compiled", "rsd", "dsd", "last_command", "heisd_exact"):
         mode = load_mode(name)
         assert mode.skip.policy == "never"
-        rules = [mode.retrieval.accept] * mode.retrieves + [mode.drafter.accept] * mode.drafts
+        by_drafter_rule = mode.drafts or mode.propose == "last_command"
+        rules = [mode.retrieval.accept] * mode.retrieves + [mode.drafter.accept] * by_drafter_rule
         assert set(rules) <= {"exact"}
 
 
@@ -59,6 +60,8 @@ def test_baselines_of_heisd_differ_from_it_in_one_thing():
     # What may skip at any speed has to search at any speed.
     assert random.retrieval == dataclasses.replace(ours.retrieval, speed=0.0)
     assert speed.drafter == random.drafter == ours.drafter
+    held = dataclasses.replace(load_mode("hold_last"), description="")
+    assert held.skip.policy == "hold" and held == dataclasses.replace(ours, skip=held.skip)
 
 
 def test_a_rung_of_the_ablation_differs_from_the_one_below_in_its_name_alone():
@@ -108,7 +111,8 @@ def test_a_base_that_cannot_be_is_named(tmp_path, base, message):
 
 def test_an_unknown_mode_names_the_known_ones():
     with pytest.raises(
-        ModeError, match=r"unknown mode 'fast'; accepted: ablation_1_hybrid, .* ar, dsd"
+        ModeError,
+        match=r"unknown mode 'fast'; accepted: ablation_1_.* ar, ar_compiled, dsd",
     ):
         load_mode("fast")
 

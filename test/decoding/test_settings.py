@@ -16,7 +16,7 @@ def test_settings_are_read_and_the_rest_has_its_default():
     ("values", "message"),
     [
         ({"propose": "guess"}, "propose is 'guess'; accepted: 'none', 'retrieval'"),
-        ({"speed": 3}, "unknown key speed; accepted: description, propose"),
+        ({"speed": 3}, "unknown key speed; accepted: description, engine"),
         ({"retrieval": {"top": 3}}, "unknown key retrieval.top; accepted: k, draft"),
         ({"retrieval": {"k": 0}}, "retrieval.k is 0; accepted: 1 to 64"),
         ({"retrieval": {"k": 2.5}}, "retrieval.k is 2.5; accepted: a whole number"),

@@ -145,6 +145,17 @@ def test_more_skips_in_a_row_than_calibrated_are_refused():
     assert skips(gate(max_consecutive=1), 3) == [True, False, True]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "most", "run"), [(1, 10, 3), (2, 10, 10), (2, 9, 3), (0, 10, 1), (2, 2, 1)]
+)
+def test_a_path_of_runs_lets_no_more_in_a_row_than_was_shown(chosen, most, run):
+    """Of the run lengths up to the chosen one the longest that the mode allows."""
+    same = {"similarity": (0.8,) * 3, "dispersion": (20.0,) * 3}
+    path = calibration(**same, runs=(1, 3, 10), chosen=chosen, max_consecutive=10)
+    found = skips(gate(calibrated=path, max_consecutive=most), 3 * run + 3)
+    assert found == ([True] * run + [False]) * 3
+
+
 def test_skips_nearer_to_a_grasp_than_calibrated_are_refused():
     with pytest.raises(CalibrationError, match=r"clearance is 9, calibrated were 10"):
         gate(calibrated=calibration(clearance=10), clearance=9)
@@ -237,6 +248,18 @@ def test_random_skips_come_at_the_calibrated_rate_of_retrieved_steps():
     assert "no calibrated rate" in gate("random").decide(matches(), GOOD).reason
     idle = calibration(tried=(tried(retrieved_rate=0.0, skip_rate=0.0),) * 3)
     assert not any(skips(gate("random", idle), 50))
+
+
+def test_commands_are_repeated_at_the_set_or_the_calibrated_rate_of_all_steps():
+    for judge, rate in (
+        (gate("hold", rate=0.25), 0.25),
+        (gate("hold", calibration(chosen=0, tried=(tried(skip_rate=0.4),))), 0.4),
+    ):
+        repeated = [judge.hold() for _ in range(4000)]
+        assert np.mean([bool(reason) for reason in repeated]) == pytest.approx(rate, abs=0.03)
+        assert set(repeated) == {"", f"the last command once more: by chance, rate {rate:.2f}"}
+        assert not any(skips(judge, 5)), "what was retrieved is never executed unseen"
+    assert gate("hold").hold() == gate("random", rate=1.0).hold() == ""
 
 
 def test_shadow_verification_takes_its_share_and_changes_no_skip():

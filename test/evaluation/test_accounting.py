@@ -128,6 +128,18 @@ def test_what_is_verified_in_motion_is_compute_and_not_latency():
     assert summary["skip_rate"] == 1.0
 
 
+def test_an_episode_is_charged_for_its_steps_and_for_what_is_verified_in_motion():
+    """Time with shadow passes, the tip's path, and the time of motion until the goal."""
+    long = row(*[step("skip", ms=4.0, settled=(12.0, True))] * 30, success=False)
+    moved = row(*(step(ms=20.0, tip=(0.1 * i, 0.0, 0.3)) for i in range(11)))
+    summary = summarise([long, moved])
+    assert summary["compute_per_episode"] == pytest.approx((30 * 16 + 11 * 20) / 2e3)
+    assert summary["seconds_per_episode"] == pytest.approx((30 * 4 + 11 * 20) / 2e3)
+    assert summary["distance"] == pytest.approx(0.5)
+    assert summary["seconds_to_finish"] == pytest.approx(11 / 20), "of those that succeeded"
+    assert summarise([long])["seconds_to_finish"] is None
+
+
 def test_no_episodes_have_a_summary_too():
     assert summarise([]) == {
         "episodes": 0,

@@ -15,16 +15,14 @@ from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.types import StepResult
 from heisd_ros.errors import CalibrationError
 from heisd_ros.evaluation.calibration import (
-    CALIBRATION_STATES,
     ENTRIES_OF_SHARD,
-    CalibrationEpisode,
     Judge,
-    MovedStart,
     calibration_mode,
     judge_episode,
     path_of,
     plan_episodes,
 )
+from heisd_ros.evaluation.starts import CALIBRATION_STATES, MovedStart, Start
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.sim.demonstrations import HELD_OUT_STATES
 
@@ -151,9 +149,7 @@ def test_only_skipped_steps_are_judged_on_the_same_frame_and_nothing_is_changed(
 def test_an_episode_counts_what_skipping_did():
     script = [("skip", TOKENS), ("skip", near(20)), ("last_command", TOKENS), ("drafter", TOKENS)]
     scene, decoder = PushScene(), ScriptedDecoder(script, speed=0.125)
-    loss = judge_episode(
-        scene, decoder, ScriptedDecoder(REFERENCE), CalibrationEpisode(3, 31), metric=None
-    )
+    loss = judge_episode(scene, decoder, ScriptedDecoder(REFERENCE), Start(3, 31), metric=None)
     assert (loss.skipped, loss.broken, loss.retrieved, loss.steps) == (4, 2, 6, 8)
     assert loss.success and loss.loss("disagreement") == 0.5 and loss.loss("failure") == 0.0
     assert scene.resets == [31] and decoder.resets == [None, True]
@@ -163,7 +159,7 @@ def test_an_episode_counts_what_skipping_did():
 def test_by_failure_an_episode_that_failed_is_lost_whatever_was_skipped():
     standing = ScriptedDecoder([("skip", TOKENS)], speed=0.0)
     lost = judge_episode(
-        PushScene(), standing, ScriptedDecoder(REFERENCE), CalibrationEpisode(3, 31), metric=None
+        PushScene(), standing, ScriptedDecoder(REFERENCE), Start(3, 31), metric=None
     )
     assert not lost.success and lost.loss("failure") == 1.0 and lost.loss("disagreement") == 0.0
 
@@ -172,14 +168,14 @@ def test_a_varied_episode_starts_from_a_moved_arm_the_same_one_each_time():
     ends = []
     for variation in (1, 1, 2):
         scene = PushScene()
-        start = MovedStart(scene, CalibrationEpisode(3, 31, variation))
+        start = MovedStart(scene, Start(3, 31, variation))
         start.reset(31)
         assert 1 <= len(scene.actions) <= 10
         assert all(np.abs(action[:6]).max() <= 0.5 and action[6] == -1 for action in scene.actions)
         ends.append(tuple(start.tip_pose().position))
     assert ends[0] == ends[1] != ends[2]
     decoder = ScriptedDecoder(REFERENCE)
-    loss = judge_episode(scene, decoder, decoder, CalibrationEpisode(3, 32, 1), metric=None)
+    loss = judge_episode(scene, decoder, decoder, Start(3, 32, 1), metric=None)
     assert scene.resets[-1] == 32 and loss.success
 
 

@@ -33,6 +33,15 @@ def test_verifying_in_motion_slows_compute_alone():
     assert found["speedup_compute"]["value"] == pytest.approx(2.0)
 
 
+def test_whole_episodes_are_compared_with_their_steps_and_checks_in_motion():
+    """A quick mode that wanders for twice as many steps saves less than its steps do."""
+    base = rows_of("ar", [True, True], 30.0)
+    wandering = rows_of("heisd", [True, True], 10.0, settled=(5.0, True))
+    for row in wandering:
+        row["ms"], row["settled"] = row["ms"] * 2, row["settled"] * 2
+    assert compare([*base, *wandering], "heisd", "ar")["speedup_episode"]["value"] == 1.0
+
+
 def test_equal_episodes_are_counted():
     rows = [*rows_of("ar", [True] * 3, 20.0), *rows_of("exact", [True] * 2, 10.0)]
     rows += rows_of("relaxed", [True] * 3, 10.0, tokens=(5,) * 6 + (6,))

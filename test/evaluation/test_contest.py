@@ -9,6 +9,7 @@ from heisd_ros.decoding.types import Settled, StepResult
 from heisd_ros.errors import SceneError
 from heisd_ros.evaluation.contest import Contest, order_of_modes, warm_up
 from heisd_ros.evaluation.rollout import observe
+from heisd_ros.evaluation.starts import Start
 from heisd_ros.kinematics.metric import FusedMetric, MetricBounds, MetricSettings
 
 
@@ -40,7 +41,7 @@ def contest_of(names, **options):
 def test_each_mode_runs_the_state_once_and_rows_come_in_that_order():
     contest, _, diary = contest_of("abcd")
     scene = FiledScene(goal_steps=3)
-    rows = contest.run(scene, 42)
+    rows = contest.run(scene, Start(0, 42))
     assert sorted(row["mode"] for row in rows) == list("abcd")
     assert diary == [(row["mode"], True) for row in rows]
     assert {(row["task_index"], row["init_state"], row["steps"]) for row in rows} == {(0, 42, 3)}
@@ -51,14 +52,14 @@ def test_a_metric_is_measured_only_for_modes_that_decide_by_it():
     settings = MetricSettings(kind="speed")
     metric = FusedMetric(MetricBounds(settings, (0, 1), (0, 1), (0, 1), boundary=0.5))
     contest, decoders, _ = contest_of("ab", metrics={"b": metric})
-    contest.run(FiledScene(), 40)
+    contest.run(FiledScene(), Start(0, 40))
     assert all(observation.motion is None for observation in decoders["a"].seen)
     assert all(observation.motion is not None for observation in decoders["b"].seen)
 
 
 def test_episodes_are_cut_where_asked():
     contest, _, _ = contest_of("a", max_steps=2)
-    (row,) = contest.run(FiledScene(goal_steps=9), 40)
+    (row,) = contest.run(FiledScene(goal_steps=9), Start(0, 40))
     assert (row["steps"], row["success"]) == (2, False)
 
 
@@ -66,10 +67,10 @@ def test_a_rehearsal_comes_once_before_all_and_leaves_no_row():
     rehearsal = NotingDecoder()
     contest, decoders, _ = contest_of("a", rehearsal=[rehearsal])
     for state in (40, 41):
-        assert len(contest.run(FiledScene(), state)) == 1
+        assert len(contest.run(FiledScene(), Start(0, state))) == 1
     assert len(rehearsal.seen) > 0 and len(decoders["a"].seen) == 8
     first = len(rehearsal.seen)
-    contest.run(FiledScene(), 42)
+    contest.run(FiledScene(), Start(0, 42))
     assert len(rehearsal.seen) == first
 
 
@@ -82,14 +83,14 @@ def test_warming_up_meets_both_zones_of_the_metric():
 
 def test_an_order_is_the_same_whenever_it_is_asked_for():
     modes = list("abcde")
-    assert order_of_modes(modes, 0, 3, 41) == order_of_modes(modes, 0, 3, 41)
-    orders = {tuple(order_of_modes(modes, seed, 3, 41)) for seed in range(20)}
+    assert order_of_modes(modes, 0, Start(3, 41)) == order_of_modes(modes, 0, Start(3, 41))
+    orders = {tuple(order_of_modes(modes, seed, Start(3, 41))) for seed in range(20)}
     assert len(orders) > 10
 
 
 def test_over_many_states_no_mode_is_favoured():
-    modes, states = list("abcde"), [(task, 40 + s) for task in range(10) for s in range(10)]
-    orders = [order_of_modes(modes, 0, *state) for state in states]
+    modes, states = list("abcde"), [Start(task, 40 + s) for task in range(10) for s in range(10)]
+    orders = [order_of_modes(modes, 0, state) for state in states]
     assert all(sorted(order) == modes for order in orders)
     first = Counter(order[0] for order in orders)
     follows = Counter((a, b) for order in orders for a, b in pairwise(order))
@@ -101,4 +102,4 @@ def test_over_many_states_no_mode_is_favoured():
 def test_an_unknown_state_is_an_error():
     contest, _, _ = contest_of("a")
     with pytest.raises(SceneError, match="init_state 50"):
-        contest.run(FiledScene(), 50)
+        contest.run(FiledScene(), Start(0, 50))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from heisd_ros.evaluation.calibration import CALIBRATION_STATES
 from heisd_ros.evaluation.paired import (
     excess_failures,
     fixed_sequence,
-    fresh_episodes,
     upper_bound,
     wealth,
 )
@@ -87,12 +85,3 @@ def test_differences_are_of_failures():
             wealth(wrong, MARGIN)
     with pytest.raises(ValueError, match="margin"):
         wealth([0.0], 1.0)
-
-
-def test_fresh_starts_are_each_used_once_and_drawn_by_the_seed():
-    starts = fresh_episodes([0, 6], 200, seed=4)
-    assert len(set(starts)) == 200 and starts == fresh_episodes([0, 6], 200, seed=4)
-    assert {start.task_index for start in starts} == {0, 6}
-    assert {start.init_state for start in starts} == set(CALIBRATION_STATES)
-    assert all(start.variation > 0 for start in starts)
-    assert not set(starts) & set(fresh_episodes([0, 6], 200, seed=5))

@@ -38,6 +38,7 @@ def page_of(tmp_path, results, **options):
 def test_the_page_holds_every_table_and_picture(page, data):
     assert [title for title, _ in page.images] == [
         "Success against speedup",
+        "Success by task",
         "Latency",
         "End-effector path by source",
         "Kinematic metric over time",
@@ -51,7 +52,8 @@ def test_the_page_holds_every_table_and_picture(page, data):
         "p95 ms",
     ]
     columns += ["p99 ms", "acceptance length", "skip rate", "passes a step", "jerk m/s³"]
-    columns += ["gripper flips", "steps an episode"]
+    columns += ["gripper flips", "steps an episode", "with checks in motion, s", "distance m"]
+    columns += ["s to finish", "speedup, episodes (95%)", "won, lost against ar"]
     assert set(columns) <= set(page.cells)
     assert set(data["modes"]) <= set(page.cells)
 
@@ -70,6 +72,27 @@ def test_numbers_of_the_file_stand_in_the_table(page, data):
     speedup = heisd["versus"]["speedup_median"]
     wanted = f"{speedup['value']:.2f}x{speedup['low']:.2f} to {speedup['high']:.2f}"
     assert wanted in page.cells
+
+
+def test_a_file_that_was_written_before_these_numbers_gives_the_same_page(tmp_path, data, page):
+    old = json.loads(json.dumps(data))
+    for mode in old["modes"].values():
+        for name in ("compute_per_episode", "distance", "seconds_to_finish"):
+            del mode[name]
+        if mode.get("versus"):
+            del mode["versus"]["speedup_episode"]
+    again = page_of(tmp_path, {"eval.json": old})
+    assert (again.words, again.images) == (page.words, page.images)
+
+
+def test_the_page_says_whether_the_machine_was_idle(tmp_path, data):
+    for loads, said in (
+        ([0.1, 0.2], "machine idle"),
+        ([0.1, 3.0], "machine NOT idle"),
+        ([], "not"),
+    ):
+        page = page_of(tmp_path, {"eval.json": tables_of(data, load_before=loads)})
+        assert said in page.words
 
 
 def test_a_stopped_run_is_compared_all_the_same_and_gives_the_same_page(tmp_path, data, page):

@@ -37,9 +37,18 @@ def test_the_file_holds_what_the_issue_asks_for(whole, begun):
 
 def test_a_run_goes_on_from_its_file(whole, begun):
     again = Results.resume(whole.header, begun.path)
-    assert again.done == {(0, 40)}
+    assert again.done == {(0, 40, 0)}
     again.add(whole.episodes[len(MODES) :])
-    assert Results.resume(whole.header, begun.path).done == {(0, 40), (1, 40), (0, 41), (1, 41)}
+    assert Results.resume(whole.header, begun.path).done == {
+        (task, state, 0) for task in (0, 1) for state in (40, 41)
+    }
+
+
+def test_each_part_of_a_run_says_what_else_the_machine_had_to_do(whole, tmp_path):
+    path = tmp_path / "eval.json"
+    for load in (0.123, 2.0):
+        Results.resume(whole.header, path, load).add([])
+    assert read_results(path)["load_before"] == [0.12, 2.0]
 
 
 def test_going_on_ends_where_going_through_ends(whole, begun):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from heisd_ros.control.core_wait import CoreWait
 from heisd_ros.control.holds import Hold, HoldReason, HoldTracker
 from heisd_ros.control.inputs import NANOSECONDS, IngestLimits, InputHealth
 from heisd_ros.control.stamps import StampAges
@@ -73,7 +74,7 @@ def session_on(device, warning=""):
         stamps=StampAges(["agentview", "joint states"]),
         publishers=lambda name: (),
     )
-    asked = {"model.device": device, "decoding.mode": "heisd", "dry_run": True}
+    asked = {"model.device": device, "model.threads": 2, "decoding.mode": "heisd", "dry_run": True}
     return SimpleNamespace(
         buffer=buffer,
         motion=SimpleNamespace(latest=None, stream_hz=0.0),
@@ -81,6 +82,7 @@ def session_on(device, warning=""):
         refused_robot="",
         kinematics=None,
         parameters=from_values(VlaNodeParameters, asked),
+        cores=CoreWait(lambda: {}),
         policy=SimpleNamespace(decoder=SimpleNamespace(warning=lambda: warning), growth=None),
     )
 
@@ -99,6 +101,15 @@ def test_a_decoder_that_warns_is_heard():
     control, *_ = report(session_on("cpu", "drift: no skips"), None)
     assert (control.level, control.message) == (DiagnosticStatus.WARN, "drift: no skips")
     assert values(control)["decoding.mode"] == "heisd"
+
+
+def test_threads_that_wait_for_a_core_are_a_warning():
+    session, waited = session_on("cpu"), iter([{"1": 0}, {"1": 10**12}])
+    session.cores = CoreWait(lambda: next(waited))
+    control, *_ = report(session, None)
+    assert control.level == DiagnosticStatus.WARN
+    assert "waited for a core" in control.message and "model.threads" in control.message
+    assert float(values(control)["cores.waited_share"]) > 0.25
 
 
 def test_a_robot_description_that_was_not_taken_is_heard():

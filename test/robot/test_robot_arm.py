@@ -12,6 +12,7 @@ from support.robots import robot_files, urdf_of
 from typer.testing import CliRunner
 
 from heisd_ros.cli.main import app
+from heisd_ros.control.core_wait import CoreWait
 from heisd_ros.errors import UrdfError
 from heisd_ros.kinematics.robots import panda_urdf
 from heisd_ros.nodes.diagnostics import control_status
@@ -71,6 +72,7 @@ def test_a_gap_is_a_warning_and_the_arm_is_driven_all_the_same(changes, urdf, ga
         motion=SimpleNamespace(latest=None, stream_hz=0.0),
         mapper=SimpleNamespace(rate_hz=20.0),
         refused_robot="",
+        cores=CoreWait(lambda: {}),
     )
     status = control_status(session, None, estop=False, now=0)
     assert status.level == DiagnosticStatus.WARN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -17,8 +18,9 @@ from heisd_ros.families.openvla.config import VLAConfig
 from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.families.openvla.network import OpenVLAInputs, VLAModel
 from heisd_ros.families.openvla.preprocessing import ImagePreprocessor, PromptTokenizer
-from heisd_ros.vla.engine import Engine, PlainEngine, Prompt
-from heisd_ros.vla.static_engine import StaticEngine
+from heisd_ros.vla.engine import Engine, Prompt
+from heisd_ros.vla.engine_choice import EngineChoice
+from heisd_ros.vla.engines import make_engine
 from heisd_ros.vla.token_model import ObservationSpec
 
 
@@ -63,18 +65,34 @@ class VLA:
             instructions=self.config.instructions,
         )
         self._engine: tuple[tuple[torch.device, torch.dtype], Engine] | None = None
+        self._choice: EngineChoice = "auto"
+        self._by_choice: dict[EngineChoice, VLA] = {"auto": self}
+
+    def with_engine(self, choice: EngineChoice) -> VLA:
+        """This model, with the same weights, run by another engine (`engines.make_engine`).
+
+        Raises:
+            EngineError: the engine cannot run here.
+        """
+        if choice not in self._by_choice:
+            other = copy(self)
+            other._choice, other._engine = choice, None
+            _ = other.engine  # made now: what is wrong with it is said here, and it may compile
+            self._by_choice[choice] = other
+        return self._by_choice[choice]
 
     @property
     def engine(self) -> Engine:
-        """What runs the model's passes: CUDA graphs of fixed shapes on a GPU, else plainly.
+        """What runs the model's passes; by default CUDA graphs on a GPU, else the plain engine.
 
         One for all decoders of this model; made when first asked for, and anew once the weights
         have moved.
         """
         kind = (self.device, self.dtype)
         if self._engine is None or self._engine[0] != kind:
-            make = StaticEngine if self.device.type == "cuda" else PlainEngine
-            self._engine = (kind, make(self.model))
+            known = map(self.prompts.encode, self.config.instructions or ())
+            columns = [self.config.prefix_tokens + len(ids) for ids in known]
+            self._engine = (kind, make_engine(self.model, self._choice, columns))
         return self._engine[1]
 
     @property
@@ -86,6 +104,11 @@ class VLA:
     def dtype(self) -> torch.dtype:
         """The type of the weights."""
         return self.model.language_model.lm_head.weight.dtype
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the weights in memory."""
+        return sum(part.numel() * part.element_size() for part in self.model.parameters())
 
     def encode(
         self,

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import nn
 
+from heisd_ros.errors import EngineError
 from heisd_ros.vla.engine import PassLogits, Prompt
 from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.token_model import ObservationSpec
@@ -87,6 +88,11 @@ class ToyModel:
         )  # fmt: skip
         self.engine = ToyEngine(self.network, self.codec)
         self.device, self.dtype = torch.device(device), dtype
+
+        self.weight_bytes = sum(part.nbytes for part in network.parameters())
+
+    def with_engine(self, choice):
+        raise EngineError(f"engine {choice!r}; the toy family has one of its own")
 
     def embed_tokens(self, ids):
         return self.network.embedding(ids)

@@ -1,0 +1,78 @@
+"""The episodes of a calibration, with what a worker keeps from one to the next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+from heisd_ros.decoding.calibration import Calibration
+from heisd_ros.decoding.types import Decoder
+from heisd_ros.evaluation.calibration import EpisodeLoss, judge_episode
+from heisd_ros.evaluation.calibration_losses import BASE
+from heisd_ros.evaluation.calibration_setup import Place
+from heisd_ros.evaluation.rollout import Senses, make_scene
+from heisd_ros.evaluation.starts import Start
+from heisd_ros.kinematics.metric import FusedMetric
+from heisd_ros.sim.scene import LiberoScene
+
+
+class Rig:
+    """A loaded model and database, and the scene of the last task.
+
+    Raises:
+        HeisdError: A part is missing or cannot be used.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._mode, self._assembly = place.open()
+        self._vla, self._protocol = place.load_model()
+        self._senses = Senses.of(self._vla.config)
+        self._reference = AutoregressiveDecoder(self._vla)
+        self._scene: LiberoScene | None = None
+
+    def run(self, candidate: Calibration, setting: int, start: Start) -> EpisodeLoss:
+        """One episode with a decoder of its own: nothing is carried over.
+
+        Args:
+            candidate: The path.
+            setting: Of it; `BASE`: the plain loop.
+            start: Where the episode begins.
+        """
+        decoder: Decoder = self._reference
+        metric = None
+        if setting != BASE:
+            decoder = self._decoder(candidate.at(setting))
+            bounds = self._assembly.bounds(self._mode)
+            metric = None if bounds is None else FusedMetric(bounds)
+        scene = self._scene_of(start.task_index)
+        return judge_episode(scene, decoder, self._reference, start, metric, self._senses)
+
+    def _decoder(self, candidate: Calibration) -> Decoder:
+        """Without shadow checks and feedback, which only ever prevent a skip."""
+        mode = self._mode
+        if candidate.runs:
+            # The path's run length counts.
+            mode = replace(mode, skip=replace(mode.skip, max_consecutive=candidate.runs[-1]))
+        own = replace(candidate, settings=mode.decisive())
+        return self._assembly.decoder(self._vla, mode, calibration=own)
+
+    def _scene_of(self, task_index: int) -> LiberoScene:
+        if self._scene is None or self._scene.task_index != task_index:
+            if self._scene is not None:
+                self._scene.close()
+            self._scene = make_scene(self._place.suite, task_index, self._protocol)
+        return self._scene
+
+
+_rigs: dict[Place, Rig] = {}
+"""A worker's."""
+
+
+def run_episode_of(
+    place: Place, candidate: Calibration, setting: int, number: int, start: Start
+) -> tuple[int, int, EpisodeLoss]:
+    """One job of a worker: the setting, the number of the episode, and what it lost."""
+    if place not in _rigs:
+        _rigs[place] = Rig(place)
+    return setting, number, _rigs[place].run(candidate, setting, start)

@@ -1,0 +1,199 @@
+"""What a calibration runs: a place, an aim, and the walk that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heisd_ros.data.libero_source import ROBOT
+from heisd_ros.decoding.assembly import Assembly
+from heisd_ros.decoding.calibration import RUN_SETTING, Calibration, Criterion
+from heisd_ros.decoding.conformal import Rule
+from heisd_ros.decoding.modes import load_mode
+from heisd_ros.decoding.settings import ModeSettings
+from heisd_ros.errors import CalibrationError
+from heisd_ros.evaluation.calibration import LEVELS, calibration_mode, path_of, plan_episodes
+from heisd_ros.evaluation.calibration_run import FILE, CalibrationRun
+from heisd_ros.evaluation.paired_run import FILE as PAIRS
+from heisd_ros.evaluation.paired_run import LEVEL, RUNS, PairedRun
+from heisd_ros.evaluation.starts import CALIBRATION_STATES, Start, calibration_starts
+from heisd_ros.families.openvla.checkpoint import statistics_of
+from heisd_ros.families.openvla.vla import VLA
+from heisd_ros.files.ranges import parse_ranges
+from heisd_ros.retrieval.database import Database, Matches
+from heisd_ros.sim.protocol import Protocol, load_for_suite, load_protocol
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a worker loads: names and folders.
+
+    Attributes:
+        suite: LIBERO suite.
+        model: folder of the checkpoint.
+        database: folder of the database.
+        drafter: folder of the drafter.
+        mode: the mode that skips.
+        protocol: name or file of the protocol; empty: by the checkpoint.
+        unnorm_key: action statistics; empty: by the protocol.
+        device: that runs the model.
+        dtype: number format of its weights.
+    """
+
+    suite: str
+    model: str
+    database: str
+    drafter: str
+    mode: str
+    protocol: str = ""
+    unnorm_key: str = ""
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def load_model(self) -> tuple[VLA, Protocol]:
+        """The model as its protocol has it, and that."""
+        protocol = self.read_protocol()
+        options = {"device": self.device, "dtype": self.dtype, "unnorm_key": self.unnorm_key}
+        return load_for_suite(self.model, self.suite, protocol, **options), protocol
+
+    def read_protocol(self) -> Protocol:
+        """The protocol; raises what it, or the model's statistics, have wrong."""
+        protocol = load_protocol(self.protocol, self.model)
+        protocol.statistics_key(self.suite, statistics_of(self.model), self.unnorm_key)
+        return protocol
+
+    def open(self) -> tuple[ModeSettings, Assembly]:
+        """The mode as it is calibrated, and what its decoders are put together of."""
+        settings = calibration_mode(load_mode(self.mode))
+        return settings, Assembly(self.model, self.database, self.drafter, ROBOT)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What is to be shown.
+
+    Attributes:
+        tasks: of the suite.
+        risk: what an episode may be expected to lose; by ``excess``, the margin.
+        criterion: what an episode loses, see `Calibration`.
+        episodes: at each setting.
+        levels: of the path of thresholds, rising; empty: the default ones.
+        rule: how the bound is computed.
+        draw: seed by which starts are drawn; 0: the calibration states in turn.
+        runs: skips in a row, rising, by ``excess``; empty: the default ones.
+        delta: chance of being wrong, by ``excess``.
+
+    Raises:
+        CalibrationError: the values don't fit together.
+    """
+
+    tasks: tuple[int, ...]
+    risk: float
+    criterion: Criterion = "disagreement"
+    episodes: int = 100
+    levels: tuple[float, ...] = ()
+    rule: Rule = "each_setting"
+    draw: int = 0
+    runs: tuple[int, ...] = ()
+    delta: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Validates what the candidate does not."""
+        if not 0.0 < self.risk < 1.0:
+            raise CalibrationError(f"risk {self.risk} must be between 0 and 1")
+        if self.paired and not self.draw:
+            raise CalibrationError(
+                "criterion excess needs fresh starts; accepted: a draw (--draw SEED) of 1 or more"
+            )
+        if self.paired and len(self.levels) > 1:
+            raise CalibrationError(
+                f"criterion excess walks along run lengths at one level; got {list(self.levels)}"
+            )
+        if self.runs and not self.paired:
+            raise CalibrationError(f"runs {list(self.runs)} are a path of criterion excess alone")
+
+    @property
+    def paired(self) -> bool:
+        """Whether the plain loop runs beside the mode."""
+        return self.criterion == "excess"
+
+    def starts(self) -> list[Start]:
+        """Where the episodes begin, in order; more of them begin with the same ones."""
+        if self.draw:
+            return calibration_starts(self.tasks, self.episodes, self.draw)
+        return plan_episodes(self.tasks, self.episodes)
+
+
+def prepare(place: Place, aim: Aim) -> CalibrationRun | PairedRun:
+    """The walk, begun or resumed.
+
+    Raises:
+        HeisdError: What it reads is missing, damaged or of something else, or too few episodes are
+            asked for.
+    """
+    settings, assembly = place.open()
+    opened = assembly.database
+    _check_left_out(place, opened)
+    runs = (aim.runs or RUNS) if aim.paired else ()
+    levels = aim.levels or ((LEVEL,) if aim.paired else LEVELS)
+    path = path_of(opened, settings.retrieval.k, levels, _executed(place, settings))
+    decisive = load_mode(place.mode).decisive()
+    if runs:
+        # One threshold at all run lengths, of which the path is.
+        path = path[0] * len(runs), path[1] * len(runs)
+        decisive.pop(RUN_SETTING)
+    candidate = Calibration(
+        similarity=path[0],
+        dispersion=path[1],
+        chosen=None,
+        risk=aim.risk,
+        criterion=aim.criterion,
+        rule=aim.rule,
+        tried=(),
+        k=settings.retrieval.k,
+        max_consecutive=runs[-1] if runs else settings.skip.max_consecutive,
+        clearance=settings.skip.clearance,
+        speed=settings.skip.speed,
+        mode=Path(place.mode).stem,
+        suite=place.suite,
+        episodes=aim.episodes,
+        database_id=opened.manifest.database_id,
+        model_fingerprint=assembly.fingerprint,
+        created="",
+        settings=decisive,
+        runs=runs,
+        delta=aim.delta,
+    )
+    kind, file = (PairedRun, PAIRS) if aim.paired else (CalibrationRun, FILE)
+    provenance = {
+        "tasks": list(aim.tasks),
+        "mode": asdict(settings),
+        "drafter": assembly.drafter_hash(settings),
+        **({"draw": aim.draw} if aim.draw else {}),
+    }
+    return kind(candidate, Path(place.database) / file, provenance)
+
+
+def _check_left_out(place: Place, opened: Database) -> None:
+    states = opened.manifest.provenance.get("states")
+    try:
+        stored = parse_ranges(states) if isinstance(states, str) else set()
+    except ValueError as error:
+        raise CalibrationError(f"{place.database}: states {error}") from error
+    if shared := sorted(stored & set(CALIBRATION_STATES)):
+        raise CalibrationError(
+            f"{place.database} holds initial states {shared}, which are to calibrate with; build "
+            "it without them (`heisd db build --states 0-29`)"
+        )
+
+
+def _executed(place: Place, settings: ModeSettings) -> Callable[[Matches], NDArray[np.int64]]:
+    """The tokens that the mode makes of what was retrieved."""
+    if settings.retrieval.payload == "own":
+        return lambda matches: matches.tokens
+    vla, _ = place.load_model()
+    return lambda matches: vla.codec.tokens(matches.actions)

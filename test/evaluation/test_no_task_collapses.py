@@ -1,0 +1,34 @@
+"""Two episodes of the shipped `heisd` where it once failed every time; the whole run is by hand.
+
+States 41 and 44 of task 6 were lost three times of three by settings that let relaxed drafts hold
+the arm and that skipped without an end, and never by the plain loop (docs/results.md).
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from heisd_ros.evaluation.contest import Contest
+from heisd_ros.evaluation.setup import Parts, Setup
+from heisd_ros.evaluation.starts import Start
+from heisd_ros.models import shipped_model
+
+pytest.importorskip("libero", reason="LIBERO is not installed")
+
+
+@pytest.mark.slow
+def test_the_task_that_was_lost_is_solved():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more of them wait for one another beside other tests
+    folder = shipped_model()
+    place = (str(folder), ("heisd",), str(folder / "database"), str(folder / "drafter"))
+    parts = Parts(Setup("libero_spatial", *place))
+    contest, scene = Contest.load(parts), parts.scene(6)
+    try:
+        rows = [row for state in (41, 44) for row in contest.run(scene, Start(6, state))]
+    finally:
+        scene.close()
+        torch.set_num_threads(threads)
+    assert any(row["success"] for row in rows), [row["reasons"] for row in rows]
+    assert all({"l", "r"} <= set(row["source"]) for row in rows), "it drafts"

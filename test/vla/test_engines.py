@@ -1,0 +1,73 @@
+"""The choice of an engine: one a choice, the same tokens, and what cannot run is said at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
+
+from heisd_ros.decoding.assembly import build_decoder
+from heisd_ros.decoding.modes import load_mode
+from heisd_ros.decoding.settings import ModeSettings
+from heisd_ros.decoding.types import Observation
+from heisd_ros.errors import EngineError
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
+from heisd_ros.vla import engines
+from heisd_ros.vla.engine import PlainEngine
+from heisd_ros.vla.static_engine import StaticEngine
+
+
+@pytest.fixture
+def vla(tmp_path):
+    return load_checkpoint(save_tiny_checkpoint(tmp_path / "model"))
+
+
+def observation(vla):
+    rng = np.random.default_rng(0)
+    size = vla.config.image_size
+    images = [rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for _ in vla.config.views]
+    proprio = np.zeros(vla.config.proprio_size, np.float32) if vla.config.proprio_size else None
+    return Observation(tuple(images), INSTRUCTIONS[0], proprio)
+
+
+def test_every_engine_gives_the_same_tokens(vla, monkeypatch):
+    """`compiled` by PyTorch's tracer alone: the C++ that it writes otherwise takes long."""
+    monkeypatch.setattr(engines, "COMPILER", "aot_eager")
+    seen = observation(vla)
+    found = {
+        choice: build_decoder(vla, ModeSettings(engine=choice)).infer(seen).tokens
+        for choice in ("auto", "plain", "static", "compiled")
+    }
+    assert len(set(found.values())) == 1, found
+
+
+def test_decoders_share_a_model_s_engine_of_a_choice(vla):
+    static = vla.with_engine("static")
+    assert isinstance(static.engine, StaticEngine) and static.model is vla.model
+    assert static.with_engine("static") is static and vla.with_engine("static") is static
+    assert static.with_engine("auto") is vla and isinstance(vla.engine, PlainEngine)
+    assert isinstance(vla.with_engine("plain").engine, PlainEngine)
+
+
+def test_known_prompts_are_compiled_before_the_first_step(vla, monkeypatch):
+    ran = []
+
+    def compiler(graph, inputs):
+        ran.append(1)
+        return graph.forward
+
+    monkeypatch.setattr(engines, "COMPILER", compiler)
+    decoder = build_decoder(vla, load_mode("ar_compiled"))
+    before = len(ran)
+    decoder.infer(observation(vla))
+    assert before == len(ran) > 0
+
+
+def test_without_a_compiler_the_choice_is_refused(vla, monkeypatch):
+    monkeypatch.setattr(engines.shutil, "which", lambda name: None)
+    with pytest.raises(EngineError, match=r"needs a C\+\+ compiler .*engine 'plain'"):
+        build_decoder(vla, load_mode("ar_compiled"))
+
+
+def test_the_engine_binds_no_calibration():
+    assert load_mode("ar_compiled").decisive() == load_mode("ar").decisive()
