@@ -101,3 +101,11 @@ class BenchmarkError(HeisdError):
 
 class ReplayError(HeisdError):
     """A recording cannot be replayed: a topic, its type, its images or the instruction is wrong."""
+
+
+class MessageError(HeisdError):
+    """A message of the model protocol is damaged, or holds what is neither number nor text."""
+
+
+class RemoteModelError(HeisdError):
+    """A model's server is away, answers late or not as agreed, or serves another model."""
