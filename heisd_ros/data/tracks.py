@@ -144,7 +144,7 @@ class TrackReader:
         return parts
 
     def _after(self, before: Tracks) -> Tracks:
-        """Makes empty tracks that keep the last value of each event topic, such as the instruction."""
+        """Makes empty tracks that keep the last value of event topics (the instruction)."""
         tracks = Tracks()
         for topic in self._events:
             if before.track(topic).stamps:

@@ -1,11 +1,13 @@
-"""Nearest-neighbour search with faiss, in this process and on one thread."""
+"""Nearest-neighbour search with faiss, in this process and on one thread.
+
+faiss is imported on use: a node whose model runs on another machine does not need it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +29,8 @@ class Index:
     @classmethod
     def exact(cls, rows: NDArray[np.floating]) -> Index:
         """Makes an index that compares all rows [N, C]; they are copied to memory as float32."""
+        import faiss
+
         index = faiss.IndexFlatL2(rows.shape[1])
         index.add(np.ascontiguousarray(rows, dtype=np.float32))
         return cls(index)
@@ -34,6 +38,8 @@ class Index:
     @classmethod
     def graph(cls, rows: NDArray[np.floating]) -> Index:
         """Builds an HNSW graph over the rows [N, C], which are kept in half precision."""
+        import faiss
+
         index: Any = faiss.index_factory(rows.shape[1], f"HNSW{_LINKS}_SQfp16")
         index.hnsw.efConstruction = _BUILD_BREADTH
         index.hnsw.efSearch = _SEARCH_BREADTH
@@ -59,6 +65,8 @@ class Index:
         Raises:
             DatabaseError: the file is not such a graph.
         """
+        import faiss
+
         check_plain(path, DatabaseError)
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
@@ -73,6 +81,8 @@ class Index:
 
     def write(self, path: Path) -> None:
         """Writes the graph to a file that `read` opens."""
+        import faiss
+
         faiss.write_index(self._index, str(path))
 
     def search(self, query: NDArray[np.float32], number: int) -> NDArray[np.int64]:
