@@ -210,7 +210,7 @@ class LeRobotSource:
         return [name for name in (*names, features.joint_velocities) if name]
 
     def _rows(self, recorded: Recorded, more: Sequence[str] = ()) -> Any:
-        """An episode's rows in order, with what is asked for of their columns."""
+        """Reads an episode's rows in order, with the requested columns."""
         regular(recorded.table)
         wanted = {"frame_index", "timestamp", "task_index", *more}
         wanted |= {feature_of(column) for column in self._columns()}
@@ -264,7 +264,7 @@ def _told(rows: Any, recorded: Recorded, tasks: dict[int, str]) -> list[str]:
 
 
 def _decoded(cell: Any) -> np.ndarray:
-    """A picture that lies in a table as `{"bytes", "path"}`."""
+    """Decodes a picture stored in a table as `{"bytes", "path"}`."""
     content = cell.get("bytes") if isinstance(cell, dict) else None
     if not content:
         raise ValueError("a picture of its table has no bytes; accepted: {'bytes', 'path'}")

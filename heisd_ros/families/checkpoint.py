@@ -18,16 +18,16 @@ from heisd_ros.vla.token_model import TokenModel
 
 
 class Family(Protocol):
-    """What the folder of a family offers, by its ``__init__.py``.
+    """The interface of a family's package.
 
     Attributes:
-        MODEL_TYPES: what its checkpoints call themselves (``model_type``).
+        MODEL_TYPES: values of ``model_type`` in its checkpoints.
     """
 
     MODEL_TYPES: tuple[str, ...]
 
     def recognises(self, config: Mapping[str, Any]) -> bool:
-        """Whether a ``config.json`` is one of this family's."""
+        """Whether a ``config.json`` belongs to this family."""
         ...
 
     def protocol(self, config: Mapping[str, Any]) -> str:
@@ -45,12 +45,12 @@ class Family(Protocol):
         statistics_key: str | None,
         **options: Any,
     ) -> TokenModel:
-        """As `load_checkpoint`."""
+        """Loads a checkpoint of the family; arguments and errors as in `load_checkpoint`."""
         ...
 
 
 def known_families() -> dict[str, Family]:
-    """Every folder below ``families/``, by its name."""
+    """Imports every family below ``families/``; returns them by name."""
     names = sorted(found.name for found in pkgutil.iter_modules(families.__path__) if found.ispkg)
     modules = {name: importlib.import_module(f"{families.__name__}.{name}") for name in names}
     return {name: cast(Family, module) for name, module in modules.items()}
@@ -92,12 +92,12 @@ def load_checkpoint(
 
 
 def family_of(folder: str | Path) -> str:
-    """Name of a checkpoint's family; raises CheckpointError as `load_checkpoint`."""
+    """Returns the name of a checkpoint's family; raises CheckpointError as `load_checkpoint`."""
     return _family_of(folder)[0]
 
 
 def default_protocol(folder: str | Path) -> str:
-    """The evaluation protocol of a checkpoint where none is named.
+    """Returns the default evaluation protocol of a checkpoint.
 
     Raises:
         CheckpointError: as `load_checkpoint`.
@@ -107,7 +107,7 @@ def default_protocol(folder: str | Path) -> str:
 
 
 def _family_of(folder: str | Path) -> tuple[str, dict[str, Any]]:
-    """Name of a checkpoint's family, and its ``config.json``."""
+    """Returns the name of a checkpoint's family, and its ``config.json``."""
     # Families differ in what lies beside it; an adapter's folder has none.
     place = expanded(folder) / CONFIG
     if not place.exists():

@@ -56,7 +56,7 @@ class ArmKinematics:
         velocity_limits: shape (n,), rad/s or m/s; infinite where the description has none, or 0.
         velocity_index: for each joint its column in Pinocchio's Jacobians.
         movers: Pinocchio's numbers of the joints, with those that mimic one of them.
-        geometry: distances between links; None where nobody asked for them, or there are none.
+        geometry: distances between links; None if not requested, or if there are none.
         geometry_fault: why there are none, in words.
     """
 

@@ -1,4 +1,4 @@
-"""How near the links of an arm are to each other and to its base plane, and how that changes.
+"""Distances between the links of an arm and to its base plane, and their derivatives.
 
 The shapes come from the collision elements of the URDF (`shapes`); Pinocchio places them and Coal
 measures the distances between them.
@@ -20,25 +20,26 @@ from heisd_ros.kinematics.urdf import checked_urdf
 _MOST_PAIRS = 2000
 _MOST_POINTS = 20_000
 _SAMPLES = 64
-"""Postures in which is looked how far links come apart."""
+"""Number of postures in which the greatest distance of links is sought."""
 
 
 class ArmGeometry:
     """The solids of an arm, and all distances between links that its joints move.
 
-    Links with no joint of the arm between them, or with one, are no pair: they touch where they are
-    joined. A link that a joint off the chain moves, such as a finger, is there twice, at both ends
-    of that joint's range. Links of a second arm are left out, as nobody says where they are.
+    Links with at most one joint of the arm between them are not paired: they touch where they are
+    joined. A link that is moved by a joint off the chain, such as a finger, is included twice, at
+    both ends of that joint's range. Links of a second arm are left out, as their position is
+    unknown.
 
-    Distances come in one array: those of all pairs of solids first, then the heights of all points
-    of moving solids above the plane z = 0 of the base frame. One thread at a time may ask.
+    Distances are in one array: those of all pairs of solids first, then the heights of all points
+    of moving solids above the plane z = 0 of the base frame. It is not thread-safe.
 
     Attributes:
-        left_out: Links of which no solid is looked at, though they have some.
-        pairs: How many of the distances are between two links.
+        left_out: Links whose solids are not checked.
+        pairs: Number of distances that are between two links.
         first: (n,), m, distance of the two links in the middle of the joints' ranges; infinite for
             points.
-        furthest: (n,), m, the largest of the two links, or of the point, all over those ranges.
+        furthest: (n,), m, greatest distance of the two links, or of the point, over those ranges.
 
     Args:
         urdf: Text of the URDF that the arm was made from.
@@ -106,11 +107,11 @@ class ArmGeometry:
         self.first, self.furthest = self._survey()
 
     def distances(self, q: np.ndarray, only: np.ndarray | None = None) -> np.ndarray:
-        """All distances in a posture, m; negative where solids overlap or points are below.
+        """Computes the distances in a posture, m; negative if solids overlap or points are below.
 
         Args:
             q: (n,), joint positions in the arm's order.
-            only: Indices of those that are asked for; the others are infinite. None: all.
+            only: Indices of the requested distances; the others are infinite. None: all.
 
         Raises:
             JointStateError: `q` is not n finite numbers.
@@ -130,7 +131,7 @@ class ArmGeometry:
         return distances
 
     def slopes(self, q: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """How distances change with the joints, (k, n), m/rad (m/m for a prismatic joint).
+        """Computes the derivatives of distances, (k, n), m/rad (m/m for a prismatic joint).
 
         Args:
             q: (n,), joint positions in the arm's order.
@@ -158,22 +159,22 @@ class ArmGeometry:
         return slopes
 
     def least(self, distances: np.ndarray) -> np.ndarray:
-        """(n,), m, pairs as they are, and for every point the least of its solid.
+        """Replaces the distance of every point by the least of its solid; returns (n,), m.
 
         Args:
-            distances: (n,), m.
+            distances: (n,), m, from `distances`.
         """
         least: np.ndarray = np.repeat(np.minimum.reduceat(distances, self._starts), self._sizes)
         return least
 
     def words(self, index: int) -> str:
-        """What a distance is between, such as 'panda_hand and panda_link2'."""
+        """Names the two ends of a distance, such as 'panda_hand and panda_link2'."""
         if index < self.pairs:
             return " and ".join(self._links[solid] for solid in self._pairs[index])
         return f"{self._links[self._bodies[index - self.pairs]]} and the table"
 
     def most_change(self, turns: np.ndarray) -> float:
-        """Bound of what any distance changes by when the joints turn by this much, m.
+        """Bounds the change of any distance when the joints turn by this much, m.
 
         Args:
             turns: (n,), rad or m, not negative.
@@ -181,7 +182,7 @@ class ArmGeometry:
         return float(np.sum(turns * self._levers, where=turns > 0.0))
 
     def _place(self, q: np.ndarray) -> pin.SE3:
-        """Places all solids; returns where the base is."""
+        """Places all solids and returns the pose of the base."""
         model, data = self._model, self._data
         pin.computeJointJacobians(model, data, self._arm.configuration(q))
         pin.updateGeometryPlacements(model, data, self._solids, self._placed)
@@ -210,14 +211,14 @@ class ArmGeometry:
         return speeds
 
     def _moves(self, anchor: int) -> frozenset[int]:
-        """The arm's joints that move what is fixed to a joint."""
+        """Returns the arm's joints that move what is fixed to a joint."""
         return self._arm.movers & set(self._model.supports[anchor])
 
     def _apart(self, one: int, other: int) -> bool:
         return len(self._moves(self._anchors[one]) ^ self._moves(self._anchors[other])) > 1
 
     def _attached(self, shape: Shape) -> list[tuple[int, pin.SE3]]:
-        """The joints of the arm that a shape is fixed to, and where: each end of a finger's way."""
+        """Returns a shape's joints and placements: for a finger, at both ends of its range."""
         model, movers = self._model, self._arm.movers
         frame = model.frames[model.getFrameId(shape.link, pin.FrameType.BODY)]
         path = list(model.supports[frame.parentJoint])
@@ -233,7 +234,7 @@ class ArmGeometry:
         return copies
 
     def _reach(self, bodies: list[np.ndarray]) -> np.ndarray:
-        """(n,), for every joint of the arm how far from its axis a solid may be, m."""
+        """Returns (n,), m, the greatest distance of a solid from the axis of each joint."""
         model, arm = self._model, self._arm
         if len(arm.movers) > len(arm.joint_names):  # a mimic joint multiplies what it follows
             return np.full(len(arm.joint_names), np.inf)
@@ -259,7 +260,7 @@ class ArmGeometry:
     def _survey(self) -> tuple[np.ndarray, np.ndarray]:
         """The distances in the middle of the joints' ranges, and the largest anywhere.
 
-        Two links are taken as a whole here; a point of a link may be near the plane for good while
+        Two links are considered as a whole; a point of a link may always be near the plane while
         another is not.
         """
         lower, upper = self._arm.position_limits

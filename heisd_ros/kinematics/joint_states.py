@@ -26,7 +26,7 @@ class ArmState:
         velocities: (n,), rad/s, or None where the message has none that are finite.
         gripper_opening: Distance between the fingers, m, or None where it is not known.
         motion: The kinematic metric at that moment; None where it is not measured.
-        unseen_fingers: Finger joints that nobody told of, or not lately.
+        unseen_fingers: Finger joints without a recent position.
     """
 
     kinematics: ArmKinematics
@@ -53,7 +53,7 @@ class ArmState:
 
 @dataclass(frozen=True)
 class FingerTravel:
-    """The opening of a gripper whose finger joint counts an angle, by a line between both ends.
+    """The opening of a gripper whose finger joint has an angle, interpolated linearly.
 
     Attributes:
         joint_closed: Position of the joint where the gripper is closed, rad.
@@ -68,18 +68,18 @@ class FingerTravel:
     open: float
 
     def opening(self, position: float) -> float:
-        """Opening (m) at a position of the joint (rad)."""
+        """Returns the opening (m) at a position of the joint (rad)."""
         share = (position - self.joint_closed) / (self.joint_open - self.joint_closed)
         return self.closed + share * (self.open - self.closed)
 
 
 class JointStateReader:
-    """Takes the arm's joints out of messages that may name other joints, in any order.
+    """Reads the arm's joints from messages that may name other joints, in any order.
 
     Args:
         kinematics: The arm; its joint names say what to look for.
         gripper_joints: Finger joints; they may come in messages of their own.
-        finger_timeout_sec: Age from which a finger's position is not known any more.
+        finger_timeout_sec: Age from which a finger's position counts as unknown.
         limits: Joint name to (lower, upper), rad, in place of the limits of the description.
         travel: Of each finger joint; None: it counts metres from closed.
     """
@@ -126,7 +126,7 @@ class JointStateReader:
         )
 
     def read_fingers(self, message: Any, now: int = 0) -> None:
-        """Takes the finger joints out of a message, whatever else it names.
+        """Reads the finger joints in a message, whatever else it names.
 
         Args:
             message: The message.

@@ -48,7 +48,7 @@ class Trajectory:
     velocities: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        """Validates."""
+        """Checks the values; raises ValueError."""
         shape, count = np.shape(self.positions), len(self.stamps)
         if shape != (count, 3):
             raise ValueError(f"positions must have shape ({count}, 3) as stamps do, got {shape}")
@@ -70,7 +70,7 @@ class MetricBounds:
         radius_range: (low, high) of R, metres: mapped to 0 and 1.
         path_range: (low, high) of D, metres.
         speed_range: (low, high) of |v|, m/s.
-        boundary: value of F in [0, 1] that parts retrieval (at or above it) from drafting.
+        boundary: value of F in [0, 1] that separates retrieval (at or above it) from drafting.
 
     Raises:
         ValueError: a range is not 0 <= low <= high < inf, or the boundary is outside [0, 1].
@@ -83,7 +83,7 @@ class MetricBounds:
     boundary: float
 
     def __post_init__(self) -> None:
-        """Validates."""
+        """Checks the values; raises ValueError."""
         for name in _RANGES:
             low, high = getattr(self, name)
             if not 0.0 <= low <= high < math.inf:
@@ -167,7 +167,7 @@ class MetricSample:
     """The metric at one sample, with its parts.
 
     Attributes:
-        value: F in [0, 1]; 0, the careful side, while not `ready`.
+        value: F in [0, 1]; 0, the side of slow motion, while not `ready`.
         path_length: D, metres.
         curvature_radius: R, metres.
         speed: |v| of the tip, m/s.
@@ -208,7 +208,7 @@ class FusedMetric:
         velocity: Sequence[float] | np.ndarray | None,
         stamp: float,
     ) -> MetricSample:
-        """Takes one sample; arguments, restarts and errors are those of `MotionWindow.update`."""
+        """Adds one sample; arguments, restarts and errors are those of `MotionWindow.update`."""
         motion = self._window.update(position, velocity, stamp)
         return MetricSample(
             value=self.bounds.fuse(motion) if motion.ready else 0.0,

@@ -1,4 +1,4 @@
-"""What the tip did over the last few samples: path length, radius of curvature, speed."""
+"""The tip's motion over the last few samples: path length, radius of curvature, speed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VelocitySource = Literal["velocity", "position_difference"]
 _DEFAULT_WINDOW = {"paper": 15, "legacy": 5, "speed": 2}
 _LEAST_WINDOW = {"paper": 3, "legacy": 3, "speed": 2}
 LEAST_EXTENT = 1e-3
-"""Metres: the shape of a shorter path is that of sensor noise, or of a twitch."""
+"""Metres: the shape of a shorter path is sensor noise or a twitch."""
 _LEEWAY = 0.1
 """Share of a period by which samples jitter."""
 
@@ -42,7 +42,7 @@ class MetricSettings:
             cap would let straight lines set the scale of all curves.
         still_extent: metres, >= 0. A window that stays in a box of this size, or of 1 mm, has no
             shape: its radius counts as 0.
-        max_gap: seconds, > 0. After a longer pause between two samples the window starts anew.
+        max_gap: seconds, > 0. After a longer pause between two samples the window starts again.
 
     Raises:
         ValueError: a value is outside what is accepted.
@@ -56,7 +56,7 @@ class MetricSettings:
     max_gap: Annotated[float, Field(gt=0)] = 0.5
 
     def __post_init__(self) -> None:
-        """Validates, and fills in the window."""
+        """Checks the values, raising ValueError, and fills in the default window."""
         check_fields(self)
         least = _LEAST_WINDOW[self.kind]
         if self.window is None:
@@ -111,7 +111,7 @@ class MotionWindow:
         self._samples: deque[_Sample] = deque(maxlen=None if period else settings.window)
 
     def reset(self) -> None:
-        """Forgets every sample, as at the start of an episode."""
+        """Discards every sample, as at the start of an episode."""
         self._samples.clear()
 
     def update(
@@ -120,10 +120,10 @@ class MotionWindow:
         velocity: Sequence[float] | np.ndarray | None,
         stamp: float,
     ) -> Motion:
-        """Takes one sample and returns the motion over the window that it ends.
+        """Adds one sample and returns the motion over the window that it ends.
 
         A repeated stamp replaces the newest sample. A stamp before it (a clock set back, a bag
-        played again) or after a pause longer than `max_gap` starts the window anew.
+        played again) or after a pause longer than `max_gap` restarts the window.
 
         Args:
             position: shape (3,), metres, in a frame that does not move.
@@ -184,7 +184,7 @@ class MotionWindow:
         return self.settings.window
 
     def _window(self) -> tuple[list[_Sample], bool]:
-        """The samples of the window, and whether they fill it."""
+        """Returns the samples of the window, and whether they fill it."""
         samples = self._samples
         if not self._period:
             return list(samples), len(samples) == self._count
@@ -216,7 +216,7 @@ def _speed(velocity: Sequence[float] | np.ndarray | None) -> float | None:
 
 
 def _between(a: _Sample, b: _Sample, stamp: float) -> _Sample:
-    """The sample at a moment between two, on a straight line."""
+    """Returns the sample at a time between two, interpolated linearly."""
     share = (stamp - a.stamp) / (b.stamp - a.stamp)
     position = tuple(x + share * (y - x) for x, y in zip(a.position, b.position, strict=True))
     known = a.speed is not None and b.speed is not None
@@ -224,7 +224,7 @@ def _between(a: _Sample, b: _Sample, stamp: float) -> _Sample:
 
 
 def _step_length(a: _Sample, b: _Sample) -> float:
-    """Path length between two samples: the trapezoid rule on |v|, else the straight line."""
+    """Returns the path length between two samples: trapezoid rule on |v|, else straight line."""
     if a.speed is None or b.speed is None:
         return math.dist(a.position, b.position)
     return 0.5 * (a.speed + b.speed) * (b.stamp - a.stamp)

@@ -1,4 +1,4 @@
-"""A robot description that a parser may see: bounded in size and depth, with finite numbers.
+"""Checks of robot descriptions before parsing: bounded size and depth, finite numbers.
 
 The parsers of URDF in C++ follow a chain of links by recursion, and a chain that is deep enough
 ends the process: with the usual stack of 8 MiB, 3,000 links still pass and 5,000 do not. So a text
@@ -57,7 +57,7 @@ class _Bounded(ElementTree.TreeBuilder):
         self._depth = self._count = 0
 
     def start(self, tag: str, attrs: dict[str, str]) -> ElementTree.Element:
-        """Takes an element."""
+        """Opens an element, unless it is too deep or there are too many."""
         self._depth += 1
         self._count += 1
         if self._depth > MAX_DEPTH:
@@ -67,7 +67,7 @@ class _Bounded(ElementTree.TreeBuilder):
         return super().start(_local(tag), attrs)
 
     def end(self, tag: str) -> ElementTree.Element:
-        """Ends an element."""
+        """Closes an element."""
         self._depth -= 1
         return super().end(_local(tag))
 

@@ -133,7 +133,7 @@ class Journal:
             other = sorted(key for key in self._plan if found.get(key) != self._plan[key])
             raise DatabaseError(
                 f"{self.folder} is half of a build with other {', '.join(other)}; give the same "
-                "options to go on with it, or remove it to begin anew"
+                "options to resume it, or remove it to start from the beginning"
             )
 
 

@@ -74,7 +74,7 @@ def choose_items(sources: Sequence[Source], states: Collection[int]) -> Iterator
                 found = True
                 yield Item(source, place, outline)
             else:
-                source.report.dropped["episode of an initial state that is not asked for"] += 1
+                source.report.dropped["episode of an initial state that is not requested"] += 1
     if not found:
         raise DatabaseError(
             f"{sorted({source.label for source in sources})} have no episode of the initial states "

@@ -1,1 +1,1 @@
-"""What models of any family share: two protocols, engines, decoder, drafter, files."""
+"""Code shared by all model families: protocols, engines, Llama decoder, drafter, files."""

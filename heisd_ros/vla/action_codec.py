@@ -1,7 +1,7 @@
-"""What the tokens of a model's answer are, and which actions they stand for.
+"""The format of a model's answers, and the actions that they encode.
 
-An answer is what the model says after a prompt: as many tokens as its family writes, or up to a
-stop id. Decoders and engines know nothing else of it.
+An answer is what the model generates after a prompt: a number of tokens that its family fixes, or
+up to a stop id. Decoders and engines know nothing else about it.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ POSE_GROUPS = (range(3), range(3, 6))
 
 
 def motion_of(groups: Sequence[range]) -> slice:
-    """The places of an answer whose tokens have a distance; empty without groups.
+    """Returns the positions of an answer whose tokens have a distance; empty without groups.
 
     Args:
-        groups: `AnswerFormat.groups`, each of which begins where the one before ends.
+        groups: `AnswerFormat.groups`, each beginning where the previous one ends.
     """
     return slice(groups[0].start, groups[-1].stop) if groups else slice(0, 0)
 
 
 class AnswerFormat(Protocol):
-    """How an answer is written: its ids, its end, and which of its tokens may differ a little.
+    """The format of an answer: its ids, its end, and which of its tokens may differ slightly.
 
     Attributes:
-        action_ids: token ids that stand for actions; a stop id is none.
+        action_ids: token ids that encode actions; a stop id is not one.
         max_tokens: tokens of the longest answer, the stop id included.
-        counted: an answer has `max_tokens` tokens whatever they are, so that none need be read
-            before the last one is known.
-        groups: ranges of positions whose tokens are accepted together, one behind the other
-            (`POSE_GROUPS`); empty where no two tokens have a distance. A position outside takes
-            equality alone; the one behind the last group, if there is one, is the gripper's.
+        counted: an answer always has `max_tokens` tokens, so none need be read before the last one
+            is known.
+        groups: consecutive ranges of positions whose tokens are accepted together (`POSE_GROUPS`);
+            empty if no two tokens have a distance. A position outside must be equal; the one after
+            the last group, if there is one, is the gripper's.
     """
 
     @property
@@ -51,32 +51,32 @@ class AnswerFormat(Protocol):
     def groups(self) -> tuple[range, ...]: ...  # noqa: D102
 
     def finished(self, tokens: Sequence[int]) -> bool:
-        """Whether an answer ends with the last of these tokens; true of any `max_tokens` tokens.
+        """Whether an answer ends with the last of these tokens; true for any `max_tokens` tokens.
 
-        It is asked after every token, so it must cost next to nothing.
+        It is called after every token, so it must be cheap.
         """
         ...
 
     def distance(self, token: int, greedy: int, position: int) -> int | None:
-        """How far a token lies from the model's own.
+        """Returns the distance of a token from the model's own.
 
         Args:
             token: a token id.
-            greedy: the model's own at this place.
-            position: place within the answer.
+            greedy: the model's own token id at this position.
+            position: position within the answer.
 
         Returns:
-            Bins between them; 0 for the same id; None where they differ and nothing orders them.
+            Distance in bins; 0 for the same id; None if they differ and ids have no order.
         """
         ...
 
 
 class ActionCodec(AnswerFormat, Protocol):
-    """Answers as actions in robot units, and back.
+    """Converts answers to actions in robot units, and back.
 
     Attributes:
-        horizon: actions of an answer (H): control steps that it decides.
-        dimensions: numbers of an action (D).
+        horizon: number of actions in an answer (H), one per control step.
+        dimensions: numbers in an action (D).
     """
 
     @property
@@ -86,14 +86,14 @@ class ActionCodec(AnswerFormat, Protocol):
     def dimensions(self) -> int: ...  # noqa: D102
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float64]:
-        """The [H, D] actions of a finished answer, in robot units.
+        """Decodes a finished answer to actions [H, D], in robot units.
 
         Raises:
-            AnswerError: the answer stands for no actions. It is never read as some that it may
-                have meant, least of all as zeros.
+            AnswerError: the answer encodes no actions. It is never repaired by a guess, least of
+                all by zeros.
         """
         ...
 
     def encode(self, chunk: ArrayLike) -> tuple[int, ...]:
-        """The answer that stands for [H, D] actions in robot units, up to what ids can express."""
+        """Encodes actions [H, D] in robot units as an answer, to the precision of the ids."""
         ...

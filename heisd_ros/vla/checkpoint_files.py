@@ -1,4 +1,4 @@
-"""Where the parts of a checkpoint lie: a model's folder, and that of a LoRA adapter to it."""
+"""Finds the files of a checkpoint: in a model's folder, and in that of a LoRA adapter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FURTHER = (
     "action_tokenizer/*.json",
     "fast/**/*.json",
 )
-"""What else of a folder decides how a model of some family answers."""
+"""Other files of a folder that affect the answers of models of some family."""
 
 _HEADS = {
     "action_head": "a regression or diffusion head, which makes the actions instead of tokens",
@@ -37,21 +37,21 @@ _HEADS = {
     "vision_backbone": "the vision towers with FiLM, which the instruction modulates",
     "action_model": "CogACT's diffusion model, which makes the actions instead of tokens",
 }
-"""Parts that fine-tunes save beside the model, by the beginning of the file's name."""
+"""Parts that fine-tunes save next to the model, by the beginning of the file's name."""
 _HEAD = re.compile(rf"({'|'.join(_HEADS)}).*\.(pt|pth|ckpt|bin|safetensors)")
 
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """The files of one checkpoint, each where it was found.
+    """The paths of one checkpoint's files.
 
     Attributes:
         config: sizes and, often, statistics.
         tokenizer: ``tokenizer.json``, or a sentencepiece ``tokenizer.model``.
         weights: safetensors, one file or the shards.
-        preprocessor: normalisation constants of images; None where there is none.
-        statistics: statistics of a fine-tune, beside the config's; None where there is none.
-        adapter: folder of the LoRA adapter that belongs to it; None where there is none.
+        preprocessor: normalisation constants of images, or None.
+        statistics: statistics of a fine-tune, in addition to the config's, or None.
+        adapter: folder of the LoRA adapter that belongs to it, or None.
     """
 
     config: Path
@@ -63,15 +63,14 @@ class CheckpointFiles:
 
     @classmethod
     def find(cls, folder: str | Path) -> CheckpointFiles:
-        """Looks for the parts of a checkpoint.
+        """Finds the parts of a checkpoint.
 
-        An adapter may lie among the model's own files, in one folder below them, or apart: then
-        its folder, or the one above it, is the one to give. In each case its config must name the
-        model's folder. What lies beside an adapter of tokenizer, preprocessing and statistics
-        counts before the model's.
+        An adapter may be among the model's own files, in a folder below them, or apart; if apart,
+        give its folder or the one above it. In each case its config must name the model's folder.
+        Tokenizer, preprocessing and statistics next to an adapter take precedence over the model's.
 
         Raises:
-            CheckpointError: naming what is missing, or what cannot be told or does not run here.
+            CheckpointError: a part is missing, ambiguous or not supported; the message names it.
         """
         folder = expanded(folder)
         if not folder.is_dir():
@@ -98,7 +97,7 @@ class CheckpointFiles:
         return files
 
     def __iter__(self) -> Iterator[Path]:
-        """Every file that decides how the checkpoint acts, in one order."""
+        """Iterates over every file that affects the model's answers, in a fixed order."""
         yield from (self.config, self.tokenizer, *self.weights)
         yield from (path for path in (self.preprocessor, self.statistics) if path is not None)
         if self.adapter is not None:
@@ -106,19 +105,19 @@ class CheckpointFiles:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """Reads the object in a JSON file.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or holds something else.
+        CheckpointError: the file is missing, damaged, or does not hold an object.
     """
     return read_object(path, CheckpointError)
 
 
 def fingerprint(folder: str | Path) -> str:
-    """sha256 over all that decides how it acts: two folders with one fingerprint act alike."""
+    """Returns the SHA-256 over all files that affect answers: equal ones mean equal answers."""
     digest = hashlib.sha256()
     folder = expanded(folder)
-    # Families whose files lie in folders of their own have no tokenizer beside the config.
+    # Families whose files are in subfolders have no tokenizer next to the config.
     apart = (folder / CONFIG).exists() and not _first([folder], TOKENIZER, SENTENCEPIECE)
     base = (folder / CONFIG, *weight_files(folder)) if apart else CheckpointFiles.find(folder)
     further = [path for pattern in _FURTHER for path in folder.glob(pattern)]
@@ -128,11 +127,11 @@ def fingerprint(folder: str | Path) -> str:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files of a model.
+    """Returns the safetensors files of a model.
 
     Raises:
-        CheckpointError: there are none, or the index names one that is missing, or there are a
-            file of weights and an index of others.
+        CheckpointError: there are none, the index names one that is missing, or there is a weight
+            file as well as an index of others.
     """
     if (folder / WEIGHTS).exists() and not (folder / INDEX).exists():
         return (folder / WEIGHTS,)
@@ -159,10 +158,10 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _model_and_adapter(folder: Path) -> tuple[Path, Path | None]:
-    """The folder of the model, and that of the adapter if there is one.
+    """Returns the folder of the model, and that of the adapter if there is one.
 
-    Whether weights are the adapter's base, or have it merged already, cannot be seen in them:
-    trainers leave an adapter beside weights that they merged it into. So its config has to say.
+    Weights do not show whether the adapter is merged already: trainers leave an adapter next to
+    weights that they merged it into. So its config has to name the base model.
     """
     inside = sorted({path.parent for path in folder.glob("*/adapter_*") if path.is_file()})
     if (folder / ADAPTER_CONFIG).exists():
@@ -178,7 +177,7 @@ def _model_and_adapter(folder: Path) -> tuple[Path, Path | None]:
 
 
 def _model_of(adapter: Path, given: Path) -> Path:
-    """The folder of the model that an adapter's config names; `given` where that has weights."""
+    """Returns the model folder that an adapter's config names; `given` if that has weights."""
     config = adapter / ADAPTER_CONFIG
     named = read_json(config).get("base_model_name_or_path")
     place = adapter / expanded(named) if isinstance(named, str) and named else None
@@ -199,7 +198,7 @@ def _model_of(adapter: Path, given: Path) -> Path:
 
 
 def _refuse_heads(folder: Path) -> None:
-    """Raises CheckpointError where a folder holds parts of a model that decodes no tokens."""
+    """Raises CheckpointError if a folder holds parts of a model that does not decode tokens."""
     found = {path.name: match for path in folder.glob("*.*") if (match := _HEAD.search(path.name))}
     if found:
         part = found[min(found)][1]
@@ -211,7 +210,7 @@ def _refuse_heads(folder: Path) -> None:
 
 
 def _hint(folder: Path) -> str:
-    """What to do with weights in other formats, where a folder holds some."""
+    """Returns advice on weights in other formats, if a folder holds some."""
     if any(folder.glob("checkpoints/*.pt")):
         return (
             "; checkpoints/*.pt is in the trainer's own format: its repository has a script that "
@@ -228,7 +227,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _first(folders: list[Path], *names: str) -> Path | None:
-    """The first of these names in the first folder that has one."""
+    """Returns the path of the first of these names in the first folder that has one."""
     for folder in folders:
         for name in names:
             if (folder / name).exists():

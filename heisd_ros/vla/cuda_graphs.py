@@ -1,8 +1,8 @@
 """Programs of fixed shape: run as they are, or captured once as a CUDA graph and replayed.
 
-A program takes nothing: it reads buffers that stay where they are, and returns tensors. Whoever has
-new inputs writes them into those buffers first. A GPU then gets a whole pass, hundreds of kernels,
-with one call; without that launching them takes longer than running them.
+A program has no arguments: it reads fixed buffers and returns tensors. New inputs are written into
+those buffers first. A GPU then runs a whole pass, hundreds of kernels, with one call; otherwise
+launching the kernels takes longer than running them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ Program = Callable[[], tuple[Tensor, ...]]
 Capture = Callable[[Program], Program]
 
 WARM_UPS = 3
-"""Runs before a capture: libraries allocate their workspaces and compilers compile in the first."""
+"""Runs before a capture: in the first, libraries allocate workspaces and compilers compile."""
 
 
 def rerun(program: Program) -> Program:
-    """No capture: a replay is another run. For devices without graphs, and for tests."""
+    """Returns a program as it is, without capture, for devices without graphs and for tests."""
     return program
 
 
 class CudaGraphs:
     """Captures programs as CUDA graphs.
 
-    They share one pool of memory. Their results are held for as long as they may be replayed, so
-    that none takes another's for its own scratch space: they can be replayed in any order.
+    All graphs share one memory pool. Results are kept as long as graphs may be replayed, so that no
+    graph uses another's result as scratch space: they can be replayed in any order.
 
     Args:
         device: a CUDA device.
@@ -39,7 +39,7 @@ class CudaGraphs:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, program: Program) -> Program:
-        """Capture; results of a replay stay valid until the next replay of the same program."""
+        """Captures a program; results are valid until the next replay of the same program."""
         with torch.cuda.device(self._device):
             here, side = torch.cuda.current_stream(), torch.cuda.Stream()
             side.wait_stream(here)
@@ -49,7 +49,7 @@ class CudaGraphs:
             here.wait_stream(side)
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
-            # Another thread of the node may allocate meanwhile: only this one is watched.
+            # Other threads of the node may allocate meanwhile, so only this one is monitored.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 results = program()
 
@@ -61,5 +61,5 @@ class CudaGraphs:
 
 
 def capture_for(device: torch.device) -> Capture:
-    """CUDA graphs on a CUDA device, else nothing but running."""
+    """Returns CUDA graphs for a CUDA device, else `rerun`."""
     return CudaGraphs(device) if device.type == "cuda" else rerun

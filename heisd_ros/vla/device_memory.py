@@ -1,4 +1,4 @@
-"""A device that has no memory left, named as what it is. Nothing is imported until that happens."""
+"""Clear errors for a device without free memory; PyTorch is not imported before that."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def device_memory_errors(device: str | torch.device, what: str) -> Iterator[None
     """Names the device and its memory where an allocation inside the block fails.
 
     Args:
-        device: the one that is allocated on.
-        what: what the memory is for.
+        device: the device of the allocations.
+        what: purpose of the memory, for the message.
 
     Raises:
         DeviceMemoryError: instead of PyTorch's error.

@@ -1,10 +1,10 @@
 """The drafter: one decoder layer that guesses the VLA's next action tokens, as a tree.
 
-EAGLE (Li et al. 2024) as in SpecVLA (arXiv 2507.22424): the input of a column is what the VLA made
-of it (its last hidden state) beside the embedding of the token that follows; the output is a guess
-of the next hidden state, which the VLA's own LM head reads. From then on the drafter lives on its
-own guesses. Which guesses become nodes is decided by their probability, as in EAGLE-2: the expected
-number of accepted tokens is the sum of the path probabilities of all nodes.
+EAGLE (Li et al. 2024) as in SpecVLA (arXiv 2507.22424): the input of a column is the VLA's last
+hidden state of it and the embedding of the token that follows; the output is a guess of the next
+hidden state, which the VLA's own LM head reads. From then on the drafter uses its own guesses as
+input. Nodes are chosen by their probability, as in EAGLE-2: the expected number of accepted tokens
+is the sum of the path probabilities of all nodes.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ class GrowingCache(KVCache):
         self.keys, self.values = [keys], [values]
 
     def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append the new columns; return all."""
+        """Appends the new columns and returns all of them."""
         self.keys[layer] = torch.cat([self.keys[layer], keys], dim=2)
         self.values[layer] = torch.cat([self.values[layer], values], dim=2)
         return self.keys[layer], self.values[layer]
 
     def fork(self) -> GrowingCache:
-        """A cache of the same columns that grows on its own."""
+        """Returns a cache of the same columns that grows independently."""
         return GrowingCache(self.keys[0], self.values[0])
 
 
 @dataclass(frozen=True)
 class DrafterState:
-    """What the drafter keeps of one prompt; any number of proposals may start from it.
+    """The drafter's state after one prompt; any number of proposals may start from it.
 
     Attributes:
         cache: keys and values of the prompt's columns but the last.
@@ -81,11 +81,11 @@ class DrafterState:
 class Drafter(nn.Module):
     """``fc(2h -> h)``, one decoder layer and a norm; embedding and LM head are the VLA's own.
 
-    The norm is what EAGLE's drafter lacks: the states that it is to guess come from behind one.
+    EAGLE's drafter has no norm; this one does, since the states that it guesses are normalised.
 
     Args:
         language: sizes of its layer, whose width is that of the VLA's hidden states.
-        action_ids: what it drafts.
+        action_ids: the token ids that it drafts.
     """
 
     def __init__(self, language: LanguageConfig, action_ids: range) -> None:
@@ -99,7 +99,7 @@ class Drafter(nn.Module):
 
     @classmethod
     def of(cls, model: TokenModel) -> Drafter:
-        """A drafter for a model, not yet trained.
+        """Makes an untrained drafter for a model.
 
         Raises:
             DrafterError: there is none for the model's family.
@@ -109,7 +109,7 @@ class Drafter(nn.Module):
         return cls(model.language, model.codec.action_ids)
 
     def remember(self, hidden: Tensor, embeds: Tensor, positions: Tensor) -> GrowingCache:
-        """Keys and values of prompt columns.
+        """Computes keys and values of prompt columns.
 
         Nothing reads the layer's output there, so attention and MLP are not computed.
 
@@ -133,7 +133,7 @@ class Drafter(nn.Module):
         cache: GrowingCache,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Guess the hidden states that come after some columns.
+        """Guesses the hidden states that follow some columns.
 
         Args:
             hidden: [B, T, hidden], hidden states of the columns, the VLA's or guessed.
@@ -154,7 +154,7 @@ class Drafter(nn.Module):
 
     @torch.inference_mode()
     def start(self, hidden: Tensor, embeds: Tensor, first_token: int) -> DrafterState:
-        """Read a prompt that the VLA has read.
+        """Reads a prompt that the VLA has read.
 
         Args:
             hidden: [1, P, hidden], ``Prefill.hidden`` of the prompt's columns, drafts excluded.
@@ -170,17 +170,17 @@ class Drafter(nn.Module):
     def propose(
         self, vocabulary: Vocabulary, state: DrafterState, depth: int, top_k: int, nodes: int
     ) -> tuple[list[int], list[int]]:
-        """Draft a tree of the tokens after the first one.
+        """Drafts a tree of the tokens after the first one.
 
         Every level extends the `top_k` likeliest paths by their `top_k` likeliest tokens each. Of
         all nodes made, the `nodes` likeliest are proposed.
 
         Args:
             vocabulary: the VLA's embedding and LM head.
-            state: of the prompt; it is left as it is.
+            state: state after the prompt; it is not changed.
             depth: levels, at least 1.
             top_k: children of a node and extended nodes of a level, at least 1.
-            nodes: nodes of the tree at most, at least 1.
+            nodes: greatest number of nodes in the tree, at least 1.
 
         Returns:
             the token ids of the nodes, level by level and within a level the likeliest path first,
@@ -233,11 +233,11 @@ class _Level(NamedTuple):
 
 
 def _likeliest(made: list[_Level], nodes: int) -> tuple[list[int], list[int]]:
-    """The `nodes` likeliest of all nodes, level by level, and their parents' places among them."""
+    """Returns the `nodes` likeliest nodes, level by level, and the indices of their parents."""
     scores, tokens, parents = (torch.cat(part) for part in zip(*made, strict=True))
     levels = torch.cat([torch.full_like(made_at.tokens, n) for n, made_at in enumerate(made)])
-    # A child is never likelier than its parent and was made later: in a stable order a parent
-    # stands first, and so is among the chosen, even where a probability is exactly 1.
+    # A child is never likelier than its parent and was made later: in a stable order its parent
+    # comes first, and so is chosen too, even if a probability is exactly 1.
     order = scores.argsort(descending=True, stable=True)[:nodes]
     order = order[levels[order].argsort(stable=True)]
     chosen, ids, above = torch.stack([order, tokens[order], parents[order]]).tolist()
@@ -251,13 +251,13 @@ def save_drafter(
     model_fingerprint: str,
     record: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write ``drafter.safetensors`` (float16) and ``drafter.json``, each whole or not at all.
+    """Writes ``drafter.safetensors`` (float16) and ``drafter.json``, each atomically.
 
     Args:
-        folder: made if it doesn't exist.
-        drafter: its weights are saved.
+        folder: created if it does not exist.
+        drafter: the drafter whose weights are saved.
         model_fingerprint: of the checkpoint that it drafts for (`checkpoint.fingerprint`).
-        record: how it was made and what it reached, for readers.
+        record: how it was trained and what it achieved.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -279,12 +279,12 @@ def load_drafter(
     model_fingerprint: str,
     model: TokenModel,
 ) -> Drafter:
-    """Load what `save_drafter` wrote.
+    """Loads what `save_drafter` wrote.
 
     Args:
         folder: holds ``drafter.safetensors`` and ``drafter.json``.
         model_fingerprint: of the checkpoint that it is to draft for.
-        model: that checkpoint; the drafter goes where its weights are, and becomes of their type.
+        model: that checkpoint; the drafter takes the device and the type of its weights.
 
     Raises:
         DrafterError: it is missing, damaged, or made for another model.
@@ -318,7 +318,7 @@ def _with_remedy(problem: str) -> DrafterError:
 
 
 def _check_record(folder: Path, model_fingerprint: str) -> None:
-    """Whether ``drafter.json`` is one, and for that model."""
+    """Checks ``drafter.json`` and its model; raises DrafterError."""
     if not (folder / RECORD).exists():
         raise DrafterError(f"no drafter in {folder}: {RECORD} is missing. {_REMEDY}")
     record = read_object(folder / RECORD, _with_remedy)

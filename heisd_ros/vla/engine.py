@@ -1,7 +1,7 @@
-"""The network pass by pass: what the decoders call, whatever runs beneath.
+"""Engines, which run the network pass by pass: the interface that decoders call.
 
-`PlainEngine` runs any shape with a cache per prompt: the CPU's way, and the reference. On a GPU
-`static_engine.StaticEngine` does the same in fixed shapes, replayed as CUDA graphs.
+`PlainEngine` runs any shape with a cache per prompt; it is used on CPUs and as the reference. On a
+GPU `static_engine.StaticEngine` does the same in fixed shapes, replayed as CUDA graphs.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Stage = Callable[[Tensor], Tensor]
 
 
 class Network(Protocol):
-    """What these engines run: a Llama decoder behind whatever makes its prompt.
+    """The network that these engines run: a Llama decoder, behind any encoder of its prompt.
 
     Attributes:
         language_model: the decoder and its LM head.
-        answer: how its answers are written.
-        prefix_columns: columns of a prompt that are no text, so how long prompts are beside it.
+        answer: format of its answers.
+        prefix_columns: number of columns of a prompt that are not text.
     """
 
     language_model: LanguageModel
@@ -40,17 +40,17 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the language model reads before it answers.
+    """The input of the language model before the answer.
 
-    What only some families need is None elsewhere. `PlainEngine` and `StaticEngine` take columns
-    alone, causal and at positions from 0; an engine of another family says what it takes.
+    Fields that only some families need are None for others. `PlainEngine` and `StaticEngine` accept
+    only columns, causal and at positions from 0; engines of other families state what they accept.
 
     Attributes:
         columns: [1, T, hidden] input columns.
-        ids: [1, T] token ids behind the columns, for a penalty on repetition.
-        positions: [1, T] position ids, where they do not count from 0; [3, 1, T] for M-RoPE.
+        ids: [1, T] token ids of the columns, for a repetition penalty.
+        positions: [1, T] position ids, if they do not count from 0; [3, 1, T] for M-RoPE.
         next_position: position of the first token of the answer; None: T.
-        mask: additive or boolean (true = may look), broadcastable to [1, heads, T, T], where the
+        mask: additive or boolean (true = may attend), broadcastable to [1, heads, T, T], if the
             prompt is not causal.
     """
 
@@ -62,10 +62,10 @@ class Prompt:
 
 
 def causal_columns(prompt: Prompt | Tensor) -> Tensor:
-    """The columns [1, T, hidden] of a prompt that is nothing but causal columns from position 0.
+    """Returns the columns [1, T, hidden] of a prompt that is causal with positions from 0.
 
     Raises:
-        ValueError: it has positions or a mask of its own.
+        ValueError: the prompt has its own positions or mask.
     """
     if isinstance(prompt, Tensor):
         return prompt
@@ -79,25 +79,25 @@ class Draft(Protocol):
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """[N] token ids."""
+        """[N], the drafted token ids."""
         ...
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """[N] level of each: those that follow what is certain are at 0."""
+        """[N], the level of each token; those that follow the certain columns are at 0."""
         ...
 
     def mask(self, device: torch.device) -> Tensor:
-        """[N, N] boolean: a token sees its ancestors and itself."""
+        """Returns the attention mask [N, N], boolean: a token sees its ancestors and itself."""
         ...
 
 
 class PassLogits(NamedTuple):
-    """What a pass says: after its last certain column, then after each drafted token.
+    """The output of a pass: after its last certain column, then after each drafted token.
 
     Attributes:
-        greedy: [1 + N] the best id of each.
-        logits: [1 + N, vocab]; until the next pass.
+        greedy: [1 + N], the best id of each row.
+        logits: [1 + N, vocab], valid until the next pass.
     """
 
     greedy: Tensor
@@ -105,26 +105,26 @@ class PassLogits(NamedTuple):
 
 
 class PromptSequence(Protocol):
-    """A prompt and what is decoded behind it."""
+    """A prompt and the tokens decoded after it."""
 
     @property
     def prompt_hidden(self) -> Tensor:
-        """[1, T, hidden] of the prompt's columns, after the last norm; until the next prompt."""
+        """[1, T, hidden], states of the prompt after the last norm; valid until the next prompt."""
         ...
 
     def extend(self, token: int | Tensor, draft: Draft | None = None) -> PassLogits:
-        """Feed a token that is certain, with drafts behind it.
+        """Feeds a certain token, followed by drafts.
 
         Args:
-            token: its id, or [1] on the device, where it may still be on its way.
-            draft: at most as many tokens as `Engine.start` was told.
+            token: its id, or a tensor [1] on the device, whose value may not be known yet.
+            draft: at most as many tokens as the `room` of `Engine.start`.
         """
         ...
 
     def keep(self, nodes: Sequence[int]) -> None:
-        """Of the last pass's drafted tokens keep these, a path from a root on, and drop the rest.
+        """Keeps these drafted tokens of the last pass, a path from a root on, and drops the rest.
 
-        To be called after each pass that had drafts, if another one follows.
+        Call it after each pass that had drafts, if another pass follows.
         """
         ...
 
@@ -134,15 +134,15 @@ class Engine(Protocol):
 
     @property
     def answer(self) -> AnswerFormat:
-        """How the network's answers are written."""
+        """The format of the network's answers."""
         ...
 
     def stage(self, function: Stage, value: Tensor) -> Tensor:
-        """``function(value)``, replayed where the engine replays: what comes before the prompt.
+        """Runs ``function(value)``, replayed if the engine replays: a stage before the prompt.
 
         Args:
-            function: of one tensor, always of the same shape; it reads nothing from the device.
-            value: what it is called with.
+            function: a function of one tensor of fixed shape; it must not wait for the device.
+            value: its argument.
         """
         ...
 
@@ -152,18 +152,18 @@ class Engine(Protocol):
         draft: Draft | None = None,
         room: int = 0,
     ) -> tuple[PromptSequence, PassLogits]:
-        """The prefill, with drafts in it if there are some. Ends the sequence before.
+        """Runs the prefill, with drafts in it if given. It ends the previous sequence.
 
         Args:
-            prompt: what the model reads; a tensor is its columns [1, T, hidden].
+            prompt: the prompt; a tensor holds its columns [1, T, hidden].
             draft: drafts of the tokens from the first on.
-            room: tokens of the largest draft that will come later.
+            room: tokens of the largest draft that will follow.
         """
         ...
 
 
 class PlainEngine:
-    """Any shape, as it comes; keys and values in buffers that are allocated for each prompt.
+    """Runs any shape directly; keys and values are in buffers allocated for each prompt.
 
     Args:
         model: the network.
@@ -174,11 +174,11 @@ class PlainEngine:
 
     @property
     def answer(self) -> AnswerFormat:
-        """As `Engine.answer`."""
+        """Implements `Engine.answer`."""
         return self.model.answer
 
     def stage(self, function: Stage, value: Tensor) -> Tensor:
-        """As `Engine.stage`."""
+        """Implements `Engine.stage`."""
         return function(value)
 
     def start(
@@ -187,7 +187,7 @@ class PlainEngine:
         draft: Draft | None = None,
         room: int = 0,
     ) -> tuple[PlainSequence, PassLogits]:
-        """As `Engine.start`."""
+        """Implements `Engine.start`."""
         columns = causal_columns(prompt)
         drafted = len(draft.tokens) if draft is not None else 0
         capacity = columns.shape[1] + max(drafted, room) + self.answer.max_tokens
@@ -196,7 +196,7 @@ class PlainEngine:
 
 
 class PlainSequence:
-    """As `PromptSequence`, in a cache whose columns stand in the order of the sequence."""
+    """Implements `PromptSequence`, in a cache whose columns stand in the order of the sequence."""
 
     prompt_hidden: Tensor
 
@@ -206,24 +206,24 @@ class PlainSequence:
         self._end = 0  # of the columns that are certain
 
     def extend(self, token: int | Tensor, draft: Draft | None = None) -> PassLogits:
-        """As `PromptSequence.extend`."""
+        """Implements `PromptSequence.extend`."""
         if not isinstance(token, Tensor):
             token = torch.tensor([token], device=self.cache.keys[0].device)
         return self.run(self._language.embed_tokens(token).unsqueeze(0), draft)
 
     def keep(self, nodes: Sequence[int]) -> None:
-        """As `PromptSequence.keep`."""
+        """Implements `PromptSequence.keep`."""
         self.cache.keep(self._end, [self._end + node for node in nodes])
 
     def run(self, certain: Tensor, draft: Draft | None) -> PassLogits:
-        """A pass over certain columns [1, T, hidden] and drafts behind them."""
+        """Runs a pass over certain columns [1, T, hidden], followed by drafts."""
         start, columns = self.cache.length, certain
         positions = mask = None
         if draft is not None and draft.tokens:
             ids = torch.tensor([draft.tokens], device=certain.device)
             columns = torch.cat([certain, self._language.embed_tokens(ids)], dim=1)
             positions, sees = _layout(start, certain.shape[1], draft, certain.device)
-            # What attention adds to its scores: made here, or each layer makes it of `sees`.
+            # The bias of the attention scores, made once here instead of in each layer.
             mask = torch.zeros_like(sees, dtype=columns.dtype).masked_fill_(~sees, -math.inf)
         hidden = self._language.model(columns, self.cache, positions, mask)
         if not start:
@@ -234,9 +234,9 @@ class PlainSequence:
 
 
 def _layout(start: int, certain: int, draft: Draft, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Position ids [1, T] and mask [T, start + T] of certain columns and drafts behind them.
+    """Returns position ids [1, T] and mask [T, start + T] of certain columns and drafts.
 
-    Siblings share a position; a node sees what is certain, its ancestors and itself.
+    Siblings share a position; a node sees the certain columns, its ancestors and itself.
     """
     count = certain + len(draft.tokens)
     levels = torch.tensor(draft.levels, device=device)

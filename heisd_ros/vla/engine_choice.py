@@ -1,4 +1,4 @@
-"""Names of the engines (`engines.make_engine`), apart from them, since settings need no PyTorch."""
+"""Names of the engines (`engines.make_engine`), separate since settings need no PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which engine runs a model's passes, by name."""
+"""Makes the engine that runs a model's passes, by name."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _CPP = ("g++", "clang++", "c++")
 
 
 def make_engine(model: Network, choice: EngineChoice, prompts: Sequence[int] = ()) -> Engine:
-    """An engine of a model.
+    """Makes an engine for a model.
 
     Args:
         model: the network.
-        choice: ``plain``; ``static``, in fixed shapes, as CUDA graphs on a GPU; ``compiled``, the
-            same with the passes over one token compiled, which takes seconds to minutes here;
-            ``auto``: static on a GPU, else plain.
-        prompts: columns of the prompts to come, for which ``compiled`` compiles now; others are
-            compiled when they come.
+        choice: ``plain``; ``static``: fixed shapes, as CUDA graphs on a GPU; ``compiled``: the
+            same with passes over one token compiled, which takes seconds to minutes; ``auto``:
+            static on a GPU, else plain.
+        prompts: numbers of columns of expected prompts, for which ``compiled`` compiles now;
+            others are compiled on first use.
 
     Raises:
         EngineError: there is no C++ compiler, which ``compiled`` needs.

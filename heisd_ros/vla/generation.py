@@ -55,7 +55,7 @@ class GenerationRules:
 
     @classmethod
     def read(cls, folder: Path) -> GenerationRules:
-        """Reads a folder's ``generation_config.json``; without one nothing is asked for.
+        """Reads a folder's ``generation_config.json``; without one there are no rules.
 
         Raises:
             CheckpointError: the file is damaged, or asks for what greedy decoding here lacks.

@@ -1,8 +1,8 @@
 """Weight-only int8: half the bytes of a decode pass, for models whose tokens survive it.
 
-A row of a weight becomes 255 steps between plus and minus its largest number (symmetric, one scale
-an output channel, as gpt-fast does). Activations stay as they are. The product is written so that
-a compiler reads the int8 numbers once; uncompiled it is correct, and slower than it was.
+A row of a weight is quantised in 255 steps between plus and minus its largest number (symmetric,
+one scale per output channel, as in gpt-fast). Activations are not quantised. The product is written
+so that a compiler reads the int8 numbers once; uncompiled it is correct but slower than before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Int8Linear(nn.Module):
     """A bias-free linear layer with int8 weights.
 
     Args:
-        linear: the layer that it stands for; it is left as it is.
+        linear: the layer that it replaces; it is not changed.
     """
 
     weight: Tensor
@@ -36,7 +36,7 @@ class Int8Linear(nn.Module):
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """[outputs, inputs] -> int8 of the same shape, and the scale [outputs] in the weight's type."""
+    """Quantises [outputs, inputs] to int8; returns it and the scale [outputs]."""
     largest = weight.float().abs().amax(dim=1)
     scale = torch.where(largest > 0, largest / 127.0, 1.0)
     steps = (weight.float() / scale.unsqueeze(1)).round_().clamp_(-127, 127)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from heisd_ros.files.checks import require, require_whole
 
 MOST_LAYERS = 512
-"""Layers of a transformer, at most: Llama-2-7B has 32. A module is made for each."""
+"""Greatest number of layers: Llama-2-7B has 32. A module is made for each."""
 MOST_WIDTH = 1 << 18
-"""Numbers in a row of a transformer, at most: Llama-2-7B's widest have 11,008."""
+"""Greatest width of a layer: Llama-2-7B's widest have 11,008."""
 _MOST_TOKENS = 1 << 20
 _MOST_POSITIONS = 1 << 17
-"""Positions of the longest sequence, at most; Llama-2's has 4,096. A table is made of them."""
+"""Greatest number of positions; Llama-2 has 4,096. A table is made of them."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class LanguageConfig:
 
     @property
     def key_value_heads(self) -> int:
-        """Key and value heads, the default resolved."""
+        """Number of key and value heads, with the default resolved."""
         return self.num_key_value_heads or self.num_attention_heads
 
     @property
     def head_width(self) -> int:
-        """Channels of one attention head."""
+        """Number of channels of one attention head."""
         return self.hidden_size // self.num_attention_heads

@@ -1,7 +1,7 @@
 """The language model: a Llama decoder with a preallocated key-value cache.
 
 Names in ``state_dict`` are Hugging Face's (``model.layers.0.self_attn.q_proj.weight``, ...).
-Inside, projections that read one input are one matrix: fewer and larger products per decoded token.
+Internally, projections of the same input are one matrix: fewer, larger products per decoded token.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from heisd_ros.vla.packed_linear import PackedLinear
 
 
 def fused_linear(owner: nn.Module, name: str, inputs: int, parts: dict[str, int]) -> PackedLinear:
-    """Several bias-free linear layers of one input, stored as one and named apart.
+    """Makes one layer of several bias-free linear layers with the same input.
 
     In the owner's ``state_dict`` the parts appear under their own names, as views of the fused
     weight; loading a state dict takes the parts back.
@@ -54,7 +54,7 @@ def _join_parts(
 class RotaryTable:
     """Rotary position embedding, precomputed per position in float32.
 
-    The frequencies never become bfloat16, whatever the model is: this is no buffer on purpose.
+    The frequencies never become bfloat16, whatever the model's type, so they are not a buffer.
     """
 
     def __init__(self, config: LanguageConfig) -> None:
@@ -64,7 +64,7 @@ class RotaryTable:
         self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines for positions [B, T]: two tensors [B, T, 1, head width]."""
+        """Returns cosines and signed sines for positions [B, T], each [B, T, 1, head width]."""
         if positions.device not in self._tables:
             self._tables[positions.device] = self._build(positions.device)
         cos, sin = self._tables[positions.device]
@@ -84,15 +84,15 @@ class RotaryTable:
 
 
 def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
-    """Apply rotary embedding to [B, T, heads, width]; x.roll(width / 2) swaps the halves."""
+    """Applies rotary embedding to [B, T, heads, width]; x.roll(width / 2) swaps the halves."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), signed_sin)
 
 
 class LayerCache(Protocol):
-    """Where the layers of a pass leave their keys and values, and what they see of earlier ones."""
+    """Stores the keys and values of a pass's layers, and returns the earlier ones."""
 
     def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new columns of one layer [B, key heads, T, width]; return all that it sees."""
+        """Stores new columns of a layer [B, key heads, T, width]; returns all that it sees."""
         ...
 
 
@@ -120,7 +120,7 @@ class KVCache:
         self.length = 0
 
     def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new columns of one layer; return all columns up to and including them."""
+        """Stores new columns of a layer; returns all columns up to and including them."""
         new = keys.shape[2]
         end = self.length + new
         self.keys[layer].narrow(2, self.length, new).copy_(keys)
@@ -128,14 +128,14 @@ class KVCache:
         return self.keys[layer].narrow(2, 0, end), self.values[layer].narrow(2, 0, end)
 
     def keep(self, start: int, columns: Sequence[int]) -> None:
-        """Of the columns from `start` on, keep only the given ones, in their order.
+        """Keeps only the given columns from `start` on, in their order.
 
         Args:
             start: columns before it stay as they are.
             columns: indices into the cache, each at least `start`, increasing.
         """
         end = start + len(columns)
-        # Drafts that are accepted from their first node on lie where they belong already.
+        # Drafts that are accepted from their first node on are already in place.
         if list(columns) != list(range(start, end)):
             index = torch.tensor(columns, device=self.keys[0].device)
             for buffer in (*self.keys, *self.values):
@@ -254,7 +254,7 @@ class LlamaModel(nn.Module):
         position_ids: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Run new columns through the decoder.
+        """Runs new columns through the decoder.
 
         Args:
             embeds: [B, T, hidden], the new columns.
@@ -288,7 +288,7 @@ class LlamaModel(nn.Module):
     def run(
         self, embeds: Tensor, position_ids: Tensor, mask: Tensor | None, cache: LayerCache | None
     ) -> Tensor:
-        """As `forward`, with nothing left to a default: no mask is causal among the new columns."""
+        """Runs `forward` without defaults: no mask means causal among the new columns."""
         causal = mask is None and embeds.shape[1] > 1
         rotary = self.rotary(position_ids, embeds.dtype)
         x = embeds
@@ -306,17 +306,17 @@ class LanguageModel(nn.Module):
         self.lm_head = PackedLinear(config.hidden_size, config.vocab_size, bias=False)
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
-        """An empty cache of this model's type and device."""
+        """Makes an empty cache with this model's type and device."""
         weight = self.lm_head.weight
         return KVCache(self.model.config, batch, capacity, weight.device, weight.dtype)
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
-        """Token ids [...] -> input columns [..., hidden]."""
+        """Maps token ids [...] to input columns [..., hidden]."""
         columns: Tensor = self.model.embed_tokens(ids)
         return columns
 
     def store_columns(self) -> None:
-        """Keep every projection column by column in memory; shapes, names and results stay.
+        """Stores every projection column by column; shapes, names and results stay the same.
 
         A CPU multiplies a single token by such a matrix faster (a decode step of a 12 x 192 model:
         2.5 ms instead of 3.2; measured on an AMD EPYC, 1 thread).

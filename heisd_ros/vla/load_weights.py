@@ -1,4 +1,4 @@
-"""Weights from files into a model that was built without memory, shard by shard."""
+"""Loads weights from files into a model that was built without memory, shard by shard."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def load_weights(
 ) -> None:
     """Allocates a model on its device and fills it.
 
-    Everything is compared by the files' headers first, so nothing is allocated for a checkpoint
-    that does not fit. Then each tensor goes from the mapped file to its place: on the host there
-    is never more than a shard's pages and one tensor, whatever the model's size.
+    The files' headers are compared first, so nothing is allocated for a checkpoint that does not
+    fit. Then each tensor is copied from the mapped file to its place: the host never holds more
+    than a shard's pages and one tensor, whatever the model's size.
 
     Args:
-        model: on the device "meta", of the type that is wanted.
-        files: what to read.
-        device: where the model goes; ``meta`` compares the headers and reads no values.
-        unused: beginnings of the names that the files may hold and the model never reads.
+        model: a model on the device "meta", with the desired type.
+        files: the checkpoint's files.
+        device: the model's device; ``meta`` only compares the headers and reads no values.
+        unused: prefixes of names that the files may hold but the model never reads.
 
     Raises:
         CheckpointError: with a line for each tensor that is missing, unexpected or of another
@@ -52,7 +52,7 @@ def load_weights(
         )
     with device_memory_errors(device, "the model's weights"):
         model.to_empty(device=device).requires_grad_(False)
-        if device.type == "meta":  # whoever only wants to know whether it fits
+        if device.type == "meta":  # only a check whether it fits
             return
         wanted: dict[str, Tensor] = model.state_dict()
         for name, tensor in tensors:

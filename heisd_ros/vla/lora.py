@@ -35,7 +35,7 @@ _TYPES: dict[str, Any] = {
     "modules_to_save": tuple[str, ...] | None,
     "layers_to_transform": int | tuple[int, ...] | None,
 }
-"""What is read of a config, besides `_PLAIN`."""
+"""The keys of a config that are read, besides `_PLAIN`."""
 _MOST_REPEATS = 4
 
 # Variants whose merged weight is another formula, with the value that they have when they are off.
@@ -49,13 +49,13 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
 
 
 class LoraAdapter:
-    """An adapter, read tensor by tensor when a weight asks for it.
+    """An adapter, whose tensors are read when the weight that they change is loaded.
 
     Args:
         folder: holds adapter_config.json and adapter_model.safetensors.
 
     Raises:
-        CheckpointError: a file is damaged, or of a kind that is not merged here.
+        CheckpointError: a file is damaged, or the kind of adapter is not supported.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -95,7 +95,7 @@ class LoraAdapter:
                 _check_expression(key, self._config[key])
 
     def problems(self, shapes: Mapping[str, tuple[int, ...]], unused: tuple[str, ...]) -> list[str]:
-        """What does not fit a model, a line each.
+        """Lists what does not fit a model, one line each.
 
         Args:
             shapes: of the model's tensors by name.
@@ -122,12 +122,12 @@ class LoraAdapter:
         return found + self._absent(shapes)
 
     def apply(self, name: str, weight: Tensor, device: torch.device) -> Tensor:
-        """A weight as the adapter makes it: itself, merged in float32 on the device, or replaced.
+        """Returns a weight with the adapter applied: unchanged, merged in float32, or replaced.
 
         Args:
-            name: of the weight in the model.
-            weight: the model's own.
-            device: where a merged one is computed.
+            name: name of the weight in the model.
+            weight: the model's own weight.
+            device: device on which it is merged.
         """
         if name in self._replaced:
             return self._tensors.read(self._replaced[name])
@@ -159,7 +159,7 @@ class LoraAdapter:
             yield f"adapter of {module} is {down} and {up}, its weight {shape}"
 
     def _absent(self, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-        """Modules that the config says are adapted, and of which nothing was saved."""
+        """Lists modules that are adapted according to the config but were not saved."""
         modules = [name.removesuffix(".weight") for name in shapes if name.endswith(".weight")]
         saved = {*self._pairs, *(name.rpartition(".")[0] for name in self._replaced)}
         kept = self._config.get("modules_to_save") or ()
@@ -180,7 +180,7 @@ class LoraAdapter:
 
 
 def _check_expression(key: str, pattern: str) -> None:
-    """Raises ValueError for what is no regular expression, or may take without end to match."""
+    """Raises ValueError for an invalid regular expression, or one that may never finish."""
     repeats = len(re.findall(r"[*+{]", pattern))
     if repeats > _MOST_REPEATS or re.search(r"\)[*+{]", pattern):
         raise ValueError(
@@ -194,7 +194,7 @@ def _check_expression(key: str, pattern: str) -> None:
 
 
 def _matches(module: str, targets: str | Iterable[str]) -> bool:
-    """Whether PEFT would take a module: by a regular expression, or by the end of its name."""
+    """Whether PEFT would adapt a module: by a regular expression, or by the end of its name."""
     if isinstance(targets, str):
         return bool(targets) and re.fullmatch(targets, module) is not None
     return any(module == target or module.endswith(f".{target}") for target in targets)

@@ -1,4 +1,4 @@
-"""Linear layers that a CPU multiplies fast."""
+"""Linear layers that are fast on a CPU."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ MOST_PACKED_BYTES = 2**30
 class PackedLinear(nn.Linear):
     """A linear layer that may keep its weight packed as well, in oneDNN's own order.
 
-    PyTorch brings the weight into that order anew at every product with several columns, which
-    takes longer than the product itself where columns are few: 16 columns through the projections
-    of an 18 x 192 model take 2.6 ms packed and 4.2 ms else, 28 columns 3.4 and 6.0 (AMD EPYC with
-    AVX-512, 1 thread). With one column the plain layout is faster, and taken.
+    PyTorch converts the weight into that order again at every product with several columns, which
+    takes longer than the product itself if columns are few: 16 columns through the projections of
+    an 18 x 192 model take 2.6 ms packed and 4.2 ms otherwise, 28 columns 3.4 and 6.0 (AMD EPYC with
+    AVX-512, 1 thread). With one column the plain layout is faster and is used.
     """
 
-    # Neither parameter nor buffer: it is the weight once more, and saved nowhere.
+    # Neither parameter nor buffer: it is a copy of the weight and is never saved.
     _packed: Tensor | None = None
 
     def pack(self) -> None:
-        """Keep the weight packed, until it is loaded, trained or moved."""
+        """Packs the weight, until it is loaded, trained or moved."""
         self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,13 +54,13 @@ class PackedLinear(nn.Linear):
         return product
 
     def train(self, mode: bool = True) -> PackedLinear:
-        """As of any module; the packed weight would not be trained."""
+        """Sets the mode; in training the packed weight is dropped, as it would not be trained."""
         if mode:
             self._packed = None
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Of a copy, which is packed anew where that is wanted."""
+        """Returns the state without the packed weight; a copy is packed again on request."""
         return {**self.__dict__, "_packed": None}
 
     def _load_from_state_dict(self, *args: Any) -> None:

@@ -1,17 +1,17 @@
 """The network in fixed shapes: static KV cache, buckets, programs replayed as CUDA graphs.
 
 Every pass is one of a few programs. A prompt is padded to a bucket of columns, drafts to a bucket
-of drafted tokens; which column sits where in the cache, at which position, and what it sees comes
-in as one small tensor, the *plan*, so that the same program serves every prompt and every tree.
+of drafted tokens. The slot of each column in the cache, its position and what it sees are given in
+one small tensor, the *plan*, so the same program serves every prompt and every tree.
 
     cache     | prompt, padded | drafted and decoded columns | spare |
     plan      [1 + D, 3 + slots]: token, position, slot, then 1 for each slot that the column sees
 
-Nothing is moved in the cache: an accepted draft's slots become visible to the passes after it, a
-rejected one's are written again. Slots need not be in order, since keys carry their positions.
+Nothing is moved in the cache: an accepted draft's slots become visible to later passes, those of a
+rejected one are overwritten. Slots need not be in order, since keys carry their positions.
 
 No pass waits for the device. A step reads tokens once at its end, or once for each verification
-whose outcome decides what comes next.
+that decides how it continues.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from heisd_ros.vla.engine import (
 from heisd_ros.vla.llama import KVCache
 
 PROMPT_STEP = 16
-"""Prompts are padded to a multiple of so many columns."""
+"""Prompts are padded to a multiple of this many columns."""
 LONGEST_TEXT = 96
 """Text tokens of the longest prompt that is run in fixed shapes."""
 DRAFT_BUCKETS = (0, 6, 16, 64, 128)
@@ -52,12 +52,12 @@ _TOKEN, _POSITION, _SLOT, _SEES = range(4)  # columns of a plan
 
 @dataclass(frozen=True)
 class _Shape:
-    """What a program is made for.
+    """The shape of a program.
 
     Attributes:
-        prompt: columns of the prompt, padded; 0 in a pass behind it.
+        prompt: columns of the prompt, padded; 0 in a pass after it.
         draft: drafted tokens, padded.
-        slots: slots of the cache that take part.
+        slots: number of cache slots in use.
     """
 
     prompt: int
@@ -82,16 +82,16 @@ class _Pass:
 
 
 class StaticEngine:
-    """As `Engine`, in fixed shapes. Prompts and drafts beyond the largest are run plainly.
+    """Implements `Engine`, in fixed shapes. Prompts and drafts beyond the largest are run plainly.
 
-    One prompt at a time: starting the next ends the one before.
+    It runs one prompt at a time: starting the next ends the previous one.
 
     Args:
         model: the network.
-        capture: what makes a program quick to call again (None: CUDA graphs on a GPU).
-        compiler: a backend of ``torch.compile`` for passes over one token; they repeat most and
-            gain most from fused small kernels (None: nothing is compiled). Each layer is compiled
-            anew, so it takes minutes for a large model.
+        capture: makes a program fast to call again (None: CUDA graphs on a GPU).
+        compiler: a backend of ``torch.compile`` for passes over one token, which are the most
+            frequent and gain most from fused small kernels (None: nothing is compiled). Each layer
+            is compiled separately, so a large model takes minutes.
     """
 
     def __init__(
@@ -119,12 +119,12 @@ class StaticEngine:
 
     @property
     def answer(self) -> AnswerFormat:
-        """As `Engine.answer`."""
+        """Implements `Engine.answer`."""
         return self.model.answer
 
     @torch.inference_mode()
     def stage(self, function: Stage, value: Tensor) -> Tensor:
-        """As `Engine.stage`."""
+        """Implements `Engine.stage`."""
         key = function, value.shape
         if key not in self._stages:
             buffer = torch.zeros_like(value)
@@ -141,7 +141,7 @@ class StaticEngine:
         draft: Draft | None = None,
         room: int = 0,
     ) -> tuple[PromptSequence, PassLogits]:
-        """As `Engine.start`."""
+        """Implements `Engine.start`."""
         given = causal_columns(prompt)
         columns = given.shape[1]
         room = max(room, len(draft.tokens) if draft is not None else 0)
@@ -153,11 +153,11 @@ class StaticEngine:
 
     @torch.inference_mode()
     def prepare(self, columns: Sequence[int], drafts: Sequence[int] = (0,)) -> None:
-        """Captures, or compiles, in advance what the first step that needs it would have to.
+        """Captures or compiles programs in advance, before the first step that needs them.
 
         Args:
-            columns: lengths of prompts to come.
-            drafts: sizes of drafts to come, each in the prefill and after it.
+            columns: lengths of expected prompts.
+            drafts: sizes of expected drafts, each in the prefill and after it.
         """
         for prompt in sorted({prompt_bucket(count) for count in columns}):
             slots = self.slots_for(prompt, max(drafts, default=0))
@@ -168,10 +168,10 @@ class StaticEngine:
                         made.program()  # now it compiles; it writes where a capture would
 
     def pass_of(self, prompt: int, draft: int, slots: int) -> _Pass:
-        """The program of a shape, captured when it is first asked for."""
+        """Returns the program of a shape, captured on first use."""
         shape = _Shape(prompt, draft, slots)
         if shape not in self._passes:
-            # A capture runs it: what it writes must be finite, and where it harms no prompt.
+            # A capture runs the program: it must write finite values where they harm no prompt.
             plan = torch.ones(1 + draft, _SEES + slots, dtype=torch.long, device=self._device)
             plan[:, _SLOT] = slots - 1
             program = self._prefill(shape, plan) if prompt else self._extend(shape, plan)
@@ -179,10 +179,10 @@ class StaticEngine:
         return self._passes[shape]
 
     def _prefill(self, shape: _Shape, plan: Tensor) -> Program:
-        """The prompt and drafts behind it; the plan's first row holds the prompt's last position.
+        """Runs the prompt, then drafts; the plan's first row holds the prompt's last position.
 
-        Padding stands behind the prompt's last column, so the causal mask hides it from the prompt,
-        and the plan from the drafts.
+        Padding follows the prompt's last column, so the causal mask hides it from the prompt, and
+        the plan hides it from the drafts.
         """
         language = self.model.language_model
         columns = torch.arange(shape.prompt, device=self._device)
@@ -210,7 +210,7 @@ class StaticEngine:
         return program
 
     def _extend(self, shape: _Shape, plan: Tensor) -> Program:
-        """One certain token and drafts behind it."""
+        """Runs one certain token, followed by drafts."""
         language = self.model.language_model
 
         def program() -> tuple[Tensor, ...]:
@@ -236,14 +236,14 @@ class StaticEngine:
         return bias.masked_fill_(~sees, float("-inf"))
 
     def slots_for(self, columns: int, room: int) -> int:
-        """Slots for a prompt, the tokens behind it and a draft, all padded, and one to spare."""
+        """Returns the slots for a prompt, the answer and a draft, all padded, and a spare one."""
         padded = next(bucket for bucket in _ROOMS if bucket >= room)
         slots = prompt_bucket(columns) + self.answer.max_tokens + padded + 1
         return _round_up(slots, _ALIGNMENT)
 
 
 class StaticSequence:
-    """As `PromptSequence`: which slots are taken, and the plans of the passes.
+    """Implements `PromptSequence`: which slots are taken, and the plans of the passes.
 
     Args:
         engine: runs the passes; it holds the prompt already.
@@ -263,14 +263,14 @@ class StaticSequence:
         self._drafted: NDArray[np.int64] = np.zeros(0, np.int64)  # slots of the last pass's drafts
 
     def prefill(self, draft: Draft | None) -> PassLogits:
-        """The pass over the prompt."""
+        """Runs the pass over the prompt, with the draft's tokens in it if there is one."""
         first = (0, self._columns - 1, 0)  # of which only the position is read
         greedy, logits, hidden = self._run(self._bucket, first, self._free(), draft)
         self.prompt_hidden = hidden[:, : self._columns]
         return PassLogits(greedy, logits)
 
     def extend(self, token: int | Tensor, draft: Draft | None = None) -> PassLogits:
-        """As `PromptSequence.extend`."""
+        """Implements `PromptSequence.extend`."""
         slot, *free = self._free()
         self._certain[slot] = True
         first = (token, self._position, slot)
@@ -279,12 +279,12 @@ class StaticSequence:
         return PassLogits(greedy, logits)
 
     def keep(self, nodes: Sequence[int]) -> None:
-        """As `PromptSequence.keep`."""
+        """Implements `PromptSequence.keep`."""
         self._certain[self._drafted[list(nodes)]] = True
         self._position += len(nodes)
 
     def _free(self) -> list[int]:
-        """Slots behind the prompt that hold nothing certain, the spare one excluded."""
+        """Returns the slots after the prompt that hold no certain token, without the spare one."""
         tail: list[int] = np.flatnonzero(~self._certain[self._bucket : -1]).tolist()
         return [self._bucket + slot for slot in tail]
 
@@ -295,7 +295,7 @@ class StaticSequence:
         free: list[int],
         draft: Draft | None,
     ) -> tuple[Tensor, ...]:
-        """Write the plan, run the pass; its greedy tokens and logits without those of padding."""
+        """Writes the plan and runs the pass; returns tokens and logits without padding."""
         drafted = len(draft.tokens) if draft is not None else 0
         run = self._engine.pass_of(prompt, draft_bucket(drafted), self._slots)
         token, position, slot = first
@@ -320,12 +320,12 @@ class StaticSequence:
 
 
 def prompt_bucket(columns: int) -> int:
-    """Columns of a prompt, padded."""
+    """Returns the padded number of columns of a prompt."""
     return _round_up(columns, PROMPT_STEP)
 
 
 def draft_bucket(tokens: int) -> int:
-    """Drafted tokens, padded; as they are beyond the largest bucket."""
+    """Returns the padded number of drafted tokens; unpadded beyond the largest bucket."""
     return next((bucket for bucket in DRAFT_BUCKETS if bucket >= tokens), tokens)
 
 
@@ -334,7 +334,7 @@ def _round_up(value: int, step: int) -> int:
 
 
 def _upload(target: Tensor, values: NDArray[np.int64]) -> None:
-    """Without waiting: the pinned copy is not given to anybody else before it has been read."""
+    """Uploads without waiting: pinned memory is not reused before it has been read."""
     source = torch.from_numpy(values)
     target.copy_(source.pin_memory() if target.is_cuda else source, non_blocking=True)
 
@@ -346,7 +346,7 @@ class _Window:
         self._cache, self._slots, self._count = cache, slots, count
 
     def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write [1, key heads, T, width]; [1, key heads, slots, width] of all."""
+        """Stores columns [1, key heads, T, width]; returns all [1, key heads, slots, width]."""
         k = self._cache.keys[layer].narrow(2, 0, self._count)
         v = self._cache.values[layer].narrow(2, 0, self._count)
         return k.index_copy_(2, self._slots, keys), v.index_copy_(2, self._slots, values)

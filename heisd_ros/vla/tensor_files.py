@@ -14,12 +14,12 @@ from heisd_ros.files.bounded import check_plain
 
 
 class Header(NamedTuple):
-    """What a file says of a tensor.
+    """The header of a tensor.
 
     Attributes:
-        path: the file.
-        shape: its sizes.
-        dtype: its type as safetensors names it, for instance ``BF16``.
+        path: the file that holds it.
+        shape: the tensor's shape.
+        dtype: the tensor's type as safetensors names it, for instance ``BF16``.
     """
 
     path: Path
@@ -28,10 +28,10 @@ class Header(NamedTuple):
 
 
 class TensorFiles:
-    """Some safetensors files, taken together.
+    """Several safetensors files as one collection of tensors.
 
     Attributes:
-        headers: by the tensors' names; no values have been read.
+        headers: headers by tensor name; no values have been read.
 
     Args:
         paths: the files.
@@ -58,7 +58,7 @@ class TensorFiles:
                 raise CheckpointError(f"{path} cannot be read (truncated?): {error}") from error
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        """Names and tensors; a file stays mapped only while it is its turn."""
+        """Iterates over names and tensors; only the current file is mapped."""
         for path in self.paths:
             try:
                 with safe_open(path, framework="pt") as file:
@@ -68,7 +68,7 @@ class TensorFiles:
                 raise CheckpointError(f"{path} cannot be read: {error}") from error
 
     def read(self, name: str) -> Tensor:
-        """One tensor."""
+        """Reads one tensor by its name, which must be in `headers`."""
         with safe_open(self.headers[name].path, framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
             return tensor

@@ -1,4 +1,4 @@
-"""What engine and decoders ask of a model, whatever family it is of.
+"""The interface of a model to engines and decoders, whatever its family.
 
 One control step: `TokenModel.encode` -> `features` -> `prompt` -> `Engine.start`, then one pass for
 each token or draft, then `ActionCodec.decode`.
@@ -23,16 +23,16 @@ from heisd_ros.vla.language_config import LanguageConfig
 __all__ = ["ModelInputs", "ObservationSpec", "Prompt", "TokenModel", "Vocabulary"]
 
 ModelInputs = Any
-"""One observation on the model's device, as its family has it; nobody else looks inside."""
+"""One observation on the model's device; its content is private to the model's family."""
 
 
 @dataclass(frozen=True)
 class ObservationSpec:
-    """What a model wants to see.
+    """The inputs that a model expects.
 
     Attributes:
         views: names of the camera views, in the order in which images are given.
-        image_size: side of the square that the model looks at, pixels.
+        image_size: side of the square input image, pixels.
         proprio_size: numbers in the proprioception vector; 0: the model takes none.
         control_rate_hz: rate at which the policy was demonstrated, Hz (None: unknown).
         instructions: those that the model was trained on (None: any is accepted).
@@ -46,14 +46,14 @@ class ObservationSpec:
 
 
 class Vocabulary(Protocol):
-    """Token ids going in and logits coming out: what the drafter borrows of a model."""
+    """The embedding and the LM head of a model, which the drafter shares."""
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
-        """Token ids [...] -> input columns [..., hidden]."""
+        """Maps token ids [...] to input columns [..., hidden]."""
         ...
 
     def logits(self, hidden: Tensor, rows: slice = ...) -> Tensor:
-        """Last hidden states [..., columns, hidden] -> logits [..., columns, rows]."""
+        """Maps last hidden states [..., columns, hidden] to logits [..., columns, rows]."""
         ...
 
 
@@ -61,14 +61,14 @@ class TokenModel(Vocabulary, Protocol):
     """A model of any family, ready for use; a checkpoint folder makes one (`families`).
 
     Attributes:
-        codec: what its answers mean.
-        spec: what it wants to see.
+        codec: converts its answers to actions.
+        spec: the inputs that it expects.
         language: sizes of a decoder layer that fits its hidden states, for a drafter; None: there
             is no drafter for the family.
-        engine: what runs its passes.
-        device: where the weights are.
-        dtype: the type of the weights.
-        weight_bytes: their size in memory.
+        engine: runs its passes.
+        device: device of the weights.
+        dtype: type of the weights.
+        weight_bytes: size of the weights in memory.
     """
 
     @property
@@ -93,7 +93,7 @@ class TokenModel(Vocabulary, Protocol):
     def weight_bytes(self) -> int: ...  # noqa: D102
 
     def with_engine(self, choice: EngineChoice) -> TokenModel:
-        """This model, with the same weights, run by another engine.
+        """Returns this model, with the same weights, run by another engine.
 
         Raises:
             EngineError: the family has no such engine, or it cannot run here.
@@ -108,29 +108,30 @@ class TokenModel(Vocabulary, Protocol):
         *,
         allow_unknown: bool = False,
     ) -> ModelInputs:
-        """Preprocess one observation.
+        """Preprocesses one observation.
 
         Args:
             images: RGB uint8 [H, W, 3], one per view, in the order of `ObservationSpec.views`.
-            instruction: what the robot is to do.
+            instruction: the task in words.
             proprio: [P] in the units of the demonstrations, if the model takes it.
-            allow_unknown: accept an instruction that the model wasn't trained on.
+            allow_unknown: accept an instruction that the model was not trained on.
 
         Raises:
             ImageError: an image is missing or malformed.
             UnknownInstructionError: the model was not trained on the instruction.
-            ProprioceptionError: the vector is missing, unasked, of the wrong size or not finite.
+            ProprioceptionError: the vector is missing, not expected, of the wrong size or not
+                finite.
         """
         ...
 
     def features(self, inputs: ModelInputs) -> Tensor:
-        """Visual features [1, N, D] of an observation; N is 0 where a family has none apart."""
+        """Computes visual features [1, N, D]; N is 0 if the family has no separate ones."""
         ...
 
     def prompt(self, inputs: ModelInputs, features: Tensor) -> Prompt:
-        """What the language model reads of an observation and its visual features."""
+        """Makes the prompt of an observation and its visual features."""
         ...
 
     def retrieval_key(self, features: Tensor) -> NDArray[np.float32]:
-        """[D] of unit length, by which frames are compared."""
+        """Computes the key [D] by which frames are compared; it has unit length."""
         ...

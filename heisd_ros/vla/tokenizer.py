@@ -15,7 +15,7 @@ _SPACE = "\u2581"  # how sentencepiece writes a space
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """Reads either file.
+    """Reads a tokenizer from either kind of file.
 
     Raises:
         CheckpointError: the file is missing or damaged, or the package sentencepiece, which reads
@@ -35,10 +35,10 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
 
 def _from_sentencepiece(path: Path) -> Tokenizer:
-    """Llama's tokenizer as `tokenizers` has it; ids are the sentencepiece model's own.
+    """Makes Llama's tokenizer for the `tokenizers` library; ids are the sentencepiece model's own.
 
-    The same parts as in the ``tokenizer.json`` that Hugging Face ships beside it: bytes for what
-    is not in the vocabulary, a space in front, BOS by the template.
+    It has the same parts as the ``tokenizer.json`` that Hugging Face ships with it: bytes for text
+    outside the vocabulary, a leading space, BOS by the template.
     """
     try:
         from sentencepiece import SentencePieceProcessor
@@ -81,9 +81,9 @@ def _from_sentencepiece(path: Path) -> Tokenizer:
 
 
 def _merges(model: object, pieces: list[str], vocabulary: dict[str, int]) -> list[tuple[str, str]]:
-    """Every way to join two pieces to a third, the best-scored third first.
+    """Lists every pair of pieces that joins to a third, the best-scored third first.
 
-    sentencepiece looks at scores alone; `tokenizers` wants its merges written out in that order.
+    sentencepiece only uses scores; `tokenizers` needs its merges listed in that order.
     """
     scored = []
     for i, piece in enumerate(pieces):

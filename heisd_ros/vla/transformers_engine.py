@@ -59,7 +59,7 @@ class TransformersEngine:
         return TransformersEngine(self.backbone, self.head, self.answer)
 
     def stage(self, function: Stage, value: Tensor) -> Tensor:
-        """As `Engine.stage`."""
+        """Implements `Engine.stage`."""
         return function(value)
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class TransformersEngine:
         room: int = 0,
         actions_only: bool = False,
     ) -> tuple[TransformersSequence, PassLogits]:
-        """As `Engine.start`.
+        """Implements `Engine.start`.
 
         Raises:
             ValueError: there is a repetition penalty and the prompt does not say its ids; or
@@ -120,7 +120,7 @@ class TransformersEngine:
 
 
 class TransformersSequence:
-    """As `PromptSequence`, in a cache whose columns stand in the order of the sequence.
+    """Implements `PromptSequence`, in a cache whose columns stand in the order of the sequence.
 
     Args:
         engine: runs the passes.
@@ -152,7 +152,7 @@ class TransformersSequence:
             self._seen[prompt.ids.flatten()] = True
 
     def extend(self, token: int | Tensor, draft: Draft | None = None) -> PassLogits:
-        """As `PromptSequence.extend`."""
+        """Implements `PromptSequence.extend`."""
         if not isinstance(token, Tensor):
             token = torch.tensor([token], device=self._prompt.columns.device)
         if self._seen is not None:
@@ -160,7 +160,7 @@ class TransformersSequence:
         return self.run(self._engine.embed(token).unsqueeze(0), draft)
 
     def keep(self, nodes: Sequence[int]) -> None:
-        """As `PromptSequence.keep`."""
+        """Implements `PromptSequence.keep`."""
         for layer in self._layers:
             layer.keep(self._end, nodes)
         if self._seen is not None:

@@ -33,7 +33,7 @@ def test_build_then_info(tmp_path):
     assert built.exit_code == 0, built.output
     database = Database.open(folder, fingerprint(model))
     assert database.manifest.entries == 18
-    unasked = "left out: 1 x episode of an initial state that is not asked for"
+    unasked = "left out: 1 x episode of an initial state that is not requested"
     assert f"demos/a_demo.hdf5: {unasked}" in built.output
     with h5py.File(tmp_path / "demos" / "a_demo.hdf5", "a") as file:
         del file["data/demo_2"].attrs["num_samples"]

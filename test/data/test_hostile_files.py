@@ -1,4 +1,4 @@
-"""Whatever lies in a file's place, every reader ends soon with one line that names it."""
+"""Whatever is at a file's path, every reader ends soon with one line that names it."""
 
 from __future__ import annotations
 

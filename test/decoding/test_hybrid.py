@@ -301,7 +301,7 @@ def test_slow_motion_without_a_drafter_is_the_plain_loop():
 SKIP = {"policy": "threshold", "similarity": 0.9, "dispersion": 40, "shadow_share": 0.0}
 
 
-def test_a_trusted_step_is_executed_unseen():
+def test_a_trusted_step_is_executed_without_verification():
     tokens = own_tokens()
     subject = decoder([tokens, tokens], skip={**SKIP, "max_consecutive": 2})
     sources = [subject.infer(observation()).source for _ in range(5)]
@@ -349,11 +349,11 @@ def test_the_last_command_is_that_of_the_newest_step():
     subject = decoder([far(first)], retrieval={"accept": "exact", "last": True})
     passes = [subject.infer(observation(seed)).passes for seed in (0, 1, 1, 0)]
     assert passes[2] == 1, "the second step's command is the third one's draft"
-    assert passes[3] > 1, "the first step's is none any more"
+    assert passes[3] > 1, "the first step's is no longer available"
 
 
 @pytest.mark.parametrize("policy", ["always", "threshold", "cadence", "random"])
-def test_what_is_only_like_the_instruction_drafts_and_is_never_executed_unseen(policy):
+def test_a_similar_instruction_drafts_but_is_never_executed_unverified(policy):
     tokens = own_tokens()
     skip = {**SKIP, "policy": policy, "rate": 1.0, "max_consecutive": 9}
     for how, skips in (("exact", True), ("nearest: 'put it between the plates'", False)):

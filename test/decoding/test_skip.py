@@ -165,7 +165,7 @@ def test_skips_nearer_to_a_grasp_than_calibrated_are_refused():
     assert skips(gate(calibrated=calibration(speed=0.12), speed=0.2), 1) == [True]
 
 
-def test_an_entry_is_executed_unseen_once_an_episode_where_the_mode_says_so():
+def test_an_entry_is_executed_without_verification_once_an_episode_where_the_mode_says_so():
     """An arm whose nearest demonstrated frame stays the same makes no progress."""
     judge = gate(once=True)
     assert skips(judge, 3) == [True, False, False]
@@ -258,7 +258,7 @@ def test_commands_are_repeated_at_the_set_or_the_calibrated_rate_of_all_steps():
         repeated = [judge.hold() for _ in range(4000)]
         assert np.mean([bool(reason) for reason in repeated]) == pytest.approx(rate, abs=0.03)
         assert set(repeated) == {"", f"the last command once more: by chance, rate {rate:.2f}"}
-        assert not any(skips(judge, 5)), "what was retrieved is never executed unseen"
+        assert not any(skips(judge, 5)), "what was retrieved is never executed unverified"
     assert gate("hold").hold() == gate("random", rate=1.0).hold() == ""
 
 

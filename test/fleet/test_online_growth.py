@@ -92,7 +92,7 @@ def test_a_full_disk_is_told_and_what_waited_is_written_when_there_is_room(datab
 
 
 def test_a_server_that_is_killed_loses_nothing_and_nobody_waits(database, tmp_path, monkeypatch):
-    """Killed (SIGKILL) with episodes sent and unsent; the robot starts anew and sends the rest."""
+    """Killed (SIGKILL) with episodes sent and unsent; the robot restarts and sends the rest."""
     monkeypatch.setattr(link, "_LAST_RETRY_SEC", 1.0)
     server = MilvusServer(tmp_path / "milvus").start()
     probe = server.connect(layout())

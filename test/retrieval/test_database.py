@@ -1,4 +1,4 @@
-"""A database opens for its own model and robot alone, whole or not at all."""
+"""A database opens only for its own model and robot, and only if it is complete."""
 
 from __future__ import annotations
 

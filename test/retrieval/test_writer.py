@@ -1,4 +1,4 @@
-"""A database is written whole or not at all, and says what it is."""
+"""A database is written atomically, with a manifest that describes it."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def test_only_what_changed_is_run_again(demonstrations, tmp_path, vla, runs):
     record(demonstrations, "bowl", [3])
     assert len(teacher_frames([demonstrations], vla, MODEL, cache)) == 18
     assert runs == [3, 3, 3]
-    assert len(list(cache.iterdir())) == 2, "what is of no use any more is gone"
+    assert len(list(cache.iterdir())) == 2, "outdated files are removed"
 
 
 def test_another_model_is_run_again(demonstrations, tmp_path, vla, runs):

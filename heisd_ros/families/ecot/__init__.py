@@ -11,18 +11,18 @@ MODEL_TYPES = ("openvla",)
 
 
 def recognises(config: Mapping[str, Any]) -> bool:
-    """As `Family.recognises`: the layout of OpenVLA v0.1, one tower and Vicuna."""
+    """Implements `Family.recognises`: the layout of OpenVLA v0.1, one tower and Vicuna."""
     fused = config.get("use_fused_vision_backbone", True)
     return config.get("model_type") in MODEL_TYPES and fused is False
 
 
 def protocol(config: Mapping[str, Any]) -> str:
-    """As `Family.protocol`: nothing stands between model and environment unless it is named."""
+    """Implements `Family.protocol`: no data convention unless one is named."""
     return "heisd"
 
 
 def load(*arguments: Any, **options: Any) -> TokenModel:
-    """As `Family.load`."""
+    """Implements `Family.load`."""
     from heisd_ros.families.ecot.checkpoint import load_checkpoint
 
     return load_checkpoint(*arguments, **options)

@@ -31,7 +31,7 @@ TAGS = (
 
 @dataclass(frozen=True)
 class EcotAnswer:
-    """As `AnswerFormat`.
+    """Implements `AnswerFormat`.
 
     Attributes:
         vocab_size: the real vocabulary size, without padding rows.
@@ -52,17 +52,17 @@ class EcotAnswer:
         return range(self.vocab_size - ACTION_BINS, self.vocab_size)
 
     def finished(self, tokens: Sequence[int]) -> bool:
-        """As `AnswerFormat.finished`."""
+        """Implements `AnswerFormat.finished`."""
         return len(tokens) >= self.max_tokens or (len(tokens) > 0 and tokens[-1] in self.stop_ids)
 
     def distance(self, token: int, greedy: int, position: int) -> int | None:
-        """As `AnswerFormat.distance`: none, for where an action stands in an answer varies."""
+        """Implements `AnswerFormat.distance`: none, since actions have no fixed position."""
         return 0 if token == greedy else None
 
 
 @dataclass(frozen=True)
 class EcotCodec(EcotAnswer):
-    """As `ActionCodec`.
+    """Implements `ActionCodec`.
 
     Upstream's two ways disagree: that of Hugging Face's class takes the last 7 tokens with the end
     token among them, which shifts every number and keeps the gripper open. This is the other one,
@@ -105,12 +105,12 @@ class EcotCodec(EcotAnswer):
         return ActionTokenizer(self.vocab_size).decode(self.action_tokens(tokens))
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float64]:
-        """As `ActionCodec.decode`: [1, 7]."""
+        """Implements `ActionCodec.decode`: [1, 7]."""
         own = self.statistics.unnormalise(self.normalised(tokens))
         return self.convention.to_environment(own)[None]
 
     def encode(self, chunk: ArrayLike) -> tuple[int, ...]:
-        """As `ActionCodec.encode`: an answer without a reasoning."""
+        """Implements `ActionCodec.encode`: an answer without a reasoning."""
         (action,) = np.asarray(chunk, dtype=np.float64)
         own = self.statistics.normalise(self.convention.to_model(action))
         ids = ActionTokenizer(self.vocab_size).encode(own).tolist()

@@ -38,7 +38,7 @@ class EcotInputs:
 
 
 class Ecot:
-    """As `TokenModel`.
+    """Implements `TokenModel`.
 
     Attributes:
         model: the network.
@@ -72,7 +72,7 @@ class Ecot:
         return self.config.language
 
     def with_engine(self, choice: EngineChoice) -> Ecot:
-        """As `TokenModel.with_engine`."""
+        """Implements `TokenModel.with_engine`."""
         if choice not in self._by_choice:
             other = copy(self)
             other._choice, other._engine = choice, None
@@ -82,7 +82,7 @@ class Ecot:
 
     @property
     def engine(self) -> Engine:
-        """As `TokenModel.engine`: made when first asked for, and after the weights have moved."""
+        """Implements `TokenModel.engine`: made on first use and after the weights have moved."""
         kind = (self.device, self.dtype)
         if self._engine is None or self._engine[0] != kind:
             self._engine = (kind, make_engine(self.model, self._choice))
@@ -90,17 +90,17 @@ class Ecot:
 
     @property
     def weight_bytes(self) -> int:
-        """As `TokenModel.weight_bytes`."""
+        """Implements `TokenModel.weight_bytes`."""
         return sum(part.nbytes for part in self.model.parameters())
 
     @property
     def device(self) -> torch.device:
-        """As `TokenModel.device`."""
+        """Implements `TokenModel.device`."""
         return self.model.language_model.lm_head.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """As `TokenModel.dtype`."""
+        """Implements `TokenModel.dtype`."""
         return self.model.language_model.lm_head.weight.dtype
 
     def encode(
@@ -111,7 +111,7 @@ class Ecot:
         *,
         allow_unknown: bool = False,
     ) -> EcotInputs:
-        """As `TokenModel.encode`."""
+        """Implements `TokenModel.encode`."""
         if len(images) != 1:
             raise ImageError(f"{len(images)} images are given; the model takes 1")
         if proprio is not None:
@@ -125,16 +125,16 @@ class Ecot:
         return self.tokenizer.encode(PROMPT.format(instruction=instruction.lower())).ids
 
     def features(self, inputs: EcotInputs) -> Tensor:
-        """As `TokenModel.features`."""
+        """Implements `TokenModel.features`."""
         return self.engine.stage(self.model.vision_backbone, inputs.pixels)
 
     def prompt(self, inputs: EcotInputs, features: Tensor) -> Prompt:
-        """As `TokenModel.prompt`."""
+        """Implements `TokenModel.prompt`."""
         visual_tokens = self.engine.stage(self.model.projector, features)
         return Prompt(self.model.embed(inputs.ids, visual_tokens), inputs.ids)
 
     def describe(self) -> dict[str, str]:
-        """What `heisd model info` says of it beside what all families have."""
+        """Returns what `heisd model info` shows in addition to the common values."""
         tower, language = self.config.tower, self.config.language
         known = self.spec.control_rate_hz is not None
         return {
@@ -146,15 +146,15 @@ class Ecot:
         }
 
     def retrieval_key(self, features: Tensor) -> NDArray[np.float32]:
-        """As `TokenModel.retrieval_key`: mean-pooled."""
+        """Implements `TokenModel.retrieval_key`: mean-pooled."""
         pooled = features[0].float().mean(dim=0)
         key: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=0).cpu().numpy()
         return key
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
-        """As `Vocabulary.embed_tokens`."""
+        """Implements `Vocabulary.embed_tokens`."""
         return self.model.language_model.embed_tokens(ids)
 
     def logits(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
-        """As `Vocabulary.logits`."""
+        """Implements `Vocabulary.logits`."""
         return self.model.language_model.logits(hidden, rows)

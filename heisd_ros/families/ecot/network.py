@@ -39,7 +39,7 @@ class Projector(nn.Module):
 
 
 class EcotNetwork(nn.Module):
-    """As `engine.Network`. Parameter names are those of the checkpoint.
+    """Implements `engine.Network`. Parameter names are those of the checkpoint.
 
     Args:
         config: sizes.

@@ -11,17 +11,17 @@ MODEL_TYPES = ("qwen2_5_vl",)
 
 
 def recognises(config: Mapping[str, Any]) -> bool:
-    """As `Family.recognises`."""
+    """Implements `Family.recognises`."""
     return config.get("model_type") in MODEL_TYPES
 
 
 def protocol(config: Mapping[str, Any]) -> str:
-    """As `Family.protocol`: nothing stands between model and environment unless it is named."""
+    """Implements `Family.protocol`: no data convention unless one is named."""
     return "heisd"
 
 
 def load(*arguments: Any, **options: Any) -> TokenModel:
-    """As `Family.load`."""
+    """Implements `Family.load`."""
     from heisd_ros.families.nora.checkpoint import load_checkpoint
 
     return load_checkpoint(*arguments, **options)

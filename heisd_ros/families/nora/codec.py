@@ -15,7 +15,7 @@ DIMENSIONS = 7
 
 
 class NoraCodec:
-    """As `ActionCodec`: an answer is a chunk of H actions.
+    """Implements `ActionCodec`: an answer is a chunk of H actions.
 
     Upstream puts the middle of every range where an answer does not decode; here it is an
     `AnswerError`.
@@ -59,11 +59,11 @@ class NoraCodec:
         self.convention = convention or DataConvention()
 
     def finished(self, tokens: Sequence[int]) -> bool:
-        """As `AnswerFormat.finished`."""
+        """Implements `AnswerFormat.finished`."""
         return len(tokens) >= self.max_tokens or (len(tokens) > 0 and tokens[-1] in self.stop_ids)
 
     def distance(self, token: int, greedy: int, position: int) -> int | None:
-        """As `AnswerFormat.distance`: none, for ids cover different numbers of coefficients."""
+        """Implements `AnswerFormat.distance`: none, since ids cover several coefficients."""
         return 0 if token == greedy else None
 
     def chunk(self, tokens: Sequence[int]) -> NDArray[np.float64]:
@@ -80,13 +80,13 @@ class NoraCodec:
         return self._fast.decode(ids, self.horizon, self.dimensions)
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float64]:
-        """As `ActionCodec.decode`: all numbers are scaled, the gripper too, and none is clipped."""
+        """Implements `ActionCodec.decode`: all are scaled, also the gripper; none is clipped."""
         # Upstream reads the statistics' mask and does not use it.
         own = 0.5 * (self.chunk(tokens) + 1) * (self._high - self._low) + self._low
         return self.convention.to_environment(own)
 
     def encode(self, chunk: ArrayLike) -> tuple[int, ...]:
-        """As `ActionCodec.encode`.
+        """Implements `ActionCodec.encode`.
 
         Raises:
             ValueError: the FAST tokenizer cannot write a coefficient.

@@ -36,7 +36,7 @@ class NoraInputs:
 
 
 class Nora:
-    """As `TokenModel`.
+    """Implements `TokenModel`.
 
     Attributes:
         network: the library's Qwen2.5-VL.
@@ -68,26 +68,26 @@ class Nora:
 
     @property
     def engine(self) -> Engine:
-        """As `TokenModel.engine`."""
+        """Implements `TokenModel.engine`."""
         return self._engine
 
     @property
     def device(self) -> torch.device:
-        """As `TokenModel.device`."""
+        """Implements `TokenModel.device`."""
         return self.network.lm_head.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """As `TokenModel.dtype`."""
+        """Implements `TokenModel.dtype`."""
         return self.network.lm_head.weight.dtype
 
     @property
     def weight_bytes(self) -> int:
-        """As `TokenModel.weight_bytes`."""
+        """Implements `TokenModel.weight_bytes`."""
         return sum(part.nbytes for part in self.network.parameters())
 
     def with_engine(self, choice: EngineChoice) -> Nora:
-        """As `TokenModel.with_engine`: there is one engine, which takes any shape."""
+        """Implements `TokenModel.with_engine`: there is one engine, which takes any shape."""
         if choice not in ("auto", "plain"):
             raise EngineError(f"engine {choice!r} runs networks of our own; accepted: auto, plain")
         return self
@@ -100,7 +100,7 @@ class Nora:
         *,
         allow_unknown: bool = False,
     ) -> NoraInputs:
-        """As `TokenModel.encode`."""
+        """Implements `TokenModel.encode`."""
         if len(images) != 1:
             raise ImageError(f"{len(images)} images are given; the model takes 1")
         if proprio is not None:
@@ -110,13 +110,13 @@ class Nora:
         return NoraInputs(patches.to(self.device, self.dtype), ids)
 
     def features(self, inputs: NoraInputs) -> Tensor:
-        """As `TokenModel.features`: the merged patches, which are visual tokens already."""
+        """Implements `TokenModel.features`: the merged patches, which are visual tokens already."""
         grid = torch.tensor([[1, self.patches.grid, self.patches.grid]], device=self.device)
         tokens: Tensor = self.network.model.visual(inputs.patches, grid_thw=grid).pooler_output
         return tokens[None]
 
     def prompt(self, inputs: NoraInputs, features: Tensor) -> Prompt:
-        """As `TokenModel.prompt`."""
+        """Implements `TokenModel.prompt`."""
         image_id = self.network.config.image_token_id
         ids = torch.tensor([inputs.ids], device=self.device)
         columns = self.embed_tokens(ids)
@@ -127,7 +127,7 @@ class Nora:
         )
 
     def describe(self) -> dict[str, str]:
-        """What `heisd model info` says of it beside what all families have."""
+        """Returns what `heisd model info` shows in addition to the common values."""
         text = self.network.config.get_text_config()
         vision = self.network.model.visual.config
         lacks = [] if self.spec.control_rate_hz else ["the control rate (heisd.control_rate_hz)"]
@@ -143,15 +143,15 @@ class Nora:
         }
 
     def retrieval_key(self, features: Tensor) -> NDArray[np.float32]:
-        """As `TokenModel.retrieval_key`: mean-pooled."""
+        """Implements `TokenModel.retrieval_key`: mean-pooled."""
         pooled = features[0].float().mean(dim=0)
         key: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=0).cpu().numpy()
         return key
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
-        """As `Vocabulary.embed_tokens`."""
+        """Implements `Vocabulary.embed_tokens`."""
         return self._engine.embed(ids)
 
     def logits(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
-        """As `Vocabulary.logits`."""
+        """Implements `Vocabulary.logits`."""
         return torch.nn.functional.linear(hidden, self.network.lm_head.weight[rows])

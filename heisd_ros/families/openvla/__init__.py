@@ -11,18 +11,18 @@ MODEL_TYPES = ("openvla",)
 
 
 def recognises(config: Mapping[str, Any]) -> bool:
-    """As `Family.recognises`; the layout with one tower is `ecot`'s."""
+    """Implements `Family.recognises`; the layout with one tower is `ecot`'s."""
     known = config.get("model_type", "openvla") in MODEL_TYPES and "type" not in config
     return known and config.get("use_fused_vision_backbone") is not False
 
 
 def protocol(config: Mapping[str, Any]) -> str:
-    """As `Family.protocol`: ours, or for a checkpoint in OpenVLA's own layout its own."""
+    """Implements `Family.protocol`: ours, or for a checkpoint in OpenVLA's own layout its own."""
     return "heisd" if "heisd" in config else "openvla_libero"
 
 
 def load(*arguments: Any, **options: Any) -> TokenModel:
-    """As `Family.load`."""
+    """Implements `Family.load`."""
     from heisd_ros.families.openvla.checkpoint import load_checkpoint
 
     return load_checkpoint(*arguments, **options)

@@ -55,7 +55,7 @@ def load_checkpoint(
         statistics_key: which statistics un-normalise actions (None: the only ones, where
             dataset_statistics.json is there the only ones in it).
         convention: what stands between the model and its environment (None: nothing).
-        any_statistics: take the first where the choice is not clear, for whoever doesn't act.
+        any_statistics: take the first if the choice is ambiguous, for callers that do not act.
 
     Raises:
         CheckpointError: naming the file and everything that is wrong with it.
@@ -97,7 +97,7 @@ def save_checkpoint(
 ) -> None:
     """Write a folder that `load_checkpoint` reads.
 
-    Each file appears whole or not at all; files of other names in the folder stay.
+    Each file is written atomically; files of other names in the folder stay.
 
     Args:
         folder: made if it doesn't exist.
@@ -125,7 +125,7 @@ def save_checkpoint(
 
 
 def statistics_of(folder: str | Path) -> list[str]:
-    """Names of the action statistics of a checkpoint.
+    """Returns the names of a checkpoint's action statistics.
 
     Raises:
         CheckpointError: its config or statistics are missing or damaged.
@@ -145,7 +145,7 @@ def _read_config(files: CheckpointFiles, raw: Mapping[str, Any]) -> VLAConfig:
 def read_statistics(
     files: CheckpointFiles, raw: Mapping[str, Any]
 ) -> tuple[dict[str, ActionStatistics], str | None]:
-    """All statistics, and the name of those to take where none is asked for, if that is clear."""
+    """Reads all statistics, and the name of the default ones if there is no doubt."""
     statistics = _parse_statistics(files.config, raw.get("norm_stats") or {})
     newest = statistics
     if files.statistics is not None:
@@ -154,7 +154,7 @@ def read_statistics(
     return statistics, next(iter(newest)) if len(newest) == 1 else None
 
 
-_read_statistics = read_statistics  # its name of old
+_read_statistics = read_statistics  # its former name
 
 
 def _parse_statistics(path: Path, content: Any) -> dict[str, ActionStatistics]:

@@ -17,7 +17,7 @@ from heisd_ros.vla.action_codec import POSE_GROUPS
 
 @dataclass(frozen=True)
 class OpenVLAAnswer:
-    """As `AnswerFormat`: ids are bins, but for the gripper's, which is open or closed.
+    """Implements `AnswerFormat`: ids are bins, but for the gripper's, which is open or closed.
 
     Attributes:
         vocab_size: the real vocabulary size, without padding rows.
@@ -35,11 +35,11 @@ class OpenVLAAnswer:
         return range(self.vocab_size - ACTION_BINS, self.vocab_size)
 
     def finished(self, tokens: Sequence[int]) -> bool:
-        """As `AnswerFormat.finished`."""
+        """Implements `AnswerFormat.finished`."""
         return len(tokens) >= ACTION_DIMENSIONS
 
     def distance(self, token: int, greedy: int, position: int) -> int | None:
-        """As `AnswerFormat.distance`."""
+        """Implements `AnswerFormat.distance`."""
         if token == greedy:
             return 0
         ids = self.action_ids
@@ -49,7 +49,7 @@ class OpenVLAAnswer:
 
 @dataclass(frozen=True)
 class OpenVLACodec(OpenVLAAnswer):
-    """As `ActionCodec`, in the range of some demonstrations and an environment's convention.
+    """Implements `ActionCodec`, with the demonstrations' range and the environment's convention.
 
     Attributes:
         statistics: of the demonstrations.
@@ -68,7 +68,7 @@ class OpenVLACodec(OpenVLAAnswer):
         return ActionTokenizer(self.vocab_size)
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float64]:
-        """As `ActionCodec.decode`: [1, 7].
+        """Implements `ActionCodec.decode`: [1, 7].
 
         Upstream decodes an id that is no action to the end of its range, which is motion at full
         speed. Here it is an error, and the arm is held.
@@ -84,7 +84,7 @@ class OpenVLACodec(OpenVLAAnswer):
         return self.actions(tokens)[None]
 
     def encode(self, chunk: ArrayLike) -> tuple[int, ...]:
-        """As `ActionCodec.encode`."""
+        """Implements `ActionCodec.encode`."""
         (action,) = np.asarray(chunk, dtype=np.float64)
         return tuple(self.tokens(action).tolist())
 

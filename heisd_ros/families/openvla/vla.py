@@ -83,10 +83,10 @@ class VLA:
 
     @property
     def engine(self) -> Engine:
-        """What runs the model's passes; by default CUDA graphs on a GPU, else the plain engine.
+        """Runs the model's passes; by default CUDA graphs on a GPU, else the plain engine.
 
-        One for all decoders of this model; made when first asked for, and anew once the weights
-        have moved.
+        It is shared by all decoders of this model, and made on first use and again after the
+        weights have moved.
         """
         kind = (self.device, self.dtype)
         if self._engine is None or self._engine[0] != kind:
@@ -97,12 +97,12 @@ class VLA:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.model.language_model.lm_head.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights."""
+        """Type of the weights, such as `torch.bfloat16`."""
         return self.model.language_model.lm_head.weight.dtype
 
     @property
@@ -148,7 +148,7 @@ class VLA:
         return Prompt(columns, inputs.ids)
 
     def describe(self) -> dict[str, str]:
-        """What `heisd model info` says of it beside what all families have."""
+        """Returns what `heisd model info` shows in addition to the common values."""
         language, towers = self.config.language, self.config.towers
         known = self.spec.control_rate_hz is not None
         return {
@@ -173,11 +173,11 @@ class VLA:
         return key
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
-        """As `Vocabulary.embed_tokens`."""
+        """Implements `Vocabulary.embed_tokens`."""
         return self.model.language_model.embed_tokens(ids)
 
     def logits(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
-        """As `Vocabulary.logits`."""
+        """Implements `Vocabulary.logits`."""
         return self.model.language_model.logits(hidden, rows)
 
     def _proprio(self, proprio: ArrayLike | None) -> Tensor | None:

@@ -11,17 +11,17 @@ MODEL_TYPES = ("pi0_fast",)
 
 
 def recognises(config: Mapping[str, Any]) -> bool:
-    """As `Family.recognises`, LeRobot's name for it."""
+    """Implements `Family.recognises`, LeRobot's name for it."""
     return config.get("type") in MODEL_TYPES
 
 
 def protocol(config: Mapping[str, Any]) -> str:
-    """As `Family.protocol`: nothing stands between model and environment unless it is named."""
+    """Implements `Family.protocol`: no data convention unless one is named."""
     return "heisd"
 
 
 def load(*arguments: Any, **options: Any) -> TokenModel:
-    """As `Family.load`."""
+    """Implements `Family.load`."""
     from heisd_ros.families.pi0fast.checkpoint import load_checkpoint
 
     return load_checkpoint(*arguments, **options)

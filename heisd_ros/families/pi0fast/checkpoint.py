@@ -53,7 +53,7 @@ def load_checkpoint(
 
     Raises:
         CheckpointError: naming the file and what is wrong with it.
-        UnknownStatisticsError: statistics were asked for by name.
+        UnknownStatisticsError: statistics were requested by name.
         DeviceMemoryError: the device has no room.
     """
     folder = expanded(folder)

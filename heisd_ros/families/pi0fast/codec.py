@@ -20,7 +20,7 @@ _BAR = "|"
 
 
 class Pi0FastCodec:
-    """As `ActionCodec`: an answer is a chunk of H actions.
+    """Implements `ActionCodec`: an answer is a chunk of H actions.
 
     LeRobot fills, cuts or zeroes what does not decode; here it is an `AnswerError`.
 
@@ -78,11 +78,11 @@ class Pi0FastCodec:
         self.action_ids = range(max(0, self._top - fast.size + 1), self._top + 1)
 
     def finished(self, tokens: Sequence[int]) -> bool:
-        """As `AnswerFormat.finished`."""
+        """Implements `AnswerFormat.finished`."""
         return len(tokens) >= self.max_tokens or (len(tokens) > 0 and tokens[-1] == self.bar)
 
     def distance(self, token: int, greedy: int, position: int) -> int | None:
-        """As `AnswerFormat.distance`: none, for ids cover different numbers of coefficients."""
+        """Implements `AnswerFormat.distance`: none, since ids cover several coefficients."""
         return 0 if token == greedy else None
 
     def fast_ids(self, tokens: Sequence[int]) -> list[int]:
@@ -115,12 +115,12 @@ class Pi0FastCodec:
         return self._fast.decode(ids, self.horizon, self.dimensions).astype(np.float32)
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float64]:
-        """As `ActionCodec.decode`."""
+        """Implements `ActionCodec.decode`."""
         own = self._actions.inverse(self.chunk(tokens)).astype(np.float64)
         return self.convention.to_environment(own)
 
     def encode(self, chunk: ArrayLike) -> tuple[int, ...]:
-        """As `ActionCodec.encode`.
+        """Implements `ActionCodec.encode`.
 
         Raises:
             ValueError: the FAST tokenizer cannot write a coefficient.

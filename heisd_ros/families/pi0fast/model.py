@@ -43,7 +43,7 @@ class Pi0FastInputs:
 
 
 class Pi0Fast:
-    """As `TokenModel`.
+    """Implements `TokenModel`.
 
     Attributes:
         network: the library's PaliGemma.
@@ -75,26 +75,26 @@ class Pi0Fast:
 
     @property
     def engine(self) -> Engine:
-        """As `TokenModel.engine`."""
+        """Implements `TokenModel.engine`."""
         return self._engine
 
     @property
     def device(self) -> torch.device:
-        """As `TokenModel.device`."""
+        """Implements `TokenModel.device`."""
         return self.network.lm_head.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """As `TokenModel.dtype`; the vision tower is float32 whatever it is, as in LeRobot."""
+        """Implements `TokenModel.dtype`; the vision tower is always float32, as in LeRobot."""
         return self.network.lm_head.weight.dtype
 
     @property
     def weight_bytes(self) -> int:
-        """As `TokenModel.weight_bytes`."""
+        """Implements `TokenModel.weight_bytes`."""
         return sum(part.nbytes for part in self.network.parameters())
 
     def with_engine(self, choice: EngineChoice) -> Pi0Fast:
-        """As `TokenModel.with_engine`: there is one engine, which takes any shape."""
+        """Implements `TokenModel.with_engine`: there is one engine, which takes any shape."""
         if choice not in ("auto", "plain"):
             raise EngineError(f"engine {choice!r} runs networks of our own; accepted: auto, plain")
         return self
@@ -107,7 +107,7 @@ class Pi0Fast:
         *,
         allow_unknown: bool = False,
     ) -> Pi0FastInputs:
-        """As `TokenModel.encode`; a missing camera is None, and at least one is needed."""
+        """Implements `TokenModel.encode`; a missing camera is None, and at least one is needed."""
         if len(images) != len(self.spec.views) or all(image is None for image in images):
             raise ImageError(
                 f"{len(images)} images are given, {sum(i is not None for i in images)} of them no "
@@ -134,13 +134,13 @@ class Pi0Fast:
         return [*prompt_ids(self.tokenizer, text, self.config.prompt_length), self._bos]
 
     def features(self, inputs: Pi0FastInputs) -> Tensor:
-        """As `TokenModel.features`: the cameras' patches in a row, [1, C * N, D]."""
+        """Implements `TokenModel.features`: the cameras' patches in a row, [1, C * N, D]."""
         tower = self.network.model.vision_tower
         hidden: Tensor = tower(inputs.pixels).last_hidden_state
         return hidden.flatten(0, 1)[None]
 
     def prompt(self, inputs: Pi0FastInputs, features: Tensor) -> Prompt:
-        """As `TokenModel.prompt`.
+        """Implements `TokenModel.prompt`.
 
         All columns see each other. Upstream pads the text and encodes cameras that are missing, and
         then masks both: here they are left out, which is the same.
@@ -165,16 +165,16 @@ class Pi0Fast:
         }
 
     def retrieval_key(self, features: Tensor) -> NDArray[np.float32]:
-        """As `TokenModel.retrieval_key`: mean-pooled per camera."""
+        """Implements `TokenModel.retrieval_key`: mean-pooled per camera."""
         patches = self.spec.image_size // self.config.vision.patch_size
         pooled = features[0].float().unflatten(0, (-1, patches**2)).mean(dim=1).flatten()
         key: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=0).cpu().numpy()
         return key
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
-        """As `Vocabulary.embed_tokens`."""
+        """Implements `Vocabulary.embed_tokens`."""
         return self._engine.embed(ids)
 
     def logits(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
-        """As `Vocabulary.logits`."""
+        """Implements `Vocabulary.logits`."""
         return torch.nn.functional.linear(hidden, self.network.lm_head.weight[rows])
