@@ -42,7 +42,7 @@ class Step:
         arm: The robot.
         opening: Between the fingers, m.
         action: (7,) in the model's units.
-        instruction: What the robot was told.
+        instruction: The task in words.
         part: What else separates episodes: the marker's count, the goal's id.
     """
 
@@ -61,7 +61,7 @@ class Plan:
     """An episode of T steps, without its pictures.
 
     Attributes:
-        instruction: What the robot was told.
+        instruction: The task in words.
         begin: Stamp of the first step, ns.
         received: (T, V) when each view's picture was received, ns.
         actions: (T, 7) in the model's units.
@@ -124,7 +124,7 @@ class Aligner:
 
         Args:
             tracks: What was recorded.
-            instruction: What the robot was told where no topic says it.
+            instruction: The task in words, used if no topic holds it.
         """
         stride = self._stride(tracks)
         steps, reasons = self._steps(tracks, stride, instruction)

@@ -67,7 +67,7 @@ class DemoFile:
 
     Attributes:
         demos: The demonstrations that were written to their end, in order.
-        instruction: What the robot was told.
+        instruction: The task in words.
         cut: Number of demonstrations that are incomplete; they are left out.
         remarks: Remarks on the file, one line each.
     """
@@ -96,7 +96,7 @@ def open_demos(path: Path, told: str = "") -> Iterator[DemoFile]:
 
     Args:
         path: A `*.hdf5` file.
-        told: What the robot was told, where neither the file nor its name says it.
+        told: The instruction, used if neither the file nor its name holds it.
 
     Raises:
         DemonstrationError: The file is missing, is no HDF5, or lacks something of the layout. Also
@@ -127,10 +127,10 @@ def read_episodes(
     Args:
         path: A `*.hdf5` file.
         views: Which views to read, of `agentview` and `wrist`.
-        told: As `open_demos`.
+        told: As in `open_demos`.
 
     Raises:
-        DemonstrationError: As `open_demos`.
+        DemonstrationError: As in `open_demos`.
     """
     _check_views(views)
     with open_demos(path, told) as file:
@@ -145,10 +145,10 @@ def read_episode(path: Path, number: int, views: tuple[str, ...], told: str = ""
         path: A `*.hdf5` file.
         number: Index of the episode, from 0.
         views: Which views to read, of `agentview` and `wrist`.
-        told: As `open_demos`.
+        told: As in `open_demos`.
 
     Raises:
-        DemonstrationError: As `open_demos`; or there is no such episode.
+        DemonstrationError: As in `open_demos`; or there is no such episode.
     """
     _check_views(views)
     with open_demos(path, told) as file:

@@ -21,7 +21,7 @@ class Episode:
     """T steps of one task.
 
     Attributes:
-        instruction: What the robot was told.
+        instruction: The task in words.
         images: View name to (T, H, W, 3) uint8 RGB, upright.
         actions: (T, 7) float64 in the units of the model: six deltas of one control step and the
             gripper. LIBERO's are in [-1, 1], gripper -1 open, 1 close.

@@ -30,11 +30,11 @@ from heisd_ros.kinematics.arm import ArmKinematics
 __all__ = ["INFO", "FeatureMap", "LeRobotSource"]
 
 SHORTEST = 2
-"""Steps of the shortest episode: one alone has no motion."""
+"""Least number of steps in an episode: a single step has no motion."""
 
 
 class _Unfit(Exception):
-    """An episode cannot be used; the text says why, without what is peculiar to this one."""
+    """Raised if an episode cannot be used; the text is the reason, the same for all episodes."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class _Entry:
 
     Attributes:
         recorded: The episode.
-        instruction: What the robot was told.
+        instruction: The task in words.
         begin: Its first row.
         steps: Its rows.
         ended_by: Why it ends there.
@@ -61,7 +61,7 @@ class LeRobotSource:
 
     Args:
         folder: With `meta/info.json`.
-        features: Which features are what.
+        features: Maps roles to features.
         arm: Kinematics of the robot, which the data set does not hold.
 
     Raises:
@@ -137,7 +137,7 @@ class LeRobotSource:
         return self._entries
 
     def _read(self) -> list[_Entry]:
-        """Every episode that can be used; what cannot is counted in the report."""
+        """Lists the usable episodes; others are counted in the report."""
         videos = [name for name in self.cameras if self._info.pictures[name] == "video"]
         index = Index(self._folder, self._info, videos, self._parquet)
         tasks, check, report = index.tasks(), JointCheck(self.arm), self.report
@@ -170,7 +170,7 @@ class LeRobotSource:
     def _usable(
         self, recorded: Recorded, tasks: dict[int, str], check: JointCheck
     ) -> Iterator[_Entry]:
-        """An episode, or several where it has several instructions.
+        """Yields an episode, or several if it has several instructions.
 
         Raises:
             _Unfit: It cannot be used.
@@ -204,7 +204,7 @@ class LeRobotSource:
             yield _Entry(recorded, told[begin], begin, end - begin, ended_by)
 
     def _columns(self) -> list[str]:
-        """Columns of numbers that the feature map names."""
+        """Lists the numeric columns that the feature map names."""
         features = self._features
         names = (features.joint_positions, features.actions, features.gripper_opening)
         return [name for name in (*names, features.joint_velocities) if name]
@@ -245,7 +245,7 @@ def _even(rows: Any, rate_hz: float) -> bool:
 
 
 def _told(rows: Any, recorded: Recorded, tasks: dict[int, str]) -> list[str]:
-    """The instruction of each row.
+    """Returns the instruction of each row.
 
     Raises:
         _Unfit: It is not known.
@@ -273,7 +273,7 @@ def _decoded(cell: Any) -> np.ndarray:
 
 
 def _frames(path: Path, stamps: np.ndarray, tolerance: float) -> Iterator[np.ndarray]:
-    """The video frame nearest to each of some increasing times, s.
+    """Yields the video frame nearest to each of some increasing times, s.
 
     Raises:
         ValueError: None is within the tolerance (s), or the video cannot be decoded.

@@ -1,4 +1,4 @@
-"""Which features of a LeRobot data set are what, and their numbers."""
+"""The map from roles to features of a LeRobot data set, and its columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COLUMN = re.compile(r"([^\[\]]+)(?:\[(\d+):(\d+)\])?")
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """Which features of a data set are what.
+    """Maps roles to the features of a data set.
 
     A column is a feature's name, or some of its numbers: `observation.state[0:7]`.
 
@@ -68,7 +68,7 @@ class FeatureMap:
 
 
 def feature_of(column: str) -> str:
-    """The feature that a column of a feature map is of."""
+    """Returns the feature that a column belongs to."""
     match = _COLUMN.fullmatch(column)
     return column if match is None else match[1]
 
@@ -80,7 +80,7 @@ class Columns:
         self._rows = rows
 
     def __call__(self, text: str) -> np.ndarray:
-        """Numbers (T, n) of a column.
+        """Returns the numbers (T, n) of a column.
 
         Raises:
             ValueError: The table has no such feature, or the feature not so many numbers.

@@ -1,4 +1,4 @@
-"""What episodes a LeRobot data set has, and where each one's rows and frames lie."""
+"""The episodes of a LeRobot data set, and the files of their rows and frames."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PICTURES = ("video", "image")
 
 @dataclass(frozen=True)
 class Info:
-    """What `meta/info.json` says.
+    """The content of `meta/info.json`.
 
     Attributes:
         version: One of `VERSIONS`.
@@ -33,7 +33,7 @@ class Info:
         data_path: Pattern of the tables' paths.
         video_path: Pattern of the videos' paths, or empty.
         chunk: Episodes in a folder, in version 2.
-        total: Episodes that it counts; None where it counts none.
+        total: Number of episodes that it states; None if it states none.
     """
 
     version: str
@@ -47,7 +47,7 @@ class Info:
 
     @classmethod
     def read(cls, folder: Path) -> Info:
-        """Reads it.
+        """Reads `meta/info.json`.
 
         Raises:
             DemonstrationError: It is missing or damaged, or of a version that is not read.
@@ -97,9 +97,9 @@ class Recorded:
 
     Attributes:
         number: Its index.
-        told: The instructions in it.
-        length: Rows that it has.
-        table: The parquet file with them.
+        told: Its instructions.
+        length: Number of rows.
+        table: The parquet file of the rows.
         videos: Of each feature its file, and when in it the episode begins, s.
     """
 
@@ -125,7 +125,7 @@ class Index:
         self._parquet = parquet
 
     def tasks(self) -> dict[int, str]:
-        """Instruction by task_index; empty where the data set has no such table.
+        """Reads instructions by task_index; empty if there is no such table.
 
         Raises:
             DemonstrationError: It is damaged; it names file and line.
@@ -145,7 +145,7 @@ class Index:
         return tasks
 
     def recorded(self) -> Iterator[Recorded]:
-        """The episodes in their order.
+        """Yields the episodes in order.
 
         Raises:
             DemonstrationError: The list is missing or damaged; it names file and line.
@@ -178,7 +178,7 @@ class Index:
         place: dict[str, int],
         spans: dict[str, tuple[dict[str, int], float]],
     ) -> Recorded:
-        """An episode; paths are made of what their patterns in info.json ask for."""
+        """Makes an episode, with paths from the patterns in info.json."""
         told = need(about, "tasks", list)
         return Recorded(
             number=int(need(about, "episode_index", int)),
@@ -206,7 +206,7 @@ class Index:
         return self._folder / name
 
     def _table(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Rows of a table, with where each is; its many columns of statistics are left out."""
+        """Yields the rows of a table with their places, without the columns of statistics."""
         with named(str(path)):
             regular(path)
             names = [
@@ -235,7 +235,7 @@ def named(where: str) -> Iterator[None]:
 
 
 def need(values: dict[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
-    """A value of a mapping.
+    """Returns a value of a mapping.
 
     Raises:
         ValueError: It is missing or of another kind.
@@ -259,7 +259,7 @@ def regular(path: Path) -> None:
 
 
 def _jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Objects of a file, one a line, with where each is."""
+    """Yields the objects of a file, one per line, with their places."""
     lines = read_lines(path)
     while True:
         with named(str(path)):

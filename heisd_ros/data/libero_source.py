@@ -18,7 +18,7 @@ from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 
 USUAL_RATE_HZ = 20.0
 ROBOT = "panda"
-"""LIBERO's demonstrations are a Panda's."""
+"""The robot of LIBERO's demonstrations."""
 
 
 class LiberoSource:
@@ -27,12 +27,12 @@ class LiberoSource:
     Args:
         path: The file.
         rate_hz: Control rate of the recording; the files do not say.
-        told: What the robot was told, where neither the file nor its name says it.
+        told: The instruction, used if neither the file nor its name holds it.
     """
 
     def __init__(self, path: Path, rate_hz: float = 0.0, told: str = "") -> None:
         self._path, self._told = path, told
-        # The folder tells apart two recordings of one task.
+        # The folder distinguishes two recordings of one task.
         self.label = f"{path.parent.name}/{path.name}"
         self.robot, self.cameras = ROBOT, tuple(VIEWS)
         self.arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)

@@ -16,8 +16,8 @@ class TopicStatistics:
     """Messages of one topic that could be used.
 
     Attributes:
-        messages: How many.
-        rate_hz: From the median of the intervals; 0 with fewer than two messages.
+        messages: Number of messages.
+        rate_hz: Rate from the median interval; 0 with fewer than two messages.
         longest_gap_sec: The longest interval.
     """
 
@@ -44,10 +44,10 @@ class Outline:
     """An episode without its contents.
 
     Attributes:
-        instruction: What the robot was told.
-        steps: How many it has.
+        instruction: The task in words.
+        steps: Number of steps.
         init_state: Number of the fixed initial state that it started from, or None.
-        start_sec: When it begins, from the beginning of the recording; None where unknown.
+        start_sec: Start time relative to the recording's; None if unknown.
         ended_by: Why it ends there, in words.
     """
 
@@ -67,9 +67,9 @@ class ReadReport:
         dropped: Messages and steps left out, by reason.
         cuts: Ends of episodes, by reason.
         damage: Where bytes are missing or damaged; empty where the recording is whole.
-        remarks: What a reader should know, a line each; nothing of it is a loss.
-        warnings: What cannot be true of a recording that is as it should be, a line each.
-        unusable: Why no database should be made of it; empty where one may.
+        remarks: Remarks, one line each; none of them means a loss.
+        warnings: Signs of a faulty recording, one line each.
+        unusable: Why it must not be used for a database; empty if it may be.
     """
 
     topics: dict[str, TopicStatistics] = field(default_factory=dict)

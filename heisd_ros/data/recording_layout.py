@@ -18,14 +18,14 @@ class ActionRule:
         kind: `measured`: how the tip moved by the joint states; `pose`: how the poses on `topic`
             moved; `twist`: the twists on `topic` over a control step; `action`: actions as a VLA
             node published them on `topic`.
-        topic: Of the poses, twists or actions; empty with `measured`.
+        topic: Topic of the poses, twists or actions; empty with `measured`.
         frame: Frame of the actions: the robot's base or tip.
         translation_scale: Metres in a control step for 1.
         rotation_scale: Radians in a control step for 1.
         rotation_convention: `rotation_vector` or `roll_pitch_yaw`.
         unit_linear: Metres a second for a recorded linear 1.
         unit_angular: Radians a second for a recorded angular 1.
-        gripper_topic: Commanded openings, m (std_msgs/Float64); empty: as the fingers moved.
+        gripper_topic: Commanded openings, m (std_msgs/Float64); empty: the measured opening.
         open_action: The action's gripper number for open.
         closed_action: Likewise for closed.
         open_position: Opening (m) when open.
@@ -49,7 +49,7 @@ class ActionRule:
 
 @dataclass(frozen=True)
 class RecordingLayout:
-    """Topics of a recording, and how steps and episodes are made of it.
+    """Topics of a recording, and the rules for making steps and episodes.
 
     Attributes:
         images: Topics of the cameras, in the order of the model's views.
@@ -58,18 +58,18 @@ class RecordingLayout:
         base_frame: The link in which its pose is given.
         joint_names: The joints between them.
         gripper_joints: Finger joints; none: the opening counts as 0.
-        finger_travel: From their angle to the opening; None: they are distances, m.
+        finger_travel: Maps their angle to the opening; None: they are distances, m.
         urdf: The robot's description; None: on `description_topic`.
-        description_topic: See there.
+        description_topic: Topic of the robot's description.
         action: What an action is.
-        instruction: What the robot was told, where no topic says it.
-        instruction_topic: What says it; empty: nothing does.
-        marker_topic: What marks episodes; empty: nothing does.
+        instruction: The task in words, used if no topic holds it.
+        instruction_topic: Topic of the instruction; empty: none.
+        marker_topic: Topic that marks episodes; empty: none.
         rate_hz: Control steps a second; 0: the model's.
         tolerance_sec: Largest difference of the stamps within a step.
         pause_sec: The arm standing still for this long ends an episode; 0: it does not.
-        pause_speed: Slower than this (rad/s) every joint is taken to stand still.
-        longest_sec: Longer episodes are cut, as one is held in memory.
+        pause_speed: The arm stands still while every joint is slower than this, rad/s.
+        longest_sec: Longer episodes are split, since an episode is held in memory.
     """
 
     images: tuple[str, ...]

@@ -26,11 +26,11 @@ class Source(Protocol):
     The end effector's pose is not stored: `arm` gives it from the joints, as everywhere else.
 
     Attributes:
-        label: What it is called in a database's provenance: nothing of this machine's folders.
+        label: Its name in a database's provenance, without local folders.
         robot: Name of the robot.
         arm: Kinematics of the robot.
-        cameras: What its pictures are called: topics, features or views.
-        rate_hz: Control steps a second; 0: not known, the model's is taken.
+        cameras: Names of its images: topics, features or views.
+        rate_hz: Control rate, Hz; 0: unknown, the model's is used.
         report: What was left out and why; complete after `outline`.
     """
 

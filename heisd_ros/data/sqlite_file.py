@@ -112,7 +112,7 @@ def with_journal(path: Path, stack: ExitStack) -> Path:
         OSError: There is no room for a copy, or a file cannot be read.
         sqlite3.Error: File and journal do not go together.
     """
-    real = path.resolve()  # a journal lies beside the file, not beside a link to it
+    real = path.resolve()  # a journal is next to the file, not next to a link to it
     journals = [real.with_name(real.name + ending) for ending in _JOURNALS]
     journals = [journal for journal in journals if journal.is_file() and journal.stat().st_size]
     if not journals:

@@ -1,4 +1,4 @@
-"""What followed in an earlier answer, found again by content: prompt look-up on the last answer.
+"""Prompt look-up on the last answer: finds by content what followed in it.
 
 Answers of a reasoning model change from step to step in a few words, and what follows a difference
 is the old text again, some tokens earlier or later (arXiv 2304.04487). So the place in the old
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 LONGEST_MATCH = 8
-"""Tokens that are compared at a place; more say nothing new."""
+"""Greatest number of tokens that are compared at a position; more add nothing."""
 LEAST_MATCH = 2
-"""Fewer tokens stand in an answer too often to say where one is."""
+"""Least number of tokens compared; fewer occur too often to identify a position."""
 LENGTH = 16
 """Tokens of a draft, at most: the next difference is seldom farther."""
 

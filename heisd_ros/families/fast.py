@@ -27,11 +27,11 @@ _MOST_CHARACTERS = 0xD800  # the next code points are surrogates
 
 @dataclass(frozen=True)
 class FastTokenizer:
-    """Chunks of normalised actions as FAST ids and back.
+    """Converts chunks of normalised actions to FAST ids and back.
 
     Attributes:
         tokenizer: byte-pair coding of coefficients, which are characters.
-        scale: what coefficients are multiplied by before they are rounded.
+        scale: factor of the coefficients before rounding.
         min_token: the coefficient that is character 0.
     """
 
@@ -63,11 +63,11 @@ class FastTokenizer:
 
     @property
     def size(self) -> int:
-        """Ids are 0 to this number less 1."""
+        """Number of ids, which count from 0."""
         return int(self.tokenizer.get_vocab_size(with_added_tokens=False))
 
     def coefficients(self, ids: Sequence[int]) -> NDArray[np.int64]:
-        """FAST ids -> rounded coefficients, as many as they stand for.
+        """Decodes FAST ids to rounded coefficients, as many as they encode.
 
         Raises:
             AnswerError: an id is none of the vocabulary, or the bytes are no UTF-8.
@@ -85,10 +85,10 @@ class FastTokenizer:
         return np.array([ord(character) for character in text], dtype=np.int64) + self.min_token
 
     def decode(self, ids: Sequence[int], horizon: int, dimensions: int) -> NDArray[np.float64]:
-        """FAST ids -> normalised actions [H, D].
+        """Decodes FAST ids to normalised actions [H, D].
 
         Raises:
-            AnswerError: as `coefficients`, and where they are not H * D.
+            AnswerError: as in `coefficients`, or if their number is not H * D.
         """
         found = self.coefficients(ids)
         if found.size != horizon * dimensions:
@@ -102,7 +102,7 @@ class FastTokenizer:
         return chunk
 
     def encode(self, chunk: ArrayLike) -> tuple[int, ...]:
-        """Normalised actions [H, D] -> FAST ids.
+        """Encodes normalised actions [H, D] as FAST ids.
 
         Raises:
             ValueError: a coefficient is outside what the vocabulary can write. Upstream drops it,

@@ -1,7 +1,7 @@
-"""Networks of the `transformers` library filled from safetensors files: no remote code, ever.
+"""Fills networks of the `transformers` library from safetensors files; never runs remote code.
 
-A family builds the library's config out of its own folder; the class, and with it all that runs, is
-the library's.
+A family builds the library's config from its own folder; the class, and so all code, is the
+library's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def load_network(
     dtype: torch.dtype,
     float32: Iterable[str] = (),
 ) -> PreTrainedModel:
-    """Builds a class of the library and fills it; names and shapes are compared before.
+    """Builds a network of the library and fills it; names and shapes are compared first.
 
     Args:
         kind: the class.

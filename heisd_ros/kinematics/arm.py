@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ArmKinematics", "JointSample", "Pose"]
 
 _NAMED = 32
-"""Names of a message that an error repeats at most."""
+"""Greatest number of a message's names that an error repeats."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,13 +259,13 @@ class ArmKinematics:
 
     @property
     def _data(self) -> pin.Data:
-        """Room for what Pinocchio computes, one for each thread: making it takes as long again."""
+        """Pinocchio's workspace, one per thread, since making it takes as long as computing."""
         if not hasattr(self._scratch, "data"):
             self._scratch.data = self._model.createData()
         return self._scratch.data
 
     def _moving(self, q: np.ndarray, dq: np.ndarray) -> tuple[pin.Data, pin.SE3]:
-        """Places all joints and lets them move; returns where the base is, too.
+        """Computes positions and velocities of all joints; also returns the pose of the base.
 
         Joints before the base stand still, so velocities are relative to the base.
         """
@@ -294,7 +294,7 @@ class ArmKinematics:
         return array
 
     def _try(self) -> None:
-        """Places the arm once: what cannot be computed here would fail while it moves."""
+        """Computes a pose once: what fails here would fail while the arm moves."""
         q = np.clip(np.zeros(len(self.joint_names)), *self.position_limits)
         tip = self.forward(q)
         for name, value in (
@@ -313,7 +313,7 @@ class ArmKinematics:
         return lower, upper
 
     def base_is_root(self) -> bool:
-        """Whether the base frame lies where the root link of the description does, always."""
+        """Whether the base frame always coincides with the root link of the description."""
         base = self._model.frames[self._base]
         return base.parentJoint == 0 and base.placement.isIdentity(1e-6)
 
@@ -347,6 +347,6 @@ class ArmKinematics:
 
 
 def _some(names: Sequence[str]) -> str:
-    """Names for an error; of many or long ones the beginning."""
+    """Formats names for an error; many or long ones are shortened."""
     shown = [name[:80] for name in names[:_NAMED]]
     return f"{shown}" + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -1,8 +1,8 @@
-"""A URDF in which only the joints of an arm move.
+"""Reduces a URDF to one in which only the joints of an arm move.
 
 A description may hold a whole robot. What is off the arm's chain does not decide whether the arm
-can be read: a finger that mimics one that comes later, or one that mimics a third, is valid to ROS
-and not to Pinocchio.
+can be read: a finger that mimics a later joint, or one that itself mimics a third, is valid in ROS
+but not in Pinocchio.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Joint:
 
 
 class Description:
-    """Links and joints of a URDF text; everything else in it is passed over.
+    """Links and joints of a URDF text; everything else in it is ignored.
 
     Attributes:
         links: names of all links, in the text's order.
@@ -42,7 +42,7 @@ class Description:
         urdf: the text.
 
     Raises:
-        UrdfError: the text is no XML, or no robot.
+        UrdfError: the text is not XML, or describes no robot.
     """
 
     def __init__(self, urdf: str) -> None:
@@ -73,7 +73,7 @@ class Description:
             self._joints[-1].parts.setdefault(tag, attributes)
 
     def fixed_but(self, frames: Iterable[str]) -> str:
-        """The URDF with all joints fixed but those above some links, and those that these mimic.
+        """Returns the URDF with all joints fixed except those above some links, and their leaders.
 
         A fixed one has its child where the joint at 0 has it. Links have neither masses nor shapes.
         A mimic of a mimic is written as one of the joint that both follow. Links that cannot be
@@ -139,7 +139,7 @@ class Description:
                 raise UrdfError(f"the robot description has several {what} {shown(doubled[0])}")
 
     def _leader(self, joint: _Joint) -> _Joint:
-        """The joint that one mimics."""
+        """Returns the joint that a joint mimics."""
         name = joint.parts["mimic"].get("joint", "")
         if name not in self.joints:
             raise UrdfError(f"the joint {shown(joint.name)} mimics {shown(name)}, which is none")
@@ -153,7 +153,7 @@ class Description:
         return _element("joint", {"name": joint.name, "type": joint.kind}, inside)
 
     def _followed(self, joint: _Joint) -> dict[str, str]:
-        """The attributes of a mimic joint, as a mimic of a joint that mimics none itself."""
+        """Returns a mimic joint's attributes with respect to a joint that mimics none itself."""
         multiplier, offset, seen = 1.0, 0.0, {joint.name}
         try:
             while "mimic" in joint.parts:
@@ -180,5 +180,5 @@ def _fixed(joint: _Joint) -> str:
 
 
 def not_valid(problem: str, urdf: str) -> UrdfError:
-    """The error of a text that is no URDF, with its beginning."""
+    """Makes the error for a text that is no URDF, with its beginning."""
     return UrdfError(f"not a valid URDF: {problem} It starts with {' '.join(urdf[:80].split())!r}")

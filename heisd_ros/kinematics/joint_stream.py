@@ -1,4 +1,4 @@
-"""Joint positions that an arm can have, and steps that it can make between two messages."""
+"""Checks that joint positions, and steps between two messages, are possible for an arm."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from heisd_ros.kinematics.arm import ArmKinematics
 FASTEST = 10.0
 """Speed, rad/s or m/s, of a joint whose description gives no limit."""
 STEP_SHARE, STEP_SLACK = 2.0, 0.05
-"""A step may be this many times what the limit of the speed allows, and this much (rad or m) more:
-stamps jitter, and drivers let an arm be a little faster."""
+"""A step may be this many times what the speed limit allows, plus this much (rad or m): stamps
+jitter, and drivers let an arm be slightly faster."""
 SPEED_SHARE = 3.0
 """A reported speed of more than this many times its limit is in another unit."""
 MOST_TURNS = 1000.0
-"""Position, rad, that is absurd for a joint without limits, too."""
+"""Position, rad, that is absurd even for a joint without limits."""
 
 
 class PlausibleJoints:
-    """Judges each joint state of a stream by its own limits and by the one before it.
+    """Checks each joint state of a stream against its limits and the previous joint state.
 
     A message is compared with the last one that had positions within the limits, whether or not its
     step was plausible: with two sources that contradict each other every message is a jump.
 
     Args:
         kinematics: The arm.
-        limits: Joint name to (lower, upper), rad; wider ones take the place of the description's.
+        limits: Joint name to (lower, upper), rad; wider ones replace the description's.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class PlausibleJoints:
         self._last: tuple[np.ndarray, float, float] | None = None
 
     def check(self, positions: np.ndarray, margin: float, stamp: float, received: float) -> None:
-        """Judges the positions of one message.
+        """Checks the positions of one message.
 
         The step may take the longer of the times between the two stamps and between the two
         arrivals: late messages come in a burst, or out of order, and stamps may be coarse.

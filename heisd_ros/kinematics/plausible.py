@@ -1,4 +1,4 @@
-"""Whether joint positions can be an arm's: within its limits, and no faster than it moves."""
+"""Checks that joint positions are possible for an arm: within its limits of position and speed."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 from heisd_ros.kinematics.arm import ArmKinematics
 
 MARGIN, MARGIN_SHARE = 0.2, 0.1
-"""Positions may be this far outside of the limits, rad or m, and this share of their range: what an
-arm is calibrated to differs from its description."""
+"""Positions may be outside the limits by this, rad or m, plus this share of their range, since the
+calibration of an arm differs from its description."""
 HASTE, SLACK = 1.5, 0.05
-"""A step may have this many times the speed limit, and be this much longer, rad or m: stamps are
-not exact, and descriptions often have the limits of slow operation."""
+"""A step may have this many times the speed limit, plus this length, rad or m: stamps are not exact,
+and descriptions often have the limits of slow operation."""
 _TURNS = 4.0 * np.pi
-"""Joints without limits are taken to stay within this, rad, where degrees are suspected."""
+"""Joints without limits are assumed to stay within this, rad, when degrees are suspected."""
 _FEWEST, _SHARE = 2, 0.05
-"""So many positions, and this share of all, must lie outside for them to look like degrees."""
+"""Number and share of positions outside the limits from which they look like degrees."""
 
 
 def allowed(arm: ArmKinematics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The limits of an arm's joints and what a position may be beyond them.
+    """Returns the range of plausible positions of an arm's joints.
 
     Args:
         arm: The arm.
@@ -34,7 +34,7 @@ def allowed(arm: ArmKinematics) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 
 def outside(arm: ArmKinematics, positions: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which joint positions cannot be, because they are not finite or far outside of the limits.
+    """Returns which joint positions are impossible: not finite, or far outside the limits.
 
     Args:
         arm: The arm.
@@ -50,7 +50,7 @@ def outside(arm: ArmKinematics, positions: NDArray[np.float64]) -> NDArray[np.bo
 def too_fast(
     arm: ArmKinematics, steps: NDArray[np.float64], seconds: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Which steps are longer than the arm's speed limits allow.
+    """Returns which steps are longer than the arm's speed limits allow.
 
     Args:
         arm: The arm.
@@ -65,14 +65,14 @@ def too_fast(
 
 
 def looks_like_degrees(arm: ArmKinematics, positions: NDArray[np.float64]) -> bool:
-    """Whether positions make sense as degrees alone.
+    """Whether positions are plausible only as degrees.
 
     Args:
         arm: The arm.
         positions: (T, n) in the arm's joint order.
 
     Returns:
-        True where positions that cannot be are many, and nearly all of them fit in degrees.
+        True if many positions are impossible in radians, and nearly all of them fit in degrees.
     """
     lowest, highest = (np.clip(limits, -_TURNS, _TURNS) for limits in allowed(arm))
     fits = (positions >= lowest) & (positions <= highest)

@@ -23,14 +23,14 @@ from heisd_ros.kinematics.robots import share_folders
 
 MOST_SHAPES = 128
 _MOST_CORNERS = 900_000
-"""Of all meshes together, three a triangle."""
+"""Greatest number of corners in all meshes together, three per triangle."""
 _BYTES_A_CORNER = 100
-"""The most that a corner takes in an STL file, as text."""
+"""Greatest number of bytes of a corner in a text STL file."""
 _MOST_HULL_VERTICES = 10_000
 _LEAST_M, _MOST_M = 1e-4, 10.0
-"""A size below the first counts as the first; one above the second is refused."""
+"""Sizes below the first are raised to it; sizes above the second are refused."""
 _RIM = 16
-"""Points about the rim of a cylinder; the prism through them is up to 2% wider than it."""
+"""Points around the rim of a cylinder; the prism through them is up to 2% wider than it."""
 _SIZES = {"box": "size", "sphere": "radius", "cylinder": "radius length"}
 
 
@@ -40,9 +40,9 @@ class Shape:
 
     Attributes:
         link: Name of the link.
-        placement: Of the solid, in the link's frame.
-        solid: For distances to other solids.
-        points: (n, 3), m, in the solid's frame: it lies within the hull of balls about them.
+        placement: Pose of the solid in the link's frame.
+        solid: Coal's geometry, for distances to other solids.
+        points: (n, 3), m, in the solid's frame: the hull of balls around them contains it.
         radius: Of the balls, m.
     """
 
@@ -54,7 +54,7 @@ class Shape:
 
 
 def collision_shapes(urdf: str) -> list[Shape]:
-    """The collision elements of every link, in the order of the description.
+    """Reads the collision elements of every link, in the order of the description.
 
     Args:
         urdf: Text that is known to be a URDF.
@@ -119,7 +119,7 @@ def _primitive(
 def _mesh(
     element: ElementTree.Element, meshes: dict[Path, np.ndarray]
 ) -> tuple[coal.CollisionGeometry, np.ndarray, float]:
-    """The hull of a mesh, which takes in a little more than the mesh where that is not convex.
+    """Makes the convex hull of a mesh, which is larger than the mesh if that is not convex.
 
     Args:
         element: Says which file, and its scale.
@@ -158,10 +158,10 @@ def _hull(corners: np.ndarray) -> ConvexHull:
 
 
 def _resolve(name: str) -> Path:
-    """The file of a mesh.
+    """Finds the file of a mesh.
 
     Raises:
-        ValueError: There is none, or it is none that may be read.
+        ValueError: It does not exist, or must not be read.
     """
     package = re.fullmatch(r"package://([^/]+)/(.+)", name)
     if package:

@@ -1,9 +1,9 @@
 """Checks of robot descriptions before parsing: bounded size and depth, finite numbers.
 
 The parsers of URDF in C++ follow a chain of links by recursion, and a chain that is deep enough
-ends the process: with the usual stack of 8 MiB, 3,000 links still pass and 5,000 do not. So a text
-is looked at here first, without recursion, and what is handed on is written from what was looked
-at: no second parser can read it differently.
+crashes the process: with the usual stack of 8 MiB, 3,000 links still work and 5,000 do not. So a
+text is checked here first, without recursion, and the result is written from what was checked: no
+second parser can read it differently.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from xml.etree import ElementTree
 from heisd_ros.errors import UrdfError
 
 MAX_CHARACTERS = 2_000_000
-"""Of a description: a humanoid with hands has some 200,000."""
+"""Greatest length of a description: a humanoid with hands has about 200,000."""
 MAX_LINKS = 1000
 MAX_ELEMENTS = 20_000
 MAX_FREEDOM = 128
-"""Degrees of freedom: Pinocchio's room for computing grows with their cube, 70 MB for these."""
+"""Greatest number of degrees of freedom: Pinocchio's memory grows with its cube, 70 MB here."""
 MAX_DEPTH = 200
-"""Links from the root to the farthest one, and elements within each other."""
+"""Greatest number of links from the root to a leaf, and of nested elements."""
 MAX_LENGTH_M, MAX_NUMBER = 1000.0, 1e20
 """Largest coordinate of an origin or axis, and of any other number: finite in every product."""
 
@@ -50,7 +50,7 @@ _FREEDOM = {"fixed": 0, "planar": 3, "floating": 6}
 
 
 class _Bounded(ElementTree.TreeBuilder):
-    """Builds a tree that is not too deep."""
+    """Builds an element tree of bounded size and depth."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,15 +73,15 @@ class _Bounded(ElementTree.TreeBuilder):
 
 
 def _local(tag: str) -> str:
-    """A tag without its namespace, which URDF does not know."""
+    """Returns a tag without its namespace, since URDF has none."""
     return tag.rpartition("}")[2]
 
 
 def check_text(text: str) -> None:
-    """Checks what can be told before a robot description is parsed at all.
+    """Checks a robot description before it is parsed at all.
 
     Args:
-        text: Of a URDF file.
+        text: Text of a URDF file.
 
     Raises:
         UrdfError: It is too long, or has a document type, whose entities could make it longer.
@@ -151,7 +151,7 @@ def _check_numbers(part: ElementTree.Element, element: ElementTree.Element) -> N
 
 
 def _check_joint(joint: ElementTree.Element) -> None:
-    """Checks what makes a movable joint one: an axis, and limits in their order."""
+    """Checks the axis of a movable joint and the order of its limits."""
     if joint.get("type") in ("fixed", "floating"):
         return  # exporters write a zero axis there
     name = f"joint {joint.get('name', '')[:80]!r}"
@@ -187,7 +187,7 @@ def _check_tree(joints: list[ElementTree.Element]) -> None:
 
 
 def _ends(joint: ElementTree.Element) -> Iterator[str]:
-    """Names of a joint's parent and child link."""
+    """Yields the names of a joint's parent and child link."""
     for end in ("parent", "child"):
         element = joint.find(end)
         yield "" if element is None else element.get("link", "")

@@ -196,7 +196,7 @@ class PlainEngine:
 
 
 class PlainSequence:
-    """Implements `PromptSequence`, in a cache whose columns stand in the order of the sequence."""
+    """Implements `PromptSequence`, with cache columns in the order of the sequence."""
 
     prompt_hidden: Tensor
 

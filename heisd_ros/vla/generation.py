@@ -1,4 +1,4 @@
-"""What ``generation_config.json`` asks of greedy decoding: stops, limits, a repetition penalty."""
+"""Rules of ``generation_config.json`` for greedy decoding: stops, limits, repetition penalty."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from heisd_ros.files.typed import typed
 
 GENERATION = "generation_config.json"
 DEFAULT_LENGTH = 20
-"""New tokens where a file names no limit: `transformers` adds its ``max_length`` to the prompt."""
+"""Greatest number of new tokens if a file names no limit: `transformers` adds its
+``max_length`` to the prompt."""
 
 # Settings that change what a greedy loop answers, and the values that change nothing.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -38,7 +39,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class GenerationRules:
-    """How a greedy answer is bounded and which scores it is chosen by.
+    """Limits of a greedy answer, and the penalty on its scores.
 
     Attributes:
         stop_ids: ids that end an answer.
@@ -58,7 +59,7 @@ class GenerationRules:
         """Reads a folder's ``generation_config.json``; without one there are no rules.
 
         Raises:
-            CheckpointError: the file is damaged, or asks for what greedy decoding here lacks.
+            CheckpointError: the file is damaged, or sets an option that is not supported.
         """
         path = folder / GENERATION
         if not path.exists():
@@ -70,7 +71,7 @@ class GenerationRules:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> GenerationRules:
-        """Reads the parsed file. Sampling settings are nothing to a greedy loop, and ignored.
+        """Reads the parsed file. Sampling settings do not affect greedy decoding and are ignored.
 
         Raises:
             ValueError: naming the key, its value and what is accepted.
@@ -96,7 +97,7 @@ class GenerationRules:
         )
 
     def room(self, prompt: int) -> int:
-        """New tokens after a prompt of so many, at most, as `generate` counts them."""
+        """Returns the greatest number of new tokens after a prompt, as `generate` counts them."""
         if self.max_new_tokens is not None:
             return self.max_new_tokens
         return DEFAULT_LENGTH if self.max_length is None else max(0, self.max_length - prompt)

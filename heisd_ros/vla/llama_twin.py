@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def transformers_twin(network: Network) -> TransformersEngine:
-    """The library's decoder with a copy of a network's weights, under the same protocol.
+    """Makes the library's decoder with a copy of a network's weights, under the same protocol.
 
-    It is slower than ours; that both give the same answers holds each of them to the other.
+    It is slower than ours and serves as a check: both must give the same answers.
 
     Raises:
         MissingPackageError: transformers is not installed.

@@ -55,7 +55,7 @@ class TransformersEngine:
         self._cache_argument = "cache" if "cache" in names else "past_key_values"
 
     def without_penalty(self) -> TransformersEngine:
-        """The same network, whose logits are its own."""
+        """Returns the same network without the penalty on its logits."""
         return TransformersEngine(self.backbone, self.head, self.answer)
 
     def stage(self, function: Stage, value: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class TransformersEngine:
         return columns
 
     def forward(self, columns: Tensor, positions: Tensor, sees: Tensor, cache: Cache) -> Tensor:
-        """Runs columns behind those in the cache.
+        """Runs columns that follow those in the cache.
 
         Args:
             columns: [1, T, hidden].
@@ -120,7 +120,7 @@ class TransformersEngine:
 
 
 class TransformersSequence:
-    """Implements `PromptSequence`, in a cache whose columns stand in the order of the sequence.
+    """Implements `PromptSequence`, with cache columns in the order of the sequence.
 
     Args:
         engine: runs the passes.
@@ -169,7 +169,7 @@ class TransformersSequence:
         self._drafted = ()
 
     def run(self, certain: Tensor, draft: Draft | None) -> PassLogits:
-        """A pass over certain columns [1, T, hidden] and drafts behind them."""
+        """Runs a pass over certain columns [1, T, hidden], followed by drafts."""
         start, count, device = self._end, certain.shape[1], certain.device
         self._drafted = draft.tokens if draft is not None else ()
         columns = certain
@@ -194,7 +194,7 @@ class TransformersSequence:
         return PassLogits(logits.argmax(dim=-1) + self._rows.start, logits)
 
     def _positions(self, places: Tensor, certain: int) -> Tensor:
-        """Columns of the sequence [T] -> position ids [1, T] or [3, 1, T]."""
+        """Maps columns of the sequence [T] to position ids [1, T] or [3, 1, T]."""
         given = self._prompt.positions
         if self._end or given is None:
             positions = (places + self._ahead)[None]
@@ -203,7 +203,7 @@ class TransformersSequence:
         return torch.cat([given, behind], dim=-1)
 
     def _windowed(self, sees: Tensor, places: Tensor) -> Tensor:
-        """[T, S] -> [K, T, S]: what each kind of attention sees."""
+        """Expands [T, S] to [K, T, S]: what each kind of attention sees."""
         if self._engine.window is None:
             return sees[None]
         keys = torch.cat([torch.arange(self._end, device=places.device), places])
@@ -213,7 +213,7 @@ class TransformersSequence:
         )
 
     def _penalised(self, logits: Tensor, draft: Draft | None) -> Tensor:
-        """Logits [1 + N, vocab] under the penalty, each row by the tokens before it."""
+        """Applies the penalty to logits [1 + N, vocab], each row by the tokens before it."""
         if self._seen is None:
             return logits
         seen = self._seen.expand(len(logits), -1)
@@ -244,7 +244,7 @@ class _Columns(CacheLayerMixin):
         self._buffers: tuple[Tensor, ...] = ()
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Allocates the buffers."""
+        """Allocates the buffers with the type of the first columns."""
         self._buffers = tuple(
             states.new_empty((*states.shape[:2], self._capacity, states.shape[3]))
             for states in (key_states, value_states)
@@ -254,7 +254,7 @@ class _Columns(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Appends columns; returns all."""
+        """Appends columns and returns all of them."""
         end = self._length + key_states.shape[2]
         more = end - self._capacity
         if more > 0:
@@ -271,29 +271,29 @@ class _Columns(CacheLayerMixin):
         return keys[:, :, :end], values[:, :, :end]
 
     def keep(self, end: int, nodes: Sequence[int]) -> None:
-        """Of the columns behind `end` keeps these, counted from there, in their order."""
+        """Keeps only these of the columns after `end`, counted from there, in their order."""
         wanted = [end + node for node in nodes]
         for buffer in self._buffers:
             buffer[:, :, end : end + len(wanted)] = buffer[:, :, wanted]
         self._length = end + len(wanted)
 
     def get_seq_length(self) -> int:
-        """Columns that it holds."""
+        """Number of columns stored."""
         return self._length
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Columns that a pass sees, and the first of them."""
+        """Returns how many columns a pass sees, and the first of them."""
         return self._length + query_length, 0
 
     def get_max_length(self) -> int:
-        """No end."""
+        """Returns -1, which stands for no limit."""
         return -1
 
     get_max_cache_shape = get_max_length  # its name before 5.24
 
 
 def _attention_of(config: Any) -> tuple[tuple[str, ...], int | None]:
-    """The kinds of attention of a decoder, and the window of the sliding one."""
+    """Returns the kinds of attention of a decoder, and the window of the sliding one."""
     given = getattr(config, "layer_types", None)
     window = getattr(config, "sliding_window", None)
     if given is None:

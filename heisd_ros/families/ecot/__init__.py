@@ -1,4 +1,4 @@
-"""ECoT: OpenVLA v0.1 that writes its reasoning down before it acts."""
+"""ECoT: OpenVLA v0.1 that writes its reasoning before it acts."""
 
 from __future__ import annotations
 

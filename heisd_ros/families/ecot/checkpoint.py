@@ -37,7 +37,7 @@ def load_checkpoint(
         dtype: of the weights.
         statistics_key: which statistics un-normalise actions (None: the only ones).
         convention: what stands between the model and its environment (None: nothing).
-        any_statistics: take the first where the choice is not clear, for whoever doesn't act.
+        any_statistics: take the first if the choice is ambiguous, for callers that do not act.
         max_tokens: tokens of an answer, at most (None: as the files say, 1024 where they are
             silent).
 

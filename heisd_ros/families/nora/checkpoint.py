@@ -44,7 +44,7 @@ _FIRST, _LAST = "<robot_action_0>", "<robot_action_2047>"
 
 @dataclass(frozen=True)
 class NoraSettings:
-    """What no file of upstream says: the section ``heisd`` of ``config.json``.
+    """What upstream's files do not state: the section ``heisd`` of ``config.json``.
 
     Attributes:
         horizon: actions of an answer: 1 for NORA, 5 for NORA-Long.
@@ -85,7 +85,7 @@ def load_checkpoint(
         dtype: of the weights.
         statistics_key: which statistics un-normalise actions (None: the only ones).
         convention: what stands between the model and its environment (None: nothing).
-        any_statistics: take the first where the choice is not clear, for whoever doesn't act.
+        any_statistics: take the first if the choice is ambiguous, for callers that do not act.
         settings: instead of the section ``heisd`` of ``config.json``.
 
     Raises:
@@ -145,7 +145,7 @@ def load_checkpoint(
 
 
 def _rename(name: str) -> str:
-    """A tensor's name as transformers 4 saved it, or 5 -> the library's."""
+    """Maps a tensor's name, as saved by transformers 4 or 5, to the library's."""
     if name.startswith("visual."):
         return f"model.{name}"
     if name.startswith("model.") and not name.startswith(
@@ -156,7 +156,7 @@ def _rename(name: str) -> str:
 
 
 def _check_sizes(config: Any) -> None:
-    """Raises ValueError where a size is none that a network can be built of."""
+    """Raises ValueError if no network can be built with a size."""
     for name, value in typed(dict[str, Any], config, "a part of the config").items():
         if name in _SIZES:
             require_whole(name, value, most=_SIZES[name])
@@ -175,7 +175,7 @@ def _action_ids(path: Path, tokenizer: Tokenizer, vocabulary: int) -> range:
 def _quantiles(
     path: Path, key: str | None, any_statistics: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper quantile [7] of the chosen statistics."""
+    """Returns the lower and upper quantile [7] of the chosen statistics."""
     content: Mapping[str, Any] = read_object(path, CheckpointError)
     if key is None and content and (len(content) == 1 or any_statistics):
         key = next(iter(content))

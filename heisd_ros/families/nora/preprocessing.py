@@ -134,8 +134,8 @@ def prompt_ids(tokenizer: Tokenizer, instruction: str, images: int) -> list[int]
 def rope_positions(ids: list[int], image_id: int, side: int) -> tuple[Tensor, int]:
     """M-RoPE of a prompt with one picture: positions [3, 1, T] (time, row, column), and the next.
 
-    Text counts on in all three; the picture stands at one time, and its rows and columns count from
-    there; what follows goes on after the largest.
+    Text increments all three; the image has one time, and its rows and columns count from there;
+    what follows continues after the largest.
     """
     start, count = ids.index(image_id), side * side
     text = torch.arange(len(ids)).expand(3, -1).clone()

@@ -1,4 +1,4 @@
-"""How a checkpoint's training data differ from what a camera shows and an arm takes."""
+"""Differences between a checkpoint's training data and the images and actions of an environment."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from heisd_ros.files.typed import typed
 
 @dataclass(frozen=True)
 class DataConvention:
-    """What stands between a model and its environment. The default: nothing.
+    """The conversions between a model and its environment. By default there are none.
 
     Attributes:
         views: names of the views, in the model's order; empty: as its config says.
-        images: what each picture goes through first.
+        images: steps that each image goes through first.
         gripper: the model's numbers for open and closed, which become -1 and 1 by the nearer of
             the two; None: the model's number is the environment's.
     """
@@ -54,7 +54,7 @@ class DataConvention:
         return cls(views, images, gripper)
 
     def to_environment(self, action: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The model's action [..., 7] in the environment's convention."""
+        """Converts the model's action [..., 7] to the environment's convention."""
         if self.gripper is None:
             return action
         opened, closed = self.gripper
@@ -62,7 +62,7 @@ class DataConvention:
         return np.concatenate([action[..., :6], np.sign(towards_closed)[..., None]], axis=-1)
 
     def to_model(self, action: ArrayLike) -> NDArray[np.float64]:
-        """An environment's action [..., 7] in the model's convention."""
+        """Converts an environment's action [..., 7] to the model's convention."""
         given = np.asarray(action, dtype=np.float64)
         if self.gripper is None:
             return given

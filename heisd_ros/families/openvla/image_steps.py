@@ -1,7 +1,7 @@
-"""What a fine-tune's training data went through before the model's own resize.
+"""Preprocessing of a fine-tune's training images before the model's own resize.
 
-OpenVLA's LIBERO fine-tunes saw pictures that were turned, stored as JPEG, resized by TensorFlow,
-and cropped at random; evaluation repeats it with the crop in the middle (openvla c8f03f4,
+OpenVLA's LIBERO fine-tunes saw images that were rotated, stored as JPEG, resized by TensorFlow, and
+cropped at random; evaluation repeats this with a central crop (openvla c8f03f4,
 ``experiments/robot/libero/libero_utils.py`` and ``experiments/robot/openvla_utils.py``). Each step
 here is TensorFlow's arithmetic without TensorFlow: JPEG bit for bit, the other two but for single
 values that lie on the edge between two grey levels.

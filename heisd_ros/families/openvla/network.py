@@ -32,7 +32,7 @@ class OpenVLAInputs:
 
 
 class Prefill(NamedTuple):
-    """What the prompt left behind.
+    """The result of the prefill.
 
     Attributes:
         logits: [B, vocab] of the next token.
@@ -82,7 +82,7 @@ class VLAModel(nn.Module):
         return self.config.prefix_tokens
 
     def initialise(self) -> VLAModel:
-        """Weights to train from: normal 0.02, the residual outputs scaled by depth.
+        """Initialises weights for training: normal 0.02, residual outputs scaled by depth.
 
         Drawn from torch's global generator, like what the constructor draws (stems, positions).
 
@@ -147,7 +147,7 @@ class VLAModel(nn.Module):
         return torch.cat([*columns, text[:, 1:]], dim=1)
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
-        """An empty cache of this model's type and device."""
+        """Makes an empty cache with this model's type and device."""
         return self.language_model.new_cache(batch, capacity)
 
     def prefill(
@@ -157,7 +157,7 @@ class VLAModel(nn.Module):
         position_ids: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Prefill:
-        """Run the prompt; the LM head sees its last column only.
+        """Runs the prompt; the LM head is applied to its last column only.
 
         Args:
             embeds: [B, T, hidden] from `embed`, possibly followed by drafted columns.
@@ -171,7 +171,7 @@ class VLAModel(nn.Module):
         return Prefill(self.language_model.logits(hidden[:, -1]), cache, hidden)
 
     def decode(self, token: Tensor, cache: KVCache) -> Tensor:
-        """Append one token per sequence [B, 1]; logits [B, vocab] of the next one."""
+        """Appends one token per sequence [B, 1]; returns logits [B, vocab] of the next one."""
         embeds = self.language_model.model.embed_tokens(token)
         hidden = self.language_model.model(embeds, cache)
         return self.language_model.logits(hidden[:, -1])
@@ -184,7 +184,7 @@ class VLAModel(nn.Module):
         proprio: Tensor | None = None,
         lengths: Tensor | None = None,
     ) -> TrainOutput:
-        """One teacher-forced pass; equals prefill and decode with the same tokens.
+        """Runs a teacher-forced pass, equal to prefill and decode with the same tokens.
 
         Args:
             pixels: [B, V, 6, S, S].

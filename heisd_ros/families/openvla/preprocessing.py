@@ -1,4 +1,4 @@
-"""Images and instructions as the model takes them, equal to upstream bit for bit."""
+"""Preprocessing of images and instructions, equal to upstream bit for bit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ImagePreprocessor:
 
     Args:
         config: the model's.
-        steps: what a picture goes through before.
+        steps: steps before the resize.
     """
 
     def __init__(self, config: VLAConfig, steps: ImageSteps | None = None) -> None:
@@ -93,20 +93,20 @@ class PromptTokenizer:
         self._ids = lru_cache(maxsize=256)(self._tokenise)
 
     def prompt(self, instruction: str) -> str:
-        """The text that the model reads."""
+        """Returns the text that the model reads."""
         return self._template.format(instruction=instruction.lower())
 
     def encode(self, instruction: str, *, allow_unknown: bool = False) -> list[int]:
         """Token ids, BOS first.
 
         Args:
-            instruction: what the robot is to do.
+            instruction: the task in words.
             allow_unknown: accept what the model wasn't trained on.
 
         Raises:
             UnknownInstructionError: the model has a list of instructions and this isn't on it.
         """
-        # What is known as it stands needs no other: two may differ in their punctuation alone.
+        # A literal match needs no other: two instructions may differ only in their punctuation.
         if self._known is not None and instruction not in self._verbatim:
             known = self._known.get(normalise_instruction(instruction))
             if known is None and not allow_unknown:

@@ -25,7 +25,7 @@ class TowerConfig:
         heads: attention heads of a block.
         mlp_width: hidden width of a block's MLP.
         registers: DINOv2 register tokens.
-        class_token: whether a class token stands before the registers.
+        class_token: whether a class token precedes the registers.
         layer_scale: whether the blocks scale their residuals (DINOv2).
         stem: ``"patch"``, one convolution per patch; ``"conv"``, several of 3x3 with stride 2.
         output_block: the block whose output is the feature, as a negative index. OpenVLA takes the

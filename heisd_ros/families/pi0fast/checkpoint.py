@@ -49,7 +49,7 @@ def load_checkpoint(
             LeRobot.
         statistics_key: a policy has one set of statistics, which has no name: None.
         convention: what stands between the model and its environment (None: nothing).
-        any_statistics: of no use here.
+        any_statistics: ignored.
 
     Raises:
         CheckpointError: naming the file and what is wrong with it.
@@ -91,7 +91,7 @@ def load_checkpoint(
 
 
 def _rename(name: str) -> str:
-    """LeRobot's name of a tensor -> the library's."""
+    """Maps LeRobot's name of a tensor to the library's."""
     return name.removeprefix(_ABOVE).replace("vision_tower.vision_model.", "vision_tower.")
 
 
@@ -127,7 +127,7 @@ def _text_tokenizer(folder: Path, config: Pi0FastConfig) -> Tokenizer:
 
 
 def _tokenizer_folder(folder: Path, name: str, usual: str) -> Path:
-    """Where a tokenizer lies: below the policy's folder, never in a hub."""
+    """Returns the folder of a tokenizer: below the policy's folder, never from a hub."""
     for place in (folder / usual, folder / name if name else folder / usual):
         if place.is_dir():
             return place
@@ -137,7 +137,7 @@ def _tokenizer_folder(folder: Path, name: str, usual: str) -> Path:
 
 
 def _refuse_relative(folder: Path) -> None:
-    """Raises CheckpointError where actions are differences from the state."""
+    """Raises CheckpointError if actions are differences from the state."""
     for file, name in (
         (PREPROCESSOR, "relative_actions_processor"),
         (POSTPROCESSOR, "absolute_actions_processor"),

@@ -30,7 +30,7 @@ _FIXED: dict[str, tuple[Any, ...]] = {
 
 
 def _check_sizes(sizes: Any, what: str, layers: str) -> None:
-    """Raises ValueError where a size is none that a network can be built of."""
+    """Raises ValueError if no network can be built with a size."""
     for name, value in vars(sizes).items():
         most = MOST_LAYERS if name == layers else MOST_WIDTH
         require_whole(f"{what} {name}", value, most=most)

@@ -152,7 +152,7 @@ class Pi0Fast:
         return Prompt(columns, mask=every)
 
     def describe(self) -> dict[str, str]:
-        """What `heisd model info` says of it beside what all families have."""
+        """Returns what `heisd model info` shows in addition to the common values."""
         text, vision = self.config.text, self.config.vision
         return {
             "vision": f"SigLIP, {vision.num_hidden_layers} layers of {vision.hidden_size}",
