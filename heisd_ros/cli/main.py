@@ -24,6 +24,7 @@ COMMANDS = {
     "replay": "A recording through the node's inputs and decoding: what moved since?",
     "play": "Publish a recording over DDS, with /clock.",
     "bench": "Measure what decoding costs, and the node beside it.",
+    "serve": "Run policy and decoding for a robot on another machine, without ROS.",
     "predictor": "What foresees that a draft passes, from the steps of an evaluation.",
     "report": "A page with the results of evaluations.",
 }
