@@ -11,8 +11,8 @@ MARGIN, MARGIN_SHARE = 0.2, 0.1
 """Positions may be outside the limits by this, rad or m, plus this share of their range, since the
 calibration of an arm differs from its description."""
 HASTE, SLACK = 1.5, 0.05
-"""A step may have this many times the speed limit, plus this length, rad or m: stamps are not exact,
-and descriptions often have the limits of slow operation."""
+"""A step may have this many times the speed limit, plus this length, rad or m: stamps are not
+exact, and descriptions often have the limits of slow operation."""
 _TURNS = 4.0 * np.pi
 """Joints without limits are assumed to stay within this, rad, when degrees are suspected."""
 _FEWEST, _SHARE = 2, 0.05
