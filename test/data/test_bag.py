@@ -1,4 +1,4 @@
-"""Bags of every kind are read alike; what is wrong with one is said, and what was read is kept."""
+"""All kinds of bags are read alike; faults are reported, and intact messages are kept."""
 
 from __future__ import annotations
 

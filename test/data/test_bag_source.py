@@ -260,7 +260,7 @@ def test_any_other_marker_begins_an_episode(tmp_path):
     assert [episode.ended_by for episode in found.outline()[:3]] == ["marker"] * 3
 
 
-def test_a_clock_that_goes_back_begins_anew(tmp_path):
+def test_a_clock_that_is_set_back_begins_a_new_episode(tmp_path):
     first = recording(seconds=1.0, lag_ns=0)
     again = [(topic, stamp + 3 * SECOND, message) for topic, stamp, message in first]
     found = source(tmp_path, first + again)

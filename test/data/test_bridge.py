@@ -1,4 +1,4 @@
-"""cv_bridge is used where it reads test pictures right, and harms nobody where it does not."""
+"""cv_bridge is used if it converts test pictures correctly, and does no harm otherwise."""
 
 from __future__ import annotations
 

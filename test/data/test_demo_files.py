@@ -1,4 +1,4 @@
-"""HDF5 demonstrations of other scripts are read where it is clear what they say."""
+"""HDF5 demonstrations of other scripts are read if they are unambiguous."""
 
 from __future__ import annotations
 

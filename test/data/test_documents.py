@@ -1,4 +1,4 @@
-"""Every line of the tables of what is read and refused is held by a test of its words."""
+"""Every row of the tables of accepted and refused input is backed by a test with its words."""
 
 from __future__ import annotations
 

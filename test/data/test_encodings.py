@@ -1,4 +1,4 @@
-"""Encodings of cameras: colours against formulas of their own, padding, byte order, sides."""
+"""Encodings of cameras: colours against independent formulas, padding, byte order, sizes."""
 
 from __future__ import annotations
 

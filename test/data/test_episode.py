@@ -1,4 +1,4 @@
-"""An episode accepts arrays that belong together and names the one that does not."""
+"""An episode accepts arrays of matching shapes and names one that does not match."""
 
 from __future__ import annotations
 

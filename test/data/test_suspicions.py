@@ -1,4 +1,4 @@
-"""Joints that cannot be and clocks that differ are said, whatever they are recorded in."""
+"""Impossible joint positions and differing clocks are reported for every file format."""
 
 from __future__ import annotations
 

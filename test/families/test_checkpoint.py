@@ -1,4 +1,4 @@
-"""A folder's family is read from its config; what decides how it acts is in its fingerprint."""
+"""A folder's family is read from its config; its fingerprint covers all that affects answers."""
 
 from __future__ import annotations
 

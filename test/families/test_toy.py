@@ -1,4 +1,4 @@
-"""The wall around families: a new one touches one folder, and every mode runs on it."""
+"""A new family touches only its own folder, and every mode runs on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file is replaced in one step: old or new, never half of one."""
+"""A file is replaced atomically: its content is old or new, never partial."""
 
 from __future__ import annotations
 

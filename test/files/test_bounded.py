@@ -1,4 +1,4 @@
-"""Files that are no plain text or JSON are named, at once and in one line."""
+"""Files that are not plain text or JSON are refused at once, by name, in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parsed values as declared types: nothing is converted, and what does not fit is named."""
+"""Parsed values as declared types: nothing is converted, and errors name what does not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layouts: the same after a round trip, and told apart by name."""
+"""Layouts: equal after a round trip, and differences are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal: whole after any crash, one user at a time, one model's."""
+"""The journal: consistent after any crash, one process at a time, one model."""
 
 from __future__ import annotations
 

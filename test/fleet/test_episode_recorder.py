@@ -1,4 +1,4 @@
-"""Recording an episode: what is kept of which step, and of which not."""
+"""Recording an episode: which steps are kept, and which are only counted."""
 
 from __future__ import annotations
 

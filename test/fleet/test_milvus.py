@@ -1,4 +1,4 @@
-"""The fleet's store, on a real Milvus server: the same entries, once each, one model's."""
+"""The fleet's store on a real Milvus server: the same entries, each once, of one model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Growing with and without a server: nothing recorded is lost, nobody waits for the network."""
+"""Growth with and without a server: no episode is lost, and nothing waits for the network."""
 
 from __future__ import annotations
 

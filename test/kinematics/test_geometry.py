@@ -1,4 +1,4 @@
-"""Distances between the links of an arm, against a second way to them."""
+"""Distances between the links of an arm, against an independent computation."""
 
 from __future__ import annotations
 

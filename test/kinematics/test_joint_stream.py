@@ -1,4 +1,4 @@
-"""Joint states that an arm can have, and those that it cannot."""
+"""Joint states that are possible for an arm, and those that are not."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_legacy_sums_distances_from_the_newest_point():
 
 
 @pytest.mark.parametrize("jump", [-5.0, -1e-3, 0.51, 1e9])
-def test_a_clock_that_jumps_starts_the_window_anew(jump):
+def test_a_clock_that_jumps_restarts_the_window(jump):
     window = MotionWindow(MetricSettings(window=5, max_gap=0.5))
     stamps = np.arange(5) / RATE
     positions, velocities = circle(0.2, 0.1, stamps)

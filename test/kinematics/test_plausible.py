@@ -1,4 +1,4 @@
-"""Positions that cannot be are told from those that can, and degrees from both."""
+"""Possible and impossible positions are distinguished, and degrees are recognised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A robot description from the network is looked at before a parser that could end the process."""
+"""A robot description from the network is checked before a parser that could crash sees it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entries are whole and finite; what is gathered is a copy in the promised types."""
+"""Entries are complete and finite; a search returns copies of the documented types."""
 
 from __future__ import annotations
 

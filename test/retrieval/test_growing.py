@@ -1,4 +1,4 @@
-"""A database that grows: found at once, merged by likeness, refused under a calibration."""
+"""A growing database: entries are found at once, merged by similarity, or refused."""
 
 from __future__ import annotations
 

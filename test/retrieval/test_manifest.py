@@ -1,4 +1,4 @@
-"""The manifest reads back as written, its id is its content, and a bad one is named."""
+"""The manifest reads back as written, its id depends on its content, and errors name it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coordinates: distances never grow, and are kept where all components are."""
+"""Projection: distances never grow, and are exact with all components."""
 
 from __future__ import annotations
 

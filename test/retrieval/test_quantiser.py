@@ -1,4 +1,4 @@
-"""One byte a number: never further off than half a step, and cosines of exactly what is coded."""
+"""One byte per number: errors of at most half a step, and cosines of the coded keys."""
 
 from __future__ import annotations
 

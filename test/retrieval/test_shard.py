@@ -1,4 +1,4 @@
-"""A search finds what full keys would find; what it cannot answer it refuses by name."""
+"""A search finds what full keys would find; bad queries are refused with a clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arm keeps off itself and off the table, by the distances of a second way to them."""
+"""The arm keeps off itself and the table, according to an independent distance computation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead reckoning beside what is measured: arms that follow in many ways, and encoders that lie."""
+"""Dead reckoning against measurements: arms that follow in many ways, and faulty encoders."""
 
 from __future__ import annotations
 

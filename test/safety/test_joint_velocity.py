@@ -1,4 +1,4 @@
-"""No joint is faster than it may be, for the arms whose descriptions come with the package."""
+"""No joint exceeds its speed limit, for all arms whose descriptions come with the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A target that leads an arm: smooth whatever is measured, near the arm, and led back to it."""
+"""A target ahead of an arm: smooth for any measurement, near the arm, and led back to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The safety filter: whatever goes in, what comes out is within every limit."""
+"""The safety filter: whatever the input, the output is within every limit."""
 
 from __future__ import annotations
 

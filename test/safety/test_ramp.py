@@ -1,4 +1,4 @@
-"""A velocity that is led to what is wanted: smooth, in time, and always able to stop as planned."""
+"""A velocity that follows the wanted one: smooth, in time, and always able to stop as planned."""
 
 from __future__ import annotations
 

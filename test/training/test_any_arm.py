@@ -1,4 +1,4 @@
-"""A database from a bag of an arm that nobody wrote code for: by its YAML and its URDF."""
+"""A database from a bag of any arm, described only by its YAML and its URDF."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Principal components: orthonormal, the most telling first, and as many as recall asks for."""
+"""Principal components: orthonormal, of falling variance, and as many as recall requires."""
 
 from __future__ import annotations
 

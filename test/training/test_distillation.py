@@ -1,4 +1,4 @@
-"""What the VLA makes of recorded frames: as in plain decoding, kept from call to call."""
+"""The VLA's outputs for recorded frames: as in plain decoding, and cached between calls."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def stopped_after(count):
 
 
 @pytest.mark.parametrize("count", [1, 4, 6])
-def test_an_interrupted_build_goes_on_and_gives_the_same(
+def test_an_interrupted_build_is_resumed_with_the_same_result(
     vla, model, demos, built, tmp_path, monkeypatch, count
 ):
     folder = tmp_path / "db"
@@ -145,7 +145,7 @@ def test_an_interrupted_build_goes_on_and_gives_the_same(
     assert not (tmp_path / ".db.building").exists()
 
 
-def test_a_killed_build_goes_on_and_gives_the_same(vla, model, demos, built, tmp_path):
+def test_a_killed_build_is_resumed_with_the_same_result(vla, model, demos, built, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", BUILD, model, demos / "a", tmp_path / "db"],
         stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},

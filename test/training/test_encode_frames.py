@@ -1,4 +1,4 @@
-"""What is kept of a frame is what plain decoding would have made of it."""
+"""Keys and tokens of a frame are those of plain decoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of the losses is a picture, however short the run was."""
+"""The loss curve is drawn even for the shortest run."""
 
 from __future__ import annotations
 

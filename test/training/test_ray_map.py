@@ -1,4 +1,4 @@
-"""Ray Data does what one process does, frame by frame."""
+"""Ray Data gives the results of a single process, frame by frame."""
 
 from __future__ import annotations
 

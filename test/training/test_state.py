@@ -1,4 +1,4 @@
-"""States on disk: what is saved is restored, what is damaged or of another run is refused."""
+"""States on disk: saved ones are restored; damaged ones and those of other runs are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training a drafter: it learns what it is tested on, resumes, and says what it reached."""
+"""Training a drafter: it learns, resumes, and reports its acceptance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training at its real size on a few samples: it learns, resumes, and what it saves decodes."""
+"""Training at full size on a few samples: it learns, resumes, and saves a working checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drafter: its trees are what single passes would give; it saves what is its own."""
+"""The drafter: its trees equal those of single passes; it saves only its own weights."""
 
 from __future__ import annotations
 

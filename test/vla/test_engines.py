@@ -1,4 +1,4 @@
-"""The choice of an engine: one a choice, the same tokens, and what cannot run is said at once."""
+"""The choice of an engine: all give the same tokens; one that cannot run is refused at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a generation_config.json asks of greedy decoding."""
+"""The rules of generation_config.json for greedy decoding."""
 
 from __future__ import annotations
 

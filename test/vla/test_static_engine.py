@@ -1,4 +1,4 @@
-"""Fixed shapes give what any shape gives; on a GPU they are captured, and nothing waits."""
+"""Fixed shapes give the same results as any shape; on a GPU they are captured without waits."""
 
 from __future__ import annotations
 
