@@ -11,10 +11,14 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 from catkin_pkg.changelog import Changelog, populate_changelog_from_rst
-from pip._vendor import tomli as tomllib  # Python 3.10 has no tomllib
 from support.tree import PACKAGE, ROOT, imports_of, python_files
 
 import heisd_ros
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10; elsewhere pip stays out: it takes setuptools' distutils
+    from pip._vendor import tomli as tomllib
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()

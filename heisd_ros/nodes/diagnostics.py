@@ -130,36 +130,29 @@ def control_status(
     """
     state = "active" if control else "inactive" if session else "unconfigured"
     values: dict[str, object] = {"state": state, "estop": estop}
-    level, message = DiagnosticStatus.OK, state
+    warnings: list[str] = []
     if session is not None:
         values |= {f"sets.{key}": count for key, count in session.buffer.counts.items()}
         sample = session.motion.latest
         if sample is not None:
             values["metric.source"] = sample.source
             if sample.source != "velocity":
-                level = DiagnosticStatus.WARN
-                message = "joint velocities missing or NaN: metric from position differences"
+                warnings += ["joint velocities missing or NaN: metric from position differences"]
         rate_hz, needed_hz = session.motion.stream_hz, session.mapper.rate_hz
         if 0.0 < rate_hz < SLOW_SHARE * needed_hz:
-            level = DiagnosticStatus.WARN
-            message = (
-                f"{message}; joint states at {rate_hz:.3g} Hz are slower than the control rate, "
+            warnings += [
+                f"joint states at {rate_hz:.3g} Hz are slower than the control rate, "
                 f"{needed_hz:g} Hz: the metric sees the same time in fewer samples"
-            )
+            ]
         values["decoding.mode"] = session.parameters.decoding.mode
         values["dry_run"] = session.parameters.dry_run
         session.cores.note(now)
         values["cores.waited_share"] = session.cores.share
-        if busy := session.cores.warning(session.parameters.model.threads):
-            level, message = DiagnosticStatus.WARN, busy
-        gaps = unguarded(session.parameters, session.kinematics)
-        if gaps:
-            level, message = DiagnosticStatus.WARN, "; ".join(gaps)
-        warning = session.policy.decoder.warning()
+        warnings += [session.cores.warning(session.parameters.model.threads)]
+        warnings += unguarded(session.parameters, session.kinematics)
+        warnings += [session.policy.decoder.warning()]
         if session.refused_robot:
-            warning = f"robot_description refused: {session.refused_robot}"
-        if warning:
-            level, message = DiagnosticStatus.WARN, warning
+            warnings += [f"robot_description refused: {session.refused_robot}"]
     if control is not None:
         values["steps"] = control.step
         values |= {f"steps.{source}": count for source, count in control.sources.items()}
@@ -174,12 +167,15 @@ def control_status(
         values |= {f"limits.{kind}": count for kind, count in control.limit_counts.items()}
         values["ticks.late"] = control.ticks.late
         values["ticks.worst_ms"] = control.ticks.worst_sec * 1e3
-        if late := control.ticks.warning():
-            level, message = DiagnosticStatus.WARN, late
-        if control.holds.current:
-            level, message = DiagnosticStatus.ERROR, f"arm held: {control.holds.current}"
-    elif estop:
+        warnings += [control.ticks.warning()]
+    warnings = list(filter(None, warnings))
+    level, message = DiagnosticStatus.OK, state
+    if control is not None and control.holds.current:
+        level, message = DiagnosticStatus.ERROR, f"arm held: {control.holds.current}"
+    elif control is None and estop:
         level, message = DiagnosticStatus.ERROR, f"{state}, emergency stop latched"
+    elif warnings:
+        level, message = DiagnosticStatus.WARN, "; ".join(warnings)
     return status("control", level, message, values)
 
 
