@@ -24,7 +24,7 @@ from heisd_ros.decoding.skip import dispersion
 from heisd_ros.decoding.types import Decoder, Observation, Source, StepResult
 from heisd_ros.decoding.wrapper import DecoderWrapper
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.rollout import ALL_SENSES, Senses, run_episode
+from heisd_ros.evaluation.rollout import ALL_INPUTS, SceneInputs, run_episode
 from heisd_ros.evaluation.starts import CALIBRATION_STATES, Start, begin_at
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.metric import FusedMetric
@@ -180,7 +180,7 @@ def judge_episode(
     reference: Decoder,
     start: Start,
     metric: FusedMetric | None,
-    senses: Senses = ALL_SENSES,
+    inputs: SceneInputs = ALL_INPUTS,
 ) -> EpisodeLoss:
     """Runs one episode and counts what skipping did in it.
 
@@ -190,13 +190,13 @@ def judge_episode(
         reference: Judges.
         start: Where it begins.
         metric: The kinematic metric, where the decoder needs it.
-        senses: What the model takes of the scene.
+        inputs: What the model takes of the scene.
 
     Raises:
         SceneError: No such initial state.
     """
     judge = Judge(decoder, reference)
-    result = run_episode(begin_at(scene, start), judge, start.init_state, metric, senses=senses)
+    result = run_episode(begin_at(scene, start), judge, start.init_state, metric, inputs=inputs)
     return EpisodeLoss(
         skipped=judge.skipped,
         broken=judge.broken,

@@ -10,7 +10,7 @@ from heisd_ros.decoding.types import Decoder
 from heisd_ros.evaluation.calibration import EpisodeLoss, judge_episode
 from heisd_ros.evaluation.calibration_losses import BASE
 from heisd_ros.evaluation.calibration_setup import Place
-from heisd_ros.evaluation.rollout import Senses, make_scene
+from heisd_ros.evaluation.rollout import SceneInputs, make_scene
 from heisd_ros.evaluation.starts import Start
 from heisd_ros.kinematics.metric import FusedMetric
 from heisd_ros.sim.scene import LiberoScene
@@ -27,7 +27,7 @@ class Rig:
         self._place = place
         self._mode, self._assembly = place.open()
         self._vla, self._protocol = place.load_model()
-        self._senses = Senses.of(self._vla.config)
+        self._inputs = SceneInputs.of(self._vla.config)
         self._reference = AutoregressiveDecoder(self._vla)
         self._scene: LiberoScene | None = None
 
@@ -46,7 +46,7 @@ class Rig:
             bounds = self._assembly.bounds(self._mode)
             metric = None if bounds is None else FusedMetric(bounds)
         scene = self._scene_of(start.task_index)
-        return judge_episode(scene, decoder, self._reference, start, metric, self._senses)
+        return judge_episode(scene, decoder, self._reference, start, metric, self._inputs)
 
     def _decoder(self, candidate: Calibration) -> Decoder:
         """Without shadow checks and feedback, which only ever prevent a skip."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from heisd_ros.decoding.types import Decoder, Observation
 from heisd_ros.evaluation.accounting import Row, episode_row
-from heisd_ros.evaluation.rollout import ALL_SENSES, Senses, observe, run_episode
+from heisd_ros.evaluation.rollout import ALL_INPUTS, SceneInputs, observe, run_episode
 from heisd_ros.evaluation.setup import Parts
 from heisd_ros.evaluation.starts import Start, begin_at
 from heisd_ros.kinematics.metric import FusedMetric, MetricSample
@@ -36,7 +36,7 @@ class Contest:
         seed: Of the order in which modes run.
         max_steps: Control steps after which an episode has failed; None: the suite's.
         rehearsal: Decoders like those that run, to warm the process up with and throw away.
-        senses: What the model takes of a scene.
+        inputs: What the model takes of a scene.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class Contest:
         seed: int = 0,
         max_steps: int | None = None,
         rehearsal: Sequence[Decoder] = (),
-        senses: Senses = ALL_SENSES,
+        inputs: SceneInputs = ALL_INPUTS,
     ) -> None:
         self._decoders, self._metrics = decoders, metrics
         self._seed, self._max_steps = seed, max_steps
-        self._rehearsal, self._senses = rehearsal, senses
+        self._rehearsal, self._inputs = rehearsal, inputs
 
     @classmethod
     def load(cls, parts: Parts) -> Contest:
@@ -69,7 +69,7 @@ class Contest:
             parts.setup.seed,
             parts.max_steps,
             rehearsal,
-            Senses.of(vla.config),
+            SceneInputs.of(vla.config),
         )
 
     def run(self, scene: LiberoScene, start: Start) -> list[Row]:
@@ -85,7 +85,7 @@ class Contest:
         if self._rehearsal:
             scene.reset(start.init_state)
             for decoder in self._rehearsal:
-                warm_up(decoder, observe(scene, senses=self._senses))
+                warm_up(decoder, observe(scene, inputs=self._inputs))
             self._rehearsal = ()
         rows = []
         for name in order_of_modes(list(self._decoders), self._seed, start):
@@ -95,7 +95,7 @@ class Contest:
                 start.init_state,
                 self._metrics.get(name),
                 max_steps=self._max_steps,
-                senses=self._senses,
+                inputs=self._inputs,
             )
             rows.append(episode_row(name, result, start.variation))
         return rows

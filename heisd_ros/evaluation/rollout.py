@@ -27,7 +27,7 @@ CAMERA_OF_VIEW = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 
 
 @dataclass(frozen=True)
-class Senses:
+class SceneInputs:
     """What a model takes of a scene.
 
     Attributes:
@@ -39,7 +39,7 @@ class Senses:
     proprio: bool = True
 
     @classmethod
-    def of(cls, config: VLAConfig) -> Senses:
+    def of(cls, config: VLAConfig) -> SceneInputs:
         """Of a model.
 
         Raises:
@@ -48,7 +48,7 @@ class Senses:
         return cls(_cameras(config.views), config.proprio_size > 0)
 
 
-ALL_SENSES = Senses()
+ALL_INPUTS = SceneInputs()
 
 
 @dataclass(frozen=True)
@@ -134,13 +134,13 @@ def _cameras(views: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def observe(
-    scene: LiberoScene, motion: MetricSample | None = None, senses: Senses = ALL_SENSES
+    scene: LiberoScene, motion: MetricSample | None = None, inputs: SceneInputs = ALL_INPUTS
 ) -> Observation:
     """What the decoder sees of a scene, the same that the node makes from the robot's topics."""
     images = scene.images()
-    proprio = proprio_vector(scene.tip_pose(), scene.gripper_opening()) if senses.proprio else None
+    proprio = proprio_vector(scene.tip_pose(), scene.gripper_opening()) if inputs.proprio else None
     return Observation(
-        images=tuple(images[camera] for camera in senses.cameras or images),
+        images=tuple(images[camera] for camera in inputs.cameras or images),
         instruction=scene.instruction,
         proprio=proprio,
         motion=motion,
@@ -154,7 +154,7 @@ def run_episode(
     metric: FusedMetric | None = None,
     on_step: Callable[[Observation, StepResult], None] = lambda observation, result: None,
     max_steps: int | None = None,
-    senses: Senses = ALL_SENSES,
+    inputs: SceneInputs = ALL_INPUTS,
 ) -> EpisodeResult:
     """Runs one episode to success or to its limit.
 
@@ -166,7 +166,7 @@ def run_episode(
             it; it is reset. None: the decoder sees no motion.
         on_step: Called with each observation and what was decided on it, before it is executed.
         max_steps: Control steps after which the episode has failed; None: the suite's.
-        senses: What the decoder's model takes.
+        inputs: What the decoder's model takes.
 
     Raises:
         SceneError: No such initial state.
@@ -187,7 +187,7 @@ def run_episode(
             start = time.perf_counter()
             motion = _measure(metric, joint_state, step / CONTROL_RATE_HZ)
             metric_ms = 1e3 * (time.perf_counter() - start)
-        observation = observe(scene, motion, senses)
+        observation = observe(scene, motion, inputs)
         result = decoder.infer(observation)
         on_step(observation, result)
         tip, joints = scene.tip_pose().position, scene.joint_positions()
