@@ -24,7 +24,7 @@ _SLOW = MetricSample(0.0, 0.0, 0.0, 0.0, "paper", True, "velocity")
 _FAST = replace(_SLOW, value=1.0)
 
 
-class Contest:
+class SideBySide:
     """A decoder for each mode, ready to run.
 
     Decoders live on from episode to episode, as on a robot: what one learns from how its episodes
@@ -53,7 +53,7 @@ class Contest:
         self._rehearsal, self._inputs = rehearsal, inputs
 
     @classmethod
-    def load(cls, parts: Parts) -> Contest:
+    def load(cls, parts: Parts) -> SideBySide:
         """Loads the model and everything that the modes need.
 
         Raises:
