@@ -38,8 +38,8 @@ from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
 from heisd_ros.nodes.graph import publishers
 from heisd_ros.nodes.guard import GuardedNode
 from heisd_ros.nodes.input_topics import InputTopics
+from heisd_ros.nodes.other_commanders import other_commanders
 from heisd_ros.nodes.process import StoppableNode, leave, realtime, run_node, spin
-from heisd_ros.nodes.rivals import rival_problem
 from heisd_ros.nodes.status import StatusTopic, hold_status
 from heisd_ros.nodes.transitions import transition
 from heisd_ros.nodes.updater import DiagnosticsUpdater
@@ -285,7 +285,9 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         problem = self._estop.problem() or clock_problem(self)
         if problem is None and self._session is not None:
             settings = self._session.parameters
-            problem = None if settings.dry_run else rival_problem(self, settings.command.interface)
+            problem = (
+                None if settings.dry_run else other_commanders(self, settings.command.interface)
+            )
         return problem
 
     def _refusal(self) -> str:

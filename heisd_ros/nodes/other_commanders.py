@@ -8,7 +8,7 @@ from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.nodes.graph import publishers
 
 
-def rival_problem(node: Node, interface: str) -> Hold | None:
+def other_commanders(node: Node, interface: str) -> Hold | None:
     """The hold while others publish on the command topic of an active node.
 
     Both stand then, if the other is a node of this kind. What another tool commands meanwhile is
