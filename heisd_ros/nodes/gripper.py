@@ -13,7 +13,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64
 
 from heisd_ros.nodes import optional
-from heisd_ros.nodes.outlet import outlet
+from heisd_ros.nodes.command_publishers import command_publisher
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 LOG_PERIOD_SEC = 5.0
@@ -37,7 +37,7 @@ class GripperOutput:
 
     def __init__(self, node: Node, parameters: VlaNodeParameters) -> None:
         self._node, self._parameters = node, parameters
-        self._topic = outlet(node, Float64, "~/output/gripper", parameters.dry_run)
+        self._topic = command_publisher(node, Float64, "~/output/gripper", parameters.dry_run)
         self._joint: Any = None
         self._client: ActionClient | None = None
         self._told: float | None = None  # opening of the newest goal
@@ -46,7 +46,9 @@ class GripperOutput:
         self.failure, self.failures = "", 0
         kind = parameters.gripper.action
         if kind == "joint_state":
-            self._joint = outlet(node, JointState, "~/output/gripper_joint", parameters.dry_run)
+            self._joint = command_publisher(
+                node, JointState, "~/output/gripper_joint", parameters.dry_run
+            )
         elif kind and not parameters.dry_run:
             self._type = optional.gripper_action(kind)
             self._client = ActionClient(node, self._type, parameters.gripper.action_name)

@@ -18,8 +18,8 @@ from std_msgs.msg import Header
 
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.msg import ActionDelta
+from heisd_ros.nodes.command_publishers import command_publisher
 from heisd_ros.nodes.geometry import pose_message, turn, twist_message
-from heisd_ros.nodes.outlet import outlet
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.safety.lead import Lead
 
@@ -83,7 +83,7 @@ class TwistInterface:
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters) -> None:
-        self._topic = outlet(node, TwistStamped, "~/output/twist", parameters.dry_run)
+        self._topic = command_publisher(node, TwistStamped, "~/output/twist", parameters.dry_run)
         self._frame_id = parameters.command_frame
         self._along_tip = parameters.command_frame != parameters.robot.base_frame
         self._seen: Pose | None = None  # a halt goes on along the axes that were seen last
@@ -128,7 +128,7 @@ class PoseInterface:
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters, tick_sec: float) -> None:
-        self._topic = outlet(node, PoseStamped, "~/output/pose", parameters.dry_run)
+        self._topic = command_publisher(node, PoseStamped, "~/output/pose", parameters.dry_run)
         self._frame_id, self._tick = parameters.command_frame, tick_sec
         self._lead = parameters.command.max_lead_m, parameters.command.max_lead_rad
         self._target: Pose | None = None
@@ -172,7 +172,7 @@ class DeltaInterface:
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters, step_sec: float) -> None:
-        self._topic = outlet(node, ActionDelta, "~/output/delta", parameters.dry_run)
+        self._topic = command_publisher(node, ActionDelta, "~/output/delta", parameters.dry_run)
         self._frame_id, self._step = parameters.command_frame, step_sec
         self._rotation = parameters.command.rotation_convention
         self._free_sec = step_sec  # time that no action was sent for

@@ -33,7 +33,7 @@ class Record(list):
 @pytest.fixture
 def sent(monkeypatch):
     record = Record()
-    monkeypatch.setattr(interfaces, "outlet", lambda *arguments: record)
+    monkeypatch.setattr(interfaces, "command_publisher", lambda *arguments: record)
     return record
 
 

@@ -197,7 +197,7 @@ def gripper_parts(installed, monkeypatch):
     client.server_is_ready = lambda: client.ready
     topic = SimpleNamespace(publish=published.append, close=lambda timeout_sec: True)
     monkeypatch.setattr(gripper, "ActionClient", lambda node, kind, name: client)
-    monkeypatch.setattr(gripper, "outlet", lambda *arguments: topic)
+    monkeypatch.setattr(gripper, "command_publisher", lambda *arguments: topic)
     return published, goals, client
 
 

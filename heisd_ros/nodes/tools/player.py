@@ -95,7 +95,7 @@ class Player(StoppableNode):
         self._bag = Bag(settings.bag)
         try:
             self._bag.__enter__()
-            self._outlets = self._open_outlets(settings.topics or tuple(self._bag.topics))
+            self._publishers = self._open_publishers(settings.topics or tuple(self._bag.topics))
             self._begin(time.monotonic() + settings.delay_sec)
         except BagError as error:
             self.destroy_node()
@@ -106,7 +106,7 @@ class Player(StoppableNode):
     @property
     def heard(self) -> bool:
         """Whether every topic that is played has a reader."""
-        return all(outlet.get_subscription_count() for outlet in self._outlets.values())
+        return all(publisher.get_subscription_count() for publisher in self._publishers.values())
 
     def rewind(self) -> None:
         """Plays from the beginning again, from now on."""
@@ -120,7 +120,7 @@ class Player(StoppableNode):
                 break
             message = self._next
             self._tell_time(message.stamp_ns, now)
-            self._outlets[message.topic].publish(bytes(message.data))
+            self._publishers[message.topic].publish(bytes(message.data))
             self._next = next(self._stream, None)
         if self._next is not None:
             passed = max(now - self._epoch, 0.0) * self._settings.rate
@@ -140,15 +140,15 @@ class Player(StoppableNode):
     def stop(self) -> None:
         """Waits for what was published last, and closes the bag."""
         self.damage = self._bag.damage
-        for outlet in self._outlets.values():
-            outlet.wait_for_all_acked(Duration(nanoseconds=int(ACKNOWLEDGE_SEC * 1e9)))
+        for publisher in self._publishers.values():
+            publisher.wait_for_all_acked(Duration(nanoseconds=int(ACKNOWLEDGE_SEC * 1e9)))
         self._bag.__exit__(None, None, None)
 
     def _begin(self, epoch: float) -> None:
-        self._stream = self._bag.messages(list(self._outlets))
+        self._stream = self._bag.messages(list(self._publishers))
         self._next = next(self._stream, None)
         if self._next is None:
-            raise BagError(f"{self._settings.bag} has no message on {', '.join(self._outlets)}")
+            raise BagError(f"{self._settings.bag} has no message on {', '.join(self._publishers)}")
         self._first, self._epoch = self._next.stamp_ns, epoch
 
     def _end(self, now: float) -> None:
@@ -167,9 +167,9 @@ class Player(StoppableNode):
             self._clock_due = now + 1.0 / self._settings.clock_hz
             self._time.publish(Clock(clock=time_message(stamp_ns)))
 
-    def _open_outlets(self, topics: tuple[str, ...]) -> dict[str, Publisher]:
+    def _open_publishers(self, topics: tuple[str, ...]) -> dict[str, Publisher]:
         self._bag.require({topic: self._bag.topics.values() for topic in topics})
-        outlets, missing = {}, []
+        publishers, missing = {}, []
         for topic in topics:
             kind = self._bag.topics[topic]
             if topic == CLOCK and self._settings.clock_hz:
@@ -180,10 +180,10 @@ class Player(StoppableNode):
             except (BagError, ImportError):
                 missing.append(f"{topic} ({kind})")
                 continue
-            outlets[topic] = self.create_publisher(
+            publishers[topic] = self.create_publisher(
                 cls, topic, _profile(kind), qos_overriding_options=qos.overrides()
             )
-        if not outlets:
+        if not publishers:
             raise BagError(
                 f"{self._settings.bag}: nothing to play; no definition or package here for "
                 f"{', '.join(missing)}"
@@ -192,7 +192,7 @@ class Player(StoppableNode):
             self.get_logger().warning(
                 f"left out, no definition or package here: {', '.join(missing)}"
             )
-        return outlets
+        return publishers
 
 
 def message_class(kind: str) -> Any:

@@ -10,7 +10,7 @@ from rclpy.node import Node
 from heisd_ros.nodes import qos
 
 
-class Outlet(Protocol):
+class CommandPublisher(Protocol):
     """Where the commands of one topic go."""
 
     def publish(self, message: Any) -> None:
@@ -24,7 +24,7 @@ class Outlet(Protocol):
         """
 
 
-class Silent:
+class NoPublisher:
     """Sends nothing."""
 
     def publish(self, message: Any) -> None:
@@ -35,7 +35,7 @@ class Silent:
         return True
 
 
-class Topic:
+class TopicPublisher:
     """A topic that exists as long as this.
 
     Some controllers refuse a topic with two publishers, so it is made at activation and destroyed
@@ -64,6 +64,6 @@ class Topic:
         return bool(arrived)
 
 
-def outlet(node: Node, kind: type, name: str, dry_run: bool) -> Outlet:
+def command_publisher(node: Node, kind: type, name: str, dry_run: bool) -> CommandPublisher:
     """The topic, or in a dry run nothing that looks like it: no publisher is made."""
-    return Silent() if dry_run else Topic(node, kind, name)
+    return NoPublisher() if dry_run else TopicPublisher(node, kind, name)
