@@ -26,7 +26,7 @@ from heisd_ros.control.watch import Watch
 from heisd_ros.decoding.types import StepResult
 from heisd_ros.errors import HeisdError, ReplayError
 from heisd_ros.evaluation.rollout import StepRecord
-from heisd_ros.replay.witness import Witness, observation_digest
+from heisd_ros.replay.observation_tap import ObservationTap, observation_digest
 from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.instruction import instruction_problem
 from heisd_ros.robot.parameters import VlaNodeParameters
@@ -83,8 +83,8 @@ class ModeReplay:
     def __init__(
         self, parameters: VlaNodeParameters, policy: Policy, instruction: str | None, start: int
     ) -> None:
-        self.witness = Witness(policy.decoder)
-        self._policy = replace(policy, decoder=self.witness)
+        self.tap = ObservationTap(policy.decoder)
+        self._policy = replace(policy, decoder=self.tap)
         warm_up(policy, policy.decoder)
         self._parameters = with_values(parameters, {"model.budget_sec": 0.0})
         intake = open_intake(self._parameters, self._policy)
@@ -178,7 +178,7 @@ class ModeReplay:
         self._grid.advance(since)
         # A nanosecond more, or rounding might make it early once more.
         self._opens = self._start + math.ceil(self._grid.opens * NANOSECONDS) + 1
-        self.witness.seen = None
+        self.tap.newest = None
         instruction = self._watch.instruction
         inference = self._runner.infer(observation, instruction, self._generation, now)
         self._check_sizes(now)
@@ -204,7 +204,7 @@ class ModeReplay:
             self.steps.append(self._replayed(inference, outcome, now))
 
     def _replayed(self, inference: Inference, result: StepResult, now: int) -> ReplayedStep:
-        arm, seen = inference.observation.arm.content, self.witness.seen
+        arm, seen = inference.observation.arm.content, self.tap.newest
         assert seen is not None, "a step without an observation"
         record = StepRecord(
             result=result,
@@ -239,9 +239,9 @@ class ModeReplay:
         Raises:
             ReplayError: It changed.
         """
-        if self.witness.seen is None:
+        if self.tap.newest is None:
             return
-        sizes = tuple(pixels.shape[:2] for pixels in self.witness.seen.images)
+        sizes = tuple(pixels.shape[:2] for pixels in self.tap.newest.images)
         for view, (old, new) in enumerate(zip(self._sizes, sizes, strict=False)):
             if old != new:
                 raise ReplayError(

@@ -195,7 +195,7 @@ class _Feed:
         self._keep_frame()
 
     def _keep_frame(self) -> None:
-        steps, seen = self._reference.steps, self._reference.witness.seen
+        steps, seen = self._reference.steps, self._reference.tap.newest
         if len(steps) > self._framed and seen is not None:
             self._framed = len(steps)
             self.frames.add(Frame(steps[-1].at, seen.images))

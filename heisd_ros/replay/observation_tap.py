@@ -30,21 +30,21 @@ def observation_digest(observation: Observation) -> str:
     return digest.hexdigest()[:16]
 
 
-class Witness(DecoderWrapper):
+class ObservationTap(DecoderWrapper):
     """A decoder that is told of nothing else, and remembers the newest observation.
 
     Args:
         decoder: What decides.
 
     Attributes:
-        seen: The newest observation; None before the first.
+        newest: The newest observation; None before the first.
     """
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__(decoder)
-        self.seen: Observation | None = None
+        self.newest: Observation | None = None
 
     def infer(self, observation: Observation) -> StepResult:
         """Decides one step."""
-        self.seen = observation
+        self.newest = observation
         return super().infer(observation)
