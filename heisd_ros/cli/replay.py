@@ -64,7 +64,7 @@ def replay(
     from heisd_ros.errors import HeisdError
     from heisd_ros.replay.baseline import check_comparable, compare, read_baseline, read_tolerances
     from heisd_ros.replay.describe import describe
-    from heisd_ros.replay.report import write_report
+    from heisd_ros.replay.replay_page import write_report
     from heisd_ros.replay.run import REFERENCE, replay_bag
     from heisd_ros.replay.summary import (
         LATENCIES,

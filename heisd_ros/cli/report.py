@@ -24,7 +24,7 @@ def report(
     ] = "",
 ) -> None:
     """Write one self-contained HTML page with tables and plots of one or several evaluations."""
-    from heisd_ros.evaluation.report import write_report
+    from heisd_ros.evaluation.evaluation_page import write_report
     from heisd_ros.evaluation.results import read_results
 
     names = [

@@ -7,7 +7,7 @@ import pytest
 from support.evaluations import MODES, made_up_results
 from support.pages import Page
 
-from heisd_ros.evaluation.report import write_report
+from heisd_ros.evaluation.evaluation_page import write_report
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from heisd_ros.evaluation import episode_figures, figures
 from heisd_ros.evaluation.accounting import Row
+from heisd_ros.evaluation.evaluation_page import OURS
 from heisd_ros.evaluation.page import picture_of, write_page
-from heisd_ros.evaluation.report import OURS
 from heisd_ros.evaluation.report_tables import reasons_table, table
 from heisd_ros.replay.frames import Frame
 from heisd_ros.replay.recorded import AXES
