@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heisd_ros.control import growth
+from heisd_ros.control import online_growth
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import CheckpointError
 from heisd_ros.files.bounded import expanded
-from heisd_ros.fleet.growth import Growth
+from heisd_ros.fleet.growth import OnlineGrowth
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.models import shipped_model
 from heisd_ros.retrieval.database import Database
@@ -61,7 +61,7 @@ class Policy:
     instructions: tuple[str, ...] | None
     bounds: MetricBounds | None = None
     plain: Decoder | None = None
-    growth: Growth | None = None
+    growth: OnlineGrowth | None = None
     robot: str = ""
 
     def close(self) -> None:
@@ -143,18 +143,18 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
 
     spec, folder = vla.spec, model_folder(parameters)
     _check_actions(folder, vla.codec)
-    mode, keeps = load_mode(parameters.decoding.mode), growth.wanted(parameters)
+    mode, keeps = load_mode(parameters.decoding.mode), online_growth.wanted(parameters)
     if keeps and not mode.retrieves:
         raise ValueError(
             f"parameter 'decoding.mode' is {parameters.decoding.mode!r}; accepted with "
             "'growth.mode' or 'fleet.uri': a mode that retrieves"
         )
     assembly = Assembly(folder, parameters.decoding.database, parameters.decoding.drafter)
-    opened: list[Growth] = []
+    opened: list[OnlineGrowth] = []
     with ExitStack() as failing:
 
         def extend(database: Database, calibration: Calibration | None) -> GrowingStore:
-            kept = growth.open_growth(parameters, database, calibration, mode.retrieval.k)
+            kept = online_growth.open_growth(parameters, database, calibration, mode.retrieval.k)
             failing.callback(kept.close)
             opened.append(kept)
             return kept.store

@@ -44,7 +44,7 @@ class GrowthStatus:
     link: LinkStatus | None
 
 
-class Growth:
+class OnlineGrowth:
     """Records successful episodes.
 
     Args:

@@ -19,7 +19,7 @@ from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from heisd_ros.control import growth
+from heisd_ros.control import online_growth
 from heisd_ros.control.commands import GripperSwitch
 from heisd_ros.control.holds import FRESH_START, Hold, HoldReason, HoldTracker
 from heisd_ros.control.inference import Inference
@@ -222,7 +222,7 @@ class ControlLoop:
         if opening is not None:
             self.fingers.send(opening)
         if self._growth is not None:
-            growth.note(self._growth, inference.instruction, result)
+            online_growth.note(self._growth, inference.instruction, result)
         self._drop_unsent("replaced")
         self._driver.move(mapper.twist(action), action)
         self.step += 1

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from heisd_ros.control import growth
+from heisd_ros.control import online_growth
 from heisd_ros.control.inputs import NANOSECONDS, InputHealth
 from heisd_ros.control.session import Session
 from heisd_ros.decoding.types import Source
@@ -232,9 +232,9 @@ def report(
             statuses.append(each)
         kept = session.policy.growth
         if kept is not None:
-            well, text = growth.state(kept.status, now / NANOSECONDS)
+            well, text = online_growth.state(kept.status, now / NANOSECONDS)
             level = DiagnosticStatus.OK if well else DiagnosticStatus.WARN
-            statuses.append(status("growth", level, text, growth.values(kept.status)))
+            statuses.append(status("growth", level, text, online_growth.values(kept.status)))
         device = session.parameters.model.device
         if device.startswith("cuda"):
             statuses.append(gpu_status(device))

@@ -285,9 +285,8 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         problem = self._estop.problem() or clock_problem(self)
         if problem is None and self._session is not None:
             settings = self._session.parameters
-            problem = (
-                None if settings.dry_run else other_commanders(self, settings.command.interface)
-            )
+            if not settings.dry_run:
+                problem = other_commanders(self, settings.command.interface)
         return problem
 
     def _refusal(self) -> str:

@@ -13,7 +13,7 @@ from support.milvus import MilvusServer
 
 from heisd_ros.errors import FleetError, GrowthError
 from heisd_ros.fleet import link
-from heisd_ros.fleet.growth import Growth
+from heisd_ros.fleet.growth import OnlineGrowth
 from heisd_ros.fleet.journal import FILE
 from heisd_ros.fleet.link import FleetLink
 from heisd_ros.fleet.milvus import MilvusStore
@@ -40,14 +40,14 @@ def work(growth, steps=6, instruction=INSTRUCTIONS[0], seed=0):
 
 
 def test_a_success_is_searched_from_then_on_and_after_a_restart(database, tmp_path):
-    growth = Growth(GrowingStore(database), tmp_path / "journal", append=True)
+    growth = OnlineGrowth(GrowingStore(database), tmp_path / "journal", append=True)
     keys = work(growth, seed=11)
     growth.end(success=False)
     work(growth, seed=1)
     growth.end(success=True)
     growth.close()
     assert (growth.status.episodes, growth.status.added, growth.status.problem) == (1, 6, "")
-    again = Growth(GrowingStore(database), tmp_path / "journal", append=True)
+    again = OnlineGrowth(GrowingStore(database), tmp_path / "journal", append=True)
     shard, _ = again.store.shard_for(INSTRUCTIONS[0])
     assert shard.grown and len(shard) == 15 + 6
     assert shard.search(entries(1, 6, seed=1).keys[2], 1).similarity[0] > 0.9999
@@ -57,7 +57,7 @@ def test_a_success_is_searched_from_then_on_and_after_a_restart(database, tmp_pa
 
 def test_recording_alone_changes_no_search(database, tmp_path):
     frozen = "the calibration of today is in force"
-    growth = Growth(GrowingStore(database, frozen), tmp_path / "journal")
+    growth = OnlineGrowth(GrowingStore(database, frozen), tmp_path / "journal")
     work(growth)
     growth.end(success=True)
     growth.close()
@@ -67,7 +67,7 @@ def test_recording_alone_changes_no_search(database, tmp_path):
 
 def test_appending_under_a_calibration_is_refused_by_name(database, tmp_path):
     with pytest.raises(GrowthError, match="may not grow: the calibration of today is in force"):
-        Growth(
+        OnlineGrowth(
             GrowingStore(database, "the calibration of today is in force"),
             tmp_path / "journal",
             append=True,
@@ -76,7 +76,7 @@ def test_appending_under_a_calibration_is_refused_by_name(database, tmp_path):
 
 
 def test_a_full_disk_is_told_and_what_waited_is_written_when_there_is_room(database, tmp_path):
-    growth = Growth(GrowingStore(database), tmp_path / "journal", append=True)
+    growth = OnlineGrowth(GrowingStore(database), tmp_path / "journal", append=True)
     growth._journal._execute("PRAGMA max_page_count = 1")  # SQLite's own: as many as there are
     work(growth, steps=60)
     growth.end(success=True)
@@ -98,7 +98,7 @@ def test_a_server_that_is_killed_loses_nothing_and_nobody_waits(database, tmp_pa
     probe = server.connect(layout())
 
     def begin():
-        return Growth(
+        return OnlineGrowth(
             GrowingStore(database),
             tmp_path / "journal",
             receiver=server.uri,

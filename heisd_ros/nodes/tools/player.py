@@ -95,7 +95,7 @@ class Player(StoppableNode):
         self._bag = Bag(settings.bag)
         try:
             self._bag.__enter__()
-            self._publishers = self._open_publishers(settings.topics or tuple(self._bag.topics))
+            self._publisher_of = self._open_publishers(settings.topics or tuple(self._bag.topics))
             self._begin(time.monotonic() + settings.delay_sec)
         except BagError as error:
             self.destroy_node()
@@ -106,7 +106,7 @@ class Player(StoppableNode):
     @property
     def heard(self) -> bool:
         """Whether every topic that is played has a reader."""
-        return all(publisher.get_subscription_count() for publisher in self._publishers.values())
+        return all(publisher.get_subscription_count() for publisher in self._publisher_of.values())
 
     def rewind(self) -> None:
         """Plays from the beginning again, from now on."""
@@ -120,7 +120,7 @@ class Player(StoppableNode):
                 break
             message = self._next
             self._tell_time(message.stamp_ns, now)
-            self._publishers[message.topic].publish(bytes(message.data))
+            self._publisher_of[message.topic].publish(bytes(message.data))
             self._next = next(self._stream, None)
         if self._next is not None:
             passed = max(now - self._epoch, 0.0) * self._settings.rate
@@ -140,15 +140,17 @@ class Player(StoppableNode):
     def stop(self) -> None:
         """Waits for what was published last, and closes the bag."""
         self.damage = self._bag.damage
-        for publisher in self._publishers.values():
+        for publisher in self._publisher_of.values():
             publisher.wait_for_all_acked(Duration(nanoseconds=int(ACKNOWLEDGE_SEC * 1e9)))
         self._bag.__exit__(None, None, None)
 
     def _begin(self, epoch: float) -> None:
-        self._stream = self._bag.messages(list(self._publishers))
+        self._stream = self._bag.messages(list(self._publisher_of))
         self._next = next(self._stream, None)
         if self._next is None:
-            raise BagError(f"{self._settings.bag} has no message on {', '.join(self._publishers)}")
+            raise BagError(
+                f"{self._settings.bag} has no message on {', '.join(self._publisher_of)}"
+            )
         self._first, self._epoch = self._next.stamp_ns, epoch
 
     def _end(self, now: float) -> None:

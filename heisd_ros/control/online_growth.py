@@ -7,7 +7,7 @@ import os
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import StepResult
 from heisd_ros.files.bounded import expanded
-from heisd_ros.fleet.growth import Growth, GrowthStatus, frozen_by_calibration
+from heisd_ros.fleet.growth import GrowthStatus, OnlineGrowth, frozen_by_calibration
 from heisd_ros.fleet.layout import Layout
 from heisd_ros.fleet.milvus import MilvusStore, check_installed
 from heisd_ros.fleet.recorder import Verified
@@ -26,7 +26,7 @@ def wanted(parameters: VlaNodeParameters) -> bool:
 
 def open_growth(
     parameters: VlaNodeParameters, database: Database, calibration: Calibration | None, k: int
-) -> Growth:
+) -> OnlineGrowth:
     """Makes what the parameters ask for.
 
     Args:
@@ -53,7 +53,7 @@ def open_growth(
         def connect() -> MilvusStore:
             return MilvusStore(uri, layout, collection, token)
 
-    return Growth(
+    return OnlineGrowth(
         GrowingStore(database, frozen, least=k),
         expanded(parameters.growth.folder) if records else None,
         append=parameters.growth.mode == "append",
@@ -62,7 +62,7 @@ def open_growth(
     )
 
 
-def note(growth: Growth, instruction: str, result: StepResult) -> None:
+def note(growth: OnlineGrowth, instruction: str, result: StepResult) -> None:
     """Hands on a step that the arm was told to do."""
     frame = result.frame
     verified = None if frame is None else Verified(frame.key, frame.tokens)
