@@ -49,7 +49,7 @@ def decode(
     import torch
 
     from heisd_ros.benchmark.decode import Settings, run
-    from heisd_ros.benchmark.summary import lines
+    from heisd_ros.benchmark.result_lines import lines
     from heisd_ros.errors import HeisdError
 
     if threads:

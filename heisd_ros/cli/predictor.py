@@ -23,7 +23,7 @@ def predictor(
 
     It judges terms; no mode decides by it.
     """
-    from heisd_ros.evaluation.predictor import describe
+    from heisd_ros.evaluation.pass_predictor import describe
     from heisd_ros.evaluation.results import read_results
 
     try:

@@ -12,7 +12,7 @@ import numpy as np
 
 from heisd_ros.decoding.calibration import Calibration, TriedSetting
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.calibration import EpisodeLoss
+from heisd_ros.evaluation.calibration_episodes import EpisodeLoss
 from heisd_ros.files.atomic import replace_text
 from heisd_ros.files.bounded import read_object
 

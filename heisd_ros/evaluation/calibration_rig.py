@@ -7,7 +7,7 @@ from dataclasses import replace
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
-from heisd_ros.evaluation.calibration import EpisodeLoss, judge_episode
+from heisd_ros.evaluation.calibration_episodes import EpisodeLoss, judge_episode
 from heisd_ros.evaluation.calibration_losses import BASE
 from heisd_ros.evaluation.calibration_setup import Place
 from heisd_ros.evaluation.rollout import SceneInputs, make_scene

@@ -14,7 +14,7 @@ import numpy as np
 from heisd_ros.decoding.calibration import Calibration, TriedSetting
 from heisd_ros.decoding.conformal import choose, least_bound, least_episodes
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.calibration import EpisodeLoss
+from heisd_ros.evaluation.calibration_episodes import EpisodeLoss
 from heisd_ros.evaluation.calibration_losses import LossTable, header_of, tried_of
 from heisd_ros.evaluation.starts import Start
 

@@ -16,7 +16,12 @@ from heisd_ros.decoding.conformal import Rule
 from heisd_ros.decoding.modes import load_mode
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.calibration import LEVELS, calibration_mode, path_of, plan_episodes
+from heisd_ros.evaluation.calibration_episodes import (
+    LEVELS,
+    calibration_mode,
+    path_of,
+    plan_episodes,
+)
 from heisd_ros.evaluation.calibration_run import FILE, CalibrationRun
 from heisd_ros.evaluation.paired_run import FILE as PAIRS
 from heisd_ros.evaluation.paired_run import LEVEL, RUNS, PairedRun

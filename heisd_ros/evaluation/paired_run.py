@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from heisd_ros.decoding.calibration import Calibration, TriedSetting
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.calibration import EpisodeLoss
+from heisd_ros.evaluation.calibration_episodes import EpisodeLoss
 from heisd_ros.evaluation.calibration_losses import BASE, LossTable, header_of, tried_of
 from heisd_ros.evaluation.calibration_run import NO_TASKS
 from heisd_ros.evaluation.paired import excess_failures, fixed_sequence, upper_bound, wealth
@@ -30,7 +30,7 @@ FILE = "calibration_pairs.json"
 RUNS = (1, 2, 3, 5, 10)
 """Skips in a row, the default path."""
 LEVEL = 0.9
-"""Of the path of thresholds (`calibration.path_of`): that at which all run lengths are tested."""
+"""Level of the thresholds (`calibration_episodes.path_of`) at which run lengths are tested."""
 BLOCK = 40
 """Pairs that are run before it is looked at what they show."""
 

@@ -13,16 +13,16 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 
-from heisd_ros.control.following import Following
+from heisd_ros.control.following_check import Following
 from heisd_ros.control.holds import Hold
 from heisd_ros.control.inputs import NANOSECONDS
 from heisd_ros.control.session import Session
 from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.kinematics.pose import Pose
-from heisd_ros.nodes.geometry import turn
+from heisd_ros.nodes.geometry_messages import turn
 from heisd_ros.nodes.interfaces import Outgoing, make_interface
-from heisd_ros.robot.limits import safety_limits
 from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.robot.safety_limits import safety_limits
 from heisd_ros.safety.joints import Posture
 from heisd_ros.safety.limits import Limited, SafetyFilter
 

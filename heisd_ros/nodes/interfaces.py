@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.msg import ActionDelta
 from heisd_ros.nodes.command_publishers import command_publisher
-from heisd_ros.nodes.geometry import pose_message, turn, twist_message
+from heisd_ros.nodes.geometry_messages import pose_message, turn, twist_message
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.safety.lead import Lead
 

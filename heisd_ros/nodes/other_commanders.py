@@ -5,7 +5,7 @@ from __future__ import annotations
 from rclpy.node import Node
 
 from heisd_ros.control.holds import Hold, HoldReason
-from heisd_ros.nodes.graph import publishers
+from heisd_ros.nodes.publisher_names import publishers
 
 
 def other_commanders(node: Node, interface: str) -> Hold | None:

@@ -35,11 +35,11 @@ from heisd_ros.nodes.declaration import declare, given, read
 from heisd_ros.nodes.diagnostics import report
 from heisd_ros.nodes.estop import EmergencyStop
 from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
-from heisd_ros.nodes.graph import publishers
 from heisd_ros.nodes.guard import GuardedNode
 from heisd_ros.nodes.input_topics import InputTopics
 from heisd_ros.nodes.other_commanders import other_commanders
 from heisd_ros.nodes.process import StoppableNode, leave, realtime, run_node, spin
+from heisd_ros.nodes.publisher_names import publishers
 from heisd_ros.nodes.status import StatusTopic, hold_status
 from heisd_ros.nodes.transitions import transition
 from heisd_ros.nodes.updater import DiagnosticsUpdater

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.control.inputs import NANOSECONDS, stamp_ns
-from heisd_ros.replay.engine import ReplayedStep
+from heisd_ros.replay.mode_replay import ReplayedStep
 from heisd_ros.replay.topics import DELTA, TELEMETRY
 
 AXES = ("x", "y", "z", "rx", "ry", "rz", "gripper")

@@ -15,9 +15,9 @@ from heisd_ros.evaluation.accounting import Row
 from heisd_ros.evaluation.evaluation_page import OURS
 from heisd_ros.evaluation.page import picture_of, write_page
 from heisd_ros.evaluation.report_tables import reasons_table, table
-from heisd_ros.replay.frames import Frame
 from heisd_ros.replay.recorded import AXES
 from heisd_ros.replay.run import REFERENCE
+from heisd_ros.replay.sampled_pictures import Frame
 
 _READING = """
 <p class="note">The recording is fed through the inputs and the decoding of the node, on the clock

@@ -13,9 +13,9 @@ from heisd_ros.data.bag import Bag, BagMessage
 from heisd_ros.data.tracks import header_stamp
 from heisd_ros.errors import BagError, ReplayError
 from heisd_ros.evaluation.setup import mode_name
-from heisd_ros.replay.engine import ModeReplay
-from heisd_ros.replay.frames import Frame, Frames
+from heisd_ros.replay.mode_replay import ModeReplay
 from heisd_ros.replay.recorded import RecordedActions
+from heisd_ros.replay.sampled_pictures import Frame, Frames
 from heisd_ros.replay.topics import ReplayTopics, find_topics
 from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.parameters import VlaNodeParameters

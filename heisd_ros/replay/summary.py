@@ -16,7 +16,7 @@ import numpy as np
 from heisd_ros.decoding.acceptance import within_tolerance
 from heisd_ros.decoding.types import Source
 from heisd_ros.evaluation.accounting import Row, decoding_summary, step_columns, time_summary
-from heisd_ros.replay.engine import ModeReplay, ReplayedStep
+from heisd_ros.replay.mode_replay import ModeReplay, ReplayedStep
 from heisd_ros.replay.recorded import RecordedActions, deviation
 from heisd_ros.replay.run import REFERENCE, Replayed
 

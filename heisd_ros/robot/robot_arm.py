@@ -10,8 +10,8 @@ from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.geometry import ArmGeometry
 from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.robots import panda_urdf
-from heisd_ros.robot.limits import collision_guard
 from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.robot.safety_limits import collision_guard
 from heisd_ros.safety.joints import JointGuard, parse_limits
 
 

@@ -24,7 +24,7 @@ from heisd_ros.errors import HeisdError
 from heisd_ros.kinematics.robots import panda_urdf
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.declaration import declare, read
-from heisd_ros.nodes.geometry import pose_message
+from heisd_ros.nodes.geometry_messages import pose_message
 from heisd_ros.nodes.image_message import image_message
 from heisd_ros.nodes.process import POLL_SEC, StoppableNode, leave, run_node
 from heisd_ros.nodes.sim.arm_scene import ArmScene, SceneFactory, libero_scene

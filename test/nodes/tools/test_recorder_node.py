@@ -25,7 +25,7 @@ from heisd_ros.decoding.types import Observation
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.tools.definitions import MessageTypes
-from heisd_ros.nodes.tools.recorder import RecorderNode
+from heisd_ros.nodes.tools.recorder_node import RecorderNode
 from heisd_ros.nodes.vla_node import VlaNode
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
