@@ -1,4 +1,4 @@
-"""What the node runs: a decoder around a loaded model, and what it needs to know of it."""
+"""Loads what the node runs: a decoder around a model, and the facts that the node needs."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ SMALL_BYTES = 2**28
 
 @dataclass(frozen=True)
 class Policy:
-    """A decoder and the facts about its model that the node wires by.
+    """A decoder, and the properties of its model that the node needs.
 
     Attributes:
         decoder: Maps an observation to an action.
-        folder: Where the checkpoint lies.
+        folder: Folder of the checkpoint.
         views: Camera views in the model's order.
         image_size: Side of the images that the model sees, pixels.
         proprio_size: Numbers of proprioception; 0: none.
-        rate_hz: Control steps a second that the model was trained at.
+        rate_hz: Control steps per second at which the model was trained.
         instructions: The instructions it knows; None: any.
-        bounds: The metric that the decoder's boundary is made for; None: it looks at none.
-        plain: Plain decoding with the same model, to measure speed by; None: `decoder` itself.
-        growth: Keeps successful episodes, and talks to the fleet; None: nothing is kept.
-        robot: Whose motions it retrieves, by the name in its URDF; empty: it retrieves none.
+        bounds: Bounds of the metric for the decoder's boundary; None: it uses none.
+        plain: Plain decoding with the same model, as reference for speed; None: `decoder` itself.
+        growth: Records successful episodes and connects to the fleet; None: off.
+        robot: Name, in its URDF, of the robot whose motions are retrieved; empty: no retrieval.
     """
 
     decoder: Decoder
@@ -65,7 +65,7 @@ class Policy:
     robot: str = ""
 
     def close(self) -> None:
-        """Ends what runs beside the decoder."""
+        """Ends the threads and connections beside the decoder."""
         if self.growth is not None:
             self.growth.close()
 
@@ -74,17 +74,17 @@ PolicyLoader = Callable[[VlaNodeParameters], Policy]
 
 
 def load_policy(parameters: VlaNodeParameters) -> Policy:
-    """Loads the checkpoint that the parameters name, and what the decoding mode needs beside it.
+    """Loads the checkpoint that the parameters name, and what the decoding mode needs besides.
 
     Raises:
         HeisdError: The checkpoint, the mode or one of its parts is missing or cannot be used.
-        ValueError: The device is not there.
+        ValueError: The device does not exist.
     """
     return make_policy(parameters, load_model(parameters))
 
 
 def model_folder(parameters: VlaNodeParameters) -> Path:
-    """The checkpoint's folder: the one that the parameters name, or the shipped one."""
+    """Returns the checkpoint's folder: the one that the parameters name, or the shipped one."""
     return expanded(parameters.model.path) if parameters.model.path else shipped_model()
 
 
@@ -93,7 +93,7 @@ def load_model(parameters: VlaNodeParameters) -> TokenModel:
 
     Raises:
         CheckpointError, UnknownStatisticsError: It is missing or cannot be used.
-        ValueError: The device is not there.
+        ValueError: The device does not exist.
     """
     import torch
 
@@ -115,27 +115,27 @@ def load_model(parameters: VlaNodeParameters) -> TokenModel:
 
 
 def threads_for(weights: int, cores: int) -> int:
-    """Threads of a model that nobody chose: one for a small one, else one less than cores.
+    """Returns the default number of threads: 1 for a small model, else one less than cores.
 
-    A thread that has to wait for a core holds up all others, which spin, at the end of every
-    product. A small model gains a tenth to a fifth by the second one on an idle machine, and takes
-    four times as long beside one busy process (`bench/busy_neighbour.py`). A large one is bound by
-    memory, which one thread cannot use up.
+    A thread that waits for a core holds up all others, which spin, at the end of every matrix
+    product. A second thread makes a small model 10 to 20 % faster on an idle machine, and four
+    times slower beside one busy process (`bench/busy_neighbour.py`). A large one is bound by
+    memory bandwidth, which one thread cannot saturate.
 
     Args:
         weights: Size of the model's weights, bytes.
-        cores: That this process may use.
+        cores: Number of cores that this process may use.
     """
     return 1 if weights < SMALL_BYTES else max(1, cores - 1)
 
 
 def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
-    """The decoding mode that the parameters name, with a model that several may share.
+    """Makes the policy of the configured decoding mode, with a model that several may share.
 
     Raises:
-        HeisdError: The mode or one of its parts is missing or cannot be used, or the model's
-            answers are none that the node executes.
-        ValueError: The mode does not fit what is to be kept.
+        HeisdError: The mode or one of its parts is missing or cannot be used, or the node cannot
+            execute the model's answers.
+        ValueError: The mode does not retrieve, which growth and fleet need.
     """
     from heisd_ros.decoding.assembly import Assembly
     from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
@@ -192,10 +192,10 @@ def _check_actions(folder: Path, codec: ActionCodec) -> None:
 
 
 def check_device(device: str) -> None:
-    """Refuses a device that is not there.
+    """Refuses a device that does not exist.
 
     Raises:
-        ValueError: naming those that are.
+        ValueError: It does not exist; the message names those that do.
     """
     import torch
 
@@ -207,8 +207,8 @@ def check_device(device: str) -> None:
 
 
 def free_memory() -> None:
-    """Gives the memory of a policy that nobody holds any more back, the GPU's too."""
+    """Frees the memory of policies that are no longer referenced, the GPU's too."""
     gc.collect()
-    torch = sys.modules.get("torch")  # who has not imported it holds none
+    torch = sys.modules.get("torch")  # without it there is no such memory
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Who else commands the arm: a controller cannot tell two voices on one topic apart."""
+"""Detects other publishers of commands: a controller cannot tell two on one topic apart."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from heisd_ros.nodes.publisher_names import publishers
 
 
 def other_commanders(node: Node, interface: str) -> Hold | None:
-    """The hold while others publish on the command topic of an active node.
+    """Returns the hold while others publish on the command topic of an active node.
 
-    Both stand then, if the other is a node of this kind. What another tool commands meanwhile is
-    not stopped by it.
+    If the other is a VLA node, both hold. Commands of any other publisher are not stopped.
 
     Args:
-        node: The node that publishes there.
-        interface: `command.interface`, which names the topic.
+        node: The active node.
+        interface: Value of `command.interface`, which names the topic.
     """
     topic = node.resolve_topic_name(f"~/output/{interface}")
     if node.count_publishers(topic) <= 1:
@@ -27,5 +26,5 @@ def other_commanders(node: Node, interface: str) -> Hold | None:
         names.remove(own)
     return Hold(
         HoldReason.RIVAL_COMMANDS,
-        f"{topic} is also published by {', '.join(names)}; accepted: nobody else",
+        f"{topic} is also published by {', '.join(names)}; accepted: no other publisher",
     )
