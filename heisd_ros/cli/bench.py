@@ -151,7 +151,7 @@ def summary(seen: Any, cpu_percent: float) -> dict[str, Any]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Time on a CPU that a process has had so far, s (proc(5), utime and stime)."""
+    """Returns the CPU time of a process so far, s (proc(5), utime and stime)."""
     # The name in parentheses may hold spaces.
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""`heisd predictor`: what foresees that a draft passes in one pass."""
+"""`heisd predictor`: fits what predicts that a draft passes in one pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`heisd replay`: a recording through the node's inputs and decoding; what moved since?"""
+"""`heisd replay`: replays a recording through the node's inputs and decoding."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def replay(
     ] = None,
     report: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("out/replay"),
     baseline: Annotated[
-        Path | None, typer.Option(help="replay.json of an earlier replay, to be held against.")
+        Path | None, typer.Option(help="replay.json of an earlier replay, to compare with.")
     ] = None,
     tolerance: Annotated[
         list[str] | None,

@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False)
 def report(
     results: Annotated[list[Path], typer.Argument(help="Results files of `heisd eval`.")],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
-    base: Annotated[str, typer.Option(help="Mode that others are held against.")] = "ar",
+    base: Annotated[str, typer.Option(help="Mode that others are compared with.")] = "ar",
     ablation: Annotated[
         str,
         typer.Option(
