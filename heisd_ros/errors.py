@@ -36,7 +36,7 @@ class UnknownStatisticsError(HeisdError):
 
 
 class AnswerError(HeisdError):
-    """A model's answer stands for no action: an id is none, or tokens are missing or too many."""
+    """A model's answer stands for no actions: it is no answer of its family, or never ended."""
 
 
 class UnknownInstructionError(HeisdError):
@@ -76,7 +76,7 @@ class CalibrationError(HeisdError):
 
 
 class MissingPackageError(HeisdError):
-    """A parameter asks for something that needs a ROS package which is not installed."""
+    """What is asked for needs a package which is not installed; the message names it."""
 
 
 class ModeError(HeisdError):
@@ -101,3 +101,11 @@ class BenchmarkError(HeisdError):
 
 class ReplayError(HeisdError):
     """A recording cannot be replayed: a topic, its type, its images or the instruction is wrong."""
+
+
+class MessageError(HeisdError):
+    """A message of the model protocol is damaged, or holds what is neither number nor text."""
+
+
+class RemoteModelError(HeisdError):
+    """A model's server is away, answers late or not as agreed, or serves another model."""

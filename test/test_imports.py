@@ -32,19 +32,21 @@ ALLOWED = {
     "retrieval": {"errors", "files", "instructions", "kinematics"},
     "safety": {"errors", "kinematics"},
     "decoding": CORE,
+    "serving": {"errors", "files", "kinematics", "decoding"},
     "fleet": {"errors", "files", "instructions", "retrieval"},
     "data": {"errors", "files", "kinematics"},
     "sim": MODELS | {"decoding", "data"},
     "training": MODELS | {"decoding", "data", "sim"},
     "evaluation": MODELS | {"decoding", "data", "sim", "training"},
-    "benchmark": MODELS | {"decoding", "training", "models"},
+    "benchmark": MODELS | {"decoding", "training", "models", "serving"},
     "robot": {"errors", "files", "kinematics", "safety", "data"},
-    "control": MODELS | {"safety", "decoding", "fleet", "data", "sim", "models", "robot"},
+    "control": MODELS
+    | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "serving"},
     "nodes": MODELS | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "control"},
     "replay": MODELS | {"decoding", "data", "evaluation", "robot", "control"},
     "cli": MODELS
     | {"safety", "decoding", "fleet", "data", "sim", "training", "evaluation", "models"}
-    | {"robot", "control", "nodes", "benchmark", "replay"},
+    | {"robot", "control", "nodes", "benchmark", "replay", "serving"},
 }
 
 HEAVY = ["torch", "mujoco", "libero", "robosuite", "pinocchio", "rclpy", "cv2", "matplotlib"]

@@ -176,3 +176,23 @@ def retrieval(
     from heisd_ros.cli.bench_retrieval import run
 
     run(vectors, dim, shards, queries, peer_shards, out, figure, scratch)
+
+
+@app.command()
+def serving(
+    side: Annotated[int, typer.Option(min=1, help="Of a picture, pixels.")] = 224,
+    views: Annotated[int, typer.Option(min=1, max=16, help="Pictures of an observation.")] = 2,
+    rounds: Annotated[int, typer.Option(min=10, help="Questions that are timed.")] = 1000,
+    out: Annotated[Path | None, typer.Option("--json", help="File for the result.")] = None,
+) -> None:
+    """What a model behind a server on this machine costs over one in this process."""
+    from heisd_ros.benchmark.serving_bench import measure
+
+    result = measure(side, views, rounds)
+    over, load = result["over_local_ms"], result["load"]
+    typer.echo(
+        f"over local: p50 {over['p50']:.2f} ms, p99 {over['p99']:.2f} ms ({views} pictures of "
+        f"{side} pixels, {result['kib']:.0f} KiB a question)"
+    )
+    typer.echo(f"  {load:.1f} processes wanted to run on {result['cores']} cores")
+    _write(result, out)

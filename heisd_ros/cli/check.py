@@ -24,18 +24,25 @@ def check(
 
     The first fault is said in one line with key, value and what is accepted; the exit code is 1.
     """
-    from heisd_ros.decoding.modes import load_mode
     from heisd_ros.errors import HeisdError
     from heisd_ros.files.bounded import naming
     from heisd_ros.robot.declare import with_values
     from heisd_ros.robot.robot_arm import make_reader, touching, unguarded, urdf_text
     from heisd_ros.robot.robot_file import read_robot_file
+    from heisd_ros.serving.address import Address, is_address
 
     try:
         parameters = read_robot_file(file)
         if urdf is not None:
             parameters = with_values(parameters, {"robot.source": "file", "robot.urdf": str(urdf)})
-        load_mode(parameters.decoding.mode)
+        asked = ""
+        if is_address(parameters.model.path):  # nothing of PyTorch needs to be here
+            server = Address.parse(parameters.model.path)
+            asked = f"; {server.uri} is asked by `heisd doctor --robot`"
+        else:
+            from heisd_ros.decoding.modes import load_mode
+
+            load_mode(parameters.decoding.mode)
         if parameters.robot.source != "topic":
             arm = make_reader(parameters, urdf_text(parameters)).kinematics
             for gap in unguarded(parameters, arm):
@@ -48,4 +55,4 @@ def check(
     except (HeisdError, ValueError) as error:
         typer.echo(naming(file, error), err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"{file}: good ({seen})")
+    typer.echo(f"{file}: good ({seen}{asked})")

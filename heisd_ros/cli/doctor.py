@@ -48,11 +48,39 @@ def _findings(robot: Path | None, namespace: str, seconds: float) -> Iterator[Fi
     if robot is None:
         return
     from heisd_ros.robot.robot_file import read_robot_file
+    from heisd_ros.serving.address import is_address
 
     try:
         cell = read_robot_file(robot)
     except ValueError as error:
         yield Finding("bad", str(robot), str(error))
         return
+    if is_address(cell.model.path):
+        yield served(cell.model.path)
     yield from (Finding(*seen) for seen in wanted(cell))
     yield from (Finding(*seen) for seen in running(cell, namespace, seconds))
+
+
+def served(model_path: str) -> Finding:
+    """Whether the server of a model answers, and what it says of the model.
+
+    Args:
+        model_path: Its address.
+    """
+    import os
+
+    from heisd_ros.errors import RemoteModelError
+    from heisd_ros.serving.address import TOKEN, Address
+    from heisd_ros.serving.link import Link
+
+    try:
+        link = Link(Address.parse(model_path), os.environ.get(TOKEN, ""))
+    except (RemoteModelError, ValueError) as error:
+        return Finding("bad", "model", str(error))
+    layout = link.layout
+    link.close()
+    words = f"mode {layout.mode}" if layout.own else "a server that says nothing of its model"
+    views = ", ".join(layout.views)
+    return Finding(
+        "good", "model", f"{link.uri} answers: {words}, views {views}, {layout.rate_hz:g} Hz"
+    )

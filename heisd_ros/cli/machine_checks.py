@@ -16,6 +16,8 @@ OLDEST_PYTHON = (3, 10)
 COMPILED = ("numpy", "scipy", "h5py", "pinocchio", "faiss", "torch", "cv2", "mujoco")
 """Packages with compiled parts that are built against NumPy."""
 OPTIONAL = frozenset({"cv2", "mujoco"})
+OF_MODELS = frozenset({"torch", "faiss"})
+"""What a node does without whose model runs behind a server."""
 OLD_ABI = ("compiled using NumPy 1.x", "dtype size changed", "_ARRAY_API not found")
 QUICK_CLOCKS = frozenset({"tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"})
 """Clock sources of the kernel that a program reads without a system call."""
@@ -87,6 +89,8 @@ def packages(names: tuple[str, ...] = COMPILED) -> Iterator[Finding]:
             yield Finding("bad", name, f"ends the process when it is imported ({done.returncode})")
         elif said[-1] == f"good {name}":
             yield Finding("good", name, "can be imported")
+        elif said[-1] == f"lacking {name}" and name in OF_MODELS:
+            yield Finding("warning", name, "is not installed: a model runs elsewhere or not at all")
         elif said[-1] == f"lacking {name}":
             level = "warning" if name in OPTIONAL else "bad"
             yield Finding(level, name, "is not installed")
@@ -108,8 +112,10 @@ def cv_bridge() -> Finding:
 
 def graphics() -> Finding:
     """The GPU, its driver, and whether this PyTorch is built for it."""
-    import torch
-
+    try:
+        import torch
+    except ImportError:
+        return Finding("warning", "GPU", "is not looked at without PyTorch")
     build = f"PyTorch {torch.__version__}"
     if torch.cuda.is_available():
         return Finding("good", "GPU", f"{torch.cuda.get_device_name(0)}, {build}")

@@ -24,6 +24,7 @@ COMMANDS = {
     "replay": "Replay a recording through the node's inputs and decoding.",
     "play": "Publish a recording over DDS, with /clock.",
     "bench": "Measure what decoding costs, and the node beside it.",
+    "serve": "Run policy and decoding for a robot on another machine, without ROS.",
     "predictor": "Fit what predicts that a draft passes, from the steps of an evaluation.",
     "report": "Write a page with the results of evaluations.",
 }

@@ -14,6 +14,10 @@ app = typer.Typer(add_completion=False)
 def report(
     results: Annotated[list[Path], typer.Argument(help="Results files of `heisd eval`.")],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="PNG or SVG file for the plot of success against speedup of one file."),
+    ] = None,
     base: Annotated[str, typer.Option(help="Mode that others are compared with.")] = "ar",
     ablation: Annotated[
         str,
@@ -24,7 +28,7 @@ def report(
     ] = "",
 ) -> None:
     """Write one self-contained HTML page with tables and plots of one or several evaluations."""
-    from heisd_ros.evaluation.evaluation_page import write_report
+    from heisd_ros.evaluation.evaluation_page import save_plot, write_report
     from heisd_ros.evaluation.results import read_results
 
     names = [
@@ -35,6 +39,8 @@ def report(
     try:
         data = {name: read_results(path) for name, path in zip(names, results, strict=True)}
         write_report(data, out, base, ladder)
+        if plot is not None:
+            save_plot(data[names[0]], plot, base)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     typer.echo(f"report: {out}")

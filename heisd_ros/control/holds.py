@@ -28,6 +28,7 @@ class HoldReason(str, Enum):
     NO_INSTRUCTION = "no_instruction"
     UNKNOWN_INSTRUCTION = "unknown_instruction"
     MODEL_ERROR = "model_error"
+    MODEL_AWAY = "model_away"
     NO_ACTION = "no_action"
     OVER_BUDGET = "over_budget"
     ACTION_TOO_OLD = "action_too_old"
@@ -39,6 +40,7 @@ class HoldReason(str, Enum):
 
 FRESH_START = frozenset(HoldReason) - {
     HoldReason.MODEL_ERROR,
+    HoldReason.MODEL_AWAY,
     HoldReason.NO_ACTION,
     HoldReason.UNKNOWN_INSTRUCTION,
     HoldReason.OVER_BUDGET,

@@ -17,7 +17,13 @@ from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.control.inputs import NANOSECONDS, ObservationSet
 from heisd_ros.control.policy import ACTION_SIZE, Policy
 from heisd_ros.decoding.types import Observation, Settled, StepResult
-from heisd_ros.errors import AnswerError, ImageError, JointStateError, UnknownInstructionError
+from heisd_ros.errors import (
+    AnswerError,
+    ImageError,
+    JointStateError,
+    RemoteModelError,
+    UnknownInstructionError,
+)
 from heisd_ros.kinematics.proprio import proprio_vector
 
 
@@ -116,6 +122,8 @@ class PolicyRunner:
             outcome = Hold(HoldReason.BAD_JOINT_STATES, str(error))
         except UnknownInstructionError as error:
             outcome = Hold(HoldReason.UNKNOWN_INSTRUCTION, str(error))
+        except RemoteModelError as error:
+            outcome = Hold(HoldReason.MODEL_AWAY, str(error))
         except Exception as error:  # whatever a model raises, the arm must stop
             outcome, trace = _model_error(error), traceback.format_exc()
         return Inference(
@@ -137,6 +145,8 @@ class PolicyRunner:
         """
         try:
             self.settled = self._policy.decoder.settle()
+        except RemoteModelError as error:
+            return replace(inference, outcome=Hold(HoldReason.MODEL_AWAY, str(error)))
         except Exception as error:  # as in `infer`: the arm must stop
             return replace(inference, outcome=_model_error(error), trace=traceback.format_exc())
         return None

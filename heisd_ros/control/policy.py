@@ -22,8 +22,10 @@ from heisd_ros.models import shipped_model
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.growing import GrowingStore
 from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.serving.address import is_address
 
 if TYPE_CHECKING:
+    from heisd_ros.serving.link import Link
     from heisd_ros.vla.action_codec import ActionCodec
     from heisd_ros.vla.token_model import TokenModel
 
@@ -40,7 +42,7 @@ class Policy:
 
     Attributes:
         decoder: Maps an observation to an action.
-        folder: Folder of the checkpoint.
+        folder: Folder of the checkpoint, or the address of the server that runs the model.
         views: Camera views in the model's order.
         image_size: Side of the images that the model sees, pixels.
         proprio_size: Numbers of proprioception; 0: none.
@@ -50,6 +52,8 @@ class Policy:
         plain: Plain decoding with the same model, as reference for speed; None: `decoder` itself.
         growth: Records successful episodes and connects to the fleet; None: off.
         robot: Name, in its URDF, of the robot whose motions are retrieved; empty: no retrieval.
+        mode: Decoding mode of a server; empty: that of the parameters.
+        link: Connection to the server that runs the model; None: it runs here.
     """
 
     decoder: Decoder
@@ -63,11 +67,20 @@ class Policy:
     plain: Decoder | None = None
     growth: OnlineGrowth | None = None
     robot: str = ""
+    mode: str = ""
+    link: Link | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the model in messages: its folder, or its server."""
+        return str(self.folder) if self.link is None else self.link.uri
 
     def close(self) -> None:
         """Ends the threads and connections beside the decoder."""
         if self.growth is not None:
             self.growth.close()
+        if self.link is not None:
+            self.link.close()
 
 
 PolicyLoader = Callable[[VlaNodeParameters], Policy]
@@ -76,15 +89,30 @@ PolicyLoader = Callable[[VlaNodeParameters], Policy]
 def load_policy(parameters: VlaNodeParameters) -> Policy:
     """Loads the checkpoint that the parameters name, and what the decoding mode needs besides.
 
+    If they name a server, it is connected to instead, and PyTorch is not imported.
+
     Raises:
-        HeisdError: The checkpoint, the mode or one of its parts is missing or cannot be used.
-        ValueError: The device does not exist.
+        HeisdError: The checkpoint, the mode or one of its parts is missing or cannot be used, or
+            the server cannot be reached or does not fit.
+        ValueError: The device does not exist, or a server does not support a parameter.
     """
+    if is_address(parameters.model.path):
+        from heisd_ros.control.remote_policy import open_remote
+
+        return open_remote(parameters)
     return make_policy(parameters, load_model(parameters))
 
 
 def model_folder(parameters: VlaNodeParameters) -> Path:
-    """Returns the checkpoint's folder: the one that the parameters name, or the shipped one."""
+    """Returns the checkpoint's folder: the one that the parameters name, or the shipped one.
+
+    Raises:
+        ValueError: They name a server.
+    """
+    if is_address(parameters.model.path):
+        raise ValueError(
+            f"parameter 'model.path' is {parameters.model.path!r}; accepted here: a folder"
+        )
     return expanded(parameters.model.path) if parameters.model.path else shipped_model()
 
 

@@ -143,7 +143,7 @@ def check_fingers(policy: Policy, parameters: VlaNodeParameters) -> None:
     if policy.proprio_size and not any(parameters.robot.gripper_joints):
         raise ValueError(
             f"parameter 'robot.gripper_joints' is {list(parameters.robot.gripper_joints)}; "
-            f"accepted: the finger joints, as the model {policy.folder} takes the gripper's "
+            f"accepted: the finger joints, as the model {policy.name} takes the gripper's "
             "opening (with 'gripper.joint_open' and 'gripper.joint_closed' where they are angles), "
             "or a 'model.path' of a model that does not"
         )
@@ -185,7 +185,7 @@ def _wire(
         motion=intake.motion,
         plain_ms=plain_ms,
         summary=(
-            f"mode {parameters.decoding.mode}, model {policy.folder} with views "
+            f"mode {policy.mode or parameters.decoding.mode}, model {policy.name} with views "
             f"{', '.join(policy.views)}, {intake.rate_hz:g} control steps a second, warm step "
             f"{warm_up_ms:.0f} ms, metric bounds {intake.bounds_source}"
         ),

@@ -293,6 +293,8 @@ class HybridDecoder:
         while not verification.finished:
             if unseen and not verification.correcting:
                 tree = draft.tails(len(verification.tokens) - level)
+            elif not verification.correcting and (tree := _next(proposer, step, verification)):
+                pass
             elif mode.redraft or verification.correcting:
                 tree = redraft(verification, draft, rule, level)
             else:
@@ -338,6 +340,11 @@ class HybridDecoder:
             similarity=similarity,
             frame=frame,
         )
+
+
+def _next(proposer: Proposer | None, step: Step, verification: Verification) -> DraftTree:
+    """What a proposer drafts after a rejection; empty where it drafts nothing then."""
+    return (proposer and proposer.propose_next(step, verification)) or NO_DRAFT
 
 
 def redraft(

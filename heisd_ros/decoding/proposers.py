@@ -12,6 +12,7 @@ from typing import Protocol
 
 from heisd_ros.decoding.actions import answer_of
 from heisd_ros.decoding.consensus import consensus_of
+from heisd_ros.decoding.lookup import ROOM, continuations
 from heisd_ros.decoding.settings import (
     AcceptanceRule,
     DrafterSettings,
@@ -76,6 +77,18 @@ class Proposer(Protocol):
         """
         return None
 
+    def propose_next(self, step: Step, verification: Verification) -> DraftTree | None:
+        """Drafts of what follows the newest token, after a draft was rejected.
+
+        Args:
+            step: as in `propose`.
+            verification: what is known by then.
+
+        Returns:
+            the drafts; None: it makes none then.
+        """
+        return None
+
 
 class RetrievalProposer(Proposer):
     """Drafts what was done in the most similar frames of the demonstrations.
@@ -105,16 +118,31 @@ class RetrievalProposer(Proposer):
 
 
 class LastCommandProposer(Proposer):
-    """Drafts the last command once more: in slow motion little changes from step to step."""
+    """Drafts the last answer once more: little changes from step to step.
+
+    Of an answer of any length the rest is drafted again after each difference, from where its
+    newest tokens stand in the last one.
+
+    Args:
+        accept: rule by which its drafts are accepted.
+        counted: `AnswerFormat.counted` of the model.
+    """
 
     source = Source.LAST_COMMAND
 
-    def __init__(self, accept: AcceptanceRule) -> None:
-        self.accept = accept
+    def __init__(self, accept: AcceptanceRule, counted: bool = True) -> None:
+        self.accept, self._counted = accept, counted
+        self.room = 0 if counted else ROOM
 
     def propose(self, step: Step) -> DraftTree | None:
         """One chain."""
         return None if step.last is None else DraftTree.from_chains([step.last])
+
+    def propose_next(self, step: Step, verification: Verification) -> DraftTree | None:
+        """What followed in the last answer."""
+        if self._counted or step.last is None:
+            return None
+        return DraftTree.from_chains(continuations(verification.tokens, step.last))
 
 
 class DrafterProposer(Proposer):
@@ -160,7 +188,7 @@ def proposers_of(
     """
     proposers: list[Proposer] = [
         RetrievalProposer(mode.retrieval, vla.codec.groups),
-        LastCommandProposer(mode.drafter.accept),
+        LastCommandProposer(mode.drafter.accept, vla.codec.counted),
     ]
     if drafter is not None and mode.drafts:
         proposers.append(DrafterProposer(drafter, vla, mode.drafter))

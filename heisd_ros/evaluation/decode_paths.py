@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from heisd_ros.decoding.types import Observation
+from heisd_ros.errors import ReferenceDataError
 from heisd_ros.families.openvla.network import VLAModel
 from heisd_ros.families.openvla.vla import VLA
-from heisd_ros.vla.engine import Engine, PlainEngine
+from heisd_ros.vla.engine import Engine, Network, PlainEngine
+from heisd_ros.vla.llama_twin import transformers_twin
 from heisd_ros.vla.static_engine import StaticEngine
+from heisd_ros.vla.token_model import TokenModel
 
 
 class Decoded(NamedTuple):
@@ -79,5 +82,28 @@ PATHS: dict[str, DecodePath] = {
     "plain": through(PlainEngine),
     "static": through(StaticEngine),
     "compiled": through(lambda model: StaticEngine(model, compiler="inductor")),
+    "transformers": through(transformers_twin),
 }
 """By the names that `--path` takes."""
+
+
+def engine_of(model: TokenModel, path: str) -> Engine:
+    """The engine that a path runs a model of any family by.
+
+    Raises:
+        ReferenceDataError: the path is of networks of our own, and the model has none.
+    """
+    if path == "eager" or (path == "transformers" and not hasattr(model, "model")):
+        return model.engine
+    network = getattr(model, "model", None)
+    makes: dict[str, Callable[[Network], Engine]] = {
+        "plain": PlainEngine,
+        "static": StaticEngine,
+        "compiled": lambda network: StaticEngine(network, compiler="inductor"),
+        "transformers": transformers_twin,
+    }
+    if network is None:
+        raise ReferenceDataError(
+            f"path {path!r} runs networks of our own; accepted for this model: eager, transformers"
+        )
+    return makes[path](network)

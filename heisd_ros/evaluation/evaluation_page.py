@@ -69,6 +69,24 @@ def write_report(
     write_page(path, "HeiSD: decoding modes side by side", [_READING, *parts])
 
 
+def save_plot(data: Mapping[str, Any], path: Path, base: str = BASE_MODE) -> None:
+    """Draws success against speedup of every mode, without those of the ablation.
+
+    Args:
+        data: Contents of a results file.
+        path: Picture to write; its ending names the format.
+        base: Mode that speedup is against.
+
+    Raises:
+        ValueError: The base was not run, or Matplotlib knows no such format.
+    """
+    modes = _compared(data, base)["modes"]
+    if base not in modes:
+        raise ValueError(f"mode {base!r} was not run; accepted: one of {sorted(modes)}")
+    whole = {name: mode for name, mode in modes.items() if not name.startswith(_RUNGS)}
+    figures.success_against_speedup(whole, base, OURS).savefig(path, dpi=90)
+
+
 def _compared(data: Mapping[str, Any], base: str) -> dict[str, Any]:
     """Adds the comparison of each finished mode with the base, computed from the episodes."""
     modes = {}

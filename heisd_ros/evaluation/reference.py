@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from heisd_ros.errors import ReferenceDataError
 from heisd_ros.files.bounded import read_object
 
 _JSON, _ARRAYS = "reference.json", "reference.npz"
+_SEPARATOR = re.compile("__|/")
+"""Between a case's name and what an array of it is called."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,14 @@ class ReferenceCase:
         image: RGB uint8 [H, W, 3].
         fields: the case in ``reference.json``.
         arrays: of ``reference.npz``, without the beginning.
+        pictures: RGB uint8 [H, W, 3] by the camera, where a case has several.
     """
 
     name: str
     image: NDArray[np.uint8]
     fields: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
+    pictures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
     def instruction(self, template: str) -> str:
         """The sentence: as it stands, or out of the prompt.
@@ -59,11 +63,18 @@ class Reference:
 
     Attributes:
         cases: in the order of the file.
-        orphans: arrays that belong to no case.
+        shared: arrays that belong to no case.
+        content: all of ``reference.json``.
     """
 
     cases: tuple[ReferenceCase, ...]
-    orphans: tuple[str, ...]
+    shared: Mapping[str, NDArray[Any]]
+    content: Mapping[str, Any]
+
+    @property
+    def orphans(self) -> tuple[str, ...]:
+        """Names of the arrays that belong to no case."""
+        return tuple(sorted(self.shared))
 
     @classmethod
     def load(cls, folder: str | Path) -> Reference:
@@ -73,26 +84,32 @@ class Reference:
             ReferenceDataError: naming the file and what is wrong with it.
         """
         folder = Path(folder)
-        listed = _read_cases(folder / _JSON)
+        content, listed = _read_cases(folder / _JSON)
         arrays = _read_arrays(folder / _ARRAYS)
         cases = []
         for fields in listed:
             name = fields["name"]
             # Of two cases whose names begin alike the longer one has the array.
             owned = {key for key in arrays if _owner(key, listed) == name}
-            own = {key.removeprefix(f"{name}__"): arrays[key] for key in owned}
-            cases.append(ReferenceCase(name, _read_image(folder, fields), fields, own))
-        orphans = tuple(sorted(key for key in arrays if _owner(key, listed) is None))
-        return cls(tuple(cases), orphans)
+            own = {_SEPARATOR.split(key[len(name) :], 1)[1]: arrays[key] for key in owned}
+            pictures = _read_pictures(folder, content, fields)
+            cases.append(ReferenceCase(name, next(iter(pictures.values())), fields, own, pictures))
+        shared = {key: array for key, array in arrays.items() if _owner(key, listed) is None}
+        return cls(tuple(cases), shared, content)
 
 
 def _owner(key: str, listed: list[dict[str, Any]]) -> str | None:
-    names = [fields["name"] for fields in listed if key.startswith(f"{fields['name']}__")]
+    names = [
+        fields["name"]
+        for fields in listed
+        if key.startswith(fields["name"]) and _SEPARATOR.match(key[len(fields["name"]) :])
+    ]
     return max(names, key=len, default=None)
 
 
-def _read_cases(path: Path) -> list[dict[str, Any]]:
-    cases = read_object(path, ReferenceDataError).get("cases")
+def _read_cases(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    content = read_object(path, ReferenceDataError)
+    cases = content.get("cases")
     if not isinstance(cases, list) or not cases:
         raise ReferenceDataError(f"{path} has no list of cases")
     for case in cases:
@@ -101,7 +118,7 @@ def _read_cases(path: Path) -> list[dict[str, Any]]:
     names = [case["name"] for case in cases]
     if len(set(names)) < len(names):
         raise ReferenceDataError(f"{path}: the names {names} must differ")
-    return cases
+    return content, cases
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -112,10 +129,22 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise ReferenceDataError(f"{path} is missing or no archive of arrays: {error}") from error
 
 
-def _read_image(folder: Path, case: Mapping[str, Any]) -> NDArray[np.uint8]:
-    if not isinstance(case.get("image"), str):
+def _read_pictures(
+    folder: Path, content: Mapping[str, Any], case: Mapping[str, Any]
+) -> dict[str, NDArray[np.uint8]]:
+    """A case's pictures by the camera; its only one by ``image``."""
+    named = {"image": case.get("image")}
+    if isinstance(case.get("cameras"), dict) and isinstance(content.get("images"), dict):
+        named = {
+            camera: content["images"].get(name, {}).get("file")
+            for camera, name in case["cameras"].items()
+        }
+    if not named or not all(isinstance(name, str) for name in named.values()):
         raise ReferenceDataError(f"case {case['name']!r} names no image")
-    path = folder / case["image"]
+    return {camera: _read_image(folder / str(name)) for camera, name in named.items()}
+
+
+def _read_image(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB"))

@@ -7,29 +7,35 @@ Everything comes from the two folders; what the reference lacks is reported as n
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from heisd_ros.decoding.perception import perceive
 from heisd_ros.decoding.types import Observation
 from heisd_ros.errors import ReferenceDataError
+from heisd_ros.evaluation.comparison import (
+    ACTION_TOLERANCE,
+    LOGIT_TOLERANCE,
+    Comparison,
+    close,
+    equal,
+    equal_or_tied,
+    full_precision,
+)
 from heisd_ros.evaluation.decode_paths import PATHS, Decoded, DecodePath
 from heisd_ros.evaluation.reference import Reference, ReferenceCase
+from heisd_ros.evaluation.verify_answers import verify_answers
+from heisd_ros.families.checkpoint import family_of
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.families.openvla.vla import VLA
 
-LOGIT_TOLERANCE = 1e-4
-"""Largest difference of a float32 logit; of features times their root mean square, if above 1."""
-ACTION_TOLERANCE = 1e-9
-"""Largest difference of an action, which is float64 arithmetic on token ids."""
 SUMMARY_TOLERANCE = 1e-4
 """Of a channel's mean and deviation, whoever sums them, and over n or n - 1."""
 _ARRAY_KEYS = {
@@ -43,25 +49,6 @@ _ARRAY_KEYS = {
     "logits",
 }
 _THINNED = re.compile(r"pixel_values_every(\d+)")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One thing compared, or not.
-
-    Attributes:
-        case: of the reference; empty for what concerns all.
-        stage: what was compared.
-        measured: the difference, in words.
-        accepted: what is accepted.
-        passed: None where the reference does not have it.
-    """
-
-    case: str
-    stage: str
-    measured: str
-    accepted: str
-    passed: bool | None
 
 
 def verify(
@@ -87,17 +74,22 @@ def verify(
     """
     if path not in PATHS:
         raise ReferenceDataError(f"no decoding path {path!r}; there are {sorted(PATHS)}")
+    family = family_of(checkpoint)
+    if family != "openvla":
+        yield from verify_answers(family, checkpoint, reference, path, device, dtypes)
+        return
     decode, cases = PATHS[path], Reference.load(reference)
     for dtype in dtypes:
         vla = _load(checkpoint, device, dtype)
         if dtype == "float32":
-            with _full_precision():
+            with full_precision():
                 for case in cases.cases:
                     yield from _stages(vla, case, decode)
                 yield from _another_image(vla, cases.cases[0], decode)
         else:
             for case in cases.cases:
-                yield _low_precision_tokens(vla, case, decode)
+                exact = partial(_exact_logits, checkpoint, device, case, decode)
+                yield _low_precision_tokens(vla, case, decode, exact)
         del vla
     yield from _left_out(cases)
 
@@ -105,17 +97,6 @@ def verify(
 def _load(checkpoint: str | Path, device: str, dtype: str) -> VLA:
     """The model with any of its statistics: each case names its own."""
     return load_checkpoint(checkpoint, device, getattr(torch, dtype), any_statistics=True)
-
-
-@contextlib.contextmanager
-def _full_precision() -> Iterator[None]:
-    """Float32 means float32: a GPU would convolve, and may multiply, in TF32."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _stages(vla: VLA, case: ReferenceCase, decode: DecodePath) -> Iterator[Comparison]:
@@ -135,24 +116,24 @@ def _prompt(vla: VLA, case: ReferenceCase) -> Iterator[Comparison]:
     instruction = case.instruction(vla.config.prompt)
     ids = vla.prompts.encode(instruction)
     plain = vla.prompts.tokenizer.encode(vla.prompts.prompt(instruction))
-    yield _equal(case, "prompt", "prompt", vla.prompts.prompt(instruction))
-    yield _equal(case, "prompt's tokens", "tokens", plain.tokens)
-    yield _equal(case, "prompt ids", "input_ids", plain.ids)
-    yield _equal(case, "prompt ids, empty token", "input_ids_with_empty", ids)
-    yield _equal(case, "picture's height, width", "image_hw", list(case.image.shape[:2]))
+    yield equal(case, "prompt", "prompt", vla.prompts.prompt(instruction))
+    yield equal(case, "prompt's tokens", "tokens", plain.tokens)
+    yield equal(case, "prompt ids", "input_ids", plain.ids)
+    yield equal(case, "prompt ids, empty token", "input_ids_with_empty", ids)
+    yield equal(case, "picture's height, width", "image_hw", list(case.image.shape[:2]))
 
 
 def _pixels(vla: VLA, case: ReferenceCase) -> Iterator[Comparison]:
     pixels = vla.images([case.image])[0, 0].numpy()
-    yield _close(case, "pixel values", "pixel_values", pixels, 0.0)
+    yield close(case, "pixel values", "pixel_values", pixels, 0.0)
     for key in sorted(case.arrays):
         match = _THINNED.fullmatch(key)
         if match:
             thin = pixels[:, :: int(match[1]), :: int(match[1])]
-            yield _close(case, f"pixel values, every {match[1]}th", key, thin, 0.0)
+            yield close(case, f"pixel values, every {match[1]}th", key, thin, 0.0)
     flat = pixels.astype(np.float64).reshape(len(pixels), -1)
     summary = np.stack([flat.mean(axis=1), flat.std(axis=1)])
-    yield _close(case, "pixels' mean and deviation", "pixel_mean_std", summary, SUMMARY_TOLERANCE)
+    yield close(case, "pixels' mean and deviation", "pixel_mean_std", summary, SUMMARY_TOLERANCE)
 
 
 @torch.inference_mode()
@@ -166,15 +147,15 @@ def _vision(vla: VLA, case: ReferenceCase) -> Iterator[Comparison]:
         ("both towers", "vision_features", both),
         ("projector", "projected", vla.model.project(features)[0].float().cpu().numpy()),
     ):
-        yield _close(case, stage, key, array, LOGIT_TOLERANCE, relative=True)
+        yield close(case, stage, key, array, LOGIT_TOLERANCE, relative=True)
 
 
 def _logits(vla: VLA, case: ReferenceCase, decoded: Decoded) -> Iterator[Comparison]:
     logits = decoded.logits.float().cpu().numpy()
     actions = _action_columns(vla, logits)
-    yield _close(case, "logits of the actions", "action_logits", actions, LOGIT_TOLERANCE)
+    yield close(case, "logits of the actions", "action_logits", actions, LOGIT_TOLERANCE)
     if logits.shape[-1] != len(vla.codec.action_ids):
-        yield _close(case, "logits of all ids", "logits", logits, LOGIT_TOLERANCE)
+        yield close(case, "logits of all ids", "logits", logits, LOGIT_TOLERANCE)
 
 
 def _action_columns(vla: VLA, logits: NDArray[Any]) -> NDArray[Any]:
@@ -186,9 +167,9 @@ def _actions(vla: VLA, case: ReferenceCase, decoded: Decoded) -> Iterator[Compar
     tokens = list(decoded.tokens)
     tokenizer = vla.codec.tokenizer
     normalised = tokenizer.decode(tokens)
-    yield _equal(case, "tokens", "action_token_ids", tokens)
-    yield _equal(case, "bins", "action_bins", tokenizer.bins(tokens).tolist())
-    yield _close(case, "normalised action", "normalized_actions", normalised, ACTION_TOLERANCE)
+    yield equal(case, "tokens", "action_token_ids", tokens)
+    yield equal(case, "bins", "action_bins", tokenizer.bins(tokens).tolist())
+    yield close(case, "normalised action", "normalized_actions", normalised, ACTION_TOLERANCE)
     key = case.fields.get("unnorm_key")
     if key is None and len(vla.statistics) == 1:
         key = next(iter(vla.statistics))
@@ -198,7 +179,7 @@ def _actions(vla: VLA, case: ReferenceCase, decoded: Decoded) -> Iterator[Compar
         yield Comparison(case.name, stage, "no such statistics", known, False)
     elif key is not None:
         action = vla.statistics[key].unnormalise(normalised)
-        yield _close(case, stage, "actions", action, ACTION_TOLERANCE)
+        yield close(case, stage, "actions", action, ACTION_TOLERANCE)
     yield _by_formula(vla, case, normalised)
 
 
@@ -232,9 +213,22 @@ def _another_image(vla: VLA, case: ReferenceCase, decode: DecodePath) -> Iterato
     yield Comparison(case.name, "another image's logits", f"differ by {gap:.2g}", accepted, passed)
 
 
-def _low_precision_tokens(vla: VLA, case: ReferenceCase, decode: DecodePath) -> Comparison:
-    tokens = list(decode(vla, _observation(vla, case)).tokens)
-    return _equal(case, "tokens in bfloat16", "bf16_action_token_ids", tokens)
+def _low_precision_tokens(
+    vla: VLA, case: ReferenceCase, decode: DecodePath, exact: Callable[[], NDArray[Any]]
+) -> Comparison:
+    stage, key = "tokens in bfloat16", "bf16_action_token_ids"
+    if key not in case.fields:
+        return Comparison(case.name, stage, "not in the reference", "", None)
+    tokens = decode(vla, _observation(vla, case)).tokens
+    return equal_or_tied(case, stage, case.fields[key], tokens, exact)
+
+
+def _exact_logits(
+    checkpoint: str | Path, device: str, case: ReferenceCase, decode: DecodePath
+) -> NDArray[Any]:
+    vla = _load(checkpoint, device, "float32")
+    with full_precision():
+        return decode(vla, _observation(vla, case)).logits.float().cpu().numpy()
 
 
 def _left_out(reference: Reference) -> Iterator[Comparison]:
@@ -247,41 +241,3 @@ def _left_out(reference: Reference) -> Iterator[Comparison]:
     ]
     for name in sorted([*unknown, *reference.orphans]):
         yield Comparison("", f"array {name}", "not compared: unknown", "", None)
-
-
-def _equal(case: ReferenceCase, stage: str, key: str, value: Any) -> Comparison:
-    """Whether a field of the case is this value."""
-    if key not in case.fields:
-        return Comparison(case.name, stage, "not in the reference", "", None)
-    expected = case.fields[key]
-    if value == expected:
-        return Comparison(case.name, stage, "equal", "equal", True)
-    return Comparison(case.name, stage, f"{value!r}", f"{expected!r}", False)
-
-
-def _close(
-    case: ReferenceCase,
-    stage: str,
-    key: str,
-    value: NDArray[Any],
-    tolerance: float,
-    *,
-    relative: bool = False,
-) -> Comparison:
-    """Whether an array, or a list of the case's fields, is this value within a tolerance."""
-    stored: ArrayLike | None = case.arrays.get(key, case.fields.get(key))
-    if stored is None:
-        return Comparison(case.name, stage, "not in the reference", "", None)
-    expected = np.asarray(stored)
-    if expected.shape != value.shape:
-        shapes = f"shape {value.shape}", f"shape {expected.shape}"
-        return Comparison(case.name, stage, *shapes, False)
-    if tolerance == 0.0:
-        wrong = int((value != expected).sum())
-        measured = "equal" if wrong == 0 else f"{wrong} of {value.size} numbers differ"
-        return Comparison(case.name, stage, measured, "equal", wrong == 0)
-    gap = float(np.abs(value.astype(np.float64) - expected).max(initial=0.0))
-    if relative:
-        tolerance *= max(1.0, float(np.sqrt(np.mean(np.square(expected, dtype=np.float64)))))
-    # Not "gap > tolerance": a NaN must fail.
-    return Comparison(case.name, stage, f"{gap:.1e}", f"<= {tolerance:.1e}", gap <= tolerance)

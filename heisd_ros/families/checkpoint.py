@@ -11,9 +11,9 @@ from typing import Any, Protocol, cast
 import torch
 
 from heisd_ros import families
-from heisd_ros.errors import CheckpointError
-from heisd_ros.files.bounded import shown
-from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
+from heisd_ros.errors import CheckpointError, MissingPackageError
+from heisd_ros.files.bounded import expanded, shown
+from heisd_ros.vla.checkpoint_files import CONFIG, CheckpointFiles, read_json
 from heisd_ros.vla.token_model import TokenModel
 
 
@@ -77,9 +77,23 @@ def load_checkpoint(
             than one, knows the ``model_type``.
         UnknownStatisticsError: no such statistics.
         DeviceMemoryError: the device has no room.
+        MissingPackageError: the family runs on `transformers`, which is not installed.
     """
-    family = _family_of(folder)[0]
-    return family.load(folder, device, dtype, statistics_key, **options)
+    family = known_families()[family_of(folder)]
+    try:
+        return family.load(folder, device, dtype, statistics_key, **options)
+    except ModuleNotFoundError as error:
+        if error.name != "transformers":
+            raise
+        raise MissingPackageError(
+            f"{folder} runs on transformers, which is not installed: pip install "
+            "'heisd_ros[models]'"
+        ) from error
+
+
+def family_of(folder: str | Path) -> str:
+    """Name of a checkpoint's family; raises CheckpointError as `load_checkpoint`."""
+    return _family_of(folder)[0]
 
 
 def default_protocol(folder: str | Path) -> str:
@@ -89,20 +103,24 @@ def default_protocol(folder: str | Path) -> str:
         CheckpointError: as `load_checkpoint`.
     """
     family, config = _family_of(folder)
-    return family.protocol(config)
+    return known_families()[family].protocol(config)
 
 
-def _family_of(folder: str | Path) -> tuple[Family, dict[str, Any]]:
-    """The family of a checkpoint, and its ``config.json``."""
-    place = CheckpointFiles.find(folder).config
+def _family_of(folder: str | Path) -> tuple[str, dict[str, Any]]:
+    """Name of a checkpoint's family, and its ``config.json``."""
+    # Families differ in what lies beside it; an adapter's folder has none.
+    place = expanded(folder) / CONFIG
+    if not place.exists():
+        place = CheckpointFiles.find(folder).config
     config = read_json(place)
     known = known_families()
     found = [name for name, family in known.items() if family.recognises(config)]
     if len(found) == 1:
-        return known[found[0]], config
+        return found[0], config
     if found:
         raise CheckpointError(f"{place} is of the families {found} alike")
-    types = sorted(kind for family in known.values() for kind in family.MODEL_TYPES)
+    types = sorted({kind for family in known.values() for kind in family.MODEL_TYPES})
     raise CheckpointError(
-        f"{place}: model_type is {shown(config.get('model_type'))}; known are {', '.join(types)}"
+        f"{place}: model_type is {shown(config.get('model_type') or config.get('type'))}; "
+        f"known are {', '.join(types)}"
     )

@@ -1,11 +1,13 @@
-"""Nearest neighbours by faiss, in this process and on one thread."""
+"""Nearest neighbours by faiss, in this process and on one thread.
+
+faiss is imported by what uses it: a node whose model runs on another machine needs none.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +29,8 @@ class Index:
     @classmethod
     def exact(cls, rows: NDArray[np.floating]) -> Index:
         """Looks at every one of the rows [N, C]; they are copied into memory as float32."""
+        import faiss
+
         index = faiss.IndexFlatL2(rows.shape[1])
         index.add(np.ascontiguousarray(rows, dtype=np.float32))
         return cls(index)
@@ -34,6 +38,8 @@ class Index:
     @classmethod
     def graph(cls, rows: NDArray[np.floating]) -> Index:
         """An HNSW graph over the rows [N, C], which it keeps in half precision."""
+        import faiss
+
         index: Any = faiss.index_factory(rows.shape[1], f"HNSW{_LINKS}_SQfp16")
         index.hnsw.efConstruction = _BUILD_BREADTH
         index.hnsw.efSearch = _SEARCH_BREADTH
@@ -59,6 +65,8 @@ class Index:
         Raises:
             DatabaseError: the file is no such graph.
         """
+        import faiss
+
         check_plain(path, DatabaseError)
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
@@ -73,6 +81,8 @@ class Index:
 
     def write(self, path: Path) -> None:
         """Writes the graph."""
+        import faiss
+
         faiss.write_index(self._index, str(path))
 
     def search(self, query: NDArray[np.float32], number: int) -> NDArray[np.int64]:

@@ -31,7 +31,9 @@ class ModelParameters(Parameters):
     """The model, its device and its timing."""
 
     path: str = parameter(
-        "", "Folder of the checkpoint; empty: the model shipped with the package."
+        "",
+        "Folder of the checkpoint, or ws://HOST:PORT of `heisd serve` or an openpi server "
+        "(docs/serving.md); empty: the model shipped with the package.",
     )
     device: str = parameter("cpu", "Device that runs the model: cpu, cuda or cuda:N.")
     dtype: str = parameter(

@@ -19,6 +19,17 @@ STATISTICS = "dataset_statistics.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
+_FURTHER = (
+    "generation_config.json",
+    "norm_stats.json",
+    "policy_*processor*",
+    "tiny_sizes.json",
+    "tokenizer/*.json",
+    "action_tokenizer/*.json",
+    "fast/**/*.json",
+)
+"""What else of a folder decides how a model of some family answers."""
+
 _HEADS = {
     "action_head": "a regression or diffusion head, which makes the actions instead of tokens",
     "noisy_action_projector": "a part of a diffusion head, which makes the actions",
@@ -106,7 +117,12 @@ def read_json(path: Path) -> dict[str, Any]:
 def fingerprint(folder: str | Path) -> str:
     """sha256 over all that decides how it acts: two folders with one fingerprint act alike."""
     digest = hashlib.sha256()
-    for path in CheckpointFiles.find(folder):
+    folder = expanded(folder)
+    # Families whose files lie in folders of their own have no tokenizer beside the config.
+    apart = (folder / CONFIG).exists() and not _first([folder], TOKENIZER, SENTENCEPIECE)
+    base = (folder / CONFIG, *weight_files(folder)) if apart else CheckpointFiles.find(folder)
+    further = [path for pattern in _FURTHER for path in folder.glob(pattern)]
+    for path in (*base, *sorted(further)):
         digest.update(file_sha256(path))
     return digest.hexdigest()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -35,17 +36,17 @@ def device_memory_errors(device: str | torch.device, what: str) -> Iterator[None
 
 
 def _is_about_memory(error: BaseException) -> bool:
-    import torch
-
+    torch = sys.modules.get("torch")
+    if torch is None:  # another machine runs the model
+        return isinstance(error, MemoryError)
     # Of the host's allocator PyTorch raises a bare RuntimeError.
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or "DefaultCPUAllocator" in str(error)
 
 
 def _memory_of(device: str) -> str:
-    import torch
-
-    if not device.startswith("cuda") or not torch.cuda.is_available():
+    torch = sys.modules.get("torch")
+    if torch is None or not device.startswith("cuda") or not torch.cuda.is_available():
         return ""
     free, total = (size / 2**30 for size in torch.cuda.mem_get_info(device))
     return f" ({free:.1f} of {total:.1f} GiB are free)"

@@ -48,7 +48,7 @@ class Prompt:
     Attributes:
         columns: [1, T, hidden] input columns.
         ids: [1, T] token ids behind the columns, for a penalty on repetition.
-        positions: [1, T] position ids, where they do not count from 0.
+        positions: [1, T] position ids, where they do not count from 0; [3, 1, T] for M-RoPE.
         next_position: position of the first token of the answer; None: T.
         mask: additive or boolean (true = may look), broadcastable to [1, heads, T, T], where the
             prompt is not causal.

@@ -55,6 +55,16 @@ def test_search_is_measured_at_a_small_size(tmp_path):
     assert sizes == [300, 750, 3000] and figure.stat().st_size > 1000
 
 
+def test_a_served_model_is_measured(tmp_path):
+    file = tmp_path / "serving.json"
+    command = ["bench", "serving", "--side", "32", "--rounds", "20", "--json", str(file)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    measured = json.loads(file.read_text(encoding="utf-8"))
+    assert 0.0 < measured["over_local_ms"]["p50"] <= measured["over_local_ms"]["p99"]
+    assert 6.0 < measured["kib"] < 7.0 and "over local: p50" in result.output
+
+
 @pytest.mark.slow
 def test_a_node_is_measured(tmp_path):
     file = tmp_path / "node.json"

@@ -40,3 +40,20 @@ def test_a_urdf_that_cannot_be_read_is_one_line(tmp_path, text):
 def test_a_file_to_fill_in_names_what_is_missing():
     result = check(FILES["generic"])
     assert result.exit_code == 1 and "'robot.tip_frame' is ''" in result.output
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "words"),
+    [
+        ("ws://gpu-box:8000", 0, "ws://gpu-box:8000 is asked by `heisd doctor --robot`"),
+        ("wss://gpu-box:port", 1, "'model.path' is 'wss://gpu-box:port'"),
+    ],
+)
+def test_a_models_server_is_named_and_not_asked(tmp_path, path, code, words):
+    text = FILES["ur5e"].read_text(encoding="utf-8")
+    file = tmp_path / "robot.yaml"
+    head = "ros__parameters:\n"
+    line = "    model.path: " + path + "\n"
+    file.write_text(text.replace(head, head + line, 1), encoding="utf-8")
+    result = check(file)
+    assert result.exit_code == code and words in result.output

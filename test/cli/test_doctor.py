@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from support.robots import robot_files
+from support.serving import Counting, serving
 from typer.testing import CliRunner
 
 from heisd_ros.cli import doctor, machine_checks
@@ -102,3 +103,11 @@ def test_a_robot_file_that_is_wrong_is_one_line(monkeypatch):
     monkeypatch.setattr(doctor, "look", lambda: iter([]))
     result = CliRunner().invoke(app, ["doctor", "--robot", str(robot_files()["generic"])])
     assert result.exit_code == 1 and "'robot.tip_frame' is ''" in result.output
+
+
+def test_a_models_server_is_asked(tmp_path):
+    with serving(Counting()) as server:
+        asked = doctor.served(server.uri)
+        assert asked.level == "good" and "mode ar, views agentview, wrist, 20 Hz" in asked.text
+    gone = doctor.served(server.uri)
+    assert gone.level == "bad" and "refused" in gone.text

@@ -69,6 +69,23 @@ def test_info_says_what_a_checkpoint_is():
     assert "agentview, wrist" in run("info", shipped_model()).stdout
 
 
+@pytest.mark.parametrize(
+    ("family", "texts"),
+    [
+        ("pi0fast", ("655,680 that are run", "image, image2; 112 px", "10 actions of 7 numbers")),
+        ("nora", ("2,556,848", "repetition penalty 1.05", "heisd.horizon", "at most 20 tokens")),
+        ("ecot", ("2,216,473", "at most 1024 tokens", "bridge_orig")),
+        ("openvla", ("1 action of 7 numbers, in 7 tokens", "heisd.control_rate_hz")),
+    ],
+)
+def test_info_of_every_family(family, texts):
+    result = run("info", REFERENCE.parent / f"{family}_reference")
+    assert result.exit_code == 0, result.output
+    assert f"family  {family}" in result.stdout
+    for text in texts:
+        assert text in result.stdout
+
+
 def test_info_names_what_does_not_fit(altered):
     config = json.loads((altered / "config.json").read_text())
     config["text_config"]["num_hidden_layers"] = 3

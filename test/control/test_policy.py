@@ -25,3 +25,8 @@ def test_a_small_model_takes_one_and_a_large_one_leaves_a_core(checkpoint, monke
             assert torch.get_num_threads() == given
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_server_is_no_folder():
+    with pytest.raises(ValueError, match=r"'model\.path' is 'ws://a:1'; accepted here: a folder"):
+        load_model(from_values(VlaNodeParameters, {"model.path": "ws://a:1"}))

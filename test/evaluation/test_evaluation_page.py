@@ -3,11 +3,12 @@ import json
 import re
 from xml.etree import ElementTree
 
+import matplotlib
 import pytest
 from support.evaluations import MODES, made_up_results
 from support.pages import Page
 
-from heisd_ros.evaluation.evaluation_page import write_report
+from heisd_ros.evaluation.evaluation_page import save_plot, write_report
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +145,15 @@ def test_a_run_without_a_finished_episode_is_refused(tmp_path, data):
     modes = {"ar": {"episodes": 0, "successes": 0, "steps": 0}}
     with pytest.raises(ValueError, match=r"eval\.json holds no finished episode"):
         write_report({"eval.json": {**data, "modes": modes, "episodes": []}}, tmp_path / "r.html")
+
+
+def test_the_plot_is_a_file_of_its_own(tmp_path, data):
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        save_plot(data, tmp_path / "plot.svg")
+    drawn = "".join(ElementTree.parse(tmp_path / "plot.svg").getroot().itertext())
+    assert "heisd" in drawn and "ablation" not in drawn
+
+
+def test_a_plot_without_its_base_names_the_modes(tmp_path, data):
+    with pytest.raises(ValueError, match=r"mode 'eager' was not run; accepted: one of .*'heisd'"):
+        save_plot(data, tmp_path / "plot.png", "eager")

@@ -11,8 +11,9 @@ MODEL_TYPES = ("openvla",)
 
 
 def recognises(config: Mapping[str, Any]) -> bool:
-    """As `Family.recognises`."""
-    return config.get("model_type", "openvla") in MODEL_TYPES
+    """As `Family.recognises`; the layout with one tower is `ecot`'s."""
+    known = config.get("model_type", "openvla") in MODEL_TYPES and "type" not in config
+    return known and config.get("use_fused_vision_backbone") is not False
 
 
 def protocol(config: Mapping[str, Any]) -> str:

@@ -67,7 +67,7 @@ def load_checkpoint(
     config = _read_config(files, raw)
     if convention is not None and convention.views:
         config = replace(config, views=convention.views)
-    statistics, default = _read_statistics(files, raw)
+    statistics, default = read_statistics(files, raw)
     if statistics_key is None:
         statistics_key = next(iter(statistics), None) if any_statistics else default
     tokenizer = read_tokenizer(files.tokenizer)
@@ -131,7 +131,7 @@ def statistics_of(folder: str | Path) -> list[str]:
         CheckpointError: its config or statistics are missing or damaged.
     """
     files = CheckpointFiles.find(folder)
-    return list(_read_statistics(files, read_json(files.config))[0])
+    return list(read_statistics(files, read_json(files.config))[0])
 
 
 def _read_config(files: CheckpointFiles, raw: Mapping[str, Any]) -> VLAConfig:
@@ -142,7 +142,7 @@ def _read_config(files: CheckpointFiles, raw: Mapping[str, Any]) -> VLAConfig:
         raise CheckpointError(f"{files.config}: {error}") from error
 
 
-def _read_statistics(
+def read_statistics(
     files: CheckpointFiles, raw: Mapping[str, Any]
 ) -> tuple[dict[str, ActionStatistics], str | None]:
     """All statistics, and the name of those to take where none is asked for, if that is clear."""
@@ -152,6 +152,9 @@ def _read_statistics(
         newest = _parse_statistics(files.statistics, read_json(files.statistics))
         statistics = {**statistics, **newest}
     return statistics, next(iter(newest)) if len(newest) == 1 else None
+
+
+_read_statistics = read_statistics  # its name of old
 
 
 def _parse_statistics(path: Path, content: Any) -> dict[str, ActionStatistics]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import GenericAlias
 from typing import Any
 
 from heisd_ros.files.bounded import shown
@@ -174,46 +175,79 @@ def timm_towers(
     image_sizes = _given(config, "image_sizes", tuple[int, ...], [224, 224])
     for name, values in (("timm_tiny_kwargs", overrides), ("image_sizes", image_sizes)):
         require(len(values) == 2, f"{name} {values}; one for each of the two towers is needed")
-    towers = []
-    for number, (timm_id, override) in enumerate(zip(ids, overrides, strict=True)):
-        require(
-            timm_id in _TIMM_TOWERS,
-            f"timm_model_ids names {timm_id!r}; known are {sorted(_TIMM_TOWERS)}",
+    for number, size in enumerate(image_sizes):
+        _check_resize(preprocessor, number, size)
+    return tuple(  # type: ignore[return-value]  # two ids, checked above
+        timm_tower(timm_id, override, size, preprocessor, number, len(ids))
+        for number, (timm_id, override, size) in enumerate(
+            zip(ids, overrides, image_sizes, strict=True)
         )
-        known = _TIMM_TOWERS[timm_id]
-        reject_unknown("timm_tiny_kwargs", override, set(known["sizes"]))
-        sizes = {**known["sizes"], **override}
-        towers.append(
-            TowerConfig(
-                image_size=image_sizes[number],
-                patch_size=sizes["patch_size"],
-                width=sizes["embed_dim"],
-                depth=sizes["depth"],
-                heads=sizes["num_heads"],
-                registers=sizes["reg_tokens"],
-                mlp_width=int(sizes["embed_dim"] * sizes["mlp_ratio"]),
-                output_block=-2,
-                **{**known["extras"], **_normalisation(preprocessor, number)},
-            )
-        )
-        _check_resize(preprocessor, number, image_sizes[number])
-    return tuple(towers)  # type: ignore[return-value]  # two ids, checked above
+    )
 
 
-def _normalisation(preprocessor: Mapping[str, Any], tower: int) -> dict[str, tuple[float, ...]]:
+def timm_tower(
+    timm_id: str,
+    override: Mapping[str, float],
+    image_size: int,
+    preprocessor: Mapping[str, Any],
+    number: int = 0,
+    count: int = 1,
+) -> TowerConfig:
+    """One tower by its timm id.
+
+    Args:
+        timm_id: as timm names it.
+        override: other sizes than timm's, by timm's argument names.
+        image_size: side of the square input image, pixels.
+        preprocessor: the parsed ``preprocessor_config.json``.
+        number: of the tower among those of the model.
+        count: towers of the model, for each of which the preprocessor has numbers.
+
+    Raises:
+        ValueError: naming what is unknown.
+    """
+    require(
+        timm_id in _TIMM_TOWERS,
+        f"timm_model_ids names {timm_id!r}; known are {sorted(_TIMM_TOWERS)}",
+    )
+    known = _TIMM_TOWERS[timm_id]
+    reject_unknown("timm_tiny_kwargs", override, set(known["sizes"]))
+    sizes = {**known["sizes"], **override}
+    return TowerConfig(
+        image_size=image_size,
+        patch_size=sizes["patch_size"],
+        width=sizes["embed_dim"],
+        depth=sizes["depth"],
+        heads=sizes["num_heads"],
+        registers=sizes["reg_tokens"],
+        mlp_width=int(sizes["embed_dim"] * sizes["mlp_ratio"]),
+        output_block=-2,
+        **{**known["extras"], **_normalisation(preprocessor, number, count)},
+    )
+
+
+def _normalisation(
+    preprocessor: Mapping[str, Any], tower: int, count: int
+) -> dict[str, tuple[float, ...]]:
     """Mean and deviation that were saved with a checkpoint: the transform's, else the processor's.
 
     Upstream's processor restores ``tvf_normalize_params`` as they were saved, rounded to bfloat16.
     """
-    saved = _given(preprocessor, "tvf_normalize_params", _PAIR, [])
+    saved = _for_each(preprocessor, "tvf_normalize_params", dict[str, Any], count)
     if saved:
         given = {key: saved[tower][key] for key in ("mean", "std") if key in saved[tower]}
         return typed(dict[str, _COLOUR], given, "tvf_normalize_params")
     named = {
-        name: _given(preprocessor, key, tuple[_COLOUR, _COLOUR], [])
+        name: _for_each(preprocessor, key, _COLOUR, count)
         for name, key in (("mean", "means"), ("std", "stds"))
     }
     return {name: values[tower] for name, values in named.items() if values}
+
+
+def _for_each(preprocessor: Mapping[str, Any], key: str, hint: Any, count: int) -> tuple[Any, ...]:
+    """A list with a value for each of the towers; empty where the file has none."""
+    given: tuple[Any, ...] = _given(preprocessor, key, GenericAlias(tuple, (hint,) * count), ())
+    return given
 
 
 def _check_resize(preprocessor: Mapping[str, Any], tower: int, image_size: int) -> None:

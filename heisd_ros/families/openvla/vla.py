@@ -147,6 +147,21 @@ class VLA:
         columns = self.model.embed(inputs.ids, visual_tokens, inputs.proprio)
         return Prompt(columns, inputs.ids)
 
+    def describe(self) -> dict[str, str]:
+        """What `heisd model info` says of it beside what all families have."""
+        language, towers = self.config.language, self.config.towers
+        known = self.spec.control_rate_hz is not None
+        return {
+            "towers": "; ".join(
+                f"{t.blocks_run} blocks of {t.width}, {t.image_size} px" for t in towers
+            ),
+            "language": f"{language.num_hidden_layers} layers of {language.hidden_size}",
+            "prompt": repr(self.config.prompt),
+            "action space": "dx dy dz, drx dry drz, gripper",
+            "statistics": ", ".join(sorted(self.statistics)),
+            "lacks": "nothing" if known else "the control rate (heisd.control_rate_hz)",
+        }
+
     def retrieval_key(self, features: Tensor) -> NDArray[np.float32]:
         """Visual features [1, V * N, D] -> what frames are compared by: [V * D], of unit length.
 

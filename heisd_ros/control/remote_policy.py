@@ -1,0 +1,75 @@
+"""A policy behind a server, and what a server says of one; see docs/serving.md."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from heisd_ros.control import online_growth
+from heisd_ros.control.policy import Policy
+from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.serving.address import TOKEN, Address
+from heisd_ros.serving.layout import Layout, view_keys
+from heisd_ros.serving.link import Link
+from heisd_ros.serving.remote import RemoteDecoder
+
+LEFT_TO_THE_SERVER = "ar"
+"""The mode by default: it says nothing of what the server is to do."""
+
+
+def open_remote(parameters: VlaNodeParameters) -> Policy:
+    """Connects to the server that the parameters name.
+
+    Raises:
+        RemoteModelError: It cannot be reached, or serves what cannot be used.
+        ValueError: The address is none, or a parameter asks for what this server does not do.
+    """
+    if online_growth.wanted(parameters):
+        raise ValueError(
+            f"parameter 'model.path' is {parameters.model.path!r}; accepted with 'growth.mode' or "
+            "'fleet.uri': a model that runs here"
+        )
+    link = Link(Address.parse(parameters.model.path), os.environ.get(TOKEN, ""))
+    layout, mode = link.layout, parameters.decoding.mode
+    if mode not in (LEFT_TO_THE_SERVER, layout.mode):
+        link.close()
+        raise ValueError(
+            f"parameter 'decoding.mode' is {mode!r}; accepted: {layout.mode!r}, in which "
+            f"{link.uri} decodes, or {LEFT_TO_THE_SERVER!r}, which leaves it to the server"
+        )
+    plain = RemoteDecoder(link, parameters.model.budget_sec, plain=True) if layout.own else None
+    return Policy(
+        decoder=RemoteDecoder(link, parameters.model.budget_sec),
+        folder=Path(link.uri),
+        views=tuple(layout.views),
+        image_size=layout.image_size,
+        proprio_size=layout.proprio_size,
+        rate_hz=layout.rate_hz,
+        instructions=layout.instructions,
+        bounds=layout.bounds,
+        plain=plain,
+        robot=layout.robot,
+        mode=layout.mode or "of the server",
+        link=link,
+    )
+
+
+def layout_of(policy: Policy, mode: str, model: str) -> Layout:
+    """What a server says of a policy that runs here.
+
+    Args:
+        policy: The policy.
+        mode: How it decodes.
+        model: What tells its model from another.
+    """
+    return Layout(
+        views=view_keys(policy.views),
+        image_size=policy.image_size,
+        proprio_size=policy.proprio_size,
+        rate_hz=policy.rate_hz,
+        instructions=policy.instructions,
+        model=model,
+        mode=mode,
+        robot=policy.robot,
+        bounds=policy.bounds,
+    )

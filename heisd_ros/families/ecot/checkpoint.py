@@ -1,0 +1,83 @@
+"""Opening a folder of ECoT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from heisd_ros.errors import CheckpointError, UnknownStatisticsError
+from heisd_ros.families.ecot.codec import EcotCodec
+from heisd_ros.families.ecot.config import MAX_TOKENS, EcotConfig
+from heisd_ros.families.ecot.model import Ecot
+from heisd_ros.families.ecot.network import EcotNetwork
+from heisd_ros.families.openvla.checkpoint import read_statistics
+from heisd_ros.families.openvla.data_convention import DataConvention
+from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
+from heisd_ros.vla.generation import GENERATION, GenerationRules
+from heisd_ros.vla.load_weights import load_weights
+from heisd_ros.vla.tokenizer import read_tokenizer
+
+
+def load_checkpoint(
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    statistics_key: str | None = None,
+    *,
+    convention: DataConvention | None = None,
+    any_statistics: bool = False,
+    max_tokens: int | None = None,
+) -> Ecot:
+    """Loads a folder of ECoT.
+
+    Args:
+        folder: as Hugging Face lays it out.
+        device: where the model goes.
+        dtype: of the weights.
+        statistics_key: which statistics un-normalise actions (None: the only ones).
+        convention: what stands between the model and its environment (None: nothing).
+        any_statistics: take the first where the choice is not clear, for whoever doesn't act.
+        max_tokens: tokens of an answer, at most (None: as the files say, 1024 where they are
+            silent).
+
+    Raises:
+        CheckpointError: naming the file and what is wrong with it.
+        UnknownStatisticsError: no such statistics.
+        DeviceMemoryError: the device has no room.
+    """
+    files = CheckpointFiles.find(folder)
+    raw = read_json(files.config)
+    rules = GenerationRules.read(files.config.parent)
+    if rules.repetition_penalty != 1.0 or not rules.stop_ids:
+        raise CheckpointError(
+            f"{files.config.parent / GENERATION}: repetition_penalty {rules.repetition_penalty}, "
+            f"eos_token_id {sorted(rules.stop_ids)}; accepted: no penalty, and an id"
+        )
+    try:
+        preprocessor = {} if files.preprocessor is None else read_json(files.preprocessor)
+        config = EcotConfig.from_dict(raw, preprocessor)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{files.config}: {error}") from error
+    statistics, default = read_statistics(files, raw)
+    if statistics_key is None:
+        statistics_key = next(iter(statistics), None) if any_statistics else default
+    if statistics_key not in statistics:
+        raise UnknownStatisticsError(
+            f"no statistics {statistics_key!r}; the checkpoint has {sorted(statistics) or 'none'}"
+        )
+    tokenizer = read_tokenizer(files.tokenizer)
+    codec = EcotCodec(
+        config.real_vocab_size,
+        max_tokens or min(config.max_tokens, rules.max_new_tokens or MAX_TOKENS),
+        rules.stop_ids,
+        tokenizer,
+        statistics[statistics_key],
+        convention or DataConvention(),
+    )
+    with torch.device("meta"):
+        model = EcotNetwork(config, codec).to(dtype)
+    load_weights(model, files, torch.device(device), model.unused_prefixes())
+    if torch.device(device).type == "cpu":
+        model.arrange_for_cpu()
+    return Ecot(model, tokenizer, codec, [*statistics])

@@ -1,0 +1,122 @@
+"""Configuration of ECoT: OpenVLA v0.1's ``config.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heisd_ros.families.openvla.config import ACTION_BINS
+from heisd_ros.families.openvla.tower_config import TowerConfig, timm_tower
+from heisd_ros.files.bounded import shown
+from heisd_ros.files.checks import reject_unknown, require
+from heisd_ros.files.typed import typed
+from heisd_ros.vla.language_config import LanguageConfig
+
+PROMPT = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions. USER: What action should the "
+    "robot take to {instruction}? ASSISTANT: TASK:"
+)
+"""``TASK:`` is part of it: it makes the model begin with its reasoning."""
+MAX_TOKENS = 1024
+"""Tokens of an answer, at most, as upstream asks for."""
+
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "arch_specifier": ("no-align+gelu-mlp",),
+    "image_resize_strategy": ("letterbox",),
+    "llm_backbone_id": ("vicuna-v15-7b",),
+    "n_action_bins": (ACTION_BINS,),
+    "use_fused_vision_backbone": (False,),
+    "timm_override_act_layers": ([None],),
+}
+_FIXED_TEXT: dict[str, tuple[Any, ...]] = {
+    "model_type": ("llama",),
+    "hidden_act": ("silu",),
+    "rope_scaling": (None,),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "tie_word_embeddings": (False,),
+}
+
+
+@dataclass(frozen=True)
+class EcotConfig:
+    """The whole model.
+
+    Attributes:
+        tower: the vision tower.
+        language: the Llama decoder.
+        pad_to_multiple_of: padding rows of the vocabulary, behind the action tokens.
+        fill: grey level that a picture is padded with.
+        max_tokens: tokens of an answer, at most.
+        control_rate_hz: rate at which the policy was demonstrated, Hz (None: unknown).
+    """
+
+    tower: TowerConfig
+    language: LanguageConfig
+    pad_to_multiple_of: int = 64
+    fill: tuple[int, int, int] = (127, 127, 127)
+    max_tokens: int = MAX_TOKENS
+    control_rate_hz: float | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            self.real_vocab_size > ACTION_BINS,
+            f"vocab_size {self.language.vocab_size} leaves {self.real_vocab_size} ids; more than "
+            f"{ACTION_BINS} action ids are needed",
+        )
+        require(
+            0 < self.max_tokens < self.language.max_position_embeddings - self.tower.tokens,
+            f"max_tokens is {self.max_tokens}; above 0, and below "
+            f"{self.language.max_position_embeddings - self.tower.tokens}, the positions that the "
+            "picture leaves",
+        )
+
+    @property
+    def real_vocab_size(self) -> int:
+        """Ids that mean something; the last 256 of them are the action tokens."""
+        return self.language.vocab_size - self.pad_to_multiple_of
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> EcotConfig:
+        """Reads a ``config.json``; the section ``heisd`` holds what no file of upstream says.
+
+        Args:
+            config: the parsed file.
+            preprocessor: the parsed ``preprocessor_config.json``.
+
+        Raises:
+            ValueError: naming what is unknown, missing or out of range.
+        """
+        text = typed(dict[str, Any], config.get("text_config", {}), "text_config")
+        for where, fixed in ((config, _FIXED), (text, _FIXED_TEXT)):
+            for key, accepted in fixed.items():
+                value = where.get(key, accepted[0])
+                require(value in accepted, f"{key} is {shown(value)}; only {accepted[0]!r}")
+        require(
+            preprocessor.get("tvf_do_letterbox", True) is True,
+            f"tvf_do_letterbox is {shown(preprocessor.get('tvf_do_letterbox'))}; only true",
+        )
+        ours = typed(dict[str, Any], config.get("heisd", {}), "heisd")
+        reject_unknown("heisd", ours, {"max_tokens", "control_rate_hz"})
+        (timm_id,) = typed(tuple[str], config.get("timm_model_ids"), "timm_model_ids")
+        (size,) = typed(tuple[int], config.get("image_sizes", [224]), "image_sizes")
+        (override,) = typed(
+            tuple[dict[str, int | float]], config.get("timm_tiny_kwargs", [{}]), "timm_tiny_kwargs"
+        )
+        known = {field.name for field in dataclasses.fields(LanguageConfig)}
+        hints = {"max_tokens": int, "control_rate_hz": float | None}
+        colour = typed(
+            tuple[int, int, int], preprocessor.get("tvf_letterbox_fill", [127] * 3), "fill"
+        )
+        return cls(
+            tower=timm_tower(timm_id, override, size, preprocessor),
+            language=typed(
+                LanguageConfig, {k: v for k, v in text.items() if k in known}, "text_config"
+            ),
+            pad_to_multiple_of=typed(int, config.get("pad_to_multiple_of", 64), "pad_to"),
+            fill=colour,
+            **{key: typed(hints[key], value, f"heisd.{key}") for key, value in ours.items()},
+        )

@@ -1,0 +1,160 @@
+"""ECoT ready for use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from heisd_ros.errors import ImageError, ProprioceptionError
+from heisd_ros.families.ecot.codec import EcotCodec
+from heisd_ros.families.ecot.config import PROMPT
+from heisd_ros.families.ecot.network import EcotNetwork
+from heisd_ros.families.ecot.preprocessing import prepare_image
+from heisd_ros.vla.engine import Engine, Prompt
+from heisd_ros.vla.engine_choice import EngineChoice
+from heisd_ros.vla.engines import make_engine
+from heisd_ros.vla.language_config import LanguageConfig
+from heisd_ros.vla.token_model import ObservationSpec
+
+
+@dataclass(frozen=True)
+class EcotInputs:
+    """One observation on the model's device.
+
+    Attributes:
+        pixels: [1, 3, S, S] in the model's type.
+        ids: [1, T] prompt ids, BOS first.
+    """
+
+    pixels: Tensor
+    ids: Tensor
+
+
+class Ecot:
+    """As `TokenModel`.
+
+    Attributes:
+        model: the network.
+        config: its configuration.
+        tokenizer: of text.
+        codec: its answers.
+        spec: what it wants to see.
+        statistics: names of those that the checkpoint has.
+    """
+
+    def __init__(
+        self,
+        model: EcotNetwork,
+        tokenizer: Tokenizer,
+        codec: EcotCodec,
+        statistics: Sequence[str] = (),
+    ) -> None:
+        self.statistics = tuple(statistics)
+        self.model, self.tokenizer, self.codec = model.eval(), tokenizer, codec
+        self.config = model.config
+        self.spec = ObservationSpec(
+            ("image",), self.config.tower.image_size, control_rate_hz=self.config.control_rate_hz
+        )
+        self._engine: tuple[tuple[torch.device, torch.dtype], Engine] | None = None
+        self._choice: EngineChoice = "auto"
+        self._by_choice: dict[EngineChoice, Ecot] = {"auto": self}
+
+    @property
+    def language(self) -> LanguageConfig:
+        """Sizes of the decoder."""
+        return self.config.language
+
+    def with_engine(self, choice: EngineChoice) -> Ecot:
+        """As `TokenModel.with_engine`."""
+        if choice not in self._by_choice:
+            other = copy(self)
+            other._choice, other._engine = choice, None
+            _ = other.engine  # made now: what is wrong with it is said here
+            self._by_choice[choice] = other
+        return self._by_choice[choice]
+
+    @property
+    def engine(self) -> Engine:
+        """As `TokenModel.engine`: made when first asked for, and after the weights have moved."""
+        kind = (self.device, self.dtype)
+        if self._engine is None or self._engine[0] != kind:
+            self._engine = (kind, make_engine(self.model, self._choice))
+        return self._engine[1]
+
+    @property
+    def weight_bytes(self) -> int:
+        """As `TokenModel.weight_bytes`."""
+        return sum(part.nbytes for part in self.model.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """As `TokenModel.device`."""
+        return self.model.language_model.lm_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """As `TokenModel.dtype`."""
+        return self.model.language_model.lm_head.weight.dtype
+
+    def encode(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        instruction: str,
+        proprio: ArrayLike | None = None,
+        *,
+        allow_unknown: bool = False,
+    ) -> EcotInputs:
+        """As `TokenModel.encode`."""
+        if len(images) != 1:
+            raise ImageError(f"{len(images)} images are given; the model takes 1")
+        if proprio is not None:
+            raise ProprioceptionError("the model takes no numbers; a vector was given")
+        shown = self.codec.convention.images(images[0])
+        pixels = prepare_image(shown, self.config)[None].to(self.device, self.dtype)
+        return EcotInputs(pixels, torch.tensor([self.prompt_ids(instruction)], device=self.device))
+
+    def prompt_ids(self, instruction: str) -> list[int]:
+        """Token ids of the prompt, BOS first."""
+        return self.tokenizer.encode(PROMPT.format(instruction=instruction.lower())).ids
+
+    def features(self, inputs: EcotInputs) -> Tensor:
+        """As `TokenModel.features`."""
+        return self.engine.stage(self.model.vision_backbone, inputs.pixels)
+
+    def prompt(self, inputs: EcotInputs, features: Tensor) -> Prompt:
+        """As `TokenModel.prompt`."""
+        visual_tokens = self.engine.stage(self.model.projector, features)
+        return Prompt(self.model.embed(inputs.ids, visual_tokens), inputs.ids)
+
+    def describe(self) -> dict[str, str]:
+        """What `heisd model info` says of it beside what all families have."""
+        tower, language = self.config.tower, self.config.language
+        known = self.spec.control_rate_hz is not None
+        return {
+            "vision": f"SigLIP, {tower.blocks_run} blocks of {tower.width}",
+            "language": f"Llama, {language.num_hidden_layers} layers of {language.hidden_size}",
+            "action space": "dx dy dz, drx dry drz, gripper",
+            "statistics": ", ".join(sorted(self.statistics)),
+            "lacks": "nothing" if known else "the control rate (heisd.control_rate_hz)",
+        }
+
+    def retrieval_key(self, features: Tensor) -> NDArray[np.float32]:
+        """As `TokenModel.retrieval_key`: mean-pooled."""
+        pooled = features[0].float().mean(dim=0)
+        key: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=0).cpu().numpy()
+        return key
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """As `Vocabulary.embed_tokens`."""
+        return self.model.language_model.embed_tokens(ids)
+
+    def logits(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
+        """As `Vocabulary.logits`."""
+        return self.model.language_model.logits(hidden, rows)

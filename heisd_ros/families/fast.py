@@ -1,0 +1,128 @@
+"""FAST action tokens: byte-pair coded coefficients of a cosine transform along time.
+
+The arithmetic of ``UniversalActionProcessor`` (physical-intelligence/fast), from the folder's files
+alone; but where that class prints a line and returns zeros, which move an arm to the middle of its
+range, this raises `AnswerError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.fft import dct, idct
+from tokenizers import Tokenizer
+
+from heisd_ros.errors import AnswerError, CheckpointError
+from heisd_ros.files.bounded import read_object, shown
+from heisd_ros.files.typed import typed
+from heisd_ros.vla.tokenizer import read_tokenizer
+
+_MALFORMED = "\ufffd"  # what half a UTF-8 character is decoded to
+_MOST_CHARACTERS = 0xD800  # the next code points are surrogates
+
+
+@dataclass(frozen=True)
+class FastTokenizer:
+    """Chunks of normalised actions as FAST ids and back.
+
+    Attributes:
+        tokenizer: byte-pair coding of coefficients, which are characters.
+        scale: what coefficients are multiplied by before they are rounded.
+        min_token: the coefficient that is character 0.
+    """
+
+    tokenizer: Tokenizer
+    scale: float
+    min_token: int
+
+    @classmethod
+    def read(cls, folder: Path) -> FastTokenizer:
+        """Reads a folder in the layout of ``physical-intelligence/fast``.
+
+        Raises:
+            CheckpointError: a file is missing or damaged.
+        """
+        path = folder / "processor_config.json"
+        content = read_object(path, CheckpointError)
+        try:
+            numbers = {key: typed(hint, content.get(key), key) for key, hint in _NUMBERS.items()}
+            if not numbers["scale"] > 0:
+                raise ValueError(f"scale is {numbers['scale']}; accepted: above 0")
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        # `save_pretrained` of transformers 5 writes a folder of its own for the tokenizer.
+        own = folder / "bpe_tokenizer" / "tokenizer.json"
+        tokenizer = read_tokenizer(own if own.exists() else folder / "tokenizer.json")
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return cls(tokenizer, float(numbers["scale"]), int(numbers["min_token"]))
+
+    @property
+    def size(self) -> int:
+        """Ids are 0 to this number less 1."""
+        return int(self.tokenizer.get_vocab_size(with_added_tokens=False))
+
+    def coefficients(self, ids: Sequence[int]) -> NDArray[np.int64]:
+        """FAST ids -> rounded coefficients, as many as they stand for.
+
+        Raises:
+            AnswerError: an id is none of the vocabulary, or the bytes are no UTF-8.
+        """
+        outside = [index for index in ids if not 0 <= index < self.size]
+        if outside:
+            raise AnswerError(
+                f"the answer holds FAST ids {shown(outside)}; accepted: 0 to {self.size - 1}"
+            )
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=False)
+        if _MALFORMED in text:
+            raise AnswerError(
+                f"the answer's {len(ids)} FAST ids end within a character (malformed UTF-8)"
+            )
+        return np.array([ord(character) for character in text], dtype=np.int64) + self.min_token
+
+    def decode(self, ids: Sequence[int], horizon: int, dimensions: int) -> NDArray[np.float64]:
+        """FAST ids -> normalised actions [H, D].
+
+        Raises:
+            AnswerError: as `coefficients`, and where they are not H * D.
+        """
+        found = self.coefficients(ids)
+        if found.size != horizon * dimensions:
+            raise AnswerError(
+                f"the answer holds {found.size} coefficients; {horizon} actions of {dimensions} "
+                f"numbers need {horizon * dimensions}"
+            )
+        chunk: NDArray[np.float64] = idct(
+            found.reshape(horizon, dimensions) / self.scale, axis=0, norm="ortho"
+        )
+        return chunk
+
+    def encode(self, chunk: ArrayLike) -> tuple[int, ...]:
+        """Normalised actions [H, D] -> FAST ids.
+
+        Raises:
+            ValueError: a coefficient is outside what the vocabulary can write. Upstream drops it,
+                which shifts all that follow.
+        """
+        scaled = np.rint(dct(np.asarray(chunk, np.float64), axis=0, norm="ortho") * self.scale)
+        codes = np.clip(scaled - self.min_token, 0, _MOST_CHARACTERS - 1).astype(int)
+        ids = self.tokenizer.encode(
+            "".join(map(chr, codes.flatten())), add_special_tokens=False
+        ).ids
+        try:
+            same = np.array_equal(self.coefficients(ids) - self.min_token, codes.flatten())
+        except AnswerError:
+            same = False
+        if not same:
+            raise ValueError(
+                f"coefficients of {int(scaled.min())} to {int(scaled.max())} cannot be written: "
+                "the FAST tokenizer was fitted on others"
+            )
+        return tuple(ids)
+
+
+_NUMBERS: dict[str, type] = {"scale": float, "min_token": int}

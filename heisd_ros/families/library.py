@@ -1,0 +1,133 @@
+"""Networks of the `transformers` library filled from safetensors files: no remote code, ever.
+
+A family builds the library's config out of its own folder; the class, and with it all that runs, is
+the library's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import logging as library_logging
+
+from heisd_ros.errors import CheckpointError
+from heisd_ros.files.bounded import shown
+from heisd_ros.vla.device_memory import device_memory_errors
+from heisd_ros.vla.tensor_files import TensorFiles
+
+_FLOATS = ("BF16", "F16", "F32", "F64")
+_MOST_LISTED = 50
+
+
+def load_network(
+    kind: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    weights: tuple[Path, ...],
+    rename: Callable[[str], str],
+    device: torch.device,
+    dtype: torch.dtype,
+    float32: Iterable[str] = (),
+) -> PreTrainedModel:
+    """Builds a class of the library and fills it; names and shapes are compared before.
+
+    Args:
+        kind: the class.
+        config: its configuration.
+        weights: safetensors files.
+        rename: a tensor's name in the files -> its name in the library.
+        device: where the network goes; ``meta`` compares the headers and reads no values.
+        dtype: of the weights.
+        float32: parts of names whose weights stay float32 whatever `dtype` is.
+
+    Raises:
+        CheckpointError: with a line for each tensor that is missing, unexpected or of another
+            shape, up to fifty; or a file is damaged, or holds a number that is not finite.
+        DeviceMemoryError: the device has no room.
+    """
+    files = TensorFiles(weights)
+    names = {name: rename(name) for name in files.headers}
+    try:
+        with torch.device("meta"):
+            skeleton = kind(config)
+    except Exception as error:  # whatever the library makes of sizes that do not go together
+        problem = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{weights[0].parent}: no network of this config: {problem}"
+        ) from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
+    twins = _twins(skeleton, shapes, set(names.values()))
+    problems = _misfits(shapes, names, files, twins)
+    if problems:
+        more = len(problems) - _MOST_LISTED
+        rest = [f"and {more} more"] if more > 0 else []
+        listing = "\n  ".join([*sorted(problems)[:_MOST_LISTED], *rest])
+        raise CheckpointError(
+            f"{weights[0].parent}: {len(problems)} tensors do not fit the config:\n  {listing}"
+        )
+    if device.type == "meta":
+        return nn.Module.to(skeleton, dtype).eval()
+    tensors = {names[name]: tensor for name, tensor in files}
+    tensors |= {name: tensors[other] for name, other in twins.items()}
+    bar = library_logging.is_progress_bar_enabled()
+    library_logging.disable_progress_bar()
+    try:
+        with device_memory_errors(device, "the model's weights"):
+            network = kind.from_pretrained(
+                None, config=config, state_dict=dict(tensors), dtype=dtype
+            )
+            for name, parameter in network.named_parameters():
+                if any(part in name for part in float32):
+                    parameter.data = tensors[name].float()
+            nn.Module.to(network, device)
+    finally:
+        if bar:
+            library_logging.enable_progress_bar()
+    _check_finite(network, {new: files.headers[old].path for old, new in names.items()})
+    return network.requires_grad_(False).eval()
+
+
+def _twins(
+    skeleton: PreTrainedModel, shapes: Mapping[str, tuple[int, ...]], given: set[str]
+) -> dict[str, str]:
+    """Embedding and head, where the files hold one for both: the missing one -> the other."""
+    embedding = next((name for name in shapes if name.endswith("embed_tokens.weight")), "")
+    pairs = {"lm_head.weight": embedding, embedding: "lm_head.weight"}
+    return {name: other for name, other in pairs.items() if name not in given and other in given}
+
+
+def _misfits(
+    shapes: Mapping[str, tuple[int, ...]],
+    names: Mapping[str, str],
+    files: TensorFiles,
+    twins: Mapping[str, str],
+) -> list[str]:
+    given = set(names.values())
+    problems = [f"missing {name}" for name in shapes if name not in given and name not in twins]
+    seen: dict[str, str] = {}
+    for name, header in files.headers.items():
+        new = names[name]
+        if new in seen:
+            problems.append(f"{name} and {seen[new]} are one tensor, {new}")
+        seen[new] = name
+        if new not in shapes:
+            if not name.endswith("rotary_emb.inv_freq"):
+                problems.append(f"unexpected {name}")
+        elif header.shape != shapes[new]:
+            problems.append(f"{name} is {header.shape}, the config says {shapes[new]}")
+        elif header.dtype not in _FLOATS:
+            problems.append(f"{name} is of type {header.dtype}; {', '.join(_FLOATS)} are read")
+    return problems
+
+
+def _check_finite(network: PreTrainedModel, places: Mapping[str, Path]) -> None:
+    parameters: Iterable[tuple[str, Tensor]] = network.named_parameters()
+    for name, parameter in parameters:
+        if not torch.stack(torch.aminmax(parameter.data)).isfinite().all():
+            raise CheckpointError(
+                f"{places.get(name, shown(name))}: {name} holds numbers that are not finite"
+            )

@@ -1,0 +1,27 @@
+"""pi0-FAST as LeRobot saves it: PaliGemma that writes chunks of actions as FAST tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from heisd_ros.vla.token_model import TokenModel
+
+MODEL_TYPES = ("pi0_fast",)
+
+
+def recognises(config: Mapping[str, Any]) -> bool:
+    """As `Family.recognises`, LeRobot's name for it."""
+    return config.get("type") in MODEL_TYPES
+
+
+def protocol(config: Mapping[str, Any]) -> str:
+    """As `Family.protocol`: nothing stands between model and environment unless it is named."""
+    return "heisd"
+
+
+def load(*arguments: Any, **options: Any) -> TokenModel:
+    """As `Family.load`."""
+    from heisd_ros.families.pi0fast.checkpoint import load_checkpoint
+
+    return load_checkpoint(*arguments, **options)

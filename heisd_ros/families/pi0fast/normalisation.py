@@ -1,0 +1,97 @@
+"""LeRobot's normalisation of states and actions, in float32 as it runs there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from heisd_ros.errors import CheckpointError
+from heisd_ros.families.pi0fast.config import processor_step
+from heisd_ros.vla.tensor_files import TensorFiles
+
+_EPSILON = np.float32(1e-8)
+_RANGES = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
+_MODES = {"IDENTITY": (), "MEAN_STD": ("mean", "std"), **_RANGES}
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Numbers of one feature as the model has them, and back.
+
+    Attributes:
+        mode: as LeRobot names it.
+        first: [D] float32, what is taken away: mean, minimum or lower quantile.
+        second: [D] float32, deviation, maximum or upper quantile.
+    """
+
+    mode: str
+    first: NDArray[np.float32]
+    second: NDArray[np.float32]
+
+    @classmethod
+    def read(cls, pipeline: Path, step: str, feature: str, mode: str, size: int) -> Normalisation:
+        """Reads the statistics of a saved pipeline.
+
+        Args:
+            pipeline: its JSON file.
+            step: the registered name of the step that holds them.
+            feature: whose statistics.
+            mode: which normalisation.
+            size: numbers of the feature (D).
+
+        Raises:
+            CheckpointError: a file is damaged, the statistics are absent or of another size, or the
+                mode is unknown.
+        """
+        if mode not in _MODES:
+            raise CheckpointError(f"{pipeline}: mode {mode!r} of {feature}; accepted: {[*_MODES]}")
+        if mode == "IDENTITY":
+            return cls(mode, np.zeros(size, np.float32), np.ones(size, np.float32))
+        name = processor_step(pipeline, step).get("state_file")
+        if not isinstance(name, str) or Path(name).name != name:
+            raise CheckpointError(f"{pipeline}: {step} has no state_file in the same folder")
+        files = TensorFiles((pipeline.parent / name,))
+        arrays = []
+        for key in (f"{feature}.{part}" for part in _MODES[mode]):
+            if key not in files.headers:
+                raise CheckpointError(f"{pipeline.parent / name} has no {key}, which {mode} needs")
+            array = files.read(key).float().numpy()
+            if array.shape != (size,) or not np.isfinite(array).all():
+                raise CheckpointError(
+                    f"{pipeline.parent / name}: {key} is {array.shape}; {size} finite numbers are "
+                    "needed"
+                )
+            arrays.append(array)
+        return cls(mode, *arrays)
+
+    def forward(self, values: ArrayLike) -> NDArray[np.float32]:
+        """[..., D] in units of the robot -> as the model has them."""
+        x = np.asarray(values, np.float32)
+        if self.mode == "IDENTITY":
+            return x
+        if self.mode == "MEAN_STD":
+            return (x - self.first) / (self.second + _EPSILON)
+        return np.float32(2.0) * (x - self.first) / self._width - np.float32(1.0)
+
+    def inverse(self, values: ArrayLike) -> NDArray[np.float32]:
+        """[..., D] as the model has them -> units of the robot; nothing is clipped."""
+        x = np.asarray(values, np.float32)
+        if self.mode == "IDENTITY":
+            return x
+        if self.mode == "MEAN_STD":
+            return x * self.second + self.first
+        return (x + np.float32(1.0)) * self._width / np.float32(2.0) + self.first
+
+    @property
+    def _width(self) -> NDArray[np.float32]:
+        width = self.second - self.first
+        return np.where(width == 0, _EPSILON, width)
+
+
+def modes_of(modes: Mapping[str, str], kind: str) -> str:
+    """The mode of a kind of feature; LeRobot leaves alone what is not named."""
+    return modes.get(kind, "IDENTITY")

@@ -1,0 +1,49 @@
+"""Where a model's server is, as ``model.path`` names it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+SCHEMES = ("ws://", "wss://")
+TOKEN = "HEISD_MODEL_TOKEN"
+"""Environment variable of both sides: a parameter could be read by everybody in the ROS graph."""
+
+
+def is_address(path: str) -> bool:
+    """Whether a ``model.path`` names a server and not a folder."""
+    return path.startswith(SCHEMES)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A server, and what it may not say of itself.
+
+    Attributes:
+        uri: what is connected to, such as ``ws://gpu-box:8000``.
+        options: texts by name, from the query ``?name=text&...``; see `Layout.read`.
+    """
+
+    uri: str
+    options: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Reads an address.
+
+        Raises:
+            ValueError: it is none; the message names what is accepted.
+        """
+        accepted = "accepted: ws://HOST:PORT or wss://HOST:PORT"
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"parameter 'model.path' is {text!r} ({error}); {accepted}") from error
+        if not is_address(text) or not parts.hostname or parts.username or parts.fragment:
+            raise ValueError(f"parameter 'model.path' is {text!r}; {accepted}")
+        if port == 0 or any(c.isspace() for c in text):
+            raise ValueError(f"parameter 'model.path' is {text!r}; {accepted}")
+        query = parse_qs(parts.query, keep_blank_values=True)
+        options = {name: values[-1] for name, values in query.items()}
+        return cls(parts._replace(query="").geturl(), options)

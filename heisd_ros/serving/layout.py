@@ -1,0 +1,131 @@
+"""What a server says of its model when a client connects, and what holds where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from heisd_ros.errors import RemoteModelError
+from heisd_ros.files.typed import typed
+from heisd_ros.kinematics.metric import MetricBounds
+from heisd_ros.kinematics.proprio import PROPRIO_SIZE
+
+OWN = "heisd"
+"""Key of what goes beyond openpi's protocol, in metadata, observation and answer."""
+ACTION_SIZE = 7
+_KEYS = ("observation/image", "observation/wrist_image")
+_OPTIONS = ("views", "state", "rate_hz", "image_size")
+
+
+def view_keys(views: tuple[str, ...]) -> dict[str, str]:
+    """Names of the views' pictures in an observation: openpi's for LIBERO, then the view's own."""
+    names = [*_KEYS, *(f"observation/{view}" for view in views[len(_KEYS) :])]
+    return dict(zip(views, names, strict=False))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What has to be known to ask a server for an action.
+
+    Attributes:
+        views: camera views in the model's order, each with its key in an observation.
+        image_size: side of the pictures that the model sees, pixels; any size may be sent.
+        state: key of proprioception.
+        proprio_size: numbers of it; 0: the model takes none.
+        rate_hz: control steps a second that the model was trained at.
+        horizon: actions in an answer; the first is executed.
+        dimensions: numbers of an action.
+        instructions: those that the model knows; None: any.
+        model: what tells it from another, its fingerprint for instance.
+        mode: how the server decodes.
+        robot: whose motions it retrieves; empty: it retrieves none.
+        bounds: metric that it wants with each observation; None: none.
+        own: whether it takes and answers with more than openpi's protocol has.
+    """
+
+    views: dict[str, str] = field(default_factory=lambda: view_keys(("agentview", "wrist")))
+    image_size: int = 224
+    state: str = "observation/state"
+    proprio_size: int = PROPRIO_SIZE
+    rate_hz: float = 20.0
+    horizon: int = 1
+    dimensions: int = ACTION_SIZE
+    instructions: tuple[str, ...] | None = None
+    model: str = ""
+    mode: str = ""
+    robot: str = ""
+    bounds: MetricBounds | None = None
+    own: bool = field(default=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Validates."""
+        accepted = {
+            "views": (1 <= len(self.views) <= 16, "1 to 16"),
+            "image_size": (1 <= self.image_size <= 4096, "1 to 4096"),
+            "proprio_size": (self.proprio_size in (0, PROPRIO_SIZE), f"0 or {PROPRIO_SIZE}"),
+            "rate_hz": (0.0 < self.rate_hz <= 1000.0, "above 0, up to 1000"),
+            "horizon": (1 <= self.horizon <= 1000, "1 to 1000"),
+            "dimensions": (
+                self.dimensions == ACTION_SIZE,
+                f"{ACTION_SIZE}, an end-effector displacement and the gripper",
+            ),
+        }
+        for name, (good, words) in accepted.items():
+            if not good:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {words}")
+
+    def metadata(self) -> dict[str, Any]:
+        """What the server says first."""
+        said = asdict(self)
+        del said["own"]
+        return {OWN: said}
+
+    @classmethod
+    def read(cls, metadata: Mapping[str, Any], options: Mapping[str, str]) -> Layout:
+        """Reads what a server said first.
+
+        Args:
+            metadata: its words; where `OWN` is not among them it is a server of openpi's, of which
+                is supposed what the defaults say.
+            options: of the address, for such a server: ``views`` (``view:key,view:key``), ``state``
+                (key of proprioception; empty: none), ``rate_hz`` and ``image_size``.
+
+        Raises:
+            RemoteModelError: it says of itself what cannot be used, or the options do.
+        """
+        said = metadata.get(OWN)
+        try:
+            if said is not None:
+                if options:
+                    raise ValueError(f"{', '.join(options)}: the server says it itself")
+                return replace(typed(cls, _known(said)), own=True)
+            return cls(**_of_options(options))
+        except (ValueError, TypeError) as error:
+            raise RemoteModelError(f"the model cannot be used: {error}") from error
+
+
+def _known(said: Any) -> dict[str, Any]:
+    """What is understood of it: a newer server may say more."""
+    if not isinstance(said, dict):
+        raise ValueError(f"metadata {OWN!r} is no mapping")
+    known = {entry.name for entry in fields(Layout)} - {"own"}
+    return {key: value for key, value in said.items() if key in known}
+
+
+def _of_options(options: Mapping[str, str]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for name, text in options.items():
+        if name not in _OPTIONS:
+            raise ValueError(f"unknown option {name!r}; accepted: {', '.join(_OPTIONS)}")
+        try:
+            if name == "views":
+                pairs = [pair.split(":") for pair in text.split(",")]
+                given["views"] = {view: key for view, key in pairs}
+            elif name == "state":
+                given |= {"state": text} if text else {"proprio_size": 0}
+            else:
+                given[name] = float(text) if name == "rate_hz" else int(text)
+        except ValueError as error:
+            raise ValueError(f"option {name!r} is {text!r}: {error}") from error
+    return given
