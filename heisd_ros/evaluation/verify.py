@@ -232,7 +232,7 @@ def _exact_logits(
 
 
 def _left_out(reference: Reference) -> Iterator[Comparison]:
-    """Names the arrays that nothing here looks at, so that nobody takes them for compared."""
+    """Names the arrays that are not compared."""
     unknown = [
         f"{case.name}__{key}"
         for case in reference.cases

@@ -111,7 +111,7 @@ class Listener(Node):
     def _silence(self, name: str, profile: QoSProfile) -> str:
         publishers = self.get_publishers_info_by_topic(name)
         if not publishers:
-            return "nobody publishes it: topic, namespace, is the driver up?"
+            return "no publisher: check topic and namespace; is the driver up?"
         for one in publishers:
             why = clash(one.qos_profile, profile)
             if why:
@@ -165,7 +165,7 @@ class Listener(Node):
             if why:
                 yield "bad", name, f"{one.node_name} hears it with another QoS: {why}"
         if not readers:
-            yield "warning", name, "nobody hears it: is the controller up?"
+            yield "warning", name, "no subscriber: is the controller up?"
         elif not rivals:
             yield "good", name, f"{readers[0].node_name} hears it"
 

@@ -33,7 +33,7 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
     limits = parse_limits(parameters.joints.limits)
     if parameters.command.targets_in_root and not kinematics.base_is_root():
         raise UrdfError(
-            f"parameter 'robot.base_frame' is {base!r}, which does not lie in the root of the "
+            f"parameter 'robot.base_frame' is {base!r}, which is not at the root of the "
             "robot description; accepted: the root link, or one fixed to it without an offset, as "
             "'command.targets_in_root' is true"
         )

@@ -118,7 +118,7 @@ class RecorderNode(StoppableNode):
     def summary(self) -> str:
         """Describes what was written, and which topics have no publisher."""
         written = ", ".join(f"{topic} {count}" for topic, count in sorted(self.counts.items()))
-        missing = f"; nobody publishes {', '.join(sorted(self._waiting))}" if self._waiting else ""
+        missing = f"; no publisher of {', '.join(sorted(self._waiting))}" if self._waiting else ""
         return f"messages: {written or 'none'}{missing}"
 
     def _discover(self) -> None:

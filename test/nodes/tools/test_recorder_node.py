@@ -140,7 +140,7 @@ def test_messages_of_any_type_are_recorded_with_their_definitions(world, tmp_pat
         lambda: min(recorder.counts[t] for t in ("/late", "/vla_node/input/image")) > 0,
         "messages", bench.publish,
     )  # fmt: skip
-    assert "nobody publishes /nobody" in recorder.summary()
+    assert "no publisher of /nobody" in recorder.summary()
     recorder.stop()
     world.spin_for(0.1, bench.publish)  # what comes now is not recorded
     with Bag(tmp_path / "bag") as bag:
