@@ -1,4 +1,4 @@
-"""Faults over real DDS: each is named, the arm stands in time, and goes on when it is over.
+"""Faults over real DDS: each is named, the arm stands in time, and moves on when it is over.
 
 The arm moves, within limits as of a real one (`support/cell.py`), whenever a fault begins. Only the
 watchdog that a test is about is quick, so that a machine that is slow for a moment trips no other.
