@@ -89,7 +89,7 @@ def neighbours(count: int) -> Iterator[None]:
 
 
 def cases(threads: list[int]) -> Iterator[tuple[int, str, int]]:
-    """Threads, wait setting, and number of busy neighbours; one thread waits for nobody."""
+    """Threads, wait setting, and number of busy neighbours; one thread never waits."""
     for count in threads:
         for wait in WAITS if count > 1 else ["default"]:
             for busy in (0, 1):

@@ -4,7 +4,7 @@
     python bench/draft_agreement.py --model DIR --task 2 --state 30 --json out/agreement.json
 
 The plain loop acts. At each step after the first, the last command and the nearest entry and the
-consensus of the database are held against its tokens (`within_tolerance`). At every second one the
+consensus of the database are compared with its tokens (`within_tolerance`). At every second one the
 step is decoded again from the retrieved drafts of `heisd`, within the bounds, and of `heisd_exact`,
 with redrafting and without: passes of the language model. Episodes that fail count too.
 """

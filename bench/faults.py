@@ -101,7 +101,7 @@ class Drive:
         self._order("move")
         given = {name: json.dumps(value) for name, value in settings.items()}
         self.process = launch(self.world, "bench.faults", **given)
-        # What nobody reads would fill the pipe, and the node would wait for it.
+        # Unread output would fill the pipe, and block the node.
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
         self.world.launched[:] = [settings]
         self._clients = {

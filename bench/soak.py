@@ -152,7 +152,7 @@ def resident_mib() -> float:
 
 
 class Record:
-    """What came of it so far; takes what the cell heard, so that nothing piles up."""
+    """Results so far; reading them empties the queues of the cell."""
 
     def __init__(self) -> None:
         self.holds: collections.Counter[str] = collections.Counter()
@@ -199,8 +199,8 @@ def run(soak: Soak, minutes: float) -> Record:
         if now >= publish_at:
             cell.publish()
             publish_at = max(publish_at + PERIOD_SEC, now)
-        # Always the same timeout: with another one rclpy begins its round anew, and what comes last
-        # in it is never served while there is much to do.
+        # Always the same timeout: with another one rclpy starts its round again, and under load the
+        # last entity is never served.
         soak.world.executor.spin_once(timeout_sec=0.01)
         if fault and cell.heard and cell.heard[-1].twist != ZERO:
             taken = round(cell.heard[-1].sent - changed_at, 3)

@@ -1,1 +1,1 @@
-"""What decoding and search cost, part by part, beside their rooflines and peers."""
+"""Benchmarks of decoding and search, part by part, with rooflines and peers."""

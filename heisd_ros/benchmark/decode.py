@@ -40,7 +40,7 @@ Times = dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run.
+    """Settings of the benchmark.
 
     Attributes:
         shape: which model.
@@ -52,7 +52,7 @@ class Settings:
         peer: whether transformers is timed as well.
         evaluation: JSON of `heisd eval` to predict a closed loop from.
         processor_time: count the process's time on the processor instead of what a clock on the
-            wall shows: on a CPU that others use too, with one thread.
+            wall shows: for a shared CPU, with one thread.
     """
 
     shape: Shape
@@ -66,7 +66,7 @@ class Settings:
     processor_time: bool = False
 
     def __post_init__(self) -> None:
-        """Validates."""
+        """Checks that the settings fit together."""
         if self.processor_time and (self.device.type != "cpu" or torch.get_num_threads() > 1):
             raise BenchmarkError(
                 f"processor time on {self.device} with {torch.get_num_threads()} threads says "
@@ -75,7 +75,7 @@ class Settings:
 
     @property
     def clock(self) -> Clock:
-        """By which everything is timed."""
+        """The clock by which everything is timed."""
         return time.process_time if self.processor_time else time.perf_counter
 
 
@@ -85,16 +85,16 @@ def run(settings: Settings, say: Callable[[str], None] = lambda line: None) -> d
 
     Args:
         settings: what is run.
-        say: is told what goes on.
+        say: called with progress messages.
 
     Returns:
         The JSON's content.
 
     Raises:
-        BenchmarkError: the device is not there, or the evaluation is none.
+        BenchmarkError: the device does not exist, or the file is not an evaluation.
     """
     if settings.evaluation is not None:
-        read_evaluation(settings.evaluation)  # before minutes are spent
+        read_evaluation(settings.evaluation)  # before spending minutes
     subject = load_subject(settings.shape, settings.device, settings.dtype)
     model = subject.vla.model
     if settings.device.type == "cuda":
@@ -113,7 +113,7 @@ def run(settings: Settings, say: Callable[[str], None] = lambda line: None) -> d
     cases += [Case(name, generate, step=False) for name, generate in peers.items()]
     say(f"{len(cases)} cases, {settings.rounds} rounds in turns")
     times = measure(cases, settings.device, settings.rounds, settings.clock)
-    # Once more: a ceiling is the best that the device has shown, before or after.
+    # Again: the ceiling is the better of the measurements before and after.
     roofline = roofline.best(
         Roofline.measure(settings.device, settings.dtype, size, settings.clock)
     )
@@ -154,7 +154,7 @@ def _description(settings: Settings, subject: Subject, engine: Engine) -> dict[s
 
 
 def device_name(device: torch.device) -> str:
-    """The card's name, or the processor's with the threads in use."""
+    """Returns the GPU's name, or the processor's with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{processor()}, {torch.get_num_threads()} thread(s)"

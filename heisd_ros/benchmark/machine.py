@@ -1,4 +1,4 @@
-"""The machine that a benchmark ran on."""
+"""Describes the machine that a benchmark ran on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def processor() -> str:
-    """Its processor's name (proc(5), cpuinfo), and how many cores may be used."""
+    """Returns the processor's name (proc(5), cpuinfo) and the number of usable cores."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -23,12 +23,12 @@ def processor() -> str:
 
 
 def busy() -> str:
-    """How much else it has to do."""
+    """Returns the load of the machine."""
     return f"load of the last minute {os.getloadavg()[0]:.1f}"
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """The most memory so far: allocated on a GPU (since a reset), or resident of this process."""
+    """Returns the peak memory: allocated on a GPU (since a reset), or resident of this process."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)  # KiB on Linux

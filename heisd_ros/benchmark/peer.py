@@ -44,7 +44,7 @@ class TransformersPeer:
         with torch.device("meta"):
             llama: Any = transformers.LlamaForCausalLM(config)
             self._llama = llama.to(prompt.dtype)
-        # Ours themselves: no second copy of the weights. Rotary frequencies are no parameters.
+        # The same tensors, without a copy. Rotary frequencies are not parameters.
         self._llama.load_state_dict(model.state_dict(), strict=False, assign=True)
         rotary = type(self._llama.model.rotary_emb)
         self._llama.model.rotary_emb = rotary(config).to(prompt.device)
@@ -53,7 +53,7 @@ class TransformersPeer:
         self._mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device)
 
     def generate(self, cache: str) -> list[int]:
-        """7 greedy tokens.
+        """Generates 7 greedy tokens.
 
         Args:
             cache: one of `CACHES`. With the static one transformers compiles by itself on a GPU.
@@ -70,16 +70,16 @@ class TransformersPeer:
         return tokens
 
     def cases(self, say: Callable[[str], None]) -> dict[str, Callable[[], list[int]]]:
-        """Both caches by name; one that this version of transformers fails with is left out.
+        """Returns the cases of both caches by name, without those that transformers fails with.
 
         Args:
-            say: is told which, and why.
+            say: called with which failed, and why.
         """
         working = {}
         for cache in CACHES:
             try:
                 self.generate(cache)
-            except Exception as error:  # whatever another package raises must not end the run
+            except Exception as error:  # a failure of another package must not end the run
                 say(f"no peer with a {cache} cache: {type(error).__name__}: {error}")
             else:
                 working[f"transformers generate, {cache} cache"] = self._bound(cache)
@@ -101,7 +101,7 @@ def _arguments(config: LanguageConfig) -> dict[str, Any]:
         "rope_theta": config.rope_theta,
         "max_position_embeddings": config.max_position_embeddings,
         "attn_implementation": "sdpa",
-        # No token ends the answer: 7 are asked for.
+        # No end-of-sequence token: 7 tokens are generated.
         "eos_token_id": None,
         "pad_token_id": 0,
         "bos_token_id": None,

@@ -1,8 +1,8 @@
-"""What measured step times and measured acceptance come to in a closed loop.
+"""Predicts a closed loop from measured step times and measured acceptance.
 
-An evaluation says of each step who drafted and how many passes it took (`heisd eval`); a benchmark
-says what such a step takes at another model's size. Both together are a prediction: it holds where
-the other model accepts as often as the evaluated one did, which nobody has measured.
+An evaluation (`heisd eval`) records the source and the passes of each step; a benchmark
+says what such a step takes at another model's size. Together they give a prediction, which
+assumes that the other model accepts as often as the evaluated one; that is not measured.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class StepTimes:
     skipped: float
 
     def step(self, source: str, passes: int, mode: Mapping[str, Any]) -> float:
-        """A step of an evaluation.
+        """Returns the time of a step of an evaluation, ms.
 
         Args:
             source: `Source.letter` of the step.
@@ -61,7 +61,7 @@ class StepTimes:
         later = passes - 1
         if source == Source.DRAFTER.letter:
             first = self.verifying if mode.get("drafter", {}).get("last") else self.prefill
-            # The drafter is asked for what the prefill left open.
+            # The drafter drafts what the prefill left open.
             first += self.draft if later else 0.0
             drafted = later if mode["redraft"] else min(later, 1)
         else:
@@ -73,7 +73,7 @@ class StepTimes:
 
 
 def predict(evaluation: Path, times: StepTimes) -> dict[str, Any]:
-    """The closed loop's step times and speedups, for each mode of an evaluation.
+    """Predicts step times and speedups in closed loop, for each mode of an evaluation.
 
     Args:
         evaluation: JSON of `heisd eval`.
@@ -84,7 +84,7 @@ def predict(evaluation: Path, times: StepTimes) -> dict[str, Any]:
         eager loop (`over_eager`) and over the optimised one (`over_optimised`).
 
     Raises:
-        BenchmarkError: the file is no such evaluation.
+        BenchmarkError: the file is not such an evaluation.
     """
     data = read_evaluation(evaluation)
     modes = {
@@ -109,10 +109,10 @@ def predict(evaluation: Path, times: StepTimes) -> dict[str, Any]:
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
-    """The JSON of `heisd eval`, with what a prediction needs of it.
+    """Reads the JSON of `heisd eval`, and checks what a prediction needs.
 
     Raises:
-        BenchmarkError: the file is no such evaluation.
+        BenchmarkError: the file is not such an evaluation.
     """
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -40,7 +40,7 @@ from heisd_ros.retrieval.writer import quantiser_of, write_database
 from heisd_ros.training.compression import fit_projection, shortest
 
 MODEL = "0" * 64
-"""Fingerprint of the model that there is none of."""
+"""Placeholder for the model's fingerprint, since there is no model."""
 _FIT_FRAMES, _ASKING_SHARDS, _ASKING_EPISODES, _ASKING = 2048, 4, 10, 500
 """Frames of all shards that the projection is fitted to; shards that its length is chosen on, every
 how many-th of their episodes asks, and with how many frames altogether."""
@@ -48,7 +48,7 @@ how many-th of their episodes asks, and with how many frames altogether."""
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured.
+    """Settings of the benchmark.
 
     Attributes:
         vectors: frames in the database.
@@ -71,7 +71,7 @@ class Plan:
     seed: int = 0
 
     def sizes(self) -> list[int]:
-        """Entries of each shard."""
+        """Number of entries of each shard."""
         ends = [self.vectors * number // self.shards for number in range(self.shards + 1)]
         return [end - start for start, end in pairwise(ends)]
 
@@ -84,7 +84,7 @@ def measure(
     Args:
         plan: what to measure.
         folder: an empty folder for keys and database; it takes six bytes a number.
-        say: told what is being done.
+        say: called with progress messages.
 
     Returns:
         the results, ready for JSON.
@@ -129,7 +129,7 @@ def measure(
 
 
 def choose(shards: SyntheticShards) -> tuple[Projection, Fidelity]:
-    """The projection, as `heisd db build` chooses it, from samples of all shards."""
+    """Chooses the projection as `heisd db build` does, from samples of all shards."""
     numbers = range(len(shards))
     each = max(1, _FIT_FRAMES // len(shards))
     parts = [shards.read(number, "keys") for number in numbers]
@@ -144,7 +144,7 @@ def choose(shards: SyntheticShards) -> tuple[Projection, Fidelity]:
 
 
 def search_apart(place: Path, keys: Path) -> dict[str, Any]:
-    """Opens and searches a database in a fresh process, so that its memory is its own.
+    """Opens and searches a database in a new process, so that its memory can be measured.
 
     Args:
         place: the database.
@@ -167,7 +167,7 @@ def peers(
     truths: dict[str, list[NDArray[np.int64]]],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Times, recall and memory of the peers, shard by shard."""
+    """Measures times, recall and memory of the peers, shard by shard."""
     results: dict[str, Any] = {}
     for name, make, count in (
         ("exact", exact_index, plan.shards),
@@ -200,7 +200,7 @@ def peers(
 
 
 def _truths(shards: SyntheticShards, name: str) -> list[NDArray[np.int64]]:
-    """Exact matches (Q, K) of the queries of each shard."""
+    """Returns the exact matches (Q, K) of the queries of each shard."""
     return [
         nearest([(0, shards.read(number, "keys"))], shards.read(number, name))
         for number in range(len(shards))

@@ -1,4 +1,4 @@
-"""One search over everything, at several sizes: how time and memory grow without shards."""
+"""Measures how time and memory of one unsharded search grow with its size."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from heisd_ros.retrieval.key_space import KeySpace
 from heisd_ros.retrieval.shard import Shard
 
 FAR = 10_000_000
-"""Vectors to which growth is extrapolated."""
+"""Number of vectors to which growth is extrapolated."""
 _QUERIES = 100
 _MIB = 2**20
 
@@ -43,18 +43,18 @@ def growth(
     scratch: Path,
     say: Say,
 ) -> dict[str, Any]:
-    """Searches the first entries of all shards as if they were one.
+    """Searches the first entries of all shards as one shard.
 
     Args:
         shards: where entries and queries come from.
         space: how keys are stored.
         sizes: entries for our index.
-        peer_sizes: entries for the peers, whose keys lie in memory whole.
-        scratch: folder for codes; removed in the end.
-        say: told what is being done.
+        peer_sizes: entries for the peers, which keep all keys in memory.
+        scratch: folder for codes; removed at the end.
+        say: called with progress messages.
 
     Returns:
-        rows by size, and what they come to at `FAR` vectors.
+        rows by size, and their extrapolation to `FAR` vectors.
     """
     rows: dict[str, list[dict[str, Any]]] = {"ours": [], "faiss_hnsw": [], "exact": []}
     for size in sizes:
@@ -83,7 +83,7 @@ def growth(
 
 
 def extrapolate(rows: Sequence[dict[str, Any]], far: int = FAR) -> dict[str, float]:
-    """What a power law through the measured sizes says of a larger one.
+    """Extrapolates the measured sizes to a larger one by a power law.
 
     A graph's time grows like a logarithm, which a power law overestimates; memory grows evenly.
     Times that fall are noise, and are held level.
@@ -121,7 +121,7 @@ def _ours(shards: SyntheticShards, space: KeySpace, size: int, scratch: Path) ->
             coordinates[rows] = space.projection(keys)
         graph = size >= EXACT_BELOW
         index = Index.graph(coordinates) if graph else Index.exact(coordinates)
-    # Entries are told apart by their step; the rest is not looked at and takes no memory.
+    # Entries are identified by their step; other columns are unused and take no memory.
     columns: dict[str, NDArray[Any]] = {
         name: np.broadcast_to(np.zeros(column.row), (size, *column.row))
         for name, column in COLUMNS.items()
@@ -130,7 +130,7 @@ def _ours(shards: SyntheticShards, space: KeySpace, size: int, scratch: Path) ->
     codes.flush()
     rows_on_disk = RowsOnDisk(scratch / "codes.npy", codes)
     shard = Shard("everything", columns, rows_on_disk, lengths, coordinates, space, index)
-    for query in queries:  # brings pages into memory
+    for query in queries:  # loads pages into memory
         shard.search(query, K)
     found, times = [], []
     for query in queries:

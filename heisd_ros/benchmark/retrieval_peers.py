@@ -1,4 +1,4 @@
-"""What our index is held against: exact search, and faiss HNSW over whole keys."""
+"""Peers of our index: exact search, and faiss HNSW over full keys."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _MIB = 2**20
 
 
 def exact_index(keys: NDArray[np.float32]) -> tuple[Any, float]:
-    """Every key [N, D] is looked at; with the memory of it, MiB."""
+    """Builds an exact index over keys [N, D]; returns it and its memory, MiB."""
     index = faiss.IndexFlatIP(keys.shape[1])
     index.add(keys)
     return index, keys.nbytes / _MIB
 
 
 def graph_index(keys: NDArray[np.float32]) -> tuple[Any, float]:
-    """An HNSW graph over whole keys [N, D], on one thread; with the memory of it, MiB."""
+    """Builds an HNSW graph over keys [N, D], single-threaded; returns it and its memory, MiB."""
     faiss.omp_set_num_threads(1)
     index = faiss.IndexHNSWFlat(keys.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = index.hnsw.efSearch = BREADTH
@@ -38,7 +38,7 @@ def graph_index(keys: NDArray[np.float32]) -> tuple[Any, float]:
 def search_by(
     index: Any, queries: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], Sequence[Timed]]:
-    """Searches for each query [Q, D] by itself; the K rows found [Q, K], and times."""
+    """Searches each query [Q, D] alone; returns the rows found [Q, K], and times."""
     faiss.omp_set_num_threads(1)
     rows, times = [], []
     for query in queries:
@@ -52,7 +52,7 @@ def search_by(
 def nearest(
     blocks: Iterable[tuple[int, NDArray[np.float32]]], queries: NDArray[np.float32]
 ) -> NDArray[np.int64]:
-    """(Q, K) numbers of the entries most similar to each query, best first.
+    """Returns the numbers (Q, K) of the entries most similar to each query, best first.
 
     Args:
         blocks: number of the first, and some keys [B, D].
@@ -70,7 +70,7 @@ def nearest(
 
 
 def recalls(found: NDArray[np.int64], truth: NDArray[np.int64]) -> dict[str, float]:
-    """Recall at 1, whether the best entry is among the found ones' first, and at K.
+    """Computes recall at 1 and at K.
 
     Args:
         found: (Q, K) rows, best first.

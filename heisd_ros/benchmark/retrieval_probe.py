@@ -1,4 +1,4 @@
-"""Opens a database and searches it, in a process that does nothing else: `retrieval_bench`."""
+"""Opens and searches a database in a separate process, for `retrieval_bench`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.entries import Matches
 
 _WARM = 20
-"""Queries that aren't timed: the first ones load code."""
+"""Number of untimed queries: the first ones load code."""
 
 
 def main(place: Path, keys: Path) -> None:
-    """Prints what was measured as JSON.
+    """Prints the measurements as JSON.
 
     Args:
         place: the database.
@@ -35,7 +35,7 @@ def main(place: Path, keys: Path) -> None:
     queries = [np.load(keys / f"{name}.queries.npy") for name in names]
     with_queries = resident_mib()
     asked = [(shard, query) for shard, own in zip(shards, queries, strict=True) for query in own]
-    # Mixed, so that a search does not find in the caches what the last one left there.
+    # Shuffled, so that a search does not profit from the caches of the previous one.
     order = np.random.default_rng(0).permutation(len(asked))
     times, found = [], {}
     for turn, number in enumerate([*order[:_WARM], *order]):
@@ -50,7 +50,7 @@ def main(place: Path, keys: Path) -> None:
         "open_s": opening.wall_s,
         "open_cpu_s": opening.cpu_s,
         **query_times(times),
-        # What the queries themselves take is the bench's, not the database's.
+        # The memory of the queries is that of the bench, not of the database.
         "resident_mib": searched["total"] - (with_queries["total"] - opened["total"]),
         "resident_parts_mib": {"imported": before, "opened": opened, "searched": searched},
         "found": [_rows(shard.columns, found[n]) for n, (shard, _) in enumerate(asked)],
@@ -64,7 +64,7 @@ def main(place: Path, keys: Path) -> None:
 
 
 def _rows(columns: Mapping[str, NDArray[Any]], matches: Matches) -> list[int]:
-    """Rows of a shard that some matches are; episode and step name an entry."""
+    """Returns the rows of matches in a shard; episode and step identify an entry."""
     episodes, steps = columns["episodes"], columns["steps"]
     pairs = zip(matches.episodes, matches.steps, strict=True)
     return [int(np.flatnonzero((episodes == e) & (steps == s))[0]) for e, s in pairs]

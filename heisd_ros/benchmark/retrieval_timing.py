@@ -1,4 +1,4 @@
-"""Time, memory and disk of the retrieval bench."""
+"""Measures time, memory and disk use for the retrieval bench."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 
 @dataclass
 class Timed:
-    """How long something took.
+    """Duration of a block.
 
     Attributes:
-        wall_s: by the wall.
-        cpu_s: on the CPU, of all threads of the process; less where other work had it meanwhile.
+        wall_s: wall time.
+        cpu_s: CPU time of all threads of the process.
     """
 
     wall_s: float = 0.0
@@ -36,13 +36,13 @@ def timed() -> Iterator[Timed]:
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """p50 and p99, ms."""
+    """Returns p50 and p99 of some times, ms."""
     p50, p99 = np.percentile(np.array(seconds) * 1e3, (50, 99))
     return {"p50": float(p50), "p99": float(p99)}
 
 
 def query_times(times: Sequence[Timed]) -> dict[str, dict[str, float]]:
-    """Percentiles of some queries, by the wall and on the CPU."""
+    """Returns percentiles of some queries, in wall time and CPU time."""
     return {
         "query_ms": percentiles([each.wall_s for each in times]),
         "query_cpu_ms": percentiles([each.cpu_s for each in times]),
@@ -50,7 +50,7 @@ def query_times(times: Sequence[Timed]) -> dict[str, dict[str, float]]:
 
 
 def resident_mib() -> dict[str, float]:
-    """Memory of this process that is in RAM (proc(5)), MiB.
+    """Returns the resident memory of this process (proc(5)), MiB.
 
     Returns:
         ``total``; ``own``, which only this process has; and ``mapped``, pages of files, which the
@@ -63,5 +63,5 @@ def resident_mib() -> dict[str, float]:
 
 
 def folder_mib(folder: Path) -> float:
-    """Size of all files of a folder, MiB."""
+    """Returns the size of all files of a folder, MiB."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20

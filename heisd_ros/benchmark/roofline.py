@@ -1,4 +1,4 @@
-"""The least time that a device could need: bytes at its bandwidth, or operations at its rate.
+"""Rooflines: least times of a device, from bytes at its bandwidth or operations at its rate.
 
 Both are measured on the device at hand, in the same run (Williams et al. 2009, "Roofline").
 """
@@ -18,11 +18,11 @@ from heisd_ros.families.openvla.tower_config import TowerConfig
 from heisd_ros.vla.drafter import Drafter
 
 Clock = Callable[[], float]
-"""Seconds since whenever: ``time.perf_counter``, or on a shared CPU ``time.process_time``."""
+"""Seconds from any origin: ``time.perf_counter``, or on a shared CPU ``time.process_time``."""
 
 
 class Work(NamedTuple):
-    """What a pass cannot do without.
+    """Least work of a pass.
 
     Attributes:
         bytes: of the weights and of cached keys and values, each read once.
@@ -64,7 +64,7 @@ class Roofline:
             dtype: type of the products.
             size: bytes of the buffer that is read: as many as the model's, since a small model may
                 stay in a cache.
-            clock: by which seconds are counted.
+            clock: the clock that is used.
         """
         size = max(1 << 22, min(size, 1 << 31))
         source = torch.zeros(size // 4, dtype=torch.float32, device=device)
@@ -77,7 +77,7 @@ class Roofline:
         return cls(max(copied, read), rate)
 
     def best(self, other: Roofline) -> Roofline:
-        """The higher of each: what a busy machine showed at one moment is no ceiling."""
+        """Returns the higher of each ceiling, since a busy machine measures too low ones."""
         return Roofline(max(self.bandwidth, other.bandwidth), max(self.rate, other.rate))
 
 
@@ -100,27 +100,27 @@ class Workloads:
         self._kv_row *= self._head.element_size() * language.num_hidden_layers
 
     def vision(self) -> Work:
-        """Both towers on all views."""
+        """Returns the work of both vision towers on all views."""
         config, backbone = self._model.config, self._model.vision_backbone
         views = len(config.views)
         operations = sum(views * _tower_operations(tower) for tower in config.towers)
         return Work(byte_size(backbone), operations)
 
     def project(self) -> Work:
-        """The projector on all visual tokens."""
+        """Returns the work of the projector on all visual tokens."""
         projector = self._model.projector
         return Work(byte_size(projector), 2 * _matrix(projector) * self._model.config.visual_tokens)
 
     def prefill(self, drafted: int = 0) -> Work:
-        """The prompt and drafts, the LM head on those columns that are asked for."""
+        """Returns the work of prompt and drafts, with the LM head on the requested columns."""
         return self._pass(self._columns + drafted, self._columns + drafted, 1 + drafted)
 
     def extend(self, drafted: int = 0) -> Work:
-        """One token and drafts behind it."""
+        """Returns the work of one token with drafts behind it."""
         return self._pass(1 + drafted, self._columns + 1 + drafted, 1 + drafted)
 
     def draft(self, levels: int) -> tuple[Work, ...]:
-        """The drafter: the prompt's keys and values, then one pass a level."""
+        """Returns the drafter's work: keys and values of the prompt, then one pass per level."""
         rows = 256 * self._head.shape[1]
         size, matrix = byte_size(self._drafter), _matrix(self._drafter)
         attention = self._drafter.layer.self_attn
@@ -148,13 +148,13 @@ def _tower_operations(config: TowerConfig) -> float:
 
 
 def byte_size(module: nn.Module) -> float:
-    """Bytes of everything that a module holds."""
+    """Returns the size of all parameters and buffers of a module, bytes."""
     tensors = [*module.parameters(), *module.buffers()]
     return float(sum(t.numel() * t.element_size() for t in tensors))
 
 
 def _matrix(module: nn.Module) -> float:
-    """Numbers in matrices, whatever they are stored as."""
+    """Returns the number of matrix elements, whatever their type."""
     tensors = [*module.parameters(), *module.buffers()]
     return float(sum(t.numel() for t in tensors if t.dim() > 1))
 
@@ -162,7 +162,7 @@ def _matrix(module: nn.Module) -> float:
 def _least_seconds(
     function: Callable[[], object], device: torch.device, clock: Clock, seconds: float = 0.5
 ) -> float:
-    """The shortest of all runs that fit into some time, 3 at least."""
+    """Returns the shortest of at least 3 runs within some time."""
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:
         synchronize(device)
@@ -174,6 +174,6 @@ def _least_seconds(
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Waits until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

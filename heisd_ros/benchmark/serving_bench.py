@@ -27,7 +27,7 @@ class Free:
     """A decoder that costs nothing."""
 
     def infer(self, observation: Observation) -> StepResult:
-        """A step that does nothing."""
+        """Returns a step without any work."""
         return StepResult(
             action=np.zeros(7),
             tokens=(0,) * 7,
@@ -38,11 +38,11 @@ class Free:
         )
 
     def settle(self) -> Settled | None:
-        """Nothing is left over."""
+        """Returns None, since nothing is deferred."""
         return None
 
     def warning(self) -> str:
-        """All is well."""
+        """Returns no warning."""
         return ""
 
     def reset(self, success: bool | None = None) -> None:

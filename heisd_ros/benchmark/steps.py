@@ -1,4 +1,4 @@
-"""Whole steps and their parts, as the decoders run them, one function a case."""
+"""Whole steps and their parts as the decoders run them, one function per case."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Steps:
         self.workloads = Workloads(self.model, subject.drafter, self.prompt.shape[1])
 
     def eager(self) -> list[int]:
-        """As upstream: keys and values that grow by copying, all logits of the prompt, read each.
+        """Runs a step as upstream does: cache grown by copying, logits of the whole prompt.
 
         The same modules, called one by one.
         """
@@ -71,11 +71,11 @@ class Steps:
         return tokens
 
     def plain(self) -> list[int]:
-        """One token a pass."""
+        """Runs a plain step, with one token per pass."""
         return self._decode(self._see())
 
     def retrieved(self, accepted: int) -> list[int]:
-        """Vision, search, draft in the prefill, the rest token by token."""
+        """Runs a step with a retrieved draft in the prefill, and the rest token by token."""
         features = self._vision()
         self._search(features)
         verification = Verification.start(
@@ -89,7 +89,7 @@ class Steps:
         return verification.tokens
 
     def drafted(self) -> list[int]:
-        """Vision, prefill, a chain of 6 drafted, verified in one pass and all of it accepted."""
+        """Runs a drafter step: a chain of 6 tokens, verified in one pass and accepted."""
         prompt = self._see()
         verification = Verification.start(
             self.engine, prompt, NO_DRAFT, "exact", LEFT, judge=forced(LEFT)
@@ -99,11 +99,11 @@ class Steps:
         return verification.tokens
 
     def skipped(self) -> tuple[int, ...]:
-        """Vision and search; what is found is executed."""
+        """Runs a skipped step: vision and search, whose result is executed."""
         return self._search(self._vision())
 
     def cases(self, roofline: Roofline) -> list[Case]:
-        """All steps, then their parts."""
+        """Returns all steps, then their parts."""
         work = self.workloads
         see = (work.vision(), work.project())
         plain = (*see, work.prefill(), *[work.extend()] * LEFT)
@@ -156,7 +156,7 @@ class Steps:
         ]
 
     def differences(self, roofline: Roofline) -> list[Difference]:
-        """What cannot be repeated by itself, as a difference of two cases."""
+        """Returns the parts that cannot be repeated alone, as differences of two cases."""
         work = self.workloads
         return [
             Difference(TOKEN, LANGUAGE, LEFT, roofline.ms(work.extend())),
@@ -195,7 +195,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Difference:
-    """A part of a case: what it takes beyond the prefill.
+    """A part of a case: its time beyond the prefill.
 
     Attributes:
         name: for a reader.
@@ -211,7 +211,7 @@ class Difference:
 
 
 def forced(accepted: int) -> Judge:
-    """Judges a draft as `accept` does, for its cost, and then takes a given number of tokens."""
+    """Returns a judge that costs as much as `accept`, but accepts a given number of tokens."""
 
     def judge(
         rule: AcceptanceRule,
@@ -238,7 +238,7 @@ class _Concatenated:
         self.length = 0
 
     def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append the new columns; return all."""
+        """Appends the new columns; returns all."""
         if layer in self._layers:
             before = self._layers[layer]
             keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)

@@ -1,4 +1,4 @@
-"""What is measured: the shipped model, or random weights at a real model's shapes."""
+"""The measured model: the shipped one, or random weights at a real model's shapes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from heisd_ros.vla.language_config import LanguageConfig
 
 Shape = Literal["openvla-7b", "mini", "shipped"]
 TEXT_TOKENS = 24
-"""Of a prompt for random weights, BOS included: about what OpenVLA makes of LIBERO's sentences."""
+"""Length of a random prompt, BOS included: about that of LIBERO's instructions in OpenVLA."""
 SHARD_ENTRIES = 6_837
-"""Of a random shard: 273,465 vectors of 40 tasks (HeiSD, arXiv 2603.17573)."""
+"""Size of a random shard: 273,465 vectors of 40 tasks (HeiSD, arXiv 2603.17573)."""
 
 _TIMM_IDS = ["vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224"]
 _MINI_TOWER = {"embed_dim": 64, "depth": 4, "num_heads": 4, "mlp_ratio": 4.0}
-_SPREAD = 0.02  # of random weights, as at the start of training
+_SPREAD = 0.02  # deviation of random weights, as at the start of training
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Subject:
     drafter: Drafter
 
     def inputs(self, seed: int) -> OpenVLAInputs:
-        """The prompt with pictures of noise, on the device."""
+        """Returns the prompt with pictures of noise, on the device."""
         config, vla = self.vla.config, self.vla
         shape = (1, len(config.views), 6, config.image_size, config.image_size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -70,10 +70,10 @@ class Subject:
 
 
 def load_subject(shape: Shape, device: torch.device, dtype: torch.dtype) -> Subject:
-    """Loads or makes a model and what belongs to it.
+    """Loads or makes a model and its shard and drafter.
 
     Raises:
-        BenchmarkError: the device is not there.
+        BenchmarkError: the device does not exist.
     """
     if device.type == "cuda" and not torch.cuda.is_available():
         raise BenchmarkError(f"device {str(device)!r} is not there; accepted here: cpu")
@@ -94,12 +94,12 @@ def load_subject(shape: Shape, device: torch.device, dtype: torch.dtype) -> Subj
 
 
 def openvla_config() -> VLAConfig:
-    """OpenVLA-7B: what its ``config.json`` names."""
+    """Returns the config of OpenVLA-7B, as in its ``config.json``."""
     return VLAConfig.from_dict({"timm_model_ids": _TIMM_IDS})
 
 
 def mini_config() -> VLAConfig:
-    """OpenVLA's columns, patches and vocabulary, with narrow layers and few of them."""
+    """Returns a config with OpenVLA's columns, patches and vocabulary, but few narrow layers."""
     config = VLAConfig.from_dict(
         {"timm_model_ids": _TIMM_IDS, "timm_tiny_kwargs": [_MINI_TOWER] * 2}
     )
@@ -110,7 +110,7 @@ def mini_config() -> VLAConfig:
 
 
 def random_model(config: VLAConfig, device: torch.device, dtype: torch.dtype) -> VLAModel:
-    """A model whose weights are drawn where they stay: no copy in the host's memory."""
+    """Returns a model with random weights, drawn on the device without a copy on the host."""
     with torch.device("meta"):
         model = VLAModel(config).to(dtype)
     fill(model, device)
@@ -121,7 +121,7 @@ def random_model(config: VLAConfig, device: torch.device, dtype: torch.dtype) ->
 
 @torch.no_grad()
 def fill(module: torch.nn.Module, device: torch.device) -> None:
-    """Random matrices, norms of one, everything else zero."""
+    """Fills a module: random matrices, norms of one, everything else zero."""
     module.to_empty(device=device)
     generator = torch.Generator(device).manual_seed(0)
     for name, parameter in module.named_parameters():
@@ -134,7 +134,7 @@ def fill(module: torch.nn.Module, device: torch.device) -> None:
 
 
 def random_shard(config: VLAConfig, entries: int = SHARD_ENTRIES) -> Shard:
-    """A shard in memory whose entries are noise."""
+    """Returns a shard in memory whose entries are noise."""
     rng = np.random.default_rng(0)
     size, kept = len(config.views) * config.vision_width, 64
     columns = {

@@ -1,4 +1,4 @@
-"""Retrieval keys as a model might make them, in any number: for measuring search, not success.
+"""Synthetic retrieval keys in any number, like those of a model, for measuring search.
 
 A frame is a point of a space of few dimensions (where tip, wrist, gripper and objects are). A task
 is a smooth path through it, an episode that path with ends and bends of its own and a jitter from
@@ -23,7 +23,7 @@ from scipy.signal import lfilter
 _POINT = 8
 """Dimensions of the space that frames are points of."""
 _BENDS = 6
-"""Points that a task's path goes through."""
+"""Number of points that a task's path goes through."""
 _EPISODE, _JITTER, _JITTER_MEMORY = 0.25, 0.17, 0.7
 """Deviation of an episode's bends from its task's, of a frame's point from its path, and the share
 of that which is kept from one frame to the next; the bends themselves deviate by 1."""
@@ -32,9 +32,9 @@ _FREQUENCY, _TAIL = 0.55, 4.0
 _MEAN, _NOISE = 0.765, 0.03
 """Length of the mean of all keys, and variance of a frame's noise in a key of length 1."""
 EPISODES = 50
-"""Of a task, as LIBERO has."""
+"""Number of episodes of a task, as in LIBERO."""
 _STRANGERS = 5
-"""Episodes of a task that are asked about and not in the database."""
+"""Number of episodes of a task that are queried but not in the database."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class SyntheticKeys:
 
     Args:
         size: D, numbers in a key.
-        seed: of everything; the same seed gives the same keys, task by task.
+        seed: the same seed gives the same keys, task by task.
     """
 
     def __init__(self, size: int, seed: int = 0) -> None:
@@ -79,7 +79,7 @@ class SyntheticKeys:
         self._mean = (_MEAN * mean / np.linalg.norm(mean)).astype(np.float32)
 
     def task(self, number: int, entries: int, queries: int) -> TaskKeys:
-        """Frames of one task.
+        """Returns frames of one task.
 
         Args:
             number: which task.
@@ -110,7 +110,7 @@ class SyntheticKeys:
     def _keys(self, rng: np.random.Generator, points: NDArray[np.float64]) -> NDArray[np.float32]:
         keys = rng.standard_normal((len(points), self._size), dtype=np.float32)
         keys *= np.float32(np.sqrt(_NOISE / self._size))
-        # A block at a time: the whole would take the keys' own memory several times over.
+        # Block by block: all at once would take several times the memory of the keys.
         for start in range(0, len(points), 512):
             block = slice(start, start + 512)
             waves = np.cos(points[block].astype(np.float32) @ self._frequencies + self._phases)
@@ -122,9 +122,9 @@ class SyntheticKeys:
 def _episode(
     rng: np.random.Generator, bends: NDArray[np.float64], length: int
 ) -> NDArray[np.float64]:
-    """(length, P) points of one episode along its task's path."""
+    """Returns the points (length, P) of one episode along its task's path."""
     own = bends + _EPISODE * rng.standard_normal(bends.shape)
-    # The pace is an episode's own too: it does not get through the bends at even times.
+    # Each episode has its own pace along the path.
     times = np.sort(rng.uniform(0.0, 1.0, len(bends)))
     times = (np.linspace(0.0, 1.0, len(bends)) + times) / 2.0
     path = CubicSpline(times, own)(np.linspace(times[0], times[-1], length))

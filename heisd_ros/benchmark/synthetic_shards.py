@@ -1,4 +1,4 @@
-"""Synthetic keys on disk, task by task: many gigabytes that nobody has to hold at once."""
+"""Synthetic keys on disk, task by task, since all of them may exceed the memory."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from heisd_ros.retrieval.entries import COLUMNS, Entries
 
 
 class SyntheticShards(Mapping[str, Entries]):
-    """Entries by instruction, read from disk whenever they are asked for.
+    """Entries by instruction, read from disk on each access.
 
     Args:
-        folder: where the keys lie.
+        folder: folder of the keys.
         sizes: entries of each shard.
     """
 
@@ -37,10 +37,10 @@ class SyntheticShards(Mapping[str, Entries]):
 
         Args:
             folder: where they go; it must not exist.
-            keys: what makes them.
+            keys: generator of the keys.
             sizes: entries of each task.
             queries: of each task.
-            say: told what is being done.
+            say: called with progress messages.
         """
         folder.mkdir(parents=True)
         for number, entries in enumerate(sizes):
@@ -50,12 +50,12 @@ class SyntheticShards(Mapping[str, Entries]):
         return cls(folder, sizes)
 
     def read(self, number: int, name: str) -> NDArray[Any]:
-        """One array of a task's `TaskKeys`, mapped."""
+        """Maps one array of a task's `TaskKeys` from disk."""
         array: NDArray[Any] = np.load(self.folder / f"{number:03d}.{name}.npy", mmap_mode="r")
         return array
 
     def __getitem__(self, instruction: str) -> Entries:
-        """Entries of a task; what is no key, episode or step is zero."""
+        """Returns the entries of a task; all but key, episode and step is zero."""
         number = int(instruction.removeprefix("task "))
         keys = np.array(self.read(number, "keys"))
         given = {name: self.read(number, name) for name in ("episodes", "steps")}
@@ -67,15 +67,15 @@ class SyntheticShards(Mapping[str, Entries]):
         return Entries(keys=keys, **zeros, **given)
 
     def __iter__(self) -> Iterator[str]:
-        """The instructions."""
+        """Iterates over the instructions."""
         return (f"task {number:03d}" for number in range(len(self)))
 
     def __len__(self) -> int:
-        """Number of tasks."""
+        """Returns the number of tasks."""
         return len(self.sizes)
 
     def blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """The first keys of all shards, as if they were one: number of the first, and some keys."""
+        """Yields the first keys of all shards as one: number of the first key, and a block."""
         start = 0
         for number, entries in enumerate(self.sizes):
             keys = self.read(number, "keys")[: min(entries, size - start)]
@@ -85,7 +85,7 @@ class SyntheticShards(Mapping[str, Entries]):
             start += len(keys)
 
     def asked(self, size: int, number: int) -> NDArray[np.float32]:
-        """Queries [Q, D], evenly drawn from the shards that `blocks` takes whole, or the first.
+        """Returns queries [Q, D], evenly from the shards that `blocks` fully covers, or the first.
 
         Args:
             size: entries.

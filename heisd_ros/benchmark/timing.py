@@ -1,4 +1,4 @@
-"""Cases measured in turns, so that a slow moment of the machine meets all of them alike."""
+"""Measures cases in turns, so that a slow phase of the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Case:
 
     Attributes:
         name: for a reader.
-        run: does it once, beginning with inputs on the device.
-        roofline_ms: the least that the device could need; None where that means nothing.
-        accepted: drafted tokens that are accepted, where that is forced.
-        step: whether it is a whole step, to be held against the eager loop.
+        run: runs it once, with inputs already on the device.
+        roofline_ms: the least that the device could need; None if undefined.
+        accepted: number of accepted draft tokens, if forced.
+        step: whether it is a whole step, to be compared with the eager loop.
     """
 
     name: str
@@ -41,7 +41,7 @@ def measure(
     rounds: int,
     clock: Clock = time.perf_counter,
 ) -> dict[str, NDArray[np.float64]]:
-    """Milliseconds of each case by its name, one number a round, in an order drawn each round."""
+    """Returns the times of each case by name, ms, one per round, in random order each round."""
     for case in cases:
         for _ in range(WARM_UPS):
             case.run()
@@ -59,5 +59,5 @@ def measure(
 
 
 def ratio(of: NDArray[np.float64], to: NDArray[np.float64]) -> float:
-    """How many times longer one case takes than another: the median over rounds."""
+    """Returns the ratio of the times of two cases: the median over rounds."""
     return float(np.median(of / to))

@@ -49,7 +49,7 @@ def decode(
     import torch
 
     from heisd_ros.benchmark.decode import Settings, run
-    from heisd_ros.benchmark.summary import lines
+    from heisd_ros.benchmark.result_lines import lines
     from heisd_ros.errors import HeisdError
 
     if threads:
@@ -151,7 +151,7 @@ def summary(seen: Any, cpu_percent: float) -> dict[str, Any]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Time on a CPU that a process has had so far, s (proc(5), utime and stime)."""
+    """Returns the CPU time of a process so far, s (proc(5), utime and stime)."""
     # The name in parentheses may hold spaces.
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -80,7 +80,7 @@ def calibrate(
     A run that was stopped is resumed.
     """
     from heisd_ros.errors import HeisdError
-    from heisd_ros.evaluation.calibration import instructions_of
+    from heisd_ros.evaluation.calibration_episodes import instructions_of
     from heisd_ros.evaluation.calibration_rig import run_episode_of
     from heisd_ros.evaluation.calibration_setup import Aim, Place, prepare
     from heisd_ros.models import shipped_model

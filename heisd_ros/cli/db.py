@@ -66,7 +66,7 @@ def build(
 ) -> None:
     """Run a model over demonstrations and keep its features, its own tokens and what was done.
 
-    Interrupted or killed, it goes on where it was when it is run again.
+    Interrupted or killed, it resumes when it is run again.
     """
     from heisd_ros.training.build_database import build_database
 
@@ -183,7 +183,7 @@ def verify(
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """Says what is wrong in one line, with exit code 2."""
+    """Prints an error in one line, with exit code 2."""
     from heisd_ros.errors import HeisdError
 
     try:

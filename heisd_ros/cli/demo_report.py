@@ -1,4 +1,4 @@
-"""What the demo runs and what came of it, as values."""
+"""Settings and results of the demo."""
 
 from __future__ import annotations
 

@@ -24,34 +24,34 @@ class View(Protocol):
         """Shows the state of the running episode."""
 
     def say(self, text: str) -> None:
-        """Says something that stays."""
+        """Prints a line that stays."""
 
     def close(self) -> None:
-        """Gives the terminal back."""
+        """Restores the terminal."""
 
 
 class LiveView:
-    """A table that renews itself in place."""
+    """A table that is updated in place."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, refresh_per_second=8, transient=True)
         self._live.start()
 
     def show(self, headline: str, now: Snapshot) -> None:
-        """Renews the table."""
+        """Updates the table."""
         self._live.update(state_table(headline, now))
 
     def say(self, text: str) -> None:
-        """Prints above the table."""
+        """Prints a line above the table."""
         self._live.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
-        """Takes the table away."""
+        """Removes the table."""
         self._live.stop()
 
 
 class PlainView:
-    """A line every two seconds."""
+    """Prints a line every two seconds."""
 
     def __init__(self) -> None:
         self._last = 0.0
@@ -63,11 +63,11 @@ class PlainView:
             print(state_line(headline, now), flush=True)
 
     def say(self, text: str) -> None:
-        """Prints it."""
+        """Prints the line."""
         print(text, flush=True)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Does nothing, since the terminal was not changed."""
 
 
 def make_view() -> View:
@@ -76,7 +76,7 @@ def make_view() -> View:
 
 
 def state_rows(now: Snapshot) -> dict[str, str]:
-    """What is shown, by name."""
+    """Returns the values to show, by name."""
     length, radius, speed = now.metric_parts
     linear, angular = now.twist[:3], now.twist[3:]
     latency = now.latency_ms
@@ -100,7 +100,7 @@ def state_rows(now: Snapshot) -> dict[str, str]:
 
 
 def state_table(headline: str, now: Snapshot) -> Table:
-    """The rows as a table."""
+    """Formats the values as a table."""
     table = Table(title=headline, show_header=False, title_justify="left", expand=False)
     for name, value in state_rows(now).items():
         table.add_row(name, value)
@@ -108,7 +108,7 @@ def state_table(headline: str, now: Snapshot) -> Table:
 
 
 def state_line(headline: str, now: Snapshot) -> str:
-    """The rows as one line."""
+    """Formats the values as one line."""
     rows = state_rows(now)
     shown = ("instruction", "step", "inputs", "latency", "metric", "command", "arm")
     return f"{headline} | " + " | ".join(f"{name}: {rows[name]}" for name in shown)

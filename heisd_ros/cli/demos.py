@@ -131,9 +131,9 @@ def _collect(
 
 def _lead_policy(checkpoint: str) -> Callable[[LiberoScene], np.ndarray]:
     from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-    from heisd_ros.evaluation.rollout import Senses, observe
+    from heisd_ros.evaluation.rollout import SceneInputs, observe
     from heisd_ros.families.openvla.checkpoint import load_checkpoint
 
     vla = load_checkpoint(checkpoint)
-    decoder, senses = AutoregressiveDecoder(vla), Senses.of(vla.config)
-    return lambda scene: decoder.infer(observe(scene, senses=senses)).action
+    decoder, inputs = AutoregressiveDecoder(vla), SceneInputs.of(vla.config)
+    return lambda scene: decoder.infer(observe(scene, inputs=inputs)).action

@@ -1,4 +1,4 @@
-"""`heisd doctor`: what of this machine and of a running system will not work, and why."""
+"""`heisd doctor`: finds what will not work on this machine and in a running system."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ from heisd_ros.cli.workers import cores, run_jobs, threads_each
 from heisd_ros.sim.suites import PICK_AND_PLACE
 
 if TYPE_CHECKING:
-    from heisd_ros.evaluation.contest import Contest
     from heisd_ros.evaluation.setup import Parts, Setup
+    from heisd_ros.evaluation.side_by_side import SideBySide
     from heisd_ros.evaluation.starts import Start
 
 app = typer.Typer(add_completion=False)
@@ -141,21 +141,21 @@ def evaluate(
         console.print(tasks_table(results.episodes))
 
 
-_contests: dict[Setup, tuple[Parts, Contest]] = {}
+_prepared: dict[Setup, tuple[Parts, SideBySide]] = {}
 """What a worker has loaded, by what it was asked for."""
 
 
 def _group(setup: Setup, start: Start) -> list[dict[str, Any]]:
-    from heisd_ros.evaluation.contest import Contest
     from heisd_ros.evaluation.setup import Parts
+    from heisd_ros.evaluation.side_by_side import SideBySide
 
-    if setup not in _contests:
+    if setup not in _prepared:
         parts = Parts(setup)
-        _contests[setup] = parts, Contest.load(parts)
-    parts, contest = _contests[setup]
+        _prepared[setup] = parts, SideBySide.load(parts)
+    parts, side_by_side = _prepared[setup]
     scene = parts.scene(start.task_index)
     try:
-        return contest.run(scene, start)
+        return side_by_side.run(scene, start)
     finally:
         scene.close()
 

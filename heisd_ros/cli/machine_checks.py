@@ -1,4 +1,4 @@
-"""What `heisd doctor` looks at without ROS: packages, GPU, renderer, memory, threads, clock."""
+"""Checks of `heisd doctor` without ROS: packages, GPU, renderer, memory, threads, clock."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 COMMANDS = {
     "check": "Validate a robot's parameter file without ROS running.",
-    "doctor": "What of this machine, and of a running system, will not work, and why.",
+    "doctor": "Find what will not work on this machine and in a running system, and why.",
     "demo": "A simulated Panda does what an instruction says, over ROS 2.",
     "demos": "Record demonstrations with the scripted expert.",
     "relabel": "Ask the expert again in recorded demonstrations.",
@@ -18,15 +18,15 @@ COMMANDS = {
     "data": "Look at recordings as they would be read.",
     "db": "Build, change and look at the retrieval database.",
     "train": "Train the models that ship with the package.",
-    "calibrate": "Find how far retrieved actions may be executed unseen.",
+    "calibrate": "Find how far retrieved actions may be executed unverified.",
     "model": "Look at a checkpoint, and verify it against reference outputs.",
-    "eval": "Success rate and latency of decoding modes on held-out initial states.",
-    "replay": "A recording through the node's inputs and decoding: what moved since?",
+    "eval": "Measure success rate and latency of decoding modes on held-out initial states.",
+    "replay": "Replay a recording through the node's inputs and decoding.",
     "play": "Publish a recording over DDS, with /clock.",
     "bench": "Measure what decoding costs, and the node beside it.",
     "serve": "Run policy and decoding for a robot on another machine, without ROS.",
-    "predictor": "What foresees that a draft passes, from the steps of an evaluation.",
-    "report": "A page with the results of evaluations.",
+    "predictor": "Fit what predicts that a draft passes, from the steps of an evaluation.",
+    "report": "Write a page with the results of evaluations.",
 }
 """Sub-command `name` lives in the module `heisd_ros.cli.name`, which has a typer.Typer `app`."""
 
@@ -52,7 +52,7 @@ class LazyGroup(TyperGroup):
         return command
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Writes the help page."""
+        """Writes the help page with all sub-commands."""
         self._listing = True
         super().format_help(ctx, formatter)
 

@@ -95,7 +95,7 @@ def info(
 
 
 def _common(model: TokenModel) -> dict[str, str]:
-    """What all families have."""
+    """Returns the lines that all families have."""
     spec, codec = model.spec, model.codec
     rate, known = spec.control_rate_hz, spec.instructions
     network = getattr(model, "model", None) or getattr(model, "network", None)

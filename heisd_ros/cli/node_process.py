@@ -39,7 +39,7 @@ class NodeProcess:
 
     @property
     def pid(self) -> int:
-        """Process id."""
+        """Id of the process."""
         return self._process.pid
 
     def ended(self) -> bool:
@@ -47,7 +47,7 @@ class NodeProcess:
         return self._process.poll() is not None
 
     def stop(self, timeout_sec: float = 15.0) -> int:
-        """Asks the node to stop what it drives and end; kills it where it does not.
+        """Asks the node to stop what it drives and end; kills it if it does not.
 
         Returns:
             Its exit code.
@@ -61,13 +61,13 @@ class NodeProcess:
             return self._process.wait()
 
     def last_lines(self, count: int = 15) -> str:
-        """The end of what it said."""
+        """Returns the last lines of its output."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-count:])
 
 
 def environment(base: Mapping[str, str], domain_id: int) -> dict[str, str]:
-    """An environment in which ROS stays on this machine and in this domain."""
+    """Returns an environment in which ROS stays on this machine and in this domain."""
     own = {
         "ROS_DOMAIN_ID": str(domain_id),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
@@ -77,5 +77,5 @@ def environment(base: Mapping[str, str], domain_id: int) -> dict[str, str]:
 
 
 def _die_with_parent() -> None:
-    # Also where the parent is killed and cannot stop its children: the arm must not go on.
+    # Also if the parent is killed and cannot stop its children: the arm must not keep moving.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""`heisd predictor`: what foresees that a draft passes in one pass."""
+"""`heisd predictor`: fits what predicts that a draft passes in one pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def predictor(
 
     It judges terms; no mode decides by it.
     """
-    from heisd_ros.evaluation.predictor import describe
+    from heisd_ros.evaluation.pass_predictor import describe
     from heisd_ros.evaluation.results import read_results
 
     try:

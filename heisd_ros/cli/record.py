@@ -35,7 +35,7 @@ def record(
     from heisd_ros.data.bag_source import INSTRUCTION_NOTE
     from heisd_ros.files.bounded import naming, read_text
     from heisd_ros.nodes.process import run_node
-    from heisd_ros.nodes.tools.recorder import RecorderNode
+    from heisd_ros.nodes.tools.recorder_node import RecorderNode
     from heisd_ros.robot.robot_file import read_cell_file
 
     topics, notes = list(topic or []), {}

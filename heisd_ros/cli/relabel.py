@@ -1,4 +1,4 @@
-"""`heisd relabel`: recorded demonstrations with the actions of the expert of today."""
+"""`heisd relabel`: relabels recorded demonstrations with the current expert."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`heisd replay`: a recording through the node's inputs and decoding; what moved since?"""
+"""`heisd replay`: replays a recording through the node's inputs and decoding."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def replay(
     ] = None,
     report: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("out/replay"),
     baseline: Annotated[
-        Path | None, typer.Option(help="replay.json of an earlier replay, to be held against.")
+        Path | None, typer.Option(help="replay.json of an earlier replay, to compare with.")
     ] = None,
     tolerance: Annotated[
         list[str] | None,
@@ -64,7 +64,7 @@ def replay(
     from heisd_ros.errors import HeisdError
     from heisd_ros.replay.baseline import check_comparable, compare, read_baseline, read_tolerances
     from heisd_ros.replay.describe import describe
-    from heisd_ros.replay.report import write_report
+    from heisd_ros.replay.replay_page import write_report
     from heisd_ros.replay.run import REFERENCE, replay_bag
     from heisd_ros.replay.summary import (
         LATENCIES,

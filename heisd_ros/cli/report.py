@@ -18,7 +18,7 @@ def report(
         Path | None,
         typer.Option(help="PNG or SVG file for the plot of success against speedup of one file."),
     ] = None,
-    base: Annotated[str, typer.Option(help="Mode that others are held against.")] = "ar",
+    base: Annotated[str, typer.Option(help="Mode that others are compared with.")] = "ar",
     ablation: Annotated[
         str,
         typer.Option(
@@ -28,7 +28,7 @@ def report(
     ] = "",
 ) -> None:
     """Write one self-contained HTML page with tables and plots of one or several evaluations."""
-    from heisd_ros.evaluation.report import save_plot, write_report
+    from heisd_ros.evaluation.evaluation_page import save_plot, write_report
     from heisd_ros.evaluation.results import read_results
 
     names = [

@@ -30,7 +30,7 @@ def vla(
         float, typer.Option(help="Deviation of the soft targets, bins; less is sharper.", min=0.1)
     ] = 2.0,
     start_from: Annotated[
-        str, typer.Option(help="Checkpoint whose weights, tokens and action scale to go on from.")
+        str, typer.Option(help="Checkpoint whose weights, tokens and action scale to start from.")
     ] = "",
     layers: Annotated[
         int, typer.Option(help="Deepen --start-from to so many decoder layers; 0: as it is.", min=0)

@@ -14,17 +14,17 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def threads_each(workers: int) -> int:
-    """Threads of each of so many processes beside one another: its share of the cores."""
+    """Returns the threads of each of so many parallel processes: its share of the cores."""
     return max(1, cores() // workers)
 
 
 def hold_to(threads: int) -> None:
-    """Holds the model and the renderer of processes that are started from here on to threads."""
+    """Limits the threads of model and renderer in processes started from here on."""
     for variable in ("OMP_NUM_THREADS", "LP_NUM_THREADS"):
         os.environ[variable] = str(threads)
 
@@ -66,7 +66,7 @@ def run_jobs(
 
 
 def _end_with(parent: int) -> None:
-    """A worker whose parent was killed would go on, beside whatever is started next."""
+    """Ends a worker whose parent was killed; otherwise it would keep running."""
 
     def watch() -> None:
         while os.getppid() == parent:

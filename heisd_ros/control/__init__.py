@@ -1,1 +1,1 @@
-"""Between a message's fields and a wanted command: inputs, inference, holds. Knows no ROS."""
+"""From message fields to a wanted command: inputs, inference and holds. Imports no ROS."""

@@ -1,6 +1,6 @@
-"""From the model's action to SI units: a twist and a gripper opening. Knows no ROS.
+"""Converts the model's action to SI units: a twist and a gripper opening. Imports no ROS.
 
-Limits are not applied here but in `heisd_ros.safety`.
+Limits are applied in `heisd_ros.safety`, not here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from heisd_ros.robot.parameters import VlaNodeParameters
 
 
 def rotation_vector(roll: float, pitch: float, yaw: float) -> np.ndarray:
-    """Rotation vector of a turn about the fixed axes x, then y, then z.
+    """Converts rotations about the fixed axes x, then y, then z to a rotation vector.
 
     Args:
         roll: About x, rad.
@@ -42,7 +42,7 @@ def rotation_vector(roll: float, pitch: float, yaw: float) -> np.ndarray:
 
 
 class CommandMapper:
-    """Turns actions of 7 numbers into commands.
+    """Converts actions of 7 numbers to commands.
 
     Args:
         parameters: Scales and conventions.
@@ -54,7 +54,7 @@ class CommandMapper:
         self.rate_hz = rate_hz
 
     def twist(self, action: np.ndarray) -> np.ndarray:
-        """The twist that makes the action's deltas in one control step.
+        """Returns the twist that makes the action's deltas in one control step.
 
         Args:
             action: (7,): translation, rotation, gripper, in the model's units.
@@ -70,17 +70,17 @@ class CommandMapper:
         return np.concatenate([linear, angular]) * self.rate_hz
 
     def gripper_openness(self, action: np.ndarray) -> float:
-        """How open the action wants the gripper: 0 closed, 1 open."""
+        """Returns how far the action opens the gripper: 0 closed, 1 open."""
         gripper = self._parameters.gripper
         share = (action[6] - gripper.closed_action) / (gripper.open_action - gripper.closed_action)
         return float(np.clip(share, 0.0, 1.0))
 
 
 class GripperSwitch:
-    """Open or closed, with hysteresis; says when a command is to be sent.
+    """Switches the gripper between open and closed with hysteresis.
 
-    A gripper is told on change and now and then again, not at every step: each command starts a
-    motion in most drivers.
+    A command is due on change and at an interval, not at every step: in most drivers each command
+    starts a motion.
     """
 
     def __init__(self, parameters: VlaNodeParameters) -> None:
@@ -89,7 +89,7 @@ class GripperSwitch:
         self._sent: float | None = None
 
     def set_parameters(self, parameters: VlaNodeParameters) -> None:
-        """Takes other values of the live parameters."""
+        """Updates the live parameters."""
         self._parameters = parameters
 
     @property
@@ -101,14 +101,14 @@ class GripperSwitch:
         return gripper.open_position if self._open else gripper.closed_position
 
     def update(self, openness: float, now_sec: float) -> float | None:
-        """Takes what the newest action wants.
+        """Takes the opening that the newest action asks for.
 
         Args:
             openness: 0 closed to 1 open.
             now_sec: Steady time.
 
         Returns:
-            The opening to send, m, or None where nothing is to be sent.
+            The opening to send, m, or None if no command is due.
         """
         before = self._open
         if before is None:

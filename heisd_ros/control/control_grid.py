@@ -1,15 +1,15 @@
-"""A grid of control periods that follows what comes about on time. Knows no ROS."""
+"""A grid of control periods that follows events that are about on time. Imports no ROS."""
 
 from __future__ import annotations
 
 import math
 
 LEEWAY = 0.1
-"""Share of a period by which something may be early and still count as on time: stamps jitter."""
+"""Share of a period by which an event may be early and still count as on time: stamps jitter."""
 
 
 class ControlGrid:
-    """Says what comes before its period.
+    """Tells whether an event comes before its control period.
 
     Args:
         rate_hz: Control rate.
@@ -20,19 +20,19 @@ class ControlGrid:
         self.reset()
 
     def reset(self) -> None:
-        """Begins anew: whatever comes next is on time."""
+        """Restarts the grid: the next event is on time."""
         self._due = -math.inf
 
     @property
     def opens(self) -> float:
-        """From when on the next one is on time, s; -inf before the first."""
+        """Time from which the next event is on time, s; -inf before the first."""
         return self._due - LEEWAY * self.period
 
     def early(self, at: float) -> bool:
-        """Whether a moment, s, is too early; one of long before means that the clock was set."""
+        """Whether a time, s, is too early; one long before means that the clock was set."""
         return at < self.opens and at - self._due > -2.0 * self.period
 
     def advance(self, at: float) -> None:
-        """Takes a moment, s, as that of this period; the grid is laid anew after a gap."""
+        """Takes a time, s, as the event of this period; the grid restarts after a gap."""
         on_grid = abs(at - self._due) <= self.period
         self._due = (self._due if on_grid else at) + self.period

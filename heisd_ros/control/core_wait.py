@@ -1,6 +1,6 @@
-"""How long the threads of this process wait for a core: what other work costs the steps.
+"""Measures how long the threads of this process wait for a core because of other work.
 
-Linux counts, for each thread, the time that it was ready to run and no core was free (schedstat,
+For each thread Linux counts the time for which it was runnable but no core was free (schedstat,
 second number). A wall clock alone cannot tell that from a slow model, and neither can the time on
 the processor: threads that wait for one another spin, and spinning counts as work.
 """
@@ -16,13 +16,13 @@ from heisd_ros.control.inputs import NANOSECONDS
 
 TASKS = Path("/proc/self/task")
 WINDOW_SEC = 10.0
-"""Time over which waiting is averaged, s."""
+"""Time over which the waiting is averaged, s."""
 SHARE = 0.25
-"""Seconds of waiting a second, all threads together, from which it is warned of."""
+"""Seconds of waiting per second, summed over threads, above which there is a warning."""
 
 
 def waited_ns(tasks: Path = TASKS) -> dict[str, int]:
-    """Time that each thread has waited so far, ns; empty where the kernel does not count it."""
+    """Returns how long each thread has waited so far, ns; empty if the kernel does not count it."""
     found = {}
     for task in tasks.iterdir() if tasks.is_dir() else ():
         try:
@@ -33,10 +33,10 @@ def waited_ns(tasks: Path = TASKS) -> dict[str, int]:
 
 
 class CoreWait:
-    """Averages the waiting over the newest seconds. Knows no ROS.
+    """Averages the waiting over the last seconds.
 
     Args:
-        read: Reads what each thread has waited so far, ns.
+        read: Returns how long each thread has waited so far, ns.
     """
 
     def __init__(self, read: Callable[[], Mapping[str, int]] = waited_ns) -> None:
@@ -46,13 +46,13 @@ class CoreWait:
         self._notes: deque[tuple[int, int]] = deque([(time.monotonic_ns(), 0)])
 
     def note(self, now: int) -> None:
-        """Reads the counters; to be called about once a second.
+        """Reads the counters; call it about once a second.
 
         Args:
             now: Steady time, ns.
         """
         waited = self._read()
-        # Thread by thread: one that has ended takes its count along.
+        # Thread by thread: the count of a thread that has ended is gone.
         self._total += sum(max(0, ns - self._before.get(name, 0)) for name, ns in waited.items())
         self._before = waited
         self._notes.append((now, self._total))
@@ -61,15 +61,15 @@ class CoreWait:
 
     @property
     def share(self) -> float:
-        """Seconds of waiting a second, all threads together."""
+        """Seconds of waiting per second, summed over all threads."""
         (began, before), (ended, after) = self._notes[0], self._notes[-1]
         return (after - before) / (ended - began) if ended > began else 0.0
 
     def warning(self, threads: int) -> str:
-        """What to warn of; empty while the threads get their cores.
+        """Returns a warning; empty while the threads get their cores.
 
         Args:
-            threads: Of the model.
+            threads: Number of threads of the model.
         """
         if self.share < SHARE:
             return ""

@@ -1,4 +1,4 @@
-"""What the VLA node keeps of its work: opened by parameters, fed by steps, told by diagnostics."""
+"""Online growth in the VLA node: opened from parameters, fed by steps, shown in diagnostics."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from heisd_ros.retrieval.growing import GrowingStore
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 TOKEN = "HEISD_FLEET_TOKEN"
-"""Environment variable: a parameter could be read by everybody in the ROS graph."""
+"""Environment variable with the token: a parameter could be read by anyone in the ROS graph."""
 
 
 def wanted(parameters: VlaNodeParameters) -> bool:
-    """Whether anything is to be kept or shared."""
+    """Whether steps are recorded or shared."""
     return parameters.growth.mode != "off" or bool(parameters.fleet.uri)
 
 
 def open_growth(
     parameters: VlaNodeParameters, database: Database, calibration: Calibration | None, k: int
 ) -> OnlineGrowth:
-    """Makes what the parameters ask for.
+    """Opens the growth that the parameters configure.
 
     Args:
-        parameters: The node's.
-        database: What the decoder would search.
-        calibration: What skipping goes by, if anything.
-        k: Entries that a search asks for.
+        parameters: The node's settings.
+        database: The database that the decoder would search.
+        calibration: The calibration that skipping uses, if any.
+        k: Number of entries that a search returns.
 
     Raises:
-        GrowthError: Searches are to find more while a calibration is in force, or the journal
+        GrowthError: The database may not grow while a calibration is in force, or the journal
             cannot be used.
         FleetError: The client library is not installed.
     """
@@ -63,17 +63,17 @@ def open_growth(
 
 
 def note(growth: OnlineGrowth, instruction: str, result: StepResult) -> None:
-    """Hands on a step that the arm was told to do."""
+    """Passes on a step that was commanded to the arm."""
     frame = result.frame
     verified = None if frame is None else Verified(frame.key, frame.tokens)
     growth.note(instruction, result.action, verified)
 
 
 def state(status: GrowthStatus, now: float) -> tuple[bool, str]:
-    """Whether all is well, and in words.
+    """Returns whether growth works, and a description of its state.
 
     Args:
-        status: How things stand.
+        status: Status of the growth.
         now: Steady time, s.
     """
     link = status.link
@@ -88,7 +88,7 @@ def state(status: GrowthStatus, now: float) -> tuple[bool, str]:
 
 
 def values(status: GrowthStatus) -> dict[str, object]:
-    """What diagnostics count."""
+    """Returns the values that diagnostics show, by name."""
     shown: dict[str, object] = {"episodes": status.episodes, "entries_added": status.added}
     if status.link is not None:
         shown |= {

@@ -1,4 +1,4 @@
-"""Why the arm is held: the named reasons, and how often each one happened."""
+"""The named reasons for holding the arm, and how often each one occurred."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FRESH_START = frozenset(HoldReason) - {
     HoldReason.ACTION_TOO_OLD,
     HoldReason.UNSYNCHRONISED,
 }
-"""Holds that make what was seen before them void."""
+"""Holds after which earlier observations are discarded."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class HoldTracker:
         """Takes the hold in force now.
 
         Returns:
-            Whether this is news: another reason than before, or the end of a hold. The detail may
-            change (an age grows) without being news.
+            Whether the reason changed, or the hold ended. A detail such as an age may change
+            without counting as a change.
         """
         before = self.current.reason if self.current else None
         after = hold.reason if hold else None

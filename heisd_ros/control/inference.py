@@ -1,6 +1,6 @@
-"""One observation set to one result, in whatever thread asks. Knows no ROS.
+"""Maps one observation set to one result, in the calling thread. Imports no ROS.
 
-The node's inference thread and an offline replay run this same code.
+The node's inference thread and an offline replay both run this code.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from heisd_ros.kinematics.proprio import proprio_vector
 
 @dataclass(frozen=True)
 class Inference:
-    """What came of one observation set.
+    """Outcome of one observation set.
 
     Attributes:
-        generation: Which start or instruction it belongs to; an older one is not acted on.
-        observation: The set it answers.
+        generation: Its start or instruction; results of an older one are not acted on.
+        observation: The observation set that it answers.
         instruction: What the arm was told to do.
-        outcome: The step's result, or why the arm has to be held instead.
-        settled: What came of the step before, if that was verified while the arm moved.
+        outcome: The step's result, or the reason to hold the arm instead.
+        settled: Verification of the previous step, if that was done while the arm moved.
         trace: Traceback of an unexpected failure.
-        wait_ms: Time from the set's completion to the start of the work.
-        convert_ms: Time for images and proprioception.
+        wait_ms: Time from the completion of the set to the start of inference, ms.
+        convert_ms: Time to convert images and proprioception, ms.
     """
 
     generation: int
@@ -53,7 +53,7 @@ class Inference:
 
     @property
     def inference_sec(self) -> float:
-        """Time that the decoder took; 0 where nothing came of it."""
+        """Time that the decoder took, s; 0 if it gave no result."""
         outcome = self.outcome
         return outcome.timings_ms["total"] / 1e3 if isinstance(outcome, StepResult) else 0.0
 
@@ -66,34 +66,34 @@ class PolicyRunner:
         to_rgb: Image message to an RGB array; raises ImageError.
 
     Attributes:
-        settled: What came of the newest step, where that was verified while the arm moved.
+        settled: Verification of the newest step, if that was done while the arm moved.
     """
 
     def __init__(self, policy: Policy, to_rgb: Callable[[object], np.ndarray]) -> None:
         self._policy, self._to_rgb = policy, to_rgb
         self._generation: int | None = None
         self._lock = threading.Lock()
-        self._ended: bool | None = None  # how the episode before ended, where somebody said
+        self._ended: bool | None = None  # how the previous episode ended, if reported
         self.settled: Settled | None = None
 
     def end_episode(self, success: bool) -> None:
-        """Lets the decoder know how the episode ended, once another generation begins."""
+        """Tells the decoder how the episode ended, when the next generation begins."""
         with self._lock:
             self._ended = success
 
     def infer(
         self, observation: ObservationSet, instruction: str, generation: int, now: int
     ) -> Inference:
-        """Decides one step; the decoder forgets the episode where the generation is another.
+        """Decides one step; the decoder is reset when the generation changes.
 
         Args:
             observation: The set.
             instruction: What the arm is told to do.
             generation: Counts starts and instructions.
-            now: Time on the clock that the set's reception was stamped with, ns.
+            now: Time, ns, on the clock by which the set was received.
 
         Returns:
-            The result, or the reason to hold the arm: nothing is raised.
+            The result, or the reason to hold the arm. It raises nothing.
         """
         began, trace = time.perf_counter(), ""
         converted = began
@@ -138,10 +138,10 @@ class PolicyRunner:
         )
 
     def settle(self, inference: Inference) -> Inference | None:
-        """Lets the decoder finish what it left for the time in which the arm moves.
+        """Runs the verification that the decoder deferred until the arm moves.
 
         Returns:
-            What stands in place of the step's result where that failed; None where all is well.
+            The hold that replaces the step's result if that failed; None if it succeeded.
         """
         try:
             self.settled = self._policy.decoder.settle()

@@ -1,10 +1,10 @@
-"""The newest complete observation, and what is wrong with the inputs. Knows no ROS.
+"""Keeps the newest complete observation, and finds faults of the inputs. Imports no ROS.
 
 One thread adds messages, another takes observation sets. A set is one image of every view and one
-joint state whose header stamps lie within a tolerance; it is handed out once, and a newer set
-replaces one that nobody took. Ages count from reception on a steady clock, so that neither a
+joint state whose header stamps are within a tolerance; it is handed out once, and a newer set
+replaces one that was not taken. Ages count from reception on a steady clock, so that neither a
 stopped simulation clock nor a wrong wall clock hides a dead camera; stamps are compared with the
-node's clock besides, so that a slow pipeline does not hide in fresh receptions.
+node's clock as well, since a slow pipeline delivers old messages.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ class ObservationBuffer:
         """Sets `complete`, `superseded` by newer ones; images `unsynchronised`; messages
         `out_of_order`; `clock_jumps`."""
         self.moving = False
-        """Whether the arm is commanded to move, said by whoever commands it."""
+        """Whether the arm is commanded to move; set by the sender of commands."""
         self.stamps = StampAges([*views, self.joint_health.name])
         self.publishers: Callable[[str], Sequence[str]] = lambda name: ()
-        """Names of the nodes that publish an input, said by whoever subscribes to it."""
+        """Names of the nodes that publish an input; set by its subscriber."""
         self._check_image, self._measure = check_image, measure
         self._reader: JointStateReader | None = None
         self._plausible: PlausibleJoints | None = None
@@ -82,13 +82,13 @@ class ObservationBuffer:
         self._clear()
 
     def set_robot(self, reader: JointStateReader) -> None:
-        """Gives the buffer the arm whose joints it reads."""
+        """Sets the arm whose joints are read."""
         with self._condition:
             self._reader = reader
             self._plausible = PlausibleJoints(reader.kinematics, reader.limits)
 
     def refuse_robot(self, fault: str) -> None:
-        """Takes note of a robot description that cannot be used; one before it stays in use."""
+        """Records a robot description that cannot be used; the previous one stays in use."""
         with self._condition:
             self._robot_fault = fault
 
@@ -99,7 +99,7 @@ class ObservationBuffer:
             view: Index of the view.
             message: sensor_msgs/Image or CompressedImage.
             now: Steady time, ns.
-            clock: Time on the clock that stamps are compared with, ns; None or 0: they are not.
+            clock: Time on the clock that stamps are compared with, ns; None or 0: not compared.
         """
         with self._condition:
             health, stamp = self.image_health[view], stamp_ns(message)
@@ -157,20 +157,20 @@ class ObservationBuffer:
             return arm
 
     def take(self, timeout_sec: float) -> ObservationSet | None:
-        """Waits for a set that was not handed out yet and takes the newest."""
+        """Waits for a set that was not handed out yet, and returns the newest."""
         with self._condition:
             self._condition.wait_for(lambda: self._pending is not None, timeout_sec)
             taken, self._pending = self._pending, None
             return taken
 
     def newest(self) -> tuple[Any | None, ArmState | None]:
-        """Newest image message of the first view, newest arm; None where there is none."""
+        """Returns the first view's newest image message and the newest arm state, or None each."""
         with self._condition:
             image = self._images[0][-1].content if self._images[0] else None
             return image, self._joints[-1].content if self._joints else None
 
     def arm(self, now: int) -> ArmState | None:
-        """Where the arm is; None where the newest joint states are stale or cannot be used.
+        """Returns the arm's state; None if the newest joint states are stale or cannot be used.
 
         Args:
             now: Steady time, ns.
@@ -179,7 +179,7 @@ class ObservationBuffer:
             return None if self._joint_problem(now) else self._arm
 
     def arm_age_sec(self, now: int) -> float:
-        """How long ago, by its stamp, the arm was where `arm` says; 0 where stamps are not checked.
+        """Returns the age of `arm` by its stamp, s; 0 if stamps are not checked.
 
         Args:
             now: Steady time, ns.
@@ -191,19 +191,19 @@ class ObservationBuffer:
             return max(age + self.joint_health.age_sec(now), 0.0)
 
     def begin(self) -> None:
-        """Starts afresh, as `discard`, and takes no input for frozen that was so before."""
+        """Starts over as `discard` does, and also resets the checks for frozen inputs."""
         with self._condition:
             self._clear()
             self._pictures = [FrozenPicture() for _ in self._pictures]
             self._arm, self._repeats, self.moving = None, 0, False
 
     def discard(self) -> None:
-        """Forgets all sets and messages, so that the next set is made of new ones only."""
+        """Drops all sets and messages, so that the next set is made of new ones only."""
         with self._condition:
             self._clear()
 
     def problem(self, now: int) -> Hold | None:
-        """What is wrong with the inputs, the most basic fault first; None when all is well.
+        """Returns the hold for the inputs, the most basic fault first; None if there is none.
 
         Args:
             now: Steady time, ns.
@@ -279,10 +279,10 @@ class ObservationBuffer:
         self._pending = self._complete = self._first = None
 
     def _in_order(self, history: deque[Received], stamp: int) -> bool:
-        """Whether a stamp is new; starts afresh where the clock was set back.
+        """Whether a stamp is new; starts over if the clock was set back.
 
-        A repeated or slightly older stamp tells nothing new. One far back means a restarted
-        simulation or bag, or a clock that was set: what was received before is of another time.
+        A repeated or slightly older stamp is ignored. One far back means that a simulation or bag
+        was restarted or a clock was set: earlier messages belong to another time.
         """
         if not history or stamp > history[-1].stamp:
             return True
@@ -294,7 +294,7 @@ class ObservationBuffer:
         return True
 
     def _foreign_joint_state(self, reader: JointStateReader, message: Any, now: int) -> None:
-        """Handles a message without any joint of the arm: a gripper's own, or wrong names."""
+        """Handles a message without any joint of the arm: a gripper's, or one with wrong names."""
         reader.read_fingers(message, now)
         if self.joint_health.age_sec(now) > self.limits.joint_state_timeout_sec:
             expected = list(reader.kinematics.joint_names)
@@ -303,7 +303,7 @@ class ObservationBuffer:
             )
 
     def _wrong_time(self, health: InputHealth, stamp: int, now: int, clock: int | None) -> bool:
-        """Whether a message is rejected because its stamp is not of about now."""
+        """Whether a message is rejected because its stamp is too far from the clock."""
         limit = self.limits.max_stamp_age_sec
         if not clock:
             return False
@@ -314,10 +314,10 @@ class ObservationBuffer:
         return fault is not None
 
     def _believable(self, arm: ArmState, stamp: int, now: int) -> ArmState:
-        """The arm without velocities that cannot be its own.
+        """Returns the arm's state without implausible velocities.
 
         Raises:
-            JointStateError: Its positions cannot be its own.
+            JointStateError: Its positions are implausible.
         """
         plausible = self._plausible
         assert plausible is not None, "it comes with the reader"
@@ -326,7 +326,7 @@ class ObservationBuffer:
         return arm if plausible.usable(arm.velocities) else replace(arm, velocities=None)
 
     def _note_positions(self, arm: ArmState) -> None:
-        """Counts joint states that repeat the one before while the arm is to move."""
+        """Counts joint states that repeat the previous one while the arm is commanded to move."""
         if self._arm is None or not np.array_equal(arm.positions, self._arm.positions):
             self._repeats = 0
         elif self.moving:

@@ -1,4 +1,4 @@
-"""What the VLA node knows of its inputs: one message, one complete set, one input's health."""
+"""Inputs of the VLA node: a message, a complete set, and the health of one input."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ NANOSECONDS = 1_000_000_000
 
 
 def stamp_ns(message: Any) -> int:
-    """Header stamp of a message in nanoseconds."""
+    """Returns the header stamp of a message in nanoseconds."""
     return message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec
 
 
 def image_inputs(views: Sequence[str]) -> list[str]:
-    """The node's names of its raw image topics, one a view: the first view's has no suffix."""
+    """Returns the names of the raw image topics, one per view; the first view's has no suffix."""
     suffixes = ["", *(f"_{re.sub('[^A-Za-z0-9]+', '_', view)}" for view in views[1:])]
     return [f"~/input/image{suffix}" for suffix in suffixes]
 
@@ -61,9 +61,9 @@ class InputHealth:
     """What is known about one input.
 
     Attributes:
-        name: Of the input.
+        name: Name of the input.
         received: Steady time of the newest good message, ns.
-        fault: Why the arm may not move: what was wrong with a message.
+        fault: What was wrong with a message, so that the arm may not move.
         reason: The hold of that fault; None: that of the input's kind.
         rejected: Messages that could not be used.
         arrivals: Steady times of good messages, ns.
@@ -78,9 +78,9 @@ class InputHealth:
     _rejected_at: int | None = None
 
     def accept(self, now: int, recovery_sec: float = 0.0) -> None:
-        """A good message came: it ends a fault of some time ago.
+        """Records a good message, which ends a fault once the time of recovery is over.
 
-        One good message among bad ones, as with two sources that contradict each other, ends none.
+        One good message among bad ones, as from two conflicting sources, does not end it.
         """
         self.received = now
         self.arrivals.append(now)
@@ -89,22 +89,22 @@ class InputHealth:
             self.fault = self.reason = None
 
     def reject(self, fault: str, now: int | None = None, reason: HoldReason | None = None) -> None:
-        """A message came that cannot be used.
+        """Records a message that cannot be used.
 
         Args:
             fault: What is wrong with it.
-            now: Steady time, ns, from which the time of recovery counts; None: there is none.
+            now: Steady time, ns, from which the time of recovery counts; None: no recovery time.
             reason: The hold; None: that of the input's kind.
         """
         self.fault, self.reason, self._rejected_at = fault, reason, now
         self.rejected += 1
 
     def age_sec(self, now: int) -> float:
-        """Seconds since the last good message; infinite before the first."""
+        """Returns the seconds since the last good message; infinite before the first."""
         return float("inf") if self.received is None else (now - self.received) / NANOSECONDS
 
     def rate_hz(self, now: int) -> float:
-        """Good messages a second over the last two seconds at most."""
+        """Returns good messages per second, over at most the last two seconds."""
         recent = [t for t in self.arrivals if now - t <= 2 * NANOSECONDS]
         if len(recent) < 2:
             return 0.0

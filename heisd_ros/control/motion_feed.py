@@ -1,4 +1,4 @@
-"""Joint states to the kinematic fused metric, at the control rate. Knows no ROS."""
+"""Feeds joint states to the kinematic fused metric at the control rate. Imports no ROS."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def load_bounds(kind: MetricKind, path: str, model_folder: Path) -> tuple[Metric
 
     Args:
         kind: Kind of the metric.
-        path: Their file; empty: the one beside the checkpoint, if any.
+        path: File of the bounds; empty: the one beside the checkpoint, if any.
         model_folder: Folder of the checkpoint.
 
     Returns:
-        The bounds and where they came from, in words.
+        The bounds, and a description of where they came from.
 
     Raises:
         ValueError: The file is missing, not readable, or for another kind.
@@ -49,8 +49,8 @@ def load_bounds(kind: MetricKind, path: str, model_folder: Path) -> tuple[Metric
 class MotionFeed:
     """Feeds joint states to the metric on a grid of the control period.
 
-    The metric's window is the time of so many samples at the control rate. A stream at 1 kHz is
-    thinned out to it; one at or below the control rate is taken whole.
+    The metric's window is a number of samples at the control rate. A faster stream, such as 1 kHz,
+    is downsampled; one at or below the control rate is used as it is.
 
     Args:
         bounds: Settings and scale of the metric.
@@ -65,7 +65,7 @@ class MotionFeed:
         self._grid = ControlGrid(rate_hz)
 
     def reset(self) -> None:
-        """Forgets the past motion."""
+        """Clears the motion that was recorded so far."""
         self._metric.reset()
         self._grid.reset()
         self.latest = None
@@ -73,13 +73,13 @@ class MotionFeed:
 
     @property
     def stream_hz(self) -> float:
-        """Rate of the stream by its stamps; 0 while it is not known."""
+        """Rate of the stream by its stamps, Hz; 0 while it is not known."""
         stamps = self._stamps
         span = stamps[-1] - stamps[0] if len(stamps) > 1 else 0.0
         return (len(stamps) - 1) / span if span > 0.0 else 0.0
 
     def add(self, arm: ArmState, stamp_sec: float) -> MetricSample | None:
-        """Takes one joint state.
+        """Adds one joint state.
 
         Args:
             arm: The arm's joints.

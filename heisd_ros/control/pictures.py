@@ -1,4 +1,4 @@
-"""Pictures that come again: a camera that froze shows what was. Knows no ROS."""
+"""Detects repeated pictures: a frozen camera keeps sending its last one. Imports no ROS."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from heisd_ros.control.inputs import IngestLimits
 
 @dataclass
 class _Content:
-    """A picture that may come again.
+    """A picture that may be repeated.
 
     Attributes:
         data: Its bytes.
         positions: (n,), rad, where the joints were when it was new.
-        motion: How far a joint went since, rad.
-        repeats: How often it came again while the arm was commanded to move.
+        motion: How far a joint has moved since, rad.
+        repeats: How often it was repeated while the arm was commanded to move.
     """
 
     data: Any
@@ -28,17 +28,17 @@ class _Content:
 
 
 class FrozenPicture:
-    """Notes what happened since the picture of a view last changed.
+    """Tracks the motion since the picture of a view last changed.
 
-    Looked at only when a picture arrives: between two pictures the joints may be ahead. A frozen
-    picture stays frozen until it changes, though the arm, being held, moves no more.
+    It is updated only when a picture arrives: between two pictures the joints may be ahead. A
+    frozen picture stays frozen until it changes, although the arm, being held, no longer moves.
     """
 
     def __init__(self) -> None:
         self._content: _Content | None = None
 
     def note(self, data: Any, positions: np.ndarray, moving: bool) -> None:
-        """Takes the picture that arrived.
+        """Adds the picture that arrived.
 
         Args:
             data: Its bytes.
@@ -53,7 +53,7 @@ class FrozenPicture:
             last.repeats += moving
 
     def fault(self, limits: IngestLimits) -> str | None:
-        """Why the picture counts as frozen; None where it does not."""
+        """Returns why the picture counts as frozen; None if it does not."""
         content = self._content
         if content is None:
             return None

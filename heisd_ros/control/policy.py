@@ -1,4 +1,4 @@
-"""What the node runs: a decoder around a loaded model, and what it needs to know of it."""
+"""Loads what the node runs: a decoder around a model, and the facts that the node needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heisd_ros.control import growth
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import CheckpointError
@@ -38,22 +37,22 @@ SMALL_BYTES = 2**28
 
 @dataclass(frozen=True)
 class Policy:
-    """A decoder and the facts about its model that the node wires by.
+    """A decoder, and the properties of its model that the node needs.
 
     Attributes:
         decoder: Maps an observation to an action.
-        folder: Where the checkpoint lies; no folder where a server runs the model.
+        folder: Folder of the checkpoint, or the address of the server that runs the model.
         views: Camera views in the model's order.
         image_size: Side of the images that the model sees, pixels.
         proprio_size: Numbers of proprioception; 0: none.
-        rate_hz: Control steps a second that the model was trained at.
+        rate_hz: Control steps per second at which the model was trained.
         instructions: The instructions it knows; None: any.
-        bounds: The metric that the decoder's boundary is made for; None: it looks at none.
-        plain: Plain decoding with the same model, to measure speed by; None: `decoder` itself.
-        growth: Keeps successful episodes, and talks to the fleet; None: nothing is kept.
-        robot: Whose motions it retrieves, by the name in its URDF; empty: it retrieves none.
-        mode: How a server decodes; empty: as the parameters say.
-        link: To the server that runs the model; None: it runs here.
+        bounds: Bounds of the metric for the decoder's boundary; None: it uses none.
+        plain: Plain decoding with the same model, as reference for speed; None: `decoder` itself.
+        growth: Records successful episodes and connects to the fleet; None: off.
+        robot: Name, in its URDF, of the robot whose motions are retrieved; empty: no retrieval.
+        mode: Decoding mode of a server; empty: that of the parameters.
+        link: Connection to the server that runs the model; None: it runs here.
     """
 
     decoder: Decoder
@@ -72,11 +71,11 @@ class Policy:
 
     @property
     def name(self) -> str:
-        """The model's, for messages: its folder, or its server."""
+        """Name of the model in messages: its folder, or its server."""
         return str(self.folder) if self.link is None else self.link.uri
 
     def close(self) -> None:
-        """Ends what runs beside the decoder."""
+        """Ends the threads and connections beside the decoder."""
         if self.growth is not None:
             self.growth.close()
         if self.link is not None:
@@ -87,14 +86,14 @@ PolicyLoader = Callable[[VlaNodeParameters], Policy]
 
 
 def load_policy(parameters: VlaNodeParameters) -> Policy:
-    """Loads the checkpoint that the parameters name, and what the decoding mode needs beside it.
+    """Loads the checkpoint that the parameters name, and what the decoding mode needs besides.
 
-    Where they name a server it is connected to instead, and nothing of PyTorch is imported.
+    If they name a server, it is connected to instead, and PyTorch is not imported.
 
     Raises:
         HeisdError: The checkpoint, the mode or one of its parts is missing or cannot be used, or
             the server cannot be reached or does not fit.
-        ValueError: The device is not there, or a parameter asks for what a server cannot do.
+        ValueError: The device does not exist, or a server does not support a parameter.
     """
     if is_address(parameters.model.path):
         from heisd_ros.control.remote_policy import open_remote
@@ -104,7 +103,7 @@ def load_policy(parameters: VlaNodeParameters) -> Policy:
 
 
 def model_folder(parameters: VlaNodeParameters) -> Path:
-    """The checkpoint's folder: the one that the parameters name, or the shipped one.
+    """Returns the checkpoint's folder: the one that the parameters name, or the shipped one.
 
     Raises:
         ValueError: They name a server.
@@ -121,7 +120,7 @@ def load_model(parameters: VlaNodeParameters) -> TokenModel:
 
     Raises:
         CheckpointError, UnknownStatisticsError: It is missing or cannot be used.
-        ValueError: The device is not there.
+        ValueError: The device does not exist.
     """
     import torch
 
@@ -143,27 +142,27 @@ def load_model(parameters: VlaNodeParameters) -> TokenModel:
 
 
 def threads_for(weights: int, cores: int) -> int:
-    """Threads of a model that nobody chose: one for a small one, else one less than cores.
+    """Returns the default number of threads: 1 for a small model, else one less than cores.
 
-    A thread that has to wait for a core holds up all others, which spin, at the end of every
-    product. A small model gains a tenth to a fifth by the second one on an idle machine, and takes
-    four times as long beside one busy process (`bench/busy_neighbour.py`). A large one is bound by
-    memory, which one thread cannot use up.
+    A thread that waits for a core holds up all others, which spin, at the end of every matrix
+    product. A second thread makes a small model 10 to 20 % faster on an idle machine, and four
+    times slower beside one busy process (`bench/busy_neighbour.py`). A large one is bound by
+    memory bandwidth, which one thread cannot saturate.
 
     Args:
         weights: Size of the model's weights, bytes.
-        cores: That this process may use.
+        cores: Number of cores that this process may use.
     """
     return 1 if weights < SMALL_BYTES else max(1, cores - 1)
 
 
 def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
-    """The decoding mode that the parameters name, with a model that several may share.
+    """Makes the policy of the configured decoding mode, with a model that several may share.
 
     Raises:
-        HeisdError: The mode or one of its parts is missing or cannot be used, or the model's
-            answers are none that the node executes.
-        ValueError: The mode does not fit what is to be kept.
+        HeisdError: The mode or one of its parts is missing or cannot be used, or the node cannot
+            execute the model's answers.
+        ValueError: The mode does not retrieve, which growth and fleet need.
     """
     from heisd_ros.decoding.assembly import Assembly
     from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
@@ -220,10 +219,10 @@ def _check_actions(folder: Path, codec: ActionCodec) -> None:
 
 
 def check_device(device: str) -> None:
-    """Refuses a device that is not there.
+    """Refuses a device that does not exist.
 
     Raises:
-        ValueError: naming those that are.
+        ValueError: It does not exist; the message names those that do.
     """
     import torch
 
@@ -235,8 +234,8 @@ def check_device(device: str) -> None:
 
 
 def free_memory() -> None:
-    """Gives the memory of a policy that nobody holds any more back, the GPU's too."""
+    """Frees the memory of policies that are no longer referenced, the GPU's too."""
     gc.collect()
-    torch = sys.modules.get("torch")  # who has not imported it holds none
+    torch = sys.modules.get("torch")  # without it there is no such memory
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

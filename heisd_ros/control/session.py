@@ -1,4 +1,4 @@
-"""All that exists of the VLA node between configure and cleanup, wired together once."""
+"""The part of the VLA node that exists between configure and cleanup."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from heisd_ros.vla.device_memory import device_memory_errors
 
 @dataclass
 class Session:
-    """A loaded policy with its inputs, its thread and its way to commands.
+    """A loaded policy with its inputs, its inference thread and its command mapping.
 
     Attributes:
         parameters: The validated settings.
-        policy: What runs.
+        policy: The decoder and its model.
         buffer: Newest inputs.
         worker: The inference thread.
-        mapper: Actions to commands.
+        mapper: Converts actions to commands.
         motion: The kinematic metric.
         plain_ms: Time of one step of plain decoding with this model, measured at configure.
         summary: One line for the log.
-        kinematics: The arm; None as long as nobody has described it.
-        urdf: The robot's description, as it was taken; empty before the first.
-        refused_robot: Why the newest description was not taken; empty where it was.
+        kinematics: The arm; None until a robot description has come.
+        urdf: The robot description in use; empty before the first.
+        refused_robot: Why the newest description was refused; empty if it was accepted.
         cores: How long this process's threads wait for a core.
     """
 
@@ -61,11 +61,11 @@ class Session:
     cores: CoreWait = field(default_factory=CoreWait)
 
     def set_robot(self, urdf: str) -> None:
-        """Takes the robot's description.
+        """Sets the robot description.
 
         Raises:
-            UrdfError, JointStateError: It does not hold the arm that the parameters describe.
-            DatabaseError: It is another robot than the database's.
+            UrdfError, JointStateError: It lacks the arm that the parameters describe.
+            DatabaseError: It describes a different robot from the database's.
         """
         reader = make_reader(self.parameters, urdf)
         check_robot(self.policy, urdf)
@@ -74,15 +74,15 @@ class Session:
         self.urdf, self.refused_robot = urdf, ""
 
     def offer_robot(self, urdf: str, active: bool) -> str:
-        """Takes the robot's description where it may be taken.
+        """Sets the robot description if that is allowed now.
 
         Args:
-            urdf: The text; the one in use changes nothing.
-            active: Whether the arm may move: then another one would take long to read, and place
-                an arm that it is not.
+            urdf: The text; the one in use has no effect.
+            active: Whether the arm may move: then a different description is refused, since it
+                takes long to read and describes another arm.
 
         Returns:
-            Why it is not taken; empty where all is well.
+            Why it is refused; empty if it is accepted.
         """
         if urdf == self.urdf:
             return ""
@@ -95,12 +95,12 @@ class Session:
         return ""
 
     def refuse_robot(self, problem: str) -> None:
-        """Takes note of a description that is not taken; one before it stays in use."""
+        """Records a description that is refused; the previous one stays in use."""
         self.refused_robot = problem
         self.buffer.refuse_robot(problem)
 
     def set_parameters(self, parameters: VlaNodeParameters) -> None:
-        """Takes other values of the live parameters."""
+        """Updates the live parameters."""
         self.parameters = parameters
         self.buffer.limits = ingest_limits(parameters)
 
@@ -108,7 +108,7 @@ class Session:
 def open_session(
     parameters: VlaNodeParameters, load: PolicyLoader, on_done: Callable[[], None]
 ) -> Session:
-    """Loads and warms up the model and makes what feeds on it. Takes seconds.
+    """Loads and warms up the model, and makes the session around it. Takes seconds.
 
     Args:
         parameters: The validated settings.
@@ -135,10 +135,10 @@ def open_session(
 
 
 def check_fingers(policy: Policy, parameters: VlaNodeParameters) -> None:
-    """Makes sure that a model that takes the gripper's opening can be given it.
+    """Checks that a model whose input includes the gripper's opening can get it.
 
     Raises:
-        ValueError: No finger joint is named; the arm would be held for ever.
+        ValueError: No finger joint is named, so the arm would always be held.
     """
     if policy.proprio_size and not any(parameters.robot.gripper_joints):
         raise ValueError(
@@ -150,10 +150,10 @@ def check_fingers(policy: Policy, parameters: VlaNodeParameters) -> None:
 
 
 def check_robot(policy: Policy, urdf: str) -> None:
-    """Makes sure that a robot is the one whose motions its policy retrieves.
+    """Checks that the robot is the one whose motions the policy retrieves.
 
     Raises:
-        DatabaseError: It is another one.
+        DatabaseError: It is a different one.
     """
     name = ElementTree.fromstring(urdf).get("name", "")
     if policy.robot and name != policy.robot:
@@ -195,14 +195,14 @@ def _wire(
 
 @dataclass(frozen=True)
 class Intake:
-    """The way from messages to results, without threads: what the node and a replay share.
+    """The path from messages to results, without threads; the node and a replay share it.
 
     Attributes:
-        buffer: Messages to observation sets.
+        buffer: Collects messages into observation sets.
         motion: The kinematic metric of the buffer's joint states.
-        runner: Observation sets to results.
+        runner: Maps observation sets to results.
         rate_hz: Control steps a second.
-        bounds_source: Where the metric's bounds came from, in words.
+        bounds_source: Description of where the metric's bounds came from.
     """
 
     buffer: ObservationBuffer
@@ -213,7 +213,7 @@ class Intake:
 
 
 def open_intake(parameters: VlaNodeParameters, policy: Policy) -> Intake:
-    """Wires the inputs of a policy; the buffer waits for its robot.
+    """Connects the inputs of a policy; the buffer still needs its robot description.
 
     Raises:
         ValueError: The metric's bounds do not fit.
@@ -237,7 +237,7 @@ def open_intake(parameters: VlaNodeParameters, policy: Policy) -> Intake:
 
 
 def ingest_limits(parameters: VlaNodeParameters) -> IngestLimits:
-    """The limits of the inputs, as the parameters say."""
+    """Returns the limits of the inputs that the parameters set."""
     inputs, in_steps = parameters.input, parameters.command.stamp == "observation"
     return IngestLimits(
         image_timeout_sec=inputs.image_timeout_sec,

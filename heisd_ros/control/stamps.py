@@ -1,4 +1,4 @@
-"""Header stamps against the clock of the node: how old they are, and why. Knows no ROS."""
+"""Compares header stamps with the node's clock: how old they are, and why. Imports no ROS."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from heisd_ros.control.inputs import NANOSECONDS
 
 MEMORY_SEC = 3.0
-"""For how long the ages of a source are kept, to see whether they vary."""
+"""Time for which the ages of a source are kept, s, to see whether they vary."""
 STEADY_SHARE, STEADY_SEC = 0.1, 0.05
-"""Ages that vary by less than this share and this much have one cause that does not change."""
+"""Ages that vary by less than this share and this time (s) have one constant cause."""
 UPTIME_SEC = 10.0 * 365 * 86400
-"""A stamp that is less than this counts from the start of a machine, where the clock does not."""
+"""A stamp below this, s, counts from boot, if the clock itself is above it."""
 
 
 class StampAges:
@@ -29,7 +29,7 @@ class StampAges:
         }
 
     def note(self, name: str, stamp: int, clock: int) -> None:
-        """Takes a stamp and the clock of the node, ns, at which its message arrived."""
+        """Records a stamp and the time, ns, on the node's clock at which its message arrived."""
         ages = self._ages[name]
         if ages and not 0 <= clock - ages[-1][0] <= MEMORY_SEC * NANOSECONDS:
             ages.clear()  # a pause, or a clock that was set
@@ -38,12 +38,12 @@ class StampAges:
         ages.append((clock, (clock - stamp) / NANOSECONDS))
 
     def newest(self, name: str) -> float | None:
-        """Age, s, of the newest message of a source at its arrival; None before the first."""
+        """Returns the age, s, of a source's newest message at arrival; None before the first."""
         ages = self._ages[name]
         return ages[-1][1] if ages else None
 
     def complaint(self, name: str, limit: float) -> str | None:
-        """What is wrong with the newest stamp of a source, and the likely cause; None: nothing.
+        """Returns the problem of a source's newest stamp and its likely cause; None if it is good.
 
         Args:
             name: The source.

@@ -1,4 +1,4 @@
-"""How punctual commands are: ticks that come late are counted, and too many are warned of."""
+"""Counts late ticks of the command timer, and warns if there are too many."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections import deque
 from heisd_ros.control.inputs import NANOSECONDS
 
 RECENT = 200
-"""Ticks of which the share that is late is told."""
+"""Number of newest ticks over which the late share is computed."""
 
 
 class TickWatch:
-    """Counts late ticks. Knows no ROS.
+    """Counts late ticks. Imports no ROS.
 
     Args:
         tick_sec: Time from one tick to the next, s.
-        late_share: Share of it by which a late tick is late.
+        late_share: Delay, as a share of it, from which a tick counts as late.
         limit: Share of the newest ticks that may be late.
 
     Attributes:
         late: Late ticks so far.
-        worst_sec: The most that one was late.
+        worst_sec: The largest delay of a tick, s.
     """
 
     def __init__(self, tick_sec: float, late_share: float, limit: float) -> None:
@@ -30,7 +30,7 @@ class TickWatch:
         self.late, self.worst_sec = 0, 0.0
 
     def note(self, now: int) -> None:
-        """Takes a tick; the next one is due a period after it.
+        """Records a tick; the next one is due a period later.
 
         Args:
             now: Steady time, ns.
@@ -45,7 +45,7 @@ class TickWatch:
         self.worst_sec = max(self.worst_sec, over)
 
     def warning(self) -> str:
-        """What to warn of; empty while few of the newest ticks are late."""
+        """Returns a warning; empty while few of the newest ticks are late."""
         late = sum(self._recent)
         if late <= self._limit * RECENT:
             return ""

@@ -1,6 +1,6 @@
-"""When the arm has to be held for what came, or did not come, of its work. Knows no ROS.
+"""Decides when results, or missing results, require a hold. Imports no ROS.
 
-What the inputs themselves say against acting is `ObservationBuffer.problem`.
+Faults of the inputs themselves are found by `ObservationBuffer.problem`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ class Watch:
 
     Args:
         parameters: Limits; may be replaced at any time.
-        instruction: What the arm is told to do; may be empty.
+        instruction: The instruction; may be empty.
         now: Steady time, ns.
 
     Attributes:
-        instruction: What the arm is told to do.
+        instruction: The current instruction.
     """
 
     def __init__(self, parameters: VlaNodeParameters, instruction: str, now: int) -> None:
@@ -28,21 +28,21 @@ class Watch:
         self.take(instruction, now)
 
     def take(self, instruction: str, now: int) -> None:
-        """Takes an instruction, which makes what came before it void."""
+        """Sets the instruction; earlier results no longer count."""
         self.instruction, self._since = instruction.strip(), now
         self._fault: Hold | None = None  # of the newest inference
         self._quiet_since = now  # since when an action has been due
 
     def instruction_age(self, now: int) -> float:
-        """Seconds since the instruction was taken."""
+        """Returns the seconds since the instruction was set."""
         return (now - self._since) / NANOSECONDS
 
     def expect(self, now: int) -> None:
-        """An action came, or may come again: it is due from now on."""
+        """Restarts the time within which the next action is due."""
         self._quiet_since = now
 
     def judge(self, inference: Inference, now: int) -> Hold | None:
-        """Takes the newest result; says why it may not be acted on, or None."""
+        """Takes the newest result; returns why it may not be acted on, or None."""
         outcome = inference.outcome
         self._fault = outcome if isinstance(outcome, Hold) else None
         self._fault = self._fault or self._over_budget(inference.inference_sec)
@@ -50,11 +50,11 @@ class Watch:
         return self._fault
 
     def problem(self, now: int, inferring_sec: float = 0.0) -> Hold | None:
-        """Why the arm has to be held now, whether or not a result came; None: all is well.
+        """Returns why the arm has to be held now, with or without a result; None if it need not be.
 
         Args:
             now: Steady time, ns.
-            inferring_sec: For how long the inference that runs has run.
+            inferring_sec: How long the running inference has taken so far, s.
         """
         return (
             self._instruction_problem()
@@ -64,7 +64,7 @@ class Watch:
         )
 
     def overdue(self, now: int) -> Hold | None:
-        """The action that should have come and did not."""
+        """Returns the hold if the next action is overdue."""
         age = (now - self._quiet_since) / NANOSECONDS
         limit = self.parameters.command.max_action_age_sec
         if age <= limit:
@@ -87,7 +87,7 @@ class Watch:
         )
 
     def _late(self, inference: Inference, now: int) -> Hold | None:
-        """What a model that hung says about a scene of long ago is not acted on.
+        """Returns the hold for a result whose observation is too old, as after a model hung.
 
         In lock-step the scene waits for the answer, however late.
         """

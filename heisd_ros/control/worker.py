@@ -1,4 +1,4 @@
-"""The inference thread: always the newest observation, one result at a time. Knows no ROS.
+"""The inference thread: always the newest observation, one result at a time. Imports no ROS.
 
 Callbacks of an executor must stay short, so the model runs here. Results are not acted on in this
 thread: they wait in a slot until the node's executor, woken by `on_done`, collects them. All
@@ -19,9 +19,9 @@ class InferenceWorker:
     """Runs a policy on the newest observation set in a thread of its own.
 
     Args:
-        runner: Makes a result of a set.
-        take: Waits up to the given seconds for a set nobody took.
-        on_done: Called in the worker's thread when a result waits.
+        runner: Maps a set to a result.
+        take: Waits up to the given seconds for a set that was not taken yet.
+        on_done: Called in the worker's thread when a result is ready.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class InferenceWorker:
         """Works on this instruction from now on; results of earlier work are dropped.
 
         Args:
-            instruction: Empty: no work until there is one.
+            instruction: The instruction; empty: the worker pauses.
         """
         with self._lock:
             self._generation += 1
@@ -58,20 +58,20 @@ class InferenceWorker:
             self._enabled.clear()
 
     def end_episode(self, success: bool) -> None:
-        """Lets the decoder know, before its next step, how the episode ended."""
+        """Tells the decoder, before its next step, how the episode ended."""
         with self._lock:
             self._generation += 1
             self._done = None
             self._runner.end_episode(success)
 
     def collect(self) -> Inference | None:
-        """Takes the newest result that was not collected; None where there is none."""
+        """Returns the newest result not collected yet; None if there is none."""
         with self._lock:
             done, self._done = self._done, None
             return done
 
     def inferring_sec(self, now: int) -> float:
-        """For how long the inference that runs has run; 0 where none does.
+        """Returns how long the running inference has taken so far, s; 0 if none runs.
 
         Args:
             now: Steady time, ns.
@@ -102,7 +102,7 @@ class InferenceWorker:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._enabled.wait()
-            # Read before the set is taken, which may be of before a restart that happens meanwhile.
+            # Read before the set is taken: a restart may come between the two.
             with self._lock:
                 generation, instruction = self._generation, self._instruction
             observation = self._take(0.1)
@@ -122,7 +122,7 @@ class InferenceWorker:
                 self._offer(failed)
 
     def _offer(self, inference: Inference) -> bool:
-        """Puts a result where the executor collects it, unless it is of another generation."""
+        """Puts a result where the executor collects it, unless its generation is over."""
         with self._lock:
             if inference.generation != self._generation:
                 return False

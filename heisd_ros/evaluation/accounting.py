@@ -1,8 +1,7 @@
-"""What an episode cost and how it moved, and what a mode's episodes come to.
+"""Costs and motion of an episode, and the summary of a mode's episodes.
 
 An episode is a row: a plain dict that goes into the results file as it is. Its steps are columns,
-lists of one entry a step, rounded to what a reader can use, so that a thousand episodes stay a few
-megabytes.
+lists of one entry per step, rounded, so that a thousand episodes take a few megabytes.
 
 A step's time is its reaction latency, from images to action. It holds everything that the step
 waits for: preprocessing, vision, retrieval, every pass, de-tokenising, and the kinematic metric
@@ -31,17 +30,17 @@ Row = dict[str, Any]
 
 
 def start_of(row: Row) -> tuple[int, int, int]:
-    """Task, initial state and variation (0 where the file has none): what pairs episodes."""
+    """Returns task, initial state and variation (0 if missing), by which episodes are paired."""
     return row["task_index"], row["init_state"], row.get("variation", 0)
 
 
 def episode_row(mode: str, result: EpisodeResult, variation: int = 0) -> Row:
-    """An episode as a row of the results file.
+    """Converts an episode to a row of the results file.
 
     Args:
         mode: The mode that ran it.
-        result: How it went.
-        variation: Of its start, see `starts.Start`.
+        result: Result of the episode.
+        variation: Variation of its start, see `starts.Start`.
 
     Returns:
         mode, suite, task_index, init_state, variation, success, steps; a column each of source (one
@@ -70,7 +69,7 @@ def episode_row(mode: str, result: EpisodeResult, variation: int = 0) -> Row:
 
 
 def step_columns(records: Sequence[StepRecord], grips: Sequence[bool]) -> Row:
-    """The columns of a row: what is known of each step, whatever the steps were taken for.
+    """Returns the columns of a row: what is known of each step.
 
     Args:
         records: The steps.
@@ -103,7 +102,7 @@ def step_columns(records: Sequence[StepRecord], grips: Sequence[bool]) -> Row:
 
 
 def mean_jerk(tips: NDArray[np.float64]) -> float:
-    """Mean length of the tip's jerk, m/s^3: third differences at the control rate.
+    """Returns the mean length of the tip's jerk, m/s^3: third differences at the control rate.
 
     Args:
         tips: (T, 3) positions of consecutive control steps, m. Fewer than four have none: 0.
@@ -115,7 +114,7 @@ def mean_jerk(tips: NDArray[np.float64]) -> float:
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """What a mode's episodes come to.
+    """Summarises a mode's episodes.
 
     Returns:
         Counts over all episodes (episodes, successes, steps); the success rate's 95% interval;
@@ -156,12 +155,12 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def compute_seconds(row: Row) -> float:
-    """Time that an episode's decoding took, s: its steps and what was verified in motion."""
+    """Returns the decoding time of an episode, s: its steps and deferred verification."""
     return float(sum(row["ms"]) + sum(ms for _, ms, _ in row["settled"])) / 1e3
 
 
 def distance(row: Row) -> float:
-    """Length of the tip's path, m."""
+    """Returns the length of the tip's path, m."""
     path = np.diff(np.array(row["tip_mm"], np.float64), axis=0)
     return float(np.linalg.norm(path, axis=1).sum()) / 1e3
 
@@ -173,7 +172,7 @@ def _seconds_to_finish(rows: Sequence[Row]) -> float | None:
 
 
 def decoding_summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """How the steps of some rows were decoded: the part of `summarise` that no clock is in."""
+    """Summarises how the steps of some rows were decoded: the part of `summarise` without times."""
     steps = sum(row["steps"] for row in rows)
     settled = [entry for row in rows for entry in row["settled"]]
     sources = Counter("".join(row["source"] for row in rows))
@@ -197,7 +196,7 @@ def decoding_summary(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def time_summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """How long the steps of some rows took: step_ms, compute_ms and parts_ms of `summarise`."""
+    """Summarises how long the steps took: step_ms, compute_ms and parts_ms of `summarise`."""
     steps, times = sum(row["steps"] for row in rows), np.concatenate([row["ms"] for row in rows])
     settled_ms = sum(ms for row in rows for _, ms, _ in row["settled"])
     return {
@@ -217,7 +216,7 @@ def _shares(counts: Iterable[Mapping[str, float]], steps: int) -> dict[str, floa
 
 
 def _total(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Sums by name, the greatest first."""
+    """Returns sums by name, the largest first."""
     total: dict[str, float] = {}
     for entry in counts:
         for name, value in entry.items():
@@ -226,5 +225,5 @@ def _total(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def kind_of(reason: str) -> str:
-    """A reason without its numbers: steps are counted by why, not by how much."""
+    """Returns a reason without its numbers, by which steps are counted."""
     return re.sub(r"[-+]?\d+(\.\d+)?", "#", reason)

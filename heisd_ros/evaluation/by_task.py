@@ -1,4 +1,4 @@
-"""A mode against another task by task: a mean over tasks can hide one that is lost."""
+"""Compares two modes task by task: a mean over tasks can hide a failing one."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class TaskOutcome(NamedTuple):
     Attributes:
         task: Task of the suite; None: all tasks.
         pairs: Initial states that both modes ran.
-        successes: Of the mode.
-        base_successes: Of the base.
+        successes: Successes of the mode.
+        base_successes: Successes of the base mode.
         won: States that the mode alone solved.
         lost: States that the base alone solved.
         difference: Mean of (won - lost) a state, with the 95% interval of resampled states.
-        p_value: Chance of so many lost among won and lost if both were equally good, one-sided.
+        p_value: One-sided probability of at least so many lost if both were equally good.
     """
 
     task: int | None
@@ -40,18 +40,18 @@ class TaskOutcome(NamedTuple):
 
     @property
     def collapsed(self) -> bool:
-        """Whether half of the task is lost, net, and that is hardly chance."""
+        """Whether at least half of the task is lost, net, significantly."""
         return self.difference.value <= -0.5 and self.p_value < 0.05
 
 
 def by_task(rows: Sequence[Row], mode: str, base: str, seed: int = 0) -> list[TaskOutcome]:
-    """Outcomes of each task, and last of all tasks together, whose states are resampled by task.
+    """Returns the outcomes of each task, and last of all tasks, resampled within tasks.
 
     Args:
         rows: Episodes of one run.
         mode: The mode.
-        base: What it is held against.
-        seed: Of the resampling.
+        base: The mode it is compared with.
+        seed: Seed of the resampling.
     """
     rng = np.random.default_rng(seed)
     found: dict[int, list[tuple[bool, bool]]] = {}

@@ -1,4 +1,4 @@
-"""What a calibration's episodes lost, by setting and number, kept in a file to be resumed."""
+"""Losses of a calibration's episodes by setting and number, in a file, so that runs resume."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import numpy as np
 
 from heisd_ros.decoding.calibration import Calibration, TriedSetting
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.calibration import EpisodeLoss
+from heisd_ros.evaluation.calibration_episodes import EpisodeLoss
 from heisd_ros.files.atomic import replace_text
 from heisd_ros.files.bounded import read_object
 
 BASE = -1
-"""Setting of the plain loop's episodes, where a calibration runs it as well."""
+"""Setting of the plain loop's episodes, if a calibration runs them."""
 _COLUMNS = ("setting", "episode", *(field.name for field in fields(EpisodeLoss)))
 
 
 class LossTable:
-    """Losses that are written down as they come.
+    """Losses that are written to a file as they come.
 
     Args:
-        file: Where; what it holds is resumed.
-        header: What decides the losses: a file with another one is another run's.
+        file: The file; a run resumes from it.
+        header: What determines the losses: a file with a different one is of another run.
         settings: Numbers of the settings.
 
     Raises:
@@ -35,7 +35,7 @@ class LossTable:
 
     def __init__(self, file: Path, header: Mapping[str, Any], settings: range) -> None:
         self._file = file
-        # Through JSON, as it will be read back.
+        # Through JSON, as it is read back.
         self._header = json.loads(json.dumps(header))
         self._losses: dict[int, dict[int, EpisodeLoss]] = {setting: {} for setting in settings}
         if file.exists():
@@ -46,7 +46,7 @@ class LossTable:
         return self._losses[setting]
 
     def add(self, setting: int, episode: int, loss: EpisodeLoss) -> None:
-        """Takes the outcome of one episode and writes the file in one move."""
+        """Adds the outcome of one episode and writes the file atomically."""
         self._losses[setting][episode] = loss
         rows = [
             [s, e, *astuple(row)]
@@ -74,11 +74,11 @@ class LossTable:
 
 
 def header_of(candidate: Calibration, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the losses of a walk along a candidate's path.
+    """Returns what determines the losses of a walk along a candidate's path.
 
     Args:
-        candidate: The `Calibration` that nothing is chosen of yet.
-        provenance: What else decides them, for instance the mode's settings.
+        candidate: The `Calibration`, without a chosen setting.
+        provenance: What else determines them, for instance the mode's settings.
     """
     return {
         "database_id": candidate.database_id,
@@ -93,7 +93,7 @@ def header_of(candidate: Calibration, provenance: Mapping[str, Any]) -> dict[str
 
 
 def tried_of(rows: list[EpisodeLoss], loss: float, bound: float, **counts: int) -> TriedSetting:
-    """What the episodes of one setting showed, see `TriedSetting`."""
+    """Summarises the episodes of one setting, see `TriedSetting`."""
     steps, skipped = sum(row.steps for row in rows), sum(row.skipped for row in rows)
     return TriedSetting(
         loss=loss,

@@ -1,4 +1,4 @@
-"""The episodes of a calibration, with what a worker keeps from one to the next."""
+"""Runs episodes of a calibration in a worker, which keeps the model and scene."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import replace
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
-from heisd_ros.evaluation.calibration import EpisodeLoss, judge_episode
+from heisd_ros.evaluation.calibration_episodes import EpisodeLoss, judge_episode
 from heisd_ros.evaluation.calibration_losses import BASE
 from heisd_ros.evaluation.calibration_setup import Place
-from heisd_ros.evaluation.rollout import Senses, make_scene
+from heisd_ros.evaluation.rollout import SceneInputs, make_scene
 from heisd_ros.evaluation.starts import Start
 from heisd_ros.kinematics.metric import FusedMetric
 from heisd_ros.sim.scene import LiberoScene
@@ -27,17 +27,17 @@ class Rig:
         self._place = place
         self._mode, self._assembly = place.open()
         self._vla, self._protocol = place.load_model()
-        self._senses = Senses.of(self._vla.config)
+        self._inputs = SceneInputs.of(self._vla.config)
         self._reference = AutoregressiveDecoder(self._vla)
         self._scene: LiberoScene | None = None
 
     def run(self, candidate: Calibration, setting: int, start: Start) -> EpisodeLoss:
-        """One episode with a decoder of its own: nothing is carried over.
+        """Runs one episode with a new decoder, so that nothing is carried over.
 
         Args:
-            candidate: The path.
-            setting: Of it; `BASE`: the plain loop.
-            start: Where the episode begins.
+            candidate: The path of settings.
+            setting: Number of the setting; `BASE`: the plain loop.
+            start: Start of the episode.
         """
         decoder: Decoder = self._reference
         metric = None
@@ -46,10 +46,10 @@ class Rig:
             bounds = self._assembly.bounds(self._mode)
             metric = None if bounds is None else FusedMetric(bounds)
         scene = self._scene_of(start.task_index)
-        return judge_episode(scene, decoder, self._reference, start, metric, self._senses)
+        return judge_episode(scene, decoder, self._reference, start, metric, self._inputs)
 
     def _decoder(self, candidate: Calibration) -> Decoder:
-        """Without shadow checks and feedback, which only ever prevent a skip."""
+        """Makes a decoder without shadow checks and feedback, which only prevent skips."""
         mode = self._mode
         if candidate.runs:
             # The path's run length counts.
@@ -66,13 +66,13 @@ class Rig:
 
 
 _rigs: dict[Place, Rig] = {}
-"""A worker's."""
+"""The rig of a worker process."""
 
 
 def run_episode_of(
     place: Place, candidate: Calibration, setting: int, number: int, start: Start
 ) -> tuple[int, int, EpisodeLoss]:
-    """One job of a worker: the setting, the number of the episode, and what it lost."""
+    """Runs one job in a worker; returns setting, number of the episode, and its loss."""
     if place not in _rigs:
         _rigs[place] = Rig(place)
     return setting, number, _rigs[place].run(candidate, setting, start)

@@ -1,4 +1,4 @@
-"""The walk from strict to loose settings, kept in a file so that it can be resumed."""
+"""The walk from strict to loose settings, stored in a file so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from heisd_ros.decoding.calibration import Calibration, TriedSetting
 from heisd_ros.decoding.conformal import choose, least_bound, least_episodes
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.calibration import EpisodeLoss
+from heisd_ros.evaluation.calibration_episodes import EpisodeLoss
 from heisd_ros.evaluation.calibration_losses import LossTable, header_of, tried_of
 from heisd_ros.evaluation.starts import Start
 
@@ -23,14 +23,14 @@ NO_TASKS: Mapping[int, str] = MappingProxyType({})
 
 
 class CalibrationRun:
-    """Which episodes have run at which setting, and which are to come.
+    """Tracks which episodes have run at which setting, and which are pending.
 
     Settings are tried from the strictest on; the first whose bound exceeds the risk, or is certain
     to, ends the walk.
 
     Args:
         candidate: Path, risk, rule and number of episodes; nothing chosen yet.
-        file: Where losses are kept; what it holds is resumed.
+        file: File of the losses; the run resumes from it.
         provenance: What else decides the losses, for instance the mode's settings: a run with
             another one is another run.
 
@@ -51,7 +51,7 @@ class CalibrationRun:
         )
 
     def pending(self) -> list[tuple[int, int]]:
-        """Setting and number of the episodes to run next, all of one setting; empty at the end."""
+        """Returns setting and number of the next episodes, all of one setting; empty at the end."""
         setting = self._undecided()
         if setting is None:
             return []
@@ -59,18 +59,18 @@ class CalibrationRun:
         return [(setting, e) for e in range(self.candidate.episodes) if e not in done]
 
     def add(self, setting: int, episode: int, loss: EpisodeLoss) -> None:
-        """Takes the outcome of one episode and writes it down."""
+        """Adds the outcome of one episode to the file."""
         self._losses.add(setting, episode, loss)
 
     def fails(self, setting: int) -> bool:
-        """Whether a setting exceeds the risk, or will whatever its missing episodes bring."""
+        """Whether a setting exceeds the risk, or must, whatever the missing episodes give."""
         least = least_bound(self._counted(setting), self.candidate.episodes)
         return least > self.candidate.risk
 
     def result(
         self, plan: Sequence[Start] = (), instructions: Mapping[int, str] = NO_TASKS
     ) -> Calibration:
-        """The calibration that the finished walk gives.
+        """Returns the calibration of the finished walk.
 
         Args:
             plan: how the episodes start, in order.
@@ -102,7 +102,7 @@ class CalibrationRun:
         return range(len(self.candidate.similarity))
 
     def _undecided(self) -> int | None:
-        """The setting at which the walk stands; None where it has ended."""
+        """Returns the current setting of the walk; None if it has ended."""
         for setting in self._settings:
             if self.fails(setting):
                 return None
@@ -113,7 +113,7 @@ class CalibrationRun:
         return None
 
     def _counted(self, setting: int) -> list[float]:
-        """Losses of a setting's episodes so far, as the rule counts them."""
+        """Returns the losses of a setting's episodes so far, as the rule counts them."""
         episodes = [e for e in self._losses[setting] if e < self.candidate.episodes]
         first = 0 if self.candidate.rule == "path_maximum" else setting
         return [max(self._loss(s, e) for s in range(first, setting + 1)) for e in episodes]
@@ -124,7 +124,7 @@ class CalibrationRun:
     def _by_task(
         self, setting: int, plan: Sequence[Start], instructions: Mapping[int, str]
     ) -> dict[str, float]:
-        """Mean loss of each task's episodes at a setting."""
+        """Returns the mean loss of each task's episodes at a setting."""
         losses: dict[str, list[float]] = {}
         for number, episode in enumerate(plan):
             of_task = losses.setdefault(instructions[episode.task_index], [])

@@ -1,4 +1,4 @@
-"""What a calibration runs: a place, an aim, and the walk that follows from them."""
+"""Sets up a calibration: its parts, its goal, and the walk over settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from heisd_ros.decoding.conformal import Rule
 from heisd_ros.decoding.modes import load_mode
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.calibration import LEVELS, calibration_mode, path_of, plan_episodes
+from heisd_ros.evaluation.calibration_episodes import (
+    LEVELS,
+    calibration_mode,
+    path_of,
+    plan_episodes,
+)
 from heisd_ros.evaluation.calibration_run import FILE, CalibrationRun
 from heisd_ros.evaluation.paired_run import FILE as PAIRS
 from heisd_ros.evaluation.paired_run import LEVEL, RUNS, PairedRun
@@ -30,7 +35,7 @@ from heisd_ros.sim.protocol import Protocol, load_for_suite, load_protocol
 
 @dataclass(frozen=True)
 class Place:
-    """What a worker loads: names and folders.
+    """Names and folders of what a worker loads.
 
     Attributes:
         suite: LIBERO suite.
@@ -55,30 +60,30 @@ class Place:
     dtype: str = "float32"
 
     def load_model(self) -> tuple[VLA, Protocol]:
-        """The model as its protocol has it, and that."""
+        """Loads the model with its protocol; returns both."""
         protocol = self.read_protocol()
         options = {"device": self.device, "dtype": self.dtype, "unnorm_key": self.unnorm_key}
         return load_for_suite(self.model, self.suite, protocol, **options), protocol
 
     def read_protocol(self) -> Protocol:
-        """The protocol; raises what it, or the model's statistics, have wrong."""
+        """Reads the protocol; raises if it or the model's statistics are invalid."""
         protocol = load_protocol(self.protocol, self.model)
         protocol.statistics_key(self.suite, statistics_of(self.model), self.unnorm_key)
         return protocol
 
     def open(self) -> tuple[ModeSettings, Assembly]:
-        """The mode as it is calibrated, and what its decoders are put together of."""
+        """Returns the mode as it is calibrated, and the parts of its decoders."""
         settings = calibration_mode(load_mode(self.mode))
         return settings, Assembly(self.model, self.database, self.drafter, ROBOT)
 
 
 @dataclass(frozen=True)
 class Aim:
-    """What is to be shown.
+    """Goal of a calibration.
 
     Attributes:
         tasks: of the suite.
-        risk: what an episode may be expected to lose; by ``excess``, the margin.
+        risk: accepted expected loss of an episode; with ``excess``, the margin.
         criterion: what an episode loses, see `Calibration`.
         episodes: at each setting.
         levels: of the path of thresholds, rising; empty: the default ones.
@@ -102,7 +107,7 @@ class Aim:
     delta: float = 0.1
 
     def __post_init__(self) -> None:
-        """Validates what the candidate does not."""
+        """Validates what the candidate does not validate."""
         if not 0.0 < self.risk < 1.0:
             raise CalibrationError(f"risk {self.risk} must be between 0 and 1")
         if self.paired and not self.draw:
@@ -118,22 +123,21 @@ class Aim:
 
     @property
     def paired(self) -> bool:
-        """Whether the plain loop runs beside the mode."""
+        """Whether the plain loop runs as well."""
         return self.criterion == "excess"
 
     def starts(self) -> list[Start]:
-        """Where the episodes begin, in order; more of them begin with the same ones."""
+        """Returns the starts of the episodes, in order; a longer list extends a shorter one."""
         if self.draw:
             return calibration_starts(self.tasks, self.episodes, self.draw)
         return plan_episodes(self.tasks, self.episodes)
 
 
 def prepare(place: Place, aim: Aim) -> CalibrationRun | PairedRun:
-    """The walk, begun or resumed.
+    """Starts or resumes the walk.
 
     Raises:
-        HeisdError: What it reads is missing, damaged or of something else, or too few episodes are
-            asked for.
+        HeisdError: An input is missing, damaged or does not fit, or there are too few episodes.
     """
     settings, assembly = place.open()
     opened = assembly.database
@@ -143,7 +147,7 @@ def prepare(place: Place, aim: Aim) -> CalibrationRun | PairedRun:
     path = path_of(opened, settings.retrieval.k, levels, _executed(place, settings))
     decisive = load_mode(place.mode).decisive()
     if runs:
-        # One threshold at all run lengths, of which the path is.
+        # The path consists of run lengths, all at one threshold.
         path = path[0] * len(runs), path[1] * len(runs)
         decisive.pop(RUN_SETTING)
     candidate = Calibration(
@@ -192,7 +196,7 @@ def _check_left_out(place: Place, opened: Database) -> None:
 
 
 def _executed(place: Place, settings: ModeSettings) -> Callable[[Matches], NDArray[np.int64]]:
-    """The tokens that the mode makes of what was retrieved."""
+    """Returns the function from matches to the tokens that the mode would execute."""
     if settings.retrieval.payload == "own":
         return lambda matches: matches.tokens
     vla, _ = place.load_model()

@@ -1,4 +1,4 @@
-"""A mode against another on the same episodes: speed, success, and whether they did the same."""
+"""Compares two modes on the same episodes: speed, success, and equality of the tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from heisd_ros.evaluation.statistics import (
 
 
 def pairs_of(rows: Sequence[Row], mode: str, base: str) -> list[tuple[Row, Row]]:
-    """Episodes of two modes from the same start, (mode, base), in the order of starts."""
+    """Returns the episodes of two modes from the same start, (mode, base), ordered by start."""
     found = {
         name: {start_of(row): row for row in rows if row["mode"] == name} for name in (mode, base)
     }
@@ -28,13 +28,13 @@ def pairs_of(rows: Sequence[Row], mode: str, base: str) -> list[tuple[Row, Row]]
 
 
 def compare(rows: Sequence[Row], mode: str, base: str, seed: int = 0) -> dict[str, Any] | None:
-    """How a mode does against a base mode.
+    """Compares a mode with a base mode.
 
     Args:
         rows: Episodes of one run.
         mode: The mode.
-        base: What it is held against.
-        seed: Of the bootstrap.
+        base: The mode it is compared with.
+        seed: Seed of the bootstrap.
 
     Returns:
         base; pairs, the episodes that both have; speedup_median and speedup_mean of the reaction
@@ -75,7 +75,7 @@ def compare(rows: Sequence[Row], mode: str, base: str, seed: int = 0) -> dict[st
 
 
 def _times(rows: Sequence[Row], settled: bool = False) -> Clusters:
-    """Step times of each episode, with what was done while the arm moved where that is asked."""
+    """Returns the step times of each episode, optionally with deferred verification."""
     clusters = [np.array(row["ms"], np.float64) for row in rows]
     for row, times in zip(rows, clusters, strict=True):
         for step, ms, _ in row["settled"] if settled else ():
@@ -84,7 +84,7 @@ def _times(rows: Sequence[Row], settled: bool = False) -> Clusters:
 
 
 def _totals(rows: Sequence[Row]) -> Clusters:
-    """Time of each episode, as one number."""
+    """Returns the total time of each episode."""
     return Clusters([np.array([compute_seconds(row)]) for row in rows])
 
 

@@ -23,7 +23,7 @@ from heisd_ros.vla.token_model import TokenModel
 
 
 class Decoded(NamedTuple):
-    """One action and what it was chosen by.
+    """One action and its logits.
 
     Attributes:
         tokens: the 7 greedy token ids.
@@ -35,7 +35,7 @@ class Decoded(NamedTuple):
 
 
 class DecodePath(Protocol):
-    """Greedy decoding of one observation."""
+    """A function that decodes one observation greedily."""
 
     def __call__(self, vla: VLA, observation: Observation) -> Decoded:
         """Decode; raises what `TokenModel.encode` raises."""

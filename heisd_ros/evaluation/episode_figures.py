@@ -1,4 +1,4 @@
-"""Pictures of single episodes: where the arm went, how it moved, and who decided each step."""
+"""Plots of single episodes: the path, the metric, and the source of each step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SOURCES = {source.letter: source for source in DECIDING}
 
 
 def tip_paths(rows: Sequence[Row]) -> Figure:
-    """The end effector's path from above and from the side, coloured by who decided each step.
+    """Plots the end effector's path from above and from the side, coloured by source.
 
     Args:
         rows: Episodes, one a column; `title` stands in place of mode, task and state.
@@ -56,7 +56,7 @@ def tip_paths(rows: Sequence[Row]) -> Figure:
 
 
 def metric_over_time(rows: Sequence[Row], boundary: Mapping[str, Any]) -> Figure:
-    """F over time with the boundary and, below it, who decided each step.
+    """Plots F over time with the boundary and, below it, the source of each step.
 
     Args:
         rows: Episodes, one below the other; `title` as above, `rate_hz` that of LIBERO if absent.

@@ -1,4 +1,4 @@
-"""How each family's reference is laid out, and what of a model is held against it."""
+"""The layout of each family's reference, and what of a model is compared with it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Stages(Protocol):
     def after(
         self, model: Any, case: ReferenceCase, inputs: Any, decoded: Decoded
     ) -> Iterator[Comparison]:
-        """Logits and tokens."""
+        """Compares logits and tokens."""
         ...
 
     def actions(self, case: ReferenceCase) -> NDArray[np.float64] | None:
@@ -78,7 +78,7 @@ def _thinned(
 
 
 class Pi0FastStages(Stages):
-    """LeRobot's pi0-FAST."""
+    """Compares the stages of LeRobot's pi0-FAST."""
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
@@ -148,7 +148,7 @@ class Pi0FastStages(Stages):
 
 
 class NoraStages(Stages):
-    """NORA."""
+    """Compares the stages of NORA."""
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
@@ -209,7 +209,7 @@ class NoraStages(Stages):
 
 
 class EcotStages(Stages):
-    """ECoT."""
+    """Compares the stages of ECoT."""
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference

@@ -1,4 +1,4 @@
-"""Pictures of how modes compare, from the summaries and rows of a results file."""
+"""Plots that compare modes, from the summaries and rows of a results file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from heisd_ros.evaluation.accounting import Row
 
-# Okabe and Ito's colours, which are told apart with any colour vision.
+# Okabe and Ito's colours, which are distinct for any colour vision.
 PART_COLOURS = {
     "preprocess": "#bbbbbb",
     "vision": "#56b4e9",
@@ -29,7 +29,7 @@ Modes = Mapping[str, Mapping[str, Any]]
 
 
 def success_against_speedup(modes: Modes, base: str, ours: str = "heisd") -> Figure:
-    """Every mode as a point, up and to the right is better, with 95% intervals.
+    """Plots every mode as a point with 95% intervals; up and to the right is better.
 
     Args:
         modes: Summaries by name, with `versus` the base.
@@ -78,7 +78,7 @@ def success_against_speedup(modes: Modes, base: str, ours: str = "heisd") -> Fig
 
 
 def success_by_task(rows: Sequence[Row], modes: Sequence[str]) -> Figure:
-    """A heat map of success, modes by tasks, with the numbers in it.
+    """Plots success as a heat map of modes by tasks, with the numbers.
 
     Args:
         rows: The episodes.
@@ -107,7 +107,7 @@ def success_by_task(rows: Sequence[Row], modes: Sequence[str]) -> Figure:
 
 
 def latencies(modes: Modes, rows: Sequence[Row]) -> Figure:
-    """Distribution of the step times, and what their mean is made of, a line a mode.
+    """Plots the distribution of step times and the parts of their mean, one line per mode.
 
     Args:
         modes: Summaries by name.
@@ -143,11 +143,11 @@ def latencies(modes: Modes, rows: Sequence[Row]) -> Figure:
 
 
 def ablation(modes: Modes, names: Sequence[str]) -> Figure:
-    """What each added part brings: speedup and success of a ladder of modes.
+    """Plots the gain of each added part: speedup and success of a sequence of modes.
 
     Args:
         modes: Summaries by name, with `versus` the base.
-        names: The ladder, in the order in which parts are added.
+        names: The modes, in the order in which parts are added.
     """
     figure = Figure(figsize=(10.0, 0.9 + 0.5 * len(names)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -195,7 +195,7 @@ def _inside(axes: Axes, x: float) -> bool:
 
 
 def _plain_log_ticks(axes: Axes) -> None:
-    """Ticks at 1, 2 and 5 of each decade, written out."""
+    """Sets ticks at 1, 2 and 5 of each decade."""
     low, high = axes.get_xlim()
     ticks = [m * 10.0**e for e in range(-3, 6) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -203,7 +203,7 @@ def _plain_log_ticks(axes: Axes) -> None:
 
 
 def _label_apart(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Names points to their right, moving a name up where it would lie on another or on a point."""
+    """Labels points to their right, and moves a label up if it would cover another or a point."""
     figure.draw_without_rendering()
     # Pixels to points, in which offsets of annotations are given.
     places = axes.transData.transform([point[:2] for point in points]) * 72.0 / figure.dpi

@@ -1,4 +1,4 @@
-"""How often an arm came near the ends of its joints."""
+"""Counts how often an arm came near its joint limits."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from heisd_ros.kinematics.robots import PANDA_JOINTS, panda_urdf
 
 MARGIN_RAD = 0.05
-"""A joint this near to its limit has come to it: about 3 degrees."""
+"""Distance, rad, from which a joint counts as at its limit: about 3 degrees."""
 
 
 @functools.cache
 def panda_limits() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper limits of the Panda's joints, (7,) each, rad, from its URDF.
+    """Returns the lower and upper limits of the Panda's joints, (7,) each, rad, from its URDF.
 
     Raises:
         UrdfError: The description is not installed.
@@ -31,11 +31,11 @@ def panda_limits() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def limit_events(joints: NDArray[np.float64]) -> int:
-    """How many times a joint came within `MARGIN_RAD` of one of its limits.
+    """Counts how many times a joint came within `MARGIN_RAD` of one of its limits.
 
     Args:
         joints: (T, 7) joint positions of consecutive steps, rad. Being there at the first step
-            counts as coming.
+            counts.
     """
     low, high = panda_limits()
     near = (joints < low + MARGIN_RAD) | (joints > high - MARGIN_RAD)

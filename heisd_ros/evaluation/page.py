@@ -1,4 +1,4 @@
-"""One self-contained HTML page: what all reports are made of, nothing to download."""
+"""Writes self-contained HTML pages for all reports, with nothing to download."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
 
     Args:
         path: The HTML file.
-        title: Its headline, plain text.
-        parts: Its content, HTML.
+        title: Title, plain text.
+        parts: Content, HTML.
     """
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -52,7 +52,7 @@ def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
 
 
 def picture_of(title: str, figure: Figure, caption: str) -> str:
-    """A heading, the figure as inline SVG in an image of its own, and what it shows."""
+    """Returns HTML of a heading, the figure as an inline SVG image, and a caption."""
     # As an image, since several SVG in one page would share the names of their parts.
     buffer = io.BytesIO()
     with rc_context({"svg.hashsalt": "heisd"}):

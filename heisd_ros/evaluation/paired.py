@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _MOST = 0.75
-"""Of the greatest stake that keeps the wealth positive: the truncation of the paper."""
+"""Largest share of the stake that keeps the wealth positive, as truncated in the paper."""
 _PRIOR = 1000
-"""Pairs without an excess that stakes are made from beside those that were run."""
+"""Number of pseudo-pairs without an excess from which stakes start."""
 
 
 def excess_failures(mode: Sequence[bool], base: Sequence[bool]) -> NDArray[np.int64]:
-    """D of each pair, in {-1, 0, 1}, from the successes of both.
+    """Returns D of each pair, in {-1, 0, 1}, from the successes of both.
 
     Raises:
         ValueError: The numbers of episodes differ.
@@ -35,7 +35,7 @@ def excess_failures(mode: Sequence[bool], base: Sequence[bool]) -> NDArray[np.in
 
 
 def wealth(differences: ArrayLike, margin: float) -> NDArray[np.float64]:
-    """Wealth of the bets against E[D] >= margin, after each pair.
+    """Returns the wealth of the bets against E[D] >= margin, after each pair.
 
     Args:
         differences: [n], in [-1, 1], in the order in which they were run.
@@ -49,18 +49,18 @@ def wealth(differences: ArrayLike, margin: float) -> NDArray[np.float64]:
     """
     if not -1.0 < margin < 1.0:
         raise ValueError(f"margin must be in (-1, 1), got {margin}")
-    # Of no excess the mean is one half; the claim allows at most this one.
+    # Without an excess the mean is one half; the claim allows at most this mean.
     values, mean = 1.0 - _unit(differences), (1.0 - margin) / 2.0
     return np.asarray(np.cumprod(1.0 + _stakes(values, mean) * (values - mean)))
 
 
 def upper_bound(differences: ArrayLike, delta: float = 0.1, grid: int = 401) -> float:
-    """What E[D] is below with confidence 1 - delta, at any time: the margins not yet refuted.
+    """Returns an upper bound of E[D] with confidence 1 - delta, valid at any time.
 
     Args:
         differences: [n], in [-1, 1].
-        delta: Chance of being wrong.
-        grid: Margins that are tried.
+        delta: Probability of an error.
+        grid: Number of margins that are tried.
     """
     for margin in np.linspace(-1.0, 1.0, grid + 2)[1:-1]:
         if not (wealth(differences, float(margin)) >= 1.0 / delta).any():
@@ -72,15 +72,15 @@ def upper_bound(differences: ArrayLike, delta: float = 0.1, grid: int = 401) -> 
 def fixed_sequence(
     path: Sequence[ArrayLike], margin: float = 0.05, delta: float = 0.1
 ) -> int | None:
-    """The last setting of a path up to which every excess was shown to be below the margin.
+    """Returns the last setting of a path up to which every excess is shown below the margin.
 
     Args:
         path: Differences of each setting, in the order written down beforehand.
         margin: Excess that a setting must stay below.
-        delta: Chance that any setting of the path passes that doesn't.
+        delta: Probability that a setting passes whose excess is the margin or more.
 
     Returns:
-        Its number; None where the first is not shown.
+        Its number; None if the first one is not shown.
     """
     passed = None
     for number, differences in enumerate(path):
@@ -98,9 +98,9 @@ def _unit(differences: ArrayLike) -> NDArray[np.float64]:
 
 
 def _stakes(values: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
-    """The paper's approximation of the stakes of greatest growth (aGRAPA, section B.3).
+    """Returns the paper's approximation of the stakes of largest growth (aGRAPA, section B.3).
 
-    Each is made from what came before it alone.
+    Each one depends only on earlier pairs.
     """
     count = np.arange(1, len(values) + 1)
     means = (0.5 * _PRIOR + np.cumsum(values)) / (_PRIOR + count)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from heisd_ros.decoding.calibration import Calibration, TriedSetting
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.calibration import EpisodeLoss
+from heisd_ros.evaluation.calibration_episodes import EpisodeLoss
 from heisd_ros.evaluation.calibration_losses import BASE, LossTable, header_of, tried_of
 from heisd_ros.evaluation.calibration_run import NO_TASKS
 from heisd_ros.evaluation.paired import excess_failures, fixed_sequence, upper_bound, wealth
@@ -30,17 +30,17 @@ FILE = "calibration_pairs.json"
 RUNS = (1, 2, 3, 5, 10)
 """Skips in a row, the default path."""
 LEVEL = 0.9
-"""Of the path of thresholds (`calibration.path_of`): that at which all run lengths are tested."""
+"""Level of the thresholds (`calibration_episodes.path_of`) at which run lengths are tested."""
 BLOCK = 40
-"""Pairs that are run before it is looked at what they show."""
+"""Number of pairs that are run between two tests."""
 
 
 class PairedRun:
-    """Which pairs have run at which run length, and which are to come.
+    """Tracks which pairs have run at which run length, and which are pending.
 
     Args:
         candidate: Path of `runs`, risk (the margin), delta and number of pairs; nothing chosen yet.
-        file: Where outcomes are kept; what it holds is resumed.
+        file: File of the outcomes; the run resumes from it.
         provenance: What else decides the outcomes: a run with another one is another run.
 
     Raises:
@@ -59,7 +59,7 @@ class PairedRun:
         self._losses = LossTable(file, header_of(candidate, provenance), settings)
 
     def pending(self) -> list[tuple[int, int]]:
-        """Setting (`BASE`: the plain loop) and number of the next episodes; empty at the end."""
+        """Returns setting (`BASE`: the plain loop) and number of the next episodes, if any."""
         setting = self._undecided()
         if setting is None:
             setting = self._chosen()
@@ -79,17 +79,17 @@ class PairedRun:
         ]
 
     def add(self, setting: int, episode: int, loss: EpisodeLoss) -> None:
-        """Takes the outcome of one episode and writes it down."""
+        """Adds the outcome of one episode to the file."""
         self._losses.add(setting, episode, loss)
 
     def fails(self, setting: int) -> bool:
-        """Never: which pairs of a block are counted must not depend on how the others went."""
+        """Returns false: which pairs of a block count must not depend on their outcomes."""
         return False
 
     def result(
         self, plan: Sequence[Start] = (), instructions: Mapping[int, str] = NO_TASKS
     ) -> Calibration:
-        """The calibration that the finished walk gives; arguments are `CalibrationRun.result`'s.
+        """Returns the calibration of the finished walk; arguments are `CalibrationRun.result`'s.
 
         Raises:
             CalibrationError: Pairs are still to be run.
@@ -109,7 +109,7 @@ class PairedRun:
         )
 
     def _undecided(self) -> int | None:
-        """The setting at which the walk stands; None where it has ended."""
+        """Returns the current setting of the walk; None if it has ended."""
         for setting in range(len(self.candidate.runs)):
             if self._passed(setting):
                 continue
@@ -126,12 +126,12 @@ class PairedRun:
         return fixed_sequence(path, self.candidate.risk, self.candidate.delta)
 
     def _numbers(self, setting: int) -> list[int]:
-        """Pairs that have run, up to the first that hasn't: in the order of the draw."""
+        """Returns the pairs that have run, in order of the draw, up to the first missing one."""
         both = self._losses[BASE].keys() & self._losses[setting].keys()
         return list(takewhile(both.__contains__, range(self.candidate.episodes)))
 
     def _differences(self, setting: int) -> NDArray[np.int64]:
-        """D of each pair."""
+        """Returns D of each pair at a setting."""
         numbers = self._numbers(setting)
         return excess_failures(
             [self._losses[setting][number].success for number in numbers],
@@ -141,7 +141,7 @@ class PairedRun:
     def _by_task(
         self, setting: int, plan: Sequence[Start], instructions: Mapping[int, str]
     ) -> dict[str, float]:
-        """Mean excess of each task's pairs at a setting."""
+        """Returns the mean excess of each task's pairs at a setting."""
         found: dict[str, list[int]] = {}
         for start, difference in zip(plan, self._differences(setting), strict=True):
             found.setdefault(instructions[start.task_index], []).append(int(difference))
@@ -159,7 +159,7 @@ class PairedRun:
 
 
 def least_pairs(margin: float, delta: float) -> int:
-    """The fewest pairs that can show an excess below the margin: none of them different."""
+    """Returns the fewest pairs that can show an excess below the margin: all of them equal."""
     most = 10_000
     shown = wealth(np.zeros(most), margin) >= 1.0 / delta
     return int(np.argmax(shown)) + 1 if shown.any() else most

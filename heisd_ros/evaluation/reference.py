@@ -23,7 +23,7 @@ _SEPARATOR = re.compile("__|/")
 
 @dataclass(frozen=True)
 class ReferenceCase:
-    """One picture and sentence, and what came of them. Any output may be absent.
+    """One picture and sentence with their outputs, any of which may be absent.
 
     Attributes:
         name: what its arrays' names begin with.

@@ -13,11 +13,11 @@ Mode = Mapping[str, Any]
 
 
 def speed_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
-    """Success, speedup and step times, a line a mode.
+    """Builds the table of success, speedup and step times, one line per mode.
 
     Args:
         modes: Summaries by name, with `versus` the base.
-        base: The mode that others are held against; its line is marked, as is that of `ours`.
+        base: The mode that others are compared with; its line is marked, as is that of `ours`.
         ours: See `base`.
     """
     header = [
@@ -69,7 +69,7 @@ def speed_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
 
 
 def decoding_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
-    """How a mode decodes and how the arm moved under it; arguments are `speed_table`'s."""
+    """Builds the table of decoding and motion; arguments are those of `speed_table`."""
     header = [
         "mode",
         "acceptance length",
@@ -115,11 +115,11 @@ def decoding_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
 
 
 def tasks_table(outcomes: Mapping[str, Sequence[TaskOutcome]], base: str, ours: str) -> str:
-    """Each mode's tasks against the base's, a line a mode; a lost task is marked.
+    """Builds the table of tasks against the base, one line per mode; lost tasks are marked.
 
     Args:
         outcomes: What `by_task` returns, by mode.
-        base: The mode that others are held against.
+        base: The mode that others are compared with.
         ours: The mode to mark.
     """
     tasks = list(dict.fromkeys(found.task for rows in outcomes.values() for found in rows))
@@ -137,11 +137,11 @@ def tasks_table(outcomes: Mapping[str, Sequence[TaskOutcome]], base: str, ours: 
 
 
 def overview_table(results: Mapping[str, Mapping[str, Any]], base: str, ours: str) -> str:
-    """All files in one table, as the paper prints it: success, speedup, acceptance length.
+    """Builds one table of all files, as in the paper: success, speedup, acceptance length.
 
     Args:
         results: Contents of results files by name, each mode with `versus` the base.
-        base: The mode that others are held against.
+        base: The mode that others are compared with.
         ours: The mode to mark.
     """
     names = list(dict.fromkeys(name for data in results.values() for name in data["modes"]))
@@ -155,7 +155,7 @@ def overview_table(results: Mapping[str, Mapping[str, Any]], base: str, ours: st
 
 
 def reasons_table(modes: Mapping[str, Mode], most: int = 8) -> str:
-    """Why each mode's steps went the way they did, folded away.
+    """Builds the folded table of the reasons of each mode's steps.
 
     Args:
         modes: Summaries by name.
@@ -208,13 +208,13 @@ def table(
     base: str,
     ours: str,
 ) -> str:
-    """A table of a line a mode; cells are HTML already, names are not.
+    """Builds a table of one line per mode; cells are HTML already, names are not.
 
     Args:
         header: Names of the columns.
         names: The modes.
         lines: Their cells, without the first.
-        base: The mode that others are held against; its line is marked, as is that of `ours`.
+        base: The mode that others are compared with; its line is marked, as is that of `ours`.
         ours: See `base`.
     """
     kinds = {base: ' class="base"', ours: ' class="ours"'}

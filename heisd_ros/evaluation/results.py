@@ -1,8 +1,8 @@
-"""The results file of an evaluation: what was run, every episode, and what they come to.
+"""The results file of an evaluation: what was run, every episode, and their summary.
 
-JSON, written again after each group of episodes and replaced in one move, so that a run can be
-stopped at any time and go on from it. It goes on only under what it began with: other weights,
-settings, database or machine would mix two experiments.
+It is JSON, and is replaced atomically after each group of episodes, so that a run can be stopped
+at any time and resumed. It is resumed only with the same weights, settings, database and machine,
+since others would mix two experiments.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from heisd_ros.files.bounded import read_object
 
 FORMAT = 1
 MOST_BYTES, MOST_VALUES = 64 << 20, 10_000_000
-"""Of a file that is read: a hundred episodes of ten modes are 4.5 MB and a million values."""
+"""Limits of a file that is read: a hundred episodes of ten modes take 4.5 MB, a million values."""
 LOADS = "load_before"
 BASE_MODE = "ar"
-"""What speedup and success are held against."""
+"""The mode that speedup and success are compared with."""
 
 
 class Results:
@@ -30,7 +30,7 @@ class Results:
 
     Args:
         header: What was run: `suite`, `seed`, `model`, `machine`, and `modes`, one dict a mode.
-        path: Where it is written; None: nowhere.
+        path: The file; None: it is not written.
         load: Load average of the machine just before; a run that is resumed lists one of each part,
             so that a reader sees whether the machine was idle. None: not known.
     """
@@ -38,7 +38,7 @@ class Results:
     def __init__(
         self, header: Mapping[str, Any], path: Path | None = None, load: float | None = None
     ) -> None:
-        # As it reads back: a tuple is a list then.
+        # As it is read back: tuples become lists.
         self.header = json.loads(json.dumps({"format": FORMAT, **header}))
         self.path = path
         self.loads = [] if load is None else [round(load, 2)]
@@ -48,10 +48,10 @@ class Results:
     def resume(
         cls, header: Mapping[str, Any], path: Path | None, load: float | None = None
     ) -> Results:
-        """Goes on with what a file holds, or begins where there is none.
+        """Resumes from a file, or starts a new one if it does not exist.
 
         Raises:
-            ValueError: The file is no results file, or holds another experiment.
+            ValueError: The file is not a results file, or is of another experiment.
         """
         results = cls(header, path, load)
         if path is not None and path.exists():
@@ -63,11 +63,11 @@ class Results:
 
     @property
     def done(self) -> set[tuple[int, int, int]]:
-        """`start_of` of what all modes have run."""
+        """Returns `start_of` the episodes that all modes have run."""
         return {start_of(row) for row in self.episodes}
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Takes the episodes of one group, one of each mode, and writes the file."""
+        """Adds the episodes of one group, one of each mode, and writes the file."""
         self.episodes.extend(rows)
         self.save(self.summary(with_comparison=False))
 
@@ -78,7 +78,7 @@ class Results:
         return summary
 
     def summary(self, with_comparison: bool) -> dict[str, Any]:
-        """The header with what each mode's episodes come to."""
+        """Returns the header with the summary of each mode's episodes."""
         modes = {}
         for name, facts in self.header["modes"].items():
             rows = [row for row in self.episodes if row["mode"] == name]
@@ -88,7 +88,7 @@ class Results:
         return {**self.header, LOADS: self.loads, "modes": modes}
 
     def save(self, summary: Mapping[str, Any]) -> None:
-        """Writes the file in one move; one line an episode."""
+        """Writes the file atomically, one line per episode."""
         if self.path is None:
             return
         head = json.dumps(summary, indent=1).removesuffix("\n}")

@@ -21,14 +21,14 @@ from heisd_ros.sim.protocol import MAX_STEPS, Protocol
 from heisd_ros.sim.scene import CAMERAS, CONTROL_RATE_HZ, OPEN_GRIPPER, LiberoScene
 
 REST_STEPS = 40
-"""Control steps that the arm has stood when an episode begins, as the metric sees it: 2 s."""
+"""Control steps for which the arm has been at rest when an episode begins: 2 s."""
 CAMERA_OF_VIEW = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 """Cameras of the scene by the names of the views that models are trained with."""
 
 
 @dataclass(frozen=True)
-class Senses:
-    """What a model takes of a scene.
+class SceneInputs:
+    """The inputs that a model takes from a scene.
 
     Attributes:
         cameras: Names of the scene's cameras in the order of the model's views; None: all.
@@ -39,16 +39,16 @@ class Senses:
     proprio: bool = True
 
     @classmethod
-    def of(cls, config: VLAConfig) -> Senses:
-        """Of a model.
+    def of(cls, config: VLAConfig) -> SceneInputs:
+        """Returns the inputs of a model.
 
         Raises:
-            ProtocolError: A view of the model is none of the scene's.
+            ProtocolError: The scene lacks a view of the model.
         """
         return cls(_cameras(config.views), config.proprio_size > 0)
 
 
-ALL_SENSES = Senses()
+ALL_INPUTS = SceneInputs()
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class StepRecord:
 
     Attributes:
         result: What the decoder decided.
-        motion: The kinematic metric that it saw; None where none was measured.
+        motion: The kinematic metric of the step; None if none was measured.
         metric_ms: Time that measuring the metric took, ms.
-        settled: What the decoder verified while the arm moved; None where nothing was.
+        settled: Deferred verification while the arm moved; None if there was none.
         tip: (3,) position of the tip when the step was decided, m, base frame.
         joints: (7,) joint positions at that instant, rad.
     """
@@ -86,7 +86,7 @@ class EpisodeResult:
         task_index: Task of the suite.
         init_state: Initial state it started from.
         success: Whether LIBERO's goal held at some step.
-        records: What happened, a control step each.
+        records: One record per control step.
     """
 
     suite: str
@@ -97,7 +97,7 @@ class EpisodeResult:
 
     @property
     def steps(self) -> int:
-        """Control steps taken."""
+        """Number of control steps taken."""
         return len(self.records)
 
     @property
@@ -107,11 +107,11 @@ class EpisodeResult:
 
 
 def make_scene(suite: str, task_index: int, protocol: Protocol) -> LiberoScene:
-    """A scene as a protocol shows it.
+    """Creates a scene as a protocol defines it.
 
     Raises:
         SceneError: Unknown suite or task.
-        ProtocolError: A view of the protocol is none of the scene's.
+        ProtocolError: The scene lacks a view of the protocol.
     """
     return LiberoScene(
         suite,
@@ -134,13 +134,13 @@ def _cameras(views: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def observe(
-    scene: LiberoScene, motion: MetricSample | None = None, senses: Senses = ALL_SENSES
+    scene: LiberoScene, motion: MetricSample | None = None, inputs: SceneInputs = ALL_INPUTS
 ) -> Observation:
-    """What the decoder sees of a scene, the same that the node makes from the robot's topics."""
+    """Returns the decoder's observation of a scene, as the node makes it from topics."""
     images = scene.images()
-    proprio = proprio_vector(scene.tip_pose(), scene.gripper_opening()) if senses.proprio else None
+    proprio = proprio_vector(scene.tip_pose(), scene.gripper_opening()) if inputs.proprio else None
     return Observation(
-        images=tuple(images[camera] for camera in senses.cameras or images),
+        images=tuple(images[camera] for camera in inputs.cameras or images),
         instruction=scene.instruction,
         proprio=proprio,
         motion=motion,
@@ -154,7 +154,7 @@ def run_episode(
     metric: FusedMetric | None = None,
     on_step: Callable[[Observation, StepResult], None] = lambda observation, result: None,
     max_steps: int | None = None,
-    senses: Senses = ALL_SENSES,
+    inputs: SceneInputs = ALL_INPUTS,
 ) -> EpisodeResult:
     """Runs one episode to success or to its limit.
 
@@ -166,7 +166,7 @@ def run_episode(
             it; it is reset. None: the decoder sees no motion.
         on_step: Called with each observation and what was decided on it, before it is executed.
         max_steps: Control steps after which the episode has failed; None: the suite's.
-        senses: What the decoder's model takes.
+        inputs: The inputs of the decoder's model.
 
     Raises:
         SceneError: No such initial state.
@@ -175,7 +175,7 @@ def run_episode(
     decoder.reset()
     if metric is not None:
         metric.reset()
-        # The arm has stood where it begins, and live joint states have told so.
+        # The arm was at rest before, as live joint states would have shown.
         for step in range(-REST_STEPS, 0):
             _measure(metric, _joint_state(scene), step / CONTROL_RATE_HZ)
     records: list[StepRecord] = []
@@ -187,7 +187,7 @@ def run_episode(
             start = time.perf_counter()
             motion = _measure(metric, joint_state, step / CONTROL_RATE_HZ)
             metric_ms = 1e3 * (time.perf_counter() - start)
-        observation = observe(scene, motion, senses)
+        observation = observe(scene, motion, inputs)
         result = decoder.infer(observation)
         on_step(observation, result)
         tip, joints = scene.tip_pose().position, scene.joint_positions()
@@ -209,7 +209,7 @@ def run_episode(
 
 
 def executable(action: NDArray[np.float64], gripper: float) -> NDArray[np.float64]:
-    """What a scene executes: the action, or a hold where one of its tokens was no action.
+    """Returns what a scene executes: the action, or a hold if one of its tokens was no action.
 
     Args:
         action: (7,), NaN where a token was no action.
@@ -223,7 +223,7 @@ def _gripper_of(action: NDArray[np.float64], before: float) -> float:
 
 
 def _joint_state(scene: LiberoScene) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Joint positions (rad) and velocities (rad/s), (7,) each: what a robot's driver publishes."""
+    """Returns joint positions (rad) and velocities (rad/s), (7,) each, as a driver does."""
     return scene.joint_positions(), scene.joint_velocities()
 
 
@@ -232,7 +232,7 @@ def _measure(
     joint_state: tuple[NDArray[np.float64], NDArray[np.float64]],
     stamp_sec: float,
 ) -> MetricSample:
-    """The metric now, from live joint states, as the node computes it."""
+    """Computes the metric from live joint states, as the node does."""
     return metric.update(*_panda().tip_motion(*joint_state), stamp_sec)
 
 

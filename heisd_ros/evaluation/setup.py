@@ -1,4 +1,4 @@
-"""What an evaluation runs: a model, decoding modes, and the parts that these need."""
+"""Setup of an evaluation: a model, decoding modes, and the parts that they need."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from heisd_ros.sim.scene import LiberoScene
 
 @dataclass(frozen=True)
 class Setup:
-    """What is run: names and folders, so that each worker loads it for itself.
+    """Names and folders of an evaluation, from which each worker loads its parts.
 
     Attributes:
         suite: LIBERO suite.
@@ -34,7 +34,7 @@ class Setup:
         modes: Names of ``config/modes/*.yaml``, or paths of such files.
         database: Folder of the retrieval database, for modes that retrieve.
         drafter: Folder of the drafter, for modes that draft.
-        seed: Of the order of modes and of the decoders' own chances.
+        seed: Seed of the order of modes and of the decoders' random choices.
         max_steps: Control steps after which an episode has failed; None: the protocol's.
         protocol: Name or file of the protocol; empty: by the checkpoint.
         unnorm_key: Action statistics; empty: the protocol's choice.
@@ -163,7 +163,7 @@ class Parts:
 
 
 def mode_name(mode: str) -> str:
-    """The name under which a mode's results stand: a file's name without its ending."""
+    """Returns the name of a mode in the results: a file's name without its suffix."""
     return Path(mode).stem if mode.endswith((".yaml", ".yml")) else mode
 
 

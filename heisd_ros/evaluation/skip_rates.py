@@ -1,4 +1,4 @@
-"""How often a mode really skipped: what skipping by chance is held to, to be compared with it."""
+"""Measured skip rates of a mode, for random skipping at the same rates."""
 
 from __future__ import annotations
 

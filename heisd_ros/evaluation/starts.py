@@ -1,4 +1,4 @@
-"""Where episodes begin: an initial state of a task as it is, or with the arm moved a little.
+"""Starts of episodes: an initial state of a task as it is, or with the arm moved a little.
 
 A draw is a number, the `variation`, which decides how the arm is moved before the first step. Those
 of calibrations and those of evaluations come from two ranges that share no number, so whatever the
@@ -26,7 +26,7 @@ _START_STEPS = 10
 
 @dataclass(frozen=True)
 class Start:
-    """Where one episode begins, the same for every setting and mode.
+    """Start of an episode, the same for every setting and mode.
 
     Attributes:
         task_index: Task of the suite.
@@ -45,8 +45,8 @@ def calibration_starts(tasks: Sequence[int], count: int, seed: int) -> list[Star
 
     Args:
         tasks: Tasks of the suite.
-        count: How many; more of them begin with the same ones.
-        seed: Of the draw. Another seed draws other motions.
+        count: Number of starts; a longer list extends a shorter one.
+        seed: Seed of the draw.
     """
     rng = np.random.default_rng(seed)
     drawn: dict[Start, None] = {}
@@ -65,8 +65,8 @@ def evaluation_starts(
     Args:
         tasks: Tasks of the suite.
         states: Initial states of each task, taken in turn.
-        count: Starts of each task; more of them begin with the same ones.
-        seed: Of the motions of the arm; 0: none, the states as they are, each once at most.
+        count: Starts of each task; a longer list extends a shorter one.
+        seed: Seed of the arm's motions; 0: none, each state as it is, at most once.
     """
     if not seed:
         return [Start(task, state) for state in states[:count] for task in tasks]
@@ -83,7 +83,7 @@ def _drawn(rng: np.random.Generator, draws: range) -> int:
 
 
 def begin_at(scene: LiberoScene, start: Start) -> LiberoScene:
-    """The scene of the start's task, whose resets to its initial state lead to the start."""
+    """Returns the scene such that a reset to the start's initial state gives the start."""
     return scene if start.variation == 0 else cast(LiberoScene, MovedStart(scene, start))
 
 
@@ -91,8 +91,8 @@ class MovedStart:
     """A scene whose episodes begin after a small motion of the arm, mostly sideways.
 
     Args:
-        scene: The scene, which does everything else.
-        start: Decides the motion.
+        scene: The wrapped scene.
+        start: Determines the motion.
     """
 
     def __init__(self, scene: LiberoScene, start: Start) -> None:
@@ -102,7 +102,7 @@ class MovedStart:
         """Resets the scene and moves the arm."""
         self._scene.reset(init_state)
         rng = np.random.default_rng([self._start.task_index, init_state, self._start.variation])
-        # Demonstrations start so as well: at most half a unit of action, for some steps.
+        # As in demonstrations: at most half a unit of action, for some steps.
         drift = rng.uniform(-0.5, 0.5, size=6) * np.array([1, 1, 0.5, 0.1, 0.1, 0.1])
         for _ in range(rng.integers(1, _START_STEPS + 1)):
             self._scene.step(np.append(drift, OPEN_GRIPPER))

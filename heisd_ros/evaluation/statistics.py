@@ -122,7 +122,7 @@ class Clusters:
         self._sizes = np.array(sizes)
 
     def __len__(self) -> int:
-        """The number of clusters."""
+        """Returns the number of clusters."""
         return len(self._sizes)
 
     def median(self, counts: NDArray[np.int64]) -> float:
@@ -151,9 +151,9 @@ def paired_ratios(base: Clusters, other: Clusters, seed: int = 0, resamples: int
     for both or for neither.
 
     Args:
-        base: What the ratio is against; cluster i belongs to cluster i of `other`.
-        other: What the ratio is of.
-        seed: Of the resampling.
+        base: Numerator; cluster i is paired with cluster i of `other`.
+        other: Denominator.
+        seed: Seed of the resampling.
         resamples: Resamples drawn.
 
     Raises:

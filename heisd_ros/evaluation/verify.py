@@ -1,8 +1,8 @@
-"""A checkpoint against the outputs of another implementation, stage by stage.
+"""Compares a checkpoint with the outputs of another implementation, stage by stage.
 
 The comparisons follow the data: what the prompt became, the pixels, both towers, the projector,
-the logits of each step, tokens, actions. So the first that fails names the stage that is wrong.
-Everything comes from the two folders; what a reference does not hold is not compared, and said so.
+the logits of each step, tokens, actions. So the first failure names the faulty stage.
+Everything comes from the two folders; what the reference lacks is reported as not compared.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def _exact_logits(
 
 
 def _left_out(reference: Reference) -> Iterator[Comparison]:
-    """Names the arrays that nothing here looks at, so that nobody takes them for compared."""
+    """Names the arrays that are not compared."""
     unknown = [
         f"{case.name}__{key}"
         for case in reference.cases

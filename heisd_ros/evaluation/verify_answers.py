@@ -82,7 +82,7 @@ def _compare(
 
 @torch.inference_mode()
 def _decode(stages: Stages, model: TokenModel, case: ReferenceCase, engine: Engine) -> Decoded:
-    """The plain loop."""
+    """Decodes by the plain loop."""
     inputs = stages.inputs(model, case)
     prompt = model.prompt(inputs, model.features(inputs))
     sequence, said = engine.start(prompt)

@@ -1,1 +1,1 @@
-"""ROS 2 nodes: the only room of the package that imports rclpy. See docs/nodes.md."""
+"""ROS 2 nodes: the only part of the package that imports rclpy. See docs/nodes.md."""

@@ -1,4 +1,4 @@
-"""The clock that stamps commands has to run: a controller takes a stamp of 0 for an old one."""
+"""Checks that the node's clock runs: controllers take a stamp of 0 for an old one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from heisd_ros.control.holds import Hold, HoldReason
 
 
 def clock_problem(node: Node) -> Hold | None:
-    """The hold while the node's clock stands at 0, as simulation time does before its first tick.
+    """Returns the hold while the node's clock is 0, as simulation time is before its first tick.
 
     Args:
         node: The node whose clock stamps commands.

@@ -1,8 +1,8 @@
 """The control loop of the active VLA node: acts on results, holds on faults, watches ages.
 
-What the arm should do is decided here; `driver` says it to the arm, within the limits. Both exist
-from activation to deactivation. All of it runs in the executor's thread, and only it publishes
-commands, so a stop is never overtaken by a late action.
+What the arm should do is decided here; `driver` commands it, within the limits. Both exist
+from activation to deactivation. Everything runs in the executor's thread, which alone publishes
+commands, so a late action never overtakes a stop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from heisd_ros.control import growth
 from heisd_ros.control.commands import GripperSwitch
 from heisd_ros.control.holds import FRESH_START, Hold, HoldReason, HoldTracker
 from heisd_ros.control.inference import Inference
@@ -37,30 +36,30 @@ from heisd_ros.nodes.status import hold_status, limit_status
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 HALT_SEC, IDLE_SEC, ACKNOWLEDGE_SEC = 3.0, 1.0, 1.0
-"""How long a deactivation waits: for the halt, for an inference that runs, for the last command."""
+"""How long a deactivation waits for the halt, for a running inference, and for the last command."""
 LOG_PERIOD_SEC = 5.0
-"""How often a hold that goes on is logged again."""
+"""How often a continuing hold is logged again."""
 
 
 class ControlLoop:
-    """Turns results of the inference thread into commands, or stops the arm and says why.
+    """Turns results of the inference thread into commands, or stops the arm with a reason.
 
     Args:
         node: The node that owns publishers and timers.
         session: What was configured.
         report: Takes the telemetry of every step and hold.
-        instruction: What the arm is told to do; may be empty.
-        veto: A reason of the node's own to hold the arm, such as an emergency stop.
+        instruction: The instruction; may be empty.
+        veto: Returns a reason of the node to hold the arm, such as an emergency stop.
 
     Attributes:
         holds: The hold in force and the counts of all since activation.
         step: Control steps since activation, holds not included.
-        sources: Those steps by what decided them.
-        shadow: Skipped steps that were verified all the same, and those that disagreed.
+        sources: Number of those steps by their source.
+        shadow: Skipped steps that were verified later, and those that disagreed.
         acted_at: Steady time of the newest action, ns; None before the first.
         latency: Where the time of the newest step went; None before the first.
         ticks: How punctual commands are.
-        fingers: Where the gripper's commands go, and what became of them.
+        fingers: Sends the gripper's commands, and knows their outcome.
     """
 
     def __init__(
@@ -107,23 +106,23 @@ class ControlLoop:
         ]
 
     def set_instruction(self, text: str) -> None:
-        """Acts on this instruction from now on; what is being inferred for another is dropped."""
+        """Acts on this instruction from now on; running inference for another is dropped."""
         self._take(text)
         self.check()
 
     def end_episode(self, success: bool) -> None:
-        """Takes note of how the episode ended; the arm goes on as the instruction says."""
+        """Records how the episode ended; the arm continues with the instruction."""
         if self._growth is not None:
             self._growth.end(success)
         self._session.worker.end_episode(success)
 
     def stop_gripper(self) -> None:
-        """Cancels the gripper's motion, if any; the next action tells it again what to do."""
+        """Cancels the gripper's motion, if any; the next action commands it again."""
         self.fingers.cancel()
         self._gripper = GripperSwitch(self._parameters)
 
     def set_parameters(self, parameters: VlaNodeParameters) -> None:
-        """Takes other values of the live parameters; an arm that moves goes on smoothly."""
+        """Updates the live parameters; an arm in motion continues smoothly."""
         self._parameters = self._watch.parameters = parameters
         self._driver.set_limits(parameters)
         self._gripper.set_parameters(parameters)
@@ -132,23 +131,23 @@ class ControlLoop:
         self._watch.take(text, time.monotonic_ns())
         self._session.worker.restart(self._watch.instruction)
         if self._growth is not None:
-            self._growth.end(success=False)  # nobody said how the last one ended
+            self._growth.end(success=False)  # the outcome of the last one was not reported
 
     @property
     def limit_counts(self) -> Counter[str]:
-        """Commands from which a limit cut something since activation, by the kind of limit."""
+        """Number of commands since activation that a limit reduced, by the kind of limit."""
         return self._driver.counts
 
     @property
     def status(self) -> ArmStatus:
-        """How things stand with the arm."""
+        """Status of the arm."""
         hold = self.holds.current
         return hold_status(hold) if hold else limit_status(self._driver.notes, self._driver.twist)
 
     def close(self) -> None:
-        """Ends work, halts the arm, sends the stop command last and destroys the command topics.
+        """Stops inference, halts the arm, sends a last stop and destroys the command publishers.
 
-        An inference that hangs is waited for no longer than `IDLE_SEC`, once the arm stands.
+        A hanging inference is waited for no longer than `IDLE_SEC`, once the arm has stopped.
         """
         for timer in self._timers:
             self._node.destroy_timer(timer)
@@ -170,25 +169,25 @@ class ControlLoop:
         self._servo.close()
 
     def check(self) -> None:
-        """Looks at once whether the arm has to be held, without waiting for the watchdog."""
+        """Checks now whether the arm has to be held, without waiting for the watchdog."""
         self._guarded(self._on_watchdog)
 
     def on_inference(self) -> None:
-        """Takes the result that waits, if any."""
+        """Takes the result that is ready, if any."""
         self._guarded(self._on_inference)
 
     def fail(self, error: Exception, where: str = "") -> None:
-        """Whatever fails on the way to a command, the arm is halted, and told nothing after it.
+        """Halts the arm after a failure on the way to a command, until the next activation.
 
-        A halt needs neither pose nor posture; where even that fails, the process ends.
+        A halt needs neither pose nor posture; if even that fails, the process ends.
 
         Args:
-            error: What was raised.
-            where: By what, where that is not the control loop.
+            error: The exception.
+            where: What raised it; empty: the control loop.
         """
         words = f"{type(error).__name__}: {error}; held until the node is activated again"
         self._broken = Hold(HoldReason.CONTROL_ERROR, f"{where}: {words}" if where else words)
-        # What failed may be the look at the arm, at every tick: the halt is sent without it.
+        # Reading the arm's state may be what fails, at every tick: the halt is sent without it.
         self._driver.begin_close()
         self._hold(self._broken, time.monotonic_ns())
 
@@ -241,7 +240,7 @@ class ControlLoop:
             self._send()
 
     def _send(self) -> None:
-        """Sends the command of this tick, and tells of the action that it is the first one of."""
+        """Sends the command of this tick; if it is the first of an action, reports the action."""
         self._driver.send(self._stamp())
         message, self._unsent = self._unsent, None
         if message is None:
@@ -252,7 +251,7 @@ class ControlLoop:
         self._publish(message)
 
     def _drop_unsent(self, why: str) -> None:
-        """Tells of an action that came to nothing: between two ticks another came, or a hold."""
+        """Reports an action that was never sent: another action or a hold came before the tick."""
         message, self._unsent = self._unsent, None
         if message is not None:
             message.reason += f"; {why} before its command was sent"
@@ -268,7 +267,7 @@ class ControlLoop:
             self._end_hold()
 
     def _outside(self, now: int) -> Hold | None:
-        """What holds the arm whatever the policy says."""
+        """Returns the hold that applies whatever the policy decides."""
         return (
             self._broken
             or self._veto()
@@ -278,7 +277,7 @@ class ControlLoop:
         )
 
     def _hold(self, hold: Hold, now: int) -> None:
-        """Halts the arm; repeated at every tick of the watchdog until the reason is gone."""
+        """Halts the arm; called at every tick of the watchdog until the reason is gone."""
         news = self.holds.update(hold)
         self._drop_unsent("held")
         self._driver.hold()
@@ -324,7 +323,7 @@ class ControlLoop:
         self._send()
 
     def _stamp(self) -> Time:
-        """Stamp of a command.
+        """Returns the stamp of a command.
 
         Stamped with observations, a stop has the stamp of the last one that was acted on: it
         answers no newer one, so it does not advance a simulation in lock-step.

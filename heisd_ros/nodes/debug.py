@@ -1,10 +1,10 @@
-"""Pictures of what the node does, made only while somebody looks: the path and the camera.
+"""Debug topics of the node, drawn only while they have subscribers: path and camera.
 
-`~/debug/markers` draws the path of the end effector, each part in the colour of what decided the
-step, and the workspace box. `~/debug/overlay` is the newest picture of the first camera with what
-the node does written on it. A timer of the executor looks a few times a second who is there; what
-it finds is decoded, drawn and published in a thread of its own, since the executor is what stops
-the arm. While nobody subscribes, a step costs the place of the tip and nothing is drawn.
+`~/debug/markers` shows the path of the end effector, coloured by the source of each step, and the
+workspace box. `~/debug/overlay` is the newest picture of the first camera with what
+the node does written on it. A timer of the executor checks for subscribers a few times a second;
+decoding, drawing and publishing run in a separate thread, since the executor has to stop the arm.
+Without subscribers a step only stores the position of the tip, and nothing is drawn.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from heisd_ros.robot.limit_parameters import Corner, WorkspaceParameters
 
 RATE_HZ = 5.0
 CLOSE_SEC = 2.0
-"""How long the picture that is being drawn is waited for."""
+"""How long to wait for the picture that is being drawn, s."""
 PATH_POINTS = 600
-"""Points of the path that are kept: half a minute at 20 Hz."""
+"""Number of points of the path that are kept: half a minute at 20 Hz."""
 OVERLAY_WIDTH = 640
-"""Wider pictures are made smaller before anything is drawn, pixels."""
+"""Wider pictures are scaled down to this before drawing, pixels."""
 PATH_WIDTH, TIP_SIZE = 0.004, 0.02
 """Width of the path and diameter of the ball at its end, m."""
 COLOURS: dict[str, tuple[float, float, float]] = {source: source.rgb for source in Source}
@@ -55,23 +55,23 @@ Box = tuple[Corner, Corner]
 
 
 def colour(source: str, alpha: float = 1.0) -> ColorRGBA:
-    """Colour of a source; white for one that is not known."""
+    """Returns the colour of a source; white for an unknown one."""
     red, green, blue = COLOURS.get(source, (1.0, 1.0, 1.0))
     return ColorRGBA(r=red, g=green, b=blue, a=alpha)
 
 
 def path_markers(path: Iterable[tuple[np.ndarray, str]], header: Header) -> list[Marker]:
-    """The path and a ball at its end; nothing where there is no path yet.
+    """Returns markers of the path and a ball at its end; none without a path.
 
     Args:
-        path: Positions (3,) m in the header's frame and what decided each, oldest first.
+        path: Positions (3,) m in the header's frame with the source of each, oldest first.
         header: Stamp and frame.
     """
     line = _marker(header, "path", Marker.LINE_STRIP, (PATH_WIDTH, 0.0, 0.0))
     for position, source in path:
         line.points.append(_point(position))
         line.colors.append(colour(source))
-    # One point is no line, and a viewer complains about it.
+    # A single point is no line, and viewers complain about it.
     if len(line.points) < 2:
         return []
     tip = _marker(header, "tip", Marker.SPHERE, (TIP_SIZE,) * 3)
@@ -80,7 +80,7 @@ def path_markers(path: Iterable[tuple[np.ndarray, str]], header: Header) -> list
 
 
 def box_marker(box: Box, header: Header) -> Marker:
-    """The workspace box, nearly clear.
+    """Returns the marker of the workspace box, almost transparent.
 
     Args:
         box: The workspace, m, in the header's frame.
@@ -94,7 +94,7 @@ def box_marker(box: Box, header: Header) -> Marker:
 
 
 def overlay(pixels: np.ndarray, step: StepTelemetry | None) -> np.ndarray:
-    """Writes what the node does below a camera's picture.
+    """Writes the newest step over the foot of a camera's picture.
 
     Args:
         pixels: (height, width, 3) uint8 RGB.
@@ -117,7 +117,7 @@ def overlay(pixels: np.ndarray, step: StepTelemetry | None) -> np.ndarray:
 
 
 def overlay_lines(step: StepTelemetry | None) -> list[str]:
-    """The overlay in words: source or hold, metric, command. ASCII, as the built-in font is."""
+    """Returns the overlay's text: source or hold, metric, command. ASCII, for the built-in font."""
     if step is None:
         return ["no step yet"]
     if step.hold:
@@ -138,8 +138,8 @@ class DebugViews:
         base_frame: Frame of the end effector's path and of the box.
         box: The workspace; None where it is not limited.
         newest: The newest image message of the first camera; None before the first.
-        to_rgb: Such a message as (height, width, 3) RGB; raises ImageError.
-        tip: Where the end effector is, (3,), m, base frame; None where that is not known.
+        to_rgb: Converts such a message to (height, width, 3) RGB; raises ImageError.
+        tip: Position of the end effector, (3,), m, base frame; None if it is not known.
 
     Attributes:
         box: As given; may be replaced.
@@ -171,13 +171,13 @@ class DebugViews:
         self._thread.start()
 
     def note(self, step: StepTelemetry) -> None:
-        """Takes the newest telemetry, and where the end effector is."""
+        """Records the newest telemetry and the position of the end effector."""
         self._step, tip = step, self._tip()
         if tip is not None:
             self._path.append((tip, step.source))
 
     def close(self) -> None:
-        """Ends the thread and destroys the topics; a picture that hangs is left behind."""
+        """Ends the thread and destroys the topics; a picture that hangs is abandoned."""
         self._node.destroy_timer(self._timer)
         _put_newest(self._work, None)
         self._thread.join(CLOSE_SEC)
@@ -186,7 +186,7 @@ class DebugViews:
             self._node.destroy_publisher(self._overlay)
 
     def _look(self) -> None:
-        """Hands on what there is to draw, if anybody looks; the newest replaces what waits."""
+        """Queues what there is to draw, if anybody subscribes; the newest replaces an older one."""
         stamp = self._node.get_clock().now().to_msg()
         wanted: list[Callable[[], None]] = []
         if self._markers.get_subscription_count():
@@ -222,7 +222,7 @@ class DebugViews:
 
 
 def session_views(node: Node, session: Session) -> DebugViews:
-    """The debug topics of what was configured."""
+    """Creates the debug topics of a session."""
     parameters, buffer = session.parameters, session.buffer
     small = partial(images.compressed_to_rgb, least_side=OVERLAY_WIDTH)
     to_rgb = small if parameters.input.compressed else images.raw_to_rgb
@@ -236,12 +236,12 @@ def session_views(node: Node, session: Session) -> DebugViews:
 
 
 def workspace_box(workspace: WorkspaceParameters) -> Box | None:
-    """The box of the workspace; None for the defaults, 10 m each way, that nobody wants to see."""
+    """Returns the box of the workspace; None for the defaults, 10 m each way."""
     return workspace.corners if workspace.bounded else None
 
 
 def _put_newest(work: queue.Queue[Any], newest: Any) -> None:
-    """Puts something into a queue of one place, in place of what waits there."""
+    """Puts an item into a queue of one place, and replaces the one that waits there."""
     with contextlib.suppress(queue.Empty):
         work.get_nowait()
     work.put(newest)

@@ -1,4 +1,4 @@
-"""A parameter dataclass as the parameters of a node: declared, and read back validated."""
+"""Declares a parameter dataclass as the parameters of a node, and reads them back validated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from heisd_ros.robot.declare import (
 
 
 def descriptor(info: ParameterInfo) -> ParameterDescriptor:
-    """The ROS descriptor of a parameter."""
+    """Returns the ROS descriptor of a parameter."""
     message = ParameterDescriptor(
         name=info.name, description=info.description, read_only=info.read_only
     )
@@ -37,11 +37,11 @@ def declare(node: Node, kind: type[Parameters]) -> dict[str, str]:
     """Declares every parameter of a parameter dataclass.
 
     A start-up value of the wrong type or outside its range does not end the process: the parameter
-    keeps its default, and the message is handed back, so that the configure transition can fail
-    with it and the value can be put right on the running node.
+    keeps its default, and the message is returned, so that the configure transition can fail with
+    it and the value can be corrected on the running node.
 
     Returns:
-        Parameter name to message, for each value that was refused.
+        Message by parameter name, for each value that was refused.
     """
     refused = {}
     for info in parameters_of(kind):
@@ -65,7 +65,7 @@ def declare(node: Node, kind: type[Parameters]) -> dict[str, str]:
 
 
 def given(node: Node) -> set[str]:
-    """Names of the parameters to which a file, a launch file or the command line gave a value."""
+    """Returns the parameters that a file, a launch file or the command line set."""
     return set(node._parameter_overrides)  # rclpy has no public way to ask
 
 

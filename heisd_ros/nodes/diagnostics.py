@@ -1,4 +1,4 @@
-"""What the VLA node says on /diagnostics once a second; `updater` publishes it."""
+"""Builds the statuses of the VLA node on /diagnostics; `updater` publishes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from heisd_ros.control import growth
 from heisd_ros.control.inputs import NANOSECONDS, InputHealth
 from heisd_ros.control.session import Session
 from heisd_ros.decoding.types import Source
@@ -19,7 +18,7 @@ _SCARCE_SHARE = 0.05
 """Share of a GPU's memory that should be free; with less there is a warning."""
 _GIB = 2**30
 SLOW_SHARE = 0.9
-"""Share of the control rate below which joint states are slow."""
+"""Share of the control rate below which joint states count as slow."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,11 @@ class GpuMemory:
     """Memory of a GPU, bytes.
 
     Attributes:
-        allocated: In tensors of this process.
+        allocated: Allocated to tensors of this process.
         peak: The most that was allocated so far.
         reserved: Held by this process's allocator, the tensors included.
-        free: Free on the device, whoever uses the rest.
-        total: Of the device.
+        free: Free on the device, over all processes.
+        total: Total of the device.
     """
 
     allocated: int
@@ -42,7 +41,7 @@ class GpuMemory:
 
     @classmethod
     def of(cls, device: str) -> GpuMemory:
-        """Asks PyTorch and the driver.
+        """Reads it from PyTorch and the driver.
 
         Raises:
             RuntimeError: The device cannot be used, or has failed.
@@ -60,7 +59,7 @@ class GpuMemory:
 
 
 def status(name: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
-    """One diagnostic status; numbers are written with four digits."""
+    """Builds one diagnostic status; numbers are written with four digits."""
     shown = {
         key: f"{value:.4g}" if isinstance(value, float) else str(value)
         for key, value in values.items()
@@ -83,7 +82,7 @@ def input_status(
     publishers: Sequence[str] = (),
     shared: bool = False,
 ) -> DiagnosticStatus:
-    """Rate and age of one input, and who publishes it.
+    """Builds the status of one input: rate, age and publishers.
 
     Args:
         health: The input.
@@ -91,7 +90,7 @@ def input_status(
         now: Steady time, ns.
         stamp_age_sec: Age of the newest header stamp at its arrival; None: not known.
         publishers: Names of the nodes that publish the input.
-        shared: Whether several may: an arm and its gripper share the joint states.
+        shared: Whether several publishers are allowed, as an arm and its gripper for joint states.
     """
     age = health.age_sec(now)
     if health.fault:
@@ -120,7 +119,7 @@ def input_status(
 def control_status(
     session: Session | None, control: ControlLoop | None, estop: bool, now: int
 ) -> DiagnosticStatus:
-    """State, hold in force, latency, and the counts of holds, limited commands and sets.
+    """Builds the status of control: state, hold, latency, and counts of holds, limits and sets.
 
     Args:
         session: What was configured, if anything.
@@ -180,24 +179,24 @@ def control_status(
 
 
 def gripper_status(control: ControlLoop) -> DiagnosticStatus:
-    """What became of the gripper's goals."""
+    """Builds the status of the gripper's goals."""
     fingers = control.fingers
     level = DiagnosticStatus.WARN if fingers.failure else DiagnosticStatus.OK
     return status("gripper", level, fingers.failure or "well", {"failures": fingers.failures})
 
 
 def gpu_status(device: str, read: Callable[[str], GpuMemory] = GpuMemory.of) -> DiagnosticStatus:
-    """Memory of the GPU that runs the model.
+    """Builds the status of the memory of the GPU that runs the model.
 
     Args:
         device: PyTorch's name of the device, for instance `cuda:0`.
-        read: Asks for its memory.
+        read: Reads its memory.
     """
     name = "GPU memory"
     try:
         memory = read(device)
     except RuntimeError as error:
-        # The thread that asks is the one that stops the arm: it goes on, and the device is named.
+        # This thread also stops the arm, so it must not fail: the error is reported instead.
         return status(name, DiagnosticStatus.ERROR, f"{device}: {error}", {})
     level, message = DiagnosticStatus.OK, device
     if memory.free < _SCARCE_SHARE * memory.total:
@@ -209,7 +208,7 @@ def gpu_status(device: str, read: Callable[[str], GpuMemory] = GpuMemory.of) -> 
 def report(
     session: Session | None, control: ControlLoop | None, estop: bool = False
 ) -> list[DiagnosticStatus]:
-    """Everything: control, one status an input, and the memory of the model's GPU if any."""
+    """Builds all statuses: control, each input, and the memory of the model's GPU if any."""
     now = time.monotonic_ns()
     statuses = [control_status(session, control, estop, now)]
     if control is not None:

@@ -1,7 +1,7 @@
-"""Drives the arm to what is wanted: the safety filter and the command interface, tick by tick.
+"""Commands the arm tick by tick, through the safety filter and the command interface.
 
-The control loop says what the arm should do, move or be held; this says it to the arm, one command
-a tick, within the limits. Everything runs in the executor's thread.
+The control loop decides whether the arm moves or is held; the driver sends one command a tick,
+within the limits. Everything runs in the executor's thread.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 
-from heisd_ros.control.following import Following
+from heisd_ros.control.following_check import Following
 from heisd_ros.control.holds import Hold
 from heisd_ros.control.inputs import NANOSECONDS
 from heisd_ros.control.session import Session
 from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.kinematics.pose import Pose
-from heisd_ros.nodes.geometry import turn
+from heisd_ros.nodes.geometry_messages import turn
 from heisd_ros.nodes.interfaces import Outgoing, make_interface
-from heisd_ros.robot.limits import safety_limits
 from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.robot.safety_limits import safety_limits
 from heisd_ros.safety.joints import Posture
 from heisd_ros.safety.limits import Limited, SafetyFilter
 
 MOVING = np.array([0.005] * 3 + [0.02] * 3)
-"""A command that is faster than this (m/s, rad/s) on any axis is to show in pictures and joints."""
+"""Motion faster than this (m/s, rad/s) on any axis must be visible in pictures and joint states."""
 
 
 class ArmDriver:
@@ -35,12 +35,12 @@ class ArmDriver:
 
     Args:
         node: The node that owns the command topic.
-        session: What was configured.
+        session: The configured session.
 
     Attributes:
         tick_sec: Time from one command to the next, s.
         twist: (6,), the newest command, along the axes of `command.frame_id`, m/s and rad/s.
-        notes: What was cut from it, by kind, in words.
+        notes: What limits cut from it, in words, by kind of limit.
     """
 
     def __init__(self, node: Node, session: Session) -> None:
@@ -50,7 +50,7 @@ class ArmDriver:
         self.twist = np.zeros(6)
         self.notes: dict[str, str] = {}
         self._buffer = session.buffer
-        # In lock-step time passes with the commands that are acted on: a halt takes none.
+        # In lock-step, time advances only with executed commands: a halt takes none.
         self._ramped = command.stamp == "now"
         self._sent: int | None = None  # when the newest command was sent, ns
         self._along_tip = settings.command_frame != settings.robot.base_frame
@@ -61,52 +61,52 @@ class ArmDriver:
         self._following = Following(settings, step_sec)
         self._wanted: np.ndarray | None = None
         self._action: np.ndarray | None = None
-        self._tip: Pose | None = None  # where it was seen last
+        self._tip: Pose | None = None  # last measured
         self._dry = settings.dry_run
         self._closing = False
 
     @property
     def counts(self) -> Counter[str]:
-        """Commands from which a limit cut something, by the kind of limit."""
+        """Number of commands that a limit reduced, by the kind of limit."""
         return self._filter.counts
 
     @property
     def limited(self) -> str:
-        """What was cut from the newest command, in words."""
+        """What limits cut from the newest command, in words."""
         return "; ".join(self.notes.values())
 
     @property
     def at_rest(self) -> bool:
-        """Whether the commanded arm stands."""
+        """Whether the commanded motion is zero."""
         return self._filter.at_rest
 
     def set_limits(self, parameters: VlaNodeParameters) -> None:
-        """Takes other limits; an arm that moves goes on smoothly."""
+        """Updates the limits; an arm in motion continues smoothly."""
         self._filter.limits = safety_limits(parameters)
         self._following.parameters = parameters
 
     def problem(self) -> Hold | None:
-        """The hold while the arm is not seen to do what it is told."""
+        """Returns the hold while the arm does not follow its commands; None if it does."""
         return self._following.problem()
 
     def move(self, twist: np.ndarray, action: np.ndarray) -> None:
-        """Wants a motion, from the next command on.
+        """Sets the wanted motion, from the next command on.
 
         Args:
             twist: (6,), along the axes of `command.frame_id`, m/s and rad/s.
-            action: (7,), that it comes from, as the model gave it.
+            action: (7,), the action of the model that it comes from.
         """
         self._wanted, self._action = twist, action
 
     def hold(self) -> None:
-        """Wants the arm to come to a stand, from the next command on."""
+        """Stops the arm, from the next command on."""
         self._wanted = self._action = None
 
     def begin_close(self) -> None:
-        """Wants the arm to come to a stand, and takes it as not heard of from now on.
+        """Stops the arm, and ignores measured joint states from now on.
 
-        Whoever closes keeps the executor busy: the newest joint states are those of the arm in
-        motion, and a target pose set back to them would jump.
+        Closing blocks the executor, so the newest joint states are still those of the moving arm:
+        a target pose reset to them would jump.
         """
         self.hold()
         self._closing = True
@@ -136,11 +136,11 @@ class ArmDriver:
         self._tip = measured or self._tip
         self.twist = self._from_base(limited.twist)
         self.notes = {**limited.notes, "unsent": unsent} if unsent else limited.notes
-        # In a dry run the arm is told nothing: that it stands does not mean that it is frozen.
+        # A dry run commands nothing: an arm that stands still is not frozen.
         self._buffer.moving = not self._dry and bool((np.abs(limited.twist) > MOVING).any())
 
     def close(self, stamp: Time, timeout_sec: float) -> bool:
-        """Sends a last command, a stop, waits until it was received, and takes the topic down.
+        """Sends a last stop, waits until it was received, and destroys the publisher.
 
         Returns:
             Whether every subscriber acknowledged it in time.
@@ -151,9 +151,9 @@ class ArmDriver:
         return self._interface.close(timeout_sec)
 
     def _elapsed(self, stamp: Time) -> float | None:
-        """Seconds since the command before; None: there was none.
+        """Returns the seconds since the previous command; None if there was none.
 
-        In lock-step these are of the scene's time, which the stamps of its observations tell.
+        In lock-step this is scene time, taken from the stamps of its observations.
         """
         now = time.monotonic_ns() if self._ramped else stamp.sec * NANOSECONDS + stamp.nanosec
         before, self._sent = self._sent, now

@@ -1,8 +1,8 @@
-"""The emergency stop in software: latched until it is released, over every change of state.
+"""The software emergency stop: latched until it is released, across all lifecycle states.
 
-Its release permits motion and starts none (as ISO 13850 asks of a reset): what the arm was told to
-do before is forgotten, and nothing is taken while it is latched, so somebody has to say it again.
-It does not replace the arm's own emergency stop, which cuts the power.
+Releasing it permits motion but starts none (ISO 13850 requires this of a reset): the instruction
+is cleared, and none is accepted while it is latched, so it has to be given again. It does not
+replace the arm's own emergency stop, which cuts the power.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from heisd_ros.control.holds import Hold, HoldReason
 
 
 class EmergencyStop:
-    """Services `~/estop` and `~/reset_estop`.
+    """Serves `~/estop` and `~/reset_estop`.
 
     Args:
         node: The node that owns them.
         on_change: Called when the stop was latched or released.
 
     Attributes:
-        latched: Whether it is in force.
-        tripped: Whether it ever was: then what was said before it counts for nothing.
+        latched: Whether the stop is in force.
+        tripped: Whether it ever was: then instructions from before it no longer count.
     """
 
     def __init__(self, node: Node, on_change: Callable[[], None]) -> None:
@@ -34,13 +34,13 @@ class EmergencyStop:
         node.create_service(Trigger, "~/reset_estop", self._release)
 
     def problem(self) -> Hold | None:
-        """The hold while it is latched."""
+        """Returns the hold while it is latched; None otherwise."""
         if not self.latched:
             return None
         return Hold(HoldReason.ESTOP, "~/estop was called; ~/reset_estop releases it")
 
     def refusal(self) -> str:
-        """Why nothing may be asked of the arm now; empty where something may."""
+        """Returns why instructions are refused now; empty if they are accepted."""
         return "the emergency stop is latched: call ~/reset_estop first" if self.latched else ""
 
     def _latch(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

@@ -1,7 +1,7 @@
-"""The action server `~/execute`: an instruction, how it goes, and why it ended.
+"""The action server `~/execute`: takes an instruction, reports progress and the outcome.
 
-One goal at a time; a second one is rejected, since a client that wants the arm has to know that
-another has it. Everything runs in the executor's thread, and nothing waits in it.
+One goal at a time; a second one is rejected, so that its client knows that the arm is in use.
+Everything runs in the executor's thread, and nothing blocks it.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from heisd_ros.robot.instruction import instruction_problem
 
 CANCELLED, TIMEOUT, PREEMPTED = "cancelled", "timeout", "preempted"
 DEACTIVATED = "deactivated"
-"""Outcomes of a goal beside those that a hold brings, as action/Execute.action lists them."""
+"""Outcomes of a goal other than holds, as listed in action/Execute.action."""
 LOG_PERIOD_SEC = 1.0
 MAX_TIMEOUT_SEC = 86_400
-"""Longest timeout of a goal: a day. What a timer counts in nanoseconds ends at 292 years."""
+"""Longest timeout of a goal, s: a day. A timer in nanoseconds would overflow at 292 years."""
 
 
 class ExecuteServer:
     """Serves `~/execute` for a node that acts on instructions.
 
-    rclpy keeps an executor spinning without a pause for as long as a coroutine of its own waits,
-    and inference would starve. So a goal stays "accepted" while it is acted on, and is "executing"
+    rclpy busy-waits in the executor while one of its coroutines is pending, which would starve
+    inference. So a goal stays "accepted" while it is acted on, and is "executing"
     only for the moment in which it ends.
 
     Args:
         node: The node that owns the server.
-        refusal: Why the node acts on no instruction now; empty where it does.
+        refusal: Returns why the node refuses instructions now; empty if it accepts them.
         set_instruction: Makes the node act on a text; empty: the arm is held.
     """
 
@@ -63,19 +63,19 @@ class ExecuteServer:
         )
 
     def destroy(self) -> None:
-        """Takes the server down."""
+        """Destroys the action server."""
         self._stop_timer()
         self._server.destroy()
         self._node.destroy_guard_condition(self._ending)
 
     def end(self, outcome: str) -> None:
-        """Ends the goal that is acted on, if any; the arm is held unless it was preempted."""
+        """Ends the current goal, if any; the arm is held unless the goal was preempted."""
         if self._goal is not None and not self._outcome:
             self._outcome = outcome
             self._ending.trigger()
 
     def report(self, message: StepTelemetry, plain_ms: float) -> None:
-        """Tells the client of the goal, if any, about a control step or a hold.
+        """Sends feedback on a control step or a hold to the client of the current goal, if any.
 
         Args:
             message: What the node did.
@@ -108,7 +108,7 @@ class ExecuteServer:
         return GoalResponse.REJECT if problem else GoalResponse.ACCEPT
 
     def _problem(self, request: Execute.Goal) -> str:
-        """What is wrong with a goal; empty where nothing is."""
+        """Returns what is wrong with a goal; empty if nothing is."""
         if self._goal is not None:
             return f"another goal is acted on: {self._goal.request.instruction!r}; cancel it"
         if not request.instruction.strip():

@@ -1,4 +1,4 @@
-"""The gripper's command: a topic always, and what its driver takes where that is asked for."""
+"""Sends gripper commands: always on a topic, and optionally as the driver's action or topic."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64
 
 from heisd_ros.nodes import optional
-from heisd_ros.nodes.outlet import outlet
+from heisd_ros.nodes.command_publishers import command_publisher
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 LOG_PERIOD_SEC = 5.0
 
 
 class GripperOutput:
-    """Float64 on `~/output/gripper`, and what `gripper.action` names.
+    """Publishes `~/output/gripper` (Float64), and sends what `gripper.action` names.
 
-    A goal is not waited for: the next one preempts it, as the drivers of these actions do. So the
-    same goal is not sent again, which would start another grasp, unless the server refused or
-    aborted it, and then at most `gripper.attempts` times.
+    Goals are not waited for: the next one preempts the previous one in the driver. The same goal is
+    sent again only if the server refused or aborted it, at most `gripper.attempts` times, since
+    each one starts a new grasp.
 
     Args:
         node: The node that owns topics and client.
-        parameters: Which action, if any.
+        parameters: The node's settings.
 
     Attributes:
-        failure: What became of the newest goal where it did not end well; empty otherwise.
+        failure: Why the newest goal failed; empty if it did not.
         failures: Goals that were refused or aborted since activation.
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters) -> None:
         self._node, self._parameters = node, parameters
-        self._topic = outlet(node, Float64, "~/output/gripper", parameters.dry_run)
+        self._topic = command_publisher(node, Float64, "~/output/gripper", parameters.dry_run)
         self._joint: Any = None
         self._client: ActionClient | None = None
         self._told: float | None = None  # opening of the newest goal
@@ -46,13 +46,15 @@ class GripperOutput:
         self.failure, self.failures = "", 0
         kind = parameters.gripper.action
         if kind == "joint_state":
-            self._joint = outlet(node, JointState, "~/output/gripper_joint", parameters.dry_run)
+            self._joint = command_publisher(
+                node, JointState, "~/output/gripper_joint", parameters.dry_run
+            )
         elif kind and not parameters.dry_run:
             self._type = optional.gripper_action(kind)
             self._client = ActionClient(node, self._type, parameters.gripper.action_name)
 
     def send(self, opening: float) -> None:
-        """Commands an opening, m."""
+        """Commands an opening of the gripper, m."""
         self._topic.publish(Float64(data=opening))
         if self._joint is not None:
             self._joint.publish(self._joint_command(opening))
@@ -70,13 +72,13 @@ class GripperOutput:
             )
 
     def cancel(self) -> None:
-        """Cancels the goal that was sent last, also one that the server has not yet answered."""
+        """Cancels the last goal, even if the server has not answered it yet."""
         sent, self._sent, self._told = self._sent, None, None
         if sent is not None:
             sent.add_done_callback(_cancel)
 
     def close(self) -> None:
-        """Takes topics and client down; the gripper keeps what it holds."""
+        """Destroys publishers and client; the gripper keeps its grip."""
         self._topic.close(0.0)
         if self._joint is not None:
             self._joint.close(0.0)
@@ -98,7 +100,7 @@ class GripperOutput:
 
     def _on_result(self, goal: tuple[float, int], answer: Future) -> None:
         response = answer.result()
-        # Fingers that an object stops have closed as far as they can.
+        # Fingers stopped by an object have closed as far as they can.
         if response is None or getattr(response.result, "stalled", False):
             return
         if response.status == GoalStatus.STATUS_ABORTED:
@@ -116,7 +118,7 @@ class GripperOutput:
         self._node.get_logger().warning(f"{self.failure}; {then}")
 
     def _position(self, opening: float) -> float:
-        """What the driver takes for an opening."""
+        """Converts an opening, m, to the driver's position."""
         gripper = self._parameters.gripper
         closed, span = gripper.closed_position, gripper.goal_open - gripper.goal_closed
         travel = gripper.open_position - closed

@@ -1,8 +1,8 @@
-"""Callbacks that cannot end the process: what one of them raises goes to the node, by name.
+"""Guards callbacks, so that an exception is reported to the node instead of ending the process.
 
-rclpy hands an exception of a callback to whoever spins, which ends the node and leaves the arm with
-its last command. So a node of this kind creates nothing that calls back without a guard: what it
-overrides here is all that rclpy itself uses, for parameters, lifecycle, actions and the clock too.
+rclpy raises an exception of a callback in the spinning thread, which ends the node and leaves the
+arm with its last command. So everything with a callback is created with a guard: the methods
+overridden here are all that rclpy uses, also for parameters, lifecycle, actions and the clock.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 
 MAX_ITEMS = 256
-"""Of a list in a request: rclpy takes 70 us for each name of a parameter, in the executor."""
+"""Longest list in a request: rclpy takes 70 us per parameter name, in the executor."""
 
 
 class GuardedNode(Node):
     """A node whose callbacks are all guarded."""
 
     def on_fault(self, where: str, error: Exception) -> None:
-        """Takes what a callback raised.
+        """Handles an exception of a callback.
 
         Args:
-            where: What was called back, such as ``topic ~/input/image``.
-            error: What it raised.
+            where: The callback, such as ``topic ~/input/image``.
+            error: The exception.
         """
         raise NotImplementedError
 
@@ -39,13 +39,13 @@ class GuardedNode(Node):
         otherwise: Callable[..., Any] = lambda error, *_: None,
         on_error: Callable[[str, Exception], None] | None = None,
     ) -> Callable[..., Any]:
-        """Wraps a callback so that it raises nothing.
+        """Wraps a callback so that it never raises.
 
         Args:
-            where: Names it in a fault.
-            callback: What to call.
-            otherwise: Takes the error and the callback's arguments, and answers in its place.
-            on_error: Takes the fault in place of `on_fault`.
+            where: Name of the callback in a fault.
+            callback: The callback.
+            otherwise: Gets the error and the callback's arguments, and returns in its place.
+            on_error: Handles the fault instead of `on_fault`.
         """
         take = on_error or self.on_fault
 
@@ -77,17 +77,17 @@ class GuardedNode(Node):
         refuse: Callable[[str], None],
         **kwargs: Any,
     ) -> Any:
-        """Creates a guarded subscription whose messages are looked at only up to a size.
+        """Creates a guarded subscription that refuses messages above a size.
 
-        Making Python objects of a message of a million names would keep the executor for a second.
+        Deserializing a message of a million names would block the executor for a second.
 
         Args:
             kind: Message type.
-            topic: Its name.
-            callback: Takes a message.
-            most_bytes: Largest message, serialized.
-            refuse: Takes in words what was wrong with a message that is too large or malformed.
-            **kwargs: As rclpy's.
+            topic: Name of the topic.
+            callback: Handles a message.
+            most_bytes: Size of the largest accepted message, serialized.
+            refuse: Called with the problem of a message that is too large or malformed.
+            **kwargs: Passed on to rclpy.
         """
 
         def take(data: bytes) -> None:
@@ -125,7 +125,7 @@ class GuardedNode(Node):
         return super().create_guard_condition(call, *args, **kwargs)
 
     def add_waitable(self, waitable: Any) -> None:
-        """Takes an action server or client, or the events of a topic, and guards it."""
+        """Adds an action server or client, or the events of a topic, and guards it."""
         where, execute = f"{type(waitable).__name__}", waitable.execute
 
         async def call(data: Any) -> None:
@@ -139,7 +139,7 @@ class GuardedNode(Node):
         super().add_waitable(waitable)
 
     def add_on_set_parameters_callback(self, callback: Callable[..., Any]) -> None:
-        """Adds a guarded callback; where it fails, the parameters are refused."""
+        """Adds a guarded callback; if it raises, the parameters are refused."""
         super().add_on_set_parameters_callback(
             self.guarded("check of parameters", callback, _refused_parameters)
         )
@@ -149,16 +149,16 @@ class GuardedNode(Node):
         super().add_post_set_parameters_callback(self.guarded("set of parameters", callback))
 
     def guard_services(self) -> None:
-        """Guards the services that rclpy's lifecycle makes past `create_service`."""
+        """Guards the services that rclpy's lifecycle creates without `create_service`."""
         for service in self.services:
             if not hasattr(service.callback, "guarded"):
                 service.callback = self._guarded_service(service.srv_name, service.callback)
 
     def _guarded_service(self, name: str, callback: Callable[..., Any]) -> Callable[..., Any]:
-        """Guards a service, whose requests may hold no more than `MAX_ITEMS` of anything.
+        """Guards a service, and refuses requests with a list longer than `MAX_ITEMS`.
 
-        What rclpy's own services raise is that a request makes no sense, such as a transition that
-        the state does not know: that is refused, and nothing of the node is broken by it.
+        rclpy's own services raise on invalid requests, such as a transition unknown in the current
+        state: that is refused and logged, and is not a fault of the node.
         """
 
         @wraps(callback)
@@ -178,14 +178,14 @@ class GuardedNode(Node):
 
 
 def spin_once(node: GuardedNode, executor: SingleThreadedExecutor, timeout_sec: float) -> None:
-    """Spins once; what fails outside of callbacks, such as taking a message, is a fault too."""
+    """Spins once; an exception outside of callbacks, such as taking a message, is a fault too."""
     try:
         executor.spin_once(timeout_sec=timeout_sec)
     except ShutdownException:
         raise
     except Exception as error:
-        # rclpy leaves the entity marked as being worked on, and with it its group: nothing of the
-        # node would be called again. It offers no way to say that the work is over.
+        # rclpy leaves the entity and its callback group marked as busy, so that nothing of the node
+        # would be called again, and offers no way to reset the marks.
         calling: tuple[Any, ...] = (
             *node.subscriptions,
             *node.services,
@@ -201,7 +201,7 @@ def spin_once(node: GuardedNode, executor: SingleThreadedExecutor, timeout_sec: 
 
 
 def _refusal(error: Exception, request: Any, response: Any) -> Any:
-    """An answer that says so, where the service has words for it."""
+    """Returns a response with the error, as far as the service has fields for it."""
     if hasattr(response, "success"):
         response.success = False
     if hasattr(response, "message"):

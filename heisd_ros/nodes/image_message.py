@@ -1,4 +1,4 @@
-"""RGB arrays to image messages."""
+"""Converts RGB arrays to image messages."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from std_msgs.msg import Header
 
 
 def image_message(pixels: np.ndarray, stamp: Time, frame_id: str) -> Image:
-    """An rgb8 image.
+    """Builds an rgb8 image message.
 
     Args:
         pixels: (height, width, 3) uint8 RGB.
         stamp: Time of the picture.
-        frame_id: Name of the camera.
+        frame_id: Frame of the camera.
     """
     height, width, _ = pixels.shape
     message = Image(height=height, width=width, encoding="rgb8", step=3 * width)

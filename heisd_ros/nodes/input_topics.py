@@ -1,4 +1,4 @@
-"""What the VLA node listens to while it is configured."""
+"""Subscriptions of the VLA node while it is configured."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from heisd_ros.nodes import qos
 from heisd_ros.nodes.guard import GuardedNode
 
 MAX_BYTES = 32_768
-"""Largest message of joint states or words that is looked at."""
+"""Size of the largest accepted message of joint states or text, bytes."""
 
 
 class InputTopics:
-    """Subscriptions that are made one by one and end together.
+    """Creates subscriptions one by one and destroys them together.
 
     Args:
         node: The node that owns them.
@@ -40,18 +40,18 @@ class InputTopics:
         refuse: Callable[[str], None] | None = None,
         most_bytes: int = MAX_BYTES,
     ) -> None:
-        """Hears a topic.
+        """Subscribes to a topic.
 
         Args:
             kind: The type of its messages.
-            topic: Its name.
-            callback: Takes each message.
-            profile: Its quality of service.
-            override_id: Tells its overrides from those of another subscription of the same topic.
-            events: What to do about its events; None: as rclpy does.
-            refuse: Takes the problem of a message that is too large or malformed; None: the size
-                is not looked at.
-            most_bytes: Largest message that is looked at.
+            topic: Name of the topic.
+            callback: Handles each message.
+            profile: Quality of service.
+            override_id: Distinguishes QoS overrides of two subscriptions of the topic.
+            events: Callbacks for its events; None: rclpy's defaults.
+            refuse: Called with the problem of a message that is too large or malformed; None:
+                the size is not checked.
+            most_bytes: Size of the largest accepted message, serialized.
         """
         make: Callable[..., Subscription] = self._node.create_subscription
         if refuse is not None:
@@ -76,23 +76,22 @@ class InputTopics:
         live: Callable[[Any], None],
         **bounds: Any,
     ) -> None:
-        """Hears a text from publishers that latch it and from those that do not.
+        """Subscribes to a text from publishers that latch it and from those that do not.
 
-        Only a latched subscription gets what was said before, and only a volatile one matches a
-        publisher that does not latch, so that is no mismatch to warn of. Whoever listens takes the
-        same text twice.
+        Only a latched subscription gets earlier messages, and only a volatile one matches a
+        publisher that does not latch; that mismatch is not warned of. The same text may come twice.
 
         Args:
-            topic: Its name.
-            latched: Takes what a publisher latches, also what it said before.
-            live: Takes what is said from now on.
+            topic: Name of the topic.
+            latched: Handles latched messages, including earlier ones.
+            live: Handles messages from now on.
             **bounds: `refuse` and `most_bytes` of `listen`.
         """
         self.listen(String, topic, latched, qos.latched(), "latched", qos.NO_EVENTS, **bounds)
         self.listen(String, topic, live, qos.reliable(), **bounds)
 
     def close(self) -> None:
-        """Ends all subscriptions."""
+        """Destroys all subscriptions."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []

@@ -1,7 +1,7 @@
-"""What is sent to the arm: a twist, a target pose, or the action as the model gave it.
+"""Command interfaces: a twist, a target pose, or the action as the model gave it.
 
-One small class each behind one protocol, chosen by `command.interface`. None of them ever sends a
-"zero" position: an arm is halted by a twist of zero, by a target that stands, or by a word.
+One class each behind one protocol, chosen by `command.interface`. None of them ever sends a "zero"
+position: an arm is halted by a zero twist, by a constant target, or by a stop flag.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from std_msgs.msg import Header
 
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.msg import ActionDelta
-from heisd_ros.nodes.geometry import pose_message, turn, twist_message
-from heisd_ros.nodes.outlet import outlet
+from heisd_ros.nodes.command_publishers import command_publisher
+from heisd_ros.nodes.geometry_messages import pose_message, turn, twist_message
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.safety.lead import Lead
 
@@ -30,14 +30,14 @@ class Outgoing:
 
     Attributes:
         twist: (6,), within the limits, m/s and rad/s in the base frame.
-        measured: Pose of the tip in the base frame; None where it is not known.
-        action: (7,), as the model gave it, the first time that it is sent; None otherwise.
-        held: Whether the arm is being halted, or stands because it is held.
-        at_rest: Whether the halt is over.
-        stamp: For the header.
-        motion: (6,), how far the twist leads beyond the command before, m and rad in the base
-            frame; None: as far as in one tick.
-        elapsed_sec: Time since the command before, s; None: a control step.
+        measured: Pose of the tip in the base frame; None if it is not known.
+        action: (7,), the model's action, the first time that it is sent; None otherwise.
+        held: Whether the arm is held: stopping, or stopped.
+        at_rest: Whether it has stopped.
+        stamp: Stamp of the header.
+        motion: (6,), displacement of the twist since the previous command, m and rad in the base
+            frame; None: that of one tick.
+        elapsed_sec: Time since the previous command, s; None: a control step.
     """
 
     twist: np.ndarray
@@ -51,23 +51,23 @@ class Outgoing:
 
 
 class CommandInterface(Protocol):
-    """A way to command an arm. It exists only while the node is active."""
+    """A way to command the arm. It exists only while the node is active."""
 
     def position(self, measured: Pose) -> np.ndarray:
-        """(3,), m: where the arm was told to be, or is, where nothing else was said."""
+        """Returns the commanded position of the tip, else the measured one, (3,), m."""
 
     def lead(self, measured: Pose) -> Lead | None:
-        """How a target pose is ahead of the measured one; None: there is no target."""
+        """Returns how far the target pose leads the measured one; None if there is no target."""
 
     def send(self, command: Outgoing) -> str:
         """Sends a command.
 
         Returns:
-            Why an action was not sent, in words; empty where nothing was left out.
+            Why an action was not sent; empty if none was left out.
         """
 
     def close(self, timeout_sec: float) -> bool:
-        """Waits until the last command was received, and takes the topic down.
+        """Waits until the last command was received, and destroys the publisher.
 
         Returns:
             Whether every subscriber acknowledged it in time.
@@ -75,7 +75,7 @@ class CommandInterface(Protocol):
 
 
 class TwistInterface:
-    """TwistStamped on `~/output/twist`, in SI units or in shares of Servo's scales.
+    """Publishes TwistStamped on `~/output/twist`, in SI units or in shares of Servo's scales.
 
     Args:
         node: The node that owns the topic.
@@ -83,25 +83,25 @@ class TwistInterface:
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters) -> None:
-        self._topic = outlet(node, TwistStamped, "~/output/twist", parameters.dry_run)
+        self._topic = command_publisher(node, TwistStamped, "~/output/twist", parameters.dry_run)
         self._frame_id = parameters.command_frame
         self._along_tip = parameters.command_frame != parameters.robot.base_frame
-        self._seen: Pose | None = None  # a halt goes on along the axes that were seen last
+        self._seen: Pose | None = None  # a halt continues along the last measured axes
         self._scales = np.ones(6)
         if parameters.command.units == "unitless":
             self._scales[:3] = parameters.command.unitless_linear
             self._scales[3:] = parameters.command.unitless_angular
 
     def position(self, measured: Pose) -> np.ndarray:
-        """Where the arm is."""
+        """Returns the measured position, since a twist commands none."""
         return measured.position
 
     def lead(self, measured: Pose) -> Lead | None:
-        """There is no target."""
+        """Returns None, since there is no target pose."""
         return None
 
     def send(self, command: Outgoing) -> str:
-        """Sends the twist, along the axes of `command.frame_id`."""
+        """Publishes the twist, along the axes of `command.frame_id`."""
         twist = command.twist
         self._seen = command.measured or self._seen
         if self._along_tip and self._seen is not None:
@@ -110,40 +110,40 @@ class TwistInterface:
         return ""
 
     def close(self, timeout_sec: float) -> bool:
-        """Takes the topic down."""
+        """Waits for the last message and destroys the publisher."""
         return self._topic.close(timeout_sec)
 
 
 class PoseInterface:
-    """PoseStamped on `~/output/pose`: the twist, integrated from where the arm is at activation.
+    """Publishes PoseStamped on `~/output/pose`: the twist, integrated from the pose at activation.
 
-    The target moves by nothing but the twists of the safety filter, which know how far it is ahead
-    of the arm. So it keeps their limits whatever is measured. In a hold it comes to a stand with
-    the twist, and is repeated: an arm that sags below its target is not told to sag further.
+    The target moves only by the twists of the safety filter, which takes its lead over the arm into
+    account. So it keeps the limits whatever is measured. In a hold it stops with the twist and is
+    repeated: an arm that sags below its target is not told to sag further.
 
     Args:
         node: The node that owns the topic.
         parameters: Frame and lead.
-        tick_sec: Time for which a twist is integrated where a command does not say, s.
+        tick_sec: Time for which a twist is integrated if the command gives no time, s.
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters, tick_sec: float) -> None:
-        self._topic = outlet(node, PoseStamped, "~/output/pose", parameters.dry_run)
+        self._topic = command_publisher(node, PoseStamped, "~/output/pose", parameters.dry_run)
         self._frame_id, self._tick = parameters.command_frame, tick_sec
         self._lead = parameters.command.max_lead_m, parameters.command.max_lead_rad
         self._target: Pose | None = None
         self._sent: PoseStamped | None = None
 
     def position(self, measured: Pose) -> np.ndarray:
-        """Where the arm was told to be: that, too, has to stay in the workspace."""
+        """Returns the target's position, which has to stay in the workspace too."""
         return (self._target or measured).position
 
     def lead(self, measured: Pose) -> Lead | None:
-        """How the target is ahead of the measured pose."""
+        """Returns how far the target leads the measured pose."""
         return Lead.between(measured, self._target or measured, self._lead)
 
     def send(self, command: Outgoing) -> str:
-        """Moves the target on and sends it; nothing where it is not known where the arm is."""
+        """Advances the target and publishes it; nothing while the arm's pose is not known."""
         target = self._target or command.measured
         if target is None:
             return ""
@@ -155,15 +155,15 @@ class PoseInterface:
         return ""
 
     def close(self, timeout_sec: float) -> bool:
-        """Takes the topic down."""
+        """Waits for the last message and destroys the publisher."""
         return self._topic.close(timeout_sec)
 
 
 class DeltaInterface:
-    """ActionDelta on `~/output/delta`: for a controller that maps and limits actions itself.
+    """Publishes ActionDelta on `~/output/delta`, for a controller that limits actions itself.
 
-    Each action is for one control step. Where actions come faster than that, some are left out, or
-    they would add up to more motion than was limited.
+    Each action is for one control step. If actions come faster than that, some are left out, since
+    they would add up to more motion than the limit.
 
     Args:
         node: The node that owns the topic.
@@ -172,21 +172,21 @@ class DeltaInterface:
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters, step_sec: float) -> None:
-        self._topic = outlet(node, ActionDelta, "~/output/delta", parameters.dry_run)
+        self._topic = command_publisher(node, ActionDelta, "~/output/delta", parameters.dry_run)
         self._frame_id, self._step = parameters.command_frame, step_sec
         self._rotation = parameters.command.rotation_convention
         self._free_sec = step_sec  # time that no action was sent for
 
     def position(self, measured: Pose) -> np.ndarray:
-        """Where the arm is."""
+        """Returns the measured position, since a twist commands none."""
         return measured.position
 
     def lead(self, measured: Pose) -> Lead | None:
-        """There is no target."""
+        """Returns None, since there is no target pose."""
         return None
 
     def send(self, command: Outgoing) -> str:
-        """Sends a new action once, and a stop as often as it is asked for."""
+        """Publishes a new action once, and a stop every time."""
         elapsed = self._step if command.elapsed_sec is None else command.elapsed_sec
         self._free_sec = min(self._free_sec + max(elapsed, 0.0), self._step)
         if command.action is None and not command.held:
@@ -208,14 +208,14 @@ class DeltaInterface:
         return ""
 
     def close(self, timeout_sec: float) -> bool:
-        """Takes the topic down."""
+        """Waits for the last message and destroys the publisher."""
         return self._topic.close(timeout_sec)
 
 
 def make_interface(
     node: Node, parameters: VlaNodeParameters, tick_sec: float, step_sec: float
 ) -> CommandInterface:
-    """The interface that `command.interface` names.
+    """Creates the interface that `command.interface` names.
 
     Args:
         node: The node that owns its topic.

@@ -1,7 +1,7 @@
-"""ROS packages that are used where they are installed: the only place that imports them.
+"""Imports ROS packages that are used only if they are installed.
 
 A wheel installation of ROS has none of them; one from apt may. The control path needs none.
-cv_bridge is not among them: `data.bridge` tries it in a process of its own, for recordings as well.
+cv_bridge is not among them: `data.bridge` tries it in a separate process.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _GRIPPER_ACTIONS = {
 
 
 def check(parameters: VlaNodeParameters) -> None:
-    """Checks that what the parameters `gripper.action` and `servo.node` need is installed.
+    """Checks that the packages for `gripper.action` and `servo.node` are installed.
 
     Raises:
-        MissingPackageError: It is not.
+        MissingPackageError: One is not.
     """
     if parameters.gripper.action in _GRIPPER_ACTIONS:
         gripper_action(parameters.gripper.action)
@@ -31,7 +31,7 @@ def check(parameters: VlaNodeParameters) -> None:
 
 
 def gripper_action(kind: str) -> Any:
-    """The action type of `gripper.action`.
+    """Returns the action type of `gripper.action`.
 
     Raises:
         MissingPackageError: control_msgs is not installed, or too old to have it.
@@ -40,7 +40,7 @@ def gripper_action(kind: str) -> Any:
 
 
 def servo_command_type(node: str) -> Any:
-    """The service type by which MoveIt Servo's command type is switched.
+    """Returns the service type that switches MoveIt Servo's command type.
 
     Args:
         node: The parameter `servo.node`, for the message.
@@ -52,7 +52,7 @@ def servo_command_type(node: str) -> Any:
 
 
 def diagnostic_updater() -> Any:
-    """The class Updater of diagnostic_updater, or None where that is not installed."""
+    """Returns the class Updater of diagnostic_updater; None if that is not installed."""
     try:
         from diagnostic_updater import Updater
     except ImportError:

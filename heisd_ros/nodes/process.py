@@ -1,8 +1,8 @@
-"""Running a node as a process that ends well: on SIGINT and SIGTERM the node stops itself first.
+"""Runs a node as a process that stops its arm on SIGINT and SIGTERM before it ends.
 
 rclpy's own signal handlers shut the context down at once, and nothing can be published after that.
-So none of them is installed: a signal only sets an event, the loop ends, the node sends its stop
-command, and then the context goes.
+So they are not installed: a signal only sets an event, the loop ends, the node sends its stop
+command, and then the context shuts down.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from heisd_ros.nodes.guard import GuardedNode, spin_once
 
 
 class StoppableNode(Node):
-    """A node that can bring what it drives to rest."""
+    """A node that can stop what it drives."""
 
     def stop(self) -> None:
-        """Stops what the node drives; afterwards it commands nothing."""
+        """Stops what the node drives; it sends no command afterwards."""
         raise NotImplementedError
 
 
 N = TypeVar("N", bound=StoppableNode)
 POLL_SEC = 0.1
-"""Longest time for which a loop does not look at the stop event."""
+"""Longest time between two checks of the stop event, s."""
 
 
 def run_node(
@@ -43,16 +43,16 @@ def run_node(
     loop: Callable[[N, SingleThreadedExecutor, threading.Event], int],
     arguments: list[str] | None,
 ) -> int:
-    """Makes a node and runs its loop until it returns or a signal comes.
+    """Creates a node and runs its loop until that returns or a signal comes.
 
     Args:
-        make: Makes the node; a ValueError of its says what cannot be accepted. So does one of a
-            parameter file that ROS refuses, or takes although a key stands twice in it.
+        make: Creates the node; its ValueError is printed and ends the process. So is a parameter
+            file that ROS refuses, or accepts although it has a key twice.
         loop: Runs it until the event is set; returns the exit code.
-        arguments: Command line; None takes the process's.
+        arguments: Command line; None: that of the process.
 
     Returns:
-        The loop's exit code, 0 after a signal; 1 where the node cannot be made.
+        The loop's exit code, 0 after a signal; 1 if the node cannot be created.
     """
     arguments = sys.argv if arguments is None else arguments
     stopping = threading.Event()
@@ -77,13 +77,13 @@ def run_node(
 
 
 def realtime(priority: int) -> str:
-    """Lets the calling thread run before all that are scheduled as usual; its children do not.
+    """Gives the calling thread real-time priority (SCHED_FIFO); its children do not inherit it.
 
     Args:
-        priority: Of SCHED_FIFO, 1 to 99.
+        priority: Priority, 1 to 99.
 
     Returns:
-        Why that is not done; empty where it is.
+        Why that failed; empty if it succeeded.
     """
     if not hasattr(os, "sched_setscheduler"):
         return "parameter 'executor.realtime_priority' has no effect: this system has no SCHED_FIFO"
@@ -99,11 +99,11 @@ def realtime(priority: int) -> str:
 
 
 def _init(arguments: list[str]) -> None:
-    """Initialises rclpy, parameter files first: of a doubled key ROS says nothing.
+    """Initialises rclpy, after checking parameter files for duplicate keys, which ROS ignores.
 
     Raises:
-        ValueError: A parameter file is missing, no YAML that ROS reads, or has a key twice; or the
-            command line is none of ROS's.
+        ValueError: A parameter file is missing, not YAML that ROS reads, or has a key twice; or ROS
+            cannot parse the command line.
     """
     for option, value in pairwise(arguments):
         if option == "--params-file":
@@ -115,18 +115,17 @@ def _init(arguments: list[str]) -> None:
 
 
 def spin(node: GuardedNode, executor: SingleThreadedExecutor, stopping: threading.Event) -> int:
-    """The loop of a node that only reacts."""
+    """Spins a node that only has callbacks."""
     while not stopping.is_set():
         spin_once(node, executor, POLL_SEC)
     return 0
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process at once, with nothing left to do but to tear the interpreter down.
+    """Ends the process at once, without tearing the interpreter down.
 
-    That alone takes more than a second of CPU time with PyTorch loaded, and on a busy machine
-    longer than `ros2 launch` waits for an end. To be called from a program's entry, after
-    `run_node`.
+    The teardown takes more than a second of CPU time with PyTorch loaded, and on a busy machine
+    longer than `ros2 launch` waits. Call it from a program's entry point, after `run_node`.
 
     Args:
         code: Exit code of the process.

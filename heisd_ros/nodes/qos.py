@@ -1,4 +1,4 @@
-"""Quality of service of each kind of topic, every one of them open to QoS overrides."""
+"""Quality of service of each kind of topic; all of them allow QoS overrides."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _POLICIES = (
 )
 
 NO_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
-"""For one of two subscriptions to a topic, whose mismatches the other one makes good."""
+"""No event callbacks: for one of two subscriptions to a topic that complement each other."""
 
 
 def overrides(entity_id: str | None = None) -> QoSOverridingOptions:
-    """Opens a publisher or subscription to QoS overrides by parameters.
+    """Returns options that allow QoS overrides by parameters.
 
     Args:
-        entity_id: Tells apart two subscriptions of a node to the same topic.
+        entity_id: Distinguishes two subscriptions of a node to the same topic.
     """
     return QoSOverridingOptions(_POLICIES, entity_id=entity_id)
 
 
 def sensor_data(depth: int = 1) -> QoSProfile:
-    """Best effort; a reliable publisher matches too.
+    """Returns a best-effort profile; a reliable publisher matches too.
 
     Args:
-        depth: Messages kept for a reader that is behind, the newest only by default.
+        depth: Messages kept for a slow reader; by default only the newest.
     """
     return QoSProfile(
         depth=depth, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT
@@ -38,10 +38,10 @@ def sensor_data(depth: int = 1) -> QoSProfile:
 
 
 def reliable(depth: int = 1) -> QoSProfile:
-    """Delivered: commands and what the simulation measures, the newest only by default.
+    """Returns a reliable profile, for commands and the simulation's sensor data.
 
     Args:
-        depth: Messages kept for a reader that is behind.
+        depth: Messages kept for a slow reader; by default only the newest.
     """
     return QoSProfile(
         depth=depth, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE
@@ -49,7 +49,7 @@ def reliable(depth: int = 1) -> QoSProfile:
 
 
 def latched() -> QoSProfile:
-    """Delivered, and kept for those who come later."""
+    """Returns a reliable profile whose last message late subscribers get (transient local)."""
     return QoSProfile(
         depth=1,
         history=HistoryPolicy.KEEP_LAST,

@@ -1,4 +1,4 @@
-"""What `heisd doctor` asks ROS: the installation, and a running system against a robot's file."""
+"""Checks of `heisd doctor` that need ROS: the installation, and a running system."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEAST_HZ, MOST_LATE_SEC = 5.0, 0.5
 
 
 def installation() -> Iterator[Seen]:
-    """ROS, its middleware, and the packages that are used where they are there."""
+    """Checks ROS, its middleware, and the optional packages."""
     from heisd_ros.msg import StepTelemetry
 
     distro = os.environ.get("ROS_DISTRO", "from wheels")
@@ -44,7 +44,7 @@ def installation() -> Iterator[Seen]:
 
 
 def wanted(parameters: VlaNodeParameters) -> Iterator[Seen]:
-    """Packages that a robot's file needs once it is no dry run."""
+    """Checks the packages that a robot's file needs beyond a dry run."""
     try:
         optional.check(parameters)
     except HeisdError as error:
@@ -52,11 +52,11 @@ def wanted(parameters: VlaNodeParameters) -> Iterator[Seen]:
 
 
 class Listener(Node):
-    """Hears the inputs of a robot's file for some time, and says what does not fit.
+    """Listens to the topics of a robot's file, and reports what does not fit.
 
     Args:
-        cell: The robot, and where its inputs and outputs are.
-        **kwargs: For rclpy's Node.
+        cell: The robot, and its topics.
+        **kwargs: Passed on to rclpy's Node.
     """
 
     def __init__(self, cell: CellParameters, **kwargs: Any) -> None:
@@ -75,10 +75,10 @@ class Listener(Node):
             self._listen(String, "robot_description", qos.latched())
 
     def report(self, seconds: float) -> Iterator[Seen]:
-        """What was heard.
+        """Yields the findings.
 
         Args:
-            seconds: For how long it was listened.
+            seconds: How long the listener has run.
         """
         for topic, profile in self._inputs.items():
             heard = self._heard[topic]
@@ -97,11 +97,11 @@ class Listener(Node):
     def _on_message(self, topic: str, message: Any) -> None:
         heard = self._heard[topic]
         late = time.time_ns() - stamp_ns(message) if hasattr(message, "header") else 0
-        # Pictures are not kept: only what is wrong with them.
+        # Pictures are not kept, only their faults.
         heard.append((late, self._fault(message) if topic in self._images else message))
 
     def _fault(self, picture: Any) -> str:
-        """Why a picture would hold the arm; empty where it would not."""
+        """Returns why a picture would hold the arm; empty if it would not."""
         try:
             self._check(picture)
         except ImageError as error:
@@ -111,7 +111,7 @@ class Listener(Node):
     def _silence(self, name: str, profile: QoSProfile) -> str:
         publishers = self.get_publishers_info_by_topic(name)
         if not publishers:
-            return "nobody publishes it: topic, namespace, is the driver up?"
+            return "no publisher: check topic and namespace; is the driver up?"
         for one in publishers:
             why = clash(one.qos_profile, profile)
             if why:
@@ -165,13 +165,13 @@ class Listener(Node):
             if why:
                 yield "bad", name, f"{one.node_name} hears it with another QoS: {why}"
         if not readers:
-            yield "warning", name, "nobody hears it: is the controller up?"
+            yield "warning", name, "no subscriber: is the controller up?"
         elif not rivals:
             yield "good", name, f"{readers[0].node_name} hears it"
 
 
 def clash(offered: QoSProfile, wanted: QoSProfile) -> str:
-    """Why a subscription gets nothing from a publisher; empty where it does."""
+    """Returns why a subscription does not match a publisher; empty if it does."""
     if (
         wanted.reliability == ReliabilityPolicy.RELIABLE
         and offered.reliability == ReliabilityPolicy.BEST_EFFORT
@@ -186,10 +186,10 @@ def clash(offered: QoSProfile, wanted: QoSProfile) -> str:
 
 
 def running(cell: CellParameters, namespace: str, seconds: float) -> list[Seen]:
-    """Listens to a running system, and commands nothing.
+    """Listens to a running system, without sending commands.
 
     Args:
-        cell: The robot, and where its inputs and outputs are.
+        cell: The robot, and its topics.
         namespace: Namespace of the VLA node.
         seconds: How long to listen.
     """

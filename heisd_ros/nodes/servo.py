@@ -1,4 +1,4 @@
-"""MoveIt Servo made ready: its command type switched, then unpaused; or started."""
+"""Makes MoveIt Servo ready: switches its command type and unpauses it, or starts it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _COMMAND_TYPES = {"twist": "TWIST", "pose": "POSE"}
 
 
 class ServoSetup:
-    """Asks a Servo node to take our commands; the arm is held until it has agreed.
+    """Prepares a Servo node for our commands; the arm is held until it has agreed.
 
-    A Servo that was started anew has forgotten it and is asked again. It is told by the publisher
-    of its status, which is another one then, though DDS may count the dead one for a while.
+    A Servo node that was restarted is asked again. A restart shows in a new publisher of its
+    status, although DDS may still count the old one for a while.
 
     Args:
         node: The node that owns the clients.
-        parameters: `servo.node`, `servo.setup` and the command interface.
+        parameters: Settings: `servo.node`, `servo.setup` and the command interface.
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters) -> None:
@@ -37,7 +37,7 @@ class ServoSetup:
         self._seen: set[tuple[int, ...]] = set()
 
     def _make_steps(self, parameters: VlaNodeParameters) -> list[tuple[Any, Any]]:
-        """Clients and what each is asked, in this order."""
+        """Returns the clients and their requests, in order."""
         if parameters.servo.setup == "start":
             start: Any = self._node.create_client(Trigger, f"{self._servo}/start_servo")
             return [(start, Trigger.Request())]
@@ -49,10 +49,10 @@ class ServoSetup:
         return [(switch, request), (unpause, SetBool.Request(data=False))]
 
     def problem(self) -> Hold | None:
-        """Takes the next step, if one is due; never waits.
+        """Takes the next step, if one is due, without blocking.
 
         Returns:
-            Why the arm has to be held; None once Servo is ready, or where there is none.
+            The hold while Servo is not ready; None once it is, or if none is configured.
         """
         if self._steps and self._is_another():
             self._left, self._answer, self._problem = list(self._steps), None, ""
@@ -73,13 +73,13 @@ class ServoSetup:
         )
 
     def close(self) -> None:
-        """Takes the clients down."""
+        """Destroys the service clients."""
         for client, _ in self._steps:
             self._node.destroy_client(client)
         self._steps, self._left = [], []
 
     def _is_another(self) -> bool:
-        """Whether Servo is gone, or one came that was not there before."""
+        """Whether Servo is gone or was restarted."""
         ends = self._node.get_publishers_info_by_topic(f"{self._servo}/status")
         voices = {tuple(end.endpoint_gid) for end in ends}
         new = bool(voices - self._seen)

@@ -1,4 +1,4 @@
-"""How things stand with the arm, in one code, as MoveIt Servo's status says it: `~/status`."""
+"""Publishes the status of the arm as one code on `~/status`, like MoveIt Servo's status."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ LIMITS = {
     "joint_limit": (ArmStatus.JOINT_BOUND, ArmStatus.JOINT_BOUND),
     "workspace": (ArmStatus.WORKSPACE_BOUND, ArmStatus.WORKSPACE_BOUND),
 }
-"""What a limit says while the arm still moves, and where it does not; the first that cut counts."""
+"""Codes of each limit while the arm still moves and once it is stopped; the first one counts."""
 
 
 def hold_status(hold: Hold) -> ArmStatus:
-    """The status of an arm that is held."""
+    """Returns the status of an arm that is held."""
     code = ArmStatus.ESTOP if hold.reason is HoldReason.ESTOP else ArmStatus.HELD
     return ArmStatus(code=code, message=str(hold))
 
 
 def limit_status(notes: Mapping[str, str], twist: np.ndarray) -> ArmStatus:
-    """The status of an arm that is commanded.
+    """Returns the status of an arm that is commanded to move.
 
     Args:
-        notes: What was cut from the newest command, by kind, in words.
-        twist: (6,), that command.
+        notes: What limits cut from the newest command, in words, by kind of limit.
+        twist: (6,), that command, m/s and rad/s.
     """
     if not notes:
         return ArmStatus(code=ArmStatus.NO_WARNING, message="")
@@ -47,11 +47,11 @@ def limit_status(notes: Mapping[str, str], twist: np.ndarray) -> ArmStatus:
 
 
 class StatusTopic:
-    """Publishes on `~/status` when the code changes, or the reason of a hold, and once a second.
+    """Publishes on `~/status` when the code or the reason of a hold changes, and once a second.
 
     Args:
         node: The node that owns the topic.
-        current: How things stand now.
+        current: Returns the current status.
     """
 
     def __init__(self, node: Node, current: Callable[[], ArmStatus]) -> None:
@@ -64,7 +64,7 @@ class StatusTopic:
         node.create_timer(PERIOD_SEC, self._publish, clock=steady)
 
     def update(self) -> None:
-        """Publishes if things stand otherwise than was said last."""
+        """Publishes the status if it has changed."""
         status = self._current()
         if self._said != _news(status):
             self._publish(status)
@@ -77,6 +77,6 @@ class StatusTopic:
 
 
 def _news(status: ArmStatus) -> tuple[int, str]:
-    """What makes a status another one; the numbers in its words do not."""
+    """Returns what counts as a change of status; the numbers in its text do not."""
     held = status.code in (ArmStatus.HELD, ArmStatus.INACTIVE)
     return status.code, status.message.partition(":")[0] if held else ""

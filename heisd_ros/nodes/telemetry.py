@@ -1,4 +1,4 @@
-"""Building of StepTelemetry messages."""
+"""Builds StepTelemetry messages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from heisd_ros.msg import InputAges, KinematicMetric, StepLatency, StepTelemetry
 
 
 def time_message(nanoseconds: int) -> Time:
-    """A stamp of nanoseconds as a message."""
+    """Converts nanoseconds to a Time message."""
     return Time(sec=nanoseconds // NANOSECONDS, nanosec=nanoseconds % NANOSECONDS)
 
 
 def metric_message(kind: str, sample: MetricSample | None) -> KinematicMetric:
-    """The metric's newest sample; NaN where there is none or its window is not full."""
+    """Builds the message of the newest metric; NaN without a sample or a full window."""
     message = KinematicMetric(kind=kind, source="none")
     message.value = message.path_length = message.curvature_radius = message.speed = math.nan
     if sample is None:
@@ -35,7 +35,7 @@ def metric_message(kind: str, sample: MetricSample | None) -> KinematicMetric:
 
 
 def latency_message(inference: Inference, result: StepResult, now: int) -> StepLatency:
-    """Where the time of a step went.
+    """Builds the breakdown of a step's latency.
 
     Args:
         inference: The step's inference.
@@ -53,7 +53,7 @@ def latency_message(inference: Inference, result: StepResult, now: int) -> StepL
 
 
 def ages_message(buffer: ObservationBuffer, instruction_age_sec: float, now: int) -> InputAges:
-    """Ages of the newest inputs, as for a hold.
+    """Builds the ages of the newest inputs.
 
     Args:
         buffer: The inputs.
@@ -71,7 +71,7 @@ def ages_message(buffer: ObservationBuffer, instruction_age_sec: float, now: int
 def step_message(
     inference: Inference, result: StepResult, instruction_age_sec: float, now: int
 ) -> StepTelemetry:
-    """Telemetry of a step that moved the arm; the caller adds step, command and metric.
+    """Builds the telemetry of a step that moved the arm, without step, command and metric.
 
     Args:
         inference: The step's inference.

@@ -1,4 +1,4 @@
-"""Lifecycle transitions that say why they failed, and leave no memory of what they loaded."""
+"""Lifecycle transitions that log why they failed, and free the memory of what they loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ N = TypeVar("N", bound=LifecycleNode)
 
 
 def transition(callback: Callable[[N], None]) -> Callable[..., TransitionCallbackReturn]:
-    """Makes a lifecycle callback say why it failed: rclpy itself swallows exceptions there."""
+    """Makes a lifecycle callback log its exceptions, which rclpy would swallow."""
 
     @wraps(callback)
     def reported(self: N, state: LifecycleState) -> TransitionCallbackReturn:
@@ -30,7 +30,7 @@ def transition(callback: Callable[[N], None]) -> Callable[..., TransitionCallbac
         except Exception:
             self.get_logger().error(f"{name} failed:\n{traceback.format_exc()}")
             outcome = TransitionCallbackReturn.ERROR
-        # Only now, with the error gone, does nobody hold what was loaded before it.
+        # Only now that the error is gone can the memory be freed: its traceback held references.
         free_memory()
         return outcome
 

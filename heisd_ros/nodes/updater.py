@@ -1,4 +1,4 @@
-"""Publishes on /diagnostics: by diagnostic_updater where it is installed, else by a few lines."""
+"""Publishes on /diagnostics, through diagnostic_updater if it is installed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ PERIOD_SEC = 1.0
 
 
 class DiagnosticsUpdater:
-    """Asks for the statuses at a fixed period and publishes them under the node's name.
+    """Publishes the node's statuses at a fixed period.
 
-    The name has its namespace before it, so that two arms can be told apart; diagnostic_updater
-    does the same where its parameter `diagnostic_updater.use_fqn` says so. Its own timer is not
-    used: it runs on ROS time, on which nothing happens with `use_sim_time` and no /clock.
+    Names start with the node's full name, so that two arms can be told apart; diagnostic_updater
+    does that if its parameter `diagnostic_updater.use_fqn` is set. Its own timer is not used: it
+    runs on ROS time, which stands still with `use_sim_time` and no /clock.
 
     Args:
         node: The node.
-        statuses: What to say now; names without that of the node.
+        statuses: Returns the current statuses, whose names lack the node's.
     """
 
     def __init__(self, node: Node, statuses: Callable[[], list[DiagnosticStatus]]) -> None:

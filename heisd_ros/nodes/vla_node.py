@@ -1,7 +1,8 @@
-"""The VLA node: observations in, end-effector commands out. See docs/nodes.md.
+"""The VLA node: maps observations to end-effector commands. See docs/nodes.md.
 
-This file is the lifecycle and the wiring of the inputs. What happens with an observation is in
-`ingest`, `worker` and `control`; what exists between configure and cleanup is in `session`.
+This file has the lifecycle and the subscriptions. Observations are handled in `control.ingest`,
+`control.worker` and `control_loop`; what exists between configure and cleanup is in
+`control.session`.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ from heisd_ros.nodes.declaration import declare, given, read
 from heisd_ros.nodes.diagnostics import report
 from heisd_ros.nodes.estop import EmergencyStop
 from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
-from heisd_ros.nodes.graph import publishers
 from heisd_ros.nodes.guard import GuardedNode
 from heisd_ros.nodes.input_topics import InputTopics
+from heisd_ros.nodes.other_commanders import other_commanders
 from heisd_ros.nodes.process import StoppableNode, leave, realtime, run_node, spin
-from heisd_ros.nodes.rivals import rival_problem
+from heisd_ros.nodes.publisher_names import publishers
 from heisd_ros.nodes.status import StatusTopic, hold_status
 from heisd_ros.nodes.transitions import transition
 from heisd_ros.nodes.updater import DiagnosticsUpdater
@@ -51,23 +52,23 @@ from heisd_ros.robot.robot_arm import touching, unguarded
 from heisd_ros.robot.robot_file import check_given
 
 STOP_TIMEOUT_SEC = 5.0
-"""How long a running inference is waited for at cleanup; its result is dropped in any case."""
+"""How long cleanup waits for a running inference, s; its result is dropped in any case."""
 
 LIVE = frozenset(info.name for info in parameters_of(VlaNodeParameters) if info.live)
 """Parameters that may change between configure and cleanup."""
 
 JOINT_STATES_DEPTH = 8
-"""Arm, gripper and whoever contradicts them share a topic: none may displace what another said."""
+"""Arm, gripper and conflicting publishers share a topic: no message may displace another's."""
 TELEMETRY_DEPTH = 100
-"""Steps kept for an observer that is behind: telemetry is a record, not a command."""
+"""Messages kept for a slow subscriber: telemetry is a record, not a command."""
 
 
 class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
     """Lifecycle node around a vision-language-action policy.
 
     Args:
-        load: Loads the policy; tests give their own.
-        **kwargs: For rclpy's Node, for instance `context` or `parameter_overrides`.
+        load: Loads the policy; tests pass their own.
+        **kwargs: Passed on to rclpy's Node, for instance `context` or `parameter_overrides`.
     """
 
     def __init__(self, load: PolicyLoader = load_policy, **kwargs: Any) -> None:
@@ -80,7 +81,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         self.realtime_priority = int(self.get_parameter("executor.realtime_priority").value)
         self.add_on_set_parameters_callback(self._may_set)
         self.add_post_set_parameters_callback(self._was_set)
-        self.finished: Callable[[], None] = lambda: None  # told at the end of the lifecycle
+        self.finished: Callable[[], None] = lambda: None  # called at the end of the lifecycle
         self._session: Session | None = None
         self._control: ControlLoop | None = None
         self._instruction = ""
@@ -106,7 +107,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             raise ValueError("; ".join(self._refused.values()))
         parameters = read(self, VlaNodeParameters)
         self._check_given(parameters)
-        if not parameters.dry_run:  # in a dry run nobody is asked
+        if not parameters.dry_run:  # a dry run asks no other node
             optional.check(parameters)
         self._session = open_session(parameters, self._load, self._wake.trigger)
         self._set_instruction(parameters.instruction)
@@ -117,7 +118,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
 
     @transition
     def on_activate(self) -> None:
-        """Makes the command topics and starts to act, on observations from now on."""
+        """Creates the command publishers and acts on observations from now on."""
         assert self._session is not None, "rclpy activates only what was configured"
         self._control = ControlLoop(
             self, self._session, self._report, self._instruction, self._veto
@@ -125,23 +126,23 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
 
     @transition
     def on_deactivate(self) -> None:
-        """Stops work, sends the stop command last, and takes the command topics down."""
+        """Stops the arm, sends a last stop, and destroys the command publishers."""
         self._halt()
 
     @transition
     def on_cleanup(self) -> None:
-        """Frees the model and the subscriptions."""
+        """Frees the model and destroys the subscriptions."""
         self.stop()
 
     @transition
     def on_shutdown(self) -> None:
-        """Stops the arm and frees everything, from any state; the process ends after it."""
+        """Stops the arm and frees everything, from any state; then the process ends."""
         self.stop()
         self.finished()
 
     @transition
     def on_error(self) -> None:
-        """Stops the arm, frees everything, and goes back to unconfigured."""
+        """Stops the arm, frees everything, and returns to unconfigured."""
         self.stop()
 
     def stop(self) -> None:
@@ -169,7 +170,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         self._status.update()
 
     def on_fault(self, where: str, error: Exception) -> None:
-        """Holds the arm for what a callback raised, until the node is activated again."""
+        """Holds the arm after an exception of a callback, until the node is activated again."""
         self.get_logger().error(
             f"{where} failed:\n{''.join(traceback.format_exception(error))}",
             throttle_duration_sec=1.0,
@@ -178,7 +179,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             self._control.fail(error, where)
 
     def destroy_node(self) -> None:
-        """Destroys the action server too, which rclpy does not count among a node's parts."""
+        """Destroys the action server as well, which rclpy does not do."""
         self._execute.destroy()
         super().destroy_node()
 
@@ -223,8 +224,8 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         self._set_instruction(message.data)
 
     def _on_latched_instruction(self, message: String) -> None:
-        # What was said before an emergency stop starts nothing after it, though a publisher that
-        # latches says it again to whoever subscribes. What is said now is heard live as well.
+        # An instruction from before an emergency stop starts nothing after it, although a latching
+        # publisher sends it again to new subscribers. A new one comes live as well.
         if not self._estop.tripped:
             self._set_instruction(message.data)
 
@@ -243,13 +244,13 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
 
     def _refuse_robot(self, problem: str) -> None:
         if self._session is not None:
-            # The arm is held as long as no usable description has come.
+            # The arm is held until a usable description has come.
             self._session.refuse_robot(problem)
             said = f"topic robot_description: {problem}"
             self.get_logger().error(said, throttle_duration_sec=1.0)
 
     def _say_guards(self, session: Session) -> None:
-        """Logs what of the arm the limits do not look at."""
+        """Logs which parts of the arm the limits do not cover."""
         for gap in unguarded(session.parameters, session.kinematics):
             self.get_logger().warning(gap)
         pairs = touching(session.parameters, session.kinematics)
@@ -285,7 +286,8 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         problem = self._estop.problem() or clock_problem(self)
         if problem is None and self._session is not None:
             settings = self._session.parameters
-            problem = None if settings.dry_run else rival_problem(self, settings.command.interface)
+            if not settings.dry_run:
+                problem = other_commanders(self, settings.command.interface)
         return problem
 
     def _refusal(self) -> str:
@@ -296,7 +298,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         if self._estop.latched:
             self._execute.end(HoldReason.ESTOP)
             self._set_instruction("")
-            # Configure reads the parameter again: what it said before the stop must not move.
+            # Configure reads the parameter again: a value from before the stop must not count.
             self.set_parameters([Parameter("instruction", value="")])
         if control is not None:
             if self._estop.latched:
@@ -313,7 +315,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             return
         problem = instruction_problem(text) or (self._estop.refusal() if text else "")
         if problem:
-            # What the arm was told before still counts: a bad message must not be able to stop it.
+            # The previous instruction still counts: a bad message must not be able to stop the arm.
             self.get_logger().error(f"refused: {problem}", throttle_duration_sec=1.0)
             return
         self._instruction = text
@@ -323,7 +325,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             self._control.set_instruction(text)
 
     def _check_given(self, parameters: VlaNodeParameters) -> None:
-        """A misspelt limit would be none, and a missing one another robot's."""
+        """Checks that no parameter is misspelt or missing, which would change a limit."""
         known = [info.name for info in parameters_of(VlaNodeParameters)]
         for name in sorted(self._given):
             elsewhere = name.startswith((*OF_OTHERS, "qos_overrides."))
@@ -336,10 +338,10 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         return SetParametersResult(successful=not objection, reason=objection)
 
     def _objection(self, values: dict[str, Any]) -> str:
-        """Why parameters may not be set to these values; empty where they may."""
+        """Returns why parameters may not be set to these values; empty if they may."""
         if values.get("instruction") and self._estop.latched:
             return f"instruction refused: {self._estop.refusal()}"
-        if self._session is None:  # the rest is looked at as a whole at configure
+        if self._session is None:  # configure checks the rest as a whole
             return instruction_problem(str(values.get("instruction", "")))
         for name in values:
             if name not in LIVE and not name.startswith("qos_overrides."):
@@ -369,10 +371,10 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
 
 
 def run(node: VlaNode, executor: SingleThreadedExecutor, stopping: threading.Event) -> int:
-    """Spins the node until its lifecycle ends, started first where `autostart` says so.
+    """Spins the node until its lifecycle ends, after the automatic start if `autostart` is set.
 
     Returns:
-        Exit code: 1 where the automatic start failed.
+        Exit code: 1 if the automatic start failed.
     """
     if node.realtime_priority:
         problem = realtime(node.realtime_priority)

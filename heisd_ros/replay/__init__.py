@@ -1,1 +1,1 @@
-"""A recording through the node's own inputs and decoding, without ROS: what moved since?"""
+"""Replays a recording through the node's inputs and decoding, without ROS."""

@@ -1,4 +1,4 @@
-"""A replay held against an earlier one of the same bag and model: which figures moved?"""
+"""Compares a replay with an earlier one of the same bag and model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOLERANCES: dict[str, float] = {
     "skip_rate": 0.02,
     "wrong_skips": 0.01,
 }
-"""By how much a figure may move, in its own unit; docs/replay.md says which that is."""
+"""Tolerance of each figure, in its own unit; see docs/replay.md."""
 
 _MAY_DIFFER = ("database", "drafter", "calibration", "parameters", "seed")
 
@@ -34,11 +34,11 @@ class Moved:
     """A figure that moved by more than its tolerance.
 
     Attributes:
-        mode: Of which mode.
-        figure: Which.
-        old: Value in the baseline; None: it has none.
-        new: Value now; None likewise.
-        tolerance: What was allowed.
+        mode: Decoding mode.
+        figure: Name of the figure.
+        old: Value in the baseline; None if it has none.
+        new: Value now; None if it has none.
+        tolerance: Largest accepted difference.
     """
 
     mode: str
@@ -53,10 +53,10 @@ class Moved:
 
 
 def read_tolerances(texts: Sequence[str]) -> dict[str, float]:
-    """The default tolerances with those given as `NAME=VALUE` in their place.
+    """Returns the default tolerances, replaced by those given as `NAME=VALUE`.
 
     Raises:
-        ReplayError: A name is unknown or a value is no number from 0 up.
+        ReplayError: A name is unknown, or a value is not a number from 0 up.
     """
     tolerances = dict(TOLERANCES)
     for text in texts:
@@ -78,10 +78,10 @@ def read_baseline(path: Path) -> dict[str, Any]:
     """Reads an earlier replay.
 
     Args:
-        path: Its results file, or the folder it lies in.
+        path: Its results file, or the folder of it.
 
     Raises:
-        ReplayError: It is missing, damaged, or no replay in the layout of this version.
+        ReplayError: It is missing, damaged, or not a replay in the format of this version.
     """
     file = path / RESULTS if path.is_dir() else path
     try:
@@ -98,17 +98,17 @@ def read_baseline(path: Path) -> dict[str, Any]:
 
 
 def check_comparable(described: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[str]:
-    """Checks that a baseline is one of the same experiment.
+    """Checks that a baseline is of the same experiment.
 
     Args:
-        described: What is run, as `describe` says it.
+        described: What is run, from `describe`.
         baseline: Contents of the earlier results file.
 
     Returns:
-        What else differs, a line each: it may be the change that is looked at.
+        Other differences, one line each: they may be the change under test.
 
     Raises:
-        ReplayError: It is of another bag or model, or lacks a mode.
+        ReplayError: It has a different bag or model, or lacks a mode.
     """
     described = json.loads(json.dumps(described))  # as the baseline was read
     for name in ("bag", "model"):
@@ -134,7 +134,7 @@ def check_comparable(described: Mapping[str, Any], baseline: Mapping[str, Any]) 
 def compare(
     results: Mapping[str, Any], baseline: Mapping[str, Any], tolerances: Mapping[str, float]
 ) -> list[Moved]:
-    """Which figures moved by more than their tolerance.
+    """Returns the figures that moved by more than their tolerance.
 
     Args:
         results: Contents of the results file.
@@ -158,7 +158,7 @@ def compare(
 
 
 def _figures(mode: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], float | None]]:
-    """Kind (of which the tolerance is) and name of each figure, with its value."""
+    """Yields kind (which has the tolerance) and name of each figure, with its value."""
     steps = mode["steps"]
     yield ("steps", "steps"), steps
     for name, count in mode["inputs"]["sets"].items():
@@ -182,7 +182,7 @@ def _figures(mode: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], float |
 
 
 def _absent(kind: str) -> float | None:
-    """What a figure is that is not told: a count of nothing, or nothing."""
+    """Returns the value of a missing figure: 0 for a count, else None."""
     return 0.0 if kind in ("inputs", "holds") else None
 
 
@@ -193,7 +193,7 @@ def _apart(old: float | None, new: float | None) -> float:
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any], column: str) -> float:
-    """Share of all moments at which one of two replays has another entry, or none."""
+    """Returns the share of times at which two replays have different entries, or only one has."""
     entries = [
         dict(zip(columns["ms_since_start"], columns[column], strict=True)) for columns in (old, new)
     ]

@@ -1,4 +1,4 @@
-"""What a replay was run with, by contents and not by paths."""
+"""Describes what a replay was run with, by contents instead of paths."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _ELSEWHERE = frozenset(
     {"model.path", "decoding.mode", "decoding.database", "decoding.drafter", "decoding.seed"}
     | {"robot.urdf", "metric.bounds", "input.compressed", "model.budget_sec"}
 )
-"""Paths, what is told under another name, and what a replay does not take."""
+"""Parameters left out: paths, what is described otherwise, and what a replay does not use."""
 
 
 def describe(bag: Path, parameters: VlaNodeParameters, modes: Sequence[str]) -> dict[str, Any]:
-    """What is run.
+    """Describes what is run.
 
     Args:
         bag: The recording.
@@ -31,10 +31,10 @@ def describe(bag: Path, parameters: VlaNodeParameters, modes: Sequence[str]) -> 
 
     Returns:
         bag (digest), seed, model (fingerprint), database, drafter, calibration, modes (settings and
-        boundary of each), and parameters, those of the node that are not as declared.
+        boundary of each), and parameters, those of the node that differ from the default.
 
     Raises:
-        BagError: The bag is not there.
+        BagError: The bag does not exist.
         HeisdError: The model, a mode or one of its parts is missing or cannot be used.
     """
     folder = model_folder(parameters)
@@ -57,10 +57,10 @@ def describe(bag: Path, parameters: VlaNodeParameters, modes: Sequence[str]) -> 
 
 
 def bag_digest(path: Path) -> str:
-    """SHA-256 of a bag's storage files; what is beside them may change.
+    """Returns the SHA-256 of a bag's storage files; other files beside them may change.
 
     Raises:
-        BagError: There is none.
+        BagError: There are none.
     """
     digest = hashlib.sha256()
     for file in layout_of(path).files:

@@ -1,4 +1,4 @@
-"""What was commanded when the recording was made, and how far a replay is from it."""
+"""The commands of a recording, and the deviation of a replay from them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.control.inputs import NANOSECONDS, stamp_ns
-from heisd_ros.replay.engine import ReplayedStep
+from heisd_ros.replay.mode_replay import ReplayedStep
 from heisd_ros.replay.topics import DELTA, TELEMETRY
 
 AXES = ("x", "y", "z", "rx", "ry", "rz", "gripper")
 
 
 class RecordedActions:
-    """Commands of a recording, found again by the step that they belong to.
+    """Commands of a recording, looked up by step.
 
     A `StepTelemetry` names the observation it answers by its stamp. Other commands are stamped with
     the time they were sent, so the first within a control period of the step is taken.
@@ -36,18 +36,18 @@ class RecordedActions:
 
     @property
     def is_twist(self) -> bool:
-        """Whether a step's twist is held against them, not its action."""
+        """Whether they are twists, to be compared with a step's twist instead of its action."""
         return self._kind not in (TELEMETRY, DELTA)
 
     def __len__(self) -> int:
-        """How many commands there were."""
+        """Number of commands."""
         return len(self._keys)
 
     def add(self, message: Any, now: int) -> None:
-        """Takes a message; a hold or stop commands no action.
+        """Adds a message; a hold or stop has no action.
 
         Args:
-            message: Of the type given.
+            message: Message of the given type.
             now: Its time on the bag's clock, ns.
         """
         if self._kind == TELEMETRY:
@@ -62,13 +62,13 @@ class RecordedActions:
             self._append(now - self._start, numbers)
 
     def _append(self, key: int, numbers: Sequence[float]) -> None:
-        # Telemetry of a clock that was set back would break the order that is searched.
+        # After a clock was set back, telemetry would break the order that the search needs.
         if not self._keys or key >= self._keys[-1]:
             self._keys.append(key)
             self._values.append(np.asarray(numbers, np.float64))
 
     def of(self, step: ReplayedStep) -> NDArray[np.float64] | None:
-        """What was commanded at a step: (7,) action, or (6,) twist; None where nothing was."""
+        """Returns the command at a step: (7,) action or (6,) twist; None if there was none."""
         exact = self._kind == TELEMETRY
         wanted = step.stamp if exact else step.at
         place = bisect_left(self._keys, wanted)
@@ -81,12 +81,12 @@ class RecordedActions:
 def deviation(
     ours: Sequence[NDArray[np.float64]], theirs: Sequence[NDArray[np.float64]], unit: str
 ) -> dict[str, Any] | None:
-    """How far numbers are apart, axis by axis.
+    """Computes the deviation of numbers, axis by axis.
 
     Args:
-        ours: One array a step, as long as `theirs`.
-        theirs: What they are held against.
-        unit: Of the numbers, in words.
+        ours: One array per step, as long as `theirs`.
+        theirs: The numbers they are compared with.
+        unit: Unit of the numbers.
 
     Returns:
         The unit, the steps, and mean, p95 and max of the distance on each axis; None without steps.

@@ -1,4 +1,4 @@
-"""A bag through several decoding modes side by side, read once."""
+"""Replays a bag through several decoding modes, reading it once."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from heisd_ros.data.bag import Bag, BagMessage
 from heisd_ros.data.tracks import header_stamp
 from heisd_ros.errors import BagError, ReplayError
 from heisd_ros.evaluation.setup import mode_name
-from heisd_ros.replay.engine import ModeReplay
-from heisd_ros.replay.frames import Frame, Frames
+from heisd_ros.replay.mode_replay import ModeReplay
 from heisd_ros.replay.recorded import RecordedActions
+from heisd_ros.replay.sampled_pictures import Frame, Frames
 from heisd_ros.replay.topics import ReplayTopics, find_topics
 from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 REFERENCE = "ar"
-"""The mode that all are held against; it is replayed always."""
+"""The mode that all others are compared with; it is always replayed."""
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """What came of a bag.
+    """Result of replaying a bag.
 
     Attributes:
-        topics: What was read as what.
-        messages: How many of each topic that was read.
-        seconds: From its first message that was read to its last.
+        topics: Topics of the inputs.
+        messages: Number of messages read, by topic.
+        seconds: Time from the first message read to the last, s.
         modes: Each mode's replay, the reference first.
-        recorded: What was commanded when the bag was recorded; None: the bag does not say.
-        frames: Pictures of it.
-        problem: Why it was not read to its end; empty where it was.
-        remarks: What else a reader should know of it, a line each.
+        recorded: Commands in the bag; None if it has none.
+        frames: Sampled pictures.
+        problem: Why it was not read to its end; empty if it was.
+        remarks: Other remarks for the reader, one line each.
     """
 
     topics: ReplayTopics
@@ -64,12 +64,12 @@ def replay_bag(
             from them.
         modes: Names of decoding modes, or paths of their files.
         remaps: The node's name of an input to the topic of the bag.
-        instruction: What the arm is told; None: what the bag says.
+        instruction: The instruction; None: that of the bag.
 
     Raises:
-        BagError: The bag cannot be opened, or not even its first message read.
+        BagError: The bag cannot be opened, or its first message cannot be read.
         ReplayError: A topic is missing or of a wrong type, or there is no instruction.
-        HeisdError: The model or what a mode needs beside it cannot be used.
+        HeisdError: The model or a part of a mode cannot be used.
     """
     vla = load_model(parameters)
     with Bag(path) as bag:
@@ -124,7 +124,7 @@ def replay_bag(
 
 
 def _without_unreadable(bag: Bag, topics: ReplayTopics) -> tuple[ReplayTopics, list[str]]:
-    """Leaves the recorded action out where the bag does not define its type, and says so."""
+    """Leaves the recorded action out if the bag does not define its type, with a remark."""
     if topics.recorded is None:
         return topics, []
     try:
@@ -135,7 +135,7 @@ def _without_unreadable(bag: Bag, topics: ReplayTopics) -> tuple[ReplayTopics, l
 
 
 def _remarks(replay: ModeReplay) -> list[str]:
-    """What the rules of the node have dealt with, and is odd all the same."""
+    """Returns remarks on oddities that the node's rules have handled."""
     remarks = []
     if jumps := replay.counts["clock_jumps"]:
         remarks.append(f"the clock of the recording was set back, {jumps} time(s)")
@@ -144,7 +144,7 @@ def _remarks(replay: ModeReplay) -> list[str]:
 
 
 class _Feed:
-    """Hands each message to every mode, in the order of the bag."""
+    """Passes each message to every mode, in the order of the bag."""
 
     def __init__(self, topics: ReplayTopics, replays: Mapping[str, ModeReplay], start: int) -> None:
         self.messages: Counter[str] = Counter()
@@ -161,7 +161,7 @@ class _Feed:
             self.recorded = RecordedActions(topics.recorded[1], rate_hz, start)
 
     def take(self, message: BagMessage) -> None:
-        """Takes the next message."""
+        """Passes the next message to every mode."""
         topics, topic, content = self._topics, message.topic, message.message
         self.now = now = message.stamp_ns
         self.messages[topic] += 1
@@ -183,19 +183,19 @@ class _Feed:
         self._keep_frame()
 
     def clocks(self, tolerance: float) -> list[str]:
-        """Says where the clocks of the topics differ."""
+        """Returns remarks on topics whose clocks differ."""
         offsets = {topic: clocks.offset(ahead) for topic, ahead in self._ahead.items() if ahead}
         differ = clocks.differ(offsets, tolerance)
         return [clocks.describe(offsets, tolerance)] if differ else []
 
     def finish(self) -> None:
-        """Tells every mode that no more will come."""
+        """Ends the replay of every mode."""
         for replay in self._replays.values():
             replay.finish(self.now)
         self._keep_frame()
 
     def _keep_frame(self) -> None:
-        steps, seen = self._reference.steps, self._reference.witness.seen
+        steps, seen = self._reference.steps, self._reference.tap.newest
         if len(steps) > self._framed and seen is not None:
             self._framed = len(steps)
             self.frames.add(Frame(steps[-1].at, seen.images))

@@ -1,6 +1,6 @@
-"""What a replay comes to: numbers that are the same whenever it is run, and apart from them times.
+"""Summarises a replay: reproducible numbers, and separately the times.
 
-`summarise` holds no clock: the same bag, model and settings give the same bytes.
+`summarise` uses no clock: the same bag, model and settings give the same bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from heisd_ros.decoding.acceptance import within_tolerance
 from heisd_ros.decoding.types import Source
 from heisd_ros.evaluation.accounting import Row, decoding_summary, step_columns, time_summary
-from heisd_ros.replay.engine import ModeReplay, ReplayedStep
+from heisd_ros.replay.mode_replay import ModeReplay, ReplayedStep
 from heisd_ros.replay.recorded import RecordedActions, deviation
 from heisd_ros.replay.run import REFERENCE, Replayed
 
@@ -26,15 +26,15 @@ _TIMED = ("ms", "parts_ms")
 
 
 def summarise(replayed: Replayed, described: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of the results file.
+    """Returns the contents of the results file.
 
     Args:
-        replayed: What came of the bag.
-        described: What is run, as `describe` says it.
+        replayed: Result of the replay.
+        described: What is run, from `describe`.
 
     Returns:
-        format; what was run; recording (topics, messages, seconds, problem); modes, for each what
-        it is and what it comes to (`mode_summary`); steps, for each mode its columns.
+        format; what was run; recording (topics, messages, seconds, problem); modes, for each its
+        settings and its summary (`mode_summary`); steps, for each mode its columns.
     """
     reference = {step.at: step for step in replayed.modes[REFERENCE].steps}
     modes, steps = {}, {}
@@ -52,7 +52,7 @@ def summarise(replayed: Replayed, described: Mapping[str, Any]) -> dict[str, Any
     }
     header = {name: value for name, value in described.items() if name != "modes"}
     about = {"format": FORMAT, "kind": KIND, **header, "recording": recording}
-    # As it reads back: a tuple is a list then.
+    # As it is read back: tuples become lists.
     return json.loads(json.dumps({**about, "modes": modes, "steps": steps}))
 
 
@@ -61,12 +61,12 @@ def mode_summary(
     reference: Mapping[int, ReplayedStep],
     recorded: RecordedActions | None,
 ) -> dict[str, Any]:
-    """What one mode comes to.
+    """Summarises one mode.
 
     Args:
         replay: The mode.
-        reference: Steps of the reference mode, by when they were taken.
-        recorded: What was commanded when the bag was recorded.
+        reference: Steps of the reference mode by their time.
+        recorded: Commands of the bag.
 
     Returns:
         steps and the rate of the control grid; inputs, what became of them; holds, by reason;
@@ -104,7 +104,7 @@ def mode_summary(
 
 
 def is_wrong(skipped: ReplayedStep, reference: ReplayedStep) -> bool:
-    """Whether a step executed unseen breaks the tolerance that verification grants a draft."""
+    """Whether a step executed unverified is outside the tolerance of verification."""
     tokens = skipped.record.result.tokens
     return not within_tolerance(tokens, reference.record.result.tokens)
 
@@ -112,12 +112,12 @@ def is_wrong(skipped: ReplayedStep, reference: ReplayedStep) -> bool:
 def summarise_latency(
     replayed: Replayed, described: Mapping[str, Any], machine: str
 ) -> dict[str, Any]:
-    """The contents of the file of times, which no two runs share.
+    """Returns the contents of the file of times, which differ from run to run.
 
     Args:
-        replayed: What came of the bag.
-        described: What is run, as `describe` says it.
-        machine: What it ran on, in words.
+        replayed: Result of the replay.
+        described: What is run, from `describe`.
+        machine: Description of the machine.
     """
     modes = {}
     for name, replay in replayed.modes.items():
@@ -140,7 +140,7 @@ def summarise_latency(
 
 
 def rows_of(replayed: Replayed) -> list[Row]:
-    """A row for each mode that has steps, as the pictures of an evaluation take them."""
+    """Returns a row for each mode with steps, as for the plots of an evaluation."""
     return [
         {**_row(replay), "mode": name, "title": name, "rate_hz": replay.rate_hz}
         for name, replay in replayed.modes.items()
@@ -149,7 +149,7 @@ def rows_of(replayed: Replayed) -> list[Row]:
 
 
 def write(path: Path, contents: Mapping[str, Any]) -> None:
-    """Writes a file, one line a column of steps."""
+    """Writes a file, with one line per column of steps."""
     path.parent.mkdir(parents=True, exist_ok=True)
     steps = contents.get("steps", {})
     head = json.dumps({name: x for name, x in contents.items() if name != "steps"}, indent=1)
@@ -173,7 +173,7 @@ def _row(replay: ModeReplay) -> Row:
 
 
 def _columns(replay: ModeReplay, reference: Mapping[int, ReplayedStep]) -> dict[str, Any]:
-    """Everything of the steps that no clock is in."""
+    """Returns the columns of the steps, without times."""
     columns = {name: x for name, x in _row(replay).items() if name not in _TIMED}
     columns["settled"] = [[step, agrees] for step, _, agrees in columns["settled"]]
     steps = replay.steps

@@ -1,4 +1,4 @@
-"""Which topic of a bag is which input of the node."""
+"""Maps the topics of a bag to the inputs of the node."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TWIST = "geometry_msgs/msg/TwistStamped"
 JOINT_STATES, INSTRUCTION = "~/input/joint_states", "~/input/instruction"
 ROBOT_DESCRIPTION = "robot_description"
 RECORDED = {"~/telemetry": TELEMETRY, "~/output/delta": DELTA, "~/output/twist": TWIST}
-"""Where a recording has the action, the most telling first, and the type that says it."""
+"""Topics of a recording that hold the action, the most precise first, with their types."""
 
 # The node's own names, the simulated arm's, and what the launch files call them without arguments.
 _ELSEWHERE = {
@@ -41,12 +41,12 @@ class ReplayTopics:
     """Topics of a bag.
 
     Attributes:
-        images: One a view, in the model's order.
+        images: One per view, in the model's order.
         compressed: Whether they are CompressedImage.
         joint_states: The joint states.
-        instruction: What the arm was told; None where the bag has it not.
-        robot_description: The URDF; None likewise.
-        recorded: What was commanded, and its type; None likewise.
+        instruction: The instruction; None if the bag has none.
+        robot_description: The URDF; None if the bag has none.
+        recorded: The command and its type; None if the bag has none.
     """
 
     images: tuple[str, ...]
@@ -57,7 +57,7 @@ class ReplayTopics:
     recorded: tuple[str, str] | None
 
     def named(self) -> dict[str, str]:
-        """The topics that are read, by what they are."""
+        """Returns the topics that are read, by input."""
         names = {f"image {view}": topic for view, topic in enumerate(self.images)}
         names["joint states"] = self.joint_states
         if self.instruction is not None:
@@ -84,7 +84,7 @@ def find_topics(
         robot_from_topic: Whether the URDF comes from the bag.
 
     Raises:
-        ReplayError: A remap names no input, an input is not in the bag, or is of another type.
+        ReplayError: A remap names no input, or an input is missing in the bag or has another type.
     """
     names = image_inputs(views)
     known = [*names, JOINT_STATES, INSTRUCTION, ROBOT_DESCRIPTION, *RECORDED]
@@ -117,7 +117,7 @@ def read_remaps(texts: Sequence[str]) -> dict[str, str]:
     """Reads remaps as ROS writes them, `FROM:=TO`.
 
     Raises:
-        ReplayError: One is written otherwise.
+        ReplayError: One has another form.
     """
     remaps = {}
     for text in texts:
@@ -133,7 +133,7 @@ class _Finder:
         self._types, self._remaps = types, remaps
 
     def find(self, name: str, kinds: Sequence[str]) -> str | None:
-        """The topic of an input; None where the bag has it not and nobody says it has."""
+        """Returns the topic of an input; None if the bag lacks it and no remap names it."""
         asked = self._remaps.get(name)
         for topic in self._candidates(name):
             if topic not in self._types:
@@ -149,7 +149,7 @@ class _Finder:
         return None
 
     def need(self, name: str, kinds: Sequence[str]) -> str:
-        """The topic of an input that the node cannot do without."""
+        """Returns the topic of an input that the node needs."""
         topic = self.find(name, kinds)
         if topic is None:
             looked = ", ".join(self._candidates(name))

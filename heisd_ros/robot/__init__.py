@@ -1,1 +1,1 @@
-"""What a robot's YAML says: every parameter, its check, the arm and the limits that follow."""
+"""A robot's YAML file: all parameters and their checks, the arm, and the safety limits."""

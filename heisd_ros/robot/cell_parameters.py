@@ -1,4 +1,4 @@
-"""What a robot's YAML says: the node's parameters and, beside them, what others read of it."""
+"""All of a robot's YAML file: the node's parameters, and those that other tools read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from heisd_ros.robot.topic_parameters import TopicParameters
 
 @dataclass(frozen=True)
 class CellParameters(VlaNodeParameters):
-    """The node's settings, and those that stand in the file for others.
+    """The node's settings, and those in the file for other tools.
 
     Raises:
         ValueError: A value is not accepted; the message names the parameter.
@@ -24,14 +24,14 @@ class CellParameters(VlaNodeParameters):
 
 
 OF_OTHERS = ("topics.", "recording.")
-"""How the parameters begin that the node leaves in the file."""
+"""Prefixes of the parameters that the node ignores."""
 
 
 def recording_layout(cell: CellParameters, urdf: str | None) -> RecordingLayout:
-    """The layout of a robot's recordings.
+    """Returns the layout of a robot's recordings.
 
     Args:
-        cell: Frames, joints, scales, times: as the node uses them; topics and rules of recordings.
+        cell: Frames, joints, scales and times as in the node; topics and rules of recordings.
         urdf: Text of the robot's description; None: it is in the recording.
     """
     command, gripper, robot, recording = cell.command, cell.gripper, cell.robot, cell.recording

@@ -1,4 +1,4 @@
-"""Parameters of the VLA node for what it commands: in which form, how much and when."""
+"""Parameters of the VLA node's commands: their form, limits and timing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from heisd_ros.robot.declare import Parameters, at_least, at_most, at_most_if_any, parameter
 
 STOP_SEC = 0.4
-"""Longest time of a halt, s: where acceleration and jerk are too low for it, it is harder."""
+"""Longest duration of a halt, s: if acceleration and jerk are too low, the halt is harder."""
 SETTLE_SEC = 5.0
-"""Longest time, s, that acceleration and jerk may need from the largest speed to a stand."""
+"""Longest time, s, that acceleration and jerk may need from the largest speed to a stop."""
 
 
 @dataclass(frozen=True)
 class CommandParameters(Parameters):
-    """From an action to a command, the bounds of its motion, and when it is late."""
+    """Conversion of actions to commands, the limits of motion, and timing."""
 
     interface: str = parameter(
         "twist",

@@ -19,38 +19,38 @@ from typing import Any, TypeVar
 
 _TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string", tuple: "string[]"}
 ONE_TYPE = 'a list of one type, [""] for none (ROS does not know the type of an empty list)'
-"""What is accepted of a list."""
+"""What is accepted as the value of a list."""
 
 
 def at_most(value: float) -> float:
-    """How loose an upper limit is."""
+    """Returns how loose an upper limit is."""
     return value
 
 
 def at_most_if_any(value: float) -> float:
-    """How loose an upper limit is of which 0 means that there is none."""
+    """Returns how loose an upper limit is, where 0 means no limit."""
     return value or math.inf
 
 
 def at_least(value: float) -> float:
-    """How loose a lower limit is."""
+    """Returns how loose a lower limit is."""
     return -value
 
 
 @dataclass(frozen=True)
 class ParameterInfo:
-    """What a parameter is called, means and accepts.
+    """Name, meaning and accepted values of a parameter.
 
     Attributes:
         name: ROS name, with dots for groups.
         default: Its type (bool, int, float, str or tuple of str) is the parameter's type.
         description: One sentence with units.
-        low: Least accepted number; given together with `high`.
+        low: Smallest accepted number; given together with `high`.
         high: Largest accepted number.
         choices: Accepted strings.
         read_only: Whether it is fixed when the node starts.
         live: Whether it may change while the node is configured, and takes effect at once.
-        own: Whether the default is the built-in robot's, and any other has to give its own.
+        own: Whether the default is that of the built-in robot, and any other robot must set it.
         looseness: Of a limit, how loose a value of it is (`at_most`, `at_least` ...): it is live,
             and while the arm may move, it is only tightened.
     """
@@ -67,7 +67,7 @@ class ParameterInfo:
     looseness: Callable[[float], float] | None = None
 
     def accepted(self) -> str:
-        """The accepted values in words; empty when any value of the type is."""
+        """Returns a description of the accepted values; empty if any value is accepted."""
         if self.choices is not None:
             return "one of " + ", ".join(repr(choice) for choice in self.choices)
         if self.low is not None and self.high is not None:
@@ -75,7 +75,7 @@ class ParameterInfo:
         return ""
 
     def objection(self, value: Any) -> str:
-        """What is accepted in place of a value; empty where it is good by itself."""
+        """Returns what is accepted instead of a value; empty if the value is accepted."""
         expected = type(self.default)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         texts = not isinstance(value, tuple) or all(isinstance(item, str) for item in value)
@@ -94,10 +94,10 @@ class ParameterInfo:
 
 @dataclass(frozen=True)
 class Parameters:
-    """A group of parameters, or all those of a node: a frozen dataclass is derived from it."""
+    """Base class of a parameter group or of all parameters of a node: a frozen dataclass."""
 
     def _problems(self) -> Iterator[tuple[str, str]]:
-        """Which values of the group do not fit each other, beyond the range of each one.
+        """Yields the values of the group that do not fit together.
 
         Yields:
             Path of the parameter to change, from this group on, and what is accepted.
@@ -109,7 +109,7 @@ T = TypeVar("T", bound=Parameters)
 
 
 def parameter(default: Any, description: str, **marks: Any) -> Any:
-    """A dataclass field that is a ROS parameter; `ParameterInfo` says what the marks are."""
+    """Declares a dataclass field as a ROS parameter; the marks are fields of `ParameterInfo`."""
     info = ParameterInfo("", default, description, **marks)
     if info.looseness is not None:
         info = dataclasses.replace(info, live=True)
@@ -117,12 +117,12 @@ def parameter(default: Any, description: str, **marks: Any) -> Any:
 
 
 def group(kind: type[Parameters]) -> Any:
-    """A dataclass field that is a group of parameters, each with its default."""
+    """Declares a dataclass field as a group of parameters with their defaults."""
     return dataclasses.field(default_factory=kind, metadata={"ros": kind})
 
 
 def parameters_of(kind: type[Parameters]) -> tuple[ParameterInfo, ...]:
-    """The parameters of a parameter dataclass and of its groups, in order."""
+    """Returns the parameters of a parameter dataclass and of its groups, in order."""
     found: list[ParameterInfo] = []
     for field in dataclasses.fields(kind):
         about = field.metadata["ros"]
@@ -137,12 +137,12 @@ def parameters_of(kind: type[Parameters]) -> tuple[ParameterInfo, ...]:
 
 
 def values_of(settings: Parameters) -> dict[str, Any]:
-    """The value of every parameter by its ROS name."""
+    """Returns the value of every parameter by its ROS name."""
     return {info.name: attrgetter(info.name)(settings) for info in parameters_of(type(settings))}
 
 
 def with_values(settings: T, values: Mapping[str, Any]) -> T:
-    """The settings with other values of some parameters, validated.
+    """Returns the settings with some parameters replaced, validated.
 
     Args:
         settings: A parameter dataclass.
@@ -155,7 +155,7 @@ def with_values(settings: T, values: Mapping[str, Any]) -> T:
 
 
 def from_values(kind: type[T], values: Mapping[str, Any]) -> T:
-    """The settings of a kind with values by ROS name, and defaults for all others, validated.
+    """Returns settings with values by ROS name, and defaults for all others, validated.
 
     Raises:
         ValueError: A parameter is unknown or its value is not accepted; the message names it.
@@ -179,7 +179,7 @@ def from_values(kind: type[T], values: Mapping[str, Any]) -> T:
 
 
 def unknown(name: str, known: Iterable[str]) -> str:
-    """What to say of a parameter that is none of those known."""
+    """Returns the error message for an unknown parameter."""
     near = difflib.get_close_matches(name, known, 1)
     hint = f"such as '{near[0]}'" if near else "see docs/nodes.md"
     return f"parameter '{name}' is unknown; accepted: a declared one, {hint}"
@@ -190,10 +190,10 @@ def validate(settings: Parameters, prefix: str = "") -> None:
 
     Args:
         settings: All of a node's parameters, which call it from `__post_init__`.
-        prefix: Of a group, how the ROS names in it begin.
+        prefix: Prefix of the ROS names, for a group.
 
     Raises:
-        ValueError: Names the parameter, its value and what is accepted.
+        ValueError: A value is not accepted; names the parameter, the value and what is accepted.
     """
     for field in dataclasses.fields(settings):
         about, value = field.metadata["ros"], getattr(settings, field.name)
@@ -211,7 +211,7 @@ def _refusal(name: str, value: Any, accepted: str) -> ValueError:
 
 
 def loosened(before: T, after: T) -> str:
-    """Which limit is looser than before, in words; empty where none is."""
+    """Describes the first limit that is looser than before; empty if none is."""
     old, new = values_of(before), values_of(after)
     for info in parameters_of(type(before)):
         value, earlier = new[info.name], old[info.name]
@@ -224,7 +224,7 @@ def loosened(before: T, after: T) -> str:
 
 
 def markdown_table(parameters: Iterable[ParameterInfo]) -> str:
-    """Parameters as a Markdown table, for the documents."""
+    """Formats parameters as a Markdown table, for the documents."""
     rows = ["| parameter | type | default | accepted | meaning |", "|---|---|---|---|---|"]
     for info in parameters:
         default = info.default

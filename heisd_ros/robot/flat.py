@@ -10,10 +10,10 @@ from heisd_ros.robot.flat_names import ros_name
 
 
 def VlaNodeParameters(**values: Any) -> parameters.VlaNodeParameters:
-    """The nested settings, from values by flat names as `ros_name` takes them.
+    """Returns the nested settings, from values by flat names as `ros_name` takes them.
 
     Raises:
-        ValueError: A name means no parameter, or several; or a value is not accepted.
+        ValueError: A name matches no parameter, or several; or a value is not accepted.
     """
     kind = parameters.VlaNodeParameters
     return from_values(kind, {ros_name(kind, flat): values[flat] for flat in values})

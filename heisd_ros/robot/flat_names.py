@@ -10,12 +10,12 @@ from heisd_ros.robot.declare import Parameters, parameters_of
 
 
 class FlatNames(Parameters):
-    """Settings that are read by flat names as well, with a warning."""
+    """Settings that can also be read by flat names, with a warning."""
 
     if not TYPE_CHECKING:  # nothing that is checked uses them
 
         def __getattr__(self, flat: str) -> Any:
-            """The value of the one parameter that a flat name means."""
+            """Returns the value of the parameter that a flat name means."""
             try:
                 name = ros_name(type(self), flat)
             except ValueError as error:
@@ -27,7 +27,7 @@ class FlatNames(Parameters):
 
 
 def ros_name(kind: type[Parameters], flat: str) -> str:
-    """The one parameter that a flat name means.
+    """Returns the ROS name of the parameter that a flat name means.
 
     Args:
         kind: The settings.
@@ -35,7 +35,7 @@ def ros_name(kind: type[Parameters], flat: str) -> str:
             limit also with `joint_` for `joints.`.
 
     Raises:
-        ValueError: The name means no parameter, or several.
+        ValueError: The name matches no parameter, or several.
     """
     meant = [
         info.name

@@ -1,4 +1,4 @@
-"""Parameters of the VLA node for the gripper: what the model means, and what it is told."""
+"""Parameters of the VLA node for the gripper: meaning of the action, and commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from heisd_ros.robot.declare import Parameters, parameter
 
 @dataclass(frozen=True)
 class GripperParameters(Parameters):
-    """From the action's gripper number to commands, by topic and by action."""
+    """Conversion of the action's gripper number to commands, by topic and by action."""
 
     open_action: float = parameter(
         -1.0,
@@ -96,7 +96,7 @@ class GripperParameters(Parameters):
     )
 
     def finger_travel(self) -> FingerTravel | None:
-        """From the finger joints' angle to the opening; None where they are distances."""
+        """Returns the conversion of the finger joints' angle to the opening; None for distances."""
         if self.joint_open == self.joint_closed:
             return None
         return FingerTravel(

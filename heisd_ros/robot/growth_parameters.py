@@ -1,4 +1,4 @@
-"""Parameters of the VLA node that say what is kept of its work, and with whom it is shared."""
+"""Parameters of the VLA node for recording successful episodes and sharing them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from heisd_ros.robot.declare import Parameters, parameter
 
 @dataclass(frozen=True)
 class GrowthParameters(Parameters):
-    """What becomes of successful episodes."""
+    """Recording and use of successful episodes."""
 
     mode: str = parameter(
         "off",
@@ -29,7 +29,7 @@ class GrowthParameters(Parameters):
 
 @dataclass(frozen=True)
 class FleetParameters(Parameters):
-    """Where the journal goes, and where shards come from that are missing here."""
+    """The server that receives the journal and provides missing shards."""
 
     uri: str = parameter(
         "",

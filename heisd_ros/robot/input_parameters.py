@@ -1,4 +1,4 @@
-"""Parameters of the VLA node that say what is taken in, and what is believed of it."""
+"""Parameters of the VLA node for its inputs and their plausibility."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from heisd_ros.robot.declare import Parameters, at_least, at_most, at_most_if_an
 
 @dataclass(frozen=True)
 class InputParameters(Parameters):
-    """Kinds, ages and plausibility of the inputs. All but kinds and gripper may change live."""
+    """Kinds, ages and plausibility of the inputs. Most may change live."""
 
     compressed: bool = parameter(
         False, "Subscribe to sensor_msgs/CompressedImage instead of sensor_msgs/Image."

@@ -1,4 +1,4 @@
-"""Parameters of the VLA node that bound where its commands may lead. Most may change live."""
+"""Parameters of the VLA node that limit where the arm may go. Most may change live."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class WorkspaceParameters(Parameters):
 
     @property
     def corners(self) -> tuple[Corner, Corner]:
-        """Least and largest corner of the box, m, `robot.base_frame`."""
+        """Returns the lower and upper corner of the box, m, in `robot.base_frame`."""
         return (self.x_min, self.y_min, self.z_min), (self.x_max, self.y_max, self.z_max)
 
     @property
     def bounded(self) -> bool:
-        """Whether the box has sides of its own: each is less than the default, 20 m."""
+        """Whether the box is set: each side is shorter than the default, 20 m."""
         return all(b - a < 2.0 * _FAR_M for a, b in zip(*self.corners, strict=True))
 
     def _problems(self) -> Iterator[tuple[str, str]]:
@@ -56,7 +56,7 @@ class WorkspaceParameters(Parameters):
 
 @dataclass(frozen=True)
 class JointParameters(Parameters):
-    """How far joints may go, and how fast."""
+    """Limits of joint positions and speeds."""
 
     limits: tuple[str, ...] = parameter(
         ("",),
@@ -98,7 +98,7 @@ class JointParameters(Parameters):
 
 @dataclass(frozen=True)
 class SingularityParameters(Parameters):
-    """How near the arm may come to a singularity."""
+    """Limits near a singularity."""
 
     slow: float = parameter(
         0.0,
@@ -124,7 +124,7 @@ class SingularityParameters(Parameters):
 
 @dataclass(frozen=True)
 class CollisionParameters(Parameters):
-    """How near links may come to each other and to the table."""
+    """Limits of the distance between links, and to the table."""
 
     slow_m: float = parameter(
         0.0,

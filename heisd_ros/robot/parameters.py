@@ -1,4 +1,4 @@
-"""Parameters of the VLA node: every one declared once, here or in the module of its group."""
+"""Parameters of the VLA node, each declared once, here or in the module of its group."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from heisd_ros.robot.limit_parameters import (
 
 @dataclass(frozen=True)
 class ModelParameters(Parameters):
-    """Which model acts, on which device, and how often."""
+    """The model, its device and its timing."""
 
     path: str = parameter(
         "",
@@ -76,7 +76,7 @@ class ModelParameters(Parameters):
 
 @dataclass(frozen=True)
 class DecodingParameters(Parameters):
-    """How the model's tokens are decoded."""
+    """Decoding of the model's tokens."""
 
     mode: str = parameter(
         "ar",
@@ -102,7 +102,7 @@ class DecodingParameters(Parameters):
 
 @dataclass(frozen=True)
 class RobotParameters(Parameters):
-    """Which arm it is; for the built-in one, names that are left empty are filled in."""
+    """The arm; names left empty are filled in for the built-in one."""
 
     source: str = parameter(
         "panda",
@@ -259,7 +259,7 @@ class VlaNodeParameters(FlatNames):
 
     @property
     def command_frame(self) -> str:
-        """Frame of the command: `command.frame_id`, or the base frame where that is empty."""
+        """Frame of the command: `command.frame_id`, or the base frame if that is empty."""
         return self.command.frame_id or self.robot.base_frame
 
     def _problems(self) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What a robot's YAML says of recordings, beside the node's parameters. Knows no ROS."""
+"""Parameters of recordings in a robot's YAML file. Imports no ROS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heisd_ros.robot.declare import Parameters, parameter
 
 @dataclass(frozen=True)
 class RecordingParameters(Parameters):
-    """Topics and rules of recordings. The node does not read them: it leaves them in the file."""
+    """Topics and rules of recordings. The node ignores them."""
 
     images: tuple[str, ...] = parameter(
         ("/camera/image_raw", "/wrist_camera/image_raw"),

@@ -1,4 +1,4 @@
-"""The arm that the parameters describe, out of its URDF. Knows no ROS."""
+"""Builds the arm that the parameters describe from its URDF. Imports no ROS."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.geometry import ArmGeometry
 from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.robots import panda_urdf
-from heisd_ros.robot.limits import collision_guard
 from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.robot.safety_limits import collision_guard
 from heisd_ros.safety.joints import JointGuard, parse_limits
 
 
 def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
-    """The arm of a URDF text, as the parameters describe it.
+    """Builds the arm of a URDF text, as the parameters describe it.
 
     Raises:
-        UrdfError, JointStateError: The text is no URDF, or a frame or joint is not in it; the
+        UrdfError, JointStateError: The text is not a URDF, or lacks a frame or joint; the
             message is one line that names the parameters.
     """
     tip, base = parameters.robot.tip_frame, parameters.robot.base_frame
@@ -33,7 +33,7 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
     limits = parse_limits(parameters.joints.limits)
     if parameters.command.targets_in_root and not kinematics.base_is_root():
         raise UrdfError(
-            f"parameter 'robot.base_frame' is {base!r}, which does not lie in the root of the "
+            f"parameter 'robot.base_frame' is {base!r}, which is not at the root of the "
             "robot description; accepted: the root link, or one fixed to it without an offset, as "
             "'command.targets_in_root' is true"
         )
@@ -57,7 +57,7 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
 
 
 def urdf_text(parameters: VlaNodeParameters) -> str:
-    """The built-in Panda's URDF, or that of the file `robot.urdf`.
+    """Returns the built-in Panda's URDF, or that of the file `robot.urdf`.
 
     Raises:
         UrdfError: It cannot be read; the message names the parameter.
@@ -68,7 +68,7 @@ def urdf_text(parameters: VlaNodeParameters) -> str:
 
 
 def unguarded(parameters: VlaNodeParameters, kinematics: ArmKinematics | None) -> list[str]:
-    """What the limits are told to look at and cannot, as the description does not say it."""
+    """Returns the limits that are set but cannot be checked, since the description lacks data."""
     if kinematics is None:
         return []
     gaps, guard = [], collision_guard(parameters.collision)
@@ -84,13 +84,13 @@ def unguarded(parameters: VlaNodeParameters, kinematics: ArmKinematics | None) -
 
 
 def touching(parameters: VlaNodeParameters, kinematics: ArmKinematics | None) -> list[str]:
-    """Pairs of links whose distance is not looked at, as they are made so that they touch."""
+    """Returns the pairs of links whose distance is not checked, since they always touch."""
     geometry = kinematics.geometry if kinematics else None
     return collision_guard(parameters.collision).touching(geometry) if geometry else []
 
 
 def _text(name: str, value: str) -> str:
-    """The file that a parameter names; empty where it names none.
+    """Reads the file that a parameter names; empty if it names none.
 
     Raises:
         UrdfError: It cannot be read; the message names the parameter.

@@ -1,4 +1,4 @@
-"""A parameter file of the VLA node, checked as configure would. Knows no ROS."""
+"""Reads a parameter file of the VLA node, and checks it as configure does. Imports no ROS."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from heisd_ros.robot.parameters import VlaNodeParameters
 WILDCARD = "/**"
 MEMBER = "ros__parameters"
 UNDECLARED = ("use_sim_time", "qos_overrides.")
-"""What every node takes besides its declared parameters: a name, and the beginning of names."""
+"""Parameters of every node besides the declared ones: a name, and a prefix."""
 
 
 def read_robot_file(path: Path) -> CellParameters:
-    """Reads and validates a parameter file, as configure would.
+    """Reads and validates a parameter file, as configure does.
 
     Args:
         path: A YAML file of ROS parameters, keyed `/**`.
@@ -33,7 +33,7 @@ def read_robot_file(path: Path) -> CellParameters:
 
 
 def read_cell_file(path: Path) -> CellParameters:
-    """Reads a parameter file that need not say all that is the robot's own.
+    """Reads a parameter file that need not set all parameters of the robot.
 
     Raises:
         ValueError: One line that names key, value and what is accepted.
@@ -47,14 +47,14 @@ def read_cell_file(path: Path) -> CellParameters:
 
 
 def check_given(settings: VlaNodeParameters, given: Container[str]) -> None:
-    """Checks that a robot has given what is its own: no other one's limits may stand in for them.
+    """Checks that a robot sets all of its own values: no other robot's limits may replace them.
 
     Args:
         settings: The settings.
-        given: Names of the parameters that were given a value.
+        given: Names of the parameters that were set.
 
     Raises:
-        ValueError: Names the first parameter that is missing.
+        ValueError: A parameter is missing; names the first one.
     """
     source = settings.robot.source
     for info in parameters_of(type(settings)):
@@ -66,7 +66,7 @@ def check_given(settings: VlaNodeParameters, given: Container[str]) -> None:
 
 
 def _body(path: Path) -> dict[str, Any]:
-    """The parameters of a file, as they are nested there."""
+    """Returns the parameters of a file, nested as in the file."""
     content = read_yaml(path)
     if not isinstance(content, dict) or list(content) != [WILDCARD]:
         found = list(content) if isinstance(content, dict) else content
@@ -82,7 +82,7 @@ def _body(path: Path) -> dict[str, Any]:
 
 
 def flatten(tree: dict[str, Any]) -> dict[str, Any]:
-    """Values of nested mappings by their names with dots, as ROS reads them.
+    """Flattens nested mappings to names with dots, as ROS does.
 
     Raises:
         ValueError: A name stands twice, once nested and once with dots; or a group is empty, or
@@ -110,10 +110,10 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _as_ros(name: str, value: Any) -> Any:
-    """The value as a node would read it: lists as tuples.
+    """Returns the value as a node reads it: lists as tuples.
 
     Raises:
-        ValueError: ROS has no such value.
+        ValueError: ROS does not support the value.
     """
     if value is None:
         raise ValueError(f"parameter '{name}' has no value; accepted: one, '' for an empty text")

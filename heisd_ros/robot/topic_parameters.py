@@ -1,4 +1,4 @@
-"""What a robot's YAML says of topics, beside the node's parameters. Knows no ROS."""
+"""Parameters of topics in a robot's YAML file. Imports no ROS."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heisd_ros.robot.declare import Parameters, parameter, values_of
 
 @dataclass(frozen=True)
 class TopicParameters(Parameters):
-    """Where `real_arm.launch.py` wires the node to. The node does not read them."""
+    """Topics that `real_arm.launch.py` remaps the node to. The node ignores them."""
 
     image: str = parameter("camera/image_raw", "Scene camera.")
     image_wrist: str = parameter("wrist_camera/image_raw", "Wrist camera.")

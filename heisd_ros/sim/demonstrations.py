@@ -26,18 +26,18 @@ from heisd_ros.sim.scene import OPEN_GRIPPER, RENDERING, LiberoScene
 DEMONSTRATION_STATES = range(40)
 """Initial states that may be used for training."""
 HELD_OUT_STATES = range(40, 50)
-"""Initial states that are for evaluation alone and never rendered for training."""
+"""Initial states for evaluation only, never rendered for training."""
 MAX_STEPS = 170
 _VIEWS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 
 
 @dataclass(frozen=True)
 class Disturbance:
-    """How an episode's arm is knocked about, in action units.
+    """Disturbance of the arm in an episode, in action units.
 
     Attributes:
         noise: Standard deviation of the autocorrelated noise on the translation.
-        push_rate: Chance of a push beginning at a step.
+        push_rate: Probability that a push starts at a step.
         push: Size of a push.
         start_steps: At most so many random steps before the episode.
     """
@@ -48,16 +48,16 @@ class Disturbance:
     start_steps: int = 10
 
     def scaled(self, share: float) -> Disturbance:
-        """The same, weaker."""
+        """Returns the disturbance scaled by a factor."""
         return replace(self, noise=self.noise * share, push=self.push * share)
 
 
 CALM = Disturbance(noise=0.0, push_rate=0.0)
 
 LeadPolicy = Callable[[LiberoScene], np.ndarray]
-"""A scene to the (7,) action that a trained policy takes in it."""
+"""Maps a scene to the (7,) action of a trained policy."""
 LEAD_STEPS = (20, 160)
-"""Least and most steps that a policy leads an episode."""
+"""Least and largest number of steps for which a policy leads an episode."""
 
 
 def collect_task(
@@ -101,7 +101,7 @@ def collect_task(
         grasp = writer.grasp_candidate = choose_grasp(scene)
     failures = 0
     while recorded < episodes:
-        # Where there is little room, as in a drawer, the task itself sets what can be borne.
+        # In confined spaces such as a drawer, the task limits the disturbance.
         disturbance = Disturbance().scaled(0.7**failures)
         result = record_episode(scene, grasp or 0, seed, stride, disturbance, lead)
         failures = 0 if result is not None else failures + 1
@@ -116,7 +116,7 @@ def collect_task(
 
 
 def choose_grasp(scene: LiberoScene, trials: int = 8) -> int:
-    """The first grasp candidate that solves all trials, else the one that solves most.
+    """Returns the first grasp candidate that solves all trials, else the one that solves most.
 
     One grasp a task keeps the demonstrations consistent: two ways to take the same object from the
     same view average to none.

@@ -2,7 +2,7 @@
 
 Its action is a function of what a camera and the joint states show: gripper opening, contact of the
 fingers, and where the tip stands relative to object and target. It keeps no timer and no phase
-counter: demonstrations whose labels depend on hidden state teach a policy to stand still.
+counter: labels that depend on hidden state teach a policy to stand still.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _RELEASE_TOLERANCE = (0.015, 0.012)
 _TOUCHDOWN = 0.04
 """Height over the place point, m, under which an object that touches what it is put on is down."""
 _PRESS = 0.006
-"""The expert aims this far under its goals, m, so that it arrives with some speed, not never."""
+"""The expert aims this far below its goals, m, so that it arrives in finite time."""
 _CLOSING = 0.072
 """Finger opening, m, under which the fingers are on their way to close."""
 _NOTHING = 0.002
@@ -245,7 +245,7 @@ class PickPlaceExpert:
     def _approach(self, tip: np.ndarray, turn: float) -> tuple[np.ndarray, float]:
         error = self.grasp_point() - tip
         closing = self.scene.gripper_opening() < _CLOSING
-        # Hysteresis: fingers that have begun to close go on.
+        # Hysteresis: fingers that have begun to close continue.
         if _within(error, _GRASP_TOLERANCE, 2.5 if closing else 1.0):
             return error, CLOSE_GRIPPER
         return _through_funnel(error, _CLEARANCE, turn), OPEN_GRIPPER

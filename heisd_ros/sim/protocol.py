@@ -93,7 +93,7 @@ class Protocol(Evaluation):
         Args:
             suite: LIBERO suite.
             names: that the checkpoint has.
-            asked: by somebody; empty: by nobody.
+            asked: requested name; empty: none.
 
         Raises:
             UnknownStatisticsError: the checkpoint has none of those that the protocol names.

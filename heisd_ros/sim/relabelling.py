@@ -1,4 +1,4 @@
-"""Recorded demonstrations with what the expert of today would do in them.
+"""Relabels recorded demonstrations with the actions of the current expert.
 
 The expert's action is a function of the scene's state alone, and recordings keep their states. So
 when its law changes, they need not be made and drawn again.
@@ -23,7 +23,7 @@ from heisd_ros.sim.scene import CLOSE_GRIPPER, LiberoScene
 
 @dataclass(frozen=True)
 class Relabelled:
-    """What became of one file.
+    """Result of relabelling one file.
 
     Attributes:
         frames: Frames in it.
@@ -36,7 +36,7 @@ class Relabelled:
 
 
 def relabel(path: Path, destination: Path) -> Relabelled:
-    """Writes a copy of a recording whose actions are those of the expert of today.
+    """Writes a copy of a recording with the actions of the current expert.
 
     Contact of the fingers is not part of a state, so a restored scene may judge otherwise whether
     the object is held. Where the gripper's command shows that, the recording is believed.
@@ -47,7 +47,7 @@ def relabel(path: Path, destination: Path) -> Relabelled:
 
     Raises:
         DemonstrationError: The file lacks what a recording of `heisd demos` holds.
-        SceneError: Its task is not one of pick and place.
+        SceneError: Its task is not pick-and-place.
     """
     frames = contradicted = 0
     try:

@@ -9,12 +9,12 @@ LIBRARIES = {"osmesa": ("libOSMesa.so.8", "libOSMesa.so"), "egl": ("libEGL.so.1"
 
 
 def renderers() -> list[str]:
-    """Values of MUJOCO_GL whose libraries are installed, the preferred one first."""
+    """Returns the values of MUJOCO_GL whose libraries are installed, the preferred first."""
     return [kind for kind, names in LIBRARIES.items() if any(map(loads, names))]
 
 
 def default_renderer() -> str:
-    """The value of MUJOCO_GL to take where nobody gave one."""
+    """Returns the default value of MUJOCO_GL."""
     return next(iter(renderers()), "osmesa")  # MuJoCo then says that it is missing
 
 

@@ -83,7 +83,7 @@ class LiberoScene:
         os.environ.setdefault("MUJOCO_GL", default_renderer())
         if suite not in SUITES:
             raise SceneError(f"suite {suite!r} is unknown; accepted: {', '.join(SUITES)}")
-        # LIBERO, robosuite and their parts greet on standard output when imported.
+        # LIBERO, robosuite and their dependencies print to standard output when imported.
         with contextlib.redirect_stdout(io.StringIO()):
             from libero.libero import benchmark, get_libero_path
             from libero.libero.envs.env_wrapper import ControlEnv
@@ -167,12 +167,12 @@ class LiberoScene:
         return images
 
     def images_of(self, state: np.ndarray) -> dict[str, np.ndarray]:
-        """Camera images of a state that `simulator_state` gave; the scene is left in that state."""
+        """Returns the images of a state from `simulator_state`; the scene stays in it."""
         self.restore(state)
         return self.images()
 
     def place_fixtures(self, model_xml: str) -> None:
-        """Puts every body where a scene's MJCF has it; what moves freely is in the state instead.
+        """Puts every fixture where a scene's MJCF has it; free bodies are part of the state.
 
         Args:
             model_xml: From `model_xml`, of the same task.
@@ -292,7 +292,7 @@ class LiberoScene:
         self._model = self._env.sim.model._model
         self._data = self._env.sim.data._data
         self._robot = self._env.robots[0]
-        # robosuite's gripper closes bit by bit and would go on from where the last episode left it.
+        # robosuite's gripper closes gradually, and would continue from the last episode's state.
         self._robot.gripper.current_action = np.zeros(self._robot.gripper.dof)
         base = self._env.sim.model.body_name2id("robot0_base")
         self.base_position = np.array(self._data.xpos[base])

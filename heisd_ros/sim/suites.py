@@ -1,4 +1,4 @@
-"""What of LIBERO's suites is known here, without loading a simulator."""
+"""The expert's tasks in LIBERO's suites, without loading a simulator."""
 
 PICK_AND_PLACE = {
     "libero_spatial": tuple(range(10)),

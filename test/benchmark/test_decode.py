@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from heisd_ros.benchmark import decode
 from heisd_ros.benchmark.decode import Settings
+from heisd_ros.benchmark.result_lines import lines
 from heisd_ros.benchmark.roofline import Roofline
 from heisd_ros.benchmark.steps import DRAFTED, EAGER, OPTIMISED, RETRIEVED, Steps, forced
 from heisd_ros.benchmark.subject import (
@@ -22,7 +23,6 @@ from heisd_ros.benchmark.subject import (
     random_model,
     random_shard,
 )
-from heisd_ros.benchmark.summary import lines
 from heisd_ros.cli.main import app
 from heisd_ros.decoding.tree import DraftTree
 from heisd_ros.families.openvla.codec import OpenVLAAnswer

@@ -11,7 +11,7 @@ from heisd_ros.cli import calibrate
 from heisd_ros.decoding.calibration import FILE, Calibration
 from heisd_ros.decoding.modes import load_mode
 from heisd_ros.evaluation import calibration_rig
-from heisd_ros.evaluation.calibration import EpisodeLoss
+from heisd_ros.evaluation.calibration_episodes import EpisodeLoss
 from heisd_ros.evaluation.calibration_run import FILE as RUN
 from heisd_ros.retrieval.entries import COLUMNS, Entries
 from heisd_ros.retrieval.manifest import FeatureLayout, Manifest

@@ -37,7 +37,7 @@ def test_a_faster_stream_is_thinned_to_the_rate(times):
     assert np.diff(kept).min() >= (1.0 - LEEWAY) * PERIOD - 1e-9
 
 
-def test_it_opens_when_the_next_is_on_time_and_begins_anew_on_reset():
+def test_it_opens_when_the_next_is_on_time_and_starts_again_on_reset():
     grid = ControlGrid(RATE_HZ)
     assert grid.opens == -np.inf and not grid.early(5.0)
     grid.advance(5.0)

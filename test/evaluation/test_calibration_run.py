@@ -12,7 +12,7 @@ from support.skipping import calibration
 
 from heisd_ros.decoding.conformal import choose, risk_bounds
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.calibration import EpisodeLoss
+from heisd_ros.evaluation.calibration_episodes import EpisodeLoss
 from heisd_ros.evaluation.calibration_run import FILE, CalibrationRun
 
 EPISODES, SKIPS = 20, 50

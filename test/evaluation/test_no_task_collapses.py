@@ -9,8 +9,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from heisd_ros.evaluation.contest import Contest
 from heisd_ros.evaluation.setup import Parts, Setup
+from heisd_ros.evaluation.side_by_side import SideBySide
 from heisd_ros.evaluation.starts import Start
 from heisd_ros.models import shipped_model
 
@@ -24,9 +24,9 @@ def test_the_task_that_was_lost_is_solved():
     folder = shipped_model()
     place = (str(folder), ("heisd",), str(folder / "database"), str(folder / "drafter"))
     parts = Parts(Setup("libero_spatial", *place))
-    contest, scene = Contest.load(parts), parts.scene(6)
+    side_by_side, scene = SideBySide.load(parts), parts.scene(6)
     try:
-        rows = [row for state in (41, 44) for row in contest.run(scene, Start(6, state))]
+        rows = [row for state in (41, 44) for row in side_by_side.run(scene, Start(6, state))]
     finally:
         scene.close()
         torch.set_num_threads(threads)

@@ -7,7 +7,7 @@ import pytest
 from support.skipping import calibration
 
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.calibration import EpisodeLoss
+from heisd_ros.evaluation.calibration_episodes import EpisodeLoss
 from heisd_ros.evaluation.calibration_losses import BASE
 from heisd_ros.evaluation.paired_run import BLOCK, FILE, PairedRun, least_pairs
 from heisd_ros.evaluation.starts import calibration_starts

@@ -45,7 +45,7 @@ class PushScene:
 
 
 class ConstantDecoder:
-    """Moves along x at a constant speed; every second step was executed unseen, and is verified."""
+    """Moves along x at a constant speed; every second step is skipped, and verified later."""
 
     def __init__(self, speed):
         self.speed, self.resets, self.seen, self.calls = speed, [], [], []
@@ -115,7 +115,7 @@ def test_the_metric_is_measured_each_step_and_charged():
     assert result.step_ms == pytest.approx(charged) and min(charged) > 2.0
 
 
-def test_the_metric_starts_anew_with_each_episode():
+def test_the_metric_restarts_with_each_episode():
     decoder, metric = ConstantDecoder(0.25), speed_metric()
     for state in (42, 43):
         run_episode(PushScene(), decoder, state, metric)

@@ -5,8 +5,8 @@ from support.tiny_vla import save_tiny_checkpoint
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.errors import CheckpointError, DatabaseError, DrafterError, ModeError
-from heisd_ros.evaluation.contest import Contest
 from heisd_ros.evaluation.setup import Parts, Setup, mode_name
+from heisd_ros.evaluation.side_by_side import SideBySide
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.vla.checkpoint_files import fingerprint
 
@@ -68,6 +68,6 @@ def test_missing_parts_are_refused_before_anything_runs(checkpoint, tmp_path):
     with pytest.raises(DatabaseError, match="heisd db build"):
         Parts(setup_of(checkpoint, "ar", "rsd"))
     with pytest.raises(DrafterError, match="heisd train drafter"):
-        Contest.load(Parts(setup_of(checkpoint, "ar", "dsd")))
+        SideBySide.load(Parts(setup_of(checkpoint, "ar", "dsd")))
     with pytest.raises(CheckpointError):
         Parts(Setup("libero_spatial", str(tmp_path / "none"), ("ar",), "", ""))

@@ -10,7 +10,7 @@ import pytest
 from support.tiny_parts import save_tiny_parts
 from support.tiny_vla import save_tiny_checkpoint
 
-from heisd_ros.evaluation.report import write_report
+from heisd_ros.evaluation.evaluation_page import write_report
 from heisd_ros.evaluation.results import read_results
 
 # Tasks 0 and 1 of libero_spatial, as LIBERO words them.

@@ -1,4 +1,4 @@
-"""Debug pictures: what they show, that nobody pays for them unseen, that they stay bounded."""
+"""Debug pictures: their content, no cost without subscribers, and bounded memory."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Faults over real DDS: each is named, the arm stands in time, and goes on when it is over.
+"""Faults over real DDS: each is named, the arm stands in time, and moves on when it is over.
 
 The arm moves, within limits as of a real one (`support/cell.py`), whenever a fault begins. Only the
 watchdog that a test is about is quick, so that a machine that is slow for a moment trips no other.
 Two records are checked after every test: no command was ever out of the limits (fixture `world`),
-and the tip never left the workspace. The time to a stand counts from the moment at which the
+and the tip never left the workspace. The time to a stop counts from the moment at which the
 watchdog's limit is over; it is kept with the test's result, and with it for how long meanwhile the
 machine gave this process no CPU (`support/stalls.py`), which is no fault of the node.
 """
@@ -363,7 +363,7 @@ def test_a_second_node_on_the_command_topic_stops_both(world, start, checkpoint)
     drive.goes_on()
     since = time.monotonic()
     assert other.trigger_activate() == SUCCESS
-    # Until DDS has told both of each other nobody can know.
+    # Discovery has to find the other one first.
     seen = []
     topic = "/vla_node/output/twist"
     drive.until(lambda: drive.node.count_publishers(topic) > 1, "the other's publisher")

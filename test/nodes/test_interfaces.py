@@ -33,7 +33,7 @@ class Record(list):
 @pytest.fixture
 def sent(monkeypatch):
     record = Record()
-    monkeypatch.setattr(interfaces, "outlet", lambda *arguments: record)
+    monkeypatch.setattr(interfaces, "command_publisher", lambda *arguments: record)
     return record
 
 
@@ -93,7 +93,7 @@ def test_a_target_is_kept_through_holds_whatever_is_measured(sent):
     interface = PoseInterface(None, DEFAULTS, TICK)
     for _ in range(5):
         interface.send(command([0.5, 0, 0, 0, 0, 0]))
-    interface.send(command([0.1, 0, 0, 0, 0, 0], held=True))  # on the way to a stand
+    interface.send(command([0.1, 0, 0, 0, 0, 0], held=True))  # while stopping
     for x in (0.04, 0.03):
         interface.send(command(measured=moved(HOME, x), held=True, at_rest=True))
     interface.send(command([0.1, 0, 0, 0, 0, 0], measured=moved(HOME, 0.03)))

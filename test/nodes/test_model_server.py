@@ -1,7 +1,7 @@
 """A node whose model runs behind a server: every fault of server and network stops the arm by name.
 
 The arm moves whenever a fault begins, and is moved again once it is over. Over real DDS, with a
-real server; see `test_faults.py` for how the time to a stand is counted.
+real server; see `test_faults.py` for how the time to a stop is counted.
 """
 
 from __future__ import annotations

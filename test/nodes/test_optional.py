@@ -152,7 +152,7 @@ def answer(client, success):
 
 
 @pytest.mark.parametrize("killed", [True, False])
-def test_a_servo_that_was_started_anew_is_asked_again(installed, killed):
+def test_a_servo_that_was_restarted_is_asked_again(installed, killed):
     node = Node()
     servo = ServoSetup(node, with_values(DEFAULTS, {"servo.node": "/servo_node"}))
     switch, unpause = node.clients
@@ -197,7 +197,7 @@ def gripper_parts(installed, monkeypatch):
     client.server_is_ready = lambda: client.ready
     topic = SimpleNamespace(publish=published.append, close=lambda timeout_sec: True)
     monkeypatch.setattr(gripper, "ActionClient", lambda node, kind, name: client)
-    monkeypatch.setattr(gripper, "outlet", lambda *arguments: topic)
+    monkeypatch.setattr(gripper, "command_publisher", lambda *arguments: topic)
     return published, goals, client
 
 
@@ -213,7 +213,7 @@ def test_a_gripper_is_told_by_topic_always_and_by_action_where_asked_for(gripper
     output.send(0.02)
     assert (goals[0].command.position, goals[0].command.max_effort) == (0.02, 20.0)
     assert published[-1].data == 0.02
-    output.send(0.02)  # once more on the topic; a goal would start the grasp anew
+    output.send(0.02)  # once more on the topic; a goal would start a new grasp
     assert len(published) == 3 and len(goals) == 1
 
     output = GripperOutput(

@@ -28,8 +28,8 @@ def listen(world, seconds, doing=None):
 def test_an_empty_system_lacks_everything(world):
     seen = listen(world, 0.3)
     for topic in ("/camera/image_raw", "/joint_states", "/robot_description"):
-        assert seen[topic][0] == "bad" and "nobody publishes it" in seen[topic][1]
-    assert seen["/target_pose"] == ("warning", "nobody hears it: is the controller up?")
+        assert seen[topic][0] == "bad" and "no publisher" in seen[topic][1]
+    assert seen["/target_pose"] == ("warning", "no subscriber: is the controller up?")
 
 
 def test_a_system_that_fits_is_good(world):

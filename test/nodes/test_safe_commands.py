@@ -404,7 +404,7 @@ def test_what_cannot_be_had_fails_configure_in_one_line(
 
 
 def test_a_target_does_not_jump_back_at_deactivation(world, start):
-    """While the node brings the arm to a stand there, it does not hear where the arm is."""
+    """While the node stops the arm there, it gets no joint states."""
     bench, node, _ = start({**SMOOTH, "command.interface": "pose"})
     poses, q = listen(bench, PoseStamped, "pose"), REST.copy()
     arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS, PANDA_BASE)

@@ -1,4 +1,4 @@
-"""`~/status`: one code for how things stand, told when it changes."""
+"""`~/status`: the status as one code, published when it changes."""
 
 from __future__ import annotations
 

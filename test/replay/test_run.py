@@ -51,7 +51,7 @@ def replayed(equipped, tmp_path):
 
 @pytest.fixture
 def skipping(tmp_path):
-    """A mode that executes every retrieved action unseen and verifies it while the arm moves."""
+    """A mode that executes every retrieved action first and verifies it while the arm moves."""
     path = tmp_path / "skipping.yaml"
     path.write_text("propose: retrieval\nskip: {policy: always, shadow_share: 1.0}\n")
     return str(path)

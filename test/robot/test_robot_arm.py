@@ -17,9 +17,9 @@ from heisd_ros.errors import UrdfError
 from heisd_ros.kinematics.robots import panda_urdf
 from heisd_ros.nodes.diagnostics import control_status
 from heisd_ros.robot.declare import with_values
-from heisd_ros.robot.limits import safety_limits
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader, touching, unguarded
+from heisd_ros.robot.safety_limits import safety_limits
 
 ON = {"collision.slow_m": 0.08, "collision.stop_m": 0.03}
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heisd_ros.robot.declare import from_values
-from heisd_ros.robot.limits import safety_limits
 from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.robot.safety_limits import safety_limits
 from heisd_ros.safety.limits import _ON_TIME as ON_TIME
 from heisd_ros.safety.limits import PartLimits, SafetyFilter, SafetyLimits
 from heisd_ros.safety.ramp import Ramp

@@ -1,4 +1,4 @@
-"""Protocols: OpenVLA's as it is published, ours, and files of one's own."""
+"""Protocols: OpenVLA's as it is published, ours, and files of the user."""
 
 from __future__ import annotations
 

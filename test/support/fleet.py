@@ -30,7 +30,7 @@ def wait_for(condition, what, seconds=60.0):
     """Until it holds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for: {what}"
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds:g} s"
         time.sleep(0.02)
 
 

@@ -29,7 +29,7 @@ _numbers = itertools.count(int(os.environ.get("ROS_DOMAIN_ID", "1")))
 
 
 def next_domain_id():
-    """A domain that no test of this run had before and nobody uses."""
+    """Returns an unused domain that no test of this run had before."""
     for number in itertools.islice(_numbers, len(DOMAINS)):
         domain_id = DOMAINS[number % len(DOMAINS)]
         if is_free(domain_id):
@@ -62,7 +62,7 @@ class World:
         """Spins until the condition holds; `doing` is called every 20 ms meanwhile."""
         deadline, last = time.monotonic() + TIMEOUT_SEC, 0.0
         while not condition():
-            assert time.monotonic() < deadline, f"waited {TIMEOUT_SEC:g} s in vain for: {what}"
+            assert time.monotonic() < deadline, f"waited {TIMEOUT_SEC:g} s for: {what}"
             if doing is not None and time.monotonic() - last > 0.02:
                 doing()
                 last = time.monotonic()

@@ -1,4 +1,4 @@
-"""What the simulated arm needs of a scene, so that a test can bring its own without MuJoCo."""
+"""Interface of a scene for the simulated arm, so that a test can pass its own without MuJoCo."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from heisd_ros.kinematics.pose import Pose
 
 
 class ArmScene(Protocol):
-    """One task in a simulated cell; see `heisd_ros.sim.scene.LiberoScene`, which fulfils it."""
+    """One task in a simulated cell; `heisd_ros.sim.scene.LiberoScene` implements it."""
 
     @property
     def instruction(self) -> str:
-        """What the task asks for, in words."""
+        """Instruction of the task."""
 
     @property
     def cameras(self) -> Sequence[str]:
-        """Camera names: the view of the scene, then that of the wrist."""
+        """Names of the cameras: the scene's, then the wrist's."""
 
     def reset(self, init_state: int) -> None:
         """Starts an episode; raises SceneError for a state that the task does not have."""
 
     def step(self, action: np.ndarray) -> None:
-        """Advances by one control step; (7,), LIBERO's units."""
+        """Advances by one control step with an action, (7,), LIBERO's units."""
 
     def success(self) -> bool:
         """Whether the task's goal holds now."""
 
     def images(self) -> dict[str, np.ndarray]:
-        """Camera name to (height, width, 3) uint8 RGB, upright."""
+        """Returns the pictures by camera, (height, width, 3) uint8 RGB, upright."""
 
     def joint_positions(self) -> np.ndarray:
-        """(7,), rad."""
+        """Returns the joint positions of the arm, (7,), rad."""
 
     def joint_velocities(self) -> np.ndarray:
-        """(7,), rad/s."""
+        """Returns the joint velocities of the arm, (7,), rad/s."""
 
     def gripper_positions(self) -> np.ndarray:
-        """(2,), m, of opposite sign."""
+        """Returns the finger positions, (2,), m, of opposite sign."""
 
     def gripper_velocities(self) -> np.ndarray:
-        """(2,), m/s, of opposite sign."""
+        """Returns the finger velocities, (2,), m/s, of opposite sign."""
 
     def tip_pose(self) -> Pose:
-        """Pose of the point between the finger tips, base frame."""
+        """Returns the pose of the point between the finger tips, base frame."""
 
     def close(self) -> None:
-        """Frees the scene."""
+        """Frees the simulator of the scene."""
 
 
 SceneFactory = Callable[[str, int, int], ArmScene]
@@ -57,10 +57,10 @@ SceneFactory = Callable[[str, int, int], ArmScene]
 
 
 def libero_scene(suite: str, task_index: int, image_size: int) -> ArmScene:
-    """The real thing; imports MuJoCo and LIBERO, and takes seconds.
+    """Creates a LIBERO scene. Imports MuJoCo and LIBERO, which takes seconds.
 
     Raises:
-        SceneError: There is no such task.
+        SceneError: The task does not exist.
     """
     from heisd_ros.sim.scene import LiberoScene
 

@@ -24,7 +24,7 @@ from heisd_ros.errors import HeisdError
 from heisd_ros.kinematics.robots import panda_urdf
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.declaration import declare, read
-from heisd_ros.nodes.geometry import pose_message
+from heisd_ros.nodes.geometry_messages import pose_message
 from heisd_ros.nodes.image_message import image_message
 from heisd_ros.nodes.process import POLL_SEC, StoppableNode, leave, run_node
 from heisd_ros.nodes.sim.arm_scene import ArmScene, SceneFactory, libero_scene
@@ -35,22 +35,22 @@ from heisd_ros.sim.scene import CLOSE_GRIPPER, CONTROL_RATE_HZ, OPEN_GRIPPER
 
 PERIOD_NS = round(NANOSECONDS / CONTROL_RATE_HZ)
 EPISODE_GAP_NS = NANOSECONDS
-"""Pause between the stamps of two episodes in lock-step: who looks at motion sees a new start."""
+"""Gap between the stamps of two episodes in lock-step, so that motion is not measured across it."""
 GRIPPER_WAIT_SEC = 0.002
 """Time given to a gripper command that was sent just before the twist, on another topic."""
 LISTEN_SEC = 0.01
-"""Time given to callbacks in each real-time step, however far behind the scene is: an arm that
-renders slower than real time still takes its commands and its services."""
+"""Least time for callbacks in each real-time step, s: an arm that renders slower than real time
+still gets its commands and service calls."""
 LOG_PERIOD_SEC = 5.0
 _TOPICS = ("~/image", "~/image_wrist")
 
 
 class SimArmNode(StoppableNode):
-    """Publishes what a real cell measures and takes the commands that a real arm takes.
+    """Publishes what a real cell measures, and takes the commands of a real arm.
 
     Args:
-        make_scene: Makes the scene; tests give their own.
-        **kwargs: For rclpy's Node, for instance `context` or `parameter_overrides`.
+        make_scene: Creates the scene; tests pass their own.
+        **kwargs: Passed on to rclpy's Node, for instance `context` or `parameter_overrides`.
 
     Raises:
         ValueError: A parameter is not accepted; the message names it.
@@ -90,10 +90,10 @@ class SimArmNode(StoppableNode):
         self.create_service(Trigger, "~/reset_episode", self._on_reset)
 
     def run(self, executor: SingleThreadedExecutor, stopping: threading.Event) -> int:
-        """Runs episodes until the event is set; scene, steps and callbacks in this thread.
+        """Runs episodes until the event is set: scene, steps and callbacks in this thread.
 
         Returns:
-            Exit code: 1 where the first episode cannot start.
+            Exit code: 1 if the first episode cannot start.
         """
         try:
             self._begin_episode()
@@ -107,7 +107,7 @@ class SimArmNode(StoppableNode):
         return 0
 
     def stop(self) -> None:
-        """Frees the scene; an arm without commands stands still by itself."""
+        """Frees the scene; without commands the arm stops by itself."""
         if self._scene is not None:
             self._scene.close()
             self._scene = None
@@ -120,15 +120,15 @@ class SimArmNode(StoppableNode):
         """Starts the episode that the parameters name.
 
         Returns:
-            What was started, in words.
+            A description of the episode.
 
         Raises:
-            SceneError, ValueError: There is no such task or state.
+            SceneError, ValueError: The task or state does not exist.
         """
         wanted = read(self, SimArmParameters)
         task = (wanted.suite, wanted.task_index)
         if task != self._task or self._scene is None:
-            # The new scene first: where it fails, the old one goes on.
+            # The new scene first: if it fails, the old one continues.
             scene = self._make_scene(*task, self._settings.image_size)
             self.stop()
             self._scene, self._task = scene, task
@@ -166,7 +166,7 @@ class SimArmNode(StoppableNode):
         self._stamps = []
         while not (self._answered or self._restarted or stopping.is_set()):
             if self._stamps:
-                self._stamp += 1  # the same moment, but a new message that is not a duplicate
+                self._stamp += 1  # the same time, but not a duplicate message
             self._stamps.append(self._stamp)
             self._publish(images)
             timeout = self._settings.lockstep_timeout_sec
@@ -186,7 +186,7 @@ class SimArmNode(StoppableNode):
             executor.spin_once(timeout_sec=min(left, POLL_SEC))
 
     def _drain(self, executor: SingleThreadedExecutor) -> None:
-        """Takes what has arrived besides the twist, the gripper's command above all."""
+        """Handles what has arrived besides the twist, in particular the gripper's command."""
         deadline = time.monotonic() + GRIPPER_WAIT_SEC
         while (left := deadline - time.monotonic()) > 0.0:
             executor.spin_once(timeout_sec=left)
@@ -201,7 +201,7 @@ class SimArmNode(StoppableNode):
         return [(camera, pictures[camera]) for camera in self._scene.cameras]
 
     def _publish(self, images: list[tuple[str, np.ndarray]]) -> None:
-        """Publishes one observation, every part of it with the same stamp; images last."""
+        """Publishes one observation: all parts with the same stamp, images last."""
         assert self._scene is not None, "an episode has begun"
         stamp, frame_id = time_message(self._stamp), self._settings.frame_id
         self._success.publish(Bool(data=self._scene.success()))
@@ -220,8 +220,8 @@ class SimArmNode(StoppableNode):
         except ValueError as error:
             self._refuse(str(error))
             return
-        # A stop, or a late command, answers an observation that is not the newest, or one that was
-        # answered already: in lock-step it does not count.
+        # In lock-step only the first command for the newest observation counts, so no stop and no
+        # late command.
         stamp = stamp_ns(message)
         old = stamp == 0 or stamp in self._old_stamps
         if self._settings.lockstep and (old or self._answered):

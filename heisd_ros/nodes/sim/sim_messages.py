@@ -1,4 +1,4 @@
-"""A simulated scene's state as the messages that a real arm and its cameras send."""
+"""Converts a simulated scene's state to the messages of a real arm and its cameras."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FINGER_SIGNS = np.array([1.0, -1.0])
 
 
 def joint_state_message(scene: ArmScene, stamp: Time, frame_id: str) -> JointState:
-    """Arm and finger joints, with velocities."""
+    """Builds the joint states of arm and fingers, with velocities."""
     positions = [*scene.joint_positions(), *(scene.gripper_positions() * FINGER_SIGNS)]
     velocities = [*scene.joint_velocities(), *(scene.gripper_velocities() * FINGER_SIGNS)]
     return JointState(
@@ -29,7 +29,7 @@ def joint_state_message(scene: ArmScene, stamp: Time, frame_id: str) -> JointSta
 
 
 def twist_action(twist: Twist) -> np.ndarray:
-    """The motion part of LIBERO's action that makes a twist for one control step.
+    """Converts a twist to the motion part of LIBERO's action of one control step.
 
     Returns:
         (6,), units of LIBERO's controller, clipped to what it takes.

@@ -1,4 +1,4 @@
-"""Parameters of the simulated arm: every one declared here, once."""
+"""Parameters of the simulated arm, each declared once, here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heisd_ros.robot.declare import Parameters, parameter, validate
 class SimArmParameters(Parameters):
     """Settings of `sim_arm_node`.
 
-    `suite`, `task_index` and `init_state` may be set at any time and count from the next episode.
+    `suite`, `task_index` and `init_state` may be set at any time for the next episode.
 
     Raises:
         ValueError: A value is not accepted; the message names the parameter.

@@ -1,1 +1,1 @@
-"""Nodes around the VLA node: recorder, player, the demo's monitor, the bench."""
+"""Nodes around the VLA node: recorder, player, demo monitor and bench."""

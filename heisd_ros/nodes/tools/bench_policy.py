@@ -1,6 +1,6 @@
-"""The VLA node around a policy that costs nothing, to measure the node itself: `heisd bench node`.
+"""Runs the VLA node with a policy that takes no time, for `heisd bench node`.
 
-What is left is what every model pays: transport, conversion, resizing to the model's size, command.
+What remains is the cost with any model: transport, conversion, resizing and command.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from heisd_ros.nodes.vla_node import VlaNode, run
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 SIDE = 224
-"""Side of the pictures that a 7B model sees, pixels."""
+"""Height and width of the pictures for a 7B model, pixels."""
 STEP, CYCLE = 1e-7, 100_000
-"""Each action differs from its neighbours by so little, so that commands can be told apart."""
+"""Difference between consecutive actions, by which commands are identified."""
 
 
 class FreeDecoder:
-    """Resizes the pictures as a model would and decides at once."""
+    """Resizes the pictures as a model would, and returns an action at once."""
 
     def __init__(self) -> None:
         self._count = 0
 
     def infer(self, observation: Observation) -> StepResult:
-        """A step that is free but for the resizing."""
+        """Returns a step that takes only the time of resizing."""
         began = time.monotonic()
         for pixels in observation.images:
             Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
@@ -48,19 +48,19 @@ class FreeDecoder:
         )
 
     def settle(self) -> Settled | None:
-        """Nothing is left over."""
+        """Returns None, since nothing is deferred."""
         return None
 
     def warning(self) -> str:
-        """All is well."""
+        """Returns no warning."""
         return ""
 
     def reset(self, success: bool | None = None) -> None:
-        """There is nothing to forget."""
+        """Does nothing, since there is no state."""
 
 
 def load_free(parameters: VlaNodeParameters) -> Policy:
-    """A policy of one view that takes any instruction."""
+    """Returns a policy of one view that accepts any instruction."""
     return Policy(
         decoder=FreeDecoder(),
         folder=Path(parameters.model.path),

@@ -1,4 +1,4 @@
-"""A camera and an arm that measure how long the VLA node takes: `heisd bench node`."""
+"""A simulated camera and arm that measure the VLA node's latency, for `heisd bench node`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import qos
 
 REST = (0.0, -0.3, 0.0, -2.2, 0.0, 2.0, 0.8)
-"""Joint positions about which the arm sways, so that it is not taken for frozen, rad."""
+"""Joint positions around which the arm sways, rad, so that it does not count as frozen."""
 SWAY_RAD, JOINT_RATE_HZ = 0.02, 100.0
 DEPTH = 1000
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was seen of the node.
+    """Measured latencies of the node.
 
     Attributes:
         frames: Pictures published.
@@ -70,7 +70,7 @@ class Probe(Node):
         self.create_timer(1.0 / JOINT_RATE_HZ, self._publish_joints)
 
     def forget(self) -> None:
-        """Starts to count from now."""
+        """Drops what was measured so far."""
         self.frames = 0
         self.commands.clear()
         self.steps.clear()
@@ -112,17 +112,17 @@ def measure(
     rate_hz: float = 30.0,
     timeout_sec: float = 60.0,
 ) -> Measurement:
-    """Measures a node that runs, or is about to, in a domain.
+    """Measures a node that runs, or is starting, in a domain.
 
     Args:
         domain_id: ROS domain.
-        seconds: How long.
+        seconds: How long to measure.
         on_start: Called when measuring begins, after the node's first second of steps.
         on_end: Called when it ends.
-        width: Of the pictures, pixels.
-        height: Of the pictures, pixels.
-        rate_hz: Of the pictures.
-        timeout_sec: How long the node's first steps are waited for.
+        width: Width of the pictures, pixels.
+        height: Height of the pictures, pixels.
+        rate_hz: Rate of the pictures.
+        timeout_sec: How long to wait for the node's first steps.
 
     Raises:
         HeisdError: The node made no steps.
@@ -148,7 +148,7 @@ def measure(
         spin_until(lambda: time.monotonic() > end)
         on_end()
         frames = probe.frames
-        grace = time.monotonic() + 0.2  # for what is still on its way
+        grace = time.monotonic() + 0.2  # for messages still in transit
         spin_until(lambda: time.monotonic() > grace)
         return evaluate(frames, probe.steps, probe.commands)
     finally:
@@ -158,7 +158,7 @@ def measure(
 def evaluate(
     frames: int, steps: list[StepTelemetry], commands: list[tuple[float, int, int]]
 ) -> Measurement:
-    """Joins each step with the first command that has its numbers.
+    """Matches each step with the first command that has its numbers.
 
     Args:
         frames: Pictures published.

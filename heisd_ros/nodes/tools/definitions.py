@@ -1,7 +1,7 @@
-"""Message definitions of the types that a node can import, for what it records.
+"""Message definitions of importable types, for the recorder.
 
-Every generated class says its fields' names and types, so neither `.msg` files nor an index of
-packages is needed. Constants are lost; they are no part of what is sent.
+Every generated class knows its fields' names and types, so neither `.msg` files nor an index of
+packages is needed. Constants are lost; they are not part of a message.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class MessageTypes:
     """Classes and definitions of message types by their names, `std_msgs/msg/String`.
 
     Attributes:
-        store: rosbags' definitions, of the types asked for and of what they are made of.
+        store: rosbags' definitions of the requested types and of their fields' types.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class MessageTypes:
         self._ros = get_typestore(Stores.ROS2_JAZZY)
 
     def message_class(self, name: str) -> Any:
-        """The class of a type, which becomes known to `store`.
+        """Returns the class of a type, and adds its definition to `store`.
 
         Raises:
             ValueError: Its package is not installed, or it has a field that rosbags cannot read.
@@ -61,10 +61,10 @@ class MessageTypes:
 
 
 def _msg_type(kind: str) -> tuple[str, str]:
-    """A field's type in the language of `.msg` files, and the type of one element.
+    """Returns a field's type as in `.msg` files, and the type of one element.
 
     Args:
-        kind: As a generated class says it, for instance `sequence<double>` or `uint8[16]`.
+        kind: Type in a generated class, for instance `sequence<double>` or `uint8[16]`.
     """
     sequence = _SEQUENCE.fullmatch(kind)
     if sequence:

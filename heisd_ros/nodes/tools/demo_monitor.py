@@ -1,4 +1,4 @@
-"""The demo's eye: a node that watches the VLA node and the simulated arm, and starts episodes."""
+"""Monitor of the demo: watches the VLA node and the simulated arm, and starts episodes."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class DemoError(RuntimeError):
 
 @dataclass(frozen=True)
 class Frame:
-    """A camera picture, where the tip was, and what decided the step.
+    """A camera picture with the position of the tip and the source of the step.
 
     Attributes:
         stamp: Header stamp, ns.
         pixels: (height, width, 3) uint8 RGB.
         tip: (3,), m, base frame.
-        source: What decided the step on this picture; the arm was held where nothing did.
+        source: Source of the step on this picture; empty: the arm was held.
     """
 
     stamp: int
@@ -54,17 +54,17 @@ class Frame:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is to be shown now.
+    """State of the demo at one time.
 
     Attributes:
-        instruction: What the arm is told to do.
+        instruction: The instruction.
         step: Control steps of this episode.
         success: Whether the task's goal was reached in this episode.
-        hold: Why the arm is held; empty where it is not.
-        source: What made the newest action.
-        rates_hz: Messages a second, by `RATES`.
+        hold: Why the arm is held; empty if it is not.
+        source: Source of the newest action.
+        rates_hz: Messages per second, by `RATES`.
         latency_ms: Latency split of the newest step, by `LATENCY_PARTS`.
-        metric: The fused metric; NaN where its window is not full.
+        metric: The fused metric; NaN until its window is full.
         metric_parts: Path length (m), radius (m), speed (m/s).
         twist: (6,), m/s and rad/s.
         gripper: Commanded opening, m.
@@ -86,7 +86,7 @@ class Snapshot:
 
 
 class DemoMonitor:
-    """Watches and directs; everything happens inside `spin` and `begin_episode`.
+    """Watches both nodes and starts episodes, inside `spin` and `begin_episode`.
 
     Args:
         domain_id: ROS domain of the two nodes.
@@ -96,7 +96,7 @@ class DemoMonitor:
         vla_seen: Whether the VLA node has published.
         latencies: Latency split of each control step of this episode, until success, ms.
         holds: Reasons for which the arm was held in this episode.
-        sources: Steps of this episode by what made their action.
+        sources: Number of steps of this episode by source.
     """
 
     def __init__(self, domain_id: int) -> None:
@@ -119,7 +119,7 @@ class DemoMonitor:
         self._listen(StepTelemetry, f"{VLA}/telemetry", self._on_telemetry)
 
     def spin(self, seconds: float) -> None:
-        """Takes what arrives within this time."""
+        """Handles what arrives within this time."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0.0:
             self._executor.spin_once(timeout_sec=left)
@@ -127,7 +127,7 @@ class DemoMonitor:
     def begin_episode(
         self, suite: str, task_index: int, init_state: int, timeout_sec: float
     ) -> None:
-        """Starts an episode on the simulated arm; takes seconds where the task is another one.
+        """Starts an episode on the simulated arm; takes seconds if the task changes.
 
         Raises:
             DemoError: The arm does not answer in time, or has no such episode.
@@ -145,12 +145,12 @@ class DemoMonitor:
         answer = self._call(Trigger, f"{ARM}/reset_episode", Trigger.Request(), deadline)
         if not answer.success:
             raise DemoError(answer.message)
-        # What was under way when the episode began belongs to the one before.
+        # Messages in transit when the episode began belong to the previous one.
         self.spin(0.1)
         self._forget_episode()
 
     def snapshot(self) -> Snapshot:
-        """What is to be shown now."""
+        """Returns the current state."""
         step = self._last_step
         metric = step.metric if step else None
         return Snapshot(
@@ -173,7 +173,7 @@ class DemoMonitor:
         )
 
     def frames(self) -> list[Frame]:
-        """One a control step of this episode, until success."""
+        """Returns one frame per control step of this episode, until success."""
         return [
             Frame(stamp, pixels, self._tips[stamp], self._decided.get(stamp, Source.HOLD))
             for stamp, pixels in self._pictures.items()
@@ -181,7 +181,7 @@ class DemoMonitor:
         ]
 
     def close(self) -> None:
-        """Leaves the domain."""
+        """Destroys the node and leaves the ROS domain."""
         self._executor.shutdown(timeout_sec=1.0)
         self._node.destroy_node()
         rclpy.shutdown(context=self._context)
@@ -231,7 +231,7 @@ class DemoMonitor:
     def _on_image(self, message: Image) -> None:
         self._count("image")
         stamp = stamp_ns(message)
-        # In lock-step a moment that waits for its command is published again, 1 ns later.
+        # In lock-step an observation without a command is published again, 1 ns later.
         if not self._succeeded and stamp - max(self._pictures, default=0) > 1_000_000:
             self._pictures[stamp] = raw_to_rgb(message)
 

@@ -1,4 +1,4 @@
-"""A ROS domain of one's own, so that a demo or a test does not meet a robot in the network."""
+"""Finds an unused ROS domain, so that a demo or a test does not reach a robot on the network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DOMAINS = range(1, 102)
 
 
 def discovery_port(domain_id: int) -> int:
-    """UDP port on which the first participant of a domain is found (DDSI-RTPS 2.5, 9.6.2)."""
+    """Returns the UDP port of the first participant of a domain (DDSI-RTPS 2.5, 9.6.2)."""
     return 7400 + 250 * domain_id + 10
 
 
@@ -25,7 +25,7 @@ def is_free(domain_id: int) -> bool:
 
 
 def free_domain_id() -> int:
-    """A domain that nobody on this machine uses now, drawn at random.
+    """Returns a random domain that is unused on this machine.
 
     Raises:
         OSError: Every domain is in use.

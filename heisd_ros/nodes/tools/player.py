@@ -1,7 +1,7 @@
-"""Publishes a recording over DDS, with `/clock`: `heisd play`, where `ros2 bag` is not at hand.
+"""Publishes a recording with `/clock`, for `heisd play` on machines without `ros2 bag`.
 
-Messages go out as they were recorded, byte by byte. Who reads a topic needs its message package
-installed; a topic whose package is not is left out.
+Messages are published byte for byte as they were recorded. A topic whose message package is not
+installed is left out.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from heisd_ros.nodes.telemetry import time_message
 
 CLOCK = "/clock"
 DEPTH = 100
-"""Messages kept for a reader that is behind."""
+"""Messages kept for a slow reader."""
 ACKNOWLEDGE_SEC = 2.0
-"""How long the last messages are waited for."""
+"""How long to wait for the last messages, s."""
 _LATCHED = ("std_msgs/msg/String", "tf2_msgs/msg/TFMessage")
 _MOST_IN_A_TICK = 64
 
 
 @dataclass(frozen=True)
 class PlaySettings:
-    """What is played and how.
+    """Settings of a player.
 
     Attributes:
         bag: A rosbag2 folder, or a file of it.
-        rate: Seconds of the recording in a second.
-        loop: Whether it begins again at its end.
-        topics: What is played; empty: everything.
-        clock_hz: How often `/clock` is published, in seconds that pass; 0: never.
-        delay_sec: Wait before the first message, in which readers may find the publishers.
+        rate: Seconds of the recording per second.
+        loop: Whether to start over at the end.
+        topics: Topics to play; empty: all.
+        clock_hz: Rate of `/clock` in real time, Hz; 0: it is not published.
+        delay_sec: Wait before the first message, s, for readers to discover the publishers.
 
     Raises:
         ValueError: A number is out of range.
@@ -60,7 +60,7 @@ class PlaySettings:
     delay_sec: float = 0.0
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
+        """Checks that all numbers are in range."""
         for name, value, least in (
             ("rate", self.rate, 0.001),
             ("clock", self.clock_hz, 0.0),
@@ -74,15 +74,15 @@ class Player(StoppableNode):
     """A node with a publisher for each topic of a recording.
 
     Args:
-        settings: What is played.
-        **kwargs: For rclpy's Node; remappings come with the command line.
+        settings: What to play.
+        **kwargs: Passed on to rclpy's Node; remappings come from the command line.
 
     Attributes:
         finished: Whether the end was reached.
-        damage: Where the recording breaks off; empty where it is whole.
+        damage: Where the recording breaks off; empty if it is complete.
 
     Raises:
-        ValueError: The bag cannot be opened, lacks a topic, or nothing of it can be published.
+        ValueError: The bag cannot be opened, lacks a topic, or has nothing to publish.
     """
 
     def __init__(self, settings: PlaySettings, **kwargs: Any) -> None:
@@ -95,7 +95,7 @@ class Player(StoppableNode):
         self._bag = Bag(settings.bag)
         try:
             self._bag.__enter__()
-            self._outlets = self._open_outlets(settings.topics or tuple(self._bag.topics))
+            self._publisher_of = self._open_publishers(settings.topics or tuple(self._bag.topics))
             self._begin(time.monotonic() + settings.delay_sec)
         except BagError as error:
             self.destroy_node()
@@ -106,21 +106,21 @@ class Player(StoppableNode):
     @property
     def heard(self) -> bool:
         """Whether every topic that is played has a reader."""
-        return all(outlet.get_subscription_count() for outlet in self._outlets.values())
+        return all(publisher.get_subscription_count() for publisher in self._publisher_of.values())
 
     def rewind(self) -> None:
-        """Plays from the beginning again, from now on."""
+        """Restarts from the beginning."""
         self._begin(time.monotonic())
 
     def tick(self) -> None:
-        """Publishes what is due; to be called often."""
+        """Publishes what is due; call it often."""
         now = time.monotonic()
         for _ in range(_MOST_IN_A_TICK):
             if self._next is None or now < self._due(self._next.stamp_ns):
                 break
             message = self._next
             self._tell_time(message.stamp_ns, now)
-            self._outlets[message.topic].publish(bytes(message.data))
+            self._publisher_of[message.topic].publish(bytes(message.data))
             self._next = next(self._stream, None)
         if self._next is not None:
             passed = max(now - self._epoch, 0.0) * self._settings.rate
@@ -129,7 +129,7 @@ class Player(StoppableNode):
             self._end(now)
 
     def wait_sec(self) -> float:
-        """Seconds until something is due, at most a clock period."""
+        """Returns the seconds until something is due, at most a clock period."""
         if self._next is None:
             return 0.0
         due = self._due(self._next.stamp_ns)
@@ -138,17 +138,19 @@ class Player(StoppableNode):
         return max(due - time.monotonic(), 0.0)
 
     def stop(self) -> None:
-        """Waits for what was published last, and closes the bag."""
+        """Waits until the last messages were received, and closes the bag."""
         self.damage = self._bag.damage
-        for outlet in self._outlets.values():
-            outlet.wait_for_all_acked(Duration(nanoseconds=int(ACKNOWLEDGE_SEC * 1e9)))
+        for publisher in self._publisher_of.values():
+            publisher.wait_for_all_acked(Duration(nanoseconds=int(ACKNOWLEDGE_SEC * 1e9)))
         self._bag.__exit__(None, None, None)
 
     def _begin(self, epoch: float) -> None:
-        self._stream = self._bag.messages(list(self._outlets))
+        self._stream = self._bag.messages(list(self._publisher_of))
         self._next = next(self._stream, None)
         if self._next is None:
-            raise BagError(f"{self._settings.bag} has no message on {', '.join(self._outlets)}")
+            raise BagError(
+                f"{self._settings.bag} has no message on {', '.join(self._publisher_of)}"
+            )
         self._first, self._epoch = self._next.stamp_ns, epoch
 
     def _end(self, now: float) -> None:
@@ -162,14 +164,14 @@ class Player(StoppableNode):
         return self._epoch + (stamp_ns - self._first) / 1e9 / self._settings.rate
 
     def _tell_time(self, stamp_ns: int, now: float) -> None:
-        """Publishes the clock where a period of it has passed."""
+        """Publishes the clock once its period has passed."""
         if self._settings.clock_hz and now >= self._clock_due:
             self._clock_due = now + 1.0 / self._settings.clock_hz
             self._time.publish(Clock(clock=time_message(stamp_ns)))
 
-    def _open_outlets(self, topics: tuple[str, ...]) -> dict[str, Publisher]:
+    def _open_publishers(self, topics: tuple[str, ...]) -> dict[str, Publisher]:
         self._bag.require({topic: self._bag.topics.values() for topic in topics})
-        outlets, missing = {}, []
+        publishers, missing = {}, []
         for topic in topics:
             kind = self._bag.topics[topic]
             if topic == CLOCK and self._settings.clock_hz:
@@ -180,10 +182,10 @@ class Player(StoppableNode):
             except (BagError, ImportError):
                 missing.append(f"{topic} ({kind})")
                 continue
-            outlets[topic] = self.create_publisher(
+            publishers[topic] = self.create_publisher(
                 cls, topic, _profile(kind), qos_overriding_options=qos.overrides()
             )
-        if not outlets:
+        if not publishers:
             raise BagError(
                 f"{self._settings.bag}: nothing to play; no definition or package here for "
                 f"{', '.join(missing)}"
@@ -192,11 +194,11 @@ class Player(StoppableNode):
             self.get_logger().warning(
                 f"left out, no definition or package here: {', '.join(missing)}"
             )
-        return outlets
+        return publishers
 
 
 def message_class(kind: str) -> Any:
-    """The class of a message type such as `sensor_msgs/msg/Image`.
+    """Returns the class of a message type such as `sensor_msgs/msg/Image`.
 
     Raises:
         ImportError: It is not installed.
@@ -209,10 +211,10 @@ def message_class(kind: str) -> Any:
 
 
 def run(player: Player, executor: SingleThreadedExecutor, stopping: threading.Event) -> int:
-    """Plays to the end, or until told to stop.
+    """Plays to the end, or until the event is set.
 
     Returns:
-        Exit code: 2 where the recording breaks off before its end.
+        Exit code: 2 if the recording is damaged and breaks off early.
     """
     player.get_logger().info("playing")
     while not (stopping.is_set() or player.finished):
@@ -225,5 +227,5 @@ def run(player: Player, executor: SingleThreadedExecutor, stopping: threading.Ev
 
 
 def _profile(kind: str) -> QoSProfile:
-    """What is said once has to reach those who come later."""
+    """Returns the profile of a topic; types that are sent once are latched."""
     return qos.latched() if kind in _LATCHED else qos.reliable(DEPTH)

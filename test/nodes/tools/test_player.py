@@ -23,8 +23,8 @@ from heisd_ros.data.bag import Bag
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.tools.player import Player, PlaySettings
 from heisd_ros.nodes.vla_node import VlaNode
+from heisd_ros.replay.observation_tap import ObservationTap, observation_digest
 from heisd_ros.replay.run import replay_bag
-from heisd_ros.replay.witness import Witness, observation_digest
 from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
@@ -115,7 +115,7 @@ def test_the_decoder_sees_live_what_it_sees_in_a_replay(world, checkpoint, tmp_p
     bag = cell(STEPS).write(tmp_path / "bag")
     live = []
 
-    class Noting(Witness):
+    class Noting(ObservationTap):
         def infer(self, observation):
             live.append(observation_digest(observation))
             return super().infer(observation)

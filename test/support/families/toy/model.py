@@ -1,6 +1,6 @@
 """The toy family's network, its engine and its checkpoint.
 
-A recurrent cell needs neither cache nor mask: a drafted token goes on from its parent's state.
+A recurrent cell needs neither cache nor mask: a drafted token continues from its parent's state.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The safety filter's limits, as the parameters say. Knows no ROS."""
+"""Builds the safety filter's limits from the parameters. Imports no ROS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from heisd_ros.safety.workspace import Workspace
 
 
 def safety_limits(settings: VlaNodeParameters) -> SafetyLimits:
-    """Everything that bounds a command."""
+    """Returns all limits of a command."""
     command, joints = settings.command, settings.joints
     linear = PartLimits(
         step=command.max_linear_step or math.inf,
@@ -46,5 +46,5 @@ def safety_limits(settings: VlaNodeParameters) -> SafetyLimits:
 
 
 def collision_guard(collision: CollisionParameters) -> CollisionGuard:
-    """What keeps links off each other and the table."""
+    """Returns the guard that keeps links off each other and the table."""
     return CollisionGuard(collision.slow_m, collision.stop_m, collision.table_z)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heisd_ros.replay.frames import MOST, Frame, Frames
+from heisd_ros.replay.sampled_pictures import MOST, Frame, Frames
 
 
 @given(st.integers(1, 400))

@@ -1,7 +1,7 @@
-"""Several decoding modes on the same initial states, side by side.
+"""Runs several decoding modes on the same initial states, side by side.
 
-All modes run one initial state back to back in one process, so that a slow moment of the machine
-meets them alike: what is compared was measured within a minute or two.
+All modes run one initial state back to back in one process, so that a slow phase of the machine
+affects them alike: compared times are measured within a minute or two.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from heisd_ros.decoding.types import Decoder, Observation
 from heisd_ros.evaluation.accounting import Row, episode_row
-from heisd_ros.evaluation.rollout import ALL_SENSES, Senses, observe, run_episode
+from heisd_ros.evaluation.rollout import ALL_INPUTS, SceneInputs, observe, run_episode
 from heisd_ros.evaluation.setup import Parts
 from heisd_ros.evaluation.starts import Start, begin_at
 from heisd_ros.kinematics.metric import FusedMetric, MetricSample
@@ -24,19 +24,19 @@ _SLOW = MetricSample(0.0, 0.0, 0.0, 0.0, "paper", True, "velocity")
 _FAST = replace(_SLOW, value=1.0)
 
 
-class Contest:
-    """A decoder for each mode, ready to run.
+class SideBySide:
+    """Runs a decoder of each mode from the same starts.
 
-    Decoders live on from episode to episode, as on a robot: what one learns from how its episodes
-    end stays with it.
+    Decoders are kept between episodes, as on a robot: what one learns from the outcome of its
+    episodes stays with it.
 
     Args:
-        decoders: By the modes' names.
+        decoders: Decoders by the names of the modes.
         metrics: The kinematic metric of each mode that decides by one.
-        seed: Of the order in which modes run.
+        seed: Seed of the order in which modes run.
         max_steps: Control steps after which an episode has failed; None: the suite's.
-        rehearsal: Decoders like those that run, to warm the process up with and throw away.
-        senses: What the model takes of a scene.
+        rehearsal: Decoders like those that run, which warm the process up and are discarded.
+        inputs: The model's inputs from a scene.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Contest:
         seed: int = 0,
         max_steps: int | None = None,
         rehearsal: Sequence[Decoder] = (),
-        senses: Senses = ALL_SENSES,
+        inputs: SceneInputs = ALL_INPUTS,
     ) -> None:
         self._decoders, self._metrics = decoders, metrics
         self._seed, self._max_steps = seed, max_steps
-        self._rehearsal, self._senses = rehearsal, senses
+        self._rehearsal, self._inputs = rehearsal, inputs
 
     @classmethod
-    def load(cls, parts: Parts) -> Contest:
+    def load(cls, parts: Parts) -> SideBySide:
         """Loads the model and everything that the modes need.
 
         Raises:
@@ -69,15 +69,15 @@ class Contest:
             parts.setup.seed,
             parts.max_steps,
             rehearsal,
-            Senses.of(vla.config),
+            SceneInputs.of(vla.config),
         )
 
     def run(self, scene: LiberoScene, start: Start) -> list[Row]:
-        """Runs every mode once from a start; rows in the order in which they ran.
+        """Runs every mode once from a start; returns rows in the order of the runs.
 
         Args:
-            scene: Of the start's task.
-            start: Where each episode begins.
+            scene: Scene of the start's task.
+            start: Start of each episode.
 
         Raises:
             SceneError: No such initial state.
@@ -85,7 +85,7 @@ class Contest:
         if self._rehearsal:
             scene.reset(start.init_state)
             for decoder in self._rehearsal:
-                warm_up(decoder, observe(scene, senses=self._senses))
+                warm_up(decoder, observe(scene, inputs=self._inputs))
             self._rehearsal = ()
         rows = []
         for name in order_of_modes(list(self._decoders), self._seed, start):
@@ -95,17 +95,17 @@ class Contest:
                 start.init_state,
                 self._metrics.get(name),
                 max_steps=self._max_steps,
-                senses=self._senses,
+                inputs=self._inputs,
             )
             rows.append(episode_row(name, result, start.variation))
         return rows
 
 
 def order_of_modes(modes: Sequence[str], seed: int, start: Start) -> list[str]:
-    """The order in which modes run a start: shuffled, but the same whenever it is run.
+    """Returns the order in which modes run a start: shuffled, but reproducible.
 
-    Were the order fixed, or turned on in step with the tasks, a mode would always come after the
-    same other one, or always first in the same task.
+    In a fixed or rotating order a mode would always follow the same other one, or always come
+    first in the same task.
     """
     drawn = [start.variation] if start.variation else []
     rng = np.random.default_rng([seed, start.task_index, start.init_state, *drawn])
@@ -115,9 +115,9 @@ def order_of_modes(modes: Sequence[str], seed: int, start: Start) -> list[str]:
 def warm_up(decoder: Decoder, observation: Observation) -> None:
     """Takes a few unmeasured steps, slow and fast motion in turn.
 
-    The first passes of a process allocate memory, choose kernels and read mapped files; a robot
-    that has been running for a minute knows nothing of that. What the decoder learns from these
-    steps (skips checked, a random sequence begun) stays with it, so it isn't one to measure.
+    The first passes of a process allocate memory, choose kernels and read mapped files, which a
+    robot that has been running for a minute has long done. These steps change the decoder's state
+    (checks of skips, random sequence), so it must not be one that is measured.
     """
     for _ in range(_WARM_UP_STEPS):
         for motion in (_SLOW, _FAST):

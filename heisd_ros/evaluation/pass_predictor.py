@@ -1,4 +1,4 @@
-"""What foresees that a draft passes in one pass: a logistic fit on what a step knows beforehand.
+"""Predicts that a draft passes in one pass, by a logistic fit on what is known before the step.
 
 Steps come from the rows of a results file. They are split by episode, so that a step is judged by a
 fit that has seen nothing of its episode. Sets of terms are fitted beside one another: what the
@@ -29,7 +29,7 @@ TERMS = (
     "last skipped",
 )
 """Known before a step is verified: the metric, the tip's speed (m/s) and acceleration (m/s^2), the
-best entry's similarity, steps since the gripper changed, and what came of the step before."""
+best entry's similarity, steps since the gripper changed, and the outcome of the previous step."""
 SETS: Mapping[str, tuple[str, ...]] = {
     "F alone": ("F",),
     "speed alone": ("speed",),
@@ -41,7 +41,7 @@ SETS: Mapping[str, tuple[str, ...]] = {
 }
 FOLDS = 5
 _LONGEST = 40
-"""Steps since a gripper change, at most: beyond that they say nothing more."""
+"""Largest number of steps since a gripper change; larger ones are clipped."""
 _RIDGE = 1.0
 _VERIFIED = (Source.RETRIEVAL, Source.LAST_COMMAND, Source.DRAFTER)
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from heisd_ros.cli.main import app
 from heisd_ros.evaluation.accounting import episode_row
-from heisd_ros.evaluation.predictor import (
+from heisd_ros.evaluation.pass_predictor import (
     TERMS,
     Logistic,
     Steps,

@@ -1,4 +1,4 @@
-"""Holds the arm while measured motion does not follow commanded motion. Knows no ROS."""
+"""Holds the arm while measured motion does not follow commanded motion. Imports no ROS."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from heisd_ros.safety.joints import Posture
 
 
 class Following:
-    """Compares what the arm was told with what it is seen to do, from activation on.
+    """Compares commanded with measured motion, from activation on.
 
-    In a dry run the arm is told nothing. A target pose is where the arm was told to be, so the tip
-    is reckoned for twists only; the model's own actions are in units of which nothing is known here
-    but their direction.
+    A dry run commands no motion. Dead reckoning of the tip is done for twists only: a target pose
+    already is the commanded position, and the units of the model's own actions are not known here.
 
     Args:
         parameters: Limits; may be replaced at any time.
@@ -34,10 +33,10 @@ class Following:
         self._posture: Posture | None = None
         self._twist, self._since = np.zeros(6), 0
         self._ways: deque[tuple[int, np.ndarray]] = deque(maxlen=1000)
-        self._unseen = np.zeros(3)  # m, commanded since the stamp of the newest joint states
+        self._unmeasured = np.zeros(3)  # m, commanded since the stamp of the newest joint states
 
     def sent(self, twist: np.ndarray, now: int) -> None:
-        """Takes the command that is in force from now on.
+        """Records the command that is in force from now on.
 
         Args:
             twist: (6,), m/s and rad/s in the base frame.
@@ -47,19 +46,19 @@ class Following:
         self._twist, self._since = twist if told else np.zeros(6), now
 
     def seen(self, arm: ArmState | None, now: int, age_sec: float = 0.0) -> None:
-        """Takes where the arm is, after the last command was in force until now.
+        """Records the measured arm, after the last command was in force until now.
 
         Args:
-            arm: Newest state; None where it is not known.
+            arm: Newest state; None if it is not known.
             now: Steady time, ns.
-            age_sec: How long ago, by its stamp, the arm was there.
+            age_sec: Age of that state by its stamp, s.
         """
         seconds = self._seconds(now)
         self._tip.command(self._twist[:3], seconds)
         self._ways.append((now, self._twist[:3] * seconds))
         while self._ways and now - self._ways[0][0] >= age_sec * NANOSECONDS:
             self._ways.popleft()
-        self._unseen = sum((way for _, way in self._ways), np.zeros(3))
+        self._unmeasured = sum((way for _, way in self._ways), np.zeros(3))
         if arm is None:
             return
         self._tip.measure(arm.tip().position)
@@ -73,23 +72,23 @@ class Following:
         self._posture = posture
 
     def position(self, told: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """Where the tip may already be in the direction of a motion, which has to stay in the box.
+        """Returns how far the tip may already be along a motion that has to stay in the box.
 
         Args:
-            told: (3,), where the arm is, or was told to be, m.
+            told: (3,), measured or commanded position of the tip, m.
             wanted: (6,), the motion, m/s and rad/s in the base frame.
         """
         joints, posture = self._joints, self._posture
         if not self._reckons or joints is None or posture is None or self._tip.position is None:
             return told
-        # A joint that stands still while others move hides behind what these make of the motion.
+        # The motion of the other joints masks a joint that stands still.
         hidden = posture.jacobian[:3] @ joints.told
         furthest = foremost(told, told + hidden, wanted[:3])
-        furthest = foremost(furthest, told + self._unseen, wanted[:3])
+        furthest = foremost(furthest, told + self._unmeasured, wanted[:3])
         return foremost(furthest, self._tip.position, wanted[:3])
 
     def problem(self) -> Hold | None:
-        """The hold while the arm is not seen to follow."""
+        """Returns the hold while the arm does not follow; None if it does."""
         return self._frozen() or self._behind()
 
     @property
@@ -97,9 +96,9 @@ class Following:
         return self.parameters.command.interface == "twist"
 
     def _seconds(self, now: int) -> float:
-        """Time for which the last command was in force.
+        """Returns the time for which the last command was in force, s.
 
-        An arm takes one for no longer than its own timeout, which is not known here.
+        The arm drops a command after its own timeout, which is not known here.
         """
         if self.parameters.command.stamp == "observation":
             return self._step_sec

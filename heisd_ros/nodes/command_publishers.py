@@ -1,4 +1,4 @@
-"""Publishers of commands: made where commands are sent, and silent in a dry run."""
+"""Publishers of commands; in a dry run none is created."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from rclpy.node import Node
 from heisd_ros.nodes import qos
 
 
-class Outlet(Protocol):
-    """Where the commands of one topic go."""
+class CommandPublisher(Protocol):
+    """Publishes the commands of one topic."""
 
     def publish(self, message: Any) -> None:
-        """Sends a message."""
+        """Publishes a message."""
 
     def close(self, timeout_sec: float) -> bool:
-        """Waits until the last message was received, and takes the topic down.
+        """Waits until the last message was received, and destroys the publisher.
 
         Returns:
             Whether every subscriber acknowledged it in time.
         """
 
 
-class Silent:
-    """Sends nothing."""
+class NoPublisher:
+    """Stands in for a publisher in a dry run, and publishes nothing."""
 
     def publish(self, message: Any) -> None:
-        """Does nothing."""
+        """Drops the message."""
 
     def close(self, timeout_sec: float) -> bool:
-        """Has nothing to wait for."""
+        """Returns true, since there is nothing to wait for."""
         return True
 
 
-class Topic:
-    """A topic that exists as long as this.
+class TopicPublisher:
+    """A publisher that exists only while the node is active.
 
-    Some controllers refuse a topic with two publishers, so it is made at activation and destroyed
-    as soon as the node is no longer active.
+    Some controllers refuse a topic with two publishers, so it is created at activation and
+    destroyed at deactivation.
 
     Args:
         node: The node that owns it.
         kind: Message type.
-        name: Of the topic.
+        name: Name of the topic.
     """
 
     def __init__(self, node: Node, kind: type, name: str) -> None:
@@ -54,16 +54,16 @@ class Topic:
         )
 
     def publish(self, message: Any) -> None:
-        """Sends a message."""
+        """Publishes a message."""
         self._publisher.publish(message)
 
     def close(self, timeout_sec: float) -> bool:
-        """Waits for the last message: a publisher that goes at once may take it along."""
+        """Waits for the last message, which is lost if the publisher is destroyed at once."""
         arrived = self._publisher.wait_for_all_acked(Duration(nanoseconds=int(timeout_sec * 1e9)))
         self._node.destroy_publisher(self._publisher)
         return bool(arrived)
 
 
-def outlet(node: Node, kind: type, name: str, dry_run: bool) -> Outlet:
-    """The topic, or in a dry run nothing that looks like it: no publisher is made."""
-    return Silent() if dry_run else Topic(node, kind, name)
+def command_publisher(node: Node, kind: type, name: str, dry_run: bool) -> CommandPublisher:
+    """Creates the publisher of a topic; in a dry run a stand-in without one."""
+    return NoPublisher() if dry_run else TopicPublisher(node, kind, name)

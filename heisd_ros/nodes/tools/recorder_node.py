@@ -1,4 +1,4 @@
-"""Records topics to an mcap bag as they come, with the instruction and the settings in it."""
+"""Records topics to an mcap bag, together with the instruction and the settings."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from heisd_ros.nodes.tools.definitions import MessageTypes
 DISCOVERY_SEC = 0.2
 LOG_SEC = 5.0
 DEPTH = 1000
-"""Messages that may wait for the disk."""
+"""Number of messages that may wait for the disk."""
 
 
 class RecorderNode(StoppableNode):
-    """Writes what comes on some topics to a rosbag2 folder.
+    """Writes the messages of some topics to a rosbag2 folder.
 
-    A topic is subscribed to when somebody publishes on it, with the reliability and durability that
-    its publishers offer. Messages are written as they came, with their definitions. `stop` writes
-    the index; a recorder that is killed leaves a folder without it, which our reader reads up to
-    the last chunk of about a megabyte.
+    A topic is subscribed to once it has a publisher, with the reliability and durability that its
+    publishers offer. Messages are written unchanged, with their definitions. `stop` writes the
+    index; a killed recorder leaves a folder without it, which our reader reads up to the last
+    chunk of about a megabyte.
 
     Args:
         folder: The bag; must not exist.
-        topics: What to record.
-        notes: Texts to keep in the bag, by name: in metadata.yaml, and as a first message each.
-        compressed: Compress chunks with zstd.
-        **kwargs: For rclpy's Node.
+        topics: Topics to record.
+        notes: Texts to store in the bag, by name: in metadata.yaml, and as a first message each.
+        compressed: Whether to compress chunks with zstd.
+        **kwargs: Passed on to rclpy's Node.
 
     Attributes:
         counts: Messages written, by topic.
-        failure: Why nothing is written any more; empty while all is well.
+        failure: Why recording has failed; empty if it has not.
 
     Raises:
         ValueError: The folder exists or cannot be made, or there is no topic.
@@ -101,7 +101,7 @@ class RecorderNode(StoppableNode):
         """Records until the event is set, a time is over (0: none), or the disk is full.
 
         Returns:
-            Exit code: 1 where recording failed.
+            Exit code: 1 if recording failed.
         """
         began = told = time.monotonic()
         while not (stopping.is_set() or self.failure):
@@ -116,9 +116,9 @@ class RecorderNode(StoppableNode):
         return 1 if self.failure else 0
 
     def summary(self) -> str:
-        """What was written, and what nobody publishes."""
+        """Describes what was written, and which topics have no publisher."""
         written = ", ".join(f"{topic} {count}" for topic, count in sorted(self.counts.items()))
-        missing = f"; nobody publishes {', '.join(sorted(self._waiting))}" if self._waiting else ""
+        missing = f"; no publisher of {', '.join(sorted(self._waiting))}" if self._waiting else ""
         return f"messages: {written or 'none'}{missing}"
 
     def _discover(self) -> None:
@@ -139,7 +139,7 @@ class RecorderNode(StoppableNode):
         self.get_logger().info(f"recording {topic} ({kind})")
 
     def _profile(self, topic: str) -> QoSProfile:
-        """What all publishers of a topic offer."""
+        """Returns a profile that all publishers of a topic match."""
         offered = [info.qos_profile for info in self.get_publishers_info_by_topic(topic)]
         reliable = all(p.reliability == ReliabilityPolicy.RELIABLE for p in offered)
         latched = all(p.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in offered)

@@ -25,7 +25,7 @@ from heisd_ros.decoding.types import Observation
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.tools.definitions import MessageTypes
-from heisd_ros.nodes.tools.recorder import RecorderNode
+from heisd_ros.nodes.tools.recorder_node import RecorderNode
 from heisd_ros.nodes.vla_node import VlaNode
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -140,7 +140,7 @@ def test_messages_of_any_type_are_recorded_with_their_definitions(world, tmp_pat
         lambda: min(recorder.counts[t] for t in ("/late", "/vla_node/input/image")) > 0,
         "messages", bench.publish,
     )  # fmt: skip
-    assert "nobody publishes /nobody" in recorder.summary()
+    assert "no publisher of /nobody" in recorder.summary()
     recorder.stop()
     world.spin_for(0.1, bench.publish)  # what comes now is not recorded
     with Bag(tmp_path / "bag") as bag:

@@ -14,7 +14,7 @@ from support.skipping import matches
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.types import StepResult
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.calibration import (
+from heisd_ros.evaluation.calibration_episodes import (
     ENTRIES_OF_SHARD,
     Judge,
     calibration_mode,

@@ -1,4 +1,4 @@
-"""The page about a replay: the recording's pictures, and what each mode made of them."""
+"""The HTML page of a replay: pictures of the recording, and the results of each mode."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 from heisd_ros.evaluation import episode_figures, figures
 from heisd_ros.evaluation.accounting import Row
+from heisd_ros.evaluation.evaluation_page import OURS
 from heisd_ros.evaluation.page import picture_of, write_page
-from heisd_ros.evaluation.report import OURS
 from heisd_ros.evaluation.report_tables import reasons_table, table
-from heisd_ros.replay.frames import Frame
 from heisd_ros.replay.recorded import AXES
 from heisd_ros.replay.run import REFERENCE
+from heisd_ros.replay.sampled_pictures import Frame
 
 _READING = """
 <p class="note">The recording is fed through the inputs and the decoding of the node, on the clock
@@ -43,7 +43,7 @@ def write_report(
         latencies: What `summarise_latency` returns.
         rows: What `rows_of` returns.
         frames: Pictures of the recording.
-        verdict: What is to be said first, a line each: problems, and what moved.
+        verdict: Lines at the top: problems, and figures that moved.
     """
     modes = {name: mode for name, mode in results["modes"].items() if mode["steps"]}
     parts = [_READING, _provenance(results, latencies)]
@@ -110,7 +110,7 @@ def _decoding_table(modes: Mapping[str, Any], latencies: Mapping[str, Any]) -> s
 
 
 def _inputs_table(modes: Mapping[str, Any]) -> str:
-    """Sets, rejected messages and holds by reason; a line a mode."""
+    """Builds the table of sets, rejected messages and holds by reason, one line per mode."""
     counts = [
         {
             **{f"sets {name}": count for name, count in mode["inputs"]["sets"].items()},
@@ -145,7 +145,7 @@ def _deviation_table(modes: Mapping[str, Any], what: str) -> str:
 
 
 def _metrics(modes: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
-    """The metric over time of each mode that decides by it."""
+    """Plots the metric over time for each mode that uses it."""
     return [
         picture_of(
             f"Kinematic metric over time, {row['title']}",
@@ -159,7 +159,7 @@ def _metrics(modes: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
 
 
 def _strip(frames: Sequence[Frame]) -> Figure:
-    """Evenly spaced pictures, a line a view."""
+    """Draws evenly spaced pictures, one line per view."""
     places = np.unique(np.linspace(0, len(frames) - 1, _COLUMNS).round().astype(int))
     views = len(frames[0].images)
     figure = Figure(figsize=(1.5 * len(places), 1.6 * views + 0.3), layout="constrained")

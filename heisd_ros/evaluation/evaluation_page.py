@@ -26,7 +26,7 @@ _EPISODES_SHOWN = 3
 _IDLE_LOAD = 0.5
 """Load average of the last minute below which a machine counts as idle."""
 _RUNGS = "ablation"
-"""How the names of modes begin that are only steps of the ablation."""
+"""Prefix of the names of modes that are only steps of the ablation."""
 
 _READING = """
 <p class="note">A step's time runs from camera images to action: preprocessing, vision, retrieval,
@@ -52,7 +52,7 @@ def write_report(
     Args:
         results: Contents of results files, by a name each.
         path: The HTML file.
-        base: Mode that speedup and success are held against.
+        base: Mode that speedup and success are compared with.
         ablation: Modes of the ablation in the order in which parts are added; empty: those whose
             name begins with "ablation", and last `heisd`.
 
@@ -88,7 +88,7 @@ def save_plot(data: Mapping[str, Any], path: Path, base: str = BASE_MODE) -> Non
 
 
 def _compared(data: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """The data with each finished mode held against the base, computed from the episodes."""
+    """Adds the comparison of each finished mode with the base, computed from the episodes."""
     modes = {}
     for name, mode in data["modes"].items():
         if not mode.get("steps"):
@@ -169,7 +169,7 @@ def _provenance(data: Mapping[str, Any]) -> str:
 
 
 def _load_of(loads: Sequence[float]) -> str:
-    """What else the machine had to do; older results say nothing of it."""
+    """Describes the load of the machine, which older results lack."""
     if not loads:
         return "load before the run not known"
     state = "idle" if max(loads) < _IDLE_LOAD else "NOT idle"
@@ -177,7 +177,7 @@ def _load_of(loads: Sequence[float]) -> str:
 
 
 def _episode_pictures(modes: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
-    """Path and metric of a few episodes of one mode: ours, else the one of the most sources."""
+    """Plots path and metric of a few episodes of one mode: ours, else the one with most sources."""
     focus = OURS if OURS in modes else max(modes, key=lambda name: _variety(modes[name]))
     chosen = _examples([row for row in rows if row["mode"] == focus])
     parts = [
@@ -201,7 +201,7 @@ def _episode_pictures(modes: Mapping[str, Any], rows: Sequence[Row]) -> list[str
 
 
 def _examples(rows: Sequence[Row]) -> list[Row]:
-    """A few episodes of different tasks, successes with the most sources first."""
+    """Returns a few episodes of different tasks, successes with the most sources first."""
     best: dict[int, Row] = {}
     for row in sorted(rows, key=lambda row: (not row["success"], -len(set(row["source"])))):
         best.setdefault(row["task_index"], row)

@@ -1,4 +1,4 @@
-"""Sees what a decoder sees."""
+"""A decoder wrapper that keeps the newest observation, and digests of observations."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from heisd_ros.decoding.wrapper import DecoderWrapper
 
 
 def observation_digest(observation: Observation) -> str:
-    """A digest that two observations share exactly if a decoder sees the same in both.
+    """Returns a digest that is equal exactly for observations that are the same to a decoder.
 
     Args:
-        observation: Its images, instruction, proprioception and metric are what counts.
+        observation: Its images, instruction, proprioception and metric enter the digest.
 
     Returns:
         16 hexadecimal digits.
@@ -25,26 +25,26 @@ def observation_digest(observation: Observation) -> str:
         digest.update(np.ascontiguousarray(pixels).tobytes())
     if observation.proprio is not None:
         digest.update(observation.proprio.tobytes())
-    # The numbers' own text: that of a float says every bit of it.
+    # The repr of a float is exact.
     digest.update(repr(observation.motion).encode())
     return digest.hexdigest()[:16]
 
 
-class Witness(DecoderWrapper):
-    """A decoder that is told of nothing else, and remembers the newest observation.
+class ObservationTap(DecoderWrapper):
+    """Passes everything to a decoder, and keeps the newest observation.
 
     Args:
-        decoder: What decides.
+        decoder: The wrapped decoder.
 
     Attributes:
-        seen: The newest observation; None before the first.
+        newest: The newest observation; None before the first.
     """
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__(decoder)
-        self.seen: Observation | None = None
+        self.newest: Observation | None = None
 
     def infer(self, observation: Observation) -> StepResult:
-        """Decides one step."""
-        self.seen = observation
+        """Keeps the observation and runs the decoder on it."""
+        self.newest = observation
         return super().infer(observation)

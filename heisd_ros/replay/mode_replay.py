@@ -1,7 +1,7 @@
-"""One decoding mode on a recording: the node's inputs, decoding and rules, on the bag's clock.
+"""Runs one decoding mode on a recording, with the node's inputs and rules, on the bag's clock.
 
-What differs from the node is the clock alone. Time is that of the bag, and a step takes none of it:
-one begins with the newest observation set as soon as a control period has passed since the last.
+Only the clock differs from the node. Time is that of the bag, and a step takes none of it: it
+begins with the newest observation set once a control period has passed since the last one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from heisd_ros.control.watch import Watch
 from heisd_ros.decoding.types import StepResult
 from heisd_ros.errors import HeisdError, ReplayError
 from heisd_ros.evaluation.rollout import StepRecord
-from heisd_ros.replay.witness import Witness, observation_digest
+from heisd_ros.replay.observation_tap import ObservationTap, observation_digest
 from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.instruction import instruction_problem
 from heisd_ros.robot.parameters import VlaNodeParameters
@@ -42,11 +42,11 @@ class ReplayedStep:
     Attributes:
         at: When it was taken, ns on the bag's clock since the replay began.
         stamp: Header stamp of its observation set, ns.
-        digest: Of what the decoder saw.
-        record: What it decided.
+        digest: Digest of the decoder's observation.
+        record: The decoder's result.
         twist: (6,) command before limits, m/s and rad/s.
         closing: Whether the action wants the gripper closed.
-        convert_ms: Time for images and proprioception.
+        convert_ms: Time to convert images and proprioception, ms.
     """
 
     at: int
@@ -59,21 +59,21 @@ class ReplayedStep:
 
 
 class ModeReplay:
-    """Feeds messages to one mode and keeps what it decides.
+    """Feeds messages to one mode and keeps its steps.
 
     Args:
-        parameters: Settings of the node; a budget of time is not kept, since it is the machine's.
-        policy: What decides.
-        instruction: What the arm is told; None: what the bag says.
-        start: Time on the bag's clock at which the node is as if just activated, ns.
+        parameters: Settings of the node; the time budget is ignored.
+        policy: The decoder and its model.
+        instruction: The instruction; None: that of the bag.
+        start: Time on the bag's clock at which the replay starts, as the node at activation, ns.
 
     Attributes:
         steps: The steps that would have moved the arm.
-        holds: Reasons for which it would have been held.
+        holds: Number of holds by reason.
         rejected: Messages that could not be used, by input and reason.
-        refused: Instructions that were not taken.
-        metric_kind: Of the metric.
-        rate_hz: Control steps a second.
+        refused: Why instructions were refused.
+        metric_kind: Kind of the metric.
+        rate_hz: Control steps per second.
 
     Raises:
         HeisdError: The robot description cannot be used.
@@ -83,8 +83,8 @@ class ModeReplay:
     def __init__(
         self, parameters: VlaNodeParameters, policy: Policy, instruction: str | None, start: int
     ) -> None:
-        self.witness = Witness(policy.decoder)
-        self._policy = replace(policy, decoder=self.witness)
+        self.tap = ObservationTap(policy.decoder)
+        self._policy = replace(policy, decoder=self.tap)
         warm_up(policy, policy.decoder)
         self._parameters = with_values(parameters, {"model.budget_sec": 0.0})
         intake = open_intake(self._parameters, self._policy)
@@ -109,24 +109,24 @@ class ModeReplay:
 
     @property
     def counts(self) -> Counter[str]:
-        """As `ObservationBuffer.counts`."""
+        """Counts of the inputs, see `ObservationBuffer.counts`."""
         return self._buffer.counts
 
     def add_image(self, view: int, message: Any, now: int) -> None:
-        """Takes an image message; see `ObservationBuffer.add_image`."""
+        """Adds an image message; see `ObservationBuffer.add_image`."""
         health = self._buffer.image_health[view]
         with self._noting(health):
             self._buffer.add_image(view, message, now)
         self._step(now)
 
     def add_joint_state(self, message: Any, now: int) -> None:
-        """Takes a joint state; see `ObservationBuffer.add_joint_state`."""
+        """Adds a joint state; see `ObservationBuffer.add_joint_state`."""
         with self._noting(self._buffer.joint_health):
             self._buffer.add_joint_state(message, now)
         self._step(now)
 
     def add_instruction(self, text: str, now: int) -> None:
-        """Takes an instruction as the node does: a new one makes what came before it void."""
+        """Sets the instruction as the node does: a new one drops earlier observations."""
         if self._fixed or text.strip() == self._watch.instruction:
             return
         problem = instruction_problem(text)
@@ -138,14 +138,14 @@ class ModeReplay:
         self._check(now)
 
     def add_robot(self, urdf: str, now: int) -> None:
-        """Takes a robot description; one that cannot be used is no more than counted."""
+        """Sets the robot description; one that cannot be used is only counted."""
         try:
             self._buffer.set_robot(make_reader(self._parameters, urdf))
         except HeisdError as error:
             self.rejected["robot_description"][str(error)] += 1
 
     def advance(self, now: int) -> None:
-        """Lets the clock run up to a moment, ns: watchdog ticks, and steps that fall due."""
+        """Advances the clock to a time, ns, with the watchdog ticks and steps that are due."""
         while (at := min(self._tick, self._opens)) <= now:
             if at == self._opens:
                 self._opens = _NEVER
@@ -155,7 +155,7 @@ class ModeReplay:
             self._step(at)
 
     def finish(self, now: int) -> None:
-        """Ends with the step that the last message may have made due."""
+        """Runs the step that the last message may have made due."""
         self.advance(now + math.ceil(self._grid.period * NANOSECONDS))
 
     def _noting(self, health: InputHealth) -> _Noting:
@@ -176,9 +176,9 @@ class ModeReplay:
         if observation is None:
             return
         self._grid.advance(since)
-        # A nanosecond more, or rounding might make it early once more.
+        # One nanosecond later, since rounding might make it early again.
         self._opens = self._start + math.ceil(self._grid.opens * NANOSECONDS) + 1
-        self.witness.seen = None
+        self.tap.newest = None
         instruction = self._watch.instruction
         inference = self._runner.infer(observation, instruction, self._generation, now)
         self._check_sizes(now)
@@ -204,12 +204,12 @@ class ModeReplay:
             self.steps.append(self._replayed(inference, outcome, now))
 
     def _replayed(self, inference: Inference, result: StepResult, now: int) -> ReplayedStep:
-        arm, seen = inference.observation.arm.content, self.witness.seen
+        arm, seen = inference.observation.arm.content, self.tap.newest
         assert seen is not None, "a step without an observation"
         record = StepRecord(
             result=result,
             motion=arm.motion,
-            metric_ms=0.0,  # measured where joint states come in, before the step
+            metric_ms=0.0,  # measured before the step, when joint states arrive
             settled=None,
             tip=arm.tip().position,
             joints=arm.positions,
@@ -234,14 +234,14 @@ class ModeReplay:
             self._watch.expect(now)
 
     def _check_sizes(self, now: int) -> None:
-        """A camera has one size; another one is a mistake of the recording.
+        """Checks that each camera keeps its image size; a change is a fault of the recording.
 
         Raises:
             ReplayError: It changed.
         """
-        if self.witness.seen is None:
+        if self.tap.newest is None:
             return
-        sizes = tuple(pixels.shape[:2] for pixels in self.witness.seen.images)
+        sizes = tuple(pixels.shape[:2] for pixels in self.tap.newest.images)
         for view, (old, new) in enumerate(zip(self._sizes, sizes, strict=False)):
             if old != new:
                 raise ReplayError(
@@ -253,10 +253,10 @@ class ModeReplay:
 
 
 class _Noting:
-    """Counts what an input rejects while this is open.
+    """Counts the messages that an input rejects within this context.
 
     Args:
-        health: Of the input.
+        health: Health of the input.
         rejected: The counts, by input and reason without its numbers.
     """
 
@@ -265,10 +265,10 @@ class _Noting:
         self._before = health.rejected
 
     def __enter__(self) -> None:
-        """Nothing to do yet."""
+        """Does nothing: rejections are counted at the end."""
 
     def __exit__(self, *_: object) -> None:
-        """Counts."""
+        """Counts the rejection, if there was one."""
         if self._health.rejected > self._before:
             reason = re.sub(r"\d+(\.\d+)?", "#", self._health.fault or "")
             self._rejected[self._health.name][reason] += 1

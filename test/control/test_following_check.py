@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.fake_scene import REST
 
-from heisd_ros.control.following import Following
+from heisd_ros.control.following_check import Following
 from heisd_ros.control.inputs import NANOSECONDS
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import ArmState

@@ -7,8 +7,8 @@ from support.evaluations import FiledScene
 
 from heisd_ros.decoding.types import Settled, StepResult
 from heisd_ros.errors import SceneError
-from heisd_ros.evaluation.contest import Contest, order_of_modes, warm_up
 from heisd_ros.evaluation.rollout import observe
+from heisd_ros.evaluation.side_by_side import SideBySide, order_of_modes, warm_up
 from heisd_ros.evaluation.starts import Start
 from heisd_ros.kinematics.metric import FusedMetric, MetricBounds, MetricSettings
 
@@ -32,16 +32,16 @@ class NotingDecoder:
             self.diary.append((self.name, success))
 
 
-def contest_of(names, **options):
+def side_by_side_of(names, **options):
     diary = []
     decoders = {name: NotingDecoder(name, diary) for name in names}
-    return Contest(decoders, options.pop("metrics", {}), **options), decoders, diary
+    return SideBySide(decoders, options.pop("metrics", {}), **options), decoders, diary
 
 
 def test_each_mode_runs_the_state_once_and_rows_come_in_that_order():
-    contest, _, diary = contest_of("abcd")
+    side_by_side, _, diary = side_by_side_of("abcd")
     scene = FiledScene(goal_steps=3)
-    rows = contest.run(scene, Start(0, 42))
+    rows = side_by_side.run(scene, Start(0, 42))
     assert sorted(row["mode"] for row in rows) == list("abcd")
     assert diary == [(row["mode"], True) for row in rows]
     assert {(row["task_index"], row["init_state"], row["steps"]) for row in rows} == {(0, 42, 3)}
@@ -51,26 +51,26 @@ def test_each_mode_runs_the_state_once_and_rows_come_in_that_order():
 def test_a_metric_is_measured_only_for_modes_that_decide_by_it():
     settings = MetricSettings(kind="speed")
     metric = FusedMetric(MetricBounds(settings, (0, 1), (0, 1), (0, 1), boundary=0.5))
-    contest, decoders, _ = contest_of("ab", metrics={"b": metric})
-    contest.run(FiledScene(), Start(0, 40))
+    side_by_side, decoders, _ = side_by_side_of("ab", metrics={"b": metric})
+    side_by_side.run(FiledScene(), Start(0, 40))
     assert all(observation.motion is None for observation in decoders["a"].seen)
     assert all(observation.motion is not None for observation in decoders["b"].seen)
 
 
 def test_episodes_are_cut_where_asked():
-    contest, _, _ = contest_of("a", max_steps=2)
-    (row,) = contest.run(FiledScene(goal_steps=9), Start(0, 40))
+    side_by_side, _, _ = side_by_side_of("a", max_steps=2)
+    (row,) = side_by_side.run(FiledScene(goal_steps=9), Start(0, 40))
     assert (row["steps"], row["success"]) == (2, False)
 
 
 def test_a_rehearsal_comes_once_before_all_and_leaves_no_row():
     rehearsal = NotingDecoder()
-    contest, decoders, _ = contest_of("a", rehearsal=[rehearsal])
+    side_by_side, decoders, _ = side_by_side_of("a", rehearsal=[rehearsal])
     for state in (40, 41):
-        assert len(contest.run(FiledScene(), Start(0, state))) == 1
+        assert len(side_by_side.run(FiledScene(), Start(0, state))) == 1
     assert len(rehearsal.seen) > 0 and len(decoders["a"].seen) == 8
     first = len(rehearsal.seen)
-    contest.run(FiledScene(), Start(0, 42))
+    side_by_side.run(FiledScene(), Start(0, 42))
     assert len(rehearsal.seen) == first
 
 
@@ -100,6 +100,6 @@ def test_over_many_states_no_mode_is_favoured():
 
 
 def test_an_unknown_state_is_an_error():
-    contest, _, _ = contest_of("a")
+    side_by_side, _, _ = side_by_side_of("a")
     with pytest.raises(SceneError, match="init_state 50"):
-        contest.run(FiledScene(), Start(0, 50))
+        side_by_side.run(FiledScene(), Start(0, 50))

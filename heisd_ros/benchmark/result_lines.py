@@ -1,4 +1,4 @@
-"""The result of a run as lines of text."""
+"""Formats the result of a run as lines of text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:
-    """A table of the cases, then peers and prediction."""
+    """Yields a table of the cases, then peers and prediction."""
     yield f"{result['device']}; {result['shape']}: weights {result['weights']}; {result['engine']}"
     yield (
         f"{result['bandwidth_gb_s']} GB/s, {result['rate_tflop_s']} TFLOP/s measured; "

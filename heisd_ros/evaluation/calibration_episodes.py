@@ -1,9 +1,8 @@
 """Closed-loop episodes that calibrate skipping: every skipped action is executed and judged.
 
-What an episode loses is, by one criterion, the share of its skipped steps whose action leaves the
-tolerance around what the model itself decides on the same frame, by plain greedy decoding; by the
-other, 1 where it fails. Both are measured with skipping active, so they hold where skipping leads
-the arm.
+The loss of an episode is, by one criterion, the share of its skipped steps whose action is outside
+the tolerance around the model's own greedy action on the same frame; by the other, 1 if it fails.
+Both are measured with skipping active, so they hold for the states that skipping leads to.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from heisd_ros.decoding.skip import dispersion
 from heisd_ros.decoding.types import Decoder, Observation, Source, StepResult
 from heisd_ros.decoding.wrapper import DecoderWrapper
 from heisd_ros.errors import CalibrationError
-from heisd_ros.evaluation.rollout import ALL_SENSES, Senses, run_episode
+from heisd_ros.evaluation.rollout import ALL_INPUTS, SceneInputs, run_episode
 from heisd_ros.evaluation.starts import CALIBRATION_STATES, Start, begin_at
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.metric import FusedMetric
@@ -34,16 +33,16 @@ from heisd_ros.sim.scene import LiberoScene
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
 """Default path, strict to loose. It is fixed before anything is measured, as the test demands."""
 ENTRIES_OF_SHARD = 200
-"""Entries of a shard whose neighbours are looked at, evenly spaced."""
+"""Number of evenly spaced entries of a shard whose neighbours are compared."""
 
 
 @dataclass(frozen=True)
 class EpisodeLoss:
-    """What happened in one episode.
+    """Counts of one episode.
 
     Attributes:
-        skipped: Steps executed unseen.
-        broken: Those of them that left the tolerance.
+        skipped: Steps executed without verification.
+        broken: Those of them outside the tolerance.
         retrieved: Steps in the zone of retrieval, the slow and the skipped ones included.
         steps: All steps.
         success: Whether the task was solved.
@@ -57,16 +56,16 @@ class EpisodeLoss:
 
     @property
     def disagreement(self) -> float:
-        """Share of the skipped steps that left the tolerance; 0 where none was skipped."""
+        """Share of the skipped steps outside the tolerance; 0 if none was skipped."""
         return self.broken / self.skipped if self.skipped else 0.0
 
     def loss(self, criterion: Criterion) -> float:
-        """What was lost, in [0, 1]."""
+        """Returns the loss by a criterion, in [0, 1]."""
         return float(not self.success) if criterion == "failure" else self.disagreement
 
 
 def plan_episodes(tasks: Sequence[int], count: int) -> list[Start]:
-    """Episodes over tasks and calibration states in turn; more of them begin with the same ones.
+    """Returns episodes over tasks and calibration states in turn; a longer plan extends a shorter.
 
     Args:
         tasks: Tasks of the suite.
@@ -84,8 +83,8 @@ def plan_episodes(tasks: Sequence[int], count: int) -> list[Start]:
 
 
 def instructions_of(suite: str, tasks: Sequence[int]) -> dict[int, str]:
-    """Normalised instructions of a suite's tasks, by their numbers."""
-    with contextlib.redirect_stdout(io.StringIO()):  # LIBERO greets when it is imported
+    """Returns the normalised instructions of a suite's tasks, by number."""
+    with contextlib.redirect_stdout(io.StringIO()):  # LIBERO prints when it is imported
         from libero.libero import benchmark
 
         known = benchmark.get_benchmark(suite)()
@@ -98,7 +97,7 @@ def path_of(
     levels: Sequence[float] = LEVELS,
     executed: Callable[[Matches], NDArray[np.int64]] = lambda matches: matches.tokens,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Thresholds from strict to loose, from the database alone.
+    """Computes thresholds from strict to loose from the database alone.
 
     Each frame of the database is compared with those of other episodes, as a live frame is with
     all. At level q the threshold is passed by the q of them whose k nearest differ least. Where
@@ -135,7 +134,7 @@ def path_of(
 
 
 def calibration_mode(mode: ModeSettings) -> ModeSettings:
-    """A mode as it is calibrated: one fixed setting, and nothing verified that isn't in use.
+    """Returns a mode as it is calibrated: one fixed setting, without shadow checks.
 
     Raises:
         CalibrationError: The mode doesn't skip by calibration.
@@ -149,12 +148,12 @@ def calibration_mode(mode: ModeSettings) -> ModeSettings:
 
 
 class Judge(DecoderWrapper):
-    """A decoder whose skipped steps are judged by another one that sees the same frames.
+    """A decoder whose skipped steps are compared with a reference decoder on the same frames.
 
-    A reset does not end the counts.
+    A reset keeps the counts.
 
     Args:
-        decoder: Decides, and is left alone in it.
+        decoder: Decides the steps.
         reference: The model's plain greedy decoding.
     """
 
@@ -164,7 +163,7 @@ class Judge(DecoderWrapper):
         self.skipped = self.broken = self.retrieved = 0
 
     def infer(self, observation: Observation) -> StepResult:
-        """The decoder's step."""
+        """Returns the decoder's step, and judges it if it was skipped."""
         result = self._decoder.infer(observation)
         self.retrieved += result.source in (Source.RETRIEVAL, Source.LAST_COMMAND, Source.SKIP)
         if result.source == Source.SKIP:
@@ -180,23 +179,23 @@ def judge_episode(
     reference: Decoder,
     start: Start,
     metric: FusedMetric | None,
-    senses: Senses = ALL_SENSES,
+    inputs: SceneInputs = ALL_INPUTS,
 ) -> EpisodeLoss:
     """Runs one episode and counts what skipping did in it.
 
     Args:
-        scene: Of the episode's task.
-        decoder: Skips.
-        reference: Judges.
+        scene: Scene of the episode's task.
+        decoder: The decoder that skips.
+        reference: The decoder that judges.
         start: Where it begins.
-        metric: The kinematic metric, where the decoder needs it.
-        senses: What the model takes of the scene.
+        metric: The kinematic metric, if the decoder needs it.
+        inputs: The model's inputs from the scene.
 
     Raises:
         SceneError: No such initial state.
     """
     judge = Judge(decoder, reference)
-    result = run_episode(begin_at(scene, start), judge, start.init_state, metric, senses=senses)
+    result = run_episode(begin_at(scene, start), judge, start.init_state, metric, inputs=inputs)
     return EpisodeLoss(
         skipped=judge.skipped,
         broken=judge.broken,

@@ -1,4 +1,4 @@
-"""Poses and twists as messages."""
+"""Converts poses and twists to messages."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from heisd_ros.kinematics.pose import Pose
 def pose_message(
     pose: Pose, stamp: Time, frame_id: str, before: PoseStamped | None = None
 ) -> PoseStamped:
-    """A pose in a frame.
+    """Builds the message of a pose in a frame.
 
     Args:
         pose: The pose.
-        stamp: For the header.
-        frame_id: Frame that it is in.
-        before: The message before it in a sequence. Of the two quaternions of an orientation the
-            one nearer to its quaternion is taken, for receivers that filter the four numbers.
+        stamp: Stamp of the header.
+        frame_id: Frame of the pose.
+        before: Previous message of a sequence. Of the two quaternions of an orientation the one
+            nearer to the previous is taken, for receivers that filter the four numbers.
     """
     message = PoseStamped(header=Header(stamp=stamp, frame_id=frame_id))
     position, orientation = message.pose.position, message.pose.orientation
@@ -36,11 +36,11 @@ def pose_message(
 
 
 def twist_message(twist: np.ndarray, stamp: Time, frame_id: str) -> TwistStamped:
-    """A twist in a frame.
+    """Builds the message of a twist in a frame.
 
     Args:
         twist: (6,), linear, then angular.
-        stamp: For the header.
+        stamp: Stamp of the header.
         frame_id: Frame whose axes it is along.
     """
     message = TwistStamped(header=Header(stamp=stamp, frame_id=frame_id))
@@ -51,7 +51,7 @@ def twist_message(twist: np.ndarray, stamp: Time, frame_id: str) -> TwistStamped
 
 
 def turn(rotation: np.ndarray, twist: np.ndarray) -> np.ndarray:
-    """A twist along other axes: both its parts, turned.
+    """Rotates both parts of a twist into another frame.
 
     Args:
         rotation: (3, 3).

@@ -1,4 +1,4 @@
-"""A few pictures of a recording, evenly spread, though nobody knows beforehand how long it is."""
+"""Samples a few evenly spaced pictures from a recording of unknown length."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MOST = 16
 
 @dataclass(frozen=True)
 class Frame:
-    """Pictures of one moment.
+    """Pictures of one time.
 
     Attributes:
         at: ns on the bag's clock since the replay began.
-        images: (H, W, 3) uint8 RGB, one a view.
+        images: (H, W, 3) uint8 RGB, one per view.
     """
 
     at: int
@@ -24,14 +24,14 @@ class Frame:
 
 
 class Frames:
-    """Keeps every n-th of what it is given; n doubles whenever that has become too many."""
+    """Keeps every n-th frame; n doubles whenever there are too many."""
 
     def __init__(self) -> None:
         self.kept: list[Frame] = []
         self._every, self._count = 1, 0
 
     def add(self, frame: Frame) -> None:
-        """Takes the next."""
+        """Adds the next frame."""
         if self._count % self._every == 0:
             self.kept.append(frame)
         self._count += 1

@@ -8,7 +8,7 @@ import pytest
 from support.evaluations import MODES, made_up_results
 from support.pages import Page
 
-from heisd_ros.evaluation.report import save_plot, write_report
+from heisd_ros.evaluation.evaluation_page import save_plot, write_report
 
 
 @pytest.fixture(scope="module")
