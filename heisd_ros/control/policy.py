@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heisd_ros.control import growth
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import CheckpointError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from heisd_ros.control import growth
 from heisd_ros.control.policy import Policy
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.serving.address import TOKEN, Address

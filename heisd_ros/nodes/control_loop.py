@@ -19,6 +19,7 @@ from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
+from heisd_ros.control import growth
 from heisd_ros.control.commands import GripperSwitch
 from heisd_ros.control.holds import FRESH_START, Hold, HoldReason, HoldTracker
 from heisd_ros.control.inference import Inference

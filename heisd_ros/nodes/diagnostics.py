@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from heisd_ros.control import growth
 from heisd_ros.control.inputs import NANOSECONDS, InputHealth
 from heisd_ros.control.session import Session
 from heisd_ros.decoding.types import Source
