@@ -1,4 +1,4 @@
-"""Fills networks of the `transformers` library from safetensors files; never runs remote code.
+"""Networks of the `transformers` library: filled from safetensors files, never by remote code.
 
 A family builds the library's config from its own folder; the class, and so all code, is the
 library's.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,55 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging as library_logging
 
-from heisd_ros.errors import CheckpointError
+from heisd_ros.errors import CheckpointError, EngineError
 from heisd_ros.files.bounded import shown
 from heisd_ros.vla.device_memory import device_memory_errors
+from heisd_ros.vla.engine import Engine
+from heisd_ros.vla.engine_choice import EngineChoice
 from heisd_ros.vla.tensor_files import TensorFiles
+from heisd_ros.vla.transformers_engine import TransformersEngine
 
 _FLOATS = ("BF16", "F16", "F32", "F64")
 _MOST_LISTED = 50
+_Model = TypeVar("_Model", bound="LibraryModel")
+
+
+class LibraryModel:
+    """The half of a `TokenModel` that every family on a network of the library shares.
+
+    Args:
+        network: the network, with its head in ``lm_head``.
+        engine: what runs its passes.
+    """
+
+    def __init__(self, network: Any, engine: TransformersEngine) -> None:
+        self.network, self._engine = network, engine
+
+    @property
+    def engine(self) -> Engine:
+        """Implements `TokenModel.engine`."""
+        return self._engine
+
+    @property
+    def device(self) -> torch.device:
+        """Implements `TokenModel.device`."""
+        return self.network.lm_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Implements `TokenModel.dtype`: the type of the decoder's weights."""
+        return self.network.lm_head.weight.dtype
+
+    @property
+    def weight_bytes(self) -> int:
+        """Implements `TokenModel.weight_bytes`."""
+        return sum(part.nbytes for part in self.network.parameters())
+
+    def with_engine(self: _Model, choice: EngineChoice) -> _Model:
+        """Implements `TokenModel.with_engine`: there is one engine, which takes any shape."""
+        if choice not in ("auto", "plain"):
+            raise EngineError(f"engine {choice!r} runs networks of our own; accepted: auto, plain")
+        return self
 
 
 def load_network(

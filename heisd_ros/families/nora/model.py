@@ -12,11 +12,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from heisd_ros.errors import EngineError, ImageError, ProprioceptionError
+from heisd_ros.errors import ImageError, ProprioceptionError
+from heisd_ros.families.library import LibraryModel
 from heisd_ros.families.nora.codec import NoraCodec
 from heisd_ros.families.nora.preprocessing import SIDE, Patches, prompt_ids, rope_positions
-from heisd_ros.vla.engine import Engine, Prompt
-from heisd_ros.vla.engine_choice import EngineChoice
+from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.token_model import ObservationSpec
 from heisd_ros.vla.transformers_engine import TransformersEngine
@@ -35,7 +35,7 @@ class NoraInputs:
     ids: list[int]
 
 
-class Nora:
+class Nora(LibraryModel):
     """Implements `TokenModel`.
 
     Attributes:
@@ -59,38 +59,13 @@ class Nora:
         control_rate_hz: float | None = None,
         statistics: Sequence[str] = (),
     ) -> None:
-        self.statistics = tuple(statistics)
-        self.network, self.tokenizer, self.patches, self.codec = network, tokenizer, patches, codec
-        self.spec = ObservationSpec(("image",), SIDE, control_rate_hz=control_rate_hz)
-        self._engine = TransformersEngine(
+        engine = TransformersEngine(
             network.model.language_model, network.lm_head, answer=codec, penalty=penalty
         )
-
-    @property
-    def engine(self) -> Engine:
-        """Implements `TokenModel.engine`."""
-        return self._engine
-
-    @property
-    def device(self) -> torch.device:
-        """Implements `TokenModel.device`."""
-        return self.network.lm_head.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Implements `TokenModel.dtype`."""
-        return self.network.lm_head.weight.dtype
-
-    @property
-    def weight_bytes(self) -> int:
-        """Implements `TokenModel.weight_bytes`."""
-        return sum(part.nbytes for part in self.network.parameters())
-
-    def with_engine(self, choice: EngineChoice) -> Nora:
-        """Implements `TokenModel.with_engine`: there is one engine, which takes any shape."""
-        if choice not in ("auto", "plain"):
-            raise EngineError(f"engine {choice!r} runs networks of our own; accepted: auto, plain")
-        return self
+        super().__init__(network, engine)
+        self.statistics = tuple(statistics)
+        self.tokenizer, self.patches, self.codec = tokenizer, patches, codec
+        self.spec = ObservationSpec(("image",), SIDE, control_rate_hz=control_rate_hz)
 
     def encode(
         self,

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
 
-from heisd_ros.errors import EngineError, ImageError, ProprioceptionError
+from heisd_ros.errors import ImageError, ProprioceptionError
+from heisd_ros.families.library import LibraryModel
 from heisd_ros.families.pi0fast.codec import Pi0FastCodec
 from heisd_ros.families.pi0fast.config import Pi0FastConfig
 from heisd_ros.families.pi0fast.normalisation import Normalisation
@@ -22,8 +23,7 @@ from heisd_ros.families.pi0fast.preprocessing import (
     prompt_text,
     state_bins,
 )
-from heisd_ros.vla.engine import Engine, Prompt
-from heisd_ros.vla.engine_choice import EngineChoice
+from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.token_model import ObservationSpec
 from heisd_ros.vla.transformers_engine import TransformersEngine
@@ -42,7 +42,7 @@ class Pi0FastInputs:
     ids: Tensor
 
 
-class Pi0Fast:
+class Pi0Fast(LibraryModel):
     """Implements `TokenModel`.
 
     Attributes:
@@ -64,40 +64,13 @@ class Pi0Fast:
         codec: Pi0FastCodec,
         states: Normalisation,
     ) -> None:
-        self.network, self.config, self.codec, self.states = network, config, codec, states
+        engine = TransformersEngine(network.model.language_model, network.lm_head, answer=codec)
+        super().__init__(network, engine)
+        self.config, self.codec, self.states = config, codec, states
         self.tokenizer = tokenizer
         self.spec = ObservationSpec(config.views, config.resolution, config.state_size)
         # Gemma begins a sentence with it; LeRobot writes it before the prompt and behind it.
         self._bos = tokenizer.encode("").ids[0]
-        self._engine = TransformersEngine(
-            network.model.language_model, network.lm_head, answer=self.codec
-        )
-
-    @property
-    def engine(self) -> Engine:
-        """Implements `TokenModel.engine`."""
-        return self._engine
-
-    @property
-    def device(self) -> torch.device:
-        """Implements `TokenModel.device`."""
-        return self.network.lm_head.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Implements `TokenModel.dtype`; the vision tower is always float32, as in LeRobot."""
-        return self.network.lm_head.weight.dtype
-
-    @property
-    def weight_bytes(self) -> int:
-        """Implements `TokenModel.weight_bytes`."""
-        return sum(part.nbytes for part in self.network.parameters())
-
-    def with_engine(self, choice: EngineChoice) -> Pi0Fast:
-        """Implements `TokenModel.with_engine`: there is one engine, which takes any shape."""
-        if choice not in ("auto", "plain"):
-            raise EngineError(f"engine {choice!r} runs networks of our own; accepted: auto, plain")
-        return self
 
     def encode(
         self,
