@@ -14,7 +14,7 @@ FIRST, STOP = 20, 20 + 2 * STEPS
 
 
 class ToyCodec:
-    """As `ActionCodec`."""
+    """Reads answers of the toy family: up to 4 actions of 3 numbers, then the stop id."""
 
     horizon, dimensions = 4, 3
     action_ids = range(FIRST, STOP)

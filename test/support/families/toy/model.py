@@ -76,7 +76,7 @@ class ToyEngine:
 
 
 class ToyModel:
-    """As `TokenModel`."""
+    """The toy network as a `TokenModel`: words and a mean colour to answers with a stop id."""
 
     def __init__(self, network, device="cpu", dtype=torch.float64):
         self.network = network.to(device, dtype).eval().requires_grad_(False)
