@@ -11,6 +11,10 @@ class JointStateError(HeisdError):
     """A joint state does not fit the arm: a joint is missing, unknown, repeated or not finite."""
 
 
+class CommandError(HeisdError):
+    """A command for the arm is in another frame, not finite, or no rotation."""
+
+
 class UrdfError(HeisdError):
     """A robot description is missing, unreadable, or has no usable chain to the tip frame."""
 

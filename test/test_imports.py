@@ -42,7 +42,9 @@ ALLOWED = {
     "robot": {"errors", "files", "kinematics", "safety", "data"},
     "control": MODELS
     | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "serving"},
-    "nodes": MODELS | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "control"},
+    "guard": {"errors", "kinematics", "safety", "robot", "control"},
+    "nodes": MODELS
+    | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "control", "guard"},
     "replay": MODELS | {"decoding", "data", "evaluation", "robot", "control"},
     "cli": MODELS
     | {"safety", "decoding", "fleet", "data", "sim", "training", "evaluation", "models"}
