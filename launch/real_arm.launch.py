@@ -52,7 +52,10 @@ TOPICS = {
 
 # The first remapping of a name counts: the node's commands go to the guard, which stops it as well.
 INTO_GUARD = [(f"~/output/{kind}", f"heisd_guard/input/{kind}") for kind in ("twist", "pose")]
-OF_NODE = [("~/input/status", "vla_node/status"), ("~/node/estop", "vla_node/estop")]
+OF_NODE = [
+    ("~/input/status", "vla_node/status"),
+    *((f"~/node/{service}", f"vla_node/{service}") for service in ("estop", "get_parameters")),
+]
 
 
 def generate_launch_description() -> LaunchDescription:

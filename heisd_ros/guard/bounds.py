@@ -19,6 +19,10 @@ from heisd_ros.safety.limits import PartLimits
 _ROUND_OFF = 1e-4
 """Speed, m/s or rad/s, that counts as none: targets are differences of rounded numbers."""
 
+_JOINT_SLACK = 0.01
+"""Greatest position beyond a joint's limit, rad, that a command may lead to: a node that stops at
+the limit itself measures the joint slightly beyond it."""
+
 
 class Bounds:
     """The limits of the robot's file, wider by the guard's tolerances.
@@ -44,7 +48,7 @@ class Bounds:
         self._lead = command.max_lead_m + guard.margin_m, command.max_lead_rad + guard.margin_rad
         self._start = guard.margin_m, guard.margin_rad
         self._joint_limits = parse_limits(joints.limits)
-        self._stop_rad = max(joints.stop_rad - guard.margin_rad, 0.0)
+        self._stop_rad = max(joints.stop_rad - guard.margin_rad, -_JOINT_SLACK)
         self._joint_share = min(1.0, (joints.velocity_scale or 1.0) * self._share)
         self._collision = collision_guard(settings.collision)
         self._slack = min(guard.margin_m, settings.collision.stop_m)

@@ -34,6 +34,7 @@ from heisd_ros.nodes.declaration import check_names, declare, given, read
 from heisd_ros.nodes.geometry_messages import pose_message, twist_message
 from heisd_ros.nodes.guard import GuardedNode
 from heisd_ros.nodes.input_topics import InputTopics
+from heisd_ros.nodes.node_limits import NodeLimits
 from heisd_ros.nodes.other_commanders import other_commanders
 from heisd_ros.nodes.process import StoppableNode, leave, realtime, run_node, spin
 from heisd_ros.nodes.publisher_names import publishers
@@ -46,6 +47,8 @@ from heisd_ros.robot.robot_file import check_given
 JOINT_STATES_DEPTH = 8
 ACKNOWLEDGE_SEC = 1.0
 """How long the end waits until the last command was received."""
+RESTLESS_SEC = 1.0
+"""How long a node may command motion that is not passed, before it is stopped."""
 NODE_STATUS_SEC = 3.0
 """Age of the VLA node's status, which comes once a second, from which it says nothing."""
 
@@ -73,6 +76,7 @@ class HeisdGuard(GuardedNode, StoppableNode):
         self._urdf = ""
         self._slowest_sec = 0.0  # longest time that a command took here since the last report
         self._told: Trip | None = None
+        self._restless = 0  # ticks for which commands move the arm from the first
         self._node_stopped: int | None = None  # when the VLA node said so last, steady ns
         self._inputs = InputTopics(self)
         self._listen()
@@ -88,6 +92,7 @@ class HeisdGuard(GuardedNode, StoppableNode):
         self.create_service(Trigger, "~/estop", self._on_estop)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._node_estop = self.create_client(Trigger, "~/node/estop")
+        self._node_limits = NodeLimits(self)
         self._status = StatusTopic(self, self._arm_status)
         DiagnosticsUpdater(self, self._report)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -156,7 +161,7 @@ class HeisdGuard(GuardedNode, StoppableNode):
     def _on_node_status(self, message: ArmStatus) -> None:
         stopped = message.code == ArmStatus.ESTOP
         self._node_stopped = time.monotonic_ns() if stopped else None
-        if stopped:
+        if stopped and self._gate.trip is None:  # else it was the guard that stopped the node
             self._trip(Trip(TripReason.ESTOP, "the emergency stop of the VLA node is latched"))
 
     def _on_robot(self, message: String) -> None:
@@ -189,6 +194,13 @@ class HeisdGuard(GuardedNode, StoppableNode):
         self._gate.check(now, self._clock_ns(), self._rival())
         self._send_stop(now)
         self._tell()
+        waiting = self._gate.state is State.WAITING
+        restless = waiting and self._gate.waiting.reason is TripReason.NOT_FROM_REST
+        self._restless = self._restless + 1 if restless else 0
+        if self._restless * self._gate.tick_sec > RESTLESS_SEC:
+            self._restless = 0
+            self._log(f"{self._gate.waiting}; ~/estop of the VLA node is called")
+            self._stop_node()
 
     def _send_stop(self, now: int) -> None:
         command = self._gate.stopping(now)
@@ -221,8 +233,7 @@ class HeisdGuard(GuardedNode, StoppableNode):
         trip = self._gate.trip
         if trip is not None and trip is not self._told:
             self.get_logger().error(f"tripped: {trip}; ~/reset ends it")
-            if not self._stopped_node() and self._node_estop.service_is_ready():
-                self._node_estop.call_async(Trigger.Request())
+            self._stop_node()
         self._told = trip
         self._status.update()
 
@@ -239,6 +250,10 @@ class HeisdGuard(GuardedNode, StoppableNode):
         response.message = problem or "reset: waits for a command from rest"
         self._tell()
         return response
+
+    def _stop_node(self) -> None:
+        if not self._stopped_node() and self._node_estop.service_is_ready():
+            self._node_estop.call_async(Trigger.Request())
 
     def _stopped_node(self) -> bool:
         """Whether the VLA node's emergency stop is latched; a node that is gone says nothing."""
@@ -266,6 +281,8 @@ class HeisdGuard(GuardedNode, StoppableNode):
             level, message = DiagnosticStatus.ERROR, f"tripped: {gate.trip}"
         elif gate.state is State.WAITING:
             level, message = DiagnosticStatus.WARN, f"waiting: {gate.waiting}"
+        elif self._node_limits.difference:
+            level, message = DiagnosticStatus.WARN, f"limits: {self._node_limits.difference}"
         now = time.monotonic_ns()
         values: dict[str, object] = {
             "state": gate.state.value,
