@@ -26,7 +26,7 @@ PATIENT = {
     "input.follow_distance_m": 0.0,
     "input.frozen_joint_sec": 0.0,
 }
-MOST_MB = 200
+MOST_MB = 250
 BEHIND = [
     "--ros-args",
     *("-r", "~/input/twist:=/vla_node/output/twist"),
