@@ -122,9 +122,7 @@ def drafter(
         plan = load_protocol(protocol, checkpoint)
         teacher = load_for_suite(checkpoint, suite, plan, device=device, unnorm_key=unnorm_key)
         if not isinstance(teacher, VLA):
-            raise CheckpointError(
-                f"{checkpoint}: drafters are trained for the family openvla alone"
-            )
+            raise CheckpointError(f"{checkpoint}: a drafter is for the family openvla alone")
         identity = fingerprint(checkpoint)
         with Progress(*columns) as progress:
             reading = progress.add_task("running the VLA", total=None, note="")
