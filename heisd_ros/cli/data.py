@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
+RateHz = Annotated[
+    float, typer.Option(help="Control rate where neither YAML nor data set says one.", min=0.0)
+]
+
 
 @app.callback()
 def data() -> None:
-    """Look at bags, LeRobot data sets and demonstration files."""
+    """Look at bags, LeRobot data sets and demonstration files, and export them."""
 
 
 @app.command()
@@ -28,9 +32,7 @@ def inspect(
     params: Params = None,
     features: Features = None,
     urdf: Urdf = None,
-    rate_hz: Annotated[
-        float, typer.Option(help="Control rate where neither YAML nor data set says one.", min=0.0)
-    ] = 20.0,
+    rate_hz: RateHz = 20.0,
     picture: Annotated[
         Path | None, typer.Option(help="PNG with pictures, joints and actions.")
     ] = None,
@@ -51,6 +53,69 @@ def inspect(
     except (HeisdError, ValueError, OSError) as error:
         typer.echo(f"heisd data inspect: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+@app.command()
+def export(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="Bags, LeRobot data sets, HDF5 files, or folders of them."),
+    ],
+    folder: Annotated[Path, typer.Argument(help="The data set: a folder that does not exist yet.")],
+    to: Annotated[str, typer.Option(help="Format: lerobot (version 3.0).")] = "lerobot",
+    images: Annotated[
+        str, typer.Option(help="av1 or h264: videos; png: pictures without loss.")
+    ] = "av1",
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="joint_velocities, landmarks or intervention; may be repeated."),
+    ] = None,
+    params: Params = None,
+    features: Features = None,
+    urdf: Urdf = None,
+    rate_hz: RateHz = 20.0,
+) -> None:
+    """Write episodes as a data set that LeRobot reads.
+
+    Interrupted or killed, it resumes when it is run again.
+    """
+    from rich.progress import Progress
+
+    from heisd_ros.data.lerobot_export import Choices, export_lerobot
+    from heisd_ros.data.open_sources import open_sources
+    from heisd_ros.errors import HeisdError
+    from heisd_ros.files.bounded import read_text
+
+    try:
+        if to != "lerobot":
+            raise ValueError(f"--to is {to!r}; accepted: lerobot")
+        choices = Choices(images, tuple(leave_out or ()), read_text(params) if params else "")
+        found = open_sources(sources, reading_of(params, features, urdf, rate_hz))
+        with Progress(console=Console(stderr=True)) as progress:
+            bar = progress.add_task("frames", total=None)
+            done = export_lerobot(
+                found,
+                folder,
+                choices,
+                lambda n, all_: progress.update(bar, completed=n, total=all_),
+            )
+    except (HeisdError, ValueError, OSError) as error:
+        typer.echo(f"heisd data export: {error}", err=True)
+        raise typer.Exit(1) from error
+    for source in found:
+        for line in source.report.lines():
+            typer.echo(f"{source.label}: {line}", err=True)
+    if done.stride > 1:
+        typer.echo(
+            f"note: a frame is every {done.stride}. control step; an action is that of one control "
+            f"step, {1 / (done.fps * done.stride):g} s, and not of the {1 / done.fps:g} s to the "
+            "next frame",
+            err=True,
+        )
+    resumed = f", of which an earlier run wrote {done.resumed}" if done.resumed else ""
+    typer.echo(
+        f"{folder}: {done.episodes} episodes{resumed}, {done.frames} frames, {done.fps:g} a second"
+    )
 
 
 def _show(source: Source) -> None:

@@ -101,6 +101,8 @@ class Recorded:
         length: Number of rows.
         table: The parquet file of the rows.
         videos: Of each feature its file, and when in it the episode begins, s.
+        success: Whether the task was done; None where the list does not say.
+        init_state: Number of the fixed initial state that it started from, or None.
     """
 
     number: int
@@ -108,6 +110,8 @@ class Recorded:
     length: int
     table: Path
     videos: dict[str, tuple[Path, float]]
+    success: bool | None = None
+    init_state: int | None = None
 
 
 class Index:
@@ -180,6 +184,7 @@ class Index:
     ) -> Recorded:
         """Makes an episode, with paths from the patterns in info.json."""
         told = need(about, "tasks", list)
+        success, state = about.get("success"), about.get("init_state")
         return Recorded(
             number=int(need(about, "episode_index", int)),
             told=[text.strip() for text in told if isinstance(text, str)],
@@ -192,6 +197,8 @@ class Index:
                 )
                 for name, (where, start) in spans.items()
             },
+            success=success if isinstance(success, bool) else None,
+            init_state=state if isinstance(state, int) else None,
         )
 
     def _file(self, key: str, pattern: str, values: dict[str, Any]) -> Path:
@@ -220,15 +227,16 @@ class Index:
 
 
 @contextmanager
-def named(where: str) -> Iterator[None]:
+def named(where: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turns every error inside into a `DemonstrationError` of one line.
 
     Args:
         where: What is being read: a file, and a line or part of it.
+        passing: Errors that are left as they are, besides our own.
     """
     try:
         yield
-    except HeisdError:
+    except (HeisdError, *passing):
         raise
     except Exception as error:  # libraries' errors on damage are of many kinds
         raise DemonstrationError(f"{where}: {one_line(error)}") from error

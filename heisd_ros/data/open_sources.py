@@ -9,6 +9,7 @@ from pathlib import Path
 from heisd_ros.data.bag_files import METADATA, is_storage
 from heisd_ros.data.bag_source import BagSource
 from heisd_ros.data.lerobot import INFO, FeatureMap, LeRobotSource
+from heisd_ros.data.lerobot_notes import Notes
 from heisd_ros.data.libero_source import LiberoSource
 from heisd_ros.data.recording_layout import RecordingLayout
 from heisd_ros.data.source import Source
@@ -85,9 +86,12 @@ def _bag(path: Path, reading: Reading) -> Source:
 
 
 def _lerobot(path: Path, reading: Reading) -> Source:
-    if reading.features is None or reading.arm is None:
+    notes = None if reading.features else Notes.read(path)
+    features = reading.features or (notes and notes.features)
+    if features is None or reading.arm is None:
         raise DemonstrationError(
-            f"{path} is a LeRobot data set; name with --features a YAML that says what its "
-            "features are"
+            f"{path} is a LeRobot data set; name the robot's YAML with --params, and with "
+            "--features a YAML that says what its features are (`heisd data export` writes that "
+            "into the data set)"
         )
-    return LeRobotSource(path, reading.features, reading.arm())
+    return LeRobotSource(path, features, reading.arm())

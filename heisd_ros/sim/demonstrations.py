@@ -253,6 +253,7 @@ def record_episode(
         gripper_opening=columns["gripper_opening"],
         landmarks=columns["landmarks"],
         init_state=DEMONSTRATION_STATES[seed % len(DEMONSTRATION_STATES)],
+        success=True,
         stride=stride,
     )
     return episode, columns["states"]
