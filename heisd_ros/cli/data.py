@@ -44,7 +44,7 @@ def inspect(
     try:
         sources = open_sources([path], reading_of(params, features, urdf, rate_hz))
         for source in sources:
-            _show(source)
+            _show(source, params)
         if picture is not None:
             from heisd_ros.data.picture import draw
 
@@ -91,7 +91,8 @@ def export(
             raise ValueError(f"--to is {to!r}; accepted: lerobot")
         choices = Choices(images, tuple(leave_out or ()), read_text(params) if params else "")
         found = open_sources(sources, reading_of(params, features, urdf, rate_hz))
-        with Progress(console=Console(stderr=True)) as progress:
+        console = Console(stderr=True)
+        with Progress(console=console, disable=not console.is_terminal) as progress:
             bar = progress.add_task("frames", total=None)
             done = export_lerobot(
                 found,
@@ -118,7 +119,7 @@ def export(
     )
 
 
-def _show(source: Source) -> None:
+def _show(source: Source, params: Path | None) -> None:
     console = Console(width=120)
     outline = source.outline()
     report = source.report
@@ -142,8 +143,23 @@ def _show(source: Source) -> None:
     console.print(table)
     if outline:
         console.print(_actions(source, len(outline)))
-    for line in report.lines():
+    for line in [*_noted(report.notes, params), *report.lines()]:
         typer.echo(line)
+
+
+def _noted(notes: dict[str, str], params: Path | None) -> list[str]:
+    """Shows what the recorder noted; of texts of several lines only how many."""
+    from heisd_ros.data.recording_notes import PARAMETERS_NOTE
+    from heisd_ros.files.bounded import read_text, shown
+
+    lines = []
+    for name, text in notes.items():
+        several = text.strip().count("\n")
+        line = f"recorded: {name}: {f'{several + 1} lines' if several else shown(text.strip())}"
+        if name == PARAMETERS_NOTE and params is not None and read_text(params) != text:
+            line += f", other than {params}"
+        lines.append(line)
+    return lines
 
 
 def _actions(source: Source, episodes: int) -> Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from heisd_ros.data.lerobot_notes import NOTES, ROBOT_FILE, Notes
 from heisd_ros.data.lerobot_statistics import histogram, of_numbers, of_pictures
 from heisd_ros.data.lerobot_survey import Item, Survey, survey
 from heisd_ros.data.packages import package
+from heisd_ros.data.recording_notes import PARAMETERS_NOTE
 from heisd_ros.data.source import Source
 from heisd_ros.data.video_file import CODECS, check_codec
 from heisd_ros.errors import DemonstrationError
@@ -41,7 +42,8 @@ class Choices:
     Attributes:
         pictures: One of `PICTURES`: videos, or pictures without loss in the tables.
         left_out: Fields of an episode that are not written, of `lerobot_columns.OPTIONAL`.
-        robot_file: Text of the robot's YAML; empty: none is put into the data set.
+        robot_file: Text of the robot's YAML, which is put into the data set; empty: the one that
+            was noted in the recordings, if it is one.
     """
 
     pictures: str = "av1"
@@ -101,6 +103,9 @@ def export_lerobot(
     if choices.pictures in CODECS:
         check_codec(CODECS[choices.pictures])
     found = survey(sources, choices.left_out)
+    noted = {source.report.notes.get(PARAMETERS_NOTE, "") for source in sources}
+    if not choices.robot_file and len(noted) == 1:
+        choices = replace(choices, robot_file=noted.pop())
     plan = {
         "pictures": choices.pictures,
         "columns": found.columns.features(),
