@@ -75,8 +75,8 @@ class FeatureMap:
                 f"{path} is {reprlib.repr(values)}; accepted: a mapping of {accepted}"
             )
         for key, value in values.items():
-            texts = value if key == "images" and isinstance(value, list) else [value]
-            if key not in accepted or not all(isinstance(text, str) for text in texts):
+            listed = value if key == "images" and isinstance(value, list) else [value]
+            if key not in accepted or not all(isinstance(text, str) for text in listed):
                 raise DemonstrationError(
                     f"{path}: {reprlib.repr(key)} is {reprlib.repr(value)}; accepted: texts by "
                     f"{accepted}"

@@ -134,7 +134,8 @@ class Group:
 
 def _schema(pa: Any, form: Format) -> Any:
     """Returns the schema of a table, with the description by which `datasets` shows pictures."""
-    fields, described = [], {}
+    fields: list[Any] = []
+    described: dict[str, Any] = {}
     own = {name: about for name, about in form.features.items() if name not in COUNTED}
     counted = {name: form.features[name] for name in COUNTED}
     pictures = {} if form.codec else dict.fromkeys(form.cameras)

@@ -234,9 +234,10 @@ def named(where: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[Non
         where: What is being read: a file, and a line or part of it.
         passing: Errors that are left as they are, besides our own.
     """
+    left: tuple[type[Exception], ...] = (HeisdError, *passing)
     try:
         yield
-    except (HeisdError, *passing):
+    except left:
         raise
     except Exception as error:  # libraries' errors on damage are of many kinds
         raise DemonstrationError(f"{where}: {one_line(error)}") from error

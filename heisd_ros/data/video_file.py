@@ -97,8 +97,8 @@ class VideoFile:
         self.path, self._codec, self._rate, self.frames = path, codec, rate, 0
         path.parent.mkdir(parents=True, exist_ok=True)
         # A file of ours: FFmpeg's own may be full without an error.
-        self._file = path.open("wb")
-        self._container = self._av.open(self._file, "w", format="mp4")
+        self._sink = _Sink(path)
+        self._container = self._av.open(self._sink, "w", format="mp4")
         self._stream: Any = None
 
     def add(self, pictures: np.ndarray) -> None:
@@ -135,11 +135,10 @@ class VideoFile:
             OSError: It cannot be written, or has fewer frames.
         """
         with self._named():
-            try:
-                if self._stream is not None:
-                    self._container.mux(self._stream.encode())
-            finally:
-                self.abandon()
+            if self._stream is not None:
+                self._container.mux(self._stream.encode())
+            self._container.close()
+            self._sink.file.close()
             sync(self.path)
             with self._av.open(str(self.path)) as container:
                 there = sum(packet.size > 0 for packet in container.demux(video=0))
@@ -156,7 +155,26 @@ class VideoFile:
 
     def abandon(self) -> None:
         """Closes the file as it is."""
-        try:
-            self._container.close()
-        finally:
-            self._file.close()
+        self._sink.abandoned = True
+        self._container.close()
+        self._sink.file.close()
+
+
+class _Sink:
+    """The file that FFmpeg writes to, until it is abandoned.
+
+    FFmpeg completes a file whenever it closes one. After an error that fails again, and PyAV would
+    print it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.abandoned = path.open("wb"), False
+
+    def write(self, content: bytes) -> int:
+        return len(content) if self.abandoned else self.file.write(content)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return 0 if self.abandoned else self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return 0 if self.abandoned else self.file.tell()

@@ -45,7 +45,7 @@ def other(**changes):
     ("second", "message"),
     [
         (other(robot="ur5e"), "second, episode 0 has other robot than first, episode 0: ur5e, not"),
-        (other(rate_hz=10.0), "has other control steps a second .*: 10.0, not 20.0"),
+        (other(rate_hz=10.0), "steps a second .*: 10.0, not 20.0; accepted: the same in all"),
         (other(cameras=("agentview", "top")), r"has other cameras .*images\.top"),
         (other(arm=shorter_arm()), "has other joints"),
         (other(episodes=[smooth(3, stride=1)]), "from a frame to the next .*: 1, not 2"),
@@ -57,7 +57,10 @@ def other(**changes):
             other(episodes=[smooth(3, intervention=np.zeros(3, bool))]),
             "has other optional numbers .*intervention",
         ),
-        (other(episodes=[smooth(3, size=32)]), "second, episode 0: pictures .* are 32 x 32; .*64"),
+        (
+            other(episodes=[smooth(3, size=32)]),
+            "second, episode 0: pictures .* are 32 x 32; .*, as in the first episode",
+        ),
         (
             other(episodes=[smooth(3, actions=np.full((3, 7), 1e39))]),
             "second, episode 0: action is not finite in 32 bits",
@@ -81,7 +84,11 @@ def test_episodes_that_do_not_fit_together_are_named(tmp_path, second, message):
         (MemorySource([]), H264, r"\['memory'\] hold no episode to export"),
         (MemorySource([smooth(2)], rate_hz=0.0), H264, "no control rate; name one with --rate-hz"),
         (MemorySource([smooth(2)], cameras=("/a/b", "/a-b")), H264, r"\['/a/b', '/a-b'\] would"),
-        (MemorySource([smooth(2, size=63)]), H264, "63 x 63 pixels do not fit .*: even numbers"),
+        (
+            MemorySource([smooth(2, size=63)]),
+            H264,
+            "63 x 63 pixels do not fit a video; accepted: even numbers",
+        ),
         (MemorySource([smooth(2)]), Choices("gif"), "'gif' are not written; accepted: av1, h264"),
         (MemorySource([smooth(2)]), Choices(left_out=("x",)), r"\['x'\] cannot be left out; acc"),
     ],
