@@ -68,7 +68,7 @@ def export(
     ] = "av1",
     leave_out: Annotated[
         list[str] | None,
-        typer.Option(help="joint_velocities, landmarks or intervention; may be repeated."),
+        typer.Option(help="joint_velocities, landmarks or person; may be repeated."),
     ] = None,
     params: Params = None,
     features: Features = None,

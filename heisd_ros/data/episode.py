@@ -13,7 +13,7 @@ _ROW_SHAPES: dict[str, tuple[int | None, ...]] = {
     "joint_velocities": (None,),
     "gripper_opening": (),
     "landmarks": (6,),
-    "intervention": (),
+    "person": (),
 }
 
 
@@ -32,10 +32,9 @@ class Episode:
         landmarks: (T, 6) positions of the item and of its target, m, robot base frame, or None
             where unknown. Known in simulation only; used by an auxiliary training loss.
         init_state: Number of the fixed initial state that it started from, or None.
-        intervention: (T,) bool, whether a person commanded the arm in the step, or None where the
-            recording does not say.
-        success: Whether the task was done at the end, or None where the recording does not say.
         stride: Control steps between two recorded steps (1: every step).
+        person: (T,) bool, the steps in which a person had the arm; None where unknown.
+        outcome: "success" or "failure", as reported; empty where it was not.
 
     Raises:
         ValueError: There is no step, or an array does not have the shape above.
@@ -49,9 +48,9 @@ class Episode:
     gripper_opening: np.ndarray
     landmarks: np.ndarray | None = None
     init_state: int | None = None
-    intervention: np.ndarray | None = None
-    success: bool | None = None
     stride: int = 1
+    person: np.ndarray | None = None
+    outcome: str = ""
 
     def __post_init__(self) -> None:
         """Checks the shapes; raises ValueError."""

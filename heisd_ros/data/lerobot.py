@@ -48,6 +48,7 @@ class _Entry:
         begin: Its first row.
         steps: Its rows.
         ended_by: Why it ends there.
+        person_steps: Number of rows in which a person had the arm.
     """
 
     recorded: Recorded
@@ -55,6 +56,12 @@ class _Entry:
     begin: int
     steps: int
     ended_by: str
+    person_steps: int
+
+    @property
+    def outcome(self) -> str:
+        """How it ended; empty where the recorded episode continues."""
+        return "" if self.ended_by else self.recorded.outcome
 
 
 class LeRobotSource:
@@ -96,7 +103,12 @@ class LeRobotSource:
         """
         return [
             Outline(
-                entry.instruction, entry.steps, entry.recorded.init_state, ended_by=entry.ended_by
+                entry.instruction,
+                entry.steps,
+                entry.recorded.init_state,
+                ended_by=entry.ended_by,
+                outcome=entry.outcome,
+                person_steps=entry.person_steps,
             )
             for entry in self._all()
         ]
@@ -121,7 +133,7 @@ class LeRobotSource:
             column = Columns(rows)
             opening = self._features.gripper_opening
             speeds, landmarks = self._features.joint_velocities, self._features.landmarks
-            person = self._features.intervention
+            person = self._features.person
             return Episode(
                 instruction=entry.instruction,
                 images={
@@ -136,9 +148,9 @@ class LeRobotSource:
                 ),
                 landmarks=column(landmarks) if landmarks else None,
                 init_state=entry.recorded.init_state,
-                intervention=column(person)[:, 0] > 0.5 if person else None,
-                success=None if entry.ended_by else entry.recorded.success,
                 stride=self._stride,
+                person=column(person)[:, 0] > 0.5 if person else None,
+                outcome=entry.outcome,
             )
 
     def _all(self) -> list[_Entry]:
@@ -213,13 +225,16 @@ class LeRobotSource:
         ends = [i for i in range(1, len(told)) if told[i] != told[i - 1]]
         for begin, end in zip([0, *ends], [*ends, len(told)], strict=True):
             ended_by = "another instruction" if end < len(told) else ""
-            yield _Entry(recorded, told[begin], begin, end - begin, ended_by)
+            persons = numbers.get(self._features.person, np.zeros((len(rows), 1)))[begin:end]
+            yield _Entry(
+                recorded, told[begin], begin, end - begin, ended_by, int((persons > 0.5).sum())
+            )
 
     def _columns(self) -> list[str]:
         """Lists the numeric columns that the feature map names."""
         features = self._features
         names = (features.joint_positions, features.actions, features.gripper_opening)
-        more = (features.joint_velocities, features.landmarks, features.intervention)
+        more = (features.joint_velocities, features.landmarks, features.person)
         return [name for name in (*names, *more) if name]
 
     def _rows(self, recorded: Recorded, more: Sequence[str] = ()) -> Any:

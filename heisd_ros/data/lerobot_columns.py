@@ -17,7 +17,7 @@ PICTURES = "observation.images."
 OPTIONAL = {
     "joint_velocities": "observation.velocity",
     "landmarks": "landmarks",
-    "intervention": "intervention",
+    "person": "intervention",
 }
 """Feature by field of an `Episode`, of the fields that it need not have. LeRobot's own recorder
 names `intervention` so."""
@@ -56,7 +56,7 @@ class Columns:
         names: dict[str, tuple[str, ...] | None] = {
             "observation.state": (*self.joints, "gripper_opening")
         }
-        accepted = {"joint_velocities": self.joints, "landmarks": _LANDMARKS, "intervention": None}
+        accepted = {"joint_velocities": self.joints, "landmarks": _LANDMARKS, "person": None}
         names |= {OPTIONAL[field]: accepted[field] for field in self.optional}
         names["action"] = _ACTION
         own = {
@@ -84,7 +84,7 @@ class Columns:
         values |= {OPTIONAL[field]: getattr(episode, field) for field in self.optional}
         values["action"] = episode.actions
         for name, array in values.items():
-            kind = bool if name == OPTIONAL["intervention"] else np.float32
+            kind = bool if name == OPTIONAL["person"] else np.float32
             with np.errstate(over="ignore"):
                 values[name] = np.asarray(array).astype(kind)
             if not np.isfinite(values[name]).all():

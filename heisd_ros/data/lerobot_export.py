@@ -123,9 +123,14 @@ def export_lerobot(
             sync(folder.parent)
             work.remove()
     except OSError as error:
+        kept = (
+            f"; the files completed so far are kept in {work_place}, and the same command resumes "
+            "there"
+            if work_place.is_dir()
+            else ""
+        )
         raise DemonstrationError(
-            f"{folder} cannot be written: {error.strerror or error}; the files completed so far "
-            f"are kept in {work_place}, and the same command resumes there"
+            f"{folder} cannot be written: {error.strerror or error}{kept}"
         ) from error
     return exported
 
@@ -199,8 +204,7 @@ class _Export:
             for number, item in enumerate(self._found.items[begin:], begin):
                 if group.full(item.outline.steps):
                     break
-                with named(item.name, passing=(OSError,)):
-                    row, shown, sampled = self._episode(group, item, number, frames)
+                row, shown, sampled = self._episode(group, item, number, frames)
                 rows.append(row)
                 for name, count in shown.items():
                     counts[name] += count
@@ -227,16 +231,13 @@ class _Export:
             Its row of `meta/episodes`, the counts of its pictures' values by camera, and the
             number of pictures counted.
         """
-        episode = item.source.episode(item.place, item.source.cameras)
-        steps, found = len(episode), self._found
-        pictures = dict(zip(found.cameras, episode.images.values(), strict=True))
-        for name, array in pictures.items():
-            size = self._sizes.setdefault(name, list(array.shape[1:3]))
-            if list(array.shape[1:3]) != size:
-                raise ValueError(
-                    f"pictures of {name} are {array.shape[2]} x {array.shape[1]}; accepted: "
-                    f"{size[1]} x {size[0]}, as in the first episode"
-                )
+        found = self._found
+        with named(item.name):
+            episode = item.source.episode(item.place, item.source.cameras)
+            pictures = dict(zip(found.cameras, episode.images.values(), strict=True))
+            self._check_sizes(pictures)
+            values = found.columns.values(episode)
+        steps = len(episode)
         counted = {
             "timestamp": np.arange(steps) / float(found.fps),
             "frame_index": np.arange(steps),
@@ -244,9 +245,9 @@ class _Export:
             "index": np.arange(before, before + steps),
             "task_index": np.full(steps, self._tasks[episode.instruction]),
         }
-        values = found.columns.values(episode)
         values |= {name: counted[name].astype(kind) for name, kind in COUNTED.items()}
-        where = group.add(values, pictures)
+        with named(item.name, passing=(OSError,)):
+            where = group.add(values, pictures)
         statistics = {name: of_numbers(array) for name, array in values.items()}
         counts, sampled = {}, 0
         for name, array in pictures.items():
@@ -261,11 +262,21 @@ class _Export:
             "source": item.source.label,
             "source_episode": item.place,
         }
-        if any(other.success is not None for other in found.items):
-            row["success"] = episode.success
+        if any(other.outline.outcome for other in found.items):
+            row["success"] = {"success": True, "failure": False}.get(episode.outcome)
         if any(other.outline.init_state is not None for other in found.items):
             row["init_state"] = episode.init_state
         return row, counts, sampled
+
+    def _check_sizes(self, pictures: dict[str, np.ndarray]) -> None:
+        """Checks pictures (T, H, W, 3) by feature; raises ValueError for another size."""
+        for name, array in pictures.items():
+            size = self._sizes.setdefault(name, list(array.shape[1:3]))
+            if list(array.shape[1:3]) != size:
+                raise ValueError(
+                    f"pictures of {name} are {array.shape[2]} x {array.shape[1]}; accepted: "
+                    f"{size[1]} x {size[0]}, as in the first episode"
+                )
 
     def _write_notes(self) -> None:
         """Writes `meta/heisd.json` and the robot's file."""

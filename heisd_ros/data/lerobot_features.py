@@ -32,8 +32,8 @@ class FeatureMap:
             order of `info.json`.
         robot: Name of the robot; empty: as `info.json` says.
         landmarks: Column of `Episode.landmarks`; empty: none.
-        intervention: Column of 0 and 1, or of booleans: whether a person commanded the arm, as
-            LeRobot's recorder marks it; empty: unknown.
+        person: Column of booleans, or of 0 and 1: whether a person had the arm, which LeRobot's
+            recorder calls `intervention`; empty: unknown.
     """
 
     joint_positions: str
@@ -43,7 +43,7 @@ class FeatureMap:
     images: tuple[str, ...] = field(default=())
     robot: str = ""
     landmarks: str = ""
-    intervention: str = ""
+    person: str = ""
 
     @classmethod
     def read(cls, path: Path) -> FeatureMap:

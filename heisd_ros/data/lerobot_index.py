@@ -18,6 +18,7 @@ INFO, EPISODES, TASKS = "meta/info.json", "meta/episodes.jsonl", "meta/tasks.jso
 EPISODES_3, TASKS_3 = "meta/episodes", "meta/tasks.parquet"
 VERSIONS = ("2.0", "2.1", "3.0")
 _PATTERN = re.compile(r"(?:[^{}]|\{\w+(?::0?\d{1,2}d)?\})+")
+_OUTCOMES = {True: "success", False: "failure"}
 _PICTURES = ("video", "image")
 
 
@@ -101,7 +102,7 @@ class Recorded:
         length: Number of rows.
         table: The parquet file of the rows.
         videos: Of each feature its file, and when in it the episode begins, s.
-        success: Whether the task was done; None where the list does not say.
+        outcome: "success" or "failure" by the column `success`; empty where it does not say.
         init_state: Number of the fixed initial state that it started from, or None.
     """
 
@@ -110,7 +111,7 @@ class Recorded:
     length: int
     table: Path
     videos: dict[str, tuple[Path, float]]
-    success: bool | None = None
+    outcome: str = ""
     init_state: int | None = None
 
 
@@ -197,7 +198,7 @@ class Index:
                 )
                 for name, (where, start) in spans.items()
             },
-            success=success if isinstance(success, bool) else None,
+            outcome=_OUTCOMES.get(success, "") if isinstance(success, bool) else "",
             init_state=state if isinstance(state, int) else None,
         )
 

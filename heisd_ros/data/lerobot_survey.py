@@ -22,13 +22,11 @@ class Item:
         source: The source that holds it.
         place: Index into the source's outline.
         outline: Its outline.
-        success: Whether the task was done; None if unknown.
     """
 
     source: Source
     place: int
     outline: Outline
-    success: bool | None
 
     @property
     def name(self) -> str:
@@ -113,7 +111,7 @@ def survey(sources: Sequence[Source], left_out: Collection[str] = ()) -> Survey:
                         f"{first[what]}; accepted: the same in all (export it apart"
                         + (", or leave out what not all have)" if what[0] == "o" else ")")
                     )
-            items.append(Item(source, place, about, episode.success))
+            items.append(Item(source, place, about))
     if not items:
         labels = sorted({source.label for source in sources})
         raise DemonstrationError(f"{labels} hold no episode to export")

@@ -152,7 +152,7 @@ def _write_episode(
     steps = len(episode)
     demo.create_dataset("actions", data=episode.actions)
     demo.create_dataset("states", data=states)
-    reward = np.eye(1, steps, steps - 1, dtype=np.uint8)[0] * (episode.success is not False)
+    reward = np.eye(1, steps, steps - 1, dtype=np.uint8)[0] * (episode.outcome != "failure")
     demo.create_dataset("rewards", data=reward.astype(np.uint8))
     demo.create_dataset("dones", data=np.eye(1, steps, steps - 1, dtype=np.uint8)[0])
     obs = demo.create_group("obs")
@@ -169,8 +169,8 @@ def _write_episode(
     demo.attrs["model_file"] = model_xml
     demo.attrs["seed"] = seed
     demo.attrs["stride"] = episode.stride
-    if episode.success is not None:
-        demo.attrs["success"] = episode.success
+    if episode.outcome:
+        demo.attrs["outcome"] = episode.outcome
     if episode.init_state is not None:
         demo.attrs["init_state_index"] = episode.init_state
     demo.attrs[CLOSED] = steps

@@ -253,7 +253,7 @@ def record_episode(
         gripper_opening=columns["gripper_opening"],
         landmarks=columns["landmarks"],
         init_state=DEMONSTRATION_STATES[seed % len(DEMONSTRATION_STATES)],
-        success=True,
         stride=stride,
+        outcome="success",
     )
     return episode, columns["states"]

@@ -133,7 +133,7 @@ def test_bags_are_exported_and_read_again_without_a_feature_map(tmp_path, params
 
 def test_every_second_step_is_exported_with_a_word(tmp_path):
     writer = LiberoWriter(tmp_path / "x_demo.hdf5", "pick up the bowl", "x.bddl", {})
-    writer.add(episode(steps=4, size=64, success=True), 0, np.zeros((4, 4)), "")
+    writer.add(episode(steps=4, size=64, outcome="success"), 0, np.zeros((4, 4)), "")
     result = run(tmp_path / "x_demo.hdf5", tmp_path / "set", "--images", "h264", command="export")
     assert result.exit_code == 0, result.output
     assert "1 episodes, 4 frames, 10 a second" in result.output

@@ -30,7 +30,9 @@ NUMBERS = ("actions", "joint_positions", "joint_velocities", "gripper_opening", 
 def marked(steps=6, seed=0, **changes):
     """An episode with everything that one may have."""
     person = np.arange(steps) % 3 == 1
-    return smooth(steps, seed, **({"intervention": person, "success": seed % 2 == 0} | changes))
+    return smooth(
+        steps, seed, **({"person": person, "outcome": ("success", "failure", "")[seed]} | changes)
+    )
 
 
 def episodes():
@@ -90,7 +92,7 @@ def test_everything_is_there_frame_by_frame(exported):
     assert info["features"]["observation.state"]["names"] == [*ARM.joint_names, "gripper_opening"]
     assert info["features"][FEATURES[0]]["shape"] == [64, 64, 3]
     assert [row["index"] for row in rows] == list(range(15))
-    assert [about["success"] for about in table] == [True, False, True]
+    assert [about["success"] for about in table] == [True, False, None]
     assert [about["init_state"] for about in table] == [7, 7, None]
     assert [about["source_episode"] for about in table] == [0, 1, 2]
     frame = 0
@@ -117,8 +119,8 @@ def test_everything_is_there_frame_by_frame(exported):
 def test_our_reader_gives_the_same_episodes(exported):
     source = read_back(exported)
     wanted = episodes()
-    assert [(o.instruction, o.steps, o.init_state) for o in source.outline()] == [
-        (e.instruction, len(e), e.init_state) for e in wanted
+    assert [(o.instruction, o.steps, o.outcome, o.person_steps) for o in source.outline()] == [
+        (e.instruction, len(e), e.outcome, e.person.sum()) for e in wanted
     ]
     assert source.rate_hz == 20.0 and source.robot == "panda" and not source.report.dropped
     for number, episode in enumerate(wanted):
@@ -127,8 +129,8 @@ def test_our_reader_gives_the_same_episodes(exported):
             np.testing.assert_array_equal(
                 getattr(found, name), np.float32(getattr(episode, name)), err_msg=name
             )
-        np.testing.assert_array_equal(found.intervention, episode.intervention)
-        assert (found.success, found.stride) == (episode.success, 2)
+        np.testing.assert_array_equal(found.person, episode.person)
+        assert (found.outcome, found.stride) == (episode.outcome, 2)
         for view, images in episode.images.items():
             assert np.abs(found.images[view].astype(int) - images).mean() < 2
 
@@ -178,7 +180,7 @@ def test_png_loses_nothing_and_takes_odd_sizes(tmp_path):
 @pytest.mark.parametrize("pictures", ["h264", "png"])
 def test_many_episodes_take_several_files(tmp_path, monkeypatch, pictures):
     monkeypatch.setattr("heisd_ros.data.lerobot_group.LONGEST_SEC", 1.0)
-    wanted = [marked(6, n) for n in range(4)] + [marked(14, 4)]
+    wanted = [marked(6, n % 3) for n in range(4)] + [marked(14, 1)]
     export_lerobot([MemorySource(wanted)], tmp_path / "set", Choices(pictures))
     _, table, rows, _ = plainly(tmp_path / "set")
     assert [about["data/file_index"] for about in table] == [0, 1, 2, 3, 4]
@@ -216,7 +218,7 @@ def test_bags_are_exported_as_they_are_read(tmp_path):
     found = read_back(tmp_path / "set").episode(1, ("a", "b"))
     np.testing.assert_array_equal(found.actions, np.float32(wanted.actions))
     np.testing.assert_array_equal(found.joint_positions, np.float32(wanted.joint_positions))
-    assert found.intervention is None and found.success is None
+    assert found.person is None and found.outcome == ""
     for mine, theirs in zip(found.images.values(), wanted.images.values(), strict=True):
         assert np.abs(mine.astype(int) - theirs).mean() < 2
 
@@ -251,7 +253,7 @@ def test_lerobots_own_reader_gives_the_same_frames(tmp_path, monkeypatch, pictur
     with np.load(tmp_path / "read.npz") as file:
         found = dict(file)
     assert found["fps"] == pytest.approx(done.fps) and found["robot"] == "panda"
-    assert found["successful"].tolist() == [0, 2]
+    assert found["successful"].tolist() == [0]
     assert found["episodes/length"].tolist() == ["6", "4", "5"]
 
     def joined(rows):
@@ -260,7 +262,7 @@ def test_lerobots_own_reader_gives_the_same_frames(tmp_path, monkeypatch, pictur
     state = joined(lambda e: np.column_stack([e.joint_positions, e.gripper_opening]))
     np.testing.assert_array_equal(found["observation.state"], state)
     np.testing.assert_array_equal(found["action"], joined(lambda e: e.actions))
-    np.testing.assert_array_equal(found["intervention"], joined(lambda e: e.intervention))
+    np.testing.assert_array_equal(found["intervention"], joined(lambda e: e.person))
     np.testing.assert_array_equal(found["windows/action"][0, 3], wanted[0].actions[3].astype("f"))
     assert found["task"].tolist() == [e.instruction for e in wanted for _ in range(len(e))]
     for name, view in zip(FEATURES, ("agentview", "wrist"), strict=True):

@@ -54,8 +54,8 @@ def other(**changes):
             "has other optional numbers .* not .*joint_velocities.*leave out what not all have",
         ),
         (
-            other(episodes=[smooth(3, intervention=np.zeros(3, bool))]),
-            "has other optional numbers .*intervention",
+            other(episodes=[smooth(3, person=np.zeros(3, bool))]),
+            "has other optional numbers .*person",
         ),
         (
             other(episodes=[smooth(3, size=32)]),
@@ -207,7 +207,7 @@ def test_one_process_exports_at_a_time(tmp_path):
         export_lerobot([MemorySource([smooth(3)])], tmp_path / "set", H264, again)
 
 
-def test_an_episode_that_changes_meanwhile_is_named(tmp_path):
+def test_an_episode_that_cannot_be_read_again_is_named(tmp_path):
     source = MemorySource([smooth(3), smooth(3, 1)])
     whole = source.episode
 
@@ -217,8 +217,14 @@ def test_an_episode_that_changes_meanwhile_is_named(tmp_path):
         return whole(number, views)
 
     source.episode = episode
-    with pytest.raises(DemonstrationError, match=r"cannot be written: Input/output error"):
+    with pytest.raises(DemonstrationError, match=r"memory, episode 1: .*Input/output error"):
         export_lerobot([source], tmp_path / "set", H264)
+
+
+def test_a_place_where_nothing_can_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DemonstrationError, match=r"set cannot be written: Not a directory$"):
+        export_lerobot([MemorySource([smooth(3)])], tmp_path / "file/set", H264)
 
 
 def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):

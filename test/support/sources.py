@@ -20,7 +20,9 @@ class MemorySource:
         self.arm, self.report, self.episodes = ARM, ReadReport(), list(episodes)
 
     def outline(self):
-        return [Outline(e.instruction, len(e), e.init_state) for e in self.episodes]
+        return [
+            Outline(e.instruction, len(e), e.init_state, outcome=e.outcome) for e in self.episodes
+        ]
 
     def episode(self, number, views, prepare=whole):
         found = self.episodes[number]
