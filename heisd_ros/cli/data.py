@@ -62,10 +62,13 @@ def export(
         typer.Argument(help="Bags, LeRobot data sets, HDF5 files, or folders of them."),
     ],
     folder: Annotated[Path, typer.Argument(help="The data set: a folder that does not exist yet.")],
-    to: Annotated[str, typer.Option(help="Format: lerobot (version 3.0).")] = "lerobot",
+    to: Annotated[str, typer.Option(help="lerobot (version 3.0), or rlds.")] = "lerobot",
     images: Annotated[
-        str, typer.Option(help="av1 or h264: videos; png: pictures without loss.")
-    ] = "av1",
+        str,
+        typer.Option(
+            help="Of lerobot: av1 (the usual), h264, or png without loss; of rlds: jpeg, png."
+        ),
+    ] = "",
     leave_out: Annotated[
         list[str] | None,
         typer.Option(help="joint_velocities, landmarks or person; may be repeated."),
@@ -75,26 +78,29 @@ def export(
     urdf: Urdf = None,
     rate_hz: RateHz = 20.0,
 ) -> None:
-    """Write episodes as a data set that LeRobot reads.
+    """Write episodes as a data set that LeRobot or TensorFlow Datasets reads.
 
     Interrupted or killed, it resumes when it is run again.
     """
     from rich.progress import Progress
 
-    from heisd_ros.data.lerobot_export import Choices, export_lerobot
+    from heisd_ros.data.export_run import Choices
+    from heisd_ros.data.lerobot_export import export_lerobot
     from heisd_ros.data.open_sources import open_sources
+    from heisd_ros.data.rlds_export import export_rlds
     from heisd_ros.errors import HeisdError
     from heisd_ros.files.bounded import read_text
 
+    formats = {"lerobot": export_lerobot, "rlds": export_rlds}
     try:
-        if to != "lerobot":
-            raise ValueError(f"--to is {to!r}; accepted: lerobot")
+        if to not in formats:
+            raise ValueError(f"--to is {to!r}; accepted: {', '.join(formats)}")
         choices = Choices(images, tuple(leave_out or ()), read_text(params) if params else "")
         found = open_sources(sources, reading_of(params, features, urdf, rate_hz))
         console = Console(stderr=True)
         with Progress(console=console, disable=not console.is_terminal) as progress:
             bar = progress.add_task("frames", total=None)
-            done = export_lerobot(
+            done = formats[to](
                 found,
                 folder,
                 choices,

@@ -17,10 +17,10 @@ import numpy as np
 from PIL import Image
 
 from heisd_ros.data.episode import Episode
+from heisd_ros.data.export_notes import Notes
 from heisd_ros.data.joint_check import JointCheck
 from heisd_ros.data.lerobot_features import Columns, FeatureMap, feature_of
 from heisd_ros.data.lerobot_index import INFO, Index, Info, Recorded, named, regular
-from heisd_ros.data.lerobot_notes import Notes
 from heisd_ros.data.packages import package
 from heisd_ros.data.read_report import Outline, ReadReport, TopicStatistics
 from heisd_ros.data.source import Prepare, whole

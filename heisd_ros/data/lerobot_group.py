@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from heisd_ros.data.lerobot_columns import COUNTED
+from heisd_ros.data.export_columns import COUNTED
 from heisd_ros.data.packages import package
 from heisd_ros.data.video_file import Codec, VideoFile
 from heisd_ros.files.atomic import sync
@@ -75,7 +75,7 @@ class Group:
         large = self._table.stat().st_size >= TABLE_MB << 20 or any(
             video.path.stat().st_size >= VIDEO_MB << 20 for video in self._videos.values()
         )
-        return self._frames > 0 and (longer or large)
+        return longer or large
 
     def add(self, values: dict[str, np.ndarray], pictures: dict[str, np.ndarray]) -> dict[str, Any]:
         """Writes an episode.
@@ -119,6 +119,7 @@ class Group:
         """
         self._writer.close()
         sync(self._table)
+        sync(self._table.parent)
         rows = self._pq.read_metadata(self._table).num_rows
         if rows != self._frames:
             raise OSError(f"{self._table} has {rows} of {self._frames} rows")

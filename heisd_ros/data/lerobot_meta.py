@@ -103,7 +103,7 @@ def _info(
 ) -> dict[str, Any]:
     """Returns the content of `meta/info.json`."""
     fps = float(form.fps)
-    pictures = {}
+    pictures: dict[str, dict[str, Any]] = {}
     for name in form.cameras:
         height, width = sizes[name]
         pictures[name] = {

@@ -9,8 +9,8 @@ from pathlib import Path
 from heisd_ros.data.bag import Bag
 from heisd_ros.data.bag_files import METADATA, is_storage
 from heisd_ros.data.bag_source import BagSource
+from heisd_ros.data.export_notes import Notes
 from heisd_ros.data.lerobot import INFO, FeatureMap, LeRobotSource
-from heisd_ros.data.lerobot_notes import Notes
 from heisd_ros.data.libero_source import LiberoSource
 from heisd_ros.data.recording_layout import RecordingLayout
 from heisd_ros.data.recording_notes import PARAMETERS_NOTE, read_notes
@@ -103,8 +103,10 @@ def _noted_layout(path: Path, reading: Reading) -> RecordingLayout:
 
 
 def _lerobot(path: Path, reading: Reading) -> Source:
-    notes = None if reading.features else Notes.read(path)
-    features = reading.features or (notes and notes.features)
+    features = reading.features
+    if features is None:
+        notes = Notes.read(path)
+        features = None if notes is None else notes.features
     if features is None or reading.arm is None:
         raise DemonstrationError(
             f"{path} is a LeRobot data set; name the robot's YAML with --params, and with "

@@ -140,6 +140,7 @@ class VideoFile:
             self._container.close()
             self._sink.file.close()
             sync(self.path)
+            sync(self.path.parent)
             with self._av.open(str(self.path)) as container:
                 there = sum(packet.size > 0 for packet in container.demux(video=0))
         if there != self.frames:

@@ -143,7 +143,8 @@ def test_every_second_step_is_exported_with_a_word(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--to", "rlds"), "--to is 'rlds'; accepted: lerobot"),
+        (("--to", "zarr"), "--to is 'zarr'; accepted: lerobot, rlds"),
+        (("--to", "rlds", "--images", "av1"), "'av1' are not written; accepted: jpeg, png"),
         (("--images", "gif"), "'gif' are not written; accepted: av1, h264, png"),
         (("--leave-out", "x"), "['x'] cannot be left out; accepted: "),
     ],

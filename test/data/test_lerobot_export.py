@@ -18,9 +18,10 @@ from support.cell_bags import ARM, CAMERAS, layout, recording
 from support.sources import MemorySource, smooth
 
 from heisd_ros.data.bag_source import BagSource
+from heisd_ros.data.export_notes import Notes
+from heisd_ros.data.export_run import Choices
 from heisd_ros.data.lerobot import LeRobotSource
-from heisd_ros.data.lerobot_export import Choices, export_lerobot
-from heisd_ros.data.lerobot_notes import Notes
+from heisd_ros.data.lerobot_export import export_lerobot
 
 ODD = 'pick "up"\nthe ☕ bowl\t\\ ../{x}; \x00 done'
 FEATURES = ("observation.images.agentview", "observation.images.wrist")
@@ -246,7 +247,7 @@ def test_lerobots_own_reader_gives_the_same_frames(tmp_path, monkeypatch, pictur
     done = export_lerobot([MemorySource(wanted)], tmp_path / "set", Choices(pictures))
     script = Path(__file__).parents[1] / "support/read_with_lerobot.py"
     subprocess.run(
-        [LEROBOT, script, tmp_path / "set", tmp_path / "read.npz"],
+        [LEROBOT, "-I", script, tmp_path / "set", tmp_path / "read.npz"],
         check=True,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")},
     )

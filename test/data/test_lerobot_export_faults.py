@@ -13,9 +13,10 @@ from support.cell_bags import ARM, CAMERAS, layout, positions, recording
 from support.sources import MemorySource, smooth
 
 from heisd_ros.data.bag_source import BagSource
+from heisd_ros.data.export_notes import Notes
+from heisd_ros.data.export_run import Choices
 from heisd_ros.data.lerobot import LeRobotSource
-from heisd_ros.data.lerobot_export import Choices, export_lerobot
-from heisd_ros.data.lerobot_notes import Notes
+from heisd_ros.data.lerobot_export import export_lerobot
 from heisd_ros.errors import BagError, DemonstrationError, MissingPackageError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_BASE, PANDA_JOINTS, panda_urdf

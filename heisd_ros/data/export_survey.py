@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from heisd_ros.data.lerobot_columns import OPTIONAL, Columns, camera_features
+from heisd_ros.data.export_columns import OPTIONAL, Columns, camera_features
 from heisd_ros.data.lerobot_index import named
 from heisd_ros.data.read_report import Outline
 from heisd_ros.data.source import Source

@@ -1,4 +1,4 @@
-"""The features of an exported LeRobot data set: names, shapes, and an episode's numbers."""
+"""The features of an exported data set: names, shapes, and an episode's numbers."""
 
 from __future__ import annotations
 
