@@ -161,7 +161,8 @@ def _noted(notes: dict[str, str], params: Path | None) -> list[str]:
     lines = []
     for name, text in notes.items():
         several = text.strip().count("\n")
-        line = f"recorded: {name}: {f'{several + 1} lines' if several else shown(text.strip())}"
+        called = name if name.isprintable() else shown(name)
+        line = f"recorded: {called}: {f'{several + 1} lines' if several else shown(text.strip())}"
         if name == PARAMETERS_NOTE and params is not None and read_text(params) != text:
             line += f", other than {params}"
         lines.append(line)

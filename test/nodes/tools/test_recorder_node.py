@@ -115,6 +115,8 @@ def test_a_recorded_run_becomes_a_database_that_a_decoder_opens(
     assert f"recorded: parameters: {len(PARAMS.splitlines())} lines\n" in told
     assert INSTRUCTIONS[0] in told and "20 control steps a second" in told
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    heisd("data", "export", bag, tmp_path / "set", "--images", "png")
+    assert (tmp_path / "set/meta/robot.yaml").read_text() == PARAMS
     heisd("db", "build", bag, database, "--params", params, "--model", checkpoint)
     assert "good" in heisd("db", "verify", database, "--model", checkpoint)
 
