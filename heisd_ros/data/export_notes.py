@@ -1,4 +1,4 @@
-"""What an exported LeRobot data set says beyond LeRobot's format: `meta/heisd.json`."""
+"""What an exported data set says beyond its format: `meta/heisd.json`."""
 
 from __future__ import annotations
 
@@ -28,11 +28,17 @@ class Notes:
     stride: int = 1
     sources: list[dict[str, Any]] = field(default_factory=list)
 
-    def content(self, version: str) -> dict[str, Any]:
-        """Returns the content of the file, as JSON values."""
+    def content(self, version: str, fps: float) -> dict[str, Any]:
+        """Returns the content of the file, as JSON values.
+
+        Args:
+            version: Of this package.
+            fps: Frames a second.
+        """
         features = {key: value for key, value in asdict(self.features).items() if value}
         return {
             "heisd_ros": version,
+            "fps": fps,
             "features": features,
             "control_steps_per_frame": self.stride,
             "sources": self.sources,

@@ -283,7 +283,7 @@ def _write_notes(folder: Path, found: Survey, sources: Sequence[Source], robot_f
         for source in sources
     ]
     notes = Notes(found.columns.feature_map(found.cameras, found.robot), found.stride, about)
-    content = notes.content(heisd_ros.__version__)
+    content = notes.content(heisd_ros.__version__, float(found.fps))
     replace_text(folder / NOTES, json.dumps(content, indent=4, ensure_ascii=False))
     if robot_file:
         replace_text(folder / ROBOT_FILE, robot_file)

@@ -122,6 +122,7 @@ def test_bags_are_exported_and_read_again_without_a_feature_map(tmp_path, params
     assert result.exit_code == 0, result.output
     assert "set: 2 episodes, 20 frames, 20 a second" in result.output
     notes = json.loads((tmp_path / "set/meta/heisd.json").read_text())
+    assert (notes["fps"], notes["control_steps_per_frame"]) == (20.0, 1)
     assert [source["recorded"] for source in notes["sources"]] == [{"model": "m"}] * 2
     assert (tmp_path / "set/meta/robot.yaml").read_text() == PARAMS
     result = run(tmp_path / "set", "--params", params)

@@ -127,7 +127,9 @@ def test_what_the_format_does_not_take_is_named(tmp_path, name, pictures, messag
 
 def test_an_episode_that_is_too_large_for_a_message_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("heisd_ros.data.tfrecord.MOST_BYTES", 1000)
-    with pytest.raises(DemonstrationError, match=r"memory, episode 0: .* accepted: up to 1000"):
+    with pytest.raises(
+        DemonstrationError, match=r"memory, episode 0: .* bytes; accepted: up to 1000"
+    ):
         export_rlds([MemorySource(episodes())], tmp_path / "set")
 
 
