@@ -102,13 +102,12 @@ class HeisdGuard(GuardedNode, StoppableNode):
     def stop(self) -> None:
         """Ramps the arm down if it is commanded to move, and destroys the command publisher."""
         self.destroy_timer(self._timer)
-        now = time.monotonic_ns()
         if self._gate.state is State.PASSING:
-            self._gate.stop(Trip(TripReason.SHUTDOWN, "the guard ends"), now)
-            while not self._gate.at_rest:
-                self._send_stop(time.monotonic_ns())
-                time.sleep(self._gate.tick_sec)
+            self._gate.stop(Trip(TripReason.SHUTDOWN, "the guard ends"), time.monotonic_ns())
+        while not self._gate.at_rest:
             self._send_stop(time.monotonic_ns())
+            time.sleep(self._gate.tick_sec)
+        self._send_stop(time.monotonic_ns())
         self._output.close(ACKNOWLEDGE_SEC)
 
     def on_fault(self, where: str, error: Exception) -> None:
@@ -191,7 +190,10 @@ class HeisdGuard(GuardedNode, StoppableNode):
 
     def _on_tick(self) -> None:
         now = time.monotonic_ns()
-        self._gate.check(now, self._clock_ns(), self._rival())
+        try:
+            self._gate.check(now, self._clock_ns(), self._rival())
+        except Exception as error:
+            self.on_fault("check", error)  # and the arm is stopped all the same
         self._send_stop(now)
         self._tell()
         waiting = self._gate.state is State.WAITING

@@ -147,6 +147,9 @@ def test_a_callback_that_raises_trips(world, monkeypatch):
     cell = Guarded(world, "twist")
     joints = cell.guard._gate.joints
     cell.trips("control_error", monkeypatch.setattr, joints, "add_joint_state", lambda *_: 1 / 0)
+    monkeypatch.undo()
+    cell.mends()
+    cell.trips("control_error", monkeypatch.setattr, cell.guard, "_rival", lambda: 1 / 0)
 
 
 def test_a_trip_stops_the_node_and_so_does_motion_from_the_first(world, monkeypatch):
