@@ -113,3 +113,7 @@ class MessageError(HeisdError):
 
 class RemoteModelError(HeisdError):
     """A model's server is away, answers late or not as agreed, or serves another model."""
+
+
+class ClusterError(HeisdError):
+    """There is no Ray cluster at an address, or its workers keep dying."""
