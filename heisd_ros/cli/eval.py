@@ -143,7 +143,9 @@ def evaluate(
     jobs = [(setup, start) for start in starts if astuple(start) not in done]
     label = f"{suite}: starts, {len(header['modes'])} mode(s) each"
     running = (
-        run_jobs_on_ray(ray, _group, jobs, label) if ray else run_jobs(_group, jobs, label, workers)
+        run_jobs_on_ray(ray, _group, jobs, label, gpus_each=float(device.startswith("cuda")))
+        if ray
+        else run_jobs(_group, jobs, label, workers)
     )
     try:
         for rows in running:

@@ -66,7 +66,7 @@ def own_mode(folder, name="again"):
 def test_a_cluster_runs_the_same_jobs_and_its_results_are_resumed(call, ran, monkeypatch, tmp_path):
     asked, path = [], tmp_path / "eval.json"
 
-    def run_there(address, function, jobs, label):
+    def run_there(address, function, jobs, label, gpus_each):
         asked.append((address, len(jobs)))
         for job in jobs[:3]:
             yield function(*job)
