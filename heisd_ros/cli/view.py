@@ -18,6 +18,7 @@ import typer
 
 from heisd_ros.cli.node_process import terminate_as_interrupt
 from heisd_ros.cli.view_server import LOOPBACK, PAGE, PORT, ViewServer
+from heisd_ros.errors import ViewError
 
 if TYPE_CHECKING:
     from heisd_ros.robot.cell_parameters import CellParameters
@@ -143,7 +144,10 @@ def _output(
             typer.echo(f"anybody who reaches {bind} can see the cameras", err=True)
         if browser and _has_screen():
             webbrowser.open(server.url)
-        yield _Output(server.target, server)
+        try:
+            yield _Output(server.target, server)
+        except ViewError as error:
+            raise ViewError(server.problem or str(error)) from error
 
 
 def _live(opened: Opened, params: Path | None, node: str) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from heisd_ros.decoding.types import Source
+from heisd_ros.errors import ViewError
 from heisd_ros.view import layout, sdk
 from heisd_ros.view.moment import LONGEST, PARTS, Moment, colour_of
 
@@ -152,15 +153,18 @@ class Screen:
         """Waits until the viewer has what was logged, so that no more than that is in memory.
 
         Raises:
-            Exception: The viewer does not take it in time.
+            ViewError: It is not taken in time.
         """
-        self._recording.flush(timeout_sec=timeout_sec)
+        try:
+            self._recording.flush(timeout_sec=timeout_sec)
+        except Exception as error:  # Rerun has no class of its own for it
+            raise ViewError(f"the viewer does not take what is shown: {error}") from error
 
     def close(self) -> None:
         """Ends the recording, once the viewer or the file has all of it.
 
         Raises:
-            Exception: It is not taken in time.
+            ViewError: It is not taken in time.
         """
         self.flush(FLUSH_SEC)
         self._recording.disconnect()

@@ -88,14 +88,14 @@ def test_of_two_nodes_one_is_shown(tmp_path):
     screen, remarks = shown(path, node="left/vla_node")
     assert [moment.held for moment in screen.moments] == [True]
     assert remarks == [f"left out: {TELEMETRY}; choose with --node"]
-    with pytest.raises(BagError, match="no telemetry of 'right'.*/left/vla_node/telemetry"):
+    with pytest.raises(BagError, match=r"no telemetry of 'right'.*/left/vla_node/telemetry"):
         shown(path, node="right")
 
 
 def test_a_bag_without_anything_to_show_is_refused(tmp_path):
     recording = cell(words="")
     recording.entries = [(0, "/chatter", text("hello"))]
-    with pytest.raises(BagError, match="nothing to show.*/chatter"):
+    with pytest.raises(BagError, match=r"nothing to show.*/chatter"):
         shown(recording.write(tmp_path / "bag"))
 
 

@@ -13,6 +13,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
+from heisd_ros.errors import ViewError
 from heisd_ros.kinematics.urdf import MAX_CHARACTERS
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import qos
@@ -36,7 +37,7 @@ class ViewNode(GuardedNode, StoppableNode):
     """Subscribes to what a VLA node subscribes to, and to its telemetry, best effort.
 
     The topics are those of the node in the graph, whatever they are remapped to, so none has to be
-    named here. It publishes nothing, has no services, and calls none.
+    named here. It publishes nothing and calls no service.
 
     Args:
         screen: Where everything is shown.
@@ -64,8 +65,11 @@ class ViewNode(GuardedNode, StoppableNode):
         self.create_timer(FLUSH_EVERY_SEC, lambda: screen.flush(FLUSH_SEC))
 
     def stop(self) -> None:
-        """Hands what was shown to the viewer."""
-        self._screen.close()
+        """Hands what was shown to the viewer, if it still runs."""
+        try:
+            self._screen.close()
+        except ViewError as error:
+            self.get_logger().error(str(error))
 
     def on_fault(self, where: str, error: Exception) -> None:
         """Notes an exception of a callback in the view."""
