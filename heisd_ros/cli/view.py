@@ -111,6 +111,8 @@ class _Output:
 
     def wait(self, code: int) -> int:
         """Waits for Ctrl-C where a page is served; returns the exit code."""
+        if self.server is not None:
+            typer.echo("all of it is there")
         try:
             while self.server is not None and not self.server.problem:
                 time.sleep(POLL_SEC)

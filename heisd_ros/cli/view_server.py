@@ -32,6 +32,7 @@ PAGE = "view: "
 START_SEC = 20.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FILES = re.compile(r"/(re_viewer\.js|re_viewer_bg\.wasm|favicon\.(ico|svg)|apple-touch-icon\.png)")
+_SIZE = re.compile(r"\d{1,6}([kMG]i?B|%)")
 _HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]")
 
 
@@ -56,6 +57,8 @@ class ViewServer:
     def __init__(self, bind: str, port: int, memory: str) -> None:
         if not 1 <= port <= 65533:
             raise ValueError(f"port is {port}; accepted: 1 to 65533, as the next two are used too")
+        if not _SIZE.fullmatch(memory):
+            raise ValueError(f"memory is {memory!r}; accepted: a size such as 500MB, 2GB or 20%")
         self._stack = contextlib.ExitStack()
         own = "127.0.0.1" if bind == "0.0.0.0" else f"[{bind}]" if ":" in bind else bind
         self.url = f"http://{own}:{port}/"
@@ -79,7 +82,7 @@ class ViewServer:
     @property
     def problem(self) -> str:
         """Why the server has ended; empty while it runs."""
-        return f"the viewer's server ended: {self._child.last_lines(3)}" if self._ended() else ""
+        return f"the viewer's server ended: {self._child.last_lines(1)}" if self._ended() else ""
 
     def _ended(self) -> bool:
         return self._child.ended()
@@ -115,7 +118,7 @@ class ViewServer:
             with contextlib.suppress(OSError), socket.create_connection((_own(bind), port), 1.0):
                 return
             time.sleep(0.05)
-        raise ValueError(f"the viewer's server does not start: {self._child.last_lines(3)}")
+        raise ValueError(f"the viewer's server does not start: {self._child.last_lines(1)}")
 
 
 class _PageServer(ThreadingHTTPServer):

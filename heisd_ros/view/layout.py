@@ -11,7 +11,7 @@ TIME = "time"
 """The timeline: when a message came, or the time since an episode began."""
 WINDOW_SEC = 60.0
 """Live, plots and the path show this much."""
-EYE, TARGET = (1.3, -1.0, 0.9), (0.3, 0.0, 0.3)
+EYE, TARGET = (1.1, -0.9, 0.8), (0.3, 0.0, 0.3)
 """Where an arm of usual size is looked at from, and where it is looked at, m, base frame."""
 CAMERAS, ROBOT, PATH = "cameras", "robot", "robot/path"
 METRIC, LATENCY, STATE, LANES, LOG = "metric", "latency", "state", "lanes", "log"

@@ -74,6 +74,7 @@ class Serving:
         )
         self.line = self.process.stdout.readline()
         assert self.line, self.process.stderr.read()
+        assert self.process.stdout.readline() == "all of it is there\n"
 
     def get(self, path, port=0, **headers):
         connection = http.client.HTTPConnection("127.0.0.1", self.port + port, timeout=20)
@@ -226,6 +227,7 @@ def test_a_file_that_is_no_result_is_refused(tmp_path, content, said):
     "arguments, said",
     [
         (["--port", "0"], "port is 0; accepted: 1 to 65533"),
+        (["--memory", "lots"], "memory is 'lots'; accepted: a size such as"),
         (["--bind", "203.0.113.1"], "203.0.113.1:9090 cannot be listened on"),
         (["--bind", "no.such.host.invalid"], "no.such.host.invalid:9090 cannot be listened on"),
         (["--params", "/no/such.yaml"], "/no/such.yaml"),
