@@ -131,8 +131,8 @@ def _output(
     bind: str, port: int, memory: str, save: Path | None, browser: bool
 ) -> Iterator[_Output]:
     if save is not None:
-        if save.exists():
-            raise ValueError(f"--save {save} exists; accepted: a new file")
+        if save.exists() or not save.parent.is_dir():
+            raise ValueError(f"--save {save}; accepted: a new file in a folder that exists")
         try:
             yield _Output(save, None)
         except BaseException:
@@ -165,7 +165,10 @@ def _live(opened: Opened, params: Path | None, node: str) -> int:
         def run(shown: ViewNode, executor: Any, stopping: threading.Event) -> int:
             return shown.run(executor, stopping, output.problem)
 
-        return run_node(lambda: ViewNode(screen, feed, node), run, ["heisd"])
+        code = run_node(lambda: ViewNode(screen, feed, node), run, ["heisd"])
+        if output.server is None:
+            screen.close()  # a server is not waited for: it may hang
+        return code
 
 
 def _bag(opened: Opened, path: Path, params: Path | None, node: str) -> int:

@@ -177,7 +177,7 @@ def test_a_bag_is_saved_and_what_is_missing_of_it_said(tmp_path):
     assert heisd(whole, "--save", file) == (0, f"written: {file}")
     assert len(read_rrd(file)["/robot/arm"]) == 60
     code, said = heisd(whole, "--save", file)
-    assert code == 1 and "exists; accepted: a new file" in said
+    assert code == 1 and "accepted: a new file in a folder that exists" in said
     recorded = next(whole.glob("*.mcap"))
     recorded.write_bytes(recorded.read_bytes()[: recorded.stat().st_size // 2])
     code, said = heisd(whole, "--save", tmp_path / "part.rrd")

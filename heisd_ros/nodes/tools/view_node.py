@@ -13,7 +13,6 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
-from heisd_ros.errors import ViewError
 from heisd_ros.kinematics.urdf import MAX_CHARACTERS
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import qos
@@ -26,7 +25,7 @@ LOOK_SEC = 1.0
 """How often the graph is asked for the node and its topics, s."""
 SILENT_SEC = 3.0
 """Without telemetry for this long the view says so, s."""
-FLUSH_EVERY_SEC, FLUSH_SEC = 0.5, 10.0
+FLUSH_EVERY_SEC, FLUSH_SEC = 0.5, 2.0
 TELEMETRY_DEPTH, JOINTS_DEPTH = 50, 8
 TELEMETRY = "heisd_ros/msg/StepTelemetry"
 IMAGES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
@@ -65,11 +64,7 @@ class ViewNode(GuardedNode, StoppableNode):
         self.create_timer(FLUSH_EVERY_SEC, lambda: screen.flush(FLUSH_SEC))
 
     def stop(self) -> None:
-        """Hands what was shown to the viewer, if it still runs."""
-        try:
-            self._screen.close()
-        except ViewError as error:
-            self.get_logger().error(str(error))
+        """Does nothing: the node drives nothing."""
 
     def on_fault(self, where: str, error: Exception) -> None:
         """Notes an exception of a callback in the view."""
