@@ -9,7 +9,7 @@ import threading
 import time
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 MOST_EPISODES = 100
 """More episodes at once make the viewer slow."""
-POLL_SEC = 0.5
+POLL_SEC, FINISH_SEC = 0.5, 2.0
 BAD_INPUT, INCOMPLETE, INTERRUPTED = 1, 2, 130
 
 
@@ -92,7 +92,7 @@ def view(
     raise typer.Exit(code)
 
 
-class _Output:
+class Output:
     """Where recordings go: a file, or a server that browsers read from."""
 
     def __init__(self, target: str | Path, server: ViewServer | None) -> None:
@@ -104,6 +104,18 @@ class _Output:
         from heisd_ros.view.screen import Screen
 
         return Screen(sdk.record(name, self._target), live, **options)
+
+    def finish(self, screen: Screen) -> None:
+        """Ends a live recording; a server that hangs is not waited for, since it ends now.
+
+        Raises:
+            ViewError: A file is not written in time.
+        """
+        if self.server is None:
+            screen.close()
+            return
+        with suppress(ViewError):
+            screen.close(FINISH_SEC)
 
     def problem(self) -> str:
         """Why the server has ended; empty while it runs, or if there is none."""
@@ -123,18 +135,18 @@ class _Output:
         return code
 
 
-Opened = Callable[[], AbstractContextManager[_Output]]
+Opened = Callable[[], AbstractContextManager[Output]]
 
 
 @contextmanager
 def _output(
     bind: str, port: int, memory: str, save: Path | None, browser: bool
-) -> Iterator[_Output]:
+) -> Iterator[Output]:
     if save is not None:
         if save.exists() or not save.parent.is_dir():
             raise ValueError(f"--save {save}; accepted: a new file in a folder that exists")
         try:
-            yield _Output(save, None)
+            yield Output(save, None)
         except BaseException:
             save.unlink(missing_ok=True)
             raise
@@ -147,7 +159,7 @@ def _output(
         if browser and _has_screen():
             webbrowser.open(server.url)
         try:
-            yield _Output(server.target, server)
+            yield Output(server.target, server)
         except ViewError as error:
             raise ViewError(server.problem or str(error)) from error
 
@@ -166,8 +178,7 @@ def _live(opened: Opened, params: Path | None, node: str) -> int:
             return shown.run(executor, stopping, output.problem)
 
         code = run_node(lambda: ViewNode(screen, feed, node), run, ["heisd"])
-        if output.server is None:
-            screen.close()  # a server is not waited for: it may hang
+        output.finish(screen)
         return code
 
 

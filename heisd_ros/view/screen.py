@@ -160,13 +160,13 @@ class Screen:
         except Exception as error:  # Rerun has no class of its own for it
             raise ViewError(f"the viewer does not take what is shown: {error}") from error
 
-    def close(self) -> None:
+    def close(self, timeout_sec: float = FLUSH_SEC) -> None:
         """Ends the recording, once the viewer or the file has all of it.
 
         Raises:
             ViewError: It is not taken in time.
         """
-        self.flush(FLUSH_SEC)
+        self.flush(timeout_sec)
         self._recording.disconnect()
 
     def _at(self, now: int) -> None:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +24,8 @@ from support.views import read_rrd
 from typer.testing import CliRunner
 
 from heisd_ros.cli.main import app
+from heisd_ros.cli.view import Output
+from heisd_ros.cli.view_server import ViewServer
 from heisd_ros.view.sdk import REQUIREMENT
 
 needs_rerun = pytest.mark.skipif(importlib.util.find_spec("rerun_cli") is None, reason="extra view")
@@ -83,11 +86,6 @@ class Serving:
             answer = connection.getresponse()
             answer.body = answer.read()
             return answer
-
-    def server(self):
-        """Id of Rerun's process."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return int(children.split()[0])
 
     def silent(self):
         return not any(connects("127.0.0.1", self.port + number) for number in range(3))
@@ -154,20 +152,33 @@ def test_a_page_is_served_to_this_machine_alone_until_ctrl_c(serving, results):
 
 
 @needs_rerun
-def test_nothing_is_left_of_a_view_that_is_killed(serving):
-    server = serving.server()
-    serving.process.kill()
-    serving.process.wait()
-    wait_for(lambda: not Path(f"/proc/{server}").exists(), "the end of the server")
-    assert serving.silent()
+def test_no_process_is_left_of_a_view_that_is_killed(tmp_path):
+    port = free_port()
+    serve = f"with ViewServer('127.0.0.1', {port}, '1GB'): input()"
+    code = f"from heisd_ros.cli.view_server import ViewServer\n{serve}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    wait_for(lambda: connects("127.0.0.1", port), "the page")
+    process.kill()
+    process.wait()
+    ports = range(port, port + 3)
+    wait_for(lambda: not any(connects("127.0.0.1", n) for n in ports), "the end of the server")
 
 
 @needs_rerun
-def test_a_server_that_ends_ends_the_view_and_says_so(serving):
-    os.kill(serving.server(), signal.SIGKILL)
-    _, errors = serving.process.communicate(timeout=TIMEOUT_SEC)
-    assert serving.process.returncode == 1 and "the viewer's server ended" in errors
-    assert "Traceback" not in errors
+def test_a_server_that_ends_is_noticed():
+    with ViewServer("127.0.0.1", free_port(), "1GB") as server:
+        assert not server.problem
+        children = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children")
+        named = {int(child): Path(f"/proc/{child}/comm").read_text().strip()
+                 for child in children.read_text().split()}  # fmt: skip
+        os.kill(next(child for child, name in named.items() if name == "rerun"), signal.SIGKILL)
+        wait_for(lambda: server.problem, "the problem")
+        with pytest.raises(ValueError, match="the viewer's server ended"):
+            Output(server.target, server).wait(0)
 
 
 @needs_rerun
