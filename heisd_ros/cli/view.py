@@ -114,8 +114,15 @@ class Output:
         if self.server is None:
             screen.close()
             return
-        with suppress(ViewError):
-            screen.close(FINISH_SEC)
+
+        def close() -> None:
+            with suppress(ViewError):
+                screen.close(FINISH_SEC)
+
+        # In a thread, since Rerun waits for a server that hangs without end.
+        closing = threading.Thread(target=close, name="close view", daemon=True)
+        closing.start()
+        closing.join(FINISH_SEC)
 
     def problem(self) -> str:
         """Why the server has ended; empty while it runs, or if there is none."""
