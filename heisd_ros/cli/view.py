@@ -21,6 +21,7 @@ from heisd_ros.cli.view_server import LOOPBACK, PAGE, PORT, ViewServer
 from heisd_ros.errors import ViewError
 
 if TYPE_CHECKING:
+    from heisd_ros.data.bag import Bag
     from heisd_ros.robot.cell_parameters import CellParameters
     from heisd_ros.view.screen import Screen
 
@@ -195,7 +196,7 @@ def _bag(opened: Opened, path: Path, params: Path | None, node: str) -> int:
 
     with Bag(path) as bag:
         remarks: list[str] = []
-        cell = _cell(params) if params else _noted_cell(bag.custom.get("parameters", ""), remarks)
+        cell = _cell(params) if params else _noted_cell(bag, remarks)
         with opened() as output:
             screen = output.screen(path.resolve().name, base_frame=cell.robot.base_frame)
             for line in [*remarks, *show_bag(bag, screen, cell, node)]:
@@ -262,10 +263,12 @@ def _cell(params: Path | None) -> CellParameters:
         raise ValueError(naming(params, error)) from error
 
 
-def _noted_cell(text: str, remarks: list[str]) -> CellParameters:
+def _noted_cell(bag: Bag, remarks: list[str]) -> CellParameters:
     """Returns the robot that a recorder noted in a bag, or a Panda, with a remark."""
+    from heisd_ros.data.recording_notes import PARAMETERS_NOTE, read_notes
     from heisd_ros.robot.robot_file import read_cell_text
 
+    text = read_notes(bag).get(PARAMETERS_NOTE, "")
     try:
         return read_cell_text(text) if text else _cell(None)
     except ValueError as error:

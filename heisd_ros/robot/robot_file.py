@@ -27,9 +27,8 @@ def read_robot_file(path: Path) -> CellParameters:
     Raises:
         ValueError: One line that names key, value and what is accepted.
     """
-    content = read_yaml(path)
-    cell = _cell(content)
-    check_given(cell, flatten(_body(content)))
+    cell = read_cell_file(path)
+    check_given(cell, flatten(_body(read_yaml(path))))
     return cell
 
 
@@ -39,25 +38,16 @@ def read_cell_file(path: Path) -> CellParameters:
     Raises:
         ValueError: One line that names key, value and what is accepted.
     """
-    return _cell(read_yaml(path))
+    return _cell(_body(read_yaml(path)))
 
 
 def read_cell_text(text: str) -> CellParameters:
-    """Reads the text of such a file, as `heisd record` keeps it in a bag.
+    """Reads the text of such a file, as a recording holds it.
 
     Raises:
         ValueError: One line that names key, value and what is accepted.
     """
-    return _cell(parse_yaml(text))
-
-
-def _cell(content: Any) -> CellParameters:
-    values = {
-        name: _as_ros(name, value)
-        for name, value in flatten(_body(content)).items()
-        if name != UNDECLARED[0] and not name.startswith(UNDECLARED[1])
-    }
-    return from_values(CellParameters, values)
+    return _cell(_body(parse_yaml(text)))
 
 
 def check_given(settings: VlaNodeParameters, given: Container[str]) -> None:
@@ -77,6 +67,15 @@ def check_given(settings: VlaNodeParameters, given: Container[str]) -> None:
                 f"parameter '{info.name}' is missing; accepted: the robot's own value, as "
                 f"'robot.source' is {source!r}"
             )
+
+
+def _cell(body: dict[str, Any]) -> CellParameters:
+    values = {
+        name: _as_ros(name, value)
+        for name, value in flatten(body).items()
+        if name != UNDECLARED[0] and not name.startswith(UNDECLARED[1])
+    }
+    return from_values(CellParameters, values)
 
 
 def _body(content: Any) -> dict[str, Any]:
