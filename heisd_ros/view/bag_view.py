@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from heisd_ros.data.bag import Bag, BagMessage
+from heisd_ros.data.recording_notes import noted_instruction
 from heisd_ros.data.tracks import COMPRESSED, IMAGE, JOINTS, TELEMETRY, TEXT
 from heisd_ros.errors import BagError
 from heisd_ros.robot.cell_parameters import CellParameters
@@ -37,8 +38,10 @@ def show_bag(bag: Bag, screen: Screen, cell: CellParameters, node: str = "") -> 
     topics, remarks = _topics(bag, cell, node)
     cameras = tuple(t for t in topics if bag.topics[t] in (IMAGE, COMPRESSED))
     screen.arrange(cameras)
-    last = 0
+    told, last = noted_instruction(bag.custom), 0
     for number, message in enumerate(bag.messages(topics), 1):
+        if number == 1 and told:
+            screen.note(message.stamp_ns, f"recorded instruction: {told}", "INFO")
         last = max(last, message.stamp_ns)
         _show(feed, message)
         if number % FLUSH_EVERY == 0:

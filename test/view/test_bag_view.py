@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from support.bags import image, text
@@ -110,5 +112,10 @@ def test_ticks_of_a_hold_are_thinned_out(tmp_path):
 def test_joint_states_without_a_node_are_drawn(tmp_path):
     recording = cell()
     recording.entries = [entry for entry in recording.entries if entry[1] == JOINTS]
-    screen, _ = shown(recording.write(tmp_path / "bag"))
+    path = recording.write(tmp_path / "bag")
+    metadata = path / "metadata.yaml"
+    noted = "custom_data: {instruction: pick it up}"
+    metadata.write_text(re.sub(r"custom_data:.*", noted, metadata.read_text()))
+    screen, _ = shown(path)
     assert len(screen.calls["arm"]) == 30 and not screen.moments
+    assert screen.notes == ["recorded instruction: pick it up"]
