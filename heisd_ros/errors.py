@@ -117,3 +117,7 @@ class RemoteModelError(HeisdError):
 
 class ClusterError(HeisdError):
     """There is no Ray cluster at an address, or its workers keep dying."""
+
+
+class ViewError(HeisdError):
+    """A viewer does not take what it is to show."""

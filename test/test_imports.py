@@ -43,15 +43,17 @@ ALLOWED = {
     "control": MODELS
     | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "serving"},
     "guard": {"errors", "kinematics", "safety", "robot", "control"},
+    "view": {"errors", "files", "kinematics", "decoding", "data", "robot"},
     "nodes": MODELS
-    | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "control", "guard"},
+    | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "control", "guard", "view"},
     "replay": MODELS | {"decoding", "data", "evaluation", "robot", "control"},
     "cli": MODELS
     | {"safety", "decoding", "fleet", "data", "sim", "training", "evaluation", "models"}
-    | {"robot", "control", "nodes", "benchmark", "replay", "serving"},
+    | {"robot", "control", "nodes", "benchmark", "replay", "serving", "view"},
 }
 
 HEAVY = ["torch", "mujoco", "libero", "robosuite", "pinocchio", "rclpy", "cv2", "matplotlib"]
+HEAVY += ["rerun"]
 
 
 def room_of(path):
