@@ -67,7 +67,7 @@ class Halt:
         self.active, self.target, self._sent = True, target, sent
 
     def advance(self, now: int) -> np.ndarray:
-        """Goes on to the next command of the stop.
+        """Computes the next command of the stop.
 
         Args:
             now: Steady time, ns.
