@@ -27,6 +27,8 @@ class SkipContext:
         clearance: control steps until the first retrieved entry reaches a change of its gripper.
         speed: current speed of the end effector, m/s; NaN if unknown.
         task: the instruction; each task is monitored separately.
+        harmless: chance that the predictor gives the first entry; NaN without one.
+        because: what weighs most in that chance.
     """
 
     retrieval_zone: bool
@@ -34,6 +36,8 @@ class SkipContext:
     clearance: float = math.inf
     speed: float = math.inf
     task: str = ""
+    harmless: float = math.nan
+    because: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,13 @@ class SkipDecision:
         skip: execute the retrieved action.
         shadow: verify it nevertheless, for the statistics; false if it is not skipped.
         reason: explanation for the telemetry.
+        chance: that the action is harmless; None without a predictor.
     """
 
     skip: bool
     shadow: bool
     reason: str
+    chance: float | None = None
 
 
 def dispersion(tokens: NDArray[np.int64], groups: Sequence[range] = POSE_GROUPS) -> float:
@@ -72,7 +78,8 @@ class SkipGate:
     last executed, and no entry is nearer than `clearance` steps to a change of its gripper; with
     `once`, the first entry was not executed before in the episode; with `agree`, the first entry is
     close to what was executed at the last verified step; similarity and dispersion are within the
-    setting in force. ``threshold`` is the same with hand-set values. ``cadence`` requires only the
+    setting in force. ``threshold`` is the same with hand-set values. ``predicted`` requires the
+    predictor's chance in place of `agree`, similarity and dispersion. ``cadence`` requires only the
     zone and the count, ``random`` draws instead, ``always`` requires only entries. ``hold`` skips
     no retrieved action: `hold` decides when the last command is repeated instead.
 
@@ -165,7 +172,8 @@ class SkipGate:
         if skip:
             self._executed.add(_entry(matches))
         shadow = skip and bool(self._shadows.random() < self.settings.shadow_share)
-        return SkipDecision(skip, shadow, f"{'skip' if skip else 'no skip'}: {reason}")
+        chance = None if math.isnan(context.harmless) else context.harmless
+        return SkipDecision(skip, shadow, f"{'skip' if skip else 'no skip'}: {reason}", chance)
 
     def hold(self) -> str:
         """Returns why the last command is repeated blindly; empty if it is not (``hold``)."""
@@ -173,6 +181,19 @@ class SkipGate:
             return ""
         skip, reason = self._by_chance(lambda measured: measured.skip_rate)
         return f"the last command once more: {reason}" if skip else ""
+
+    def may_skip(self, speed: float) -> bool:
+        """Whether the next step may be skipped by what is known before the database is searched.
+
+        Args:
+            speed: as in `SkipContext`.
+        """
+        settings = self.settings
+        return (
+            settings.policy not in ("never", "hold")
+            and self._skips_in_a_row < self._longest_run()
+            and (settings.speed == 0.0 or speed >= settings.speed)
+        )
 
     def note_verified(self) -> None:
         """Records a step that the model decided without a call of `decide`."""
@@ -253,6 +274,8 @@ class SkipGate:
             return False, f"gripper changes in {context.clearance:.0f} steps or less"
         if settings.once and _entry(matches) in self._executed:
             return False, "no progress: the entry was executed before"
+        if settings.policy == "predicted":
+            return self._by_chance_of(matches, context)
         if settings.agree and not self._agreed:
             return False, "the nearest entry was not what the model decided at the last step"
         if settings.policy == "threshold":
@@ -292,13 +315,8 @@ class SkipGate:
         self, matches: Matches, context: SkipContext, least: float, most: float
     ) -> tuple[bool, str]:
         """Whether the entries are close and similar enough; comparisons are false for NaN."""
-        if not self._groups:
-            return False, "tokens of this model have no distance"
-        grippers = matches.tokens[:, self._motion.stop]
-        if (grippers != grippers[0]).any():
-            return False, "retrieved grippers differ"
-        if context.gripper != int(grippers[0]):
-            return False, "no gripper command yet" if context.gripper is None else "gripper changes"
+        if problem := self._unlike(matches, context):
+            return False, problem
         nearest = float(matches.similarity[0])
         if not nearest >= least:
             return False, f"similarity {nearest:.3f} < {least:.3f}"
@@ -308,6 +326,26 @@ class SkipGate:
         return True, (
             f"similarity {nearest:.3f} >= {least:.3f}, dispersion {spread:.1f} <= {most:.1f}"
         )
+
+    def _by_chance_of(self, matches: Matches, context: SkipContext) -> tuple[bool, str]:
+        """Whether the predictor's chance is great enough; false for NaN."""
+        if problem := self._unlike(matches, context):
+            return False, problem
+        least = self.settings.chance
+        enough = context.harmless >= least
+        sign = ">=" if enough else "<"
+        return enough, f"harmless with {context.harmless:.2f} {sign} {least:g} [{context.because}]"
+
+    def _unlike(self, matches: Matches, context: SkipContext) -> str:
+        """Returns why the first entry cannot be judged by its neighbours; empty if it can."""
+        if not self._groups:
+            return "tokens of this model have no distance"
+        grippers = matches.tokens[:, self._motion.stop]
+        if (grippers != grippers[0]).any():
+            return "retrieved grippers differ"
+        if context.gripper != int(grippers[0]):
+            return "no gripper command yet" if context.gripper is None else "gripper changes"
+        return ""
 
 
 def _check_covered(settings: SkipSettings, calibration: Calibration) -> None:

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.predictors import fit, predictor
 from support.skipping import calibration
 from support.small_models import CONFIG, INSTRUCTIONS, acting_vla, random_images
 
 from heisd_ros.decoding.assembly import build_decoder
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.boundary import Boundary
+from heisd_ros.decoding.chooser import Chooser
 from heisd_ros.decoding.hybrid import REDRAFT_ROOM, HybridDecoder, redraft
 from heisd_ros.decoding.proposers import Proposer, proposers_of
 from heisd_ros.decoding.settings import ModeSettings
@@ -18,6 +20,7 @@ from heisd_ros.decoding.skip import SkipGate
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation, Source
 from heisd_ros.decoding.verifier import Verification
+from heisd_ros.errors import ModeError
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.retrieval.entries import Matches
 
@@ -444,3 +447,104 @@ def test_every_part_of_a_step_is_charged():
     for f in (0.9, 0.1):
         timings = subject.infer(observation(f=f)).timings_ms
         assert sum(timings.values()) - timings["total"] == pytest.approx(timings["total"])
+
+
+def choosing(chains, chances, drafted=(), how="exact", grown=False, **mode):
+    """A decoder whose ways are chosen by a predictor with these chances."""
+    settings = ModeSettings.from_dict(
+        {"propose": "hybrid", "boundary": {"kind": "predicted"}, **mode}
+    )
+    proposers = proposers_of(settings, VLA, FakeDrafter(drafted) if len(drafted) else None)
+    shard = FakeShard(chains)
+    shard.grown, shard.clearance = grown, lambda matches: 20.0
+    return HybridDecoder(
+        VLA,
+        settings,
+        database=FakeDatabase(shard, how),
+        proposers=proposers,
+        gate=SkipGate(settings.skip),
+        boundary=None,
+        chooser=Chooser(predictor(chances=chances), VLA.codec.groups, proposers),
+    )
+
+
+SKIPPING = {
+    "skip": {"policy": "predicted", "chance": 0.8, "shadow_share": 0.0, "max_consecutive": 1}
+}
+ALWAYS_SEARCH = {"retrieval before the search": fit(40.0), "last_command": fit(-40.0)}
+EXACT_RULES = {"retrieval": {"accept": "exact"}, "drafter": {"accept": "exact"}}
+
+
+@settings(**ONCE)
+@given(st.data(), st.integers(0, 3), st.integers(0, 3))
+def test_the_tokens_do_not_depend_on_what_a_predictor_says(data, first, second):
+    """Only the time may: in an exact mode every way gives the model's own tokens."""
+    log_odds = st.floats(-5.0, 5.0)
+    chances = {
+        name: fit(data.draw(log_odds))
+        for name in ("retrieval", "last_command", "drafter", "retrieval before the search")
+    }
+    tokens = own_tokens(second)
+    subject = choosing(
+        data.draw(chains_near(tokens)),
+        chances,
+        data.draw(chains_near(tokens[1:]))[0],
+        redraft=data.draw(st.booleans()),
+        **EXACT_RULES,
+    )
+    subject.infer(observation(first))
+    result = subject.infer(observation(second))
+    assert result.tokens == tokens and 0.0 <= result.chance <= 1.0
+    assert str(result.source) in ("retrieval", "last_command", "drafter")
+    assert f"predicted: {result.source}" in result.reason
+
+
+def test_a_predicted_skip_executes_the_nearest_entry_and_then_verifies():
+    entry = own_tokens(1)
+    chances = {**ALWAYS_SEARCH, "skip": fit(2.0), "skip before the search": fit(2.0)}
+    subject = choosing([entry], chances, **SKIPPING, **EXACT_RULES)
+    results = [subject.infer(observation(seed)) for seed in (1, 0, 0)]
+    assert [str(result.source) for result in results] == ["retrieval", "skip", "retrieval"]
+    assert results[1].tokens == entry and results[1].chance == pytest.approx(0.88, abs=0.001)
+    assert "skip: harmless with 0.88 >= 0.8" in results[1].reason
+    assert "no skip: 1 in a row" in results[2].reason
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [({"how": "nearest"}, "another instruction"), ({"grown": True}, "added entries")],
+)
+def test_no_predictor_skips_what_it_was_not_fitted_to(other, reason):
+    chances = {**ALWAYS_SEARCH, "skip": fit(40.0), "skip before the search": fit(40.0)}
+    subject = choosing([own_tokens()], chances, **other, **SKIPPING)
+    results = [subject.infer(observation()) for _ in range(3)]
+    assert {str(result.source) for result in results} == {"retrieval"}
+    assert all("no skip: " in r.reason and reason in r.reason for r in results)
+
+
+def test_in_slow_motion_every_draft_is_accepted_exactly():
+    """Relaxed acceptance would take the entry, which is one bin off."""
+    own = own_tokens()
+    near = (*own[:5], own[5] - 1 if own[5] > FIRST else own[5] + 1, own[6])
+    rules = {"retrieval": {"accept": "sequence_relaxed", "speed": 0.2, "last": True}}
+    rules["drafter"] = {"accept": "exact"}
+    for speed, fast in ((0.3, True), (0.1, False)):
+        subject = choosing([near], ALWAYS_SEARCH, **rules, skip={"speed": 0.2})
+        moving = dataclasses.replace(motion(0.5), speed=speed)
+        result = subject.infer(dataclasses.replace(observation(), motion=moving))
+        assert (result.tokens[5] == near[5]) == fast
+        assert fast or result.tokens == own
+
+
+def test_a_predictor_forgets_the_episode():
+    chances = {"last_command": fit(40.0), "drafter": fit(-40.0)}
+    subject = choosing([own_tokens()], chances, own_tokens()[1:], **EXACT_RULES)
+    assert [str(subject.infer(observation()).source) for _ in range(2)][1] == "last_command"
+    subject.reset()
+    assert str(subject.infer(observation()).source) != "last_command"
+
+
+def test_a_predicted_mode_without_a_predictor_is_refused():
+    mode = ModeSettings.from_dict({"propose": "hybrid", "boundary": {"kind": "predicted"}})
+    with pytest.raises(ModeError, match="heisd calibrate DATABASE --criterion predictor"):
+        build_decoder(VLA, mode, database=FakeDatabase(None), drafter=FakeDrafter(()))
