@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from heisd_ros.decoding.chooser import acceptance_rule
 from heisd_ros.decoding.hybrid import HybridDecoder
@@ -33,15 +34,21 @@ from heisd_ros.evaluation.rollout import ALL_INPUTS, SceneInputs, run_episode
 from heisd_ros.evaluation.starts import Start, begin_at
 from heisd_ros.files.atomic import replace_text
 from heisd_ros.files.bounded import read_object
+from heisd_ros.files.typed import typed
 from heisd_ros.kinematics.metric import FusedMetric
 from heisd_ros.retrieval.database import Matches
 from heisd_ros.sim.scene import LiberoScene
 
 FILE = "predictor_run.json"
+MOST_VALUES = 10_000_000
+"""In such a file: about 25 a step."""
 OUTCOMES = ("away", "gripper", *WAYS)
 """Of each step: greatest distance of the nearest entry from the model's own answer, bins; whether
 their grippers are equal; and the passes of each way. NaN where there was nothing to try."""
 COLUMNS = (*TERMS, *OUTCOMES)
+_Numbers = Annotated[
+    tuple[float | None, ...], Field(min_length=len(COLUMNS), max_length=len(COLUMNS))
+]
 
 
 def acting_mode(mode: ModeSettings) -> ModeSettings:
@@ -152,6 +159,18 @@ def probe_episode(
     return episode_row("acting", result, start.variation), steps
 
 
+@dataclass(frozen=True)
+class _Episode:
+    row: dict[str, Any]
+    steps: tuple[_Numbers, ...]
+
+
+@dataclass(frozen=True)
+class _Content:
+    run: dict[str, Any]
+    episodes: dict[int, _Episode]
+
+
 class ProbedEpisodes:
     """Episodes and their steps, in a file from which a run is resumed.
 
@@ -169,10 +188,19 @@ class ProbedEpisodes:
         self._header = json.loads(json.dumps({**header, "columns": COLUMNS}))
         self._episodes: dict[int, Mapping[str, Any]] = {}
         if file.exists():
-            values = read_object(file, lambda problem: PredictorError(f"{problem}; delete it"))
-            if values.get("run") != self._header:
+            header, self._episodes = _read(file)
+            if header != self._header:
                 raise PredictorError(f"{file} is of another run; finish that one or delete it")
-            self._episodes = {int(number): e for number, e in values["episodes"].items()}
+
+    @classmethod
+    def read(cls, file: Path) -> ProbedEpisodes:
+        """Reads the episodes of any run.
+
+        Raises:
+            PredictorError: The file is missing or damaged.
+        """
+        header, _ = _read(file)
+        return cls(file, header)
 
     def pending(self, count: int) -> list[int]:
         """Returns the numbers below a count of the episodes that have not been run."""
@@ -197,3 +225,17 @@ class ProbedEpisodes:
         if not tables:
             return np.zeros((0, len(COLUMNS))), np.zeros(0, np.int64)
         return np.concatenate(tables), np.concatenate(episodes)
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[int, Mapping[str, Any]]]:
+    """Returns the header and the episodes of a file; raises PredictorError."""
+    values = read_object(
+        file, lambda problem: PredictorError(f"{problem}; delete it"), values=MOST_VALUES
+    )
+    try:
+        read = typed(_Content, values)
+    except ValueError as error:
+        raise PredictorError(f"{file} is damaged: {error}; delete it") from error
+    if read.run.get("columns") != list(COLUMNS):
+        raise PredictorError(f"{file} has other columns than this version's; delete it")
+    return read.run, {number: vars(episode) for number, episode in read.episodes.items()}

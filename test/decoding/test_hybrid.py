@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.drafts import FakeDatabase, FakeDrafter, FakeShard
 from support.predictors import fit, predictor
 from support.skipping import calibration
 from support.small_models import CONFIG, INSTRUCTIONS, acting_vla, random_images
@@ -22,7 +23,6 @@ from heisd_ros.decoding.types import Observation, Source
 from heisd_ros.decoding.verifier import Verification
 from heisd_ros.errors import ModeError
 from heisd_ros.kinematics.metric import MetricSample
-from heisd_ros.retrieval.entries import Matches
 
 VLA = acting_vla()
 VLA.model.double()
@@ -43,57 +43,12 @@ def own_tokens(seed=0):
     return AutoregressiveDecoder(VLA).infer(observation(seed)).tokens
 
 
-class FakeShard:
-    """Gives the same entries to every key."""
-
-    grown = False
-
-    def __init__(self, chains, similarity=0.99):
-        count = len(chains)
-        tokens = np.array(chains, np.int64)
-        self.matches = Matches(
-            similarity=np.full(count, similarity, np.float32),
-            actions=VLA.codec.actions(tokens).astype(np.float32),
-            tokens=tokens,
-            episodes=np.zeros(count, np.int64),
-            steps=np.arange(count),
-        )
-
-    def search(self, key, k):
-        return self.matches
-
-
-class FakeDatabase:
-    def __init__(self, shard, how="exact"):
-        self.shard, self.how = shard, how
-
-    def shard_for(self, instruction):
-        if instruction == INSTRUCTIONS[0]:
-            return self.shard, self.how
-        return None, f"no shard for {instruction!r}; no retrieval"
-
-
-class FakeDrafter:
-    """Proposes one given chain of what follows the first token."""
-
-    def __init__(self, chain):
-        self.chain = chain
-
-    def start(self, hidden, embeds, first_token):
-        assert hidden.shape == embeds.shape
-        return None
-
-    def propose(self, language_model, state, depth, top_k, nodes):
-        chain = tuple(self.chain[:depth])
-        return list(chain), list(range(-1, len(chain) - 1))
-
-
 def decoder(chains=(), drafted=(), boundary=0.5, **mode):
     settings = ModeSettings.from_dict({"propose": "hybrid", **mode})
     return HybridDecoder(
         VLA,
         settings,
-        database=FakeDatabase(FakeShard(chains)) if len(chains) else None,
+        database=FakeDatabase(FakeShard(VLA, chains)) if len(chains) else None,
         proposers=proposers_of(settings, VLA, FakeDrafter(drafted) if len(drafted) else None),
         gate=SkipGate(settings.skip),
         boundary=Boundary(boundary, 0.0),
@@ -455,8 +410,8 @@ def choosing(chains, chances, drafted=(), how="exact", grown=False, **mode):
         {"propose": "hybrid", "boundary": {"kind": "predicted"}, **mode}
     )
     proposers = proposers_of(settings, VLA, FakeDrafter(drafted) if len(drafted) else None)
-    shard = FakeShard(chains)
-    shard.grown, shard.clearance = grown, lambda matches: 20.0
+    shard = FakeShard(VLA, chains)
+    shard.grown = grown
     return HybridDecoder(
         VLA,
         settings,
