@@ -73,7 +73,7 @@ def _ablation(file: Path, mode: str, costs: Path | None) -> dict[str, Any]:
         "episodes": len(episodes.rows),
         "steps": len(steps.table),
         "costs": vars(measured),
-        **ablation(steps, settings, measured),
+        **ablation(steps, settings, measured, "".join(row["source"] for row in episodes.rows)),
     }
 
 
@@ -97,11 +97,11 @@ def _print_fit(found: Mapping[str, Any]) -> None:
 def _print_ablation(found: Mapping[str, Any]) -> None:
     console = Console()
     console.print(f"{found['steps']} steps of {found['episodes']} episodes, every way tried")
-    names = list(next(iter(found["auc"].values())))
-    table = Table("AUC on episodes not seen", *names)
-    for label, areas in found["auc"].items():
-        table.add_row(label, *(f"{areas[name]:.3f}" for name in names))
-    console.print(table)
+    for key in ("auc", "auc in fast motion"):
+        table = Table(f"{key.replace('auc', 'AUC')}, episodes not seen", *found[key])
+        for name in next(iter(found[key].values())):
+            table.add_row(name, *(f"{areas[name]:.3f}" for areas in found[key].values()))
+        console.print(table)
     table = Table("choices", "ms a step", "passes a step", "skipped", "of them harmful", "by way")
     for label, row in found["modelled"].items():
         ways = ", ".join(f"{way} {share:.0%}" for way, share in row["ways"].items() if share)

@@ -153,6 +153,9 @@ class HybridDecoder:
         watch = Stopwatch(self.vla.device)
         verified = self.verified_tokens(skipped.seen, skipped.tokens)
         agrees = within_tolerance(skipped.tokens, verified, self.vla.codec)
+        if self.chooser is not None:
+            # By what the predictor says of a skip.
+            agrees = self.gate.near(skipped.tokens, verified)
         self.gate.observe_shadow(agrees)
         # After a disagreement the next command is the model's own, on a new observation.
         self._disagreed = not agrees

@@ -143,7 +143,7 @@ class Predictor:
     """
 
     chances: Mapping[str, Fit]
-    passes: Mapping[str, tuple[float, float]]
+    passes: Mapping[str, tuple[Cost, Cost]]
     costs: Costs
     settings: Mapping[str, Any]
     database_id: str

@@ -79,7 +79,8 @@ class SkipGate:
     `once`, the first entry was not executed before in the episode; with `agree`, the first entry is
     close to what was executed at the last verified step; similarity and dispersion are within the
     setting in force. ``threshold`` is the same with hand-set values. ``predicted`` requires the
-    predictor's chance in place of `agree`, similarity and dispersion. ``cadence`` requires only the
+    predictor's chance in place of `agree`, similarity and dispersion; its drift alarm expects at
+    most the rest of that chance to be harmful. ``cadence`` requires only the
     zone and the count, ``random`` draws instead, ``always`` requires only entries. ``hold`` skips
     no retrieved action: `hold` decides when the last command is repeated instead.
 
@@ -123,6 +124,9 @@ class SkipGate:
             _check_covered(settings, self._path)
             self._setting = self._path.chosen
             self._drift = DriftAlarm(self._path.drift_limit)
+        if settings.policy == "predicted":
+            # Each skip was said to be harmless with at least this chance.
+            self._drift = DriftAlarm(min(max(1.0 - settings.chance, 0.01), 0.99))
         # Separate generators, so that shadow verification does not change which steps are skipped.
         self._draws, self._shadows = np.random.default_rng(seed).spawn(2)
         self._skips_in_a_row = 0
@@ -144,15 +148,16 @@ class SkipGate:
         task, alarm = raised[0]
         return (
             f"drift: {alarm.losses} of {alarm.checks} shadow-verified skips left the tolerance, "
-            f"calibrated were {alarm.limit:.1%}; skipping {f'in {task!r} ' if task else ''}is off "
-            f"until the node is cleaned up and configured again ({FIX} if the alarm returns)"
+            f"{'calibrated' if self._path else 'predicted'} were {alarm.limit:.1%}; skipping "
+            f"{f'in {task!r} ' if task else ''}is off until the node is cleaned up and configured "
+            f"again ({FIX} if the alarm returns)"
         )
 
     @property
     def warning(self) -> str:
         """Why nothing is skipped although the mode is meant to; empty while all is well."""
         if self.settings.policy != "calibrated":
-            return ""
+            return self.alarm
         if self._path is None:
             return f"nothing is skipped: no calibration; {FIX}"
         if self._setting is None:
@@ -204,10 +209,16 @@ class SkipGate:
 
         This is a check at no cost: would the entry have done what the model decided?
         """
-        entry, own = matches.tokens[0], np.asarray(tokens)
-        most = np.zeros(len(entry))
+        self._agreed = self.near(matches.tokens[0], tokens)
+
+    def near(
+        self, entry: Sequence[int] | NDArray[np.int64], own: Sequence[int] | NDArray[np.int64]
+    ) -> bool:
+        """Whether an entry's motion is within `agree` of the model's own, and the rest is equal."""
+        drafted, wanted = np.asarray(entry), np.asarray(own)
+        most = np.zeros(len(drafted))
         most[self._motion] = self.settings.agree
-        self._agreed = entry.shape == own.shape and bool((np.abs(entry - own) <= most).all())
+        return drafted.shape == wanted.shape and bool((np.abs(drafted - wanted) <= most).all())
 
     def observe_shadow(self, agreed: bool) -> None:
         """Records the outcome of a skipped step that was verified nevertheless."""
@@ -297,9 +308,7 @@ class SkipGate:
             return False, f"no calibration; {FIX}"
         if setting is None:
             return False, f"no calibrated setting keeps the risk of {path.risk:.1%}"
-        if self._drift is not None and (
-            self._drift.raised or self._of_task(self._drift.limit).raised
-        ):
+        if self._drifted():
             return False, self.alarm
         if not path.allows(self._task):
             return False, f"the calibration does not let {self._task!r} be skipped in"
@@ -327,8 +336,16 @@ class SkipGate:
             f"similarity {nearest:.3f} >= {least:.3f}, dispersion {spread:.1f} <= {most:.1f}"
         )
 
+    def _drifted(self) -> bool:
+        """Whether an alarm was raised, over all tasks or for the current one."""
+        return self._drift is not None and (
+            self._drift.raised or self._of_task(self._drift.limit).raised
+        )
+
     def _by_chance_of(self, matches: Matches, context: SkipContext) -> tuple[bool, str]:
         """Whether the predictor's chance is great enough; false for NaN."""
+        if self._drifted():
+            return False, self.alarm
         if problem := self._unlike(matches, context):
             return False, problem
         least = self.settings.chance

@@ -24,6 +24,7 @@ from heisd_ros.decoding.predictor import (
 )
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.terms import KINEMATIC
+from heisd_ros.decoding.types import Source
 from heisd_ros.evaluation.predictor_fit import Probed, fit_chance, mean_passes
 
 PAPER = ("F", "path", "radius")
@@ -32,6 +33,11 @@ WITHOUT: Mapping[str, tuple[str, ...]] = {
     "all terms": (),
     "without F, path and radius": PAPER,
     "without any kinematic term": KINEMATIC,
+}
+
+
+_WAY_OF = {Source(way).letter: way for way in (SKIP, *WAYS)} | {
+    Source.AUTOREGRESSIVE.letter: DRAFTER
 }
 
 
@@ -53,23 +59,42 @@ class Modelled(NamedTuple):
     ways: dict[str, float]
 
 
-def ablation(steps: Probed, mode: ModeSettings, costs: Costs) -> dict[str, Any]:
+def ablation(steps: Probed, mode: ModeSettings, costs: Costs, acted: str = "") -> dict[str, Any]:
     """Returns, by `WITHOUT`, the area under the curve of each chance and the modelled choices.
 
-    Each way of drafting alone, without skips, is beside them.
+    Since the acceptance rule follows the speed, a kinematic term may only tell which rule there is.
+    So the areas of fits of fast motion alone, where there is one rule, are beside the others.
+
+    Each way of drafting alone, without skips, is beside them, and the mode that acted.
+
+    Args:
+        steps: The steps.
+        mode: The mode.
+        costs: Of the parts of a step.
+        acted: The letter of each step's source, in order; empty: not known.
 
     Raises:
         PredictorError: The steps are too few.
     """
-    found: dict[str, Any] = {"auc": {}, "modelled": {}}
+    found: dict[str, Any] = {"auc": {}, "auc in fast motion": {}, "modelled": {}}
+    fast = steps["speed"] >= mode.retrieval.speed
+    of_one_rule = Probed(steps.table[fast], steps.episode[fast], steps.agree)
     for label, without in WITHOUT.items():
         fitted = {name: fit_chance(steps, name, without) for name in CHANCES}
         found["auc"][label] = {name: each.fit.auc for name, each in fitted.items()}
+        found["auc in fast motion"][label] = {
+            name: fit_chance(of_one_rule, name, without).fit.auc for name in CHANCES
+        }
         chances = {name: each.chances for name, each in fitted.items()}
         found["modelled"][label] = chosen(steps, chances, mode, costs)._asdict()
     for way in WAYS:
         found["modelled"][f"always {way}"] = _modelled(
             steps, np.full(len(steps.table), way), way == RETRIEVAL, costs
+        )._asdict()
+    if acted:
+        ways = np.array([_WAY_OF[letter] for letter in acted])
+        found["modelled"]["the mode that acted"] = _modelled(
+            steps, ways, ways == RETRIEVAL, costs
         )._asdict()
     return found
 

@@ -503,3 +503,15 @@ def test_a_predicted_mode_without_a_predictor_is_refused():
     mode = ModeSettings.from_dict({"propose": "hybrid", "boundary": {"kind": "predicted"}})
     with pytest.raises(ModeError, match="heisd calibrate DATABASE --criterion predictor"):
         build_decoder(VLA, mode, database=FakeDatabase(None), drafter=FakeDrafter(()))
+
+
+def test_a_shadow_check_judges_by_what_the_predictor_says():
+    """Twenty bins are out of the tolerance, and harmless where `agree` is thirty."""
+    own = own_tokens()
+    far = own[0] + (20 if own[0] < FIRST + 200 else -20)
+    chances = {**ALWAYS_SEARCH, "skip": fit(40.0), "skip before the search": fit(40.0)}
+    for agree in (30, 10):
+        skip = {**SKIPPING["skip"], "shadow_share": 1.0, "agree": agree}
+        subject = choosing([(far, *own[1:])], chances, skip=skip, **EXACT_RULES)
+        results = [subject.infer(observation()) for _ in range(2)]
+        assert str(results[1].source) == "skip" and subject.settle().agrees == (agree == 30)

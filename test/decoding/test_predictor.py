@@ -1,16 +1,21 @@
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from support.predictors import PREDICTED, fit, predictor
 
-from heisd_ros.decoding.predictor import CHANCES, Predictor, bound_settings
+from heisd_ros.decoding.assembly import Assembly
+from heisd_ros.decoding.modes import load_mode
+from heisd_ros.decoding.predictor import CHANCES, FILE, Predictor, bound_settings
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.terms import TERMS
 from heisd_ros.errors import PredictorError
+from heisd_ros.evaluation.starts import CALIBRATION_STATES
+from heisd_ros.models import shipped_model
 
 MODE = ModeSettings.from_dict(PREDICTED)
 
@@ -104,3 +109,26 @@ def test_every_chance_is_needed():
                 "chances": {name: fit() for name in CHANCES if "skip" not in name},
             }
         )
+
+
+def test_the_shipped_predictor_is_of_the_shipped_parts_and_saw_no_evaluation_state():
+    assembly, mode = Assembly(shipped_model()), load_mode("heisd_predicted")
+    found = assembly.predictor(mode)
+    assert found is not None
+    assert {state for _, state, _ in found.starts} <= set(CALIBRATION_STATES)
+    assert len({task for task, *_ in found.starts}) == 10
+    assert found.costs.skip < found.cost("retrieval", 1.0)
+    assert assembly.predictor(load_mode("heisd")) is None
+
+
+def test_a_mode_is_refused_before_the_model_is_loaded_if_its_predictor_does_not_fit(tmp_path):
+    folder = tmp_path / "database"
+    shutil.copytree(shipped_model() / "database", folder)
+    mode = load_mode("heisd_predicted")
+    other = replace(mode, retrieval=replace(mode.retrieval, k=4))
+    with pytest.raises(PredictorError, match=r"retrieval\.k is 4"):
+        Assembly(shipped_model(), str(folder)).check(other)
+    (folder / FILE).unlink()
+    with pytest.raises(PredictorError, match="no predictor"):
+        Assembly(shipped_model(), str(folder)).check(mode)
+    Assembly(shipped_model(), str(folder)).check(load_mode("heisd"))

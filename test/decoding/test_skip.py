@@ -374,3 +374,25 @@ def test_what_is_known_before_the_search_of_whether_a_step_may_be_skipped():
     subject.note_verified()
     assert subject.may_skip(0.5)
     assert not gate("never").may_skip(1.0) and not gate("hold").may_skip(1.0)
+
+
+def test_a_predicted_gate_stops_where_skips_are_harmful_more_often_than_it_was_said():
+    sure = dataclasses.replace(GOOD, harmless=1.0, task="task")
+    for share, stops in ((0.1, False), (0.6, True)):
+        judge = gate("predicted", chance=0.8)
+        for _ in range(30):
+            judge.decide(matches(), sure)
+            for number in range(10):
+                judge.observe_shadow(number >= 10 * share)
+            judge.reset()
+        decision = judge.decide(matches(), sure)
+        assert decision.skip == (not stops) and bool(judge.alarm) == stops
+        assert judge.warning == judge.alarm
+    assert "predicted were 20.0%" in judge.alarm and judge.alarm in decision.reason
+
+
+def test_near_is_within_the_bins_that_agree_and_equal_elsewhere():
+    judge = gate("predicted", agree=30)
+    own = (500,) * 6 + (OPEN,)
+    assert judge.near((530, 470, *own[2:]), own) and not judge.near((531, *own[1:]), own)
+    assert not judge.near((*own[:6], CLOSED), own) and not judge.near(own[:6], own)

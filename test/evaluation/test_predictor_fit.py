@@ -7,7 +7,7 @@ import pytest
 from support.predictors import COSTS, PREDICTED
 from support.probed import episodes_of, table
 
-from heisd_ros.decoding.predictor import CHANCES
+from heisd_ros.decoding.predictor import CHANCES, WAYS
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.terms import SEARCHED, TERMS, UNSEEN
 from heisd_ros.errors import PredictorError
@@ -124,7 +124,8 @@ def test_episodes_come_back_from_their_file_and_the_predictor_is_theirs(tmp_path
 
 def test_choices_by_the_truth_cost_less_than_any_single_way(steps):
     """The modelled time is recomputed here by a loop of its own."""
-    found = ablation(steps, MODE, COSTS)["modelled"]
+    acted = "lsra" * (len(steps.table) // 4)
+    found = ablation(steps, MODE, COSTS, acted)["modelled"]
     single = [found[f"always {way}"] for way in ("retrieval", "last_command", "drafter")]
     ours = found["all terms"]
     assert ours["ms"] < min(way["ms"] for way in single)
@@ -133,6 +134,8 @@ def test_choices_by_the_truth_cost_less_than_any_single_way(steps):
     passes = np.where(np.isnan(steps["last_command"]), steps["drafter"], steps["last_command"])
     by_hand = (COSTS.step + COSTS.language * passes).mean()
     assert found["always last_command"]["ms"] == pytest.approx(by_hand, abs=0.01)
+    shares = found["the mode that acted"]["ways"]
+    assert set(shares.values()) == {0.25} and set(shares) == {"skip", *WAYS}
 
 
 def test_nothing_is_skipped_against_the_rules_of_the_mode(steps):
