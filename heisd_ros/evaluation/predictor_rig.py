@@ -29,7 +29,7 @@ class ProbeRig:
         self._mode = acting_mode(load_mode(place.mode))
         self._assembly = place.assembly()
         self._vla, self._protocol = place.load_model()
-        self._inputs = SceneInputs.of(self._vla.config)
+        self._inputs = SceneInputs.of(self._vla.spec)
         self._scene: LiberoScene | None = None
 
     def run(self, start: Start) -> tuple[Row, list[list[float | None]]]:

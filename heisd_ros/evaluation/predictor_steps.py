@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from heisd_ros.decoding.answer_actions import answer_of
 from heisd_ros.decoding.chooser import acceptance_rule
 from heisd_ros.decoding.hybrid import HybridDecoder
 from heisd_ros.decoding.perception import Perceived, perceive
@@ -117,7 +118,7 @@ class Prober(DecoderWrapper):
     def _of_entry(self, seen: Perceived, matches: Matches | None) -> tuple[float, float]:
         if matches is None:
             return math.nan, math.nan
-        entry = tuple(matches.tokens[0].tolist())
+        entry = answer_of(matches.tokens[0])
         own = self._probed.verified_tokens(seen, self._last or entry)
         return self._tracked.distance(matches, own), float(own[-1] == entry[-1])
 
