@@ -97,8 +97,8 @@ class Fit:
 
     @cached_property
     def _logistic(self) -> Logistic:
-        lists = (np.array(values) for values in (self.mean, self.scale, self.weights))
-        return Logistic(*lists, self.offset)
+        mean, scale, weights = map(np.array, (self.mean, self.scale, self.weights))
+        return Logistic(mean, scale, weights, self.offset)
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,7 @@ def test_a_mode_that_executes_demonstrations_is_calibrated_on_their_tokens(world
 def probed(world, monkeypatch):
     """Episodes of made-up steps at which every way was tried."""
     columns, episode = table(episodes=12, each=40)
-    times = {"source": "llr", "passes": [1, 2, 2], "ms": [9.0, 13.0, 14.0]}
+    times = {"source": "llrl" * 10, "passes": [1, 2, 2, 2] * 10, "ms": [9.0, 13.0, 14.0, 13.0] * 10}
 
     def probe(place, number, start):
         world.episodes.append(start)

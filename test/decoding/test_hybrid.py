@@ -381,7 +381,7 @@ def test_reset_forgets_gripper_and_disagreement():
 
 def test_demonstrated_actions_become_tokens():
     demonstrated = tuple(range(FIRST + 20, FIRST + 90, 10))
-    shard = FakeShard([own_tokens()])
+    shard = FakeShard(VLA, [own_tokens()])
     shard.matches = dataclasses.replace(
         shard.matches, actions=VLA.codec.actions([demonstrated]).astype(np.float32)
     )
