@@ -224,7 +224,7 @@ def build_decoder(
         proposers=proposers,
         gate=SkipGate(mode.skip, calibration, seed, vla.codec.groups),
         boundary=boundary,
-        chooser=predictor and Chooser(predictor, vla.codec.groups, proposers),
+        chooser=None if predictor is None else Chooser(predictor, vla.codec.groups, proposers),
         allow_unknown=allow_unknown,
         keep_frames=keep_frames,
     )
