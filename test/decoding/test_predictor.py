@@ -9,12 +9,15 @@ import pytest
 from support.predictors import PREDICTED, fit, predictor
 
 from heisd_ros.decoding.assembly import Assembly
-from heisd_ros.decoding.modes import load_mode
+from heisd_ros.decoding.modes import load_decoder, load_mode
 from heisd_ros.decoding.predictor import CHANCES, FILE, Predictor, bound_settings
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.terms import TERMS
+from heisd_ros.decoding.types import Observation
 from heisd_ros.errors import PredictorError
 from heisd_ros.evaluation.starts import CALIBRATION_STATES
+from heisd_ros.families.openvla.checkpoint import load_checkpoint
+from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.models import shipped_model
 
 MODE = ModeSettings.from_dict(PREDICTED)
@@ -132,3 +135,20 @@ def test_a_mode_is_refused_before_the_model_is_loaded_if_its_predictor_does_not_
     with pytest.raises(PredictorError, match="no predictor"):
         Assembly(shipped_model(), str(folder)).check(mode)
     Assembly(shipped_model(), str(folder)).check(load_mode("heisd"))
+
+
+def test_the_shipped_mode_decodes_by_the_shipped_predictor():
+    folder = shipped_model()
+    vla = load_checkpoint(folder)
+    decoder, bounds = load_decoder(vla, load_mode("heisd_predicted"), folder)
+    assert bounds is not None and bounds.settings.kind == "paper"
+    rng = np.random.default_rng(0)
+    instruction = Assembly(folder).database.manifest.shards[0].instruction
+    for speed in (0.3, 0.3, 0.02):
+        images = tuple(rng.integers(0, 256, (64, 64, 3), np.uint8) for _ in vla.config.views)
+        proprio = np.zeros(vla.config.proprio_size, np.float32)
+        motion = MetricSample(0.5, 0.1, 0.2, speed, "paper", True, "velocity")
+        result = decoder.infer(Observation(images, instruction, proprio, motion))
+        assert "predicted: " in result.reason and 0.0 <= result.chance <= 1.0
+        assert len(result.tokens) == 7 and np.isfinite(result.action).all()
+    assert decoder.warning() == ""
