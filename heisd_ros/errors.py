@@ -79,6 +79,10 @@ class CalibrationError(HeisdError):
     """A calibration is missing, damaged, or older than what it calibrates."""
 
 
+class PredictorError(HeisdError):
+    """The fitted predictor of a mode is missing, damaged, or of other parts."""
+
+
 class MissingPackageError(HeisdError):
     """What is asked for needs a package which is not installed; the message names it."""
 
