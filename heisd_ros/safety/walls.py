@@ -55,7 +55,7 @@ class Walls:
             settle_sec: Time until a change of the twist is complete, s: no stop is reached sooner.
         """
         room = np.maximum(room, 0.0)
-        shares = room / np.maximum(span, _LEAST_SPAN)
+        shares = np.minimum(room, span) / np.maximum(span, _LEAST_SPAN)
         slowed = np.where(room < span, shares * np.maximum(rows @ twist, 0.0), np.inf)
         return cls(rows, np.minimum(slowed, room / settle_sec))
 
