@@ -39,3 +39,13 @@ class Pose:
             raise ValueError(f"rotation must be a right-handed rotation, got {self.rotation!r}")
         object.__setattr__(self, "position", position)
         object.__setattr__(self, "rotation", rotation)
+
+
+def turn(rotation: np.ndarray, twist: np.ndarray) -> np.ndarray:
+    """Rotates both parts of a twist into another frame.
+
+    Args:
+        rotation: (3, 3).
+        twist: (6,), linear, then angular.
+    """
+    return np.concatenate([rotation @ twist[:3], rotation @ twist[3:]])

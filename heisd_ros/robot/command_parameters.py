@@ -11,6 +11,10 @@ STOP_SEC = 0.4
 """Longest duration of a halt, s: if acceleration and jerk are too low, the halt is harder."""
 SETTLE_SEC = 5.0
 """Longest time, s, that acceleration and jerk may need from the largest speed to a stop."""
+END_EFFECTOR = "end_effector"
+"""Action space of a model whose actions are steps of the end effector."""
+JOINT_INTERFACES = ("joint_velocity", "joint_position")
+"""Values of `command.interface` that command the joints."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +24,24 @@ class CommandParameters(Parameters):
     interface: str = parameter(
         "twist",
         "What is sent to the arm: a twist (MoveIt Servo), a target pose (Cartesian controllers), "
-        "or the action as the model gave it, to which no limit of this node applies.",
-        choices=("twist", "pose", "delta"),
+        "the action as the model gave it, to which no limit of this node applies, or velocities or "
+        "positions of the joints (ros2_control).",
+        choices=("twist", "pose", "delta", *JOINT_INTERFACES),
         own=True,
+    )
+    joint_message: str = parameter(
+        "array",
+        "Message of joint commands: std_msgs/Float64MultiArray in the order of robot.joint_names "
+        "(forward_command_controller, JointGroupVelocityController), or "
+        "trajectory_msgs/JointTrajectory of one point (joint_trajectory_controller).",
+        choices=("array", "trajectory"),
+    )
+    joint_scale: float = parameter(
+        1.0,
+        "rad/s for one unit of an action's joint velocities (DROID: 3), or rad for one unit of its "
+        "joint positions; m where a joint is prismatic.",
+        low=0.000001,
+        high=100.0,
     )
     frame_id: str = parameter(
         "",
@@ -59,7 +78,8 @@ class CommandParameters(Parameters):
     )
     max_lead_rad: float = parameter(
         0.3,
-        "How far (rad) a target pose may be turned ahead of the measured one, likewise.",
+        "How far (rad) a target pose may be turned ahead of the measured one, or each joint of "
+        "target joint positions, likewise.",
         low=0.001,
         high=3.0,
     )
@@ -197,8 +217,15 @@ class CommandParameters(Parameters):
         high=1.0,
     )
 
+    @property
+    def of_joints(self) -> bool:
+        """Whether the joints are commanded, and not the tip."""
+        return self.interface in JOINT_INTERFACES
+
     def _problems(self) -> Iterator[tuple[str, str]]:
         in_steps = self.stamp == "observation"
+        if in_steps and self.of_joints:
+            yield "stamp", f"'now', as 'command.interface' is {self.interface!r}"
         if in_steps and self.rate_hz > 0.0:
             yield "rate_hz", "0, as 'command.stamp' is 'observation'"
         linear = self.max_linear_speed, self.max_linear_acceleration, self.max_linear_jerk

@@ -139,8 +139,7 @@ class JointFilter(RampedFilter[JointLimits]):
             notes["not_finite"] = f"joint velocities {wanted.tolist()}: {NOT_FINITE}"
             wanted = np.zeros(self._size)
         if posture is None:
-            if wanted.any():
-                notes["pose_unknown"] = POSE_UNKNOWN
+            notes["pose_unknown"] = POSE_UNKNOWN
             return self._taken(np.zeros(self._size), [ramp.reserve], notes)
         wanted = self._bound(wanted, posture, notes)
         if lead is not None:
