@@ -106,7 +106,7 @@ class TipMotion:
         following: Following,
         target: Target,
     ) -> None:
-        timeout_sec = settings.command.controller_timeout_sec
+        timeout_sec = settings.command.timeout_sec
         self._filter = SafetyFilter(safety_limits(settings), tick_sec, step_sec, timeout_sec)
         self._along_tip = along_tip(settings)
         self._following, self._target = following, target
@@ -170,7 +170,7 @@ class JointMotion:
     ) -> None:
         count, timeout_sec = (
             len(settings.robot.joint_names),
-            settings.command.controller_timeout_sec,
+            settings.command.timeout_sec,
         )
         self._filter = JointFilter(joint_limits(settings), count, tick_sec, step_sec, timeout_sec)
         # Shapes the steps of the end effector first; limits of the joints are the other's.

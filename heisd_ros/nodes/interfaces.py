@@ -235,14 +235,17 @@ class JointInterface(_Published):
     def send(self, command: Outgoing) -> str:
         """Publishes the command; no positions while the arm's are not known."""
         values = command.target if self._positions else command.joints
-        if values is None or command.joints is None:
+        if values is None:
             return ""
         if not self._trajectory:
             self._topic.publish(Float64MultiArray(data=values.tolist()))
             return ""
-        point = JointTrajectoryPoint(velocities=command.joints.tolist(), time_from_start=self._due)
+        point = JointTrajectoryPoint(time_from_start=self._due)
+        # Never both: joint_trajectory_controller refuses a last point that has a velocity.
         if self._positions:
             point.positions = values.tolist()
+        else:
+            point.velocities = values.tolist()
         # A stamp of zero: the controller begins when the message comes, whatever its clock says.
         self._topic.publish(JointTrajectory(joint_names=self._names, points=[point]))
         return ""

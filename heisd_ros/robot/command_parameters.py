@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ STOP_SEC = 0.4
 """Longest duration of a halt, s: if acceleration and jerk are too low, the halt is harder."""
 SETTLE_SEC = 5.0
 """Longest time, s, that acceleration and jerk may need from the largest speed to a stop."""
+_LEAST_TIMEOUT_SEC = 0.02
 END_EFFECTOR = "end_effector"
 """Action space of a model whose actions are steps of the end effector."""
 JOINT_INTERFACES = ("joint_velocity", "joint_position")
@@ -199,8 +201,9 @@ class CommandParameters(Parameters):
     controller_timeout_sec: float = parameter(
         0.2,
         "Time (s) without a command after which the arm's controller stops by itself (MoveIt "
-        "Servo's incoming_command_timeout is 0.1): after a longer gap commands start from rest.",
-        low=0.02,
+        "Servo's incoming_command_timeout is 0.1): after a longer gap commands start from rest. 0: "
+        "it never does (ros2_control's velocity controllers), and commands continue.",
+        low=0.0,
         high=1.0,
     )
     late_share: float = parameter(
@@ -222,7 +225,14 @@ class CommandParameters(Parameters):
         """Whether the joints are commanded, and not the tip."""
         return self.interface in JOINT_INTERFACES
 
+    @property
+    def timeout_sec(self) -> float:
+        """Time without a command after which the arm has stopped by itself, s; infinite: never."""
+        return self.controller_timeout_sec or math.inf
+
     def _problems(self) -> Iterator[tuple[str, str]]:
+        if 0.0 < self.controller_timeout_sec < _LEAST_TIMEOUT_SEC:
+            yield "controller_timeout_sec", f"0, or {_LEAST_TIMEOUT_SEC} to 1"
         in_steps = self.stamp == "observation"
         if in_steps and self.of_joints:
             yield "stamp", f"'now', as 'command.interface' is {self.interface!r}"

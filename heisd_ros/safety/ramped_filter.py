@@ -22,6 +22,8 @@ _ON_TIME = 0.02
 _LATE = 3
 """Number of consecutive late commands from which they count for the ticks that passed: a single
 late command is jitter, and following it would make the motion rough."""
+_MOST = 100
+"""Greatest number of ticks that a command counts for."""
 POSE_UNKNOWN = "the pose of the arm is unknown: not moved"
 NOT_FINITE = "is not finite: not moved"
 
@@ -176,7 +178,7 @@ class RampedFilter(Generic[L]):
             self.rest()
             self._late = 0
             return 1, 1.0
-        passed = math.floor(elapsed_sec / self._tick + _ON_TIME)
+        passed = min(math.floor(elapsed_sec / self._tick + _ON_TIME), _MOST)
         self._late = self._late + 1 if passed > 1 else 0
         ticks = passed if self._late >= _LATE else 1
         if not all(math.isinf(part.acceleration) for part in self._limits.parts):

@@ -158,7 +158,8 @@ def test_positions_begin_at_the_arm_and_stand_in_a_hold(world, start, message):
     assert (np.abs(np.diff(targets, axis=0)) <= 3.0 * SPEEDS / RATE_HZ).all()
     for trajectory in cell.trajectories:
         assert trajectory.joint_names == list(PANDA_JOINTS) and len(trajectory.points) == 1
-        assert trajectory.points[0].time_from_start.nanosec == 20_000_000
+        point = trajectory.points[0]
+        assert point.time_from_start.nanosec == 20_000_000 and not point.velocities
     world.call(Trigger, "/vla_node/estop")
     world.spin_until(cell.still, "a stand", cell.publish)
     kept = cell.heard[-1].numbers
