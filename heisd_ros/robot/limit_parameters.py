@@ -11,6 +11,8 @@ from heisd_ros.robot.declare import Parameters, at_least, at_most, at_most_if_an
 from heisd_ros.safety.collision import NO_TABLE
 from heisd_ros.safety.joints import parse_limits
 
+LEAST_ACCELERATION = 0.2
+"""Least limit of the joints' acceleration, rad/s^2: each command plans a stop, tick by tick."""
 Corner = tuple[float, float, float]
 _FAR_M = 10.0
 
@@ -111,6 +113,8 @@ class JointParameters(Parameters):
         if 0.0 < self.stop_rad >= self.slow_rad:
             yield "stop_rad", f"less than 'joints.slow_rad', {self.slow_rad:g}"
         acceleration, jerk = self.max_acceleration, self.max_jerk
+        if 0.0 < acceleration < LEAST_ACCELERATION:
+            yield "max_acceleration", f"0, or {LEAST_ACCELERATION:g} to 1000"
         if jerk > 0.0 and acceleration == 0.0:
             yield "max_acceleration", "a limit (rad/s^2), as 'joints.max_jerk' is set"
         elif jerk > 0.0 and 2.0 * acceleration / jerk > SETTLE_SEC:

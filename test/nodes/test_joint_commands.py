@@ -187,3 +187,11 @@ def test_an_action_that_is_none_holds_the_arm(world, start):
     world.spin_until(cell.still, "a stop", cell.publish)
     puppet.action = ACTION
     world.spin_until(lambda: moving(cell), "motion again", cell.publish)
+
+
+def test_a_dry_run_tells_the_joints_and_sends_nothing(world, start):
+    cell, _, _ = start("joint_position", parameters={"dry_run": True})
+    world.spin_until(lambda: len(cell.steps()) > 3, "steps", cell.publish)
+    step = cell.steps()[-1]
+    assert step.dry_run and np.abs(step.joints).max() > 0.01
+    assert cell.count_publishers("/vla_node/output/joint_position") == 0 and not cell.heard

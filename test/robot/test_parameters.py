@@ -123,6 +123,7 @@ def test_shipped_files_are_keyed_for_any_namespace_and_accepted(file, kind):
             {"command.interface": "joint_position", "joints.max_acceleration": 1.0},
             "'command.rate_hz' is 0.0; accepted: a rate",
         ),
+        ({"joints.max_acceleration": 0.1}, "'joints.max_acceleration' is 0.1; accepted: 0, or 0.2"),
         ({"joints.max_jerk": 10.0}, "'joints.max_acceleration' is 0.0; accepted: a limit"),
         (
             {"joints.max_acceleration": 100.0, "joints.max_jerk": 1.0},

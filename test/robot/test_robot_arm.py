@@ -111,8 +111,8 @@ def test_a_joint_that_is_commanded_has_a_limit_of_its_speed():
     urdf = panda_urdf().replace('velocity="2.61', 'velocity="0')
     with pytest.raises(JointStateError, match=r"no velocity limit for \['panda_joint5', 'panda_j"):
         make_reader(parameters(JOINTS), urdf)
-    slow = parameters({**JOINTS, "command.rate_hz": 50.0, "joints.max_acceleration": 0.1})
-    with pytest.raises(JointStateError, match=r"'joints\.max_acceleration' is 0\.1; accepted: at"):
+    slow = parameters({**JOINTS, "command.rate_hz": 50.0, "joints.max_acceleration": 0.2})
+    with pytest.raises(JointStateError, match=r"'joints\.max_acceleration' is 0\.2; accepted: at"):
         make_reader(slow, panda_urdf())
 
 
