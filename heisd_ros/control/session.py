@@ -24,6 +24,7 @@ from heisd_ros.errors import DatabaseError, HeisdError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.motion import MetricKind
+from heisd_ros.kinematics.proprio import PROPRIO_SIZE
 from heisd_ros.robot.command_parameters import END_EFFECTOR, JOINT_INTERFACES
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader, urdf_text
@@ -171,11 +172,13 @@ def check_actions(policy: Policy, parameters: VlaNodeParameters) -> None:
             f"parameter 'robot.joint_names' is {joints}; accepted: {size - 1} joints, as an action "
             f"of the model {policy.name} has {size} numbers, the last one for the gripper"
         )
-    if parameters.model.state == "joints" and policy.proprio_size not in (0, len(joints) + 1):
+    sizes = {END_EFFECTOR: PROPRIO_SIZE, "joints": len(joints) + 1}
+    state, taken = parameters.model.state, policy.proprio_size
+    if taken not in (0, sizes[state]):
+        fitting = [repr(other) for other, size in sizes.items() if size == taken]
         raise ValueError(
-            f"parameter 'model.state' is 'joints'; accepted: {END_EFFECTOR!r}, as the model "
-            f"{policy.name} takes {policy.proprio_size} numbers, not {len(joints)} joints and the "
-            "gripper"
+            f"parameter 'model.state' is {state!r}, which is {sizes[state]} numbers; accepted: "
+            f"{' or '.join(fitting) or 'none'}, as the model {policy.name} takes {taken}"
         )
 
 

@@ -78,8 +78,10 @@ def test_what_is_not_known_or_contradicts_is_refused(said, given, words):
         (
             {"action_space": "joint_velocity", "action_size": 8, "proprio_size": 7},
             {**JOINTS, "model.state": "joints"},
-            r"'model\.state' is 'joints'; accepted: 'end_effector', as the model .* takes 7",
+            r"'model\.state' is 'joints', which is 8 numbers; accepted: 'end_effector', as .* 7",
         ),
+        ({"proprio_size": 8}, {}, r"'model\.state' is 'end_effector', .* accepted: 'joints', as"),
+        ({"proprio_size": 3}, {}, r"'model\.state' is 'end_effector', .* accepted: none, as the"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(policy, given, words):
