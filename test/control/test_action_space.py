@@ -12,6 +12,7 @@ import pytest
 from heisd_ros.control.commands import CommandMapper
 from heisd_ros.control.inference import joint_state
 from heisd_ros.control.policy import Policy, action_space
+from heisd_ros.control.remote_policy import layout_of, open_remote
 from heisd_ros.control.session import check_actions
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import ArmState
@@ -94,6 +95,14 @@ def test_a_model_that_fits_is_not():
     check_actions(joints, settings(**JOINTS, **{"model.state": "joints"}))
     check_actions(POLICY, settings(**JOINTS))
     check_actions(POLICY, settings())
+
+
+def test_a_server_has_no_actions_of_joints():
+    given = {**JOINTS, "model.action_space": "joint_velocity", "model.path": "ws://127.0.0.1:1"}
+    with pytest.raises(ValueError, match=r"'joint_velocity'; accepted with a server: '' or"):
+        open_remote(settings(**given))
+    with pytest.raises(ValueError, match="dimensions is 8; accepted: 7"):
+        layout_of(replace(POLICY, action_size=8), "ar", "")
 
 
 def test_an_action_of_joints_is_scaled_and_its_last_number_is_the_gripper():
