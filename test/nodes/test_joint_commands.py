@@ -19,6 +19,7 @@ from heisd_ros.nodes.vla_node import VlaNode
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 RATE_HZ, ACCELERATION, JERK, SCALE = 50.0, 10.0, 500.0, 0.5
+TIMEOUT_SEC = 0.5
 SPEEDS = SCALE * np.array([2.175] * 4 + [2.61] * 3)
 """rad/s, those of the Panda (Franka Control Interface documentation) by the scale."""
 UPPER = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973])
@@ -28,8 +29,8 @@ SETTINGS = {
     "command.rate_hz": RATE_HZ,
     "watchdog_hz": RATE_HZ,
     "command.max_action_age_sec": 5.0,
-    "input.image_timeout_sec": 1.0,
-    "input.joint_state_timeout_sec": 1.0,
+    "input.image_timeout_sec": TIMEOUT_SEC,
+    "input.joint_state_timeout_sec": TIMEOUT_SEC,
     "joints.slow_rad": 0.2,
     "joints.stop_rad": 0.02,
     "joints.velocity_scale": SCALE,
@@ -96,7 +97,7 @@ def moving(cell):
 def test_velocities_of_a_model_move_the_joints_and_end_with_a_stop(world, start):
     cell, node, _ = start("joint_velocity")
     world.spin_until(lambda: moving(cell), "motion", cell.publish)
-    world.spin_for(0.7, cell.publish)
+    world.spin_for(0.4, cell.publish)
     np.testing.assert_allclose(cell.heard[-1].numbers, ACTION[:7], atol=1e-9)
     assert (np.sign(cell.q - REST) == np.sign(ACTION[:7])).all()
     step = cell.steps()[-1]
@@ -124,10 +125,9 @@ def test_a_fault_stops_the_joints_by_name(world, start, fault):
     FAULTS[fault](world, cell)
     world.spin_until(lambda: fault in cell.holds(), fault, cell.publish)
     world.spin_until(cell.still, "a stop", cell.publish)
-    limit = 0.0 if fault == "estop" else 1.0
+    limit = 0.0 if fault == "estop" else TIMEOUT_SEC
     stood = next(each for each in cell.heard if each.received > since and not each.numbers.any())
     assert stood.received - since < limit + 1.0
-    world.spin_until(lambda: cell.named(fault), "the diagnostic", cell.publish)
     assert_smooth(cell)
 
 
@@ -138,7 +138,7 @@ def test_a_joint_stops_before_its_limit_or_comes_back_inside(world, start, beyon
     cell, _, puppet = start("joint_velocity", home=home)
     puppet.action = np.array([0, 0, 0, 0, 0, 0, 1.0, -1.0])
     world.spin_until(lambda: len(cell.steps()) > 5, "steps", cell.publish)
-    world.spin_for(0.8, cell.publish)
+    world.spin_for(0.6, cell.publish)
     reached = max(q[6] for q in cell.places)
     if beyond < 0.0:
         assert home[6] + 0.1 < reached <= UPPER[6] - 0.01
@@ -149,9 +149,8 @@ def test_a_joint_stops_before_its_limit_or_comes_back_inside(world, start, beyon
     world.spin_until(lambda: cell.q[6] < min(reached, UPPER[6]) - 0.1, "the way back", cell.publish)
 
 
-@pytest.mark.parametrize("message", ["array", "trajectory"])
-def test_positions_begin_at_the_arm_and_stand_in_a_hold(world, start, message):
-    cell, node, puppet = start("joint_position", "joint_position", message=message)
+def test_positions_begin_at_the_arm_and_stand_in_a_hold(world, start):
+    cell, node, puppet = start("joint_position", "joint_position", message="trajectory")
     goal = REST + np.array([0.2, -0.1, 0.1, -0.2, 0.1, 0.1, 0.2])
     puppet.action = np.append(goal, 1.0)
     near = lambda: np.abs(cell.q - goal).max() < 0.01  # noqa: E731
@@ -171,13 +170,14 @@ def test_positions_begin_at_the_arm_and_stand_in_a_hold(world, start, message):
     np.testing.assert_array_equal(cell.heard[-1].numbers, kept)
 
 
-def test_steps_of_the_end_effector_become_velocities_of_the_joints(world, start):
-    cell, _, puppet = start("joint_velocity", "end_effector")
+def test_a_dry_run_tells_the_velocities_for_a_step_of_the_end_effector_and_sends_none(world, start):
+    cell, _, puppet = start("joint_velocity", "end_effector", {"dry_run": True})
     puppet.action = np.array([0.0, 0.0, -0.05, 0.0, 0.0, 0.0, 1.0])
-    world.spin_until(lambda: len(cell.steps()) > 20, "steps", cell.publish)
-    twist = cell.steps()[-1].twist
-    np.testing.assert_allclose(twist, [0, 0, -0.05, 0, 0, 0], atol=5e-3)
-    assert len(cell.steps()[-1].joints) == 7 and not cell.twists
+    world.spin_until(lambda: len(cell.steps()) > 15, "steps", cell.publish)
+    step = cell.steps()[-1]
+    np.testing.assert_allclose(step.twist, [0, 0, -0.05, 0, 0, 0], atol=5e-3)
+    assert step.dry_run and len(step.joints) == 7 and np.abs(step.joints).max() > 0.01
+    assert cell.count_publishers("/vla_node/output/joint_velocity") == 0 and not cell.heard
 
 
 def test_an_action_that_is_none_holds_the_arm(world, start):
@@ -190,11 +190,3 @@ def test_an_action_that_is_none_holds_the_arm(world, start):
     world.spin_until(cell.still, "a stop", cell.publish)
     puppet.action = ACTION
     world.spin_until(lambda: moving(cell), "motion again", cell.publish)
-
-
-def test_a_dry_run_tells_the_joints_and_sends_nothing(world, start):
-    cell, _, _ = start("joint_position", parameters={"dry_run": True})
-    world.spin_until(lambda: len(cell.steps()) > 3, "steps", cell.publish)
-    step = cell.steps()[-1]
-    assert step.dry_run and np.abs(step.joints).max() > 0.01
-    assert cell.count_publishers("/vla_node/output/joint_position") == 0 and not cell.heard

@@ -73,7 +73,7 @@ def tips(arm, positions):
     return np.array([arm.tip(q)[0] for q in positions])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=14, deadline=None)
 @given(SEEDS, EVENTS)
 def test_whatever_is_wanted_every_joint_keeps_its_limits(seed, events):
     rng = np.random.default_rng(seed)
@@ -85,7 +85,7 @@ def test_whatever_is_wanted_every_joint_keeps_its_limits(seed, events):
     assert_within(positions, arm)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(SEEDS, EVENTS)
 def test_the_tip_keeps_its_speed_and_its_box(seed, events):
     rng = np.random.default_rng(seed)
@@ -191,7 +191,7 @@ legs = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(SEEDS, legs)
 def test_a_target_is_smooth_whatever_the_arm_does_and_led_back_to_it(seed, legs):
     most, rng = 0.1, np.random.default_rng(seed)
