@@ -17,9 +17,9 @@ from heisd_ros.kinematics.pose import Pose, turn
 from heisd_ros.robot.command_parameters import END_EFFECTOR
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.safety_limits import joint_limits, safety_limits, tip_limits
-from heisd_ros.safety.joint_filter import JointFilter
+from heisd_ros.safety.joint_filter import JointFilter, JointLimits
 from heisd_ros.safety.lead import JointLead, Lead
-from heisd_ros.safety.limits import Limited, SafetyFilter
+from heisd_ros.safety.limits import Limited, SafetyFilter, SafetyLimits
 from heisd_ros.safety.posture import JointPosture, Posture
 
 
@@ -52,6 +52,10 @@ class Motion(Protocol):
     @property
     def at_rest(self) -> bool:
         """Whether the commanded motion is zero."""
+
+    @property
+    def limits(self) -> SafetyLimits | JointLimits:
+        """The limits in force."""
 
     def set_limits(self, settings: VlaNodeParameters) -> None:
         """Updates the limits; an arm in motion continues smoothly."""
@@ -120,6 +124,11 @@ class TipMotion:
     def at_rest(self) -> bool:
         """Implements `Motion.at_rest`."""
         return self._filter.at_rest
+
+    @property
+    def limits(self) -> SafetyLimits:
+        """Implements `Motion.limits`."""
+        return self._filter.limits
 
     def set_limits(self, settings: VlaNodeParameters) -> None:
         """Implements `Motion.set_limits`."""
@@ -191,6 +200,11 @@ class JointMotion:
     def at_rest(self) -> bool:
         """Implements `Motion.at_rest`."""
         return self._filter.at_rest
+
+    @property
+    def limits(self) -> JointLimits:
+        """Implements `Motion.limits`."""
+        return self._filter.limits
 
     def set_limits(self, settings: VlaNodeParameters) -> None:
         """Implements `Motion.set_limits`."""

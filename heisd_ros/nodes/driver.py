@@ -54,7 +54,7 @@ class ArmDriver:
         self._interface = make_interface(node, settings, self.tick_sec, step_sec)
         self._following = Following(settings, step_sec)
         space = session.policy.action_space
-        self._motion = make_motion(
+        self._filter = make_motion(
             settings, space, self.tick_sec, step_sec, self._following, self._interface
         )
         self._wanted: np.ndarray | None = None
@@ -66,7 +66,7 @@ class ArmDriver:
     @property
     def counts(self) -> Counter[str]:
         """Number of commands that a limit reduced, by the kind of limit."""
-        return self._motion.counts
+        return self._filter.counts
 
     @property
     def limited(self) -> str:
@@ -76,11 +76,11 @@ class ArmDriver:
     @property
     def at_rest(self) -> bool:
         """Whether the commanded motion is zero."""
-        return self._motion.at_rest
+        return self._filter.at_rest
 
     def set_limits(self, parameters: VlaNodeParameters) -> None:
         """Updates the limits; an arm in motion continues smoothly."""
-        self._motion.set_limits(parameters)
+        self._filter.set_limits(parameters)
         self._following.parameters = parameters
 
     def problem(self) -> Hold | None:
@@ -117,18 +117,18 @@ class ArmDriver:
         measured = arm.tip() if arm else None
         elapsed_sec = self._elapsed(stamp)
         if self._wanted is not None:
-            command = self._motion.step(self._wanted, arm, elapsed_sec)
+            command = self._filter.step(self._wanted, arm, elapsed_sec)
         else:
             if not self._ramped:
-                self._motion.rest()
-            command = self._motion.halt(arm, elapsed_sec)
+                self._filter.rest()
+            command = self._filter.halt(arm, elapsed_sec)
         unsent = self._interface.send(
             Outgoing(
                 twist=command.twist,
                 measured=measured,
                 action=self._action,
                 held=self._wanted is None,
-                at_rest=self._motion.at_rest,
+                at_rest=self._filter.at_rest,
                 stamp=stamp,
                 motion=command.motion,
                 elapsed_sec=elapsed_sec,
@@ -152,7 +152,7 @@ class ArmDriver:
             Whether every subscriber acknowledged it in time.
         """
         self.begin_close()
-        self._motion.rest()
+        self._filter.rest()
         self.send(stamp)
         return self._interface.close(timeout_sec)
 

@@ -24,6 +24,7 @@ from heisd_ros.safety.posture import Posture
 from heisd_ros.safety.ramp import furthest, lengthen
 from heisd_ros.safety.ramped_filter import (
     NOT_FINITE,
+    ON_TIME,
     POSE_UNKNOWN,
     Limited,
     PartLimits,
@@ -32,6 +33,8 @@ from heisd_ros.safety.ramped_filter import (
 from heisd_ros.safety.workspace import Workspace
 
 __all__ = ["POSE_UNKNOWN", "Limited", "PartLimits", "SafetyFilter", "SafetyLimits"]
+
+_ON_TIME = ON_TIME
 
 
 @dataclass(frozen=True)

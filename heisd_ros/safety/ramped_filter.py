@@ -17,7 +17,7 @@ import numpy as np
 
 from heisd_ros.safety.ramp import Ramp
 
-_ON_TIME = 0.02
+ON_TIME = 0.02
 """Share of a tick by which a command may be early and still count as on time."""
 _LATE = 3
 """Number of consecutive late commands from which they count for the ticks that passed: a single
@@ -178,7 +178,7 @@ class RampedFilter(Generic[L]):
             self.rest()
             self._late = 0
             return 1, 1.0
-        passed = min(math.floor(elapsed_sec / self._tick + _ON_TIME), _MOST)
+        passed = min(math.floor(elapsed_sec / self._tick + ON_TIME), _MOST)
         self._late = self._late + 1 if passed > 1 else 0
         ticks = passed if self._late >= _LATE else 1
         if not all(math.isinf(part.acceleration) for part in self._limits.parts):

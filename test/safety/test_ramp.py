@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.safety_limits import safety_limits
+from heisd_ros.safety.limits import _ON_TIME as ON_TIME
 from heisd_ros.safety.limits import PartLimits, SafetyFilter, SafetyLimits
 from heisd_ros.safety.ramp import Ramp
-from heisd_ros.safety.ramped_filter import _ON_TIME as ON_TIME
 
 TICK = 0.02
 ROUND_OFF = 1e-6
