@@ -46,6 +46,8 @@ TOPICS = {
     "joint_states": ("~/input/joint_states", "joint_states"),
     "twist": ("~/output/twist", "servo_node/delta_twist_cmds"),
     "pose": ("~/output/pose", "target_pose"),
+    "joint_velocity": ("~/output/joint_velocity", "forward_velocity_controller/commands"),
+    "joint_position": ("~/output/joint_position", "forward_position_controller/commands"),
     "gripper": ("~/output/gripper", "gripper/command"),
     "gripper_joint": ("~/output/gripper_joint", "gripper/joint_command"),
 }

@@ -256,6 +256,23 @@ class ArmKinematics:
         columns = full.reshape(6, -1)[:, self.velocity_index]
         return np.vstack([base.T @ columns[:3], base.T @ columns[3:]])
 
+    def way(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Returns the displacement from one posture to another, the shorter way.
+
+        Args:
+            start: shape (n,), joint positions in the order of `joint_names`, rad or m.
+            end: shape (n,), likewise.
+
+        Returns:
+            Shape (n,), rad or m; of a continuous joint up to half a turn.
+
+        Raises:
+            JointStateError: one is not n finite numbers.
+        """
+        ends = self.configuration(start), self.configuration(end)
+        way: np.ndarray = pin.difference(self._model, *ends)[self.velocity_index]
+        return way
+
     @property
     def model(self) -> pin.Model:
         """Pinocchio's model of the whole description; not to be changed."""

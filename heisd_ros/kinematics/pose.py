@@ -49,3 +49,13 @@ class Pose:
         """
         turned = Rotation.from_rotvec(motion[3:]) * Rotation.from_matrix(self.rotation)
         return Pose(self.position + motion[:3], turned.as_matrix())
+
+
+def turn(rotation: np.ndarray, twist: np.ndarray) -> np.ndarray:
+    """Rotates both parts of a twist into another frame.
+
+    Args:
+        rotation: (3, 3).
+        twist: (6,), linear, then angular.
+    """
+    return np.concatenate([rotation @ twist[:3], rotation @ twist[3:]])

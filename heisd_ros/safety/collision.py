@@ -13,7 +13,7 @@ from heisd_ros.safety.walls import Walls
 
 if TYPE_CHECKING:
     from heisd_ros.kinematics.geometry import ArmGeometry
-    from heisd_ros.safety.joints import Posture
+    from heisd_ros.safety.posture import Posture
 
 NO_TABLE = -10.0
 """Table height that stands for no table, m."""
@@ -77,7 +77,7 @@ class CollisionGuard:
         """Computes how fast near obstacles may be approached.
 
         Args:
-            twist: (6,), wanted, m/s and rad/s in the base frame.
+            twist: (k,), wanted, m/s and rad/s in the base frame, or the velocities of the joints.
             posture: Posture of the arm.
             settle_sec: Time until a change of the twist is complete, s, positive.
 
@@ -86,7 +86,7 @@ class CollisionGuard:
         """
         geometry = posture.kinematics.geometry
         if self.slow_m == 0.0 or geometry is None:
-            return Walls(np.zeros((0, 6)), np.zeros(0)), ""
+            return Walls.none(len(twist)), ""
         distances = self._distances(posture, geometry)
         turns = np.abs(posture.inverse @ twist) * settle_sec
         stop = min(self.stop_m + 2.0 * _MARGIN_M, self.slow_m)
@@ -121,10 +121,10 @@ class CollisionGuard:
 
         Args:
             posture: Posture of the arm.
-            braking: (m, 6), displacements of the tip when braking from here to a stop, m and rad.
+            braking: (m, k), displacements when braking from here to a stop, m and rad.
 
         Returns:
-            A function of the displacements, (n, 6), of a motion to a stop.
+            A function of the displacements, (t, k), of a motion to a stop.
         """
         geometry = posture.kinematics.geometry
         if self.slow_m == 0.0 or geometry is None:

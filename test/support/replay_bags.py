@@ -64,6 +64,7 @@ def telemetry(stamp, action, hold=False):
         corrected=False,
         action=np.asarray([] if hold else action, np.float64),
         twist=np.zeros(6),
+        joints=np.zeros(0),
         dry_run=False,
         gripper=nan,
         metric=metric,

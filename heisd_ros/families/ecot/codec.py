@@ -45,6 +45,7 @@ class EcotAnswer:
 
     counted = False
     groups: ClassVar[tuple[range, ...]] = ()
+    action_space = "end_effector"
 
     @property
     def action_ids(self) -> range:
