@@ -109,3 +109,7 @@ class MessageError(HeisdError):
 
 class RemoteModelError(HeisdError):
     """A model's server is away, answers late or not as agreed, or serves another model."""
+
+
+class TeleopError(HeisdError):
+    """A message of a person's joystick or teleoperation node cannot be used."""

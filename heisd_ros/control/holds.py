@@ -35,6 +35,10 @@ class HoldReason(str, Enum):
     CONTROL_ERROR = "control_error"
     SERVO_NOT_READY = "servo_not_ready"
     RIVAL_COMMANDS = "rival_commands"
+    TAKEOVER = "takeover"
+    BAD_TELEOP = "bad_teleop"
+    STALE_TELEOP = "stale_teleop"
+    RIVAL_TELEOP = "rival_teleop"
     ESTOP = "estop"
 
 
@@ -46,8 +50,13 @@ FRESH_START = frozenset(HoldReason) - {
     HoldReason.OVER_BUDGET,
     HoldReason.ACTION_TOO_OLD,
     HoldReason.UNSYNCHRONISED,
+    HoldReason.TAKEOVER,
+    HoldReason.BAD_TELEOP,
+    HoldReason.STALE_TELEOP,
+    HoldReason.RIVAL_TELEOP,
 }
-"""Holds after which earlier observations are discarded."""
+"""Holds after which earlier observations are discarded. While a person has the arm the policy goes
+on in the background; what it saw is discarded when it gets the arm back."""
 
 
 @dataclass(frozen=True)
