@@ -218,10 +218,13 @@ def report(
     statuses = [control_status(session, control, estop, now)]
     if control is not None:
         statuses.append(gripper_status(control))
-        timeout = control.person.timeout_sec
-        for device in control.person.takeover.devices:
-            names = control.person.publishers(device)
-            statuses.append(input_status(device.health, timeout, now, publishers=names))
+        person = control.person
+        statuses += [
+            input_status(
+                device.health, person.timeout_sec, now, publishers=person.publishers(device)
+            )
+            for device in person.takeover.devices
+        ]
     if session is not None:
         limits, buffer = session.buffer.limits, session.buffer
         timeouts = [limits.image_timeout_sec] * len(buffer.image_health)

@@ -42,14 +42,14 @@ class PersonStep:
         twist: (6,), wanted, m/s and rad/s in the command frame.
         action: (7,), the same in the model's units.
         opening: Opening of the gripper to send, m; None: none is due.
-        policy: What the policy would have done, in words.
+        reason: The device, and what the policy would have done.
         answered: Stamp of the first camera's newest picture, ns; 0 before the first.
     """
 
     twist: np.ndarray
     action: np.ndarray
     opening: float | None
-    policy: str
+    reason: str
     answered: int
 
 
@@ -177,6 +177,7 @@ class Person:
             now: Steady time, ns.
         """
         twist, wish, opening = self.twist(now), self.takeover.wish(now), None
+        names = [device.name for device in self.takeover.devices if device.pressed(now)]
         if wish is not None and wish.openness is not None:
             opening = switch.update(wish.openness, now / NANOSECONDS)
         picture, arm = self._session.buffer.newest()
@@ -184,7 +185,7 @@ class Person:
             twist=twist,
             action=self._session.mapper.action(twist, self._openness(switch.position, arm)),
             opening=opening,
-            policy=self._compare(twist, now),
+            reason=f"{' '.join(names)}; {self._compare(twist, now)}",
             answered=0 if picture is None else stamp_ns(picture),
         )
 

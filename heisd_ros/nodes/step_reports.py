@@ -87,7 +87,7 @@ class StepReports:
 
     def person(self, step: PersonStep, now: int) -> None:
         """Takes a person's step, of a steady time, ns, as `acted` does."""
-        message = telemetry.person_message(self._watch.instruction, step.action, step.policy)
+        message = telemetry.person_message(self._watch.instruction, step.action, step.reason)
         self._stamp(message, now)
         self.acted(message, now)
 

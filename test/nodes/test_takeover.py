@@ -6,13 +6,15 @@ import math
 import random
 import time
 
+import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
 from std_srvs.srv import Trigger
-from support.operators import CLOSE, DEADMAN, OPEN, RETURN, Operated, largest
-from support.ros import joint_state
+from support.fake_scene import REST
+from support.operators import CLOSE, DEADMAN, FORTH, OPEN, RETURN, Operated, largest
+from support.ros import DO_NOT_FOLLOW, joint_state
 
 RELEASED_SEC, SLACK_SEC = 0.15, 0.05
 """The goal, and what a busy machine may add."""
@@ -55,11 +57,11 @@ def test_hand_overs_at_random_moments_start_from_rest(start, interface, times, r
     count = arm.node._control.person.takeover
     late = []
     for turn in range(times):
-        arm.wait(OTHER.uniform(0.02, 0.12))
+        arm.wait(OTHER.uniform(0.0, 0.08))
         arm.axes = [0.0] * 8
         arm.axes[OTHER.choice([0, 1, 4])] = OTHER.choice([-1.0, 1.0])
         arm.held = {DEADMAN}
-        arm.wait(OTHER.uniform(0.02, 0.12))
+        arm.wait(OTHER.uniform(0.0, 0.08))
         arm.until(lambda turn=turn: count.count == turn + 1, "the takeover")
         sent = arm.release()
         arm.until(lambda: not count.taken, "the return")
@@ -68,6 +70,21 @@ def test_hand_overs_at_random_moments_start_from_rest(start, interface, times, r
     record_property("released_sec", sorted(late)[-3:])
     assert sorted(late)[len(late) // 2] < RELEASED_SEC
     arm.policy_moves()
+
+
+def test_a_target_comes_back_to_an_arm_that_could_not_follow(start):
+    """The arm stands whatever it is told, as one that is pressed against something."""
+    arm = start({"command.interface": "pose", **DO_NOT_FOLLOW})
+    arm.cell.joints_of = lambda stamp: joint_state(stamp=stamp)
+    tip = arm.cell.kinematics.forward(REST).position
+    lead = lambda: np.linalg.norm(arm.cell._target[0] - tip)  # noqa: E731
+    arm.decoder.after = lambda result: result.action.__setitem__(slice(None), FORTH)
+    arm.until(lambda: arm.cell._target is not None and lead() > 0.045, "a lead")
+    for turn in range(2):
+        assert arm.ask(True).success and arm.ask(False).success
+        arm.until(lambda: not arm.node._control.person.changing_hands, "the hand-over")
+        assert lead() < (0.016 if turn == 0 else 0.05)
+        arm.policy_moves()
 
 
 def altered(arm, **changes):
