@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from heisd_ros.robot.cell_parameters import CellParameters
 
 app = typer.Typer(add_completion=False)
-TELEMETRY = "/vla_node/telemetry"
 
 
 @app.command()
@@ -70,10 +69,10 @@ def _topics(cell: CellParameters) -> list[str]:
     recording = cell.recording
     described = [recording.robot_description] if cell.robot.source == "topic" else []
     named = (recording.instruction, recording.marker, recording.action_topic, recording.gripper)
+    marks = (recording.telemetry, recording.outcome)
     return [
         *recording.images,
         recording.joint_states,
         *described,
-        *(name for name in named if name),
-        TELEMETRY,
+        *(name for name in (*named, *marks) if name),
     ]

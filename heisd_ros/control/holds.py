@@ -76,6 +76,19 @@ class HoldTracker:
     def __init__(self) -> None:
         self.current: Hold | None = None
         self.counts: Counter[HoldReason] = Counter()
+        self._told: dict[HoldReason, int] = {}
+
+    def due(self, now: int, period: int) -> bool:
+        """Whether the hold in force is to be logged: by reason, as reasons may alternate.
+
+        Args:
+            now: Steady time, ns.
+            period: Time after which the same reason is logged again, ns.
+        """
+        if self.current is None or now < self._told.get(self.current.reason, now):
+            return False
+        self._told[self.current.reason] = now + period
+        return True
 
     def update(self, hold: Hold | None) -> bool:
         """Takes the hold in force now.

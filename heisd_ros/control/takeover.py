@@ -14,6 +14,7 @@ from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.control.inputs import NANOSECONDS, InputHealth, stamp_ns
 from heisd_ros.control.joystick import Joystick, TwistReader, Wish
 from heisd_ros.control.stamps import StampAges
+from heisd_ros.data.marks import Outcome
 from heisd_ros.errors import TeleopError
 from heisd_ros.robot.parameters import VlaNodeParameters
 
@@ -76,7 +77,7 @@ class Takeover:
     Args:
         parameters: The node's settings.
         on_change: Called when the arm was taken over or given back.
-        on_mark: Called with "success", "failure" or "discard" when such a button was pressed.
+        on_outcome: Called when a button that reports an episode's outcome was pressed.
         rivals: Returns the problem of several publishers on one of the topics; empty: none.
 
     Attributes:
@@ -89,12 +90,12 @@ class Takeover:
         self,
         parameters: VlaNodeParameters,
         on_change: Callable[[str], None] = lambda how: None,
-        on_mark: Callable[[str], None] = lambda mark: None,
+        on_outcome: Callable[[Outcome], None] = lambda outcome: None,
         rivals: Callable[[], str] = lambda: "",
     ) -> None:
         self.taken, self.count = False, 0
         self._parameters = parameters
-        self._on_change, self._on_mark, self._rivals = on_change, on_mark, rivals
+        self._on_change, self._on_outcome, self._rivals = on_change, on_outcome, rivals
         teleop, robot = parameters.teleop, parameters.robot
         self._joystick = Joystick(teleop)
         self._reader = TwistReader(teleop, robot.base_frame, robot.tip_frame)
@@ -124,9 +125,9 @@ class Takeover:
             let_go = commanded and self._parameters.teleop.on_release == "policy"
             if "return" in clicked or let_go:
                 self.give_back(self.joy.name, now)
-        for mark in ("success", "failure", "discard"):
-            if mark in clicked:
-                self._on_mark(mark)
+        for outcome in Outcome:
+            if outcome.value in clicked:
+                self._on_outcome(outcome)
 
     def on_twist(self, message: Any, now: int, clock: int) -> None:
         """Takes a geometry_msgs/TwistStamped; arguments as in `on_joy`."""

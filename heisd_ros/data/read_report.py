@@ -49,6 +49,8 @@ class Outline:
         init_state: Number of the fixed initial state that it started from, or None.
         start_sec: Start time relative to the recording's; None if unknown.
         ended_by: Why it ends there, in words.
+        outcome: How it ended by report, "success" or "failure"; empty: not reported.
+        person_steps: Number of steps in which a person had the arm.
     """
 
     instruction: str
@@ -56,6 +58,8 @@ class Outline:
     init_state: int | None = None
     start_sec: float | None = None
     ended_by: str = ""
+    outcome: str = ""
+    person_steps: int = 0
 
 
 @dataclass

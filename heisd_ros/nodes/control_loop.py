@@ -25,6 +25,7 @@ from heisd_ros.control.inputs import NANOSECONDS
 from heisd_ros.control.session import Session
 from heisd_ros.control.tick_watch import TickWatch
 from heisd_ros.control.watch import Watch
+from heisd_ros.data.marks import Outcome
 from heisd_ros.decoding.types import Source, StepResult
 from heisd_ros.msg import ArmStatus, StepLatency, StepTelemetry
 from heisd_ros.nodes import telemetry
@@ -51,6 +52,7 @@ class ControlLoop:
         report: Takes the telemetry of every step and hold.
         instruction: The instruction; may be empty.
         veto: Returns a reason of the node to hold the arm, such as an emergency stop.
+        tell: Takes how each episode ended.
 
     Attributes:
         holds: The hold in force and the counts of all since activation.
@@ -70,6 +72,7 @@ class ControlLoop:
         report: Callable[[StepTelemetry], None],
         instruction: str,
         veto: Callable[[], Hold | None] = lambda: None,
+        tell: Callable[[Outcome], None] = lambda outcome: None,
     ) -> None:
         self.holds = HoldTracker()
         self.sources: Counter[str] = Counter()
@@ -78,7 +81,7 @@ class ControlLoop:
         self.latency: StepLatency | None = None
         self._node, self._session = node, session
         self._parameters, self._growth = session.parameters, session.policy.growth
-        self._veto = veto
+        self._veto, self._tell = veto, tell
         self._driver = ArmDriver(node, session)
         self._servo = ServoSetup(node, self._parameters)
         self._gripper = GripperSwitch(self._parameters)
@@ -88,9 +91,8 @@ class ControlLoop:
         self.ticks = TickWatch(self._driver.tick_sec, command.late_share, command.late_limit)
         self._broken: Hold | None = None  # a failure of our own: held until the next activation
         self.person = Person(
-            node, session, self._driver, self._on_other_hands, self._on_person, self._on_mark
+            node, session, self._driver, self._on_other_hands, self._on_person, self.end_episode
         )
-        self._log_due: dict[HoldReason, int] = {}  # steady time before which it is not logged again
         self._answered = 0  # stamp of the observation that the newest command answers, ns
         session.buffer.begin()
         session.motion.reset()
@@ -116,11 +118,16 @@ class ControlLoop:
         self._take(text)
         self.check()
 
-    def end_episode(self, success: bool) -> None:
+    def end_episode(self, outcome: Outcome) -> None:
         """Records how the episode ended; the arm continues with the instruction."""
+        success = outcome is Outcome.SUCCESS
         if self._growth is not None:
             self._growth.end(success)
-        self._session.worker.end_episode(success)
+        if outcome is Outcome.DISCARD:
+            self._session.worker.restart(self._watch.instruction)
+        else:
+            self._session.worker.end_episode(success)
+        self._tell(outcome)
 
     def stop_gripper(self) -> None:
         """Cancels the gripper's motion, if any; the next action commands it again."""
@@ -280,13 +287,8 @@ class ControlLoop:
 
     def _of_arm(self, inputs: Hold | None) -> Hold | None:
         """Returns the hold that applies to whoever commands with these inputs."""
-        return (
-            self._broken
-            or self._veto()
-            or self._servo.problem()
-            or inputs
-            or self._driver.problem()
-        )
+        held = self._broken or self._veto() or self._servo.problem()
+        return held or inputs or self._driver.problem()
 
     def _follow_person(self, now: int, tell: bool = False) -> bool:
         """Lets the person who has the arm move it, or holds it.
@@ -321,9 +323,6 @@ class ControlLoop:
         self._node.get_logger().warning(how)
         self._reports.drop("changed hands")
         self.check()
-
-    def _on_mark(self, mark: str) -> None:
-        self.end_episode(mark == "success")
 
     def _on_person_step(self) -> None:
         """Takes a control step of the person's, as one of the policy's is taken."""
@@ -363,9 +362,7 @@ class ControlLoop:
             # Nothing seen before the fault may move the arm after it.
             self._session.buffer.discard()
             self._session.worker.restart(self._watch.instruction)
-        # By reason, since reasons may alternate at every tick.
-        if now >= self._log_due.get(hold.reason, now):
-            self._log_due[hold.reason] = now + int(LOG_PERIOD_SEC * NANOSECONDS)
+        if self.holds.due(now, int(LOG_PERIOD_SEC * NANOSECONDS)):
             self._node.get_logger().warning(f"arm held: {hold}")
         self._reports.held(hold, now)
 

@@ -20,6 +20,7 @@ from heisd_ros.control.inputs import NANOSECONDS, stamp_ns
 from heisd_ros.control.session import Session
 from heisd_ros.control.takeover import Device, Takeover
 from heisd_ros.control.watch import Watch
+from heisd_ros.data.marks import Outcome
 from heisd_ros.decoding.types import StepResult
 from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.nodes import qos
@@ -62,7 +63,7 @@ class Person:
         driver: Commands the arm.
         changed: Called with words when the arm changes hands.
         heard: Called after each message of a device.
-        mark: Called with "success", "failure" or "discard" when such a button was pressed.
+        outcome: Called when a button that reports an episode's outcome was pressed.
 
     Attributes:
         takeover: Who has the arm.
@@ -77,7 +78,7 @@ class Person:
         driver: ArmDriver,
         changed: Callable[[str], None],
         heard: Callable[[], None],
-        mark: Callable[[str], None],
+        outcome: Callable[[Outcome], None],
     ) -> None:
         self._node, self._session, self._driver = node, session, driver
         self._changed, self._heard = changed, heard
@@ -85,7 +86,7 @@ class Person:
         self._handed = True
         self._policy: tuple[int, np.ndarray | str] = 0, "nothing"
         self._inputs = InputTopics(node)  # type: ignore[arg-type]
-        self.takeover = Takeover(session.parameters, self._on_change, mark, self._rivals)
+        self.takeover = Takeover(session.parameters, self._on_change, outcome, self._rivals)
         for device, kind, take in (
             (self.takeover.joy, Joy, self.takeover.on_joy),
             (self.takeover.twist, TwistStamped, self.takeover.on_twist),

@@ -98,7 +98,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         self._estop = EmergencyStop(self, self._on_estop)
         self._status = StatusTopic(self, self._arm_status)
         DiagnosticsUpdater(self, lambda: report(self._session, self._control, self._estop.latched))
-        LoopServices(self, lambda: self._control)
+        self._loop_services = LoopServices(self, lambda: self._control)
 
     @transition
     def on_configure(self) -> None:
@@ -121,7 +121,12 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         """Creates the command publishers and acts on observations from now on."""
         assert self._session is not None, "rclpy activates only what was configured"
         self._control = ControlLoop(
-            self, self._session, self._report, self._instruction, self._veto
+            self,
+            self._session,
+            self._report,
+            self._instruction,
+            self._veto,
+            self._loop_services.tell,
         )
 
     @transition

@@ -11,10 +11,14 @@ import pytest
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
+from support.cell_bags import layout
 from support.fake_scene import REST
-from support.operators import CLOSE, DEADMAN, FORTH, OPEN, RETURN, Operated, largest
+from support.operators import CLOSE, DEADMAN, DONE, FORTH, OPEN, RETURN, Operated, largest
 from support.ros import DO_NOT_FOLLOW, joint_state
+
+from heisd_ros.data.bag_source import BagSource
+from heisd_ros.nodes.tools.recorder_node import RecorderNode
 
 RELEASED_SEC, SLACK_SEC = 0.15, 0.05
 """The goal, and what a busy machine may add."""
@@ -85,6 +89,43 @@ def test_a_target_comes_back_to_an_arm_that_could_not_follow(start):
         arm.until(lambda: not arm.node._control.person.changing_hands, "the hand-over")
         assert lead() < (0.016 if turn == 0 else 0.05)
         arm.policy_moves()
+
+
+def test_a_recording_says_what_a_person_did_and_how_episodes_ended(world, start, tmp_path):
+    arm = start()
+    images, joints = "/vla_node/input/image", "/vla_node/input/joint_states"
+    marks = "/vla_node/telemetry", "/vla_node/outcome"
+    recorder = world.add(RecorderNode, tmp_path / "bag", [images, joints, *marks], {})
+    arm.ready()
+    arm.until(lambda: len(recorder.counts) == 3, "the recorder")
+    arm.wait(0.3)
+    arm.press()
+    arm.wait(0.3)
+    arm.held = {DEADMAN, DONE}  # by button, while the person has the arm
+    arm.until(lambda: recorder.counts[marks[1]] == 1, "the report")
+    arm.held = {RETURN}
+    arm.policy_moves()
+    arm.wait(0.2)
+    assert world.call(Trigger, "/vla_node/discard_episode").success
+    arm.wait(0.3)
+    world.call(SetBool, "/vla_node/report_episode", SetBool.Request(data=False))
+    arm.until(lambda: recorder.counts[marks[1]] == 3, "all reports")
+    arm.wait(0.1)
+    recorder.stop()
+    found = BagSource(
+        tmp_path / "bag",
+        layout(
+            images=(images,),
+            joint_states=joints,
+            telemetry_topic=marks[0],
+            outcome_topic=marks[1],
+            pause_sec=0.0,
+            tolerance_sec=0.1,
+        ),
+    ).outline()
+    corrected = [episode for episode in found if episode.person_steps]
+    assert corrected and {episode.outcome for episode in corrected} == {"success"}
+    assert {episode.outcome for episode in found} >= {"success", "failure"}
 
 
 def altered(arm, **changes):
