@@ -13,7 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from heisd_ros.cli.model_options import DtypeOption, ProtocolOption, UnnormKeyOption
-from heisd_ros.cli.reading import Features, Params, Urdf, reading_of
+from heisd_ros.cli.reading import Features, Only, Params, Urdf, reading_of
 from heisd_ros.files.ranges import parse_ranges
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def build(
     params: Params = None,
     features: Features = None,
     urdf: Urdf = None,
+    only: Only = None,
     states: Annotated[
         str, typer.Option(help="Initial states to take, for instance 0-9,20; of 0 to 39.")
     ] = "0-29",
@@ -73,7 +74,7 @@ def build(
     chosen = parse_states(states)
     with _one_line(), Progress() as progress:
         vla, identity, rate_hz = _load(model, suite, protocol, unnorm_key, dtype)
-        sources = _sources(demonstrations, params, features, urdf, rate_hz)
+        sources = _sources(demonstrations, params, features, urdf, rate_hz, only)
         manifest = build_database(
             vla,
             identity,
@@ -101,6 +102,7 @@ def add(
     params: Params = None,
     features: Features = None,
     urdf: Urdf = None,
+    only: Only = None,
     batch_size: BatchSize = 64,
 ) -> None:
     """Add recordings; the model runs over the new ones only."""
@@ -110,7 +112,7 @@ def add(
     with _one_line(), Progress() as progress:
         old = Manifest.read(folder)
         vla, identity, _ = _load(model, suite, protocol, old.statistics_key, dtype)
-        sources = _sources(demonstrations, params, features, urdf, old.control_rate_hz)
+        sources = _sources(demonstrations, params, features, urdf, old.control_rate_hz, only)
         manifest = add_to_database(
             folder, vla, identity, sources, batch_size=batch_size, on_frames=_bar(progress)
         )
@@ -222,10 +224,13 @@ def _sources(
     features: Path | None,
     urdf: Path | None,
     rate_hz: float,
+    only: list[str] | None,
 ) -> list[Source]:
+    from heisd_ros.data.marked_source import only_marked
     from heisd_ros.data.open_sources import open_sources
 
-    return open_sources(paths, reading_of(params, features, urdf, rate_hz))
+    sources = open_sources(paths, reading_of(params, features, urdf, rate_hz))
+    return only_marked(sources, only or ())
 
 
 def _bar(progress: Progress) -> Callable[[int, int], None]:

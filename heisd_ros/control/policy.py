@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from heisd_ros.control import growth
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
@@ -54,6 +56,7 @@ class Policy:
         robot: Name, in its URDF, of the robot whose motions are retrieved; empty: no retrieval.
         mode: Decoding mode of a server; empty: that of the parameters.
         link: Connection to the server that runs the model; None: it runs here.
+        encode: The tokens of an action (7,), for what a person did; None: not known.
     """
 
     decoder: Decoder
@@ -69,6 +72,7 @@ class Policy:
     robot: str = ""
     mode: str = ""
     link: Link | None = None
+    encode: Callable[[np.ndarray], tuple[int, ...]] | None = None
 
     @property
     def name(self) -> str:
@@ -207,6 +211,7 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
         plain=AutoregressiveDecoder(vla),
         growth=opened[0] if opened else None,
         robot=assembly.database.manifest.robot if mode.retrieves else "",
+        encode=lambda action: vla.codec.encode(action[None]),
     )
 
 

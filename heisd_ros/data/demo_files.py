@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 
 from heisd_ros.data.episode import Episode
+from heisd_ros.data.marks import Outcome
 from heisd_ros.data.text_files import one_line
 from heisd_ros.errors import DemonstrationError, HeisdError
 
@@ -250,7 +251,29 @@ def _episode(demo: h5py.Group, instruction: str, views: tuple[str, ...]) -> Epis
         landmarks=_numbers(obs, "landmarks", steps, 6) if "landmarks" in obs else None,
         init_state=optional_index(demo, "init_state_index"),
         stride=int(demo.attrs.get("stride", 1)),
+        person=_flags(demo, "person", steps) if "person" in demo else None,
+        outcome=_outcome(demo),
     )
+
+
+def _flags(group: h5py.Group, name: str, steps: int) -> np.ndarray:
+    """Reads a data set (T,) of zeros and ones as booleans."""
+    found = _dataset(group, name)
+    if found.shape != (steps,):
+        raise ValueError(f"{name!r} is of shape {found.shape}; accepted: ({steps},)")
+    values = np.asarray(found[:])
+    if not np.isin(values, (0, 1)).all():
+        raise ValueError(f"{name!r} holds other numbers than 0 and 1")
+    return values.astype(bool)
+
+
+def _outcome(demo: h5py.Group) -> str:
+    outcome, accepted = demo.attrs.get("outcome", ""), ("", *(each.value for each in Outcome))
+    if not isinstance(outcome, str) or outcome not in accepted:
+        raise ValueError(
+            f"attribute 'outcome' is {reprlib.repr(outcome)}; accepted: success, failure, discard"
+        )
+    return outcome
 
 
 def _numbers(group: h5py.Group, name: str, steps: int | None, width: int) -> np.ndarray:

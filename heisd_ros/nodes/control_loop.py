@@ -329,7 +329,7 @@ class ControlLoop:
         now = time.monotonic_ns()
         if not self.person.taken or not self._follow_person(now):
             return
-        step = self.person.step(self._gripper, now)
+        step = self.person.step(self._gripper, self._watch.instruction, now)
         if step.opening is not None:
             self.fingers.send(step.opening)
         self._reports.drop("replaced")

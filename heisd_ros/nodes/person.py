@@ -13,6 +13,7 @@ from geometry_msgs.msg import TwistStamped
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
 
+from heisd_ros.control import growth
 from heisd_ros.control.commands import GripperSwitch
 from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.control.inference import Inference
@@ -31,6 +32,8 @@ from heisd_ros.robot.parameters import VlaNodeParameters
 
 DEPTH = 8
 """Messages kept for a slow reader: no short press of a button is displaced by a later message."""
+FRESH_STEPS = 2.0
+"""Control steps after which what the policy saw no longer belongs to what the person does."""
 RADIAN_M = 0.2
 """Metres that a radian counts for where motions are compared, as in `safety/joints.py`."""
 
@@ -85,6 +88,7 @@ class Person:
         self.disagreement = math.nan
         self._handed = True
         self._policy: tuple[int, np.ndarray | str] = 0, "nothing"
+        self._result: StepResult | None = None  # what the policy would have done last
         self._inputs = InputTopics(node)  # type: ignore[arg-type]
         self.takeover = Takeover(session.parameters, self._on_change, outcome, self._rivals)
         for device, kind, take in (
@@ -155,7 +159,9 @@ class Person:
     def shadow(self, inference: Inference, would_hold: Hold | None) -> None:
         """Takes what the policy would do now; it moves nothing."""
         outcome: np.ndarray | str = str(would_hold)
+        self._result = None
         if would_hold is None and isinstance(inference.outcome, StepResult):
+            self._result = inference.outcome
             outcome = self._session.mapper.twist(inference.outcome.action)
         self._policy = time.monotonic_ns(), outcome
 
@@ -170,11 +176,12 @@ class Person:
             return np.zeros(6)
         return self._driver.in_command_frame(wish.twist, wish.along_tip)
 
-    def step(self, switch: GripperSwitch, now: int) -> PersonStep:
-        """Returns the control step that the person takes.
+    def step(self, switch: GripperSwitch, instruction: str, now: int) -> PersonStep:
+        """Returns the control step that the person takes, which online growth keeps.
 
         Args:
             switch: The gripper's commands, which the person's buttons change.
+            instruction: What the policy is told to do.
             now: Steady time, ns.
         """
         twist, wish, opening = self.twist(now), self.takeover.wish(now), None
@@ -182,13 +189,22 @@ class Person:
         if wish is not None and wish.openness is not None:
             opening = switch.update(wish.openness, now / NANOSECONDS)
         picture, arm = self._session.buffer.newest()
+        action = self._session.mapper.action(twist, self._openness(switch.position, arm))
+        self._grow(action, now, instruction)
         return PersonStep(
             twist=twist,
-            action=self._session.mapper.action(twist, self._openness(switch.position, arm)),
+            action=action,
             opening=opening,
             reason=f"{' '.join(names)}; {self._compare(twist, now)}",
             answered=0 if picture is None else stamp_ns(picture),
         )
+
+    def _grow(self, action: np.ndarray, now: int, instruction: str) -> None:
+        """Keeps the person's action for what the policy saw, if that is of this control step."""
+        age = (now - self._policy[0]) / NANOSECONDS
+        seen = self._result if age <= FRESH_STEPS / self._session.mapper.rate_hz else None
+        self._result = None  # one observation is of one step
+        growth.note_person(self._session.policy, instruction, action, seen)
 
     def _openness(self, opening: float, arm: ArmState | None) -> float:
         """Returns 0 for a closed gripper and 1 for an open one; before any command as measured."""
