@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.robots import robot_files
 
 from heisd_ros.control.inputs import NANOSECONDS
 from heisd_ros.control.joystick import Joystick
 from heisd_ros.control.takeover import Takeover
-from heisd_ros.robot.declare import from_values
+from heisd_ros.robot.declare import from_values, with_values
 from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.robot.robot_file import read_cell_file
 from heisd_ros.robot.teleop_parameters import (
     RELEASE_SEC,
     TeleopParameters,
@@ -168,6 +170,12 @@ def test_both_buttons_of_the_gripper_say_nothing():
 def test_parameters_that_do_not_fit_are_refused_by_name(values, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         from_values(VlaNodeParameters, {**GIVEN, **values})
+
+
+@pytest.mark.parametrize("name", sorted({*robot_files()} - {"generic"}))
+def test_a_joystick_with_default_speeds_may_be_named_in_every_robots_file(name):
+    cell = with_values(read_cell_file(robot_files()[name]), {"teleop.joy_topic": "joy"})
+    assert cell.teleop.enabled
 
 
 @given(
