@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from heisd_ros.msg import ArmStatus
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
 from std_srvs.srv import SetBool, Trigger
@@ -22,7 +23,7 @@ from heisd_ros.nodes.tools.recorder_node import RecorderNode
 
 RELEASED_SEC, SLACK_SEC = 0.15, 0.05
 """The goal, and what a busy machine may add."""
-OTHER = random.Random(4)
+CHANCE = random.Random(4)
 
 
 @pytest.fixture
@@ -31,7 +32,8 @@ def start(world):
 
 
 def test_a_person_takes_the_arm_and_gives_it_back(start):
-    arm = start()
+    arm, statuses = start(), []
+    arm.cell.create_subscription(ArmStatus, "/vla_node/status", statuses.append, 10)
     arm.ready()
     arm.press()
     step = arm.cell.telemetry[-1]
@@ -43,6 +45,7 @@ def test_a_person_takes_the_arm_and_gives_it_back(start):
     sent = arm.release()
     assert arm.stands("takeover", sent) < RELEASED_SEC + SLACK_SEC
     assert arm.cell.telemetry[-1].commander == arm.cell.value("commander") == "person"
+    assert (statuses[-1].code, statuses[-1].commander) == (ArmStatus.HELD, "person")
     assert not arm.moves()  # a release gives nothing back
     arm.held = {DEADMAN, CLOSE}
     arm.until(lambda: arm.cell.grippers and arm.cell.grippers[-1].data == 0.0, "closed fingers")
@@ -61,11 +64,11 @@ def test_hand_overs_at_random_moments_start_from_rest(start, interface, times, r
     count = arm.node._control.person.takeover
     late = []
     for turn in range(times):
-        arm.wait(OTHER.uniform(0.0, 0.08))
+        arm.wait(CHANCE.uniform(0.0, 0.08))
         arm.axes = [0.0] * 8
-        arm.axes[OTHER.choice([0, 1, 4])] = OTHER.choice([-1.0, 1.0])
+        arm.axes[CHANCE.choice([0, 1, 4])] = CHANCE.choice([-1.0, 1.0])
         arm.held = {DEADMAN}
-        arm.wait(OTHER.uniform(0.0, 0.08))
+        arm.wait(CHANCE.uniform(0.0, 0.08))
         arm.until(lambda turn=turn: count.count == turn + 1, "the takeover")
         sent = arm.release()
         arm.until(lambda: not count.taken, "the return")
