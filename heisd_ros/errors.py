@@ -113,3 +113,7 @@ class RemoteModelError(HeisdError):
 
 class TeleopError(HeisdError):
     """A message of a person's joystick or teleoperation node cannot be used."""
+
+
+class ViewError(HeisdError):
+    """A viewer does not take what it is to show."""

@@ -250,9 +250,9 @@ def _episode(demo: h5py.Group, instruction: str, views: tuple[str, ...]) -> Epis
         gripper_opening=np.abs(fingers).sum(axis=1),
         landmarks=_numbers(obs, "landmarks", steps, 6) if "landmarks" in obs else None,
         init_state=optional_index(demo, "init_state_index"),
+        outcome=_outcome(demo, steps),
         stride=int(demo.attrs.get("stride", 1)),
         person=_flags(demo, "person", steps) if "person" in demo else None,
-        outcome=_outcome(demo),
     )
 
 
@@ -267,13 +267,24 @@ def _flags(group: h5py.Group, name: str, steps: int) -> np.ndarray:
     return values.astype(bool)
 
 
-def _outcome(demo: h5py.Group) -> str:
-    outcome, accepted = demo.attrs.get("outcome", ""), ("", *(each.value for each in Outcome))
-    if not isinstance(outcome, str) or outcome not in accepted:
-        raise ValueError(
-            f"attribute 'outcome' is {reprlib.repr(outcome)}; accepted: success, failure, discard"
-        )
-    return outcome
+def _outcome(demo: h5py.Group, steps: int) -> str:
+    """Returns how a demonstration ended, as `Episode.outcome`.
+
+    Files of ours say so in an attribute. In others the last step's reward is 1, robosuite's reward
+    of success, or less.
+    """
+    if "outcome" in demo.attrs:
+        outcome, accepted = demo.attrs["outcome"], [each.value for each in Outcome]
+        if outcome not in accepted:
+            raise ValueError(
+                f"attribute 'outcome' is {reprlib.repr(outcome)}; accepted: {', '.join(accepted)}"
+            )
+        return str(outcome)
+    rewards = demo.get("rewards")
+    ours = "stride" in demo.attrs
+    if ours or not isinstance(rewards, h5py.Dataset) or rewards.shape != (steps,):
+        return ""
+    return "success" if rewards[-1] >= 1 else "failure"
 
 
 def _numbers(group: h5py.Group, name: str, steps: int | None, width: int) -> np.ndarray:

@@ -153,7 +153,8 @@ def _write_episode(
     steps = len(episode)
     demo.create_dataset("actions", data=episode.actions)
     demo.create_dataset("states", data=states)
-    demo.create_dataset("rewards", data=np.eye(1, steps, steps - 1, dtype=np.uint8)[0])
+    reward = np.eye(1, steps, steps - 1, dtype=np.uint8)[0] * (episode.outcome != "failure")
+    demo.create_dataset("rewards", data=reward.astype(np.uint8))
     demo.create_dataset("dones", data=np.eye(1, steps, steps - 1, dtype=np.uint8)[0])
     obs = demo.create_group("obs")
     for view, name in VIEWS.items():

@@ -73,6 +73,8 @@ class ReadReport:
         damage: Where bytes are missing or damaged; empty where the recording is whole.
         remarks: Remarks, one line each; none of them means a loss.
         warnings: Signs of a faulty recording, one line each.
+        notes: Texts that the recorder put into the recording, by name: `parameters` is the robot's
+            YAML, `model` names the model.
         unusable: Why it must not be used for a database; empty if it may be.
     """
 
@@ -82,6 +84,7 @@ class ReadReport:
     damage: str = ""
     remarks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
     unusable: str = ""
 
     def lines(self) -> list[str]:

@@ -106,5 +106,7 @@ class StepReports:
         message.twist = np.asarray(self._driver.twist, np.float64)
         message.dry_run = settings.dry_run
         message.gripper = self.gripper.position
-        message.metric = telemetry.metric_message(motion.kind, motion.latest)
+        bounds = self._session.policy.bounds
+        boundary = math.nan if bounds is None else bounds.boundary
+        message.metric = telemetry.metric_message(motion.kind, motion.latest, boundary)
         self._publish(message)
