@@ -42,9 +42,10 @@ ALLOWED = {
     "robot": {"errors", "files", "kinematics", "safety", "data"},
     "control": MODELS
     | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "serving"},
+    "guard": {"errors", "kinematics", "safety", "robot", "control"},
     "view": {"errors", "files", "kinematics", "decoding", "data", "robot"},
     "nodes": MODELS
-    | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "control", "view"},
+    | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "control", "guard", "view"},
     "replay": MODELS | {"decoding", "data", "evaluation", "robot", "control"},
     "cli": MODELS
     | {"safety", "decoding", "fleet", "data", "sim", "training", "evaluation", "models"}

@@ -3,6 +3,7 @@
     vision -> F high: fast: retrieve -> trusted? execute : verify in the prefill
                       slow: verify the last command in the prefill
               F low:  prefill -> draft -> verify
+           (with a predicted boundary: `chooser` says which of these, by expected time)
            -> what is not accepted is decoded by the model itself
 
 Each mode of ``config/modes`` is this decoder with other settings. Parts that a mode does not use
@@ -14,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,8 +22,11 @@ from torch import Tensor
 from heisd_ros.decoding.acceptance import within_tolerance
 from heisd_ros.decoding.answer_actions import action_of, answer_of, padded
 from heisd_ros.decoding.boundary import Boundary
+from heisd_ros.decoding.chooser import Chooser, acceptance_rule
 from heisd_ros.decoding.perception import Perceived, perceive
 from heisd_ros.decoding.proposers import Proposer, Step
+from heisd_ros.decoding.redraft import REDRAFT_ROOM, redraft
+from heisd_ros.decoding.route import Route
 from heisd_ros.decoding.settings import AcceptanceRule, ModeSettings
 from heisd_ros.decoding.skip import SkipContext, SkipDecision, SkipGate
 from heisd_ros.decoding.stopwatch import Stopwatch
@@ -35,30 +38,8 @@ from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.retrieval.database import EXACT, Matches, SearchableShard, Store
 from heisd_ros.vla.token_model import TokenModel
 
-REDRAFT_ROOM = 20
-"""Nodes of the largest `redraft` that the model has to read: after one token, five levels of the
-model's first choices, and at each position its second choice with what follows it."""
-SECOND_CHOICES = 8
-"""Positions that are drafted by the model's second choice as well: all of a short answer, and few
-enough of a long one that they do not crowd out its first choices."""
 _ELSE = {"retrieval": Source.AUTOREGRESSIVE, "hybrid": Source.DRAFTER}
 """The proposer of these modes when the database is not searched; other modes have only one."""
-
-
-class _Route(NamedTuple):
-    """Which proposer a step is routed to.
-
-    Attributes:
-        source: the proposer's source; without such a proposer the model decodes by itself.
-        reason: explanation for the telemetry.
-        shard: the shard that is searched for the step; None: none is.
-        how: how the shard was found.
-    """
-
-    source: Source
-    reason: str
-    shard: SearchableShard | None = None
-    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +61,7 @@ class HybridDecoder:
             model itself.
         gate: decides when a retrieved action is executed without verification.
         boundary: chooses between retrieval and drafting; needed by ``hybrid``.
+        chooser: chooses in its place, by a predictor.
         allow_unknown: accept instructions that the model was not trained on.
         keep_frames: return with each verified step what may be kept of it (`StepResult.frame`).
     """
@@ -93,12 +75,13 @@ class HybridDecoder:
         proposers: Mapping[Source, Proposer],
         gate: SkipGate,
         boundary: Boundary | None,
+        chooser: Chooser | None = None,
         allow_unknown: bool = False,
         keep_frames: bool = False,
     ) -> None:
         self.vla, self.mode = vla, mode
         self.database, self.proposers = database, proposers
-        self.gate, self.boundary = gate, boundary
+        self.gate, self.boundary, self.chooser = gate, boundary, chooser
         self._allow_unknown, self._keep_frames = allow_unknown, keep_frames
         self._last: tuple[int, ...] | None = None
         self._deferred: _Skipped | None = None
@@ -113,6 +96,8 @@ class HybridDecoder:
         self.gate.reset(success)
         if self.boundary is not None:
             self.boundary.reset()
+        if self.chooser is not None:
+            self.chooser.reset()
         self._last = self._deferred = None
         self._disagreed = False
 
@@ -127,18 +112,24 @@ class HybridDecoder:
             )
         seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
         route, matches = self._route(observation), None
-        reason = route.reason
+        reason, chance = route.reason, route.chance
         if route.shard is not None:
-            matches = self._retrieve(route.shard, seen.features)
+            matches = self.retrieve(route.shard, seen.features)
             decision = self._may_skip(matches, route.shard, route.how, observation)
             watch.lap("retrieval")
             reason = f"{reason}; {decision.reason}"
             if decision.skip:
-                return self._skip(matches, reason, decision.shadow, seen, watch)
+                return self._skip(matches, reason, decision, seen, watch)
+            if self.chooser is not None:
+                choice = self.chooser.after_search()
+                route = route._replace(source=choice.source)
+                reason, chance = f"{decision.reason}; {choice.reason}", choice.chance
         else:
             self.gate.note_verified()
         step = Step(self.vla.prompt(*seen), self._last, matches)
-        verification, source = self._decode(step, self.proposers.get(route.source), watch)
+        verification, source = self.decode(
+            step, self.proposers.get(route.source), watch, self._rule(observation.motion)
+        )
         if matches is not None:
             self.gate.observe_verified(matches, tuple(verification.tokens))
         return self._result(
@@ -150,6 +141,7 @@ class HybridDecoder:
             accepted=verification.accepted if source != Source.AUTOREGRESSIVE else None,
             similarity=None if matches is None else float(matches.similarity[0]),
             frame=self._frame(seen.features, verification),
+            chance=chance,
         )
 
     @torch.inference_mode()
@@ -161,6 +153,9 @@ class HybridDecoder:
         watch = Stopwatch(self.vla.device)
         verified = self.verified_tokens(skipped.seen, skipped.tokens)
         agrees = within_tolerance(skipped.tokens, verified, self.vla.codec)
+        if self.chooser is not None:
+            # By what the predictor says of a skip.
+            agrees = self.gate.near(skipped.tokens, verified)
         self.gate.observe_shadow(agrees)
         # After a disagreement the next command is the model's own, on a new observation.
         self._disagreed = not agrees
@@ -176,23 +171,38 @@ class HybridDecoder:
             verification.advance(redraft(verification, tree, "exact"), "exact")
         return tuple(verification.tokens)
 
-    def _route(self, observation: Observation) -> _Route:
+    def _route(self, observation: Observation) -> Route:
         propose = self.mode.propose
         if not self.mode.retrieves or self.database is None:
-            return _Route(_ELSE.get(propose) or Source(propose), f"mode proposes by {propose}")
+            return Route(_ELSE.get(propose) or Source(propose), f"mode proposes by {propose}")
+        if self.chooser is not None:
+            return self._chosen(self.chooser, self.database, observation)
         reason = "mode always retrieves"
         if propose == "hybrid" and self.boundary is not None:
             zone = self.boundary.update(observation.motion)
             reason = zone.reason
             if not zone.retrieval:
-                return _Route(_ELSE[propose], reason)
+                return Route(_ELSE[propose], reason)
         # Looked up at every step: a shard may grow, or arrive from the fleet, while the arm works.
         shard, how = self.database.shard_for(observation.instruction)
         if shard is None:
-            return _Route(_ELSE[propose], how)
+            return Route(_ELSE[propose], how)
         if slow := self._too_slow_to_search(observation.motion):
-            return _Route(Source.LAST_COMMAND, f"{reason}; last command: {slow}")
-        return _Route(Source.RETRIEVAL, reason, shard, how)
+            return Route(Source.LAST_COMMAND, f"{reason}; last command: {slow}")
+        return Route(Source.RETRIEVAL, reason, shard, how)
+
+    def _chosen(self, chooser: Chooser, database: Store, observation: Observation) -> Route:
+        """Routes a step by the predictor."""
+        shard, how = database.shard_for(observation.instruction)
+        speed = math.nan if observation.motion is None else observation.motion.speed
+        skip = shard is not None and not self._barred(shard, how) and self.gate.may_skip(speed)
+        choice = chooser.begin(observation.motion, shard is not None, skip)
+        if shard is None or choice.source != Source.RETRIEVAL:
+            return Route(choice.source, choice.reason, chance=choice.chance)
+        return Route(choice.source, choice.reason, shard, how, choice.chance)
+
+    def _rule(self, motion: MetricSample | None) -> AcceptanceRule | None:
+        return None if self.chooser is None else acceptance_rule(self.mode, motion)
 
     def _too_slow_to_search(self, motion: MetricSample | None) -> str:
         """Returns why only the last command drafts; empty if the database is searched.
@@ -205,7 +215,8 @@ class HybridDecoder:
             return ""
         return f"{motion.speed:.3f} m/s < {least:g}"
 
-    def _retrieve(self, shard: SearchableShard, features: Tensor) -> Matches:
+    def retrieve(self, shard: SearchableShard, features: Tensor) -> Matches:
+        """Searches a shard by visual features; the tokens are those that would be executed."""
         matches = shard.search(self.vla.retrieval_key(features), self.mode.retrieval.k)
         if self.mode.retrieval.payload == "own":
             return matches
@@ -221,36 +232,47 @@ class HybridDecoder:
         how: str,
         observation: Observation,
     ) -> SkipDecision:
-        if how != EXACT:
-            # Similar words may mean something else. A wrong draft is rejected, a skip is not.
+        needed = self.chooser is not None or self.mode.skip.clearance
+        clearance = shard.clearance(matches) if needed else math.inf
+        harmless, because = math.nan, ""
+        if self.chooser is not None:
+            harmless, because = self.chooser.search(matches, clearance)
+        if barred := self._barred(shard, how):
             self.gate.note_verified()
-            return SkipDecision(False, False, f"no skip: another instruction, {how}")
-        if self._disagreed:
-            self.gate.note_verified()
-            return SkipDecision(False, False, "no skip: the model disagreed with the last one")
-        if shard.grown and self.gate.calibration is not None:
-            # The calibration's bound holds only for the entries that it was made with.
-            self.gate.note_verified()
-            return SkipDecision(False, False, "no skip: the calibration knows no added entries")
+            return SkipDecision(False, False, f"no skip: {barred}")
         context = SkipContext(
             retrieval_zone=True,
             gripper=None if self._last is None else self._last[-1],
-            clearance=shard.clearance(matches) if self.mode.skip.clearance else math.inf,
+            clearance=clearance,
             speed=math.nan if observation.motion is None else observation.motion.speed,
             task=normalise_instruction(observation.instruction),
+            harmless=harmless,
+            because=because,
         )
         return self.gate.decide(matches, context)
+
+    def _barred(self, shard: SearchableShard, how: str) -> str:
+        """Returns why no entry of a shard may be executed in this step; empty if one may."""
+        if how != EXACT:
+            # Similar words may mean something else. A wrong draft is rejected, a skip is not.
+            return f"another instruction, {how}"
+        if self._disagreed:
+            return "the model disagreed with the last one"
+        if shard.grown and (self.chooser is not None or self.gate.calibration is not None):
+            # What was measured holds only for the entries that it was measured with.
+            return "the calibration knows no added entries"
+        return ""
 
     def _skip(
         self,
         matches: Matches,
         reason: str,
-        shadow: bool,
+        decision: SkipDecision,
         seen: Perceived,
         watch: Stopwatch,
     ) -> StepResult:
         chosen = answer_of(matches.tokens[0])
-        if shadow or self.mode.skip.act_first:
+        if decision.shadow or self.mode.skip.act_first:
             self._deferred = _Skipped(seen, chosen)
         return self._result(
             chosen,
@@ -259,18 +281,34 @@ class HybridDecoder:
             watch=watch,
             passes=0,
             similarity=float(matches.similarity[0]),
+            chance=decision.chance,
         )
 
-    def _decode(
-        self, step: Step, proposer: Proposer | None, watch: Stopwatch
+    def decode(
+        self,
+        step: Step,
+        proposer: Proposer | None,
+        watch: Stopwatch,
+        accept: AcceptanceRule | None = None,
     ) -> tuple[Verification, Source]:
+        """Decodes a step with the drafts of a proposer.
+
+        Args:
+            step: the input of the proposer.
+            proposer: makes the drafts; None, or nothing to draft from: the model by itself.
+            watch: times the laps from ``prefill`` on.
+            accept: acceptance rule; None: that of the proposer.
+
+        Returns:
+            The finished verification, and what decided the step.
+        """
         mode = self.mode
         source: Source = Source.AUTOREGRESSIVE
         rule: AcceptanceRule = "exact"
         draft, room = NO_DRAFT, 0
         proposed = None if proposer is None else proposer.propose(step)
         if proposer is not None and proposed is not None:
-            source, rule, draft = proposer.source, proposer.accept, proposed
+            source, rule, draft = proposer.source, accept or proposer.accept, proposed
             room = max(len(draft), proposer.room)
         else:
             proposer = None
@@ -324,12 +362,15 @@ class HybridDecoder:
         accepted: int | None = None,
         similarity: float | None = None,
         frame: VerifiedFrame | None = None,
+        chance: float | None = None,
     ) -> StepResult:
         action = action_of(self.vla.codec, tokens)
         watch.lap("detokenise")
         self._last = tokens
         if passes:
             self._disagreed = False
+        if self.chooser is not None:
+            self.chooser.end(tokens, passes)
         return StepResult(
             **action._asdict(),
             tokens=tokens,
@@ -340,37 +381,10 @@ class HybridDecoder:
             accepted=accepted,
             similarity=similarity,
             frame=frame,
+            chance=chance,
         )
 
 
 def _next(proposer: Proposer | None, step: Step, verification: Verification) -> DraftTree:
     """What a proposer drafts after a rejection; empty where it drafts nothing then."""
     return (proposer and proposer.propose_next(step, verification)) or NO_DRAFT
-
-
-def redraft(
-    verification: Verification, draft: DraftTree, rule: AcceptanceRule, level: int = 0
-) -> DraftTree:
-    """Drafts the rest: the model's own guesses along the last draft, then the tail of that draft.
-
-    After a token that is slightly wrong the model predicts nearly what it will predict after the
-    right one (Jacobi decoding, arXiv 2305.10427), so one more pass usually ends the step. Where the
-    guess is not exactly right, its second choice usually is, so in exact mode each second choice
-    is drafted as well.
-
-    Args:
-        verification: what is known of the step so far.
-        draft: the draft that the step was started with.
-        rule: the acceptance rule of the new draft.
-        level: position of the first draft's first level within the answer.
-    """
-    tails, answers = draft.tails(len(verification.tokens) - level), verification.answers
-    if not answers:
-        return tails
-    # Beyond the end of the draft that was verified, the first draft continues.
-    rest = tails.chains()[0][len(answers) :] if len(tails) else ()
-    chains = [(*answers, *rest)]
-    second_choices = verification.second_choices() if rule == "exact" else ()
-    for place, second in enumerate(second_choices[:SECOND_CHOICES]):
-        chains.append((*answers[:place], second, *answers[place + 1 :], *rest))
-    return DraftTree.from_chains(chains)

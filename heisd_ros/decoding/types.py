@@ -121,6 +121,8 @@ class StepResult:
             requested.
         chunk: [H, D] actions of all control steps that the answer decides; None: of one.
         problem: why the answer encodes no action; empty if it encodes one.
+        chance: that the draft passes, or that the skipped action is harmless, as the predictor of
+            the mode said before; None without one.
     """
 
     action: NDArray[np.float64]
@@ -134,6 +136,7 @@ class StepResult:
     frame: VerifiedFrame | None = None
     chunk: NDArray[np.float64] | None = None
     problem: str = ""
+    chance: float | None = None
 
 
 class Settled(NamedTuple):

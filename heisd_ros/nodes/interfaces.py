@@ -13,7 +13,6 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.node import Node
-from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 
 from heisd_ros.kinematics.pose import Pose
@@ -148,8 +147,7 @@ class PoseInterface:
         if target is None:
             return ""
         motion = command.twist * self._tick if command.motion is None else command.motion
-        turned = Rotation.from_rotvec(motion[3:]) * Rotation.from_matrix(target.rotation)
-        self._target = Pose(target.position + motion[:3], turned.as_matrix())
+        self._target = target.moved(motion)
         self._sent = pose_message(self._target, command.stamp, self._frame_id, self._sent)
         self._topic.publish(self._sent)
         return ""

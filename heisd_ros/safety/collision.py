@@ -154,6 +154,30 @@ class CollisionGuard:
 
         return holds
 
+    def encroached(self, posture: Posture, motion: np.ndarray, slack_m: float) -> str:
+        """Describes what a motion leads too near, and nearer than it is; empty if nothing.
+
+        Args:
+            posture: Posture of the arm.
+            motion: (6,), displacement of the tip, m and rad.
+            slack_m: How much nearer than `stop_m` is accepted, m.
+        """
+        geometry = posture.kinematics.geometry
+        if self.slow_m == 0.0 or geometry is None:
+            return ""
+        now, stop = self._distances(posture, geometry), self.stop_m - slack_m
+        turns = np.abs(posture.inverse @ motion)
+        near = np.flatnonzero(now - 2.0 * geometry.most_change(turns) < stop)
+        if not len(near):
+            return ""
+        there = geometry.distances(posture.ahead(motion), near) - self._floor(geometry)
+        there = geometry.least(there)
+        short = np.minimum(stop, geometry.least(now)) - there
+        worst = int(near[np.argmax(short[near])])
+        if short[worst] <= _MARGIN_M:
+            return ""
+        return f"{geometry.words(worst)} to {there[worst]:.3f} m; accepted: {stop:.3g}"
+
     def _floor(self, geometry: ArmGeometry) -> np.ndarray:
         """(n,), m, the zero of each distance: the table's height for points."""
         return np.where(np.arange(len(geometry.first)) < geometry.pairs, 0.0, self.table_z)

@@ -150,6 +150,25 @@ class SafetyFilter:
             ramp.rest()
         return np.zeros(6)
 
+    def stop_from(self, twist: np.ndarray, ticks: int) -> np.ndarray:
+        """Plans a stop from a twist that was commanded elsewhere.
+
+        Args:
+            twist: (6,), finite, m/s and rad/s in the base frame.
+            ticks: Ticks since the newest command.
+
+        Returns:
+            (n, 6), the displacements, m and rad, after each tick of the stop.
+        """
+        parts = zip(self._ramps, (twist[:3], twist[3:]), strict=True)
+        return self._path(lengthen([ramp.stop_from(part, ticks) for ramp, part in parts]))
+
+    def follow(self, twist: np.ndarray, ticks: int) -> None:
+        """Adopts a twist that was commanded elsewhere, so that a halt starts from it."""
+        self._halting = None
+        for ramp, part in zip(self._ramps, (twist[:3], twist[3:]), strict=True):
+            ramp.follow(part, ticks)
+
     def halt(self, elapsed_sec: float | None = None) -> Limited:
         """Returns the next command of a smooth halt; it needs no pose.
 
