@@ -119,6 +119,10 @@ class RemoteModelError(HeisdError):
     """A model's server is away, answers late or not as agreed, or serves another model."""
 
 
+class TeleopError(HeisdError):
+    """A message of a person's joystick or teleoperation node cannot be used."""
+
+
 class ClusterError(HeisdError):
     """There is no Ray cluster at an address, or its workers keep dying."""
 

@@ -38,6 +38,8 @@ PARAMETERS = {
     "model": ("model.path", str, "Folder of the checkpoint."),
     "mode": ("decoding.mode", str, "Decoding mode: a name in config/modes, or a YAML file."),
     "instruction": ("instruction", str, "What to do; ~/input/instruction may say otherwise."),
+    "joy": ("teleop.joy_topic", str, "Topic of a joystick by which a person takes over."),
+    "teleop": ("teleop.twist_topic", str, "Topic of twists by which a person takes over."),
 }
 # Argument, input or output of the node, and the topic where neither argument nor file names one.
 TOPICS = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from rich.table import Table
 from heisd_ros.cli.reading import Features, Params, Urdf, reading_of
 
 if TYPE_CHECKING:
+    from heisd_ros.data.read_report import Outline
     from heisd_ros.data.source import Source
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -140,17 +143,33 @@ def _show(source: Source, params: Path | None) -> None:
             gap = f"{seen.longest_gap_sec:.3f}"
             table.add_row(topic, str(seen.messages), f"{seen.rate_hz:.1f}", gap)
         console.print(table)
-    table = Table("episode", "begins (s)", "steps", "instruction", "ended by")
+    marked = any(episode.outcome or episode.person_steps for episode in outline)
+    if marked:
+        typer.echo(_marks(outline))
+    more = ("outcome", "by a person") if marked else ()
+    table = Table("episode", "begins (s)", "steps", "instruction", "ended by", *more)
     for number, episode in enumerate(outline):
         begins = "" if episode.start_sec is None else f"{episode.start_sec:.1f}"
         table.add_row(
-            str(number), begins, str(episode.steps), episode.instruction, episode.ended_by
-        )
+            str(number), begins, str(episode.steps), episode.instruction, episode.ended_by,
+            *((episode.outcome, str(episode.person_steps)) if marked else ()),
+        )  # fmt: skip
     console.print(table)
     if outline:
         console.print(_actions(source, len(outline)))
     for line in [*_noted(report.notes, params), *report.lines()]:
         typer.echo(line)
+
+
+def _marks(outline: Sequence[Outline]) -> str:
+    """Counts what was marked in a recording: outcomes, and takeovers by a person."""
+    told = Counter(episode.outcome or "not reported" for episode in outline)
+    corrected = [episode.person_steps for episode in outline if episode.person_steps]
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(told.items()))
+    return (
+        f"outcomes: {counts}; a person had the arm in {len(corrected)} episodes, "
+        f"{sum(corrected)} steps"
+    )
 
 
 def _noted(notes: dict[str, str], params: Path | None) -> list[str]:

@@ -15,7 +15,7 @@ from rich.table import Table
 from heisd_ros.cli.db_jobs import BuildJob, load_model, numbered_record, open_demonstrations
 from heisd_ros.cli.model_options import DtypeOption, ProtocolOption, UnnormKeyOption
 from heisd_ros.cli.ray_jobs import ray_results
-from heisd_ros.cli.reading import Features, Params, Urdf
+from heisd_ros.cli.reading import Features, Only, Params, Urdf
 from heisd_ros.files.ranges import parse_ranges
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def build(
     params: Params = None,
     features: Features = None,
     urdf: Urdf = None,
+    only: Only = None,
     states: Annotated[
         str, typer.Option(help="Initial states to take, for instance 0-9,20; of 0 to 39.")
     ] = "0-29",
@@ -94,6 +95,7 @@ def build(
         states=frozenset(chosen),
         every=every,
         batch_size=batch_size,
+        only=tuple(only or ()),
     )
 
     def there(numbers: list[int]) -> Iterator[tuple[int, Record]]:
@@ -101,7 +103,7 @@ def build(
 
     with _one_line(), Progress() as progress:
         vla, identity, rate_hz = load_model(model, suite, protocol, unnorm_key, dtype)
-        sources = open_demonstrations(demonstrations, params, features, urdf, rate_hz)
+        sources = open_demonstrations(demonstrations, params, features, urdf, rate_hz, only or ())
         manifest = build_database(
             vla,
             identity,
@@ -130,6 +132,7 @@ def add(
     params: Params = None,
     features: Features = None,
     urdf: Urdf = None,
+    only: Only = None,
     batch_size: BatchSize = 64,
 ) -> None:
     """Add recordings; the model runs over the new ones only."""
@@ -139,7 +142,9 @@ def add(
     with _one_line(), Progress() as progress:
         old = Manifest.read(folder)
         vla, identity, _ = load_model(model, suite, protocol, old.statistics_key, dtype)
-        sources = open_demonstrations(demonstrations, params, features, urdf, old.control_rate_hz)
+        sources = open_demonstrations(
+            demonstrations, params, features, urdf, old.control_rate_hz, only or ()
+        )
         manifest = add_to_database(
             folder, vla, identity, sources, batch_size=batch_size, on_frames=_bar(progress)
         )

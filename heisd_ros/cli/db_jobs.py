@@ -26,6 +26,7 @@ class BuildJob:
         states: Initial states whose episodes are taken.
         every: Take every n-th recorded frame.
         batch_size: Frames at a time.
+        only: Marks of which an episode has one; none: every episode.
     """
 
     model: str
@@ -40,6 +41,7 @@ class BuildJob:
     states: frozenset[int]
     every: int
     batch_size: int
+    only: tuple[str, ...] = ()
 
 
 _prepared: dict[BuildJob, tuple[TokenModel, float, list[Item]]] = {}
@@ -54,7 +56,7 @@ def numbered_record(job: BuildJob, number: int) -> tuple[int, Record]:
     if job not in _prepared:
         vla, _, rate_hz = load_model(job.model, job.suite, job.protocol, job.unnorm_key, job.dtype)
         sources = open_demonstrations(
-            job.demonstrations, job.params, job.features, job.urdf, rate_hz
+            job.demonstrations, job.params, job.features, job.urdf, rate_hz, job.only
         )
         _prepared[job] = vla, rate_hz, list(choose_items(sources, job.states))
     vla, rate_hz, items = _prepared[job]
@@ -92,8 +94,11 @@ def open_demonstrations(
     features: Path | None,
     urdf: Path | None,
     rate_hz: float,
+    only: Sequence[str] = (),
 ) -> list[Source]:
     """Opens the sources of demonstrations; the arguments are those of the command."""
+    from heisd_ros.data.marked_source import only_marked
     from heisd_ros.data.open_sources import open_sources
 
-    return open_sources(list(paths), reading_of(params, features, urdf, rate_hz))
+    sources = open_sources(list(paths), reading_of(params, features, urdf, rate_hz))
+    return only_marked(sources, only)

@@ -37,6 +37,14 @@ def demos(
     lead: Annotated[
         str, typer.Option(help="Checkpoint that begins each episode; the expert labels it.")
     ] = "",
+    until_stall: Annotated[
+        bool,
+        typer.Option(
+            "--until-stall",
+            help="--lead leads until it stalls, with its own actions recorded; the expert takes "
+            "over as a person would, and its steps are marked so.",
+        ),
+    ] = False,
     task: Annotated[list[int] | None, typer.Option(help="Only these tasks.")] = None,
     workers: Annotated[int, typer.Option(help="Processes; 0: one a core.", min=0)] = 0,
 ) -> None:
@@ -44,9 +52,11 @@ def demos(
     if suite not in PICK_AND_PLACE:
         accepted = ", ".join(PICK_AND_PLACE)
         raise typer.BadParameter(f"{suite!r} has no scripted tasks; accepted: {accepted}")
+    if until_stall and not lead:
+        raise typer.BadParameter("--until-stall says how long --lead leads: name a checkpoint")
     # In rounds over the tasks, so that a run that is cut short leaves balanced data.
     rounds = [*range(_ROUND, episodes, _ROUND), episodes]
-    collect = partial(_collect, suite, folder, stride, lead)
+    collect = partial(_collect, suite, folder, stride, lead, until_stall=until_stall)
     record_rounds(collect, task or PICK_AND_PLACE[suite], rounds, suite, workers)
 
 
@@ -122,11 +132,15 @@ def _collect(
     task: int,
     episodes: int,
     on_episode: Callable[[int], None],
+    until_stall: bool = False,
 ) -> None:
     from heisd_ros.sim.demonstrations import collect_task
 
     policy = _lead_policy(lead) if lead else None
-    collect_task(suite, task, folder, episodes, stride=stride, lead=policy, on_episode=on_episode)
+    collect_task(
+        suite, task, folder, episodes, stride=stride, lead=policy, until_stall=until_stall,
+        on_episode=on_episode,
+    )  # fmt: skip
 
 
 def _lead_policy(checkpoint: str) -> Callable[[LiberoScene], np.ndarray]:

@@ -27,6 +27,14 @@ Urdf = Annotated[
     typer.Option(help="URDF, where robot.source is 'topic' and the recording has none."),
 ]
 
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Take only episodes with this mark: success (reported), corrected (a person had the "
+        "arm for a while); may be repeated."
+    ),
+]
+
 
 def reading_of(
     params: Path | None, features: Path | None, urdf: Path | None, rate_hz: float

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 NODE = "/vla_node"
-TELEMETRY = f"{NODE}/telemetry"
 
 
 @app.command()
@@ -80,10 +79,10 @@ def _topics(cell: CellParameters) -> list[str]:
     recording = cell.recording
     described = [recording.robot_description] if cell.robot.source == "topic" else []
     named = (recording.instruction, recording.marker, recording.action_topic, recording.gripper)
+    marks = (recording.telemetry, recording.outcome)
     return [
         *recording.images,
         recording.joint_states,
         *described,
-        *(name for name in named if name),
-        TELEMETRY,
+        *(name for name in (*named, *marks) if name),
     ]

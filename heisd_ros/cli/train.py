@@ -36,6 +36,13 @@ def vla(
         int, typer.Option(help="Deepen --start-from to so many decoder layers; 0: as it is.", min=0)
     ] = 0,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.", min=0)] = 0,
+    person_weight: Annotated[
+        float, typer.Option(help="Weight of a step in which a person had the arm.", min=0.0)
+    ] = 1.0,
+    policy_weight: Annotated[
+        float,
+        typer.Option(help="Weight of the other steps of such an episode; 0: DAgger.", min=0.0),
+    ] = 1.0,
 ) -> None:
     """Train a small VLA of OpenVLA's architecture by imitation, on the GPU where there is one."""
     from heisd_ros.families.openvla.checkpoint import load_checkpoint
@@ -48,7 +55,7 @@ def vla(
 
     if layers and not start_from:
         raise typer.BadParameter("--layers deepens a trained model: name it with --start-from")
-    samples = load_samples(demonstrations, ("agentview", "wrist"))
+    samples = load_samples(demonstrations, ("agentview", "wrist"), person_weight, policy_weight)
     typer.echo(f"{len(samples)} samples of {len(samples.instructions)} instructions")
     settings = TrainingSettings(
         steps=steps,

@@ -9,6 +9,8 @@ import math
 
 import numpy as np
 
+from heisd_ros.data.recorded_actions import motion_action
+from heisd_ros.data.recording_layout import ActionRule
 from heisd_ros.robot.command_parameters import END_EFFECTOR
 from heisd_ros.robot.parameters import VlaNodeParameters
 
@@ -87,6 +89,22 @@ class CommandMapper:
         if command.rotation_convention == "roll_pitch_yaw":
             angular = rotation_vector(*angular)
         return np.concatenate([linear, angular]) * self.rate_hz
+
+    def action(self, twist: np.ndarray, openness: float) -> np.ndarray:
+        """Returns the action that the twist of one control step is, in the model's units.
+
+        Args:
+            twist: (6,), m/s and rad/s in the command frame.
+            openness: Of the gripper: 0 closed, 1 open.
+        """
+        command, gripper = self._parameters.command, self._parameters.gripper
+        rule = ActionRule(
+            translation_scale=command.translation_scale,
+            rotation_scale=command.rotation_scale,
+            rotation_convention=command.rotation_convention,
+        )
+        fingers = gripper.closed_action + openness * (gripper.open_action - gripper.closed_action)
+        return np.append(motion_action(twist / self.rate_hz, rule), fingers)
 
     def gripper_openness(self, action: np.ndarray) -> float:
         """Returns how far the action opens the gripper: 0 closed, 1 open."""

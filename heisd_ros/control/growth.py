@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import StepResult
@@ -14,6 +17,9 @@ from heisd_ros.fleet.online_growth import GrowthStatus, OnlineGrowth, frozen_by_
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.growing import GrowingStore
 from heisd_ros.robot.parameters import VlaNodeParameters
+
+if TYPE_CHECKING:
+    from heisd_ros.control.policy import Policy
 
 TOKEN = "HEISD_FLEET_TOKEN"
 """Environment variable with the token: a parameter could be read by anyone in the ROS graph."""
@@ -67,6 +73,25 @@ def note(growth: OnlineGrowth, instruction: str, result: StepResult) -> None:
     frame = result.frame
     verified = None if frame is None else Verified(frame.key, frame.tokens)
     growth.note(instruction, result.action, verified)
+
+
+def note_person(
+    policy: Policy, instruction: str, action: np.ndarray, seen: StepResult | None
+) -> None:
+    """Passes on a step that a person took: the person's action, for what the policy saw.
+
+    Args:
+        policy: Its growth takes the step, and it encodes the action.
+        instruction: What it is told to do.
+        action: (7,), what the person did, in the model's units.
+        seen: What it would have done at that moment; None: it is not known.
+    """
+    if policy.growth is None:
+        return
+    verified = None
+    if seen is not None and seen.frame is not None and policy.encode is not None:
+        verified = Verified(seen.frame.key, policy.encode(action))
+    policy.growth.note(instruction, action, verified)
 
 
 def state(status: GrowthStatus, now: float) -> tuple[bool, str]:

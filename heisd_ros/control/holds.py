@@ -35,6 +35,10 @@ class HoldReason(str, Enum):
     CONTROL_ERROR = "control_error"
     SERVO_NOT_READY = "servo_not_ready"
     RIVAL_COMMANDS = "rival_commands"
+    TAKEOVER = "takeover"
+    BAD_TELEOP = "bad_teleop"
+    STALE_TELEOP = "stale_teleop"
+    RIVAL_TELEOP = "rival_teleop"
     ESTOP = "estop"
 
 
@@ -46,8 +50,13 @@ FRESH_START = frozenset(HoldReason) - {
     HoldReason.OVER_BUDGET,
     HoldReason.ACTION_TOO_OLD,
     HoldReason.UNSYNCHRONISED,
+    HoldReason.TAKEOVER,
+    HoldReason.BAD_TELEOP,
+    HoldReason.STALE_TELEOP,
+    HoldReason.RIVAL_TELEOP,
 }
-"""Holds after which earlier observations are discarded."""
+"""Holds after which earlier observations are discarded. While a person has the arm the policy goes
+on in the background; what it saw is discarded when it gets the arm back."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,19 @@ class HoldTracker:
     def __init__(self) -> None:
         self.current: Hold | None = None
         self.counts: Counter[HoldReason] = Counter()
+        self._told: dict[HoldReason, int] = {}
+
+    def due(self, now: int, period: int) -> bool:
+        """Whether the hold in force is to be logged: by reason, as reasons may alternate.
+
+        Args:
+            now: Steady time, ns.
+            period: Time after which the same reason is logged again, ns.
+        """
+        if self.current is None or now < self._told.get(self.current.reason, now):
+            return False
+        self._told[self.current.reason] = now + period
+        return True
 
     def update(self, hold: Hold | None) -> bool:
         """Takes the hold in force now.

@@ -215,6 +215,15 @@ class ObservationBuffer:
                     return hold
             return self._joint_problem(now) or self._sync_problem(now)
 
+    def joint_problem(self, now: int) -> Hold | None:
+        """Returns the hold for the joint states alone; None if there is none.
+
+        Args:
+            now: Steady time, ns.
+        """
+        with self._condition:
+            return self._joint_problem(now)
+
     def _image_problem(self, view: int, health: InputHealth, now: int) -> Hold | None:
         if health.fault:
             return self._faulty(health, HoldReason.BAD_IMAGE, f"view {health.name}: ")

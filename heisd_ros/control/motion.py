@@ -80,6 +80,15 @@ class Motion(Protocol):
             elapsed_sec: As in `halt`.
         """
 
+    def lead_back(self, lead: Lead, arm: ArmState, elapsed_sec: float | None) -> Command:
+        """Returns the next command that leads a target pose back while no motion is wanted.
+
+        Args:
+            lead: How far the target leads the place that it is led to, and how far it may.
+            arm: State of the arm.
+            elapsed_sec: As in `halt`.
+        """
+
 
 class Target(Protocol):
     """Where a command interface has led the tip."""
@@ -152,6 +161,11 @@ class TipMotion:
         position = self._following.position(self._target.position(measured), wanted)
         lead = self._target.lead(measured)
         return _of_tip(self._filter.step(wanted, position, posture, lead, elapsed_sec))
+
+    def lead_back(self, lead: Lead, arm: ArmState, elapsed_sec: float | None) -> Command:
+        """Implements `Motion.lead_back`."""
+        posture, position = Posture(arm.kinematics, arm.positions), self._target.position(arm.tip())
+        return _of_tip(self._filter.step(np.zeros(6), position, posture, lead, elapsed_sec))
 
 
 class JointMotion:
@@ -240,6 +254,10 @@ class JointMotion:
             joints = self._following.joints(joints, velocities)
         posture = JointPosture(arm.kinematics, joints)
         return self._command(self._filter.step(velocities, posture, lead, elapsed_sec), notes)
+
+    def lead_back(self, lead: Lead, arm: ArmState, elapsed_sec: float | None) -> Command:
+        """Implements `Motion.lead_back`: joints have no target pose, so the arm halts."""
+        return self.halt(arm, elapsed_sec)
 
     def _velocities(
         self, wanted: np.ndarray, arm: ArmState, joints: np.ndarray, elapsed_sec: float | None

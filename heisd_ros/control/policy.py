@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from heisd_ros.control import growth
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
@@ -58,6 +60,7 @@ class Policy:
         action_space: What its actions are before the gripper's number: "end_effector",
             "joint_velocity" or "joint_position".
         action_size: Numbers of an action.
+        encode: The tokens of an action (7,), for what a person did; None: not known.
     """
 
     decoder: Decoder
@@ -75,6 +78,7 @@ class Policy:
     link: Link | None = None
     action_space: str = END_EFFECTOR
     action_size: int = ACTION_SIZE
+    encode: Callable[[np.ndarray], tuple[int, ...]] | None = None
 
     @property
     def name(self) -> str:
@@ -184,6 +188,11 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
             f"parameter 'decoding.mode' is {parameters.decoding.mode!r}; accepted with "
             "'growth.mode' or 'fleet.uri': a mode that retrieves"
         )
+    if keeps and vla.codec.horizon > 1:
+        raise ValueError(
+            f"{folder} answers with {vla.codec.horizon} actions; accepted with 'growth.mode' or "
+            "'fleet.uri': a model of one action"
+        )
     assembly = Assembly(folder, parameters.decoding.database, parameters.decoding.drafter)
     opened: list[OnlineGrowth] = []
     with ExitStack() as failing:
@@ -216,6 +225,7 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
         robot=assembly.database.manifest.robot if mode.retrieves else "",
         action_space=space,
         action_size=vla.codec.dimensions,
+        encode=lambda action: vla.codec.encode(action[None]),
     )
 
 
@@ -223,7 +233,8 @@ def action_space(parameters: VlaNodeParameters, folder: Path, codec: ActionCodec
     """Returns what a model's actions are: what it says, or what the parameters say.
 
     Raises:
-        ValueError: They contradict each other, or neither says it where the joints are commanded.
+        ValueError: They contradict each other, neither says it where the joints are commanded, or
+            a person could not take over.
     """
     asked, said = parameters.model.action_space, getattr(codec, "action_space", "")
     if asked and said and asked != said:
@@ -238,7 +249,13 @@ def action_space(parameters: VlaNodeParameters, folder: Path, codec: ActionCodec
             "not say what its actions are, and 'command.interface' is "
             f"{parameters.command.interface!r}"
         )
-    return asked or said or END_EFFECTOR
+    space = asked or said or END_EFFECTOR
+    if space != END_EFFECTOR and parameters.teleop.enabled:
+        raise ValueError(
+            f"actions are of {space!r}, and 'teleop' is on; accepted with it: {END_EFFECTOR!r}, as "
+            "a person commands the end effector"
+        )
+    return space
 
 
 def _check_actions(folder: Path, codec: ActionCodec, space: str) -> None:

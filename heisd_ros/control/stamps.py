@@ -42,12 +42,15 @@ class StampAges:
         ages = self._ages[name]
         return ages[-1][1] if ages else None
 
-    def complaint(self, name: str, limit: float) -> str | None:
+    def complaint(
+        self, name: str, limit: float, parameter: str = "input.max_stamp_age_sec"
+    ) -> str | None:
         """Returns the problem of a source's newest stamp and its likely cause; None if it is good.
 
         Args:
             name: The source.
             limit: How far a stamp may differ from the clock, s.
+            parameter: Name of the parameter that sets it.
         """
         age = self.newest(name)
         if age is None or abs(age) <= limit:
@@ -63,7 +66,7 @@ class StampAges:
         )
         return (
             f"stamp is {abs(age):.2f} s {place} the node's clock; accepted: up to {limit:g} s "
-            f"(input.max_stamp_age_sec). {self._cause(name, clock, limit)}. "
+            f"({parameter}). {self._cause(name, clock, limit)}. "
             f"Ages at arrival: {shown}"
         )
 

@@ -11,19 +11,19 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from heisd_ros.data.marks import Outcome, outcomes, reported_of
 from heisd_ros.data.read_report import SECOND
-from heisd_ros.data.recorded_actions import displacement, gripper_action, motion_action
-from heisd_ros.data.recording_layout import ActionRule, RecordingLayout
+from heisd_ros.data.recording_layout import RecordingLayout
+from heisd_ros.data.step_actions import StepActions
 from heisd_ros.data.tracks import Track, Tracks
 from heisd_ros.kinematics.joint_states import ArmState
-from heisd_ros.kinematics.pose import Pose
 
 STILL_OPENING = 5e-4
 """The fingers stand still if they move less than this per step, m."""
@@ -43,7 +43,8 @@ class Step:
         opening: Between the fingers, m.
         action: (7,) in the model's units.
         instruction: The task in words.
-        part: What else separates episodes: the marker's count, the goal's id.
+        part: What else separates episodes: the marker's count, the goal's id, the outcomes so far.
+        person: Whether a person had the arm.
     """
 
     grid: int
@@ -54,6 +55,12 @@ class Step:
     action: NDArray[np.float64]
     instruction: str
     part: tuple[object, ...]
+    person: bool
+
+    @property
+    def attempt(self) -> tuple[object, ...]:
+        """What steps share that one report of an outcome is about."""
+        return (self.instruction, *self.part)
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,8 @@ class Plan:
         openings: (T,) between the fingers, m.
         stride: Control steps from one to the next.
         ended_by: Why it ends.
+        person: (T,) bool, the steps in which a person had the arm.
+        outcome: How it ended, as reported; empty where it was not.
     """
 
     instruction: str
@@ -81,9 +90,11 @@ class Plan:
     openings: NDArray[np.float64]
     stride: int
     ended_by: str
+    person: NDArray[np.bool_]
+    outcome: str
 
     @classmethod
-    def of(cls, steps: list[Step], stride: int, ended_by: str) -> Plan:
+    def of(cls, steps: list[Step], stride: int, ended_by: str, outcome: str = "") -> Plan:
         """Makes the plan of the given steps."""
         velocities = [s.arm.velocities for s in steps if s.arm.velocities is not None]
         return cls(
@@ -96,6 +107,8 @@ class Plan:
             openings=np.array([step.opening for step in steps]),
             stride=stride,
             ended_by=ended_by,
+            person=np.array([step.person for step in steps]),
+            outcome=outcome,
         )
 
     def __len__(self) -> int:
@@ -130,12 +143,18 @@ class Aligner:
         steps, reasons = self._steps(tracks, stride, instruction)
         self._drop_pauses(steps, reasons, stride)
         plans = []
+        ends = outcomes(tracks.outcomes.values)
+        reported = reported_of([step.attempt for step in steps], ends)
         for run, ended_by in self._runs(steps, reasons, stride):
+            outcome = reported.get(run[0].attempt, "")
+            if outcome == Outcome.DISCARD:
+                self.dropped["step of an episode that was reported as to be discarded"] += len(run)
+                continue
             if len(run) < SHORTEST:
                 self.dropped[f"episode of fewer than {SHORTEST} steps"] += len(run)
                 continue
             self.cuts[ended_by] += 1
-            plans.append(Plan.of(run, stride, ended_by))
+            plans.append(Plan.of(run, stride, ended_by, outcome))
         return plans
 
     @property
@@ -208,12 +227,13 @@ class Aligner:
         marker = self._marker(tracks, stamp)
         if marker is None:
             return f"outside of what {layout.marker_topic} marks"
-        action = _Actions(layout, tracks, self._period).at(stamp)
+        action = StepActions(layout, tracks, self._period).at(stamp)
         if isinstance(action, str):
             return action
+        ended = len(outcomes(tracks.outcomes.values[: bisect_left(tracks.outcomes.stamps, stamp)]))
         return Step(
             grid, stamp, tuple(pictures), arm, arm.gripper_opening or 0.0, action,
-            said or instruction, (marker, goal),
+            said or instruction, (marker, goal, ended), bool(tracks.persons.last(stamp)),
         )  # fmt: skip
 
     def _marker(self, tracks: Tracks, stamp: int) -> int | None:
@@ -279,106 +299,7 @@ def _cut(run: list[Step], step: Step, reasons: dict[int, str], longest: int) -> 
         return reasons.get(last.grid + 1, "gap in the first camera's pictures")
     if step.instruction != last.instruction:
         return "another instruction"
-    if step.part != last.part:
-        return "marker" if step.part[0] != last.part[0] else "another goal"
+    for part, why in enumerate(("marker", "another goal", "outcome reported")):
+        if step.part[part] != last.part[part]:
+            return why
     return "longest episode" if len(run) >= longest else ""
-
-
-@dataclass
-class _Actions:
-    """Computes actions by the layout's rule."""
-
-    layout: RecordingLayout
-    tracks: Tracks
-    period: int
-
-    def at(self, stamp: int) -> NDArray[np.float64] | str:
-        """Returns the action at a time, (7,) in the model's units, or why there is none."""
-        rule = self.layout.action
-        made = self._rules()[rule.kind](stamp)
-        if isinstance(made, str) or rule.kind == "action":
-            return made
-        opening = self._opening(stamp)
-        if isinstance(opening, str):
-            return opening
-        return np.append(motion_action(made, rule), gripper_action(opening, rule))
-
-    def _rules(self) -> dict[str, Callable[[int], NDArray[np.float64] | str]]:
-        return {
-            "action": self._published,
-            "measured": self._measured,
-            "pose": self._posed,
-            "twist": self._twisted,
-        }
-
-    def _following(self, stamp: int, topic: str) -> list[int]:
-        """Returns the messages of the control step that begins at a time."""
-        stamps = self.tracks.track(topic).stamps
-        begin, end = bisect_left(stamps, stamp), bisect_left(stamps, stamp + self.period)
-        return list(range(begin, end))
-
-    def _published(self, stamp: int) -> NDArray[np.float64] | str:
-        topic = self.layout.action.topic
-        found = self._following(stamp, topic)
-        if not found:
-            return f"no action on {topic} within a control step"
-        action: NDArray[np.float64] = self.tracks.track(topic).values[found[0]]
-        if action.shape != (7,) or not np.isfinite(action).all():
-            return f"action on {topic} is not 7 finite numbers"
-        return action
-
-    def _twisted(self, stamp: int) -> NDArray[np.float64] | str:
-        topic, rule = self.layout.action.topic, self.layout.action
-        found = [self.tracks.track(topic).values[i] for i in self._following(stamp, topic)]
-        if not found:
-            return f"no twist on {topic} within a control step"
-        frames = {frame for _, frame in found}
-        if len(frames) > 1:
-            return f"twists on {topic} in two frames"
-        twist = np.mean([values for values, _ in found], axis=0)
-        if frames != {rule.frame}:
-            turn = self._tip(stamp).rotation
-            turn = turn.T if self._in_tip(rule) else turn
-            twist = np.concatenate([turn @ twist[:3], turn @ twist[3:]])
-        return twist * (self.period / SECOND)
-
-    def _measured(self, stamp: int) -> NDArray[np.float64] | str:
-        joints = self.tracks.track(self.layout.joint_states)
-        return self._moved(stamp, self.layout.joint_states, lambda i: joints.values[i].tip())
-
-    def _posed(self, stamp: int) -> NDArray[np.float64] | str:
-        topic = self.layout.action.topic
-        return self._moved(stamp, topic, self.tracks.track(topic).values.__getitem__)
-
-    def _moved(
-        self, stamp: int, topic: str, pose: Callable[[int], Pose]
-    ) -> NDArray[np.float64] | str:
-        """Returns the motion of a pose in a control step, from the messages nearest to its ends."""
-        track, tolerance = self.tracks.track(topic), round(self.layout.tolerance_sec * SECOND)
-        begin = track.within(stamp, tolerance)
-        end = track.within(stamp + self.period, tolerance)
-        if begin is None or end is None or begin == end:
-            return f"no two messages of {topic} a control step apart"
-        share = self.period / (track.stamps[end] - track.stamps[begin])
-        return share * displacement(pose(begin), pose(end), self._in_tip(self.layout.action))
-
-    def _in_tip(self, rule: ActionRule) -> bool:
-        return rule.frame == self.layout.tip_frame
-
-    def _tip(self, stamp: int) -> Pose:
-        joints = self.tracks.track(self.layout.joint_states)
-        nearest = joints.nearest(stamp)
-        assert nearest is not None, "a step has a joint state"
-        pose: Pose = joints.values[nearest].tip()
-        return pose
-
-    def _opening(self, stamp: int) -> float | str:
-        """Returns the gripper's command at the end of the step, or else its measured opening."""
-        end, topic = stamp + self.period, self.layout.action.gripper_topic
-        if topic:
-            told = self.tracks.track(topic).last(end)
-            return "no gripper command yet" if told is None else float(told)
-        joints = self.tracks.track(self.layout.joint_states)
-        nearest = joints.nearest(end)
-        opening = None if nearest is None else joints.values[nearest].gripper_opening
-        return 0.0 if opening is None else float(opening)

@@ -69,6 +69,8 @@ class BagSource:
                 steps=len(plan),
                 start_sec=(plan.begin - begin) / SECOND,
                 ended_by=plan.ended_by,
+                outcome=plan.outcome,
+                person_steps=int(plan.person.sum()),
             )
             for plan in plans
         ]
@@ -95,6 +97,8 @@ class BagSource:
             joint_velocities=plan.velocities,
             gripper_opening=plan.openings,
             stride=plan.stride,
+            person=plan.person,
+            outcome=plan.outcome,
         )
 
     def _planned(self) -> list[Plan]:

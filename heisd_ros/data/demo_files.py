@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 
 from heisd_ros.data.episode import Episode
+from heisd_ros.data.marks import Outcome
 from heisd_ros.data.text_files import one_line
 from heisd_ros.errors import DemonstrationError, HeisdError
 
@@ -251,7 +252,19 @@ def _episode(demo: h5py.Group, instruction: str, views: tuple[str, ...]) -> Epis
         init_state=optional_index(demo, "init_state_index"),
         outcome=_outcome(demo, steps),
         stride=int(demo.attrs.get("stride", 1)),
+        person=_flags(demo, "person", steps) if "person" in demo else None,
     )
+
+
+def _flags(group: h5py.Group, name: str, steps: int) -> np.ndarray:
+    """Reads a data set (T,) of zeros and ones as booleans."""
+    found = _dataset(group, name)
+    if found.shape != (steps,):
+        raise ValueError(f"{name!r} is of shape {found.shape}; accepted: ({steps},)")
+    values = np.asarray(found[:])
+    if not np.isin(values, (0, 1)).all():
+        raise ValueError(f"{name!r} holds other numbers than 0 and 1")
+    return values.astype(bool)
 
 
 def _outcome(demo: h5py.Group, steps: int) -> str:
@@ -261,7 +274,12 @@ def _outcome(demo: h5py.Group, steps: int) -> str:
     of success, or less.
     """
     if "outcome" in demo.attrs:
-        return str(demo.attrs["outcome"])
+        outcome, accepted = demo.attrs["outcome"], [each.value for each in Outcome]
+        if outcome not in accepted:
+            raise ValueError(
+                f"attribute 'outcome' is {reprlib.repr(outcome)}; accepted: {', '.join(accepted)}"
+            )
+        return str(outcome)
     rewards = demo.get("rewards")
     ours = "stride" in demo.attrs
     if ours or not isinstance(rewards, h5py.Dataset) or rewards.shape != (steps,):

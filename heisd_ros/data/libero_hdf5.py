@@ -1,7 +1,8 @@
 """LIBERO's demonstration files (robomimic's HDF5 layout): writing. `demo_files` reads them.
 
 Ours hold, beyond LIBERO's data sets, joint velocities and the positions of item and target, and may
-hold every n-th step only (`stride`).
+hold every n-th step only (`stride`), the steps in which a person had the arm (`person`) and how the
+episode ended (`outcome`).
 """
 
 from __future__ import annotations
@@ -165,12 +166,14 @@ def _write_episode(
         obs.create_dataset("joint_velocities", data=episode.joint_velocities)
     if episode.landmarks is not None:
         obs.create_dataset("landmarks", data=episode.landmarks)
+    if episode.person is not None:
+        demo.create_dataset("person", data=episode.person.astype(np.uint8))
+    if episode.outcome:
+        demo.attrs["outcome"] = episode.outcome
     demo.attrs["init_state"] = states[0]
     demo.attrs["model_file"] = model_xml
     demo.attrs["seed"] = seed
     demo.attrs["stride"] = episode.stride
-    if episode.outcome:
-        demo.attrs["outcome"] = episode.outcome
     if episode.init_state is not None:
         demo.attrs["init_state_index"] = episode.init_state
     demo.attrs[CLOSED] = steps

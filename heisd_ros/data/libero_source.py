@@ -56,6 +56,7 @@ class LiberoSource:
                         len(episode),
                         episode.init_state,
                         outcome=episode.outcome,
+                        person_steps=0 if episode.person is None else int(episode.person.sum()),
                     )
                 )
                 step = episode.stride / (self.rate_hz or USUAL_RATE_HZ)

@@ -65,6 +65,9 @@ class RecordingLayout:
         instruction: The task in words, used if no topic holds it.
         instruction_topic: Topic of the instruction; empty: none.
         marker_topic: Topic that marks episodes; empty: none.
+        telemetry_topic: Topic of the node's telemetry, by which a person's steps are known; empty:
+            none. It may be missing.
+        outcome_topic: Topic of how episodes ended; empty: none. It may be missing.
         rate_hz: Control steps a second; 0: the model's.
         tolerance_sec: Largest difference of the stamps within a step.
         pause_sec: The arm standing still for this long ends an episode; 0: it does not.
@@ -85,6 +88,8 @@ class RecordingLayout:
     instruction: str = ""
     instruction_topic: str = ""
     marker_topic: str = ""
+    telemetry_topic: str = ""
+    outcome_topic: str = ""
     rate_hz: float = 0.0
     tolerance_sec: float = 0.03
     pause_sec: float = 2.0

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from heisd_ros.data.bag import Bag, BagMessage
 from heisd_ros.data.images import check_compressed, check_raw
+from heisd_ros.data.marks import is_persons
 from heisd_ros.data.read_report import SECOND
 from heisd_ros.data.recording_layout import ActionRule, RecordingLayout
 from heisd_ros.errors import BagError, ImageError, JointStateError
@@ -69,7 +70,16 @@ class Track:
 
 
 class Tracks(dict[str, Track]):
-    """Tracks by topic of a stretch of time in which no clock was set back."""
+    """Tracks by topic of a stretch of time in which no clock was set back.
+
+    Attributes:
+        persons: Whether a person had the arm.
+        outcomes: How episodes ended, in words.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.persons, self.outcomes = Track(), Track()
 
     def track(self, topic: str) -> Track:
         """Returns the track of a topic, which is empty if there were no messages."""
@@ -104,6 +114,7 @@ class TrackReader:
             wanted[layout.instruction_topic] = (TEXT, TELEMETRY, FEEDBACK)
         bag.require(wanted)
         self._topics = list(wanted)
+        self._wanted = {*wanted, layout.marker_topic}
         self._take: dict[str, Callable[[BagMessage], Any]] = dict.fromkeys(
             layout.images, self._image
         )
@@ -112,6 +123,9 @@ class TrackReader:
         if layout.marker_topic:
             bag.require({layout.marker_topic: [bag.topics.get(layout.marker_topic, "")]})
             self._topics.append(layout.marker_topic)
+        marks = {layout.telemetry_topic: TELEMETRY, layout.outcome_topic: TEXT}
+        self._marks = {topic for topic, kind in marks.items() if bag.topics.get(topic) == kind}
+        self._topics += sorted(self._marks - set(self._topics))
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def read(self) -> list[Tracks]:
@@ -119,6 +133,10 @@ class TrackReader:
         parts, clock = [Tracks()], 0
         rule = self._layout.action
         for message in self._bag.messages(self._topics):
+            if message.topic in self._marks:
+                self._mark(parts[-1], message, clock)
+                if message.topic not in self._wanted:
+                    continue
             event = message.topic in self._events
             # What has no stamp of its own belongs to the newest that was received before it.
             stamp = clock if event else header_stamp(message)
@@ -142,6 +160,15 @@ class TrackReader:
                 track.received.append(message.stamp_ns)
                 track.values.append(value)
         return parts
+
+    def _mark(self, tracks: Tracks, message: BagMessage, clock: int) -> None:
+        """Adds who had the arm, or how an episode ended, at the newest stamp before it."""
+        persons = message.topic == self._layout.telemetry_topic
+        track = tracks.persons if persons else tracks.outcomes
+        value = is_persons(message.message) if persons else message.message.data
+        track.stamps.append(clock)
+        track.received.append(message.stamp_ns)
+        track.values.append(value)
 
     def _after(self, before: Tracks) -> Tracks:
         """Makes empty tracks that keep the last value of event topics (the instruction)."""

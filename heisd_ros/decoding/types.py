@@ -50,6 +50,8 @@ class Source(str, Enum):  # Python 3.10 has no StrEnum
     SKIP = "skip", "retrieval, skipped verification", "#009e73"
     HOLD = "hold", "hold", "#d55e00"
     """The arm was held. Used only in telemetry; no decoder returns it."""
+    PERSON = "person", "person", "#cc79a7"
+    """A person commanded the arm; likewise."""
 
     __str__ = str.__str__
 
@@ -65,7 +67,7 @@ class Source(str, Enum):  # Python 3.10 has no StrEnum
         return red / 255, green / 255, blue / 255
 
 
-DECIDING = tuple(source for source in Source if source is not Source.HOLD)
+DECIDING = tuple(source for source in Source if source not in (Source.HOLD, Source.PERSON))
 """The sources of a `StepResult`."""
 
 

@@ -7,14 +7,12 @@ commands, so a late action never overtakes a stop.
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -27,13 +25,16 @@ from heisd_ros.control.inputs import NANOSECONDS
 from heisd_ros.control.session import Session
 from heisd_ros.control.tick_watch import TickWatch
 from heisd_ros.control.watch import Watch
+from heisd_ros.data.marks import Outcome
 from heisd_ros.decoding.types import Source, StepResult
 from heisd_ros.msg import ArmStatus, StepLatency, StepTelemetry
 from heisd_ros.nodes import telemetry
 from heisd_ros.nodes.driver import ArmDriver
 from heisd_ros.nodes.gripper import GripperOutput
+from heisd_ros.nodes.person import Person
 from heisd_ros.nodes.servo import ServoSetup
 from heisd_ros.nodes.status import hold_status, limit_status
+from heisd_ros.nodes.step_reports import StepReports
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 HALT_SEC, IDLE_SEC, ACKNOWLEDGE_SEC = 3.0, 1.0, 1.0
@@ -51,16 +52,17 @@ class ControlLoop:
         report: Takes the telemetry of every step and hold.
         instruction: The instruction; may be empty.
         veto: Returns a reason of the node to hold the arm, such as an emergency stop.
+        tell: Takes how each episode ended.
 
     Attributes:
         holds: The hold in force and the counts of all since activation.
-        step: Control steps since activation, holds not included.
         sources: Number of those steps by their source.
         shadow: Skipped steps that were verified later, and those that disagreed.
         acted_at: Steady time of the newest action, ns; None before the first.
         latency: Where the time of the newest step went; None before the first.
         ticks: How punctual commands are.
         fingers: Sends the gripper's commands, and knows their outcome.
+        person: Whoever may take the arm over from the policy.
     """
 
     def __init__(
@@ -70,16 +72,16 @@ class ControlLoop:
         report: Callable[[StepTelemetry], None],
         instruction: str,
         veto: Callable[[], Hold | None] = lambda: None,
+        tell: Callable[[Outcome], None] = lambda outcome: None,
     ) -> None:
         self.holds = HoldTracker()
-        self.step = 0
         self.sources: Counter[str] = Counter()
         self.shadow: Counter[str] = Counter(checked=0, disagreed=0)
         self.acted_at: int | None = None
         self.latency: StepLatency | None = None
-        self._node, self._session, self._report = node, session, report
+        self._node, self._session = node, session
         self._parameters, self._growth = session.parameters, session.policy.growth
-        self._veto = veto
+        self._veto, self._tell = veto, tell
         self._driver = ArmDriver(node, session)
         self._servo = ServoSetup(node, self._parameters)
         self._gripper = GripperSwitch(self._parameters)
@@ -88,17 +90,22 @@ class ControlLoop:
         self._clocked = command.rate_hz > 0.0
         self.ticks = TickWatch(self._driver.tick_sec, command.late_share, command.late_limit)
         self._broken: Hold | None = None  # a failure of our own: held until the next activation
-        self._unsent: StepTelemetry | None = None  # of an action whose command is due at the tick
-        self._log_due: dict[HoldReason, int] = {}  # steady time before which it is not logged again
-        self._completed = 0  # steady time at which the observation of that action was complete
+        self.person = Person(
+            node, session, self._driver, self._on_other_hands, self._on_person, self.end_episode
+        )
         self._answered = 0  # stamp of the observation that the newest command answers, ns
         session.buffer.begin()
         session.motion.reset()
         self._watch = Watch(self._parameters, "", time.monotonic_ns())
+        self._reports = StepReports(
+            node, session, self._driver, self.person, self._watch, self._gripper, report
+        )
         self._take(instruction)
 
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         periods = [(self._parameters.watchdog_hz, self._on_watchdog)]
+        if self._parameters.teleop.enabled:
+            periods.append((session.mapper.rate_hz, self._on_person_step))
         if self._clocked:
             periods.append((command.rate_hz, self._on_tick))
         self._timers = [
@@ -111,28 +118,39 @@ class ControlLoop:
         self._take(text)
         self.check()
 
-    def end_episode(self, success: bool) -> None:
+    def end_episode(self, outcome: Outcome) -> None:
         """Records how the episode ended; the arm continues with the instruction."""
+        success = outcome is Outcome.SUCCESS
         if self._growth is not None:
             self._growth.end(success)
-        self._session.worker.end_episode(success)
+        if outcome is Outcome.DISCARD:
+            self._session.worker.restart(self._watch.instruction)
+        else:
+            self._session.worker.end_episode(success)
+        self._tell(outcome)
 
     def stop_gripper(self) -> None:
         """Cancels the gripper's motion, if any; the next action commands it again."""
         self.fingers.cancel()
-        self._gripper = GripperSwitch(self._parameters)
+        self._gripper = self._reports.gripper = GripperSwitch(self._parameters)
 
     def set_parameters(self, parameters: VlaNodeParameters) -> None:
         """Updates the live parameters; an arm in motion continues smoothly."""
         self._parameters = self._watch.parameters = parameters
         self._driver.set_limits(parameters)
         self._gripper.set_parameters(parameters)
+        self.person.set_parameters(parameters)
 
     def _take(self, text: str) -> None:
         self._watch.take(text, time.monotonic_ns())
         self._session.worker.restart(self._watch.instruction)
         if self._growth is not None:
             self._growth.end(success=False)  # the outcome of the last one was not reported
+
+    @property
+    def step(self) -> int:
+        """Control steps since activation, holds not included."""
+        return self._reports.step
 
     @property
     def limit_counts(self) -> Counter[str]:
@@ -142,8 +160,10 @@ class ControlLoop:
     @property
     def status(self) -> ArmStatus:
         """Status of the arm."""
-        hold = self.holds.current
-        return hold_status(hold) if hold else limit_status(self._driver.notes, self._driver.twist)
+        hold, commander = self.holds.current, self.person.commander
+        if hold:
+            return hold_status(hold, commander)
+        return limit_status(self._driver.notes, self._driver.twist, commander)
 
     def close(self) -> None:
         """Stops inference, halts the arm, sends a last stop and destroys the command publishers.
@@ -152,6 +172,7 @@ class ControlLoop:
         """
         for timer in self._timers:
             self._node.destroy_timer(timer)
+        self.person.close()
         self._session.worker.restart("")
         self._driver.begin_close()
         deadline = time.monotonic() + HALT_SEC
@@ -192,7 +213,7 @@ class ControlLoop:
         self._driver.begin_close()
         self._hold(self._broken, time.monotonic_ns())
 
-    def _guarded(self, callback: Callable[[], None]) -> None:
+    def _guarded(self, callback: Callable[[], object]) -> None:
         try:
             callback()
         except Exception as error:
@@ -207,6 +228,9 @@ class ControlLoop:
         if inference.trace:
             self._node.get_logger().error(inference.trace, throttle_duration_sec=LOG_PERIOD_SEC)
         outcome, fault = inference.outcome, self._watch.judge(inference, now)
+        if self.person.taken:
+            self.person.shadow(inference, self._session.buffer.problem(now) or fault)
+            return
         problem = self._outside(now) or fault
         if problem is not None:
             self._hold(problem, now)
@@ -223,43 +247,31 @@ class ControlLoop:
             self.fingers.send(opening)
         if self._growth is not None:
             growth.note(self._growth, inference.instruction, result)
-        self._drop_unsent("replaced")
+        self._reports.drop("replaced")
         self._driver.move(mapper.motion(action), action)
-        self.step += 1
         self.sources[result.source] += 1
         if inference.settled is not None:
             self.shadow["checked"] += 1
             self.shadow["disagreed"] += not inference.settled.agrees
         self.acted_at = now
         self._watch.expect(now)
-        self._completed = inference.observation.complete
-        self._unsent = telemetry.step_message(
-            inference, result, self._watch.instruction_age(now), now
-        )
-        self.latency = self._unsent.latency
+        age = self._watch.instruction_age(now)
+        message = telemetry.step_message(inference, result, age, now)
+        self.latency = message.latency
+        self._reports.acted(message, inference.observation.complete)
         if not self._clocked:
             self._send()
 
     def _send(self) -> None:
         """Sends the command of this tick; if it is the first of an action, reports the action."""
         self._driver.send(self._stamp())
-        message, self._unsent = self._unsent, None
-        if message is None:
-            return
-        message.latency.total = (time.monotonic_ns() - self._completed) * 1e3 / NANOSECONDS
-        if self._driver.limited:
-            message.reason += f"; {self._driver.limited}"
-        self._publish(message)
-
-    def _drop_unsent(self, why: str) -> None:
-        """Reports an action that was never sent: another action or a hold came before the tick."""
-        message, self._unsent = self._unsent, None
-        if message is not None:
-            message.reason += f"; {why} before its command was sent"
-            self._publish(message)
+        self._reports.sent()
 
     def _on_watchdog(self) -> None:
         now = time.monotonic_ns()
+        if self.person.taken:
+            self._follow_person(now, tell=True)
+            return
         inferring_sec = self._session.worker.inferring_sec(now)
         hold = self._outside(now) or self._watch.problem(now, inferring_sec)
         if hold:
@@ -269,41 +281,90 @@ class ControlLoop:
 
     def _outside(self, now: int) -> Hold | None:
         """Returns the hold that applies whatever the policy decides."""
-        return (
-            self._broken
-            or self._veto()
-            or self._servo.problem()
-            or self._session.buffer.problem(now)
-            or self._driver.problem()
+        return self._of_arm(self._session.buffer.problem(now)) or self.person.hand_over(
+            self._watch, now
         )
 
-    def _hold(self, hold: Hold, now: int) -> None:
-        """Halts the arm; called at every tick of the watchdog until the reason is gone."""
+    def _of_arm(self, inputs: Hold | None) -> Hold | None:
+        """Returns the hold that applies to whoever commands with these inputs."""
+        held = self._broken or self._veto() or self._servo.problem()
+        return held or inputs or self._driver.problem()
+
+    def _follow_person(self, now: int, tell: bool = False) -> bool:
+        """Lets the person who has the arm move it, or holds it.
+
+        A person needs no pictures, no instruction and no model: only what concerns the arm itself
+        holds it.
+
+        Args:
+            now: Steady time, ns.
+            tell: Whether telemetry tells a hold that is no news.
+
+        Returns:
+            Whether the person moves it.
+        """
+        person = self.person
+        hold = self._of_arm(self._session.buffer.joint_problem(now))
+        if hold is not None:
+            person.takeover.disarm()
+        hold = hold or self.person.hand_over(self._watch, now) or person.takeover.problem(now)
+        if hold is not None:
+            self._hold(hold, now, tell)
+            return False
+        self._end_hold()
+        self._driver.move(person.twist(now), None)
+        return True
+
+    def _on_person(self) -> None:
+        if self.person.taken:
+            self._guarded(lambda: self._follow_person(time.monotonic_ns()))
+
+    def _on_other_hands(self, how: str) -> None:
+        self._node.get_logger().warning(how)
+        self._reports.drop("changed hands")
+        self.check()
+
+    def _on_person_step(self) -> None:
+        """Takes a control step of the person's, as one of the policy's is taken."""
+        now = time.monotonic_ns()
+        if not self.person.taken or not self._follow_person(now):
+            return
+        step = self.person.step(self._gripper, self._watch.instruction, now)
+        if step.opening is not None:
+            self.fingers.send(step.opening)
+        self._reports.drop("replaced")
+        self._driver.move(step.twist, step.action)
+        self.sources[Source.PERSON] += 1
+        self._answered = step.answered or self._answered
+        self._reports.person(step, now)
+        if not self._clocked:
+            self._send()
+
+    def _hold(self, hold: Hold, now: int, tell: bool = True) -> None:
+        """Halts the arm; called at every tick of the watchdog until the reason is gone.
+
+        Args:
+            hold: The reason.
+            now: Steady time, ns.
+            tell: Whether to repeat the stop and the telemetry if the reason is no news.
+        """
         news = self.holds.update(hold)
-        self._drop_unsent("held")
-        self._driver.hold()
+        self._reports.drop("held")
+        if self.person.changing_hands and hold.reason is HoldReason.TAKEOVER:
+            self._driver.anchor()
+        else:
+            self._driver.hold()
+        if not (news or tell):
+            return
         if not self._clocked:
             self._driver.send(self._stamp())
         if news and hold.reason in FRESH_START:
             # Nothing seen before the fault may move the arm after it.
             self._session.buffer.discard()
             self._session.worker.restart(self._watch.instruction)
-        # By reason, since reasons may alternate at every tick.
-        if now >= self._log_due.get(hold.reason, now):
-            self._log_due[hold.reason] = now + int(LOG_PERIOD_SEC * NANOSECONDS)
+        if self.holds.due(now, int(LOG_PERIOD_SEC * NANOSECONDS)):
             self._node.get_logger().warning(f"arm held: {hold}")
-        message = StepTelemetry(
-            instruction=self._watch.instruction,
-            hold=True,
-            source=Source.HOLD,
-            reason=str(hold),
-            accepted=-1,
-            similarity=math.nan,
-        )
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        age = self._watch.instruction_age(now)
-        message.ages = telemetry.ages_message(self._session.buffer, age, now)
-        self._publish(message)
+        self._reports.held(hold, now)
 
     def _end_hold(self) -> None:
         if self.holds.update(None):
@@ -318,8 +379,9 @@ class ControlLoop:
         self.ticks.note(now)
         if warning := self.ticks.warning():
             self._node.get_logger().warning(warning, throttle_duration_sec=LOG_PERIOD_SEC)
-        hold = self._watch.overdue(now) if self.holds.current is None else None
-        if hold is not None:
+        if self.person.taken:
+            self._follow_person(now)
+        elif self.holds.current is None and (hold := self._watch.overdue(now)) is not None:
             self._hold(hold, now)
         self._send()
 
@@ -332,15 +394,3 @@ class ControlLoop:
         if self._parameters.command.stamp == "observation":
             return telemetry.time_message(self._answered)
         return self._node.get_clock().now().to_msg()
-
-    def _publish(self, message: StepTelemetry) -> None:
-        message.header.frame_id = self._parameters.command_frame
-        message.step = self.step
-        message.twist = np.asarray(self._driver.twist, np.float64)
-        message.joints = self._driver.joints.tolist()
-        message.dry_run = self._parameters.dry_run
-        message.gripper = self._gripper.position
-        motion, bounds = self._session.motion, self._session.policy.bounds
-        boundary = math.nan if bounds is None else bounds.boundary
-        message.metric = telemetry.metric_message(motion.kind, motion.latest, boundary)
-        self._report(message)

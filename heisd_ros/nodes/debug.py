@@ -121,11 +121,15 @@ def overlay_lines(step: StepTelemetry | None) -> list[str]:
     if step is None:
         return ["no step yet"]
     if step.hold:
-        return [f"HOLD {step.reason}".encode("ascii", "replace").decode()]
+        held = f"HOLD {step.reason}" + (" (person)" if step.commander == "person" else "")
+        return [held.encode("ascii", "replace").decode()]
     metric = f"{step.metric.value:.2f}" if step.metric.ready else "-"
     linear, angular = np.linalg.norm(step.twist[:3]), np.linalg.norm(step.twist[3:])
+    first = f"{step.source}  step {step.step}  {step.latency.inference:.0f} ms"
+    if step.commander == "person":
+        first = f"PERSON  step {step.step}  disagreement {step.disagreement:.2f}"
     return [
-        f"{step.source}  step {step.step}  {step.latency.inference:.0f} ms",
+        first,
         f"metric {metric}  {linear:.3f} m/s  {angular:.2f} rad/s  gripper {step.gripper:.3f} m",
     ]
 

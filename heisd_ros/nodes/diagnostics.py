@@ -151,6 +151,10 @@ def control_status(
             values["latency.total_ms"] = control.latency.total
         values |= {f"holds.{reason.value}": n for reason, n in control.holds.counts.items()}
         values |= {f"limits.{kind}": count for kind, count in control.limit_counts.items()}
+        person = control.person
+        values |= {"commander": person.commander, "takeovers": person.takeover.count}
+        if person.taken:
+            values["disagreement"] = person.disagreement
         values["ticks.late"] = control.ticks.late
         values["ticks.worst_ms"] = control.ticks.worst_sec * 1e3
         warnings += [control.ticks.warning()]
@@ -200,6 +204,13 @@ def report(
     statuses = [control_status(session, control, estop, now)]
     if control is not None:
         statuses.append(gripper_status(control))
+        person = control.person
+        statuses += [
+            input_status(
+                device.health, person.timeout_sec, now, publishers=person.publishers(device)
+            )
+            for device in person.takeover.devices
+        ]
     if session is not None:
         limits, buffer = session.buffer.limits, session.buffer
         timeouts = [limits.image_timeout_sec] * len(buffer.image_health)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -16,14 +17,19 @@ from rclpy.node import Node
 from heisd_ros.control.following_check import Following
 from heisd_ros.control.holds import Hold
 from heisd_ros.control.inputs import NANOSECONDS
-from heisd_ros.control.motion import along_tip, make_motion
+from heisd_ros.control.motion import Command, along_tip, make_motion
 from heisd_ros.control.session import Session
+from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.kinematics.pose import Pose, turn
 from heisd_ros.nodes.interfaces import Outgoing, make_interface
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 MOVING = np.array([0.005] * 3 + [0.02] * 3)
 """Motion faster than this (m/s, rad/s) on any axis must be visible in pictures and joint states."""
+ANCHOR_SHARE, ANCHORED, ANCHOR_SEC = 0.25, 1.2, 3.0
+"""Share of the largest lead that a target may keep when the arm changes hands, so that an arm that
+sags does not sink at every change; how much more ends the way back to it; and for how long, s, that
+way is tried, since a wall may be in it."""
 
 
 class ArmDriver:
@@ -60,6 +66,9 @@ class ArmDriver:
         self._wanted: np.ndarray | None = None
         self._action: np.ndarray | None = None
         self._tip: Pose | None = None  # last measured
+        self._anchoring = self._near = False  # see `anchor`
+        self._anchor: Pose | None = None
+        self._anchored_at = 0  # ns
         self._dry = settings.dry_run
         self._closing = False
 
@@ -87,18 +96,52 @@ class ArmDriver:
         """Returns the hold while the arm does not follow its commands; None if it does."""
         return self._following.problem()
 
-    def move(self, wanted: np.ndarray, action: np.ndarray) -> None:
+    def move(self, wanted: np.ndarray, action: np.ndarray | None) -> None:
         """Sets the wanted motion, from the next command on.
 
         Args:
             wanted: As `CommandMapper.motion` gives it.
-            action: The action of the model that it comes from.
+            action: The action of a control step that it comes from; None: the same step's motion,
+                changed.
         """
-        self._wanted, self._action = wanted, action
+        self._wanted, self._anchoring = wanted, False
+        if action is not None:
+            self._action = action
 
     def hold(self) -> None:
         """Stops the arm, from the next command on."""
         self._wanted = self._action = None
+        self._anchoring = False
+
+    def anchor(self) -> None:
+        """Stops the arm, then leads a target pose back to where the arm came to rest.
+
+        That place is measured once: led to the measured pose all the time, a target would sink
+        together with an arm that sags below it.
+        """
+        if not self._anchoring:
+            self.hold()
+            self._anchoring, self._near, self._anchor = True, False, None
+
+    @property
+    def anchored(self) -> bool:
+        """Whether the arm stands, with its target near, since `anchor` was called."""
+        return self._anchoring and self._near and self._filter.at_rest
+
+    def in_command_frame(self, twist: np.ndarray, along_tip: bool) -> np.ndarray:
+        """Returns a twist along the axes of `command.frame_id`; zero if the pose is not known.
+
+        Args:
+            twist: (6,), m/s and rad/s.
+            along_tip: Whether it is along the axes of the tip, not of the base.
+        """
+        arm = self._buffer.arm(time.monotonic_ns())
+        if along_tip == self._along_tip:
+            return twist
+        if arm is None:
+            return np.zeros(6)
+        rotation = arm.tip().rotation
+        return turn(rotation if along_tip else rotation.T, twist)
 
     def begin_close(self) -> None:
         """Stops the arm, and ignores measured joint states from now on.
@@ -119,9 +162,7 @@ class ArmDriver:
         if self._wanted is not None:
             command = self._filter.step(self._wanted, arm, elapsed_sec)
         else:
-            if not self._ramped:
-                self._filter.rest()
-            command = self._filter.halt(arm, elapsed_sec)
+            command = self._stopping(arm, elapsed_sec)
         unsent = self._interface.send(
             Outgoing(
                 twist=command.twist,
@@ -164,6 +205,34 @@ class ArmDriver:
         now = time.monotonic_ns() if self._ramped else stamp.sec * NANOSECONDS + stamp.nanosec
         before, self._sent = self._sent, now
         return None if before is None else (now - before) / NANOSECONDS
+
+    def _stopping(self, arm: ArmState | None, elapsed_sec: float | None) -> Command:
+        """Returns the next command of an arm that is to stand still."""
+        if self._anchoring and (command := self._anchored(arm, elapsed_sec)) is not None:
+            return command
+        if not self._ramped:
+            self._filter.rest()
+        return self._filter.halt(arm, elapsed_sec)
+
+    def _anchored(self, arm: ArmState | None, elapsed_sec: float | None) -> Command | None:
+        """Returns the command that leads the target back; None while there is none to send."""
+        if arm is None or self._near:
+            return None
+        if self._anchor is None:
+            if not self._filter.at_rest:
+                return None
+            self._anchor, self._anchored_at = arm.tip(), time.monotonic_ns()
+        lead = self._interface.lead(self._anchor)
+        if lead is not None:
+            linear, angular = (most * ANCHOR_SHARE for most in lead.most)
+            lead = replace(lead, most=(linear, angular))
+            ahead = np.linalg.norm(lead.offset[:3]), np.linalg.norm(lead.offset[3:])
+            far = ahead[0] > linear * ANCHORED or ahead[1] > angular * ANCHORED
+            tried_sec = (time.monotonic_ns() - self._anchored_at) / NANOSECONDS
+            if far and tried_sec < ANCHOR_SEC:
+                return self._filter.lead_back(lead, arm, elapsed_sec)
+        self._near = True
+        return None
 
     def _from_base(self, twist: np.ndarray) -> np.ndarray:
         if not self._along_tip or self._tip is None:

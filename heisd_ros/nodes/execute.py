@@ -17,6 +17,7 @@ from rclpy.timer import Timer
 
 from heisd_ros.action import Execute
 from heisd_ros.control.holds import HoldReason
+from heisd_ros.decoding.types import Source
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.robot.instruction import instruction_problem
 
@@ -92,7 +93,8 @@ class ExecuteServer:
         )
         if not message.hold:
             self._steps += 1
-            feedback.speedup = plain_ms / max(message.latency.inference, 1e-6)
+            if message.source != Source.PERSON:
+                feedback.speedup = plain_ms / max(message.latency.inference, 1e-6)
         feedback.step = self._steps
         self._goal.publish_feedback(feedback)
         reason = message.reason.partition(":")[0]

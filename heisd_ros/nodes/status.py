@@ -25,29 +25,30 @@ LIMITS = {
 """Codes of each limit while the arm still moves and once it is stopped; the first one counts."""
 
 
-def hold_status(hold: Hold) -> ArmStatus:
-    """Returns the status of an arm that is held."""
+def hold_status(hold: Hold, commander: str = "") -> ArmStatus:
+    """Returns the status of an arm that is held, and whose it is."""
     code = ArmStatus.ESTOP if hold.reason is HoldReason.ESTOP else ArmStatus.HELD
-    return ArmStatus(code=code, message=str(hold))
+    return ArmStatus(code=code, commander=commander, message=str(hold))
 
 
-def limit_status(notes: Mapping[str, str], twist: np.ndarray) -> ArmStatus:
+def limit_status(notes: Mapping[str, str], twist: np.ndarray, commander: str = "") -> ArmStatus:
     """Returns the status of an arm that is commanded to move.
 
     Args:
         notes: What limits cut from the newest command, in words, by kind of limit.
         twist: (6,), that command, m/s and rad/s.
+        commander: Who commands it.
     """
-    if not notes:
-        return ArmStatus(code=ArmStatus.NO_WARNING, message="")
     for kind, (slower, halted) in LIMITS.items():
         if kind in notes:
-            return ArmStatus(code=slower if np.any(twist) else halted, message=notes[kind])
-    return ArmStatus(code=ArmStatus.LIMITED, message="; ".join(notes.values()))
+            code = slower if np.any(twist) else halted
+            return ArmStatus(code=code, commander=commander, message=notes[kind])
+    code = ArmStatus.LIMITED if notes else ArmStatus.NO_WARNING
+    return ArmStatus(code=code, commander=commander, message="; ".join(notes.values()))
 
 
 class StatusTopic:
-    """Publishes on `~/status` when the code or the reason of a hold changes, and once a second.
+    """Publishes on `~/status` once a second, and when code, commander or reason of a hold change.
 
     Args:
         node: The node that owns the topic.
@@ -56,7 +57,7 @@ class StatusTopic:
 
     def __init__(self, node: Node, current: Callable[[], ArmStatus]) -> None:
         self._node, self._current = node, current
-        self._said: tuple[int, str] | None = None
+        self._said: tuple[int, str, str] | None = None
         self._publisher = node.create_publisher(
             ArmStatus, "~/status", qos.reliable(), qos_overriding_options=qos.overrides()
         )
@@ -76,7 +77,7 @@ class StatusTopic:
         self._publisher.publish(status)
 
 
-def _news(status: ArmStatus) -> tuple[int, str]:
+def _news(status: ArmStatus) -> tuple[int, str, str]:
     """Returns what counts as a change of status; the numbers in its text do not."""
     held = status.code in (ArmStatus.HELD, ArmStatus.INACTIVE)
-    return status.code, status.message.partition(":")[0] if held else ""
+    return status.code, status.commander, status.message.partition(":")[0] if held else ""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from builtin_interfaces.msg import Time
 
+from heisd_ros.control.holds import Hold
 from heisd_ros.control.inference import Inference
 from heisd_ros.control.ingest import ObservationBuffer
 from heisd_ros.control.inputs import NANOSECONDS
-from heisd_ros.decoding.types import TIMING_KEYS, StepResult
+from heisd_ros.decoding.types import TIMING_KEYS, Source, StepResult
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.msg import InputAges, KinematicMetric, StepLatency, StepTelemetry
 
@@ -108,3 +110,33 @@ def step_message(
     )
     message.header.stamp = time_message(observation.stamp)
     return message
+
+
+def hold_message(instruction: str, hold: Hold) -> StepTelemetry:
+    """Builds the telemetry of a hold, without stamp, step, ages and metric."""
+    return StepTelemetry(
+        instruction=instruction,
+        hold=True,
+        source=Source.HOLD,
+        reason=str(hold),
+        accepted=-1,
+        similarity=math.nan,
+    )
+
+
+def person_message(instruction: str, action: np.ndarray, reason: str) -> StepTelemetry:
+    """Builds the telemetry of a person's step, without stamp, step, ages and metric.
+
+    Args:
+        instruction: What the policy is told to do.
+        action: (7,), what the person did, in the model's units.
+        reason: The device, and what the policy would have done.
+    """
+    return StepTelemetry(
+        instruction=instruction,
+        source=Source.PERSON,
+        reason=reason,
+        accepted=-1,
+        similarity=math.nan,
+        action=[float(value) for value in action],
+    )

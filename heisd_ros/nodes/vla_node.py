@@ -20,7 +20,6 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
-from std_srvs.srv import SetBool
 
 from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.control.inputs import image_inputs
@@ -38,6 +37,7 @@ from heisd_ros.nodes.estop import EmergencyStop
 from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
 from heisd_ros.nodes.guard import GuardedNode
 from heisd_ros.nodes.input_topics import InputTopics
+from heisd_ros.nodes.loop_services import LoopServices
 from heisd_ros.nodes.other_commanders import other_commanders
 from heisd_ros.nodes.process import StoppableNode, leave, realtime, run_node, spin
 from heisd_ros.nodes.publisher_names import publishers
@@ -97,7 +97,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         self._estop = EmergencyStop(self, self._on_estop)
         self._status = StatusTopic(self, self._arm_status)
         DiagnosticsUpdater(self, lambda: report(self._session, self._control, self._estop.latched))
-        self.create_service(SetBool, "~/report_episode", self._on_outcome)
+        self._loop_services = LoopServices(self, lambda: self._control)
 
     @transition
     def on_configure(self) -> None:
@@ -120,7 +120,12 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         """Creates the command publishers and acts on observations from now on."""
         assert self._session is not None, "rclpy activates only what was configured"
         self._control = ControlLoop(
-            self, self._session, self._report, self._instruction, self._veto
+            self,
+            self._session,
+            self._report,
+            self._instruction,
+            self._veto,
+            self._loop_services.tell,
         )
 
     @transition
@@ -256,14 +261,6 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         if pairs:
             self.get_logger().info(f"links that may touch each other: {', '.join(pairs)}")
 
-    def _on_outcome(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        control = self._control
-        response.success = control is not None
-        response.message = "" if control is not None else "the node is not active"
-        if control is not None:
-            control.end_episode(request.data)
-        return response
-
     def _report(self, message: StepTelemetry) -> None:
         self._telemetry.publish(message)
         if self._session is not None:
@@ -273,11 +270,11 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         self._status.update()
 
     def _arm_status(self) -> ArmStatus:
-        hold = self._estop.problem()
+        hold, control = self._estop.problem(), self._control
         if hold is not None:
-            return hold_status(hold)
-        if self._control is not None:
-            return self._control.status
+            return hold_status(hold, control.person.commander if control else "")
+        if control is not None:
+            return control.status
         state = "inactive" if self._session else "unconfigured"
         return ArmStatus(code=ArmStatus.INACTIVE, message=state)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.control.inputs import NANOSECONDS, stamp_ns
+from heisd_ros.data.marks import is_persons
 from heisd_ros.replay.mode_replay import ReplayedStep
 from heisd_ros.replay.topics import DELTA, TELEMETRY
 
@@ -44,14 +45,14 @@ class RecordedActions:
         return len(self._keys)
 
     def add(self, message: Any, now: int) -> None:
-        """Adds a message; a hold or stop has no action.
+        """Adds a message; a hold, a stop or a person's step is no action of the policy's.
 
         Args:
             message: Message of the given type.
             now: Its time on the bag's clock, ns.
         """
         if self._kind == TELEMETRY:
-            if not message.hold:
+            if not message.hold and not is_persons(message):
                 self._append(stamp_ns(message), message.action)
         elif self._kind == DELTA:
             if not message.stop:

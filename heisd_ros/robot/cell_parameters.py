@@ -67,6 +67,8 @@ def recording_layout(cell: CellParameters, urdf: str | None) -> RecordingLayout:
         instruction=cell.instruction.strip(),
         instruction_topic=recording.instruction,
         marker_topic=recording.marker,
+        telemetry_topic=recording.telemetry,
+        outcome_topic=recording.outcome,
         rate_hz=cell.model.control_rate_hz,
         tolerance_sec=cell.sync.tolerance_sec,
         pause_sec=recording.pause_sec,

@@ -24,6 +24,7 @@ from heisd_ros.robot.limit_parameters import (
     SingularityParameters,
     WorkspaceParameters,
 )
+from heisd_ros.robot.teleop_parameters import RELEASE_SEC, TeleopParameters, fastest_release
 
 
 @dataclass(frozen=True)
@@ -251,6 +252,7 @@ class VlaNodeParameters(FlatNames):
     singularity: SingularityParameters = group(SingularityParameters)
     collision: CollisionParameters = group(CollisionParameters)
     gripper: GripperParameters = group(GripperParameters)
+    teleop: TeleopParameters = group(TeleopParameters)
     input: InputParameters = group(InputParameters)
     sync: SyncParameters = group(SyncParameters)
     growth: GrowthParameters = group(GrowthParameters)
@@ -300,3 +302,34 @@ class VlaNodeParameters(FlatNames):
         if near > 0.0 and interface == "pose" and stop <= lead:
             more = f"more than 'command.max_lead_m', {lead:g} m"
             yield "collision.stop_m", f"{more}, as 'command.interface' is 'pose'"
+        if self.teleop.enabled:
+            yield from self._slow_releases()
+            for name in ("translation_scale", "rotation_scale"):
+                if getattr(self.command, name) == 0.0:
+                    yield f"command.{name}", "more than 0, as 'teleop' lets a person take over"
+
+    def _slow_releases(self) -> Iterator[tuple[str, str]]:
+        """Yields the speeds of a person from which a released deadman does not stop in time."""
+        command, teleop = self.command, self.teleop
+        tick = 1.0 / command.rate_hz if command.rate_hz > 0.0 else 0.0
+        for part, speed, acceleration, jerk in (
+            (
+                "linear",
+                min(teleop.max_linear_speed, command.max_linear_speed),
+                command.max_linear_acceleration,
+                command.max_linear_jerk,
+            ),
+            (
+                "angular",
+                min(teleop.max_angular_speed, command.max_angular_speed),
+                command.max_angular_acceleration,
+                command.max_angular_jerk,
+            ),
+        ):
+            most = fastest_release(speed, acceleration, jerk, tick)
+            if most < speed:
+                yield (
+                    f"teleop.max_{part}_speed",
+                    f"up to {most:.3g}, so that the arm stands {RELEASE_SEC:g} s after the deadman "
+                    "is released, or higher limits of acceleration and jerk",
+                )

@@ -44,6 +44,16 @@ class RecordingParameters(Parameters):
     gripper: str = parameter(
         "", "Topic of the commanded opening (m, Float64); empty: as the fingers moved."
     )
+    telemetry: str = parameter(
+        "/vla_node/telemetry",
+        "Topic of the node's telemetry (StepTelemetry), which says when a person had the arm; "
+        "empty: not read. A recording may lack it.",
+    )
+    outcome: str = parameter(
+        "/vla_node/outcome",
+        "Topic of how episodes ended (String: success, failure, discard), which ends them; empty: "
+        "not read. A recording may lack it.",
+    )
     pause_sec: float = parameter(
         2.0,
         "The arm standing still for this long (s) ends an episode, and the pause is left out; "

@@ -7,21 +7,26 @@ drops the object, or takes too long is not recorded.
 
 With a policy in the lead an episode begins with that policy's own actions, labelled all the same
 with what the expert would do, and the expert finishes it (DAgger, arXiv 1011.0686): so the states
-where a trained policy stalls come with the way out of them.
+where a trained policy stalls come with the way out of them. Or the policy leads until it stalls,
+its own actions are recorded, and the expert takes over as a person would (HG-DAgger, arXiv
+1810.02890): the expert's steps are marked as a person's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.libero_hdf5 import LiberoWriter
+from heisd_ros.data.marks import Outcome
 from heisd_ros.sim.expert import PickPlaceExpert, PickPlaceTask, grasp_candidates
 from heisd_ros.sim.scene import OPEN_GRIPPER, RENDERING, LiberoScene
+from heisd_ros.sim.stall import Stall
 
 DEMONSTRATION_STATES = range(40)
 """Initial states that may be used for training."""
@@ -58,6 +63,8 @@ LeadPolicy = Callable[[LiberoScene], np.ndarray]
 """Maps a scene to the (7,) action of a trained policy."""
 LEAD_STEPS = (20, 160)
 """Least and largest number of steps for which a policy leads an episode."""
+MOST_LEAD_STEPS = 300
+"""Largest number of steps for which it leads until it stalls."""
 
 
 def collect_task(
@@ -69,6 +76,7 @@ def collect_task(
     stride: int = 2,
     image_size: int = 128,
     lead: LeadPolicy | None = None,
+    until_stall: bool = False,
     on_episode: Callable[[int], None] = lambda recorded: None,
 ) -> Path:
     """Records demonstrations of one task until its file holds `episodes` of them.
@@ -81,6 +89,7 @@ def collect_task(
         stride: Record (and render) every n-th control step.
         image_size: Height and width of the images, pixels.
         lead: A policy whose own actions begin each episode; None: the expert alone.
+        until_stall: Whether the policy leads until it stalls, and its own actions are recorded.
         on_episode: Called with the number of recorded episodes after each.
 
     Returns:
@@ -103,7 +112,8 @@ def collect_task(
     while recorded < episodes:
         # In confined spaces such as a drawer, the task limits the disturbance.
         disturbance = Disturbance().scaled(0.7**failures)
-        result = record_episode(scene, grasp or 0, seed, stride, disturbance, lead)
+        stall = Stall() if until_stall else None
+        result = record_episode(scene, grasp or 0, seed, stride, disturbance, lead, stall)
         failures = 0 if result is not None else failures + 1
         if result is not None:
             episode, states = result
@@ -145,6 +155,7 @@ def run_expert(
     disturbance: Disturbance | None = None,
     lead: LeadPolicy | None = None,
     drops_fail: bool = True,
+    stall: Stall | None = None,
 ) -> int | None:
     """Runs the expert through one disturbed episode.
 
@@ -152,12 +163,14 @@ def run_expert(
         scene: The scene; it is reset.
         grasp_index: Which grasp candidate to use.
         seed: Decides initial state, start pose and disturbance; every fourth episode is calm.
-        on_step: Called before each step with the expert's (7,) clean action.
+        on_step: Called before each step with the expert's (7,) clean action, or with that of a
+            policy that leads until it stalls.
         state: Initial state; None lets the seed choose among `DEMONSTRATION_STATES`.
         disturbance: What acts on the episodes that are not calm; None takes the default.
         lead: A policy that acts for the first steps, as many as the seed says of `LEAD_STEPS`.
         drops_fail: Whether an object dropped on the way ends the episode; else the expert takes it
             up again, which is no demonstration to learn from.
+        stall: Ends the lead, instead of the seed; the expert acts from then on.
 
     Returns:
         The number of steps until the object was placed and the hand withdrawn, or None if that
@@ -171,11 +184,18 @@ def run_expert(
     _wander(scene, rng, disturbance)
     noise, push, held = np.zeros(6), np.zeros(6), False
     lead_steps = 0 if lead is None else int(rng.integers(*LEAD_STEPS))
-    for step in range(lead_steps + MAX_STEPS):
+    if lead is not None and stall is not None:
+        lead_steps = MOST_LEAD_STEPS
+    for step in count():
+        if stall is not None and step < lead_steps and stall.note(scene.tip_pose().position, step):
+            lead_steps = step
+        if step >= lead_steps + MAX_STEPS:
+            return None
         action = expert.action()
-        on_step(action)
-        if lead is not None and step < lead_steps:
-            scene.step(lead(scene))
+        led = lead(scene) if lead is not None and step < lead_steps else None
+        on_step(action if led is None or stall is None else led)
+        if led is not None:
+            scene.step(led)
             if expert.finished():
                 return step + 1 if scene.success() else None
             continue
@@ -192,7 +212,7 @@ def run_expert(
             return None
         if expert.finished():
             return step + 1 if scene.success() else None
-    return None
+    raise AssertionError("it counts without end")
 
 
 _TURN_SHARE = np.array([1.0, 1.0, 1.0, 0.3, 0.3, 0.3])
@@ -212,6 +232,7 @@ def record_episode(
     stride: int,
     disturbance: Disturbance,
     lead: LeadPolicy | None = None,
+    stall: Stall | None = None,
 ) -> tuple[Episode, np.ndarray] | None:
     """Records one episode; None if the expert failed in it.
 
@@ -239,7 +260,12 @@ def record_episode(
             )
         steps += 1
 
-    if run_expert(scene, grasp_index, seed, record, disturbance=disturbance, lead=lead) is None:
+    if (
+        run_expert(
+            scene, grasp_index, seed, record, disturbance=disturbance, lead=lead, stall=stall
+        )
+        is None
+    ):
         return None
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     # Rendering costs more than the physics, so only what succeeded is drawn, from its states.
@@ -254,6 +280,12 @@ def record_episode(
         landmarks=columns["landmarks"],
         init_state=DEMONSTRATION_STATES[seed % len(DEMONSTRATION_STATES)],
         stride=stride,
-        outcome="success",
+        person=None if stall is None else _persons(stall, steps)[::stride],
+        outcome=Outcome.SUCCESS.value,
     )
     return episode, columns["states"]
+
+
+def _persons(stall: Stall, steps: int) -> np.ndarray:
+    """Returns in which steps (T,) the expert had taken over from the policy."""
+    return np.arange(steps) >= (steps if stall.at is None else stall.at)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.libero_hdf5 import read_episodes
+from heisd_ros.data.marks import Outcome
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.proprio import proprio_vector
@@ -29,6 +30,7 @@ class Samples:
         instruction: [N] index into `instructions`.
         landmarks: [N, 6] float32: item and target relative to the tip, m; NaN where unknown.
         instructions: The distinct instructions.
+        weights: [N] float32, how often each is drawn, relative to the others; None: all alike.
     """
 
     images: Tensor
@@ -37,6 +39,7 @@ class Samples:
     instruction: Tensor
     landmarks: Tensor
     instructions: tuple[str, ...]
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -60,24 +63,34 @@ def demonstration_files(folders: Sequence[Path]) -> list[Path]:
     return files
 
 
-def load_samples(folders: Sequence[Path], views: Sequence[str]) -> Samples:
-    """Reads every `*_demo.hdf5` of some folders.
+def load_samples(
+    folders: Sequence[Path],
+    views: Sequence[str],
+    person_weight: float = 1.0,
+    policy_weight: float = 1.0,
+) -> Samples:
+    """Reads every `*_demo.hdf5` of some folders; discarded episodes are left out.
 
     Args:
         folders: Where the files are.
         views: Camera views, in the model's order.
+        person_weight: Weight of a step in which a person had the arm that a policy moved.
+        policy_weight: Weight of the other steps of such an episode; 0: as in DAgger (Ross et al.,
+            2011; Kelly et al., 2019, HG-DAgger), where only the person is learned from.
 
     Raises:
-        DemonstrationError: No files, or one that cannot be read.
+        DemonstrationError: No files, one that cannot be read, or no step that has a weight.
     """
     paths = demonstration_files(folders)
     arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
     columns: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("images", "proprio", "actions", "instruction", "landmarks")
+        name: [] for name in ("images", "proprio", "actions", "instruction", "landmarks", "weights")
     }
     instructions: list[str] = []
     for path in paths:
         for episode in read_episodes(path, tuple(views)):
+            if episode.outcome == Outcome.DISCARD:
+                continue
             if episode.instruction not in instructions:
                 instructions.append(episode.instruction)
             proprio = episode_proprio(episode, arm)
@@ -91,6 +104,12 @@ def load_samples(folders: Sequence[Path], views: Sequence[str]) -> Samples:
                 np.full(len(episode), instructions.index(episode.instruction))
             )
             columns["landmarks"].append(landmarks.astype(np.float32))
+            columns["weights"].append(_weights(episode, person_weight, policy_weight))
+    if not sum(weights.sum() for weights in columns["weights"]):
+        raise DemonstrationError(
+            f"{[str(folder) for folder in folders]} hold no step to learn from: every episode is "
+            "discarded, or of weight 0"
+        )
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
     return Samples(
         images=torch.from_numpy(joined["images"]),
@@ -99,7 +118,15 @@ def load_samples(folders: Sequence[Path], views: Sequence[str]) -> Samples:
         instruction=torch.from_numpy(joined["instruction"]),
         landmarks=torch.from_numpy(joined["landmarks"]),
         instructions=tuple(instructions),
+        weights=None if (joined["weights"] == 1.0).all() else torch.from_numpy(joined["weights"]),
     )
+
+
+def _weights(episode: Episode, person: float, policy: float) -> np.ndarray:
+    """Returns the weight of each step (T,), float32; 1 in an episode that nobody corrected."""
+    if episode.person is None or not episode.person.any():
+        return np.ones(len(episode), np.float32)
+    return np.where(episode.person, person, policy).astype(np.float32)
 
 
 def episode_proprio(episode: Episode, arm: ArmKinematics) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.bags import write_bag
-from support.cell_bags import CAMERAS, JOINTS, positions, recording
+from support.cell_bags import CAMERAS, JOINTS, ended, held_by, positions, recording
 from support.episodes import episode
 from support.mcaps import write_mcap
 from typer.testing import CliRunner
@@ -46,6 +46,17 @@ def test_a_bag_is_shown_as_it_would_be_read(tmp_path, params):
     assert "left out" in result.output and "99th percentile" in result.output
     with Image.open(tmp_path / "bag.png") as picture:
         assert picture.width > 500 and len(set(np.asarray(picture).reshape(-1).tolist())) > 50
+
+
+def test_outcomes_and_corrections_are_counted(tmp_path, params):
+    marks = "\n    recording.telemetry: /telemetry\n    recording.outcome: /outcome\n"
+    params.write_text(params.read_text().rstrip() + marks)
+    who = [held_by(n / 20, "person" if n >= 30 else "policy") for n in range(40)]
+    bag = write_bag(tmp_path / "bag", recording(extra=[*who, ended(1.0, "success")]))
+    result = run(bag, "--params", params)
+    assert result.exit_code == 0, result.output
+    counted = "outcomes: 1 not reported, 1 success; a person had the arm in 1 episodes, "
+    assert counted in result.output and "by a person" in result.output
 
 
 def test_demonstration_files_are_shown_too(tmp_path):

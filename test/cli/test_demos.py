@@ -88,6 +88,11 @@ def test_options_reach_the_recording(tmp_path, monkeypatch):
     )
     (collect, tasks, rounds, label, workers), (_, some, few, *_) = calls
     assert collect.args == ("libero_goal", tmp_path, 3, "model")
+    assert collect.keywords == {"until_stall": False}
+    assert runner.invoke(demos.app, [str(tmp_path), *options, "--until-stall"]).exit_code == 0
+    assert calls[-1][0].keywords == {"until_stall": True}
+    lonely = runner.invoke(demos.app, [str(tmp_path), "--until-stall"])
+    assert lonely.exit_code == 2 and "name a checkpoint" in lonely.output
     assert (tasks, rounds, label, workers) == ((1, 2, 4, 6, 8), [10, 20, 25], "libero_goal", 1)
     assert (some, few) == ([7], [10])
 

@@ -17,9 +17,13 @@ from support.cell_bags import (
     GRIPPER,
     JOINTS,
     MARKER,
+    OUTCOME,
     RATE_HZ,
+    TELEMETRY,
     WORDS,
     delta,
+    ended,
+    held_by,
     layout,
     marked,
     opened,
@@ -252,6 +256,38 @@ def test_a_marker_says_where_episodes_are(tmp_path):
     first, second = found.outline()
     assert abs(first.steps - 10) <= 1 and abs(second.steps - 14) <= 1
     assert first.ended_by == f"outside of what {MARKER} marks"
+
+
+MARKS = {"telemetry_topic": TELEMETRY, "outcome_topic": OUTCOME}
+
+
+def test_reports_end_episodes_and_telemetry_says_whose_steps_they_are(tmp_path):
+    who = [held_by(n / 20, "person" if 8 <= n < 16 else "policy") for n in range(40)]
+    reports = [ended(0.6, "success"), ended(1.2, "discard"), ended(1.8, "nonsense")]
+    found = source(tmp_path, recording(extra=[*who, *reports]), **MARKS)
+    first, last = found.outline()
+    assert (first.outcome, last.outcome) == ("success", "")  # the one between is left out
+    assert first.ended_by == "outcome reported" and abs(first.steps - 12) <= 1
+    assert abs(first.person_steps - 4) <= 1 and last.person_steps == 0
+    left_out = "step of an episode that was reported as to be discarded"
+    assert abs(found.report.dropped[left_out] - 12) <= 1
+    episode = found.episode(0, ())
+    assert episode.outcome == "success" and episode.person.sum() == first.person_steps
+    assert not episode.person[:7].any() and episode.person[-2:].all()
+
+
+def test_a_report_is_about_the_last_attempt_before_it(tmp_path):
+    words = [told(0.0, "one"), told(0.7, "two")]
+    reports = [ended(1.3, "failure"), ended(1.4, "success")]
+    found = source(tmp_path, recording(extra=[*words, *reports]), instruction_topic=WORDS, **MARKS)
+    told_of = [(episode.instruction, episode.outcome) for episode in found.outline()]
+    assert told_of[:2] == [("one", ""), ("two", "failure")]
+    assert {outcome for _, outcome in told_of[2:-1]} <= {"success"} and told_of[-1][1] == ""
+
+
+def test_a_recording_without_marks_is_read_as_before(tmp_path):
+    (only,) = source(tmp_path, recording(), **MARKS).outline()
+    assert (only.outcome, only.person_steps) == ("", 0)
 
 
 def test_any_other_marker_begins_an_episode(tmp_path):

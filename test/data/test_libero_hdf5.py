@@ -52,7 +52,12 @@ def path(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"joint_velocities": None, "landmarks": None, "init_state": None, "stride": 1}]
+    "changes",
+    [
+        {},
+        {"joint_velocities": None, "landmarks": None, "init_state": None, "stride": 1},
+        {"steps": 3, "person": np.array([False, True, True]), "outcome": "failure"},
+    ],
 )
 def test_round_trip_is_exact(path, changes):
     recorded = [episode(seed=seed, **changes) for seed in (1, 2)]

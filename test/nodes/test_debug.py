@@ -141,6 +141,10 @@ def test_the_words_are_source_metric_and_command_or_the_hold():
     assert "metric -" in overlay_lines(step(ready=False))[1]
     held = overlay_lines(step("hold", hold=True, reason="stale_image: ünclear"))
     assert held == ["HOLD stale_image: ?nclear"]
+    by_hand = step("person", commander="person", disagreement=0.25)
+    assert overlay_lines(by_hand)[0] == "PERSON  step 0  disagreement 0.25"
+    let_go = step("hold", hold=True, reason="takeover: let go", commander="person")
+    assert overlay_lines(let_go) == ["HOLD takeover: let go (person)"]
 
 
 def test_one_point_is_no_path():

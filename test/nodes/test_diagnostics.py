@@ -145,6 +145,13 @@ def test_holds_and_limited_commands_are_counted():
         holds=holds,
         limit_counts={"speed": 2},
         ticks=TickWatch(0.02, 0.5, 0.0),
+        person=SimpleNamespace(
+            commander="person",
+            taken=True,
+            disagreement=0.25,
+            timeout_sec=0.2,
+            takeover=SimpleNamespace(count=3, devices=[]),
+        ),
     )
     control, fingers, *_ = report(session_on("cpu"), loop)
     assert (fingers.level, fingers.message) == (DiagnosticStatus.WARN, "goal 0.04 aborted")
@@ -154,6 +161,8 @@ def test_holds_and_limited_commands_are_counted():
     assert (counts["holds.no_image"], counts["limits.speed"]) == ("1", "2")
     assert (counts["steps.drafter"], counts["skip_rate"]) == ("3", "0.25")
     assert (counts["shadow.checked"], counts["shadow.disagreed"]) == ("2", "1")
+    assert (counts["commander"], counts["takeovers"]) == ("person", "3")
+    assert counts["disagreement"] == "0.25"
     assert (counts["ticks.late"], counts["ticks.worst_ms"]) == ("0", "0")
 
     holds.update(None)

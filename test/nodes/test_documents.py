@@ -80,9 +80,11 @@ def test_the_policy_allows_what_the_node_does_and_little_else(world):
     assert served <= allowed("services", "reply")
     other_ways = {"/target_pose", "/vla_node/output/delta"}
     assert allowed("topics", "publish") - said <= other_ways
-    # A second camera, and what comes with use_sim_time alone.
+    # A second camera, a person's devices, and what comes with use_sim_time alone.
     assert allowed("topics", "subscribe") - heard <= {
         "/wrist_camera/image_raw",
+        "/joy",
+        "/vla_node/input/teleop",
         "/clock",
     }
     assert allowed("services", "reply") - served <= {"/vla_node/get_type_description"}

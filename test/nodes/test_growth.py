@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import TransitionCallbackReturn
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import JointState, Joy
 from std_srvs.srv import SetBool
 from support.milvus import MilvusServer
 from support.ros import Bench
@@ -15,6 +16,7 @@ from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
 from heisd_ros.fleet import link
 from heisd_ros.fleet.collection_layout import Layout
+from heisd_ros.fleet.recorded_episode import RecordedEpisode
 from heisd_ros.nodes.vla_node import VlaNode
 from heisd_ros.retrieval.manifest import Manifest
 from heisd_ros.robot.declare import parameters_of
@@ -106,6 +108,37 @@ def test_a_node_works_without_its_server_and_shares_when_that_comes(
     world.spin_until(lambda: bench.growth("entries_added") == str(added), "the replay")
     node.stop()
     server.kill()
+
+
+def test_what_a_person_did_is_kept_and_not_what_the_policy_would_have_done(
+    world, equipped, tmp_path
+):
+    bench = world.add(Listener)
+    joystick, held = bench.create_publisher(Joy, "/joy", 10), []
+    takeover = {"teleop.joy_topic": "joy", "teleop.timeout_sec": 1.0}
+    node = world.add(VlaNode, parameters=settings(equipped, tmp_path, **takeover))
+    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+
+    def publish():
+        bench.publish()
+        message = Joy(axes=[0.0, 1.0] + [0.0] * 6, buttons=[int(i in held) for i in range(8)])
+        message.header.stamp = bench.get_clock().now().to_msg()
+        joystick.publish(message)
+
+    world.spin_until(lambda: len(bench.steps()) >= 3, "steps", publish)
+    world.spin_until(lambda: node._control.person.takeover.joy.ready, "the joystick", publish)
+    held.append(4)
+    by_person = lambda: [m for m in bench.steps() if m.source == "person"]  # noqa: E731
+    world.spin_until(lambda: len(by_person()) >= 20, "the person", publish)
+    assert report(world, True).success
+    world.spin_until(lambda: bench.growth("episodes") == "1", "the journal", publish)
+    (record,) = [data for _, data in node._session.policy.growth._journal.read(0)]
+    entries = RecordedEpisode.unpack(record).entries
+    forth = np.array([0.05, 0.0, 0.0, 0.0, 0.0, 0.0])  # 0.05 m/s over 20 Hz, in shares of 0.05 m
+    persons = np.isclose(entries.actions[:, :6], forth, atol=1e-6).all(axis=1)
+    assert 1 <= persons.sum() < len(persons)
+    told = {tuple(row) for row in entries.tokens[persons]}
+    assert len(told) == 1 and told != {tuple(row) for row in entries.tokens[~persons]}
 
 
 def test_growing_under_a_calibration_is_refused_by_name(world, equipped, tmp_path, capfd):

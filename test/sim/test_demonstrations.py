@@ -21,6 +21,7 @@ from heisd_ros.sim.demonstrations import (
 )
 from heisd_ros.sim.expert import PickPlaceExpert, PickPlaceTask, grasp_candidates
 from heisd_ros.sim.scene import OPEN_GRIPPER, RENDERING
+from heisd_ros.sim.stall import STALL_STEPS, Stall
 
 SEED = 0
 """Divisible by four: a calm episode."""
@@ -104,6 +105,18 @@ def test_an_episode_holds_the_leads_steps_with_the_experts_labels(scene, monkeyp
     np.testing.assert_allclose(tips, np.broadcast_to(tips[0], tips.shape), atol=0.05)
     assert np.linalg.norm(recorded.actions[:3, :3], axis=1).min() > 0.3
     assert recorded.images["agentview"].shape == (len(recorded), 64, 64, 3)
+
+
+def test_the_expert_takes_over_once_the_lead_stalls(scene):
+    lead, stall = Still(), Stall()
+    recorded, _ = record_episode(scene, 0, SEED, 30, CALM, lead, stall)
+    assert stall.at is not None and len(lead.tips) == stall.at <= STALL_STEPS + 10
+    assert recorded.outcome == "success"
+    persons = np.arange(len(recorded)) * 30 >= stall.at
+    np.testing.assert_array_equal(recorded.person, persons, strict=True)
+    own = recorded.actions[~recorded.person]
+    assert len(own) and not own[:, :6].any(), "the policy's own actions, not the expert's labels"
+    assert np.linalg.norm(recorded.actions[recorded.person][0, :3]) > 0.3
 
 
 def test_an_episode_that_the_expert_cannot_finish_is_not_recorded(scene, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from support.bags import SECOND, START, header, image, joint_state, make, pose, text, twist
 from support.fake_scene import REST
+from support.replay_bags import telemetry
 
 from heisd_ros.data.recording_layout import RecordingLayout
 from heisd_ros.kinematics.arm import ArmKinematics
@@ -19,6 +20,7 @@ from heisd_ros.kinematics.robots import (
 ARM = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS, PANDA_BASE)
 CAMERAS = ("/camera", "/wrist")
 JOINTS, WORDS, MARKER, COMMAND, GRIPPER = "/joints", "/words", "/marker", "/command", "/gripper"
+TELEMETRY, OUTCOME = "/telemetry", "/outcome"
 RATE_HZ = 20.0
 SPEED = np.array([0.3, 0.1, -0.2, 0.1, 0.2, -0.1, 0.2])
 """Of the joints, rad/s."""
@@ -92,6 +94,17 @@ def pursued(seconds, goal, words, start=START):
 def marked(seconds, on, start=START):
     """A Bool marker at a time."""
     return MARKER, start + round(seconds * SECOND), make("std_msgs/msg/Bool", data=on)
+
+
+def held_by(seconds, commander, start=START):
+    """Telemetry that says who had the arm at a time."""
+    stamp = start + round(seconds * SECOND)
+    return TELEMETRY, stamp, telemetry(stamp, np.zeros(7), commander=commander)
+
+
+def ended(seconds, outcome, start=START):
+    """A report of how an episode ended, at a time."""
+    return OUTCOME, start + round(seconds * SECOND), text(outcome)
 
 
 def opened(seconds, metres, start=START):

@@ -42,7 +42,7 @@ def compressed(stamp, pixels):
     return make(kind, header=header(stamp), format="png", data=data)
 
 
-def telemetry(stamp, action, hold=False):
+def telemetry(stamp, action, hold=False, commander="policy"):
     """A step's telemetry; what a replay does not look at is empty."""
     nan = float("nan")
     metric = TYPES.types["heisd_ros/msg/KinematicMetric"](
@@ -54,6 +54,7 @@ def telemetry(stamp, action, hold=False):
         header=header(stamp),
         step=0,
         instruction="",
+        commander=commander,
         hold=hold,
         source="hold" if hold else "autoregressive",
         reason="",
@@ -63,6 +64,7 @@ def telemetry(stamp, action, hold=False):
         similarity=nan,
         corrected=False,
         action=np.asarray([] if hold else action, np.float64),
+        disagreement=nan,
         twist=np.zeros(6),
         joints=np.zeros(0),
         dry_run=False,

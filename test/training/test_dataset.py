@@ -42,6 +42,21 @@ def test_files_follow_each_other(folder):
         np.testing.assert_array_equal(samples.images[:, view], expected)
 
 
+def test_corrections_are_weighted_and_discarded_episodes_left_out(folder):
+    person = np.array([False, True, True])
+    corrected = episode(steps=3, seed=4, person=person, outcome="success")
+    write(folder, "c", "close it", corrected, episode(steps=2, seed=5, outcome="discard"))
+    assert (
+        load_samples([folder], VIEWS).weights is None and len(load_samples([folder], VIEWS)) == 12
+    )
+    samples = load_samples([folder], VIEWS, person_weight=3.0, policy_weight=0.0)
+    assert samples.weights.tolist() == [1.0] * 9 + [0.0, 3.0, 3.0]
+    only = folder / "only"
+    write(only, "d", "close it", corrected)
+    with pytest.raises(DemonstrationError, match="hold no step to learn from"):
+        load_samples([only], VIEWS, person_weight=0.0, policy_weight=0.0)
+
+
 def test_views_come_in_the_asked_order(folder):
     forward, backward = load_samples([folder], VIEWS), load_samples([folder], VIEWS[::-1])
     assert torch.equal(forward.images, backward.images.flip(1))

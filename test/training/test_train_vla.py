@@ -124,6 +124,17 @@ def _weights(trainer):
     return trainer.model.state_dict().values()
 
 
+def test_samples_are_drawn_by_their_weights(tmp_path):
+    """With all the weight on one sample, the run is the one of that sample alone."""
+    weights = torch.zeros(len(SAMPLES))
+    weights[0] = 2.0
+    trainer = Trainer(dataclasses.replace(SAMPLES, weights=weights), tmp_path, SHORT)
+    drawn = []
+    trainer._losses = lambda index, losses=trainer._losses: drawn.append(index) or losses(index)
+    trainer._train_step()
+    assert drawn[0].tolist() == [0] * SHORT.batch_size
+
+
 def test_samples_without_landmarks_train_on_actions_alone(tmp_path):
     blind = dataclasses.replace(SAMPLES, landmarks=torch.full((2, 6), float("nan")))
     trainer = Trainer(blind, tmp_path, SHORT)

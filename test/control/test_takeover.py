@@ -1,0 +1,198 @@
+"""Who has the arm, and when what a person asks may move it."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace as Record
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.robots import robot_files
+
+from heisd_ros.control.inputs import NANOSECONDS
+from heisd_ros.control.joystick import Joystick
+from heisd_ros.control.takeover import Takeover
+from heisd_ros.robot.declare import from_values, with_values
+from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.robot.robot_file import read_cell_file
+from heisd_ros.robot.teleop_parameters import (
+    RELEASE_SEC,
+    TeleopParameters,
+    fastest_release,
+    release_sec,
+)
+from heisd_ros.safety.ramp import Ramp
+
+GIVEN = {"teleop.joy_topic": "joy", "teleop.twist_topic": "twist", "input.recovery_sec": 0.0}
+CLOCK = 10**18
+
+
+def takeover(**more):
+    return Takeover(from_values(VlaNodeParameters, {**GIVEN, **more}))
+
+
+def header(stamp, frame=""):
+    return Record(
+        stamp=Record(sec=stamp // NANOSECONDS, nanosec=stamp % NANOSECONDS), frame_id=frame
+    )
+
+
+def joy(now, held=(), axes=(0.0,) * 8, age=0.0):
+    stamp = CLOCK + now - int(age * NANOSECONDS)
+    buttons = [int(i in held) for i in range(8)]
+    return Record(header=header(stamp), axes=list(axes), buttons=buttons)
+
+
+def twist(now, x, frame="panda_link0"):
+    part = Record(x=x, y=0.0, z=0.0)
+    zero = Record(x=0.0, y=0.0, z=0.0)
+    return Record(header=header(CLOCK + now, frame), twist=Record(linear=part, angular=zero))
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["press", "let go", "bad", "bad press", "late press", "twist", "zero", ""]),
+        st.sampled_from([0.01, 0.05, 0.15, 0.3]),
+    ),
+    max_size=40,
+)
+
+
+@given(EVENTS)
+def test_nothing_moves_that_was_not_seen_released_since_the_last_interruption(events):
+    person, now = takeover(), NANOSECONDS
+    seen_released, last, heard_at = False, "", 0  # of the joystick
+    twist_at, twist_was = None, 0.0
+    for event, seconds in events:
+        now += int(seconds * NANOSECONDS)
+        silent = now - heard_at > 0.2 * NANOSECONDS
+        if silent:
+            seen_released = False
+        if event in ("press", "let go"):
+            person.on_joy(joy(now, {4} if event == "press" else ()), now, CLOCK + now)
+            seen_released, last, heard_at = seen_released or event == "let go", event, now
+        elif event.startswith("bad"):
+            axes = [float("nan")] * 8
+            person.on_joy(joy(now, {4} if "press" in event else (), axes), now, CLOCK + now)
+            seen_released, last = False, event
+        elif event == "late press":
+            person.on_joy(joy(now, {4}, age=0.5), now, CLOCK + now)
+            seen_released, last = False, event
+        elif event in ("twist", "zero"):
+            twist_at, twist_was = now, 0.05 if event == "twist" else 0.0
+            person.on_twist(twist(now, twist_was), now, CLOCK + now)
+        wish = person.wish(now)
+        pressed = last == "press" and now - heard_at <= 0.2 * NANOSECONDS
+        by_twist = twist_at is not None and now - twist_at <= 0.2 * NANOSECONDS and twist_was > 0.0
+        if wish is not None:
+            assert person.taken
+            assert (pressed and seen_released and not by_twist) or (by_twist and not pressed)
+        if pressed or by_twist:
+            assert person.taken
+
+
+def test_a_press_without_a_release_before_it_moves_nothing():
+    person = takeover()
+    person.on_joy(joy(1, {4}), 1, CLOCK + 1)
+    assert person.taken and person.wish(1) is None
+    assert "joy has to be released first" in person.problem(1).detail
+    person.on_joy(joy(2), 2, CLOCK + 2)
+    person.on_joy(joy(3, {4}, [0.0, 1.0, *[0.0] * 6]), 3, CLOCK + 3)
+    np.testing.assert_allclose(person.wish(3).twist, [0.05, 0, 0, 0, 0, 0])
+
+
+def test_an_overtaken_press_does_not_undo_a_release():
+    person = takeover()
+    for now, held in ((10, ()), (20, {4}), (40, ()), (30, {4})):
+        person.on_joy(joy(now, held), now, CLOCK + now)
+    assert person.wish(50) is None
+
+
+def test_a_message_counts_from_its_stamp_on():
+    person, ms = takeover(), NANOSECONDS // 1000
+    person.on_joy(joy(0), 0, CLOCK)
+    person.on_joy(joy(10 * ms, {4}), 150 * ms, CLOCK + 150 * ms)
+    assert person.wish(200 * ms) is not None and person.wish(211 * ms) is None
+
+
+def test_the_policy_has_the_arm_back_only_from_somebody_who_has_let_go():
+    person = takeover(**{"teleop.on_release": "policy"})
+    person.on_joy(joy(1), 1, CLOCK + 1)
+    person.on_joy(joy(2, {4}), 2, CLOCK + 2)
+    assert "joy still commands the arm" in person.give_back("service", 2) and person.taken
+    assert person.wish(2) is not None
+    silent = NANOSECONDS
+    assert person.problem(silent).reason == "stale_teleop" and person.taken
+    person.on_joy(joy(silent), silent, CLOCK + silent)
+    assert person.taken  # that release came after silence
+    for now, held in ((silent + 1, {4}), (silent + 2, ())):
+        person.on_joy(joy(now, held), now, CLOCK + now)
+        person.problem(now)
+    assert not person.taken and person.count == 1
+
+
+def test_axes_are_mapped_with_sign_dead_zone_and_speed():
+    stick = Joystick(TeleopParameters(axes=("-0", "", "", "", "", "+1"), deadzone=0.5))
+    read = lambda *axes: stick.read(joy(0, axes=axes)).twist.tolist()  # noqa: E731
+    assert read(0.4, -0.4) == [0.0] * 6
+    np.testing.assert_allclose(read(1.2, 0.75), [-0.05, 0, 0, 0, 0, 0.075])
+    diagonal = Joystick(TeleopParameters()).read(joy(0, axes=(1.0, 1.0, 0, 0, 1.0, 0, 0, 0)))
+    assert np.linalg.norm(diagonal.twist[:3]) == pytest.approx(0.05)
+
+
+def test_both_buttons_of_the_gripper_say_nothing():
+    stick = Joystick(TeleopParameters())
+    openness = [stick.read(joy(0, held)).openness for held in ((1,), (0,), (0, 1), ())]
+    assert openness == [1.0, 0.0, None, None]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"teleop.joy_topic": "my joy"}, "'teleop.joy_topic' is 'my joy'; accepted: the name of"),
+        ({"teleop.twist_topic": "joy"}, "accepted: another topic than 'teleop.joy_topic'"),
+        ({"teleop.axes": ("+1",)}, "'teleop.axes' is ['+1']; accepted: six texts"),
+        ({"teleop.axes": ("1",) * 6}, "six texts like '+1' or '-0'"),
+        ({"teleop.open_button": 4}, "'teleop.open_button' is 4; accepted: another button than"),
+        ({"command.translation_scale": 0.0}, "more than 0, as 'teleop' lets a person take over"),
+        (
+            {
+                "command.rate_hz": 50.0,
+                "command.max_linear_speed": 0.1,
+                "command.max_linear_acceleration": 0.2,
+            },
+            "'teleop.max_linear_speed' is 0.05; accepted: up to 0.024, so that the arm stands",
+        ),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused_by_name(values, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        from_values(VlaNodeParameters, {**GIVEN, **values})
+
+
+@pytest.mark.parametrize("name", sorted({*robot_files()} - {"generic"}))
+def test_a_joystick_with_default_speeds_may_be_named_in_every_robots_file(name):
+    cell = with_values(read_cell_file(robot_files()[name]), {"teleop.joy_topic": "joy"})
+    assert cell.teleop.enabled
+
+
+@given(
+    st.floats(0.01, 0.3),
+    st.floats(0.5, 10.0),
+    st.floats(10.0, 1000.0),
+    st.sampled_from([25, 50, 100]),
+)
+def test_an_accepted_speed_stands_in_time_whenever_the_release_comes(speed, most, jerk, rate):
+    tick = 1.0 / rate
+    accepted = fastest_release(speed, most, jerk, tick)
+    if accepted < 1e-4:
+        return
+    ramp, wanted = Ramp(tick, most, jerk), np.array([accepted, 0.0, 0.0])
+    for _ in range(40):
+        plan = ramp.plan(wanted)
+        ramp.take(plan)
+        # From the release to the next tick, and then until the plan's end.
+        assert (len(ramp.reserve) + 1) * tick <= RELEASE_SEC + 2.0 * tick
+    assert release_sec(accepted, most, jerk) <= RELEASE_SEC
