@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from heisd_ros.control import growth
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
-from heisd_ros.errors import CheckpointError
+from heisd_ros.errors import CheckpointError, ModeError
 from heisd_ros.files.bounded import expanded
 from heisd_ros.fleet.online_growth import OnlineGrowth
 from heisd_ros.kinematics.metric import MetricBounds
@@ -177,7 +177,12 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
             f"parameter 'decoding.mode' is {parameters.decoding.mode!r}; accepted with "
             "'growth.mode' or 'fleet.uri': a mode that retrieves"
         )
-    assembly = Assembly(folder, parameters.decoding.database, parameters.decoding.drafter)
+    assembly = Assembly(
+        folder,
+        parameters.decoding.database,
+        parameters.decoding.drafter,
+        bounds=parameters.metric.bounds,
+    )
     opened: list[OnlineGrowth] = []
     with ExitStack() as failing:
 
@@ -187,13 +192,17 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
             opened.append(kept)
             return kept.store
 
-        decoder = assembly.decoder(
-            vla,
-            mode,
-            seed=parameters.decoding.seed,
-            extend=extend if keeps else None,
-            keep_frames=parameters.growth.mode != "off",
-        )
+        try:
+            decoder = assembly.decoder(
+                vla,
+                mode,
+                seed=parameters.decoding.seed,
+                extend=extend if keeps else None,
+                keep_frames=parameters.growth.mode != "off",
+            )
+        except ModeError as error:
+            name = parameters.decoding.mode
+            raise ModeError(f"parameter 'decoding.mode' is {name!r}: {error}") from error
         failing.pop_all()
     return Policy(
         decoder=decoder,

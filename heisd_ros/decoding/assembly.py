@@ -16,6 +16,7 @@ from heisd_ros.decoding.skip import SkipGate
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import DatabaseError, ModeError
 from heisd_ros.files.bounded import expanded
+from heisd_ros.kinematics.bounds_file import load_bounds
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.retrieval.database import Database, Store, file_hash
 from heisd_ros.retrieval.entries import COLUMNS
@@ -36,6 +37,7 @@ class Assembly:
         database: folder of the database; empty: ``database`` in the checkpoint's folder.
         drafter: folder of the drafter; empty: ``drafter`` there.
         robot: as in `Database.open`.
+        bounds: file of the metric's bounds for modes without a database; see `load_bounds`.
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class Assembly:
         database: str = "",
         drafter: str = "",
         robot: str | None = None,
+        bounds: str = "",
     ) -> None:
-        self._folder, self._robot = Path(model), robot
+        self._folder, self._robot, self._bounds = Path(model), robot, bounds
         self._database_folder = expanded(database) if database else self._folder / "database"
         self._drafter_folder = expanded(drafter) if drafter else self._folder / "drafter"
         self._drafter: tuple[TokenModel, Drafter] | None = None
@@ -82,8 +85,17 @@ class Assembly:
 
         Raises:
             DatabaseError: the database has none of the mode's metric.
+            ModeError: the file of the bounds cannot be used.
         """
-        return self.database.bounds(mode.boundary.metric) if mode.propose == "hybrid" else None
+        if not mode.measures:
+            return None
+        kind = mode.boundary.metric
+        if mode.retrieves:
+            return self.database.bounds(kind)
+        try:
+            return load_bounds(kind, self._bounds, self._folder)[0]
+        except ValueError as error:
+            raise ModeError(f"boundary.metric {kind!r} has no bounds: {error}") from error
 
     def drafter_hash(self, mode: ModeSettings) -> str | None:
         """Returns the SHA-256 of the drafter's weights; None if the mode uses no drafter."""
@@ -137,6 +149,7 @@ class Assembly:
             calibration=calibration,
             seed=seed,
             keep_frames=keep_frames,
+            bounds=self.bounds(mode),
         )
 
     def _load_drafter(self, vla: TokenModel) -> Drafter:
@@ -162,6 +175,7 @@ def build_decoder(
     seed: int = 0,
     allow_unknown: bool = False,
     keep_frames: bool = False,
+    bounds: MetricBounds | None = None,
 ) -> Decoder:
     """Builds the decoder of a mode from parts that are already open.
 
@@ -174,10 +188,12 @@ def build_decoder(
         seed: seed of random skips and shadow verification.
         allow_unknown: accept instructions that the model was not trained on.
         keep_frames: return with each verified step what may be kept of it (`StepResult.frame`).
+        bounds: of the metric, for modes that use it (None: those of the database).
 
     Raises:
         EngineError: the mode's engine cannot run here.
-        ModeError: the mode needs a part that was not given, or its retrieval zone has no exit.
+        ModeError: the mode needs a part that was not given, its retrieval zone has no exit, or it
+            keeps reasonings and answers of the model hold none.
         CalibrationError: the calibration was made with other settings than the mode's.
     """
     if mode.engine != "auto":
@@ -192,8 +208,11 @@ def build_decoder(
         )
     _check(mode, calibration)
     boundary = None
-    if mode.propose == "hybrid" and database is not None:
-        bounds = database.bounds(mode.boundary.metric)
+    if mode.measures:
+        if bounds is None and database is not None:
+            bounds = database.bounds(mode.boundary.metric)
+        if bounds is None:
+            raise ModeError("the mode needs the metric's bounds; none were given")
         boundary = Boundary(bounds.boundary, mode.boundary.hysteresis)
     return HybridDecoder(
         vla,

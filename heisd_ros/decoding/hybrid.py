@@ -3,6 +3,7 @@
     vision -> F high: fast: retrieve -> trusted? execute : verify in the prefill
                       slow: verify the last command in the prefill
               F low:  prefill -> draft -> verify
+    of a model that reasons, F high: the last reasoning is kept, and the action alone decoded
            -> what is not accepted is decoded by the model itself
 
 Each mode of ``config/modes`` is this decoder with other settings. Parts that a mode does not use
@@ -21,12 +22,14 @@ from torch import Tensor
 
 from heisd_ros.decoding.acceptance import within_tolerance
 from heisd_ros.decoding.answer_actions import action_of, answer_of, padded
-from heisd_ros.decoding.boundary import Boundary
+from heisd_ros.decoding.boundary import Boundary, Zone
 from heisd_ros.decoding.perception import Perceived, perceive
 from heisd_ros.decoding.proposers import Proposer, Step
+from heisd_ros.decoding.redraft import REDRAFT_ROOM, redraft
 from heisd_ros.decoding.settings import AcceptanceRule, ModeSettings
 from heisd_ros.decoding.skip import SkipContext, SkipDecision, SkipGate
 from heisd_ros.decoding.stopwatch import Stopwatch
+from heisd_ros.decoding.thinking import Thinking
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation, Settled, Source, StepResult, VerifiedFrame
 from heisd_ros.decoding.verifier import Verification
@@ -35,12 +38,6 @@ from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.retrieval.database import EXACT, Matches, SearchableShard, Store
 from heisd_ros.vla.token_model import TokenModel
 
-REDRAFT_ROOM = 20
-"""Nodes of the largest `redraft` that the model has to read: after one token, five levels of the
-model's first choices, and at each position its second choice with what follows it."""
-SECOND_CHOICES = 8
-"""Positions that are drafted by the model's second choice as well: all of a short answer, and few
-enough of a long one that they do not crowd out its first choices."""
 _ELSE = {"retrieval": Source.AUTOREGRESSIVE, "hybrid": Source.DRAFTER}
 """The proposer of these modes when the database is not searched; other modes have only one."""
 
@@ -79,9 +76,13 @@ class HybridDecoder:
         proposers: by source, see `proposers_of`; a step whose proposer is missing is decoded by the
             model itself.
         gate: decides when a retrieved action is executed without verification.
-        boundary: chooses between retrieval and drafting; needed by ``hybrid``.
+        boundary: chooses between retrieval and drafting, and between keeping a reasoning and
+            decoding it; needed by modes that use the metric.
         allow_unknown: accept instructions that the model was not trained on.
         keep_frames: return with each verified step what may be kept of it (`StepResult.frame`).
+
+    Raises:
+        ModeError: the mode keeps reasonings, and answers of the model hold none.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class HybridDecoder:
         self.database, self.proposers = database, proposers
         self.gate, self.boundary = gate, boundary
         self._allow_unknown, self._keep_frames = allow_unknown, keep_frames
+        self._thinking = Thinking(mode.reasoning, vla.codec)
         self._last: tuple[int, ...] | None = None
         self._deferred: _Skipped | None = None
         self._disagreed = False
@@ -113,6 +115,7 @@ class HybridDecoder:
         self.gate.reset(success)
         if self.boundary is not None:
             self.boundary.reset()
+        self._thinking.reset()
         self._last = self._deferred = None
         self._disagreed = False
 
@@ -125,9 +128,13 @@ class HybridDecoder:
             return self._result(
                 self._last, source=Source.SKIP, reason=reason, watch=watch, passes=0
             )
+        zone = None if self.boundary is None else self.boundary.update(observation.motion)
+        kept, thought = self._thinking.decide(observation.instruction, zone)
         seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
-        route, matches = self._route(observation), None
-        reason = route.reason
+        if kept:
+            return self._act_on(kept, thought, seen, watch)
+        route, matches = self._route(observation, zone), None
+        reason = f"{route.reason}; {thought}" if thought else route.reason
         if route.shard is not None:
             matches = self._retrieve(route.shard, seen.features)
             decision = self._may_skip(matches, route.shard, route.how, observation)
@@ -138,7 +145,8 @@ class HybridDecoder:
         else:
             self.gate.note_verified()
         step = Step(self.vla.prompt(*seen), self._last, matches)
-        verification, source = self._decode(step, self.proposers.get(route.source), watch)
+        verification, source = self._decode(step, route.source, watch)
+        self._thinking.note(verification.tokens)
         if matches is not None:
             self.gate.observe_verified(matches, tuple(verification.tokens))
         return self._result(
@@ -176,13 +184,37 @@ class HybridDecoder:
             verification.advance(redraft(verification, tree, "exact"), "exact")
         return tuple(verification.tokens)
 
-    def _route(self, observation: Observation) -> _Route:
+    def _act_on(
+        self, kept: tuple[int, ...], reason: str, seen: Perceived, watch: Stopwatch
+    ) -> StepResult:
+        """Decodes what follows a kept reasoning, or all of it if that action is not to be used."""
+        self.gate.note_verified()
+        prompt, source = self.vla.prompt(*seen), Source.KEPT
+        ids = torch.tensor([kept], device=self.vla.device)
+        begun = prompt.followed_by(self.vla.embed_tokens(ids), ids)
+        verification, _ = self._decode(Step(begun, self._last, None), Source.LAST_COMMAND, watch)
+        passes = verification.passes
+        if problem := self._thinking.problem(verification.tokens):
+            reason, kept = f"{reason}; decoded again: {problem}", ()
+            whole = Step(prompt, self._last, None)
+            verification, source = self._decode(whole, Source.LAST_COMMAND, watch)
+            passes += verification.passes
+        self._thinking.note(verification.tokens, kept)
+        return self._result(
+            tuple(verification.tokens),
+            source=source,
+            reason=reason,
+            watch=watch,
+            passes=passes,
+            accepted=verification.accepted,
+        )
+
+    def _route(self, observation: Observation, zone: Zone | None) -> _Route:
         propose = self.mode.propose
         if not self.mode.retrieves or self.database is None:
             return _Route(_ELSE.get(propose) or Source(propose), f"mode proposes by {propose}")
         reason = "mode always retrieves"
-        if propose == "hybrid" and self.boundary is not None:
-            zone = self.boundary.update(observation.motion)
+        if propose == "hybrid" and zone is not None:
             reason = zone.reason
             if not zone.retrieval:
                 return _Route(_ELSE[propose], reason)
@@ -261,16 +293,18 @@ class HybridDecoder:
             similarity=float(matches.similarity[0]),
         )
 
-    def _decode(
-        self, step: Step, proposer: Proposer | None, watch: Stopwatch
-    ) -> tuple[Verification, Source]:
+    def _decode(self, step: Step, route: Source, watch: Stopwatch) -> tuple[Verification, Source]:
         mode = self.mode
         source: Source = Source.AUTOREGRESSIVE
         rule: AcceptanceRule = "exact"
         draft, room = NO_DRAFT, 0
-        proposed = None if proposer is None else proposer.propose(step)
+        proposer = proposed = None
+        for name in (route, Source.TAGS):
+            if proposed is None and (proposer := self.proposers.get(name)) is not None:
+                proposed = proposer.propose(step)
         if proposer is not None and proposed is not None:
-            source, rule, draft = proposer.source, proposer.accept, proposed
+            source, rule = proposer.source, proposer.accept
+            draft = proposed.tails(len(step.prompt.begun))
             room = max(len(draft), proposer.room)
         else:
             proposer = None
@@ -285,11 +319,11 @@ class HybridDecoder:
         )
         watch.lap("prefill")
         # Position of the draft's first level in the answer, and whether it is still unverified.
-        level, unseen = 0, not mode.one_pass
+        level, unseen = len(step.prompt.begun), not mode.one_pass
         if proposer is not None and not verification.finished and not verification.correcting:
             after = proposer.propose_after(step, verification)
             if after is not None:
-                draft, level, unseen = after, 1, True
+                draft, level, unseen = after, level + 1, True
                 watch.lap("draft")
         while not verification.finished:
             if unseen and not verification.correcting:
@@ -346,31 +380,3 @@ class HybridDecoder:
 def _next(proposer: Proposer | None, step: Step, verification: Verification) -> DraftTree:
     """What a proposer drafts after a rejection; empty where it drafts nothing then."""
     return (proposer and proposer.propose_next(step, verification)) or NO_DRAFT
-
-
-def redraft(
-    verification: Verification, draft: DraftTree, rule: AcceptanceRule, level: int = 0
-) -> DraftTree:
-    """Drafts the rest: the model's own guesses along the last draft, then the tail of that draft.
-
-    After a token that is slightly wrong the model predicts nearly what it will predict after the
-    right one (Jacobi decoding, arXiv 2305.10427), so one more pass usually ends the step. Where the
-    guess is not exactly right, its second choice usually is, so in exact mode each second choice
-    is drafted as well.
-
-    Args:
-        verification: what is known of the step so far.
-        draft: the draft that the step was started with.
-        rule: the acceptance rule of the new draft.
-        level: position of the first draft's first level within the answer.
-    """
-    tails, answers = draft.tails(len(verification.tokens) - level), verification.answers
-    if not answers:
-        return tails
-    # Beyond the end of the draft that was verified, the first draft continues.
-    rest = tails.chains()[0][len(answers) :] if len(tails) else ()
-    chains = [(*answers, *rest)]
-    second_choices = verification.second_choices() if rule == "exact" else ()
-    for place, second in enumerate(second_choices[:SECOND_CHOICES]):
-        chains.append((*answers[:place], second, *answers[place + 1 :], *rest))
-    return DraftTree.from_chains(chains)

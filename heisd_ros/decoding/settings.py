@@ -10,6 +10,7 @@ from heisd_ros.errors import ModeError
 from heisd_ros.files.typed import typed, within
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.vla.engine_choice import EngineChoice
+from heisd_ros.vla.reasoning import Part
 
 AcceptanceRule = Literal["exact", "token_relaxed", "sequence_relaxed"]
 SkipPolicy = Literal["never", "always", "calibrated", "threshold", "cadence", "random", "hold"]
@@ -62,7 +63,7 @@ class DrafterSettings:
 
 
 _HYSTERESIS = "boundary.hysteresis"
-"""Has an effect only in modes with a boundary between two proposers."""
+"""Has an effect only in modes with a boundary of the metric."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class BoundarySettings:
     Attributes:
         metric: formula of the metric.
         hysteresis: F must pass the boundary by this much before the zone changes; less than the
-            boundary, which the database holds for each metric.
+            boundary, which the database holds for each metric. Modes without a database read it
+            from ``metric_bounds.json``.
     """
 
     metric: MetricKind = "paper"
@@ -122,6 +124,28 @@ class SkipSettings:
 
 
 @dataclass(frozen=True)
+class ReasoningSettings:
+    """When the reasoning of the last answer is kept, and only what follows it is decoded.
+
+    The tokens are then the model's own behind that reasoning, and not those of the plain loop.
+
+    Attributes:
+        keep: ``never``; ``count``: in each step after a full answer, `steps` times (upstream ECoT's
+            freezing); ``motion``: in fast, straight motion by the kinematic metric, unless the last
+            action was not near the one before (``sequence_relaxed``) or changed the gripper.
+        again: what is decoded behind it: the ``action`` alone, or the words about the next
+            ``motion`` and the action.
+        steps: steps in a row that keep it, at most.
+        clearance: steps after a change of the gripper in which all is decoded (``motion``).
+    """
+
+    keep: Literal["never", "count", "motion"] = "never"
+    again: Part = "action"
+    steps: Annotated[int, within(1, 100)] = 4
+    clearance: Annotated[int, within(0, 1000)] = 4
+
+
+@dataclass(frozen=True)
 class ModeSettings:
     """One decoding mode.
 
@@ -138,6 +162,7 @@ class ModeSettings:
         drafter: settings of the drafter.
         boundary: settings of the hybrid's boundary.
         skip: settings of skipped verification.
+        reasoning: when a reasoning is kept.
 
     Raises:
         ModeError: a value is not accepted.
@@ -153,6 +178,7 @@ class ModeSettings:
     drafter: DrafterSettings = field(default_factory=DrafterSettings)
     boundary: BoundarySettings = field(default_factory=BoundarySettings)
     skip: SkipSettings = field(default_factory=SkipSettings)
+    reasoning: ReasoningSettings = field(default_factory=ReasoningSettings)
 
     def __post_init__(self) -> None:
         """Checks each value and their combinations; raises ModeError."""
@@ -180,6 +206,11 @@ class ModeSettings:
                 f"{self.skip.policy!r} executes what is retrieved from {least:g} m/s on; "
                 f"accepted with it: at most {least:g}"
             )
+        if self.reasoning.keep != "never" and self.propose == "none":
+            raise ModeError(
+                f"reasoning.keep is {self.reasoning.keep!r}, but propose 'none' is the plain loop; "
+                "accepted with it: 'never', or another propose, such as 'last_command'"
+            )
         if self.drafter.last and not self.one_pass:
             raise ModeError(
                 "drafter.last drafts in the prefill, which one_pass: false keeps free of drafts; "
@@ -189,9 +220,18 @@ class ModeSettings:
     def decisive(self) -> dict[str, Any]:
         """All settings that affect what is executed, by dotted name (``retrieval.k``), in order."""
         silent = {"description", "engine"}
-        if self.propose != "hybrid":
+        if not self.measures:
             silent.add(_HYSTERESIS)
-        return {name: value for name, value in _flat(asdict(self), "") if name not in silent}
+        flat = _flat(asdict(self), "")
+        if self.reasoning.keep == "never":
+            # Calibrations made before there were these settings stay those of their modes.
+            flat = ((name, value) for name, value in flat if not name.startswith("reasoning."))
+        return {name: value for name, value in flat if name not in silent}
+
+    @property
+    def measures(self) -> bool:
+        """Whether the mode needs the kinematic metric."""
+        return self.propose == "hybrid" or self.reasoning.keep == "motion"
 
     @property
     def retrieves(self) -> bool:
