@@ -13,6 +13,7 @@ import numpy as np
 
 from heisd_ros.decoding.types import DECIDING, Observation, Settled, Source, StepResult
 from heisd_ros.errors import ImageError, MessageError, ProprioceptionError
+from heisd_ros.files.bounded import LONGEST_TEXT, one_line
 from heisd_ros.files.typed import typed
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.serving.layout import OWN, Layout
@@ -57,6 +58,7 @@ class Told:
         similarity: of the best retrieved entry.
         warning: the decoder's.
         problem: why the answer stands for no action.
+        reasoning: what the answer says in words.
         settled: milliseconds and agreement, where there was something to settle.
     """
 
@@ -70,6 +72,7 @@ class Told:
     similarity: float | None = None
     warning: str = ""
     problem: str = ""
+    reasoning: str = ""
     settled: tuple[float, bool] | None = None
 
 
@@ -132,6 +135,7 @@ def answer(result: StepResult, asked: Asked, warning: str) -> dict[str, Any]:
         similarity=None if result.similarity is None else float(result.similarity),
         warning=warning,
         problem=result.problem,
+        reasoning=result.reasoning,
     )
     chunk = result.action[None] if result.chunk is None else result.chunk
     actions = np.asarray(chunk, np.float64)
@@ -191,6 +195,7 @@ def read_result(message: dict[str, Any], told: Told, layout: Layout, total_ms: f
         passes=told.passes,
         accepted=told.accepted,
         similarity=told.similarity,
+        reasoning=one_line(told.reasoning, LONGEST_TEXT),
     )
 
 
