@@ -129,7 +129,7 @@ class HybridDecoder:
                 self._last, source=Source.SKIP, reason=reason, watch=watch, passes=0
             )
         zone = None if self.boundary is None else self.boundary.update(observation.motion)
-        kept, thought = self._thinking.decide(observation.instruction, zone)
+        kept, thought = self._thinking.decide(observation.instruction, zone, observation.after_hold)
         seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
         if kept:
             return self._act_on(kept, thought, seen, watch)

@@ -49,12 +49,15 @@ class Thinking:
         self._since_gripper = self._settings.clearance
         self._surprised = False
 
-    def decide(self, instruction: str, zone: Zone | None) -> tuple[tuple[int, ...], str]:
+    def decide(
+        self, instruction: str, zone: Zone | None, after_hold: bool = False
+    ) -> tuple[tuple[int, ...], str]:
         """Decides about one step; `note` must follow, or the next step keeps nothing.
 
         Args:
             instruction: the task of the step.
             zone: of the metric; None: the mode does not use it.
+            after_hold: the arm was held since the step before.
 
         Returns:
             the beginning of the answer to keep (empty: all is decoded), and the reason for the
@@ -69,7 +72,7 @@ class Thinking:
         answer, self._answer = self._answer, None
         if answer is None:
             return (), "thinks: no answer before it"
-        if why := self._objection(zone):
+        if why := "the arm was held" if after_hold else self._objection(zone):
             return (), f"thinks: {why}"
         kept = self._reasoning.kept(answer, self._settings.again)
         if not kept:

@@ -80,12 +80,14 @@ class Observation:
         instruction: the task in words.
         proprio: [P] in the units of the demonstrations; None for a model without that token.
         motion: the kinematic metric at this instant; None if it is not measured.
+        after_hold: the arm was held since the observation before it.
     """
 
     images: tuple[NDArray[np.uint8], ...]
     instruction: str
     proprio: NDArray[np.float32] | None = None
     motion: MetricSample | None = None
+    after_hold: bool = False
 
 
 class VerifiedFrame(NamedTuple):

@@ -288,6 +288,8 @@ class ControlLoop:
             # Nothing seen before the fault may move the arm after it.
             self._session.buffer.discard()
             self._session.worker.restart(self._watch.instruction)
+        elif news:
+            self._session.worker.note_hold()
         # By reason, since reasons may alternate at every tick.
         if now >= self._log_due.get(hold.reason, now):
             self._log_due[hold.reason] = now + int(LOG_PERIOD_SEC * NANOSECONDS)

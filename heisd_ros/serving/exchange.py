@@ -33,6 +33,7 @@ class Asked:
         settle: no observation, but: finish what the step before left over.
         motion: the metric's value, path length (m), radius (m) and speed (m/s), by name, as well as
             its kind, readiness and source; None: nobody measures it.
+        after_hold: the arm was held since the step before.
     """
 
     step: int = 0
@@ -41,6 +42,7 @@ class Asked:
     plain: bool = False
     settle: bool = False
     motion: MetricSample | None = None
+    after_hold: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def read_question(layout: Layout, message: dict[str, Any]) -> Observation:
                 f"{layout.state!r} is {got}; accepted: an array of {wanted[0]} real numbers"
             )
         state = state.astype(np.float32)
-    return Observation(images, prompt, state, read_asked(message).motion)
+    asked = read_asked(message)
+    return Observation(images, prompt, state, asked.motion, asked.after_hold)
 
 
 def read_asked(message: dict[str, Any]) -> Asked:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,15 @@ def test_another_instruction_and_a_reset_keep_nothing(model):
         assert "no answer before it" in result.reason and result.source != "kept"
         own = AutoregressiveDecoder(model).infer(observation("ep0", instruction=instruction))
         assert result.tokens == own.tokens
+
+
+def test_after_a_hold_it_thinks(model):
+    for name in ("freeze", "heisd_reason"):
+        subject = decoder(model, name)
+        subject.infer(observation("ep0"))
+        held = replace(observation("ep0"), after_hold=True)
+        assert "thinks: the arm was held" in subject.infer(held).reason
+        assert subject.infer(observation("ep0")).source == "kept"
 
 
 def test_a_step_that_failed_leaves_nothing_to_keep(model):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from heisd_ros.action import Execute
@@ -10,6 +12,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from support.ros import Bench
 from support.tree import ROOT
 
+from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.types import Observation
 from heisd_ros.families.checkpoint import load_checkpoint
@@ -83,6 +86,14 @@ def test_a_reasoning_is_kept_by_the_counter(world):
     sources = [step.source for step in bench.steps()[:6]]
     assert sources == ["tags", *["kept"] * 4, "last_command"]
     assert len({tuple(step.tokens) for step in bench.steps()}) == 1  # the picture is the same
+
+
+def test_after_a_hold_all_of_the_reasoning_is_decoded(world):
+    bench = started(world, "ecot", "Close the Drawer", mode="freeze")
+    world.spin_until(lambda: len(bench.steps()) >= 2, "steps", bench.publish)
+    world.nodes[-1]._control._hold(Hold(HoldReason.OVER_BUDGET, "a test"), time.monotonic_ns())
+    told = lambda: any("the arm was held" in step.reason for step in bench.steps())  # noqa: E731
+    world.spin_until(told, "a step that thinks", bench.publish)
 
 
 def test_a_model_that_does_not_reason_refuses_to_keep_it(world, capfd):

@@ -95,8 +95,8 @@ def test_what_a_served_model_says_comes_through_as_one_line(dial):
     counting = Counting()
     counting.source, counting.reasoning = Source.KEPT, "move\x00 down\n" + "x" * 5000
     with serving(counting) as server:
-        result = dial(server.uri).infer(observation())
-        assert result.source == "kept"
+        result = dial(server.uri).infer(replace(observation(), after_hold=True))
+        assert result.source == "kept" and counting.observations[0].after_hold
         assert result.reasoning == "move down " + "x" * 1987 + "..."
 
 
