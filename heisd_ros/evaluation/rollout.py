@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from heisd_ros.decoding.types import Decoder, Observation, Settled, StepResult
 from heisd_ros.errors import ProtocolError
-from heisd_ros.families.openvla.config import VLAConfig
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import FusedMetric, MetricSample
 from heisd_ros.kinematics.proprio import proprio_vector
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.sim.protocol import MAX_STEPS, Protocol
 from heisd_ros.sim.scene import CAMERAS, CONTROL_RATE_HZ, OPEN_GRIPPER, LiberoScene
+from heisd_ros.vla.token_model import ObservationSpec
 
 REST_STEPS = 40
 """Control steps for which the arm has been at rest when an episode begins: 2 s."""
@@ -39,13 +39,13 @@ class SceneInputs:
     proprio: bool = True
 
     @classmethod
-    def of(cls, config: VLAConfig) -> SceneInputs:
+    def of(cls, spec: ObservationSpec) -> SceneInputs:
         """Returns the inputs of a model.
 
         Raises:
             ProtocolError: The scene lacks a view of the model.
         """
-        return cls(_cameras(config.views), config.proprio_size > 0)
+        return cls(_cameras(spec.views), spec.proprio_size > 0)
 
 
 ALL_INPUTS = SceneInputs()

@@ -16,12 +16,12 @@ from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import ModeError
 from heisd_ros.evaluation.rollout import make_scene
 from heisd_ros.evaluation.skip_rates import SkipRates, at_rates
-from heisd_ros.families.openvla.checkpoint import statistics_of
-from heisd_ros.families.openvla.vla import VLA
+from heisd_ros.families.checkpoint import statistics_of
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.retrieval.database import Database
 from heisd_ros.sim.protocol import load_for_suite, load_protocol
 from heisd_ros.sim.scene import LiberoScene
+from heisd_ros.vla.token_model import TokenModel
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Parts:
         """Scale of the kinematic metric that a mode decides by; None where it uses none."""
         return self._assembly.bounds(mode)
 
-    def load_model(self) -> VLA:
+    def load_model(self) -> TokenModel:
         """The model as the protocol has it.
 
         Raises:
@@ -119,7 +119,7 @@ class Parts:
         """A scene of the suite, seen as the protocol has it."""
         return make_scene(self.setup.suite, task_index, self.protocol)
 
-    def decoders(self, vla: VLA) -> dict[str, Decoder]:
+    def decoders(self, vla: TokenModel) -> dict[str, Decoder]:
         """A decoder for each mode.
 
         Raises:

@@ -69,7 +69,7 @@ class SideBySide:
             parts.setup.seed,
             parts.max_steps,
             rehearsal,
-            SceneInputs.of(vla.config),
+            SceneInputs.of(vla.spec),
         )
 
     def run(self, scene: LiberoScene, start: Start) -> list[Row]:
