@@ -3,8 +3,8 @@
     vision -> F high: fast: retrieve -> trusted? execute : verify in the prefill
                       slow: verify the last command in the prefill
               F low:  prefill -> draft -> verify
-    of a model that reasons, F high: the last reasoning is kept, and the action alone decoded
            -> what is not accepted is decoded by the model itself
+    before it, of a model that reasons: F high -> the last reasoning as prefix, the action decoded
 
 Each mode of ``config/modes`` is this decoder with other settings. Parts that a mode does not use
 cost nothing: without a proposer it is the plain autoregressive loop.
@@ -294,7 +294,7 @@ class HybridDecoder:
         )
 
     def _decode(self, step: Step, route: Source, watch: Stopwatch) -> tuple[Verification, Source]:
-        mode = self.mode
+        mode, begun = self.mode, len(step.prompt.begun)
         source: Source = Source.AUTOREGRESSIVE
         rule: AcceptanceRule = "exact"
         draft, room = NO_DRAFT, 0
@@ -304,7 +304,7 @@ class HybridDecoder:
                 proposed = proposer.propose(step)
         if proposer is not None and proposed is not None:
             source, rule = proposer.source, proposer.accept
-            draft = proposed.tails(len(step.prompt.begun))
+            draft = proposed.tails(begun) if begun else proposed
             room = max(len(draft), proposer.room)
         else:
             proposer = None
@@ -319,7 +319,7 @@ class HybridDecoder:
         )
         watch.lap("prefill")
         # Position of the draft's first level in the answer, and whether it is still unverified.
-        level, unseen = len(step.prompt.begun), not mode.one_pass
+        level, unseen = begun, not mode.one_pass
         if proposer is not None and not verification.finished and not verification.correcting:
             after = proposer.propose_after(step, verification)
             if after is not None:
