@@ -207,6 +207,7 @@ class HybridDecoder:
             watch=watch,
             passes=passes,
             accepted=verification.accepted,
+            frame=None if kept else self._frame(seen.features, verification),
         )
 
     def _route(self, observation: Observation, zone: Zone | None) -> _Route:
