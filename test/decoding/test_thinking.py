@@ -26,6 +26,7 @@ from heisd_ros.kinematics.metric import MetricSample
 REFERENCE = FamilyReference("ecot")
 FREEZING = REFERENCE.content["freezing"]
 TASK = "put the spoon on the towel"
+BOUNDS = load_bounds("paper", "", REFERENCE.folder)[0]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def decoder(model, name="heisd_reason", **reasoning):
     mode = load_mode(name)
     given = {**vars(mode.reasoning), **reasoning}
     mode = ModeSettings(**{**vars(mode), "reasoning": ReasoningSettings(**given)})
-    return build_decoder(model, mode, bounds=load_bounds("paper", "", REFERENCE.folder)[0])
+    return build_decoder(model, mode, bounds=BOUNDS)
 
 
 @torch.inference_mode()
@@ -90,6 +91,10 @@ def test_by_the_metric_it_thinks_where_motion_is_slow(model):
             assert result.passes <= 8 and "keeps the reasoning" in result.reason
         else:
             assert result.tokens == own and "thinks" in result.reason
+    # The picture is the same: what follows the kept words is drafted by the last answer.
+    assert results[1].passes == 1
+    in_two = build_decoder(model, replace(subject.mode, one_pass=False), bounds=BOUNDS)
+    assert [in_two.infer(observation("ep0")).passes for _ in range(2)][1] == 2
     assert results[-1].reasoning.startswith("Put the spoon on the towel. PLAN:")
 
 
@@ -245,9 +250,8 @@ def test_an_answer_without_words_has_nothing_to_keep():
 
 @pytest.mark.parametrize("name", ["freeze", "heisd_reason"])
 def test_a_model_that_does_not_reason_refuses_the_mode(name):
-    bounds = load_bounds("paper", "", REFERENCE.folder)[0]
     with pytest.raises(ModeError, match=r"reasoning.keep is .*hold no reasoning; accepted .*never"):
-        build_decoder(small_vla(), load_mode(name), bounds=bounds)
+        build_decoder(small_vla(), load_mode(name), bounds=BOUNDS)
 
 
 def test_the_metrics_bounds_come_from_a_file(tmp_path):
