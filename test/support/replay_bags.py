@@ -58,6 +58,7 @@ def telemetry(stamp, action, hold=False):
         source="hold" if hold else "autoregressive",
         reason="",
         tokens=np.zeros(0 if hold else 7, np.uint32),
+        reasoning="",
         passes=7,
         accepted=-1,
         similarity=nan,
