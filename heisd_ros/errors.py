@@ -11,6 +11,10 @@ class JointStateError(HeisdError):
     """A joint state does not fit the arm: a joint is missing, unknown, repeated or not finite."""
 
 
+class CommandError(HeisdError):
+    """A command for the arm is in another frame, not finite, or no rotation."""
+
+
 class UrdfError(HeisdError):
     """A robot description is missing, unreadable, or has no usable chain to the tip frame."""
 
@@ -75,6 +79,10 @@ class CalibrationError(HeisdError):
     """A calibration is missing, damaged, or older than what it calibrates."""
 
 
+class PredictorError(HeisdError):
+    """The fitted predictor of a mode is missing, damaged, or of other parts."""
+
+
 class MissingPackageError(HeisdError):
     """What is asked for needs a package which is not installed; the message names it."""
 
@@ -109,3 +117,11 @@ class MessageError(HeisdError):
 
 class RemoteModelError(HeisdError):
     """A model's server is away, answers late or not as agreed, or serves another model."""
+
+
+class ClusterError(HeisdError):
+    """There is no Ray cluster at an address, or its workers keep dying."""
+
+
+class ViewError(HeisdError):
+    """A viewer does not take what it is to show."""

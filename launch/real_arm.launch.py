@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
@@ -27,6 +28,7 @@ ARGUMENTS = {
     "namespace": ("", "Namespace of the node and of every relative topic."),
     "configure": ("true", "Whether the node is configured at start."),
     "activate": ("false", "Whether it is activated once configured."),
+    "guard": ("false", "Whether commands go through heisd_guard (docs/safety.md)."),
 }
 # Argument, parameter of the node, its type, and what it means. One that is not given leaves the
 # parameter as the file says.
@@ -44,9 +46,18 @@ TOPICS = {
     "joint_states": ("~/input/joint_states", "joint_states"),
     "twist": ("~/output/twist", "servo_node/delta_twist_cmds"),
     "pose": ("~/output/pose", "target_pose"),
+    "joint_velocity": ("~/output/joint_velocity", "forward_velocity_controller/commands"),
+    "joint_position": ("~/output/joint_position", "forward_position_controller/commands"),
     "gripper": ("~/output/gripper", "gripper/command"),
     "gripper_joint": ("~/output/gripper_joint", "gripper/joint_command"),
 }
+
+# The first remapping of a name counts: the node's commands go to the guard, which stops it as well.
+INTO_GUARD = [(f"~/output/{kind}", f"heisd_guard/input/{kind}") for kind in ("twist", "pose")]
+OF_NODE = [
+    ("~/input/status", "vla_node/status"),
+    *((f"~/node/{service}", f"vla_node/{service}") for service in ("estop", "get_parameters")),
+]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -75,6 +86,8 @@ def start(context: LaunchContext) -> list[Action]:
     given = {name: LaunchConfiguration(name) for name in (*ARGUMENTS, *PARAMETERS, *TOPICS)}
     file = given["params_file"].perform(context)
     file = file or f"{CONFIG}/robots/{given['robot'].perform(context)}.yaml"
+    wires = remappings(file, {name: given[name].perform(context) for name in TOPICS})
+    guarded = IfCondition(given["guard"]).evaluate(context)
     node = LifecycleNode(
         package="heisd_ros",
         executable="vla_node",
@@ -82,15 +95,19 @@ def start(context: LaunchContext) -> list[Action]:
         namespace=given["namespace"],
         output="screen",
         ros_arguments=["-p", "dry_run:=true"],  # the file comes after it
-        parameters=[
-            ParameterFile(file),
-            {
-                parameter: ParameterValue(given[name], value_type=kind)
-                for name, (parameter, kind, _) in PARAMETERS.items()
-                if given[name].perform(context)
-            },
-        ],
-        remappings=remappings(file, {name: given[name].perform(context) for name in TOPICS}),
+        parameters=parameters(file, given, PARAMETERS, context),
+        remappings=[*INTO_GUARD, *wires] if guarded else wires,
+    )
+    guard = Node(
+        package="heisd_ros",
+        executable="heisd_guard",
+        name="heisd_guard",
+        namespace=given["namespace"],
+        output="screen",
+        ros_arguments=["-p", "dry_run:=true"],
+        parameters=parameters(file, given, ("dry_run", "use_sim_time"), context),
+        remappings=[*wires, *OF_NODE],
+        condition=IfCondition(given["guard"]),
     )
 
     def change(transition: int) -> EmitEvent:
@@ -113,7 +130,19 @@ def start(context: LaunchContext) -> list[Action]:
         condition=IfCondition(given["activate"]),
     )
     # The handlers first, or the node's start would go unheard.
-    return [configure, activate, node]
+    return [guard, configure, activate, node]
+
+
+def parameters(
+    file: str, given: dict[str, LaunchConfiguration], names: Iterable[str], context: LaunchContext
+) -> list[ParameterFile | dict[str, ParameterValue]]:
+    """The file, and the arguments among `names` that were given."""
+    values = {
+        PARAMETERS[name][0]: ParameterValue(given[name], value_type=PARAMETERS[name][1])
+        for name in names
+        if given[name].perform(context)
+    }
+    return [ParameterFile(file), values]
 
 
 def remappings(file: str, asked: dict[str, str]) -> list[tuple[str, str]]:

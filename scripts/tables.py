@@ -11,10 +11,12 @@ from heisd_ros.robot.declare import markdown_table, parameters_of
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 DOCS = Path(__file__).parents[1] / "docs"
+CELL = parameters_of(CellParameters)
 PARAMETERS = {
     "vla_node": parameters_of(VlaNodeParameters),
     "sim_arm_node": parameters_of(SimArmParameters),
-    "recording": [p for p in parameters_of(CellParameters) if p.name.startswith("recording.")],
+    "recording": [p for p in CELL if p.name.startswith("recording.")],
+    "heisd_guard": [p for p in CELL if p.name.startswith("guard.")],
 }
 
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from heisd_ros.cli.calibrate_predictor import fit_predictor_of
 from heisd_ros.cli.demos import PICK_AND_PLACE
 from heisd_ros.cli.model_options import (
     DeviceOption,
@@ -34,11 +35,12 @@ def calibrate(
         float, typer.Option(help="What an episode may be expected to lose, 0 to 1.")
     ] = 0.05,
     criterion: Annotated[
-        Literal["disagreement", "failure", "excess"],
+        Literal["disagreement", "failure", "excess", "predictor"],
         typer.Option(
             help="What it loses: the share of its skipped steps that disagree with the model; 1 "
             "where it fails; or, of a pair from the same start, 1 where it fails less 1 where the "
-            "plain loop does (needs --draw; the risk is the margin)."
+            "plain loop does (needs --draw; the risk is the margin). predictor: nothing is "
+            "bounded; the predictor of a mode such as heisd_predicted is fitted."
         ),
     ] = "disagreement",
     episodes: Annotated[int, typer.Option(help="Episodes at each setting, 19 at least.")] = 100,
@@ -68,6 +70,13 @@ def calibrate(
     delta: Annotated[
         float, typer.Option(help="Chance that excess shows what is not so.", min=0.001, max=0.5)
     ] = 0.1,
+    costs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Results file of `heisd eval` from an idle machine, whose times a predictor "
+            "reckons with; empty: those of the episodes of its fit."
+        ),
+    ] = None,
     protocol: ProtocolOption = "",
     unnorm_key: UnnormKeyOption = "",
     device: DeviceOption = "cpu",
@@ -101,6 +110,9 @@ def calibrate(
     tasks = tuple(task) if task else tuple(PICK_AND_PLACE.get(suite, range(10)))
     try:
         place.read_protocol()  # now, and not in a worker
+        if criterion == "predictor":
+            fit_predictor_of(place, tasks, episodes, draw, costs, workers)
+            return
         levels, lengths = tuple(level or ()), tuple(run or ())
         aim = Aim(tasks, risk, criterion, episodes, levels, rule, draw, lengths, delta)
         walk, plan = prepare(place, aim), aim.starts()

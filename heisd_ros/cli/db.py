@@ -12,14 +12,16 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from heisd_ros.cli.db_jobs import BuildJob, load_model, numbered_record, open_demonstrations
 from heisd_ros.cli.model_options import DtypeOption, ProtocolOption, UnnormKeyOption
-from heisd_ros.cli.reading import Features, Params, Urdf, reading_of
+from heisd_ros.cli.ray_jobs import ray_results
+from heisd_ros.cli.reading import Features, Params, Urdf
 from heisd_ros.files.ranges import parse_ranges
 
 if TYPE_CHECKING:
     from heisd_ros.data.source import Source
     from heisd_ros.retrieval.manifest import Manifest
-    from heisd_ros.vla.token_model import TokenModel
+    from heisd_ros.training.build_journal import Record
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -63,6 +65,14 @@ def build(
         typer.Option(help="Percent of the motion that counts as slow or curved.", min=0, max=100),
     ] = 25.0,
     batch_size: BatchSize = 64,
+    ray: Annotated[
+        str,
+        typer.Option(
+            help="Ray cluster that runs the model, an episode a core: HOST:PORT, or auto for the "
+            "one of this machine; empty: here. Model, demonstrations and package are needed on "
+            "each machine."
+        ),
+    ] = "",
 ) -> None:
     """Run a model over demonstrations and keep its features, its own tokens and what was done.
 
@@ -71,9 +81,27 @@ def build(
     from heisd_ros.training.build_database import build_database
 
     chosen = parse_states(states)
+    job = BuildJob(
+        model=str(Path(model).absolute()) if model else "",
+        suite=suite,
+        protocol=protocol,
+        unnorm_key=unnorm_key,
+        dtype=dtype,
+        demonstrations=tuple(path.absolute() for path in demonstrations),
+        params=params,
+        features=features,
+        urdf=urdf,
+        states=frozenset(chosen),
+        every=every,
+        batch_size=batch_size,
+    )
+
+    def there(numbers: list[int]) -> Iterator[tuple[int, Record]]:
+        return ray_results(ray, numbered_record, [(job, number) for number in numbers])
+
     with _one_line(), Progress() as progress:
-        vla, identity, rate_hz = _load(model, suite, protocol, unnorm_key, dtype)
-        sources = _sources(demonstrations, params, features, urdf, rate_hz)
+        vla, identity, rate_hz = load_model(model, suite, protocol, unnorm_key, dtype)
+        sources = open_demonstrations(demonstrations, params, features, urdf, rate_hz)
         manifest = build_database(
             vla,
             identity,
@@ -85,6 +113,7 @@ def build(
             boundary_percentile=boundary_percentile,
             batch_size=batch_size,
             on_frames=_bar(progress),
+            elsewhere=there if ray else None,
         )
     _say_dropped(sources)
     _print(folder, manifest)
@@ -109,8 +138,8 @@ def add(
 
     with _one_line(), Progress() as progress:
         old = Manifest.read(folder)
-        vla, identity, _ = _load(model, suite, protocol, old.statistics_key, dtype)
-        sources = _sources(demonstrations, params, features, urdf, old.control_rate_hz)
+        vla, identity, _ = load_model(model, suite, protocol, old.statistics_key, dtype)
+        sources = open_demonstrations(demonstrations, params, features, urdf, old.control_rate_hz)
         manifest = add_to_database(
             folder, vla, identity, sources, batch_size=batch_size, on_frames=_bar(progress)
         )
@@ -190,42 +219,6 @@ def _one_line() -> Iterator[None]:
         yield
     except (HeisdError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
-
-
-def _load(
-    model: str, suite: str, protocol: str, unnorm_key: str, dtype: str
-) -> tuple[TokenModel, str, float]:
-    """The model, its fingerprint and its control rate."""
-    import torch
-
-    from heisd_ros.models import shipped_model
-    from heisd_ros.sim.protocol import load_for_suite, load_protocol
-    from heisd_ros.sim.scene import CONTROL_RATE_HZ
-    from heisd_ros.vla.checkpoint_files import fingerprint
-
-    checkpoint = model or shipped_model()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    vla = load_for_suite(
-        checkpoint,
-        suite,
-        load_protocol(protocol, checkpoint),
-        device=device,
-        dtype=dtype,
-        unnorm_key=unnorm_key,
-    )
-    return vla, fingerprint(checkpoint), float(vla.spec.control_rate_hz or CONTROL_RATE_HZ)
-
-
-def _sources(
-    paths: list[Path],
-    params: Path | None,
-    features: Path | None,
-    urdf: Path | None,
-    rate_hz: float,
-) -> list[Source]:
-    from heisd_ros.data.open_sources import open_sources
-
-    return open_sources(paths, reading_of(params, features, urdf, rate_hz))
 
 
 def _bar(progress: Progress) -> Callable[[int, int], None]:

@@ -20,6 +20,7 @@ from heisd_ros.cli.model_options import (
     UnnormKeyOption,
     WorkersOption,
 )
+from heisd_ros.cli.ray_jobs import run_jobs_on_ray
 from heisd_ros.cli.workers import cores, run_jobs, threads_each
 from heisd_ros.sim.suites import PICK_AND_PLACE
 
@@ -74,6 +75,13 @@ def evaluate(
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
     workers: WorkersOption = 0,
+    ray: Annotated[
+        str,
+        typer.Option(
+            help="Ray cluster that runs the starts, one a core: HOST:PORT, or auto for the one of "
+            "this machine; empty: processes here. Model and package are needed on each machine."
+        ),
+    ] = "",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Results; a run is resumed from it.")
     ] = None,
@@ -86,7 +94,7 @@ def evaluate(
     a page of the results.
     """
     from heisd_ros.benchmark.machine import processor
-    from heisd_ros.errors import HeisdError
+    from heisd_ros.errors import ClusterError, HeisdError, MissingPackageError
     from heisd_ros.evaluation.results import Results
     from heisd_ros.evaluation.setup import Parts, Setup
     from heisd_ros.evaluation.skip_rates import measured_rates
@@ -119,8 +127,9 @@ def evaluate(
         header = parts.describe() | {
             "machine": processor(),
             "workers": workers,
-            "threads": threads_each(workers),
+            "threads": 1 if ray else threads_each(workers),
             **({"draw": draw} if draw else {}),
+            **({"ray": True} if ray else {}),
         }
         results = Results.resume(header, json_file, os.getloadavg()[0])
     except (HeisdError, ValueError) as error:
@@ -133,8 +142,16 @@ def evaluate(
     starts = evaluation_starts(tasks, states, episodes or len(states), draw)
     jobs = [(setup, start) for start in starts if astuple(start) not in done]
     label = f"{suite}: starts, {len(header['modes'])} mode(s) each"
-    for rows in run_jobs(_group, jobs, label, workers):
-        results.add(rows)
+    running = (
+        run_jobs_on_ray(ray, _group, jobs, label, gpus_each=float(device.startswith("cuda")))
+        if ray
+        else run_jobs(_group, jobs, label, workers)
+    )
+    try:
+        for rows in running:
+            results.add(rows)
+    except (ClusterError, MissingPackageError) as error:
+        raise typer.BadParameter(str(error), param_hint="--ray") from error
     console = Console()
     console.print(modes_table(results.finish()))
     if len(header["modes"]) == 1:

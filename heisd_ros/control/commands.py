@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from heisd_ros.robot.command_parameters import END_EFFECTOR
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 
@@ -42,16 +43,34 @@ def rotation_vector(roll: float, pitch: float, yaw: float) -> np.ndarray:
 
 
 class CommandMapper:
-    """Converts actions of 7 numbers to commands.
+    """Converts actions to commands; the last number of an action is the gripper's.
 
     Args:
         parameters: Scales and conventions.
         rate_hz: Control steps a second: an action's deltas are those of one step.
+        space: What the numbers before the gripper's are, as in `model.action_space`.
     """
 
-    def __init__(self, parameters: VlaNodeParameters, rate_hz: float) -> None:
-        self._parameters = parameters
+    def __init__(
+        self, parameters: VlaNodeParameters, rate_hz: float, space: str = END_EFFECTOR
+    ) -> None:
+        self._parameters, self._space = parameters, space
         self.rate_hz = rate_hz
+
+    def motion(self, action: np.ndarray) -> np.ndarray:
+        """Returns the motion that an action asks for.
+
+        Args:
+            action: Motion, then gripper, in the model's units.
+
+        Returns:
+            (6,), a twist as `twist` gives it, or (n,), velocities (rad/s) or positions (rad) of the
+            joints.
+        """
+        if self._space == END_EFFECTOR:
+            return self.twist(action)
+        motion: np.ndarray = action[:-1] * self._parameters.command.joint_scale
+        return motion
 
     def twist(self, action: np.ndarray) -> np.ndarray:
         """Returns the twist that makes the action's deltas in one control step.
@@ -72,7 +91,7 @@ class CommandMapper:
     def gripper_openness(self, action: np.ndarray) -> float:
         """Returns how far the action opens the gripper: 0 closed, 1 open."""
         gripper = self._parameters.gripper
-        share = (action[6] - gripper.closed_action) / (gripper.open_action - gripper.closed_action)
+        share = (action[-1] - gripper.closed_action) / (gripper.open_action - gripper.closed_action)
         return float(np.clip(share, 0.0, 1.0))
 
 

@@ -17,8 +17,9 @@ from heisd_ros.safety.joints import Posture
 class Following:
     """Compares commanded with measured motion, from activation on.
 
-    A dry run commands no motion. Dead reckoning of the tip is done for twists only: a target pose
-    already is the commanded position, and the units of the model's own actions are not known here.
+    A dry run commands no motion. Dead reckoning is done for twists and joint velocities only: a
+    target already is the commanded position, and the units of the model's own actions are not known
+    here.
 
     Args:
         parameters: Limits; may be replaced at any time.
@@ -32,18 +33,22 @@ class Following:
         self._joints: StillJoints | None = None
         self._posture: Posture | None = None
         self._twist, self._since = np.zeros(6), 0
+        self._turns = np.zeros(0)  # rad/s, commanded of the joints themselves
         self._ways: deque[tuple[int, np.ndarray]] = deque(maxlen=1000)
-        self._unmeasured = np.zeros(3)  # m, commanded since the stamp of the newest joint states
+        # Commanded since the stamp of the newest joint states: of the tip, m, then of the joints.
+        self._unmeasured = np.zeros(3)
 
-    def sent(self, twist: np.ndarray, now: int) -> None:
+    def sent(self, twist: np.ndarray, now: int, joints: np.ndarray | None = None) -> None:
         """Records the command that is in force from now on.
 
         Args:
             twist: (6,), m/s and rad/s in the base frame.
             now: Steady time, ns.
+            joints: (n,), rad/s, where the joints themselves are commanded; None: the twist is.
         """
-        told = not self.parameters.dry_run
-        self._twist, self._since = twist if told else np.zeros(6), now
+        told = 0.0 if self.parameters.dry_run else 1.0
+        self._twist, self._since = twist * told, now
+        self._turns = np.zeros(0) if joints is None else joints * told
 
     def seen(self, arm: ArmState | None, now: int, age_sec: float = 0.0) -> None:
         """Records the measured arm, after the last command was in force until now.
@@ -55,10 +60,11 @@ class Following:
         """
         seconds = self._seconds(now)
         self._tip.command(self._twist[:3], seconds)
-        self._ways.append((now, self._twist[:3] * seconds))
+        self._ways.append((now, np.concatenate([self._twist[:3], self._turns]) * seconds))
         while self._ways and now - self._ways[0][0] >= age_sec * NANOSECONDS:
             self._ways.popleft()
-        self._unmeasured = sum((way for _, way in self._ways), np.zeros(3))
+        ways = [way for _, way in self._ways if len(way) == 3 + len(self._turns)]
+        self._unmeasured = sum(ways, np.zeros(3 + len(self._turns)))
         if arm is None:
             return
         self._tip.measure(arm.tip().position)
@@ -66,7 +72,9 @@ class Following:
         if self._joints is None or before is None or arm.kinematics is not before.kinematics:
             self._joints = StillJoints(len(arm.positions))
         motion = np.zeros(len(arm.positions))
-        if self._twist.any():
+        if len(self._turns):
+            motion = self._turns * seconds
+        elif self._twist.any():
             motion = posture.inverse @ self._twist * seconds
         self._joints.update(arm.positions, motion, seconds)
         self._posture = posture
@@ -84,8 +92,21 @@ class Following:
         # The motion of the other joints masks a joint that stands still.
         hidden = posture.jacobian[:3] @ joints.told
         furthest = foremost(told, told + hidden, wanted[:3])
-        furthest = foremost(furthest, told + self._unmeasured, wanted[:3])
+        furthest = foremost(furthest, told + self._unmeasured[:3], wanted[:3])
         return foremost(furthest, self._tip.position, wanted[:3])
+
+    def joints(self, measured: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Returns how far each joint may already be along a motion that has to stay within limits.
+
+        Args:
+            measured: (n,), rad.
+            wanted: (n,), the motion, rad/s.
+        """
+        joints, unmeasured = self._joints, self._unmeasured[3:]
+        if joints is None or len(unmeasured) != len(measured):
+            return measured
+        furthest = foremost(measured, measured + joints.told, wanted)
+        return foremost(furthest, measured + unmeasured, wanted)
 
     def problem(self) -> Hold | None:
         """Returns the hold while the arm does not follow; None if it does."""
@@ -93,7 +114,7 @@ class Following:
 
     @property
     def _reckons(self) -> bool:
-        return self.parameters.command.interface == "twist"
+        return self.parameters.command.interface in ("twist", "joint_velocity")
 
     def _seconds(self, now: int) -> float:
         """Returns the time for which the last command was in force, s.

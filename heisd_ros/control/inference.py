@@ -15,7 +15,7 @@ import numpy as np
 
 from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.control.inputs import NANOSECONDS, ObservationSet
-from heisd_ros.control.policy import ACTION_SIZE, Policy
+from heisd_ros.control.policy import Policy
 from heisd_ros.decoding.types import Observation, Settled, StepResult
 from heisd_ros.errors import (
     AnswerError,
@@ -24,7 +24,9 @@ from heisd_ros.errors import (
     RemoteModelError,
     UnknownInstructionError,
 )
+from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.kinematics.proprio import proprio_vector
+from heisd_ros.robot.gripper_parameters import GripperParameters
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,19 @@ class PolicyRunner:
     Args:
         policy: What maps an observation to an action.
         to_rgb: Image message to an RGB array; raises ImageError.
+        state: The arm, whose gripper's opening is known, to the model's state.
 
     Attributes:
         settled: Verification of the newest step, if that was done while the arm moved.
     """
 
-    def __init__(self, policy: Policy, to_rgb: Callable[[object], np.ndarray]) -> None:
-        self._policy, self._to_rgb = policy, to_rgb
+    def __init__(
+        self,
+        policy: Policy,
+        to_rgb: Callable[[object], np.ndarray],
+        state: Callable[[ArmState], np.ndarray] | None = None,
+    ) -> None:
+        self._policy, self._to_rgb, self._state = policy, to_rgb, state or tip_state
         self._generation: int | None = None
         self._lock = threading.Lock()
         self._ended: bool | None = None  # how the previous episode ended, if reported
@@ -116,10 +124,11 @@ class PolicyRunner:
             if outcome.problem:
                 raise AnswerError(outcome.problem)
             action = outcome.action
-            if action.shape != (ACTION_SIZE,) or not np.isfinite(action).all():
+            size = self._policy.action_size
+            if action.shape != (size,) or not np.isfinite(action).all():
                 raise ValueError(
                     f"action is {action.tolist()} of the tokens {list(outcome.tokens)}; accepted: "
-                    f"{ACTION_SIZE} finite numbers"
+                    f"{size} finite numbers"
                 )
         except AnswerError as error:
             outcome = Hold(HoldReason.NO_ACTION, str(error))
@@ -173,8 +182,28 @@ class PolicyRunner:
                     "the model takes the gripper's opening, but of 'robot.gripper_joints' were "
                     f"not seen within 'input.gripper_timeout_sec': {unseen}"
                 )
-            proprio = proprio_vector(arm.tip(), arm.gripper_opening)
+            proprio = self._state(arm)
         return Observation(images, instruction, proprio, arm.motion, held)
+
+
+def tip_state(arm: ArmState) -> np.ndarray:
+    """Returns pose of the tip and opening of the gripper, (7,), as `proprio_vector`."""
+    assert arm.gripper_opening is not None
+    return proprio_vector(arm.tip(), arm.gripper_opening)
+
+
+def joint_state(arm: ArmState, gripper: GripperParameters) -> np.ndarray:
+    """Returns joint positions and gripper as DROID has them, (n + 1,), float32.
+
+    Args:
+        arm: State of the arm; the gripper's opening is known.
+        gripper: The numbers of an open and of a closed gripper.
+    """
+    assert arm.gripper_opening is not None
+    ends = gripper.closed_position, gripper.open_position
+    share = float(np.clip((arm.gripper_opening - ends[0]) / ((ends[1] - ends[0]) or 1.0), 0.0, 1.0))
+    number = gripper.closed_action + share * (gripper.open_action - gripper.closed_action)
+    return np.append(arm.positions, number).astype(np.float32)
 
 
 def _model_error(error: Exception) -> Hold:

@@ -43,7 +43,7 @@ class ObservationBuffer:
     """Thread-safe buffer of the inputs of the VLA node.
 
     Args:
-        views: Names of the camera views, in the model's order.
+        views: Names of the camera views, in the model's order; none: it has joint states only.
         limits: Ages and tolerances.
         check_image: Raises ImageError for an image message that cannot be used.
         measure: Takes the arm and its stamp (s) into the kinematic metric, whose value then belongs
@@ -335,7 +335,7 @@ class ObservationBuffer:
 
     def _match(self, now: int) -> None:
         """Forms a set around the newest unused image of the first view that has partners."""
-        if not all((*self._images, self._joints)):
+        if not self._images or not all((*self._images, self._joints)):
             return
         if self._first is None:
             self._first = now

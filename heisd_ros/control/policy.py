@@ -21,6 +21,7 @@ from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.models import shipped_model
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.growing import GrowingStore
+from heisd_ros.robot.command_parameters import END_EFFECTOR, JOINT_INTERFACES
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.serving.address import is_address
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RATE_HZ = 20.0
 ACTION_SIZE = 7
-"""Numbers of an action: translation, rotation, gripper."""
+"""Numbers of a step of the end effector: translation, rotation, gripper."""
 SMALL_BYTES = 2**28
 """Weights of a model that counts as small; those of the shipped one are 38 MiB."""
 
@@ -54,6 +55,9 @@ class Policy:
         robot: Name, in its URDF, of the robot whose motions are retrieved; empty: no retrieval.
         mode: Decoding mode of a server; empty: that of the parameters.
         link: Connection to the server that runs the model; None: it runs here.
+        action_space: What its actions are before the gripper's number: "end_effector",
+            "joint_velocity" or "joint_position".
+        action_size: Numbers of an action.
     """
 
     decoder: Decoder
@@ -69,6 +73,8 @@ class Policy:
     robot: str = ""
     mode: str = ""
     link: Link | None = None
+    action_space: str = END_EFFECTOR
+    action_size: int = ACTION_SIZE
 
     @property
     def name(self) -> str:
@@ -170,7 +176,8 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
     from heisd_ros.decoding.modes import load_mode
 
     spec, folder = vla.spec, model_folder(parameters)
-    _check_actions(folder, vla.codec)
+    space = action_space(parameters, folder, vla.codec)
+    _check_actions(folder, vla.codec, space)
     mode, keeps = load_mode(parameters.decoding.mode), growth.wanted(parameters)
     if keeps and not mode.retrieves:
         raise ValueError(
@@ -216,15 +223,40 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
         plain=AutoregressiveDecoder(vla),
         growth=opened[0] if opened else None,
         robot=assembly.database.manifest.robot if mode.retrieves else "",
+        action_space=space,
+        action_size=vla.codec.dimensions,
     )
 
 
-def _check_actions(folder: Path, codec: ActionCodec) -> None:
-    """Refuses a model whose answers are not one action for the arm's end effector and gripper."""
-    if (codec.horizon, codec.dimensions) != (1, ACTION_SIZE):
+def action_space(parameters: VlaNodeParameters, folder: Path, codec: ActionCodec) -> str:
+    """Returns what a model's actions are: what it says, or what the parameters say.
+
+    Raises:
+        ValueError: They contradict each other, or neither says it where the joints are commanded.
+    """
+    asked, said = parameters.model.action_space, getattr(codec, "action_space", "")
+    if asked and said and asked != said:
+        raise ValueError(
+            f"parameter 'model.action_space' is {asked!r}; accepted: {said!r} or '', as {folder} "
+            "says itself what its actions are"
+        )
+    if not (asked or said) and parameters.command.of_joints:
+        accepted = ", ".join(map(repr, (END_EFFECTOR, *JOINT_INTERFACES)))
+        raise ValueError(
+            f"parameter 'model.action_space' is ''; accepted: one of {accepted}, as {folder} does "
+            "not say what its actions are, and 'command.interface' is "
+            f"{parameters.command.interface!r}"
+        )
+    return asked or said or END_EFFECTOR
+
+
+def _check_actions(folder: Path, codec: ActionCodec, space: str) -> None:
+    """Refuses a model whose answers are not one action for arm and gripper."""
+    size = ACTION_SIZE if space == END_EFFECTOR else codec.dimensions
+    if (codec.horizon, codec.dimensions) != (1, size):
         raise CheckpointError(
             f"{folder}: an answer is {codec.horizon} control steps of {codec.dimensions} numbers; "
-            f"the node executes answers of 1 step of {ACTION_SIZE}"
+            f"the node executes answers of 1 step of {size}"
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from heisd_ros.control import growth
 from heisd_ros.control.policy import Policy
+from heisd_ros.robot.command_parameters import END_EFFECTOR
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.serving.address import TOKEN, Address
 from heisd_ros.serving.layout import Layout, view_keys
@@ -28,6 +29,11 @@ def open_remote(parameters: VlaNodeParameters) -> Policy:
         raise ValueError(
             f"parameter 'model.path' is {parameters.model.path!r}; accepted with 'growth.mode' or "
             "'fleet.uri': a model that runs here"
+        )
+    if parameters.model.action_space not in ("", END_EFFECTOR):
+        raise ValueError(
+            f"parameter 'model.action_space' is {parameters.model.action_space!r}; accepted with a "
+            f"server: '' or {END_EFFECTOR!r}, the only one that the protocol has"
         )
     link = Link(Address.parse(parameters.model.path), os.environ.get(TOKEN, ""))
     layout, mode = link.layout, parameters.decoding.mode
@@ -68,6 +74,7 @@ def layout_of(policy: Policy, mode: str, model: str) -> Layout:
         proprio_size=policy.proprio_size,
         rate_hz=policy.rate_hz,
         instructions=policy.instructions,
+        dimensions=policy.action_size,
         model=model,
         mode=mode,
         robot=policy.robot,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 from xml.etree import ElementTree
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from heisd_ros.control.commands import CommandMapper
 from heisd_ros.control.core_wait import CoreWait
-from heisd_ros.control.inference import PolicyRunner
+from heisd_ros.control.inference import PolicyRunner, joint_state
 from heisd_ros.control.ingest import ObservationBuffer
 from heisd_ros.control.inputs import IngestLimits
 from heisd_ros.control.motion_feed import MotionFeed, load_bounds
@@ -23,6 +24,8 @@ from heisd_ros.errors import DatabaseError, HeisdError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.motion import MetricKind
+from heisd_ros.kinematics.proprio import PROPRIO_SIZE
+from heisd_ros.robot.command_parameters import END_EFFECTOR, JOINT_INTERFACES
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader, urdf_text
 from heisd_ros.vla.device_memory import device_memory_errors
@@ -126,6 +129,7 @@ def open_session(
         policy = load(parameters)
         try:
             check_fingers(policy, parameters)
+            check_actions(policy, parameters)
             if urdf:
                 check_robot(policy, urdf)
             return _wire(parameters, policy, reader, on_done)
@@ -146,6 +150,35 @@ def check_fingers(policy: Policy, parameters: VlaNodeParameters) -> None:
             f"accepted: the finger joints, as the model {policy.name} takes the gripper's "
             "opening (with 'gripper.joint_open' and 'gripper.joint_closed' where they are angles), "
             "or a 'model.path' of a model that does not"
+        )
+
+
+def check_actions(policy: Policy, parameters: VlaNodeParameters) -> None:
+    """Checks that the command interface takes the model's actions, and the model its state.
+
+    Raises:
+        ValueError: One does not fit the other.
+    """
+    space, joints = policy.action_space, list(parameters.robot.joint_names)
+    if space != END_EFFECTOR and not parameters.command.of_joints:
+        raise ValueError(
+            f"parameter 'command.interface' is {parameters.command.interface!r}; accepted: "
+            f"{' or '.join(map(repr, JOINT_INTERFACES))}, as the actions of the model "
+            f"{policy.name} are of the space {space!r}"
+        )
+    if space != END_EFFECTOR and policy.action_size != len(joints) + 1:
+        size = policy.action_size
+        raise ValueError(
+            f"parameter 'robot.joint_names' is {joints}; accepted: {size - 1} joints, as an action "
+            f"of the model {policy.name} has {size} numbers, the last one for the gripper"
+        )
+    sizes = {END_EFFECTOR: PROPRIO_SIZE, "joints": len(joints) + 1}
+    state, taken = parameters.model.state, policy.proprio_size
+    if taken not in (0, sizes[state]):
+        fitting = [repr(other) for other, size in sizes.items() if size == taken]
+        raise ValueError(
+            f"parameter 'model.state' is {state!r}, which is {sizes[state]} numbers; accepted: "
+            f"{' or '.join(fitting) or 'none'}, as the model {policy.name} takes {taken}"
         )
 
 
@@ -181,7 +214,7 @@ def _wire(
         policy=policy,
         buffer=intake.buffer,
         worker=worker,
-        mapper=CommandMapper(parameters, intake.rate_hz),
+        mapper=CommandMapper(parameters, intake.rate_hz, policy.action_space),
         motion=intake.motion,
         plain_ms=plain_ms,
         summary=(
@@ -233,7 +266,10 @@ def open_intake(parameters: VlaNodeParameters, policy: Policy) -> Intake:
         measure=motion.add,
     )
     to_rgb = images.compressed_to_rgb if compressed else images.raw_to_rgb
-    return Intake(buffer, motion, PolicyRunner(policy, to_rgb), rate_hz, bounds_source)
+    state = None
+    if parameters.model.state == "joints":
+        state = partial(joint_state, gripper=parameters.gripper)
+    return Intake(buffer, motion, PolicyRunner(policy, to_rgb, state), rate_hz, bounds_source)
 
 
 def ingest_limits(parameters: VlaNodeParameters) -> IngestLimits:

@@ -9,7 +9,10 @@ from pathlib import Path
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.boundary import Boundary
 from heisd_ros.decoding.calibration import FILE, Calibration
+from heisd_ros.decoding.chooser import Chooser
 from heisd_ros.decoding.hybrid import HybridDecoder
+from heisd_ros.decoding.predictor import FIX as FIX_PREDICTOR
+from heisd_ros.decoding.predictor import Predictor
 from heisd_ros.decoding.proposers import proposers_of
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import SkipGate
@@ -79,6 +82,18 @@ class Assembly:
         """
         return self._calibration if uses_calibration(mode) else None
 
+    def predictor(self, mode: ModeSettings) -> Predictor | None:
+        """Returns the predictor by which a mode chooses; None if it uses none.
+
+        Raises:
+            PredictorError: it is missing, damaged, or of other parts or settings.
+        """
+        if not mode.predicted:
+            return None
+        found, identity = Predictor.load(self.database.folder), self.database.manifest.database_id
+        found.check(identity, self.fingerprint, self.drafter_hash(mode), mode)
+        return found
+
     def bounds(self, mode: ModeSettings) -> MetricBounds | None:
         """Returns the scale of the metric that a mode reads from `Observation.motion`, or None.
 
@@ -105,11 +120,13 @@ class Assembly:
         """Opens what a mode needs besides the drafter, before the model is loaded.
 
         Raises:
-            DatabaseError, CalibrationError: a part is missing, damaged, or does not fit the mode.
+            DatabaseError, CalibrationError, PredictorError: a part is missing, damaged, or does not
+                fit the mode.
         """
         if mode.retrieves:
             self.database.check_k(mode.retrieval.k)
             _check(mode, self.calibration(mode))
+            self.predictor(mode)
 
     def decoder(
         self,
@@ -132,7 +149,8 @@ class Assembly:
             keep_frames: as in `build_decoder`.
 
         Raises:
-            DatabaseError, CalibrationError, DrafterError: a part is missing or does not fit.
+            DatabaseError, CalibrationError, PredictorError, DrafterError: a part is missing or does
+                not fit.
         """
         store: Store | None = None
         if mode.retrieves:
@@ -146,6 +164,7 @@ class Assembly:
             database=store,
             drafter=self._load_drafter(vla) if mode.drafts else None,
             calibration=calibration,
+            predictor=self.predictor(mode),
             seed=seed,
             keep_frames=keep_frames,
             bounds=self.bounds(mode),
@@ -171,6 +190,7 @@ def build_decoder(
     database: Store | None = None,
     drafter: Drafter | None = None,
     calibration: Calibration | None = None,
+    predictor: Predictor | None = None,
     seed: int = 0,
     allow_unknown: bool = False,
     keep_frames: bool = False,
@@ -184,6 +204,7 @@ def build_decoder(
         database: needed by modes that retrieve.
         drafter: needed by modes that draft.
         calibration: of the database; without one a calibrated mode does not skip, and says so.
+        predictor: needed by modes whose boundary is predicted.
         seed: seed of random skips and shadow verification.
         allow_unknown: accept instructions that the model was not trained on.
         keep_frames: return with each verified step what may be kept of it (`StepResult.frame`).
@@ -205,9 +226,11 @@ def build_decoder(
         raise ModeError(
             "the mode needs a drafter (`heisd train drafter` makes one); none was given"
         )
+    if mode.predicted and predictor is None:
+        raise ModeError(f"the mode needs a predictor ({FIX_PREDICTOR}); none was given")
     _check(mode, calibration)
-    boundary = None
-    if mode.measures:
+    boundary, proposers = None, proposers_of(mode, vla, drafter)
+    if mode.reasoning.keep == "motion" or (mode.propose == "hybrid" and not mode.predicted):
         if bounds is None and database is not None:
             bounds = database.bounds(mode.boundary.metric)
         if bounds is None:
@@ -217,9 +240,10 @@ def build_decoder(
         vla,
         mode,
         database=database,
-        proposers=proposers_of(mode, vla, drafter),
+        proposers=proposers,
         gate=SkipGate(mode.skip, calibration, seed, vla.codec.groups),
         boundary=boundary,
+        chooser=None if predictor is None else Chooser(predictor, vla.codec.groups, proposers),
         allow_unknown=allow_unknown,
         keep_frames=keep_frames,
     )

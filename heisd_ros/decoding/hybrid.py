@@ -3,6 +3,7 @@
     vision -> F high: fast: retrieve -> trusted? execute : verify in the prefill
                       slow: verify the last command in the prefill
               F low:  prefill -> draft -> verify
+           (with a predicted boundary: `chooser` says which of these, by expected time)
            -> what is not accepted is decoded by the model itself
     before it, of a model that reasons: F high -> the last reasoning as prefix, the action decoded
 
@@ -15,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,9 +23,11 @@ from torch import Tensor
 from heisd_ros.decoding.acceptance import within_tolerance
 from heisd_ros.decoding.answer_actions import action_of, answer_of, padded
 from heisd_ros.decoding.boundary import Boundary, Zone
+from heisd_ros.decoding.chooser import Chooser, acceptance_rule
 from heisd_ros.decoding.perception import Perceived, perceive
 from heisd_ros.decoding.proposers import Proposer, Step
 from heisd_ros.decoding.redraft import REDRAFT_ROOM, redraft
+from heisd_ros.decoding.route import Route
 from heisd_ros.decoding.settings import AcceptanceRule, ModeSettings
 from heisd_ros.decoding.skip import SkipContext, SkipDecision, SkipGate
 from heisd_ros.decoding.stopwatch import Stopwatch
@@ -40,22 +42,6 @@ from heisd_ros.vla.token_model import TokenModel
 
 _ELSE = {"retrieval": Source.AUTOREGRESSIVE, "hybrid": Source.DRAFTER}
 """The proposer of these modes when the database is not searched; other modes have only one."""
-
-
-class _Route(NamedTuple):
-    """Which proposer a step is routed to.
-
-    Attributes:
-        source: the proposer's source; without such a proposer the model decodes by itself.
-        reason: explanation for the telemetry.
-        shard: the shard that is searched for the step; None: none is.
-        how: how the shard was found.
-    """
-
-    source: Source
-    reason: str
-    shard: SearchableShard | None = None
-    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +64,7 @@ class HybridDecoder:
         gate: decides when a retrieved action is executed without verification.
         boundary: chooses between retrieval and drafting, and between keeping a reasoning and
             decoding it; needed by modes that use the metric.
+        chooser: chooses between retrieval and drafting in its place, by a predictor.
         allow_unknown: accept instructions that the model was not trained on.
         keep_frames: return with each verified step what may be kept of it (`StepResult.frame`).
 
@@ -94,12 +81,13 @@ class HybridDecoder:
         proposers: Mapping[Source, Proposer],
         gate: SkipGate,
         boundary: Boundary | None,
+        chooser: Chooser | None = None,
         allow_unknown: bool = False,
         keep_frames: bool = False,
     ) -> None:
         self.vla, self.mode = vla, mode
         self.database, self.proposers = database, proposers
-        self.gate, self.boundary = gate, boundary
+        self.gate, self.boundary, self.chooser = gate, boundary, chooser
         self._allow_unknown, self._keep_frames = allow_unknown, keep_frames
         self._thinking = Thinking(mode.reasoning, vla.codec)
         self._last: tuple[int, ...] | None = None
@@ -116,6 +104,8 @@ class HybridDecoder:
         if self.boundary is not None:
             self.boundary.reset()
         self._thinking.reset()
+        if self.chooser is not None:
+            self.chooser.reset()
         self._last = self._deferred = None
         self._disagreed = False
 
@@ -135,17 +125,24 @@ class HybridDecoder:
             return self._act_on(kept, thought, seen, watch)
         route, matches = self._route(observation, zone), None
         reason = f"{route.reason}; {thought}" if thought else route.reason
+        chance = route.chance
         if route.shard is not None:
-            matches = self._retrieve(route.shard, seen.features)
+            matches = self.retrieve(route.shard, seen.features)
             decision = self._may_skip(matches, route.shard, route.how, observation)
             watch.lap("retrieval")
             reason = f"{reason}; {decision.reason}"
             if decision.skip:
-                return self._skip(matches, reason, decision.shadow, seen, watch)
+                return self._skip(matches, reason, decision, seen, watch)
+            if self.chooser is not None:
+                choice = self.chooser.after_search()
+                route = route._replace(source=choice.source)
+                reason, chance = f"{decision.reason}; {choice.reason}", choice.chance
         else:
             self.gate.note_verified()
         step = Step(self.vla.prompt(*seen), self._last, matches)
-        verification, source = self._decode(step, route.source, watch)
+        verification, source = self.decode(
+            step, self.proposers.get(route.source), watch, self._rule(observation.motion)
+        )
         self._thinking.note(verification.tokens)
         if matches is not None:
             self.gate.observe_verified(matches, tuple(verification.tokens))
@@ -158,6 +155,7 @@ class HybridDecoder:
             accepted=verification.accepted if source != Source.AUTOREGRESSIVE else None,
             similarity=None if matches is None else float(matches.similarity[0]),
             frame=self._frame(seen.features, verification),
+            chance=chance,
         )
 
     @torch.inference_mode()
@@ -169,6 +167,9 @@ class HybridDecoder:
         watch = Stopwatch(self.vla.device)
         verified = self.verified_tokens(skipped.seen, skipped.tokens)
         agrees = within_tolerance(skipped.tokens, verified, self.vla.codec)
+        if self.chooser is not None:
+            # By what the predictor says of a skip.
+            agrees = self.gate.near(skipped.tokens, verified)
         self.gate.observe_shadow(agrees)
         # After a disagreement the next command is the model's own, on a new observation.
         self._disagreed = not agrees
@@ -190,14 +191,15 @@ class HybridDecoder:
         """Decodes what follows a kept reasoning, or all of it if that action is not to be used."""
         self.gate.note_verified()
         prompt, source = self.vla.prompt(*seen), Source.KEPT
+        last = self.proposers.get(Source.LAST_COMMAND)
         ids = torch.tensor([kept], device=self.vla.device)
         begun = prompt.followed_by(self.vla.embed_tokens(ids), ids)
-        verification, _ = self._decode(Step(begun, self._last, None), Source.LAST_COMMAND, watch)
+        verification, _ = self.decode(Step(begun, self._last, None), last, watch)
         passes = verification.passes
         if problem := self._thinking.problem(verification.tokens):
             reason, kept = f"{reason}; decoded again: {problem}", ()
             whole = Step(prompt, self._last, None)
-            verification, source = self._decode(whole, Source.LAST_COMMAND, watch)
+            verification, source = self.decode(whole, last, watch)
             passes += verification.passes
         self._thinking.note(verification.tokens, kept)
         return self._result(
@@ -210,22 +212,37 @@ class HybridDecoder:
             frame=None if kept else self._frame(seen.features, verification),
         )
 
-    def _route(self, observation: Observation, zone: Zone | None) -> _Route:
+    def _route(self, observation: Observation, zone: Zone | None) -> Route:
         propose = self.mode.propose
         if not self.mode.retrieves or self.database is None:
-            return _Route(_ELSE.get(propose) or Source(propose), f"mode proposes by {propose}")
+            return Route(_ELSE.get(propose) or Source(propose), f"mode proposes by {propose}")
+        if self.chooser is not None:
+            return self._chosen(self.chooser, self.database, observation)
         reason = "mode always retrieves"
         if propose == "hybrid" and zone is not None:
             reason = zone.reason
             if not zone.retrieval:
-                return _Route(_ELSE[propose], reason)
+                return Route(_ELSE[propose], reason)
         # Looked up at every step: a shard may grow, or arrive from the fleet, while the arm works.
         shard, how = self.database.shard_for(observation.instruction)
         if shard is None:
-            return _Route(_ELSE[propose], how)
+            return Route(_ELSE[propose], how)
         if slow := self._too_slow_to_search(observation.motion):
-            return _Route(Source.LAST_COMMAND, f"{reason}; last command: {slow}")
-        return _Route(Source.RETRIEVAL, reason, shard, how)
+            return Route(Source.LAST_COMMAND, f"{reason}; last command: {slow}")
+        return Route(Source.RETRIEVAL, reason, shard, how)
+
+    def _chosen(self, chooser: Chooser, database: Store, observation: Observation) -> Route:
+        """Routes a step by the predictor."""
+        shard, how = database.shard_for(observation.instruction)
+        speed = math.nan if observation.motion is None else observation.motion.speed
+        skip = shard is not None and not self._barred(shard, how) and self.gate.may_skip(speed)
+        choice = chooser.begin(observation.motion, shard is not None, skip)
+        if shard is None or choice.source != Source.RETRIEVAL:
+            return Route(choice.source, choice.reason, chance=choice.chance)
+        return Route(choice.source, choice.reason, shard, how, choice.chance)
+
+    def _rule(self, motion: MetricSample | None) -> AcceptanceRule | None:
+        return None if self.chooser is None else acceptance_rule(self.mode, motion)
 
     def _too_slow_to_search(self, motion: MetricSample | None) -> str:
         """Returns why only the last command drafts; empty if the database is searched.
@@ -238,7 +255,8 @@ class HybridDecoder:
             return ""
         return f"{motion.speed:.3f} m/s < {least:g}"
 
-    def _retrieve(self, shard: SearchableShard, features: Tensor) -> Matches:
+    def retrieve(self, shard: SearchableShard, features: Tensor) -> Matches:
+        """Searches a shard by visual features; the tokens are those that would be executed."""
         matches = shard.search(self.vla.retrieval_key(features), self.mode.retrieval.k)
         if self.mode.retrieval.payload == "own":
             return matches
@@ -254,36 +272,47 @@ class HybridDecoder:
         how: str,
         observation: Observation,
     ) -> SkipDecision:
-        if how != EXACT:
-            # Similar words may mean something else. A wrong draft is rejected, a skip is not.
+        needed = self.chooser is not None or self.mode.skip.clearance
+        clearance = shard.clearance(matches) if needed else math.inf
+        harmless, because = math.nan, ""
+        if self.chooser is not None:
+            harmless, because = self.chooser.search(matches, clearance)
+        if barred := self._barred(shard, how):
             self.gate.note_verified()
-            return SkipDecision(False, False, f"no skip: another instruction, {how}")
-        if self._disagreed:
-            self.gate.note_verified()
-            return SkipDecision(False, False, "no skip: the model disagreed with the last one")
-        if shard.grown and self.gate.calibration is not None:
-            # The calibration's bound holds only for the entries that it was made with.
-            self.gate.note_verified()
-            return SkipDecision(False, False, "no skip: the calibration knows no added entries")
+            return SkipDecision(False, False, f"no skip: {barred}")
         context = SkipContext(
             retrieval_zone=True,
             gripper=None if self._last is None else self._last[-1],
-            clearance=shard.clearance(matches) if self.mode.skip.clearance else math.inf,
+            clearance=clearance,
             speed=math.nan if observation.motion is None else observation.motion.speed,
             task=normalise_instruction(observation.instruction),
+            harmless=harmless,
+            because=because,
         )
         return self.gate.decide(matches, context)
+
+    def _barred(self, shard: SearchableShard, how: str) -> str:
+        """Returns why no entry of a shard may be executed in this step; empty if one may."""
+        if how != EXACT:
+            # Similar words may mean something else. A wrong draft is rejected, a skip is not.
+            return f"another instruction, {how}"
+        if self._disagreed:
+            return "the model disagreed with the last one"
+        if shard.grown and (self.chooser is not None or self.gate.calibration is not None):
+            # What was measured holds only for the entries that it was measured with.
+            return "the calibration knows no added entries"
+        return ""
 
     def _skip(
         self,
         matches: Matches,
         reason: str,
-        shadow: bool,
+        decision: SkipDecision,
         seen: Perceived,
         watch: Stopwatch,
     ) -> StepResult:
         chosen = answer_of(matches.tokens[0])
-        if shadow or self.mode.skip.act_first:
+        if decision.shadow or self.mode.skip.act_first:
             self._deferred = _Skipped(seen, chosen)
         return self._result(
             chosen,
@@ -292,19 +321,36 @@ class HybridDecoder:
             watch=watch,
             passes=0,
             similarity=float(matches.similarity[0]),
+            chance=decision.chance,
         )
 
-    def _decode(self, step: Step, route: Source, watch: Stopwatch) -> tuple[Verification, Source]:
+    def decode(
+        self,
+        step: Step,
+        proposer: Proposer | None,
+        watch: Stopwatch,
+        accept: AcceptanceRule | None = None,
+    ) -> tuple[Verification, Source]:
+        """Decodes a step with the drafts of a proposer.
+
+        Args:
+            step: the input of the proposer.
+            proposer: makes the drafts; None, or nothing to draft from: the model by itself.
+            watch: times the laps from ``prefill`` on.
+            accept: acceptance rule; None: that of the proposer.
+
+        Returns:
+            The finished verification, and what decided the step.
+        """
         mode, begun = self.mode, len(step.prompt.begun)
         source: Source = Source.AUTOREGRESSIVE
         rule: AcceptanceRule = "exact"
         draft, room = NO_DRAFT, 0
-        proposer = proposed = None
-        for name in (route, Source.TAGS):
-            if proposed is None and (proposer := self.proposers.get(name)) is not None:
-                proposed = proposer.propose(step)
+        proposed = None if proposer is None else proposer.propose(step)
+        if proposed is None and (proposer := self.proposers.get(Source.TAGS)) is not None:
+            proposed = proposer.propose(step)
         if proposer is not None and proposed is not None:
-            source, rule = proposer.source, proposer.accept
+            source, rule = proposer.source, accept or proposer.accept
             draft = proposed.tails(begun) if begun else proposed
             room = max(len(draft), proposer.room)
         else:
@@ -359,12 +405,15 @@ class HybridDecoder:
         accepted: int | None = None,
         similarity: float | None = None,
         frame: VerifiedFrame | None = None,
+        chance: float | None = None,
     ) -> StepResult:
         action = action_of(self.vla.codec, tokens)
         watch.lap("detokenise")
         self._last = tokens
         if passes:
             self._disagreed = False
+        if self.chooser is not None:
+            self.chooser.end(tokens, passes)
         return StepResult(
             **action._asdict(),
             tokens=tokens,
@@ -375,6 +424,7 @@ class HybridDecoder:
             accepted=accepted,
             similarity=similarity,
             frame=frame,
+            chance=chance,
         )
 
 

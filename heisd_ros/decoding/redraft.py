@@ -1,4 +1,4 @@
-"""Drafts after a rejected token: the model's own guesses at the rest (Jacobi decoding)."""
+"""Drafts the rest of an answer after a token of its draft was rejected."""
 
 from __future__ import annotations
 

@@ -13,7 +13,9 @@ from heisd_ros.vla.engine_choice import EngineChoice
 from heisd_ros.vla.reasoning import Part
 
 AcceptanceRule = Literal["exact", "token_relaxed", "sequence_relaxed"]
-SkipPolicy = Literal["never", "always", "calibrated", "threshold", "cadence", "random", "hold"]
+SkipPolicy = Literal[
+    "never", "always", "calibrated", "threshold", "cadence", "random", "hold", "predicted"
+]
 Proposers = Literal["none", "retrieval", "last_command", "drafter", "hybrid"]
 Payload = Literal["own", "demonstrated"]
 
@@ -62,21 +64,21 @@ class DrafterSettings:
     last: bool = False
 
 
-_HYSTERESIS = "boundary.hysteresis"
-"""Has an effect only in modes with a boundary of the metric."""
-
-
 @dataclass(frozen=True)
 class BoundarySettings:
     """The boundary of the kinematic metric between retrieval and drafting.
 
     Attributes:
+        kind: ``paper``: the metric decides. ``predicted``: the way with the shortest expected time,
+            by the predictor that was fitted for the database (`heisd calibrate --criterion
+            predictor`); the speed of the arm still decides how strictly drafts are accepted.
         metric: formula of the metric.
         hysteresis: F must pass the boundary by this much before the zone changes; less than the
-            boundary, which the database holds for each metric. Modes without a database read it
-            from ``metric_bounds.json``.
+            boundary, which the database holds for each metric (``paper``). Modes without a database
+            read it from ``metric_bounds.json``.
     """
 
+    kind: Literal["paper", "predicted"] = "paper"
     metric: MetricKind = "paper"
     hysteresis: Annotated[float, within(0.0, 0.5)] = 0.03
 
@@ -88,22 +90,25 @@ class SkipSettings:
     Attributes:
         policy: ``never``; ``always``; ``calibrated`` thresholds; hand-set ``threshold`` values;
             a fixed ``cadence``; ``random`` with `rate`; ``hold``, which repeats the last command
-            with `rate`, whatever the camera sees.
+            with `rate`, whatever the camera sees; ``predicted``, where the predictor says that it
+            is harmless.
         max_consecutive: greatest number of skips in a row (``cadence``: exactly this many).
         similarity: hand-set least similarity (``threshold``).
         dispersion: hand-set greatest dispersion, bins (``threshold``).
         rate: probability of a skip, in a step with retrieved entries (``random``) or in any step
             (``hold``); 0: as often as the calibration measured.
+        chance: least chance, by the predictor, that the action is harmless (``predicted``).
         clearance: control steps that each retrieved entry must be away from its episode's next
-            change of the gripper (``calibrated``, ``threshold``).
+            change of the gripper (``calibrated``, ``threshold``, ``predicted``).
         speed: least speed of the end effector, by the live joint velocities, m/s (``calibrated``,
-            ``threshold``).
+            ``threshold``, ``predicted``).
         once: execute an entry without verification only once per episode (``calibrated``,
-            ``threshold``): an arm whose nearest demonstrated frame stays the same makes no progress
-            along the demonstration.
+            ``threshold``, ``predicted``): an arm whose nearest demonstrated frame stays the same
+            makes no progress along the demonstration.
         agree: greatest distance, bins, of a token of the nearest entry from what was executed at
             the last verified step that searched; beyond it nothing is skipped until a verified
-            step agrees again (``calibrated``, ``threshold``). 0: not checked.
+            step agrees again (``calibrated``, ``threshold``). 0: not checked. ``predicted``:
+            nothing is checked; an action is harmless if it is no further from the model's own.
         shadow_share: share of skips that are verified nevertheless, to detect drift.
         feedback: loosen after successful episodes and tighten after failed ones.
         act_first: verify skipped steps while the arm moves, and correct the next command.
@@ -114,6 +119,7 @@ class SkipSettings:
     similarity: Annotated[float, within(-1.0, 1.0)] = 0.9
     dispersion: Annotated[float, within(0.0, 255.0)] = 15.0
     rate: Annotated[float, within(0.0, 1.0)] = 0.0
+    chance: Annotated[float, within(0.0, 1.0)] = 0.9
     clearance: Annotated[int, within(0, 1000)] = 0
     speed: Annotated[float, within(0.0, 10.0)] = 0.0
     once: bool = False
@@ -194,12 +200,18 @@ class ModeSettings:
                     f"{name}.speed is {speed:g}, but the arm's speed is measured in modes with "
                     f"propose 'hybrid' alone, not {self.propose!r}; accepted with it: 0"
                 )
-        if self.retrieval.speed and not (self.retrieval.last and self.one_pass):
+        if (
+            self.retrieval.speed
+            and not self.predicted
+            and not (self.retrieval.last and self.one_pass)
+        ):
             raise ModeError(
                 f"retrieval.speed is {self.retrieval.speed:g}: in slower motion the last command "
                 "drafts, in the prefill; accepted with it: retrieval.last: true, one_pass: true"
             )
-        least = self.skip.speed if self.skip.policy in ("calibrated", "threshold") else 0.0
+        self._check_predicted()
+        by_speed = self.skip.policy in ("calibrated", "threshold", "predicted")
+        least = self.skip.speed if by_speed else 0.0
         if executes and self.retrieval.speed > least:
             raise ModeError(
                 f"retrieval.speed is {self.retrieval.speed:g}, but skip.policy "
@@ -217,21 +229,50 @@ class ModeSettings:
                 "accepted with it: one_pass: true"
             )
 
+    def _check_predicted(self) -> None:
+        """Checks what belongs to a predictor; raises ModeError."""
+        if self.predicted and (self.propose != "hybrid" or not self.one_pass):
+            raise ModeError(
+                "boundary.kind is 'predicted', which chooses between drafts in the prefill; "
+                "accepted with it: propose: hybrid, one_pass: true"
+            )
+        if self.skip.policy == "predicted" and not self.predicted:
+            raise ModeError(
+                "skip.policy is 'predicted', but boundary.kind is 'paper'; accepted with it: "
+                "boundary.kind: predicted"
+            )
+
     def decisive(self) -> dict[str, Any]:
         """All settings that affect what is executed, by dotted name (``retrieval.k``), in order."""
         silent = {"description", "engine"}
-        if not self.measures:
-            silent.add(_HYSTERESIS)
-        flat = _flat(asdict(self), "")
+        if not self.measures or (self.predicted and self.reasoning.keep != "motion"):
+            silent.add("boundary.hysteresis")
+        recorded = _flat(self.recorded(), "")
+        return {name: value for name, value in recorded if name not in silent}
+
+    def recorded(self) -> dict[str, Any]:
+        """All settings, nested, for the files of runs; those of a part only where it is in use.
+
+        Runs and calibrations that began before there was such a part stay those of their modes.
+        """
+        values = asdict(self)
+        if not self.predicted:
+            del values["boundary"]["kind"]
+        if self.skip.policy != "predicted":
+            del values["skip"]["chance"]
         if self.reasoning.keep == "never":
-            # Calibrations made before there were these settings stay those of their modes.
-            flat = ((name, value) for name, value in flat if not name.startswith("reasoning."))
-        return {name: value for name, value in flat if name not in silent}
+            del values["reasoning"]
+        return values
 
     @property
     def measures(self) -> bool:
         """Whether the mode needs the kinematic metric."""
         return self.propose == "hybrid" or self.reasoning.keep == "motion"
+
+    @property
+    def predicted(self) -> bool:
+        """Whether a fitted predictor chooses between the proposers."""
+        return self.boundary.kind == "predicted"
 
     @property
     def retrieves(self) -> bool:

@@ -27,6 +27,8 @@ class SkipContext:
         clearance: control steps until the first retrieved entry reaches a change of its gripper.
         speed: current speed of the end effector, m/s; NaN if unknown.
         task: the instruction; each task is monitored separately.
+        harmless: chance that the predictor gives the first entry; NaN without one.
+        because: what weighs most in that chance.
     """
 
     retrieval_zone: bool
@@ -34,6 +36,8 @@ class SkipContext:
     clearance: float = math.inf
     speed: float = math.inf
     task: str = ""
+    harmless: float = math.nan
+    because: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,13 @@ class SkipDecision:
         skip: execute the retrieved action.
         shadow: verify it nevertheless, for the statistics; false if it is not skipped.
         reason: explanation for the telemetry.
+        chance: that the action is harmless; None without a predictor.
     """
 
     skip: bool
     shadow: bool
     reason: str
+    chance: float | None = None
 
 
 def dispersion(tokens: NDArray[np.int64], groups: Sequence[range] = POSE_GROUPS) -> float:
@@ -72,7 +78,9 @@ class SkipGate:
     last executed, and no entry is nearer than `clearance` steps to a change of its gripper; with
     `once`, the first entry was not executed before in the episode; with `agree`, the first entry is
     close to what was executed at the last verified step; similarity and dispersion are within the
-    setting in force. ``threshold`` is the same with hand-set values. ``cadence`` requires only the
+    setting in force. ``threshold`` is the same with hand-set values. ``predicted`` requires the
+    predictor's chance in place of `agree`, similarity and dispersion; its drift alarm expects at
+    most the rest of that chance to be harmful. ``cadence`` requires only the
     zone and the count, ``random`` draws instead, ``always`` requires only entries. ``hold`` skips
     no retrieved action: `hold` decides when the last command is repeated instead.
 
@@ -116,6 +124,9 @@ class SkipGate:
             _check_covered(settings, self._path)
             self._setting = self._path.chosen
             self._drift = DriftAlarm(self._path.drift_limit)
+        if settings.policy == "predicted":
+            # Each skip was said to be harmless with at least this chance.
+            self._drift = DriftAlarm(min(max(1.0 - settings.chance, 0.01), 0.99))
         # Separate generators, so that shadow verification does not change which steps are skipped.
         self._draws, self._shadows = np.random.default_rng(seed).spawn(2)
         self._skips_in_a_row = 0
@@ -137,15 +148,16 @@ class SkipGate:
         task, alarm = raised[0]
         return (
             f"drift: {alarm.losses} of {alarm.checks} shadow-verified skips left the tolerance, "
-            f"calibrated were {alarm.limit:.1%}; skipping {f'in {task!r} ' if task else ''}is off "
-            f"until the node is cleaned up and configured again ({FIX} if the alarm returns)"
+            f"{'calibrated' if self._path else 'predicted'} were {alarm.limit:.1%}; skipping "
+            f"{f'in {task!r} ' if task else ''}is off until the node is cleaned up and configured "
+            f"again ({FIX} if the alarm returns)"
         )
 
     @property
     def warning(self) -> str:
         """Why nothing is skipped although the mode is meant to; empty while all is well."""
         if self.settings.policy != "calibrated":
-            return ""
+            return self.alarm
         if self._path is None:
             return f"nothing is skipped: no calibration; {FIX}"
         if self._setting is None:
@@ -165,7 +177,8 @@ class SkipGate:
         if skip:
             self._executed.add(_entry(matches))
         shadow = skip and bool(self._shadows.random() < self.settings.shadow_share)
-        return SkipDecision(skip, shadow, f"{'skip' if skip else 'no skip'}: {reason}")
+        chance = None if math.isnan(context.harmless) else context.harmless
+        return SkipDecision(skip, shadow, f"{'skip' if skip else 'no skip'}: {reason}", chance)
 
     def hold(self) -> str:
         """Returns why the last command is repeated blindly; empty if it is not (``hold``)."""
@@ -173,6 +186,19 @@ class SkipGate:
             return ""
         skip, reason = self._by_chance(lambda measured: measured.skip_rate)
         return f"the last command once more: {reason}" if skip else ""
+
+    def may_skip(self, speed: float) -> bool:
+        """Whether the next step may be skipped by what is known before the database is searched.
+
+        Args:
+            speed: as in `SkipContext`.
+        """
+        settings = self.settings
+        return (
+            settings.policy not in ("never", "hold")
+            and self._skips_in_a_row < self._longest_run()
+            and (settings.speed == 0.0 or speed >= settings.speed)
+        )
 
     def note_verified(self) -> None:
         """Records a step that the model decided without a call of `decide`."""
@@ -183,10 +209,16 @@ class SkipGate:
 
         This is a check at no cost: would the entry have done what the model decided?
         """
-        entry, own = matches.tokens[0], np.asarray(tokens)
-        most = np.zeros(len(entry))
+        self._agreed = self.near(matches.tokens[0], tokens)
+
+    def near(
+        self, entry: Sequence[int] | NDArray[np.int64], own: Sequence[int] | NDArray[np.int64]
+    ) -> bool:
+        """Whether an entry's motion is within `agree` of the model's own, and the rest is equal."""
+        drafted, wanted = np.asarray(entry), np.asarray(own)
+        most = np.zeros(len(drafted))
         most[self._motion] = self.settings.agree
-        self._agreed = entry.shape == own.shape and bool((np.abs(entry - own) <= most).all())
+        return drafted.shape == wanted.shape and bool((np.abs(drafted - wanted) <= most).all())
 
     def observe_shadow(self, agreed: bool) -> None:
         """Records the outcome of a skipped step that was verified nevertheless."""
@@ -253,6 +285,8 @@ class SkipGate:
             return False, f"gripper changes in {context.clearance:.0f} steps or less"
         if settings.once and _entry(matches) in self._executed:
             return False, "no progress: the entry was executed before"
+        if settings.policy == "predicted":
+            return self._by_chance_of(matches, context)
         if settings.agree and not self._agreed:
             return False, "the nearest entry was not what the model decided at the last step"
         if settings.policy == "threshold":
@@ -274,9 +308,7 @@ class SkipGate:
             return False, f"no calibration; {FIX}"
         if setting is None:
             return False, f"no calibrated setting keeps the risk of {path.risk:.1%}"
-        if self._drift is not None and (
-            self._drift.raised or self._of_task(self._drift.limit).raised
-        ):
+        if self._drifted():
             return False, self.alarm
         if not path.allows(self._task):
             return False, f"the calibration does not let {self._task!r} be skipped in"
@@ -292,13 +324,8 @@ class SkipGate:
         self, matches: Matches, context: SkipContext, least: float, most: float
     ) -> tuple[bool, str]:
         """Whether the entries are close and similar enough; comparisons are false for NaN."""
-        if not self._groups:
-            return False, "tokens of this model have no distance"
-        grippers = matches.tokens[:, self._motion.stop]
-        if (grippers != grippers[0]).any():
-            return False, "retrieved grippers differ"
-        if context.gripper != int(grippers[0]):
-            return False, "no gripper command yet" if context.gripper is None else "gripper changes"
+        if problem := self._unlike(matches, context):
+            return False, problem
         nearest = float(matches.similarity[0])
         if not nearest >= least:
             return False, f"similarity {nearest:.3f} < {least:.3f}"
@@ -308,6 +335,34 @@ class SkipGate:
         return True, (
             f"similarity {nearest:.3f} >= {least:.3f}, dispersion {spread:.1f} <= {most:.1f}"
         )
+
+    def _drifted(self) -> bool:
+        """Whether an alarm was raised, over all tasks or for the current one."""
+        return self._drift is not None and (
+            self._drift.raised or self._of_task(self._drift.limit).raised
+        )
+
+    def _by_chance_of(self, matches: Matches, context: SkipContext) -> tuple[bool, str]:
+        """Whether the predictor's chance is great enough; false for NaN."""
+        if self._drifted():
+            return False, self.alarm
+        if problem := self._unlike(matches, context):
+            return False, problem
+        least = self.settings.chance
+        enough = context.harmless >= least
+        sign = ">=" if enough else "<"
+        return enough, f"harmless with {context.harmless:.2f} {sign} {least:g} [{context.because}]"
+
+    def _unlike(self, matches: Matches, context: SkipContext) -> str:
+        """Returns why the first entry cannot be judged by its neighbours; empty if it can."""
+        if not self._groups:
+            return "tokens of this model have no distance"
+        grippers = matches.tokens[:, self._motion.stop]
+        if (grippers != grippers[0]).any():
+            return "retrieved grippers differ"
+        if context.gripper != int(grippers[0]):
+            return "no gripper command yet" if context.gripper is None else "gripper changes"
+        return ""
 
 
 def _check_covered(settings: SkipSettings, calibration: Calibration) -> None:

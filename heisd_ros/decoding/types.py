@@ -124,6 +124,8 @@ class StepResult:
             requested.
         chunk: [H, D] actions of all control steps that the answer decides; None: of one.
         problem: why the answer encodes no action; empty if it encodes one.
+        chance: that the draft passes, or that the skipped action is harmless, as the predictor of
+            the mode said before; None without one.
         reasoning: what the answer says in words, on one line, at most `LONGEST_TEXT` characters;
             empty for a model that does not reason.
     """
@@ -139,6 +141,7 @@ class StepResult:
     frame: VerifiedFrame | None = None
     chunk: NDArray[np.float64] | None = None
     problem: str = ""
+    chance: float | None = None
     reasoning: str = ""
 
 

@@ -48,7 +48,8 @@ def episode_row(mode: str, result: EpisodeResult, variation: int = 0) -> Row:
     Returns:
         mode, suite, task_index, init_state, variation, success, steps; a column each of source (one
         string, a `Source.letter` a step), ms, passes, accepted, metric (F), similarity (None where
-        a step has none) and tip_mm ([x, y, z], base frame); settled, [step, ms, agrees] of each
+        a step has none) and tip_mm ([x, y, z], base frame); chance, where a predictor chose, what
+        it said of each step (`StepResult.chance`); settled, [step, ms, agrees] of each
         skip that was verified while the arm moved; gripper_steps, the steps at which the gripper
         command changed; jerk, m/s^3; limit_events; parts_ms, the sum of each part of the timings;
         reasons, the steps of each; tokens, a digest
@@ -89,6 +90,7 @@ def step_columns(records: Sequence[StepRecord], grips: Sequence[bool]) -> Row:
         {**record.result.timings_ms, **({"metric": record.metric_ms} if record.motion else {})}
         for record in records
     )
+    chances = [None if step.chance is None else round(step.chance, 3) for step in steps]
     return {
         "steps": len(records),
         "source": "".join(Source(step.source).letter for step in steps),
@@ -98,6 +100,7 @@ def step_columns(records: Sequence[StepRecord], grips: Sequence[bool]) -> Row:
         "accepted": [step.accepted for step in steps],
         "metric": [None if m is None or not m.ready else round(m.value, 3) for m in motions],
         "similarity": [None if s.similarity is None else round(s.similarity, 3) for s in steps],
+        **({"chance": chances} if any(chance is not None for chance in chances) else {}),
         "tip_mm": [[round(1e3 * float(x)) for x in record.tip] for record in records],
         "gripper_steps": [i for i in range(1, len(grips)) if grips[i] != grips[i - 1]],
         "parts_ms": {name: round(ms, 3) for name, ms in parts.items() if name != "total"},
@@ -233,5 +236,5 @@ def _total(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def kind_of(reason: str) -> str:
-    """Returns a reason without its numbers, by which steps are counted."""
-    return re.sub(r"[-+]?\d+(\.\d+)?", "#", reason)
+    """Returns a reason without its numbers, and what weighed in it, by which steps are counted."""
+    return re.sub(r"[-+]?\d+(\.\d+)?", "#", re.sub(r" \[[^\]]*\]", "", reason))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +74,11 @@ class Place:
 
     def open(self) -> tuple[ModeSettings, Assembly]:
         """Returns the mode as it is calibrated, and the parts of its decoders."""
-        settings = calibration_mode(load_mode(self.mode))
-        return settings, Assembly(self.model, self.database, self.drafter, ROBOT)
+        return calibration_mode(load_mode(self.mode)), self.assembly()
+
+    def assembly(self) -> Assembly:
+        """Returns what makes decoders of the place's parts."""
+        return Assembly(self.model, self.database, self.drafter, ROBOT)
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def prepare(place: Place, aim: Aim) -> CalibrationRun | PairedRun:
     """
     settings, assembly = place.open()
     opened = assembly.database
-    _check_left_out(place, opened)
+    check_left_out(place, opened)
     runs = (aim.runs or RUNS) if aim.paired else ()
     levels = aim.levels or ((LEVEL,) if aim.paired else LEVELS)
     path = path_of(opened, settings.retrieval.k, levels, _executed(place, settings))
@@ -176,14 +179,25 @@ def prepare(place: Place, aim: Aim) -> CalibrationRun | PairedRun:
     kind, file = (PairedRun, PAIRS) if aim.paired else (CalibrationRun, FILE)
     provenance = {
         "tasks": list(aim.tasks),
-        "mode": asdict(settings),
+        "mode": settings.recorded(),
         "drafter": assembly.drafter_hash(settings),
         **({"draw": aim.draw} if aim.draw else {}),
     }
     return kind(candidate, Path(place.database) / file, provenance)
 
 
-def _check_left_out(place: Place, opened: Database) -> None:
+def check_left_out(place: Place, opened: Database | None = None) -> None:
+    """Checks that a database holds none of the states to calibrate with.
+
+    Args:
+        place: Names the database.
+        opened: The database, where it is open already.
+
+    Raises:
+        CalibrationError: It holds some.
+        DatabaseError: It is missing or damaged.
+    """
+    opened = opened or place.assembly().database
     states = opened.manifest.provenance.get("states")
     try:
         stored = parse_ranges(states) if isinstance(states, str) else set()

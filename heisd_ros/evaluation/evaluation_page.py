@@ -140,6 +140,16 @@ def _section(name: str, data: Mapping[str, Any], base: str, ablation: Sequence[s
             )
         )
         parts += _episode_pictures(modes, rows)
+        foretold = [row for row in rows if row.get("chance")]
+        if foretold:
+            parts.append(
+                picture_of(
+                    "Reliability of the predictor",
+                    figures.reliability_of(foretold),
+                    "Of drafts that a predictor chose, tenths by rising chance. On the dashed line "
+                    "as many pass as it says.",
+                )
+            )
     ladder = _ladder(modes, ablation)
     if len(ladder) > 1:
         picture = figures.ablation(modes, ladder)

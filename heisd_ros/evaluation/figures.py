@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from heisd_ros.evaluation.accounting import Row
+from heisd_ros.evaluation.pass_predictor import foretold, reliability
 
 # Okabe and Ito's colours, which are distinct for any colour vision.
 PART_COLOURS = {
@@ -186,6 +187,24 @@ def ablation(modes: Modes, names: Sequence[str]) -> Figure:
     right.set(xlabel="success, %, with 95% interval", xlim=(0, 100))
     for axes in (left, right):
         axes.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def reliability_of(rows: Sequence[Row]) -> Figure:
+    """Plots how often drafts passed against the chance that the predictor gave them, by mode.
+
+    Args:
+        rows: Episodes of modes in which a predictor chooses.
+    """
+    figure = Figure(figsize=(5.4, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=OTHER_COLOUR, linewidth=0.8, linestyle="--")
+    for name in dict.fromkeys(row["mode"] for row in rows):
+        said, passed = foretold([row for row in rows if row["mode"] == name])
+        bins = reliability(said, passed)
+        axes.plot([chance for chance, *_ in bins], [share for _, share, _ in bins], "o-")
+        axes.annotate(f"{name}, {len(said)} steps", bins[-1][:2], ha="right")
+    axes.set(xlabel="chance that was said", ylabel="share that passed", xlim=(0, 1), ylim=(0, 1))
     return figure
 
 

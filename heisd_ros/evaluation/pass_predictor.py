@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from heisd_ros.decoding.logistic import Logistic
+from heisd_ros.decoding.terms import MOST_PASSES
 from heisd_ros.decoding.types import Source
 from heisd_ros.evaluation.accounting import Row
 from heisd_ros.sim.scene import CONTROL_RATE_HZ
@@ -42,7 +44,6 @@ SETS: Mapping[str, tuple[str, ...]] = {
 FOLDS = 5
 _LONGEST = 40
 """Largest number of steps since a gripper change; larger ones are clipped."""
-_RIDGE = 1.0
 _VERIFIED = (Source.RETRIEVAL, Source.LAST_COMMAND, Source.DRAFTER)
 
 
@@ -85,54 +86,6 @@ class Steps:
         return found
 
 
-@dataclass(frozen=True)
-class Logistic:
-    """log-odds = offset + sum of weight * (term - mean) / scale; a missing term counts as its mean.
-
-    Attributes:
-        mean: [d].
-        scale: [d], 0 where a term never differs, and has no say.
-        weights: [d], of terms in units of their deviation, so that they can be compared.
-        offset: log-odds of a step whose terms are all at their mean.
-    """
-
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    offset: float
-
-    @classmethod
-    def fit(cls, terms: NDArray[np.float64], passed: NDArray[np.bool_]) -> Logistic:
-        """Greatest likelihood with a small ridge, by Newton's method.
-
-        Args:
-            terms: [n, d].
-            passed: [n].
-        """
-        known = np.isfinite(terms)
-        count = np.maximum(known.sum(axis=0), 1)
-        mean = np.where(known, terms, 0.0).sum(axis=0) / count
-        away = np.where(known, terms - mean, 0.0)
-        scale = np.sqrt((away**2).sum(axis=0) / count)
-        columns = np.column_stack([_scaled(away, scale), np.ones(len(terms))])
-        ridge = _RIDGE * np.diag([*np.ones(terms.shape[1]), 0.0])
-        weights = np.zeros(columns.shape[1])
-        for _ in range(50):
-            chance = _chance(columns @ weights)
-            slope = columns.T @ (passed - chance) - ridge @ weights
-            curve = (columns * (chance * (1.0 - chance))[:, None]).T @ columns + ridge
-            step = np.linalg.solve(curve + 1e-9 * np.eye(len(weights)), slope)
-            weights = weights + step
-            if np.abs(step).max() < 1e-8:
-                break
-        return cls(mean, scale, weights[:-1], float(weights[-1]))
-
-    def __call__(self, terms: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Chance that each step passes, [n]."""
-        away = np.where(np.isfinite(terms), terms - self.mean, 0.0)
-        return _chance(_scaled(away, self.scale) @ self.weights + self.offset)
-
-
 class Foreseen(NamedTuple):
     """What fits say of steps whose episodes they have not seen.
 
@@ -154,16 +107,26 @@ def foreseen(steps: Steps, terms: Sequence[str] = TERMS, seed: int = 0) -> Fores
         seed: Of the folds.
     """
     columns = steps.terms[:, [TERMS.index(term) for term in terms]]
-    episodes = np.unique(steps.episode)
+    return judged(columns, steps.passed, steps.episode, seed)
+
+
+def judged(
+    columns: NDArray[np.float64],
+    passed: NDArray[np.bool_],
+    episode: NDArray[np.int64],
+    seed: int = 0,
+) -> Foreseen:
+    """Judges steps by their terms, [n, d], each by a fit on the other folds' episodes."""
+    episodes = np.unique(episode)
     fold_of = np.random.default_rng(seed).permutation(len(episodes)) % FOLDS
-    fold = fold_of[np.searchsorted(episodes, steps.episode)]
+    fold = fold_of[np.searchsorted(episodes, episode)]
     chances, areas = np.zeros(len(columns)), []
     for each in range(FOLDS):
         out = fold == each
-        chances[out] = Logistic.fit(columns[~out], steps.passed[~out])(columns[out])
+        chances[out] = Logistic.fit(columns[~out], passed[~out])(columns[out])
         # Within a fold: between folds the share that passes differs, which nothing foresees.
-        if len(np.unique(steps.passed[out])) == 2:
-            areas.append(auc(chances[out], steps.passed[out]))
+        if len(np.unique(passed[out])) == 2:
+            areas.append(auc(chances[out], passed[out]))
     return Foreseen(chances, float(np.mean(areas)) if areas else 0.5)
 
 
@@ -184,6 +147,27 @@ def reliability(
         for part in order
         if len(part)
     ]
+
+
+def foretold(rows: Sequence[Row]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Returns, of drafts that a predictor chose, the chance that it gave and whether they passed.
+
+    Args:
+        rows: episodes of a mode in which a predictor chooses; others add nothing.
+
+    Returns:
+        The chances, [n], and what happened, [n].
+    """
+    verified = {source.letter for source in _VERIFIED}
+    steps = [
+        (chance, passes <= MOST_PASSES)
+        for row in rows
+        for chance, passes, source in zip(
+            row.get("chance", ()), row["passes"], row["source"], strict=False
+        )
+        if chance is not None and source in verified
+    ]
+    return np.array([said for said, _ in steps]), np.array([passed for _, passed in steps], bool)
 
 
 def describe(rows: Sequence[Row]) -> dict[str, Any]:
@@ -238,11 +222,3 @@ def _terms_of(row: Row) -> NDArray[np.float64]:
             np.concatenate([[False], skipped[:-1]]),
         ]
     ).astype(np.float64)
-
-
-def _scaled(away: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.divide(away, scale, out=np.zeros_like(away), where=scale > 0.0))
-
-
-def _chance(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(log_odds, -40.0, 40.0))))

@@ -146,7 +146,7 @@ class Parts:
             "modes": {
                 name: {
                     "description": mode.description,
-                    "settings": asdict(mode),
+                    "settings": mode.recorded(),
                     "boundary": _boundary(mode, self.bounds(mode)),
                 }
                 for name, mode in self.modes.items()

@@ -178,6 +178,27 @@ class ArmKinematics:
         tip = base.actInv(pin.updateFramePlacement(self._model, data, self._tip))
         return Pose(tip.translation, tip.rotation)
 
+    def skeleton(self, q: np.ndarray) -> np.ndarray:
+        """Returns the line from the base over the joints to the tip, for drawing.
+
+        Args:
+            q: shape (n,), joint positions in the order of `joint_names`, rad or m.
+
+        Returns:
+            Shape (m, 3): origins of the base, of each joint between and of the tip, base frame, m.
+
+        Raises:
+            JointStateError: `q` is not n finite numbers.
+        """
+        data, model = self._data, self._model
+        pin.forwardKinematics(model, data, self.configuration(q))
+        base = pin.updateFramePlacement(model, data, self._base)
+        before = model.supports[model.frames[self._base].parentJoint]
+        joints = list(model.supports[model.frames[self._tip].parentJoint])[len(before) :]
+        placed = [data.oMi[i] for i in joints]
+        placed.append(pin.updateFramePlacement(model, data, self._tip))
+        return np.stack([np.zeros(3), *(base.actInv(place).translation for place in placed)])
+
     def twist(self, q: np.ndarray, dq: np.ndarray) -> np.ndarray:
         """Returns the velocity of the tip, J(q) dq.
 
@@ -234,6 +255,23 @@ class ArmKinematics:
         # Of a single joint Pinocchio gives a vector.
         columns = full.reshape(6, -1)[:, self.velocity_index]
         return np.vstack([base.T @ columns[:3], base.T @ columns[3:]])
+
+    def way(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Returns the displacement from one posture to another, the shorter way.
+
+        Args:
+            start: shape (n,), joint positions in the order of `joint_names`, rad or m.
+            end: shape (n,), likewise.
+
+        Returns:
+            Shape (n,), rad or m; of a continuous joint up to half a turn.
+
+        Raises:
+            JointStateError: one is not n finite numbers.
+        """
+        ends = self.configuration(start), self.configuration(end)
+        way: np.ndarray = pin.difference(self._model, *ends)[self.velocity_index]
+        return way
 
     @property
     def model(self) -> pin.Model:

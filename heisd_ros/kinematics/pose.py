@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 # Loose enough for a rotation that went through float32 or a message, tight enough to catch a
 # matrix that is transposed in memory, scaled or a reflection.
@@ -39,3 +40,22 @@ class Pose:
             raise ValueError(f"rotation must be a right-handed rotation, got {self.rotation!r}")
         object.__setattr__(self, "position", position)
         object.__setattr__(self, "rotation", rotation)
+
+    def moved(self, motion: np.ndarray) -> Pose:
+        """Returns the pose after a displacement.
+
+        Args:
+            motion: (6,), m and rad (a rotation vector), along the axes of the pose's frame.
+        """
+        turned = Rotation.from_rotvec(motion[3:]) * Rotation.from_matrix(self.rotation)
+        return Pose(self.position + motion[:3], turned.as_matrix())
+
+
+def turn(rotation: np.ndarray, twist: np.ndarray) -> np.ndarray:
+    """Rotates both parts of a twist into another frame.
+
+    Args:
+        rotation: (3, 3).
+        twist: (6,), linear, then angular.
+    """
+    return np.concatenate([rotation @ twist[:3], rotation @ twist[3:]])

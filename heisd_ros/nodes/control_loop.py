@@ -224,7 +224,7 @@ class ControlLoop:
         if self._growth is not None:
             growth.note(self._growth, inference.instruction, result)
         self._drop_unsent("replaced")
-        self._driver.move(mapper.twist(action), action)
+        self._driver.move(mapper.motion(action), action)
         self.step += 1
         self.sources[result.source] += 1
         if inference.settled is not None:
@@ -339,8 +339,10 @@ class ControlLoop:
         message.header.frame_id = self._parameters.command_frame
         message.step = self.step
         message.twist = np.asarray(self._driver.twist, np.float64)
+        message.joints = self._driver.joints.tolist()
         message.dry_run = self._parameters.dry_run
         message.gripper = self._gripper.position
-        motion = self._session.motion
-        message.metric = telemetry.metric_message(motion.kind, motion.latest)
+        motion, bounds = self._session.motion, self._session.policy.bounds
+        boundary = math.nan if bounds is None else bounds.boundary
+        message.metric = telemetry.metric_message(motion.kind, motion.latest, boundary)
         self._report(message)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import ParameterException, ParameterUninitializedException
 from rclpy.node import Node
 
+from heisd_ros.robot.cell_parameters import OF_OTHERS
 from heisd_ros.robot.declare import (
     ONE_TYPE,
     ParameterInfo,
@@ -13,6 +16,7 @@ from heisd_ros.robot.declare import (
     T,
     from_values,
     parameters_of,
+    unknown,
 )
 
 
@@ -67,6 +71,26 @@ def declare(node: Node, kind: type[Parameters]) -> dict[str, str]:
 def given(node: Node) -> set[str]:
     """Returns the parameters that a file, a launch file or the command line set."""
     return set(node._parameter_overrides)  # rclpy has no public way to ask
+
+
+def check_names(node: Node, kind: type[Parameters], names: Iterable[str]) -> None:
+    """Checks that no parameter is misspelt, which would leave a limit at its default.
+
+    Args:
+        node: The node that declared its parameters.
+        kind: The dataclass.
+        names: Parameters that were set.
+
+    Raises:
+        ValueError: A parameter is neither the node's nor, in a robot's file, for another tool.
+    """
+    known = [info.name for info in parameters_of(kind)]
+    own = {f"{name.partition('.')[0]}." for name in known}
+    others = tuple(prefix for prefix in (*OF_OTHERS, "qos_overrides.") if prefix not in own)
+    for name in sorted(names):
+        elsewhere = name.startswith(others)
+        if not elsewhere and not node.has_parameter(name):
+            raise ValueError(unknown(name, known))
 
 
 def read(node: Node, kind: type[T]) -> T:

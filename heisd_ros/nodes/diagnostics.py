@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 
 from heisd_ros.control import growth
 from heisd_ros.control.inputs import NANOSECONDS, InputHealth
 from heisd_ros.control.session import Session
 from heisd_ros.decoding.types import Source
 from heisd_ros.nodes.control_loop import ControlLoop
+from heisd_ros.nodes.updater import status
 from heisd_ros.robot.robot_arm import unguarded
 
 _SCARCE_SHARE = 0.05
@@ -57,21 +58,6 @@ class GpuMemory:
             free=free,
             total=total,
         )
-
-
-def status(name: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
-    """Builds one diagnostic status; numbers are written with four digits."""
-    shown = {
-        key: f"{value:.4g}" if isinstance(value, float) else str(value)
-        for key, value in values.items()
-    }
-    return DiagnosticStatus(
-        level=level,
-        name=name,
-        message=message,
-        hardware_id="",
-        values=[KeyValue(key=key, value=value) for key, value in shown.items()],
-    )
 
 
 def input_status(

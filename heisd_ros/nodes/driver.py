@@ -16,15 +16,11 @@ from rclpy.node import Node
 from heisd_ros.control.following_check import Following
 from heisd_ros.control.holds import Hold
 from heisd_ros.control.inputs import NANOSECONDS
+from heisd_ros.control.motion import along_tip, make_motion
 from heisd_ros.control.session import Session
-from heisd_ros.kinematics.joint_states import ArmState
-from heisd_ros.kinematics.pose import Pose
-from heisd_ros.nodes.geometry_messages import turn
+from heisd_ros.kinematics.pose import Pose, turn
 from heisd_ros.nodes.interfaces import Outgoing, make_interface
 from heisd_ros.robot.parameters import VlaNodeParameters
-from heisd_ros.robot.safety_limits import safety_limits
-from heisd_ros.safety.joints import Posture
-from heisd_ros.safety.limits import Limited, SafetyFilter
 
 MOVING = np.array([0.005] * 3 + [0.02] * 3)
 """Motion faster than this (m/s, rad/s) on any axis must be visible in pictures and joint states."""
@@ -40,6 +36,7 @@ class ArmDriver:
     Attributes:
         tick_sec: Time from one command to the next, s.
         twist: (6,), the newest command, along the axes of `command.frame_id`, m/s and rad/s.
+        joints: (n,), the same of the joints, rad/s; empty where the tip is commanded.
         notes: What limits cut from it, in words, by kind of limit.
     """
 
@@ -47,18 +44,19 @@ class ArmDriver:
         settings, command = session.parameters, session.parameters.command
         step_sec = 1.0 / session.mapper.rate_hz
         self.tick_sec = 1.0 / command.rate_hz if command.rate_hz > 0.0 else step_sec
-        self.twist = np.zeros(6)
+        self.twist, self.joints = np.zeros(6), np.zeros(0)
         self.notes: dict[str, str] = {}
         self._buffer = session.buffer
         # In lock-step, time advances only with executed commands: a halt takes none.
         self._ramped = command.stamp == "now"
         self._sent: int | None = None  # when the newest command was sent, ns
-        self._along_tip = settings.command_frame != settings.robot.base_frame
-        self._filter = SafetyFilter(
-            safety_limits(settings), self.tick_sec, step_sec, command.controller_timeout_sec
-        )
+        self._along_tip = along_tip(settings)
         self._interface = make_interface(node, settings, self.tick_sec, step_sec)
         self._following = Following(settings, step_sec)
+        space = session.policy.action_space
+        self._filter = make_motion(
+            settings, space, self.tick_sec, step_sec, self._following, self._interface
+        )
         self._wanted: np.ndarray | None = None
         self._action: np.ndarray | None = None
         self._tip: Pose | None = None  # last measured
@@ -82,21 +80,21 @@ class ArmDriver:
 
     def set_limits(self, parameters: VlaNodeParameters) -> None:
         """Updates the limits; an arm in motion continues smoothly."""
-        self._filter.limits = safety_limits(parameters)
+        self._filter.set_limits(parameters)
         self._following.parameters = parameters
 
     def problem(self) -> Hold | None:
         """Returns the hold while the arm does not follow its commands; None if it does."""
         return self._following.problem()
 
-    def move(self, twist: np.ndarray, action: np.ndarray) -> None:
+    def move(self, wanted: np.ndarray, action: np.ndarray) -> None:
         """Sets the wanted motion, from the next command on.
 
         Args:
-            twist: (6,), along the axes of `command.frame_id`, m/s and rad/s.
-            action: (7,), the action of the model that it comes from.
+            wanted: As `CommandMapper.motion` gives it.
+            action: The action of the model that it comes from.
         """
-        self._wanted, self._action = twist, action
+        self._wanted, self._action = wanted, action
 
     def hold(self) -> None:
         """Stops the arm, from the next command on."""
@@ -118,26 +116,34 @@ class ArmDriver:
         self._following.seen(arm, now, self._buffer.arm_age_sec(now))
         measured = arm.tip() if arm else None
         elapsed_sec = self._elapsed(stamp)
-        limited = self._limited(arm, measured, elapsed_sec)
+        if self._wanted is not None:
+            command = self._filter.step(self._wanted, arm, elapsed_sec)
+        else:
+            if not self._ramped:
+                self._filter.rest()
+            command = self._filter.halt(arm, elapsed_sec)
         unsent = self._interface.send(
             Outgoing(
-                twist=limited.twist,
+                twist=command.twist,
                 measured=measured,
                 action=self._action,
                 held=self._wanted is None,
                 at_rest=self._filter.at_rest,
                 stamp=stamp,
-                motion=limited.motion,
+                motion=command.motion,
                 elapsed_sec=elapsed_sec,
+                joints=command.joints,
+                target=command.target,
             )
         )
-        self._following.sent(limited.twist, now)
+        self._following.sent(command.twist, now, command.joints)
         self._action = None
         self._tip = measured or self._tip
-        self.twist = self._from_base(limited.twist)
-        self.notes = {**limited.notes, "unsent": unsent} if unsent else limited.notes
+        self.twist = self._from_base(command.twist)
+        self.joints = np.zeros(0) if command.joints is None else command.joints
+        self.notes = {**command.notes, "unsent": unsent} if unsent else command.notes
         # A dry run commands nothing: an arm that stands still is not frozen.
-        self._buffer.moving = not self._dry and bool((np.abs(limited.twist) > MOVING).any())
+        self._buffer.moving = not self._dry and bool((np.abs(command.twist) > MOVING).any())
 
     def close(self, stamp: Time, timeout_sec: float) -> bool:
         """Sends a last stop, waits until it was received, and destroys the publisher.
@@ -158,21 +164,6 @@ class ArmDriver:
         now = time.monotonic_ns() if self._ramped else stamp.sec * NANOSECONDS + stamp.nanosec
         before, self._sent = self._sent, now
         return None if before is None else (now - before) / NANOSECONDS
-
-    def _limited(
-        self, arm: ArmState | None, measured: Pose | None, elapsed_sec: float | None
-    ) -> Limited:
-        if self._wanted is None:
-            if self._ramped:
-                return self._filter.halt(elapsed_sec)
-            return Limited(self._filter.rest(), {}, np.zeros(6))
-        if arm is None or measured is None:
-            return self._filter.step(self._wanted, None, None, elapsed_sec=elapsed_sec)
-        wanted = turn(measured.rotation, self._wanted) if self._along_tip else self._wanted
-        posture = Posture(arm.kinematics, arm.positions)
-        position = self._following.position(self._interface.position(measured), wanted)
-        lead = self._interface.lead(measured)
-        return self._filter.step(wanted, position, posture, lead, elapsed_sec)
 
     def _from_base(self, twist: np.ndarray) -> np.ndarray:
         if not self._along_tip or self._tip is None:

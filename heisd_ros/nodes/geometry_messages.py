@@ -48,13 +48,3 @@ def twist_message(twist: np.ndarray, stamp: Time, frame_id: str) -> TwistStamped
     linear.x, linear.y, linear.z = map(float, twist[:3])
     angular.x, angular.y, angular.z = map(float, twist[3:])
     return message
-
-
-def turn(rotation: np.ndarray, twist: np.ndarray) -> np.ndarray:
-    """Rotates both parts of a twist into another frame.
-
-    Args:
-        rotation: (3, 3).
-        twist: (6,), linear, then angular.
-    """
-    return np.concatenate([rotation @ twist[:3], rotation @ twist[3:]])

@@ -1,7 +1,7 @@
-"""Command interfaces: a twist, a target pose, or the action as the model gave it.
+"""Command interfaces: a twist, a target pose, the action as the model gave it, or joints.
 
 One class each behind one protocol, chosen by `command.interface`. None of them ever sends a "zero"
-position: an arm is halted by a zero twist, by a constant target, or by a stop flag.
+position: an arm is halted by a zero velocity, by a constant target, or by a stop flag.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from typing import Protocol
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.duration import Duration
 from rclpy.node import Node
-from scipy.spatial.transform import Rotation
-from std_msgs.msg import Header
+from std_msgs.msg import Float64MultiArray, Header
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from heisd_ros.kinematics.pose import Pose
+from heisd_ros.kinematics.pose import Pose, turn
 from heisd_ros.msg import ActionDelta
-from heisd_ros.nodes.command_publishers import command_publisher
-from heisd_ros.nodes.geometry_messages import pose_message, turn, twist_message
+from heisd_ros.nodes.command_publishers import CommandPublisher, command_publisher
+from heisd_ros.nodes.geometry_messages import pose_message, twist_message
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.safety.lead import Lead
 
@@ -31,13 +32,15 @@ class Outgoing:
     Attributes:
         twist: (6,), within the limits, m/s and rad/s in the base frame.
         measured: Pose of the tip in the base frame; None if it is not known.
-        action: (7,), the model's action, the first time that it is sent; None otherwise.
+        action: The model's action, the first time that it is sent; None otherwise.
         held: Whether the arm is held: stopping, or stopped.
         at_rest: Whether it has stopped.
         stamp: Stamp of the header.
         motion: (6,), displacement of the twist since the previous command, m and rad in the base
             frame; None: that of one tick.
         elapsed_sec: Time since the previous command, s; None: a control step.
+        joints: (n,), velocities of the joints, rad/s; None: the tip is commanded.
+        target: (n,), positions of the joints, rad; None: not known, or not commanded.
     """
 
     twist: np.ndarray
@@ -48,6 +51,8 @@ class Outgoing:
     stamp: Time
     motion: np.ndarray | None = None
     elapsed_sec: float | None = None
+    joints: np.ndarray | None = None
+    target: np.ndarray | None = None
 
 
 class CommandInterface(Protocol):
@@ -74,7 +79,26 @@ class CommandInterface(Protocol):
         """
 
 
-class TwistInterface:
+class _Published:
+    """What most interfaces share: one topic, and no target pose."""
+
+    def __init__(self, topic: CommandPublisher) -> None:
+        self._topic = topic
+
+    def position(self, measured: Pose) -> np.ndarray:
+        """Returns the measured position, since no other is commanded."""
+        return measured.position
+
+    def lead(self, measured: Pose) -> Lead | None:
+        """Returns None, since there is no target pose."""
+        return None
+
+    def close(self, timeout_sec: float) -> bool:
+        """Waits for the last message and destroys the publisher."""
+        return self._topic.close(timeout_sec)
+
+
+class TwistInterface(_Published):
     """Publishes TwistStamped on `~/output/twist`, in SI units or in shares of Servo's scales.
 
     Args:
@@ -83,7 +107,9 @@ class TwistInterface:
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters) -> None:
-        self._topic = command_publisher(node, TwistStamped, "~/output/twist", parameters.dry_run)
+        super().__init__(
+            command_publisher(node, TwistStamped, "~/output/twist", parameters.dry_run)
+        )
         self._frame_id = parameters.command_frame
         self._along_tip = parameters.command_frame != parameters.robot.base_frame
         self._seen: Pose | None = None  # a halt continues along the last measured axes
@@ -91,14 +117,6 @@ class TwistInterface:
         if parameters.command.units == "unitless":
             self._scales[:3] = parameters.command.unitless_linear
             self._scales[3:] = parameters.command.unitless_angular
-
-    def position(self, measured: Pose) -> np.ndarray:
-        """Returns the measured position, since a twist commands none."""
-        return measured.position
-
-    def lead(self, measured: Pose) -> Lead | None:
-        """Returns None, since there is no target pose."""
-        return None
 
     def send(self, command: Outgoing) -> str:
         """Publishes the twist, along the axes of `command.frame_id`."""
@@ -109,12 +127,8 @@ class TwistInterface:
         self._topic.publish(twist_message(twist / self._scales, command.stamp, self._frame_id))
         return ""
 
-    def close(self, timeout_sec: float) -> bool:
-        """Waits for the last message and destroys the publisher."""
-        return self._topic.close(timeout_sec)
 
-
-class PoseInterface:
+class PoseInterface(_Published):
     """Publishes PoseStamped on `~/output/pose`: the twist, integrated from the pose at activation.
 
     The target moves only by the twists of the safety filter, which takes its lead over the arm into
@@ -128,7 +142,7 @@ class PoseInterface:
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters, tick_sec: float) -> None:
-        self._topic = command_publisher(node, PoseStamped, "~/output/pose", parameters.dry_run)
+        super().__init__(command_publisher(node, PoseStamped, "~/output/pose", parameters.dry_run))
         self._frame_id, self._tick = parameters.command_frame, tick_sec
         self._lead = parameters.command.max_lead_m, parameters.command.max_lead_rad
         self._target: Pose | None = None
@@ -148,18 +162,13 @@ class PoseInterface:
         if target is None:
             return ""
         motion = command.twist * self._tick if command.motion is None else command.motion
-        turned = Rotation.from_rotvec(motion[3:]) * Rotation.from_matrix(target.rotation)
-        self._target = Pose(target.position + motion[:3], turned.as_matrix())
+        self._target = target.moved(motion)
         self._sent = pose_message(self._target, command.stamp, self._frame_id, self._sent)
         self._topic.publish(self._sent)
         return ""
 
-    def close(self, timeout_sec: float) -> bool:
-        """Waits for the last message and destroys the publisher."""
-        return self._topic.close(timeout_sec)
 
-
-class DeltaInterface:
+class DeltaInterface(_Published):
     """Publishes ActionDelta on `~/output/delta`, for a controller that limits actions itself.
 
     Each action is for one control step. If actions come faster than that, some are left out, since
@@ -172,18 +181,10 @@ class DeltaInterface:
     """
 
     def __init__(self, node: Node, parameters: VlaNodeParameters, step_sec: float) -> None:
-        self._topic = command_publisher(node, ActionDelta, "~/output/delta", parameters.dry_run)
+        super().__init__(command_publisher(node, ActionDelta, "~/output/delta", parameters.dry_run))
         self._frame_id, self._step = parameters.command_frame, step_sec
         self._rotation = parameters.command.rotation_convention
         self._free_sec = step_sec  # time that no action was sent for
-
-    def position(self, measured: Pose) -> np.ndarray:
-        """Returns the measured position, since a twist commands none."""
-        return measured.position
-
-    def lead(self, measured: Pose) -> Lead | None:
-        """Returns None, since there is no target pose."""
-        return None
 
     def send(self, command: Outgoing) -> str:
         """Publishes a new action once, and a stop every time."""
@@ -207,9 +208,45 @@ class DeltaInterface:
         self._topic.publish(message)
         return ""
 
-    def close(self, timeout_sec: float) -> bool:
-        """Waits for the last message and destroys the publisher."""
-        return self._topic.close(timeout_sec)
+
+class JointInterface(_Published):
+    """Publishes joint velocities or positions, as ros2_control's controllers take them.
+
+    A velocity comes with every command, zero at last. Positions begin where the arm was first seen.
+
+    Args:
+        node: The node that owns the topic.
+        parameters: Interface, message and joints.
+        tick_sec: Time from one command to the next, s.
+    """
+
+    def __init__(self, node: Node, parameters: VlaNodeParameters, tick_sec: float) -> None:
+        command = parameters.command
+        self._trajectory = command.joint_message == "trajectory"
+        self._positions = command.interface == "joint_position"
+        self._names = list(parameters.robot.joint_names)
+        self._due = Duration(nanoseconds=int(tick_sec * 1e9)).to_msg()
+        kind = JointTrajectory if self._trajectory else Float64MultiArray
+        topic = f"~/output/{command.interface}"
+        super().__init__(command_publisher(node, kind, topic, parameters.dry_run))
+
+    def send(self, command: Outgoing) -> str:
+        """Publishes the command; no positions while the arm's are not known."""
+        values = command.target if self._positions else command.joints
+        if values is None:
+            return ""
+        if not self._trajectory:
+            self._topic.publish(Float64MultiArray(data=values.tolist()))
+            return ""
+        point = JointTrajectoryPoint(time_from_start=self._due)
+        # Never both: joint_trajectory_controller refuses a last point that has a velocity.
+        if self._positions:
+            point.positions = values.tolist()
+        else:
+            point.velocities = values.tolist()
+        # A stamp of zero: the controller begins when the message comes, whatever its clock says.
+        self._topic.publish(JointTrajectory(joint_names=self._names, points=[point]))
+        return ""
 
 
 def make_interface(
@@ -227,4 +264,6 @@ def make_interface(
         return PoseInterface(node, parameters, tick_sec)
     if parameters.command.interface == "delta":
         return DeltaInterface(node, parameters, step_sec)
+    if parameters.command.of_joints:
+        return JointInterface(node, parameters, tick_sec)
     return TwistInterface(node, parameters)

@@ -32,7 +32,7 @@ from heisd_ros.nodes import optional, qos
 from heisd_ros.nodes.clock import clock_problem
 from heisd_ros.nodes.control_loop import ControlLoop
 from heisd_ros.nodes.debug import DebugViews, session_views, workspace_box
-from heisd_ros.nodes.declaration import declare, given, read
+from heisd_ros.nodes.declaration import check_names, declare, given, read
 from heisd_ros.nodes.diagnostics import report
 from heisd_ros.nodes.estop import EmergencyStop
 from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
@@ -44,8 +44,7 @@ from heisd_ros.nodes.publisher_names import publishers
 from heisd_ros.nodes.status import StatusTopic, hold_status
 from heisd_ros.nodes.transitions import transition
 from heisd_ros.nodes.updater import DiagnosticsUpdater
-from heisd_ros.robot.cell_parameters import OF_OTHERS
-from heisd_ros.robot.declare import loosened, parameters_of, unknown, with_values
+from heisd_ros.robot.declare import loosened, parameters_of, with_values
 from heisd_ros.robot.instruction import instruction_problem
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import touching, unguarded
@@ -326,11 +325,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
 
     def _check_given(self, parameters: VlaNodeParameters) -> None:
         """Checks that no parameter is misspelt or missing, which would change a limit."""
-        known = [info.name for info in parameters_of(VlaNodeParameters)]
-        for name in sorted(self._given):
-            elsewhere = name.startswith((*OF_OTHERS, "qos_overrides."))
-            if not elsewhere and not self.has_parameter(name):
-                raise ValueError(unknown(name, known))
+        check_names(self, VlaNodeParameters, self._given)
         check_given(parameters, self._given)
 
     def _may_set(self, parameters: list[Parameter]) -> SetParametersResult:

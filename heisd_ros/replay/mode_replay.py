@@ -44,7 +44,7 @@ class ReplayedStep:
         stamp: Header stamp of its observation set, ns.
         digest: Digest of the decoder's observation.
         record: The decoder's result.
-        twist: (6,) command before limits, m/s and rad/s.
+        twist: (6,) command before limits, m/s and rad/s; of a model of joint actions (n,).
         closing: Whether the action wants the gripper closed.
         convert_ms: Time to convert images and proprioception, ms.
     """
@@ -90,7 +90,7 @@ class ModeReplay:
         intake = open_intake(self._parameters, self._policy)
         self._buffer, self._runner, self.rate_hz = intake.buffer, intake.runner, intake.rate_hz
         self.metric_kind = intake.motion.kind
-        self._mapper = CommandMapper(self._parameters, self.rate_hz)
+        self._mapper = CommandMapper(self._parameters, self.rate_hz, policy.action_space)
         if parameters.robot.source != "topic":
             self._buffer.set_robot(make_reader(parameters, urdf_text(parameters)))
         self.steps: list[ReplayedStep] = []
@@ -219,7 +219,7 @@ class ModeReplay:
             stamp=inference.observation.stamp,
             digest=observation_digest(seen),
             record=record,
-            twist=self._mapper.twist(result.action),
+            twist=self._mapper.motion(result.action),
             closing=self._mapper.gripper_openness(result.action) < 0.5,
             convert_ms=inference.convert_ms,
         )

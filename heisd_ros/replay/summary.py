@@ -195,10 +195,15 @@ def _columns(replay: ModeReplay, reference: Mapping[int, ReplayedStep]) -> dict[
 
 
 def _from_recorded(steps: list[ReplayedStep], recorded: RecordedActions) -> dict[str, Any] | None:
-    pairs = [(step, found) for step in steps if (found := recorded.of(step)) is not None]
-    ours = [step.twist if recorded.is_twist else step.record.result.action for step, _ in pairs]
+    pairs = [
+        (step.twist if recorded.is_twist else step.record.result.action, found)
+        for step in steps
+        if (found := recorded.of(step)) is not None
+    ]
+    # Actions of the joints and of the end effector are not compared.
+    pairs = [(ours, theirs) for ours, theirs in pairs if ours.shape == theirs.shape]
     unit = "m/s and rad/s" if recorded.is_twist else "units of the action"
-    return deviation(ours, [found for _, found in pairs], unit)
+    return deviation([ours for ours, _ in pairs], [theirs for _, theirs in pairs], unit)
 
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:

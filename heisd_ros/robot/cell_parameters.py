@@ -1,4 +1,4 @@
-"""All of a robot's YAML file: the node's parameters, and those that other tools read."""
+"""All of a robot's YAML file: the node's parameters, the guard's, and those of other tools."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from heisd_ros.data.recording_layout import ActionRule, RecordingLayout
 from heisd_ros.robot.declare import group
+from heisd_ros.robot.guard_parameters import GuardParameters
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.recording_parameters import RecordingParameters
 from heisd_ros.robot.topic_parameters import TopicParameters
@@ -19,11 +20,12 @@ class CellParameters(VlaNodeParameters):
         ValueError: A value is not accepted; the message names the parameter.
     """
 
+    guard: GuardParameters = group(GuardParameters)
     topics: TopicParameters = group(TopicParameters)
     recording: RecordingParameters = group(RecordingParameters)
 
 
-OF_OTHERS = ("topics.", "recording.")
+OF_OTHERS = ("guard.", "topics.", "recording.")
 """Prefixes of the parameters that the node ignores."""
 
 

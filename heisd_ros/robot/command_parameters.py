@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,11 @@ STOP_SEC = 0.4
 """Longest duration of a halt, s: if acceleration and jerk are too low, the halt is harder."""
 SETTLE_SEC = 5.0
 """Longest time, s, that acceleration and jerk may need from the largest speed to a stop."""
+_LEAST_TIMEOUT_SEC = 0.02
+END_EFFECTOR = "end_effector"
+"""Action space of a model whose actions are steps of the end effector."""
+JOINT_INTERFACES = ("joint_velocity", "joint_position")
+"""Values of `command.interface` that command the joints."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +26,24 @@ class CommandParameters(Parameters):
     interface: str = parameter(
         "twist",
         "What is sent to the arm: a twist (MoveIt Servo), a target pose (Cartesian controllers), "
-        "or the action as the model gave it, to which no limit of this node applies.",
-        choices=("twist", "pose", "delta"),
+        "the action as the model gave it, to which no limit of this node applies, or velocities or "
+        "positions of the joints (ros2_control).",
+        choices=("twist", "pose", "delta", *JOINT_INTERFACES),
         own=True,
+    )
+    joint_message: str = parameter(
+        "array",
+        "Message of joint commands: std_msgs/Float64MultiArray in the order of robot.joint_names "
+        "(forward_command_controller, JointGroupVelocityController), or "
+        "trajectory_msgs/JointTrajectory of one point (joint_trajectory_controller).",
+        choices=("array", "trajectory"),
+    )
+    joint_scale: float = parameter(
+        1.0,
+        "rad/s for one unit of an action's joint velocities (DROID: 3), or rad for one unit of its "
+        "joint positions; m where a joint is prismatic.",
+        low=0.000001,
+        high=100.0,
     )
     frame_id: str = parameter(
         "",
@@ -59,7 +80,8 @@ class CommandParameters(Parameters):
     )
     max_lead_rad: float = parameter(
         0.3,
-        "How far (rad) a target pose may be turned ahead of the measured one, likewise.",
+        "How far (rad) a target pose may be turned ahead of the measured one, or each joint of "
+        "target joint positions, likewise.",
         low=0.001,
         high=3.0,
     )
@@ -179,8 +201,9 @@ class CommandParameters(Parameters):
     controller_timeout_sec: float = parameter(
         0.2,
         "Time (s) without a command after which the arm's controller stops by itself (MoveIt "
-        "Servo's incoming_command_timeout is 0.1): after a longer gap commands start from rest.",
-        low=0.02,
+        "Servo's incoming_command_timeout is 0.1): after a longer gap commands start from rest. 0: "
+        "it never does (ros2_control's velocity controllers), and commands continue.",
+        low=0.0,
         high=1.0,
     )
     late_share: float = parameter(
@@ -197,8 +220,22 @@ class CommandParameters(Parameters):
         high=1.0,
     )
 
+    @property
+    def of_joints(self) -> bool:
+        """Whether the joints are commanded, and not the tip."""
+        return self.interface in JOINT_INTERFACES
+
+    @property
+    def timeout_sec(self) -> float:
+        """Time without a command after which the arm has stopped by itself, s; infinite: never."""
+        return self.controller_timeout_sec or math.inf
+
     def _problems(self) -> Iterator[tuple[str, str]]:
+        if 0.0 < self.controller_timeout_sec < _LEAST_TIMEOUT_SEC:
+            yield "controller_timeout_sec", f"0, or {_LEAST_TIMEOUT_SEC} to 1"
         in_steps = self.stamp == "observation"
+        if in_steps and self.of_joints:
+            yield "stamp", f"'now', as 'command.interface' is {self.interface!r}"
         if in_steps and self.rate_hz > 0.0:
             yield "rate_hz", "0, as 'command.stamp' is 'observation'"
         linear = self.max_linear_speed, self.max_linear_acceleration, self.max_linear_jerk

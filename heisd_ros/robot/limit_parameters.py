@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from heisd_ros.robot.command_parameters import SETTLE_SEC
 from heisd_ros.robot.declare import Parameters, at_least, at_most, at_most_if_any, parameter
 from heisd_ros.safety.collision import NO_TABLE
 from heisd_ros.safety.joints import parse_limits
 
+LEAST_ACCELERATION = 0.2
+"""Least limit of the joints' acceleration, rad/s^2: each command plans a stop, tick by tick."""
 Corner = tuple[float, float, float]
 _FAR_M = 10.0
 
@@ -65,7 +68,7 @@ class JointParameters(Parameters):
     slow_rad: float = parameter(
         0.0,
         "Distance (rad) from a joint's limit from which motion towards it is slowed down; 0: joint "
-        "limits are not looked at.",
+        "limits are not looked at, or 0.1 where joints are commanded.",
         low=0.0,
         high=1.0,
         looseness=at_least,
@@ -80,10 +83,25 @@ class JointParameters(Parameters):
     )
     velocity_scale: float = parameter(
         0.0,
-        "Share of the URDF's velocity limits that joints may move at; a twist that needs more is "
-        "scaled down whole; 0: not looked at.",
+        "Share of the URDF's velocity limits that joints may move at; a motion that needs more is "
+        "scaled down whole; 0: not looked at, or 1 where joints are commanded.",
         low=0.0,
         high=1.0,
+        looseness=at_most_if_any,
+    )
+    max_acceleration: float = parameter(
+        0.0,
+        "Limit of the acceleration of joint commands, rad/s^2 (m/s^2 for a prismatic joint), of "
+        "the vector of all joints, so that none exceeds it; 0: none.",
+        low=0.0,
+        high=1000.0,
+        looseness=at_most_if_any,
+    )
+    max_jerk: float = parameter(
+        0.0,
+        "Limit of their jerk, rad/s^3, likewise; 0: none.",
+        low=0.0,
+        high=100_000.0,
         looseness=at_most_if_any,
     )
 
@@ -94,6 +112,13 @@ class JointParameters(Parameters):
             raise ValueError(f"parameter 'joints.limits' is {error}") from error
         if 0.0 < self.stop_rad >= self.slow_rad:
             yield "stop_rad", f"less than 'joints.slow_rad', {self.slow_rad:g}"
+        acceleration, jerk = self.max_acceleration, self.max_jerk
+        if 0.0 < acceleration < LEAST_ACCELERATION:
+            yield "max_acceleration", f"0, or {LEAST_ACCELERATION:g} to 1000"
+        if jerk > 0.0 and acceleration == 0.0:
+            yield "max_acceleration", "a limit (rad/s^2), as 'joints.max_jerk' is set"
+        elif jerk > 0.0 and 2.0 * acceleration / jerk > SETTLE_SEC:
+            yield "max_jerk", f"at least {2.0 * acceleration / SETTLE_SEC:g}, or 0"
 
 
 @dataclass(frozen=True)

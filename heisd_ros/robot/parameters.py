@@ -11,7 +11,7 @@ from heisd_ros.kinematics.robots import (
     PANDA_JOINTS,
     PANDA_TIP,
 )
-from heisd_ros.robot.command_parameters import CommandParameters
+from heisd_ros.robot.command_parameters import END_EFFECTOR, JOINT_INTERFACES, CommandParameters
 from heisd_ros.robot.declare import Parameters, at_most_if_any, group, parameter, validate
 from heisd_ros.robot.flat_names import FlatNames
 from heisd_ros.robot.gripper_parameters import GripperParameters
@@ -57,6 +57,20 @@ class ModelParameters(Parameters):
         "would slow most with more, else one less than cores, for transport and drivers.",
         low=0,
         high=256,
+    )
+    action_space: str = parameter(
+        "",
+        "What the model's actions are before the gripper's number: a step of the end effector, or "
+        "velocities or positions of robot.joint_names; empty: what the model says, where it says "
+        "nothing a step of the end effector.",
+        choices=("", END_EFFECTOR, *JOINT_INTERFACES),
+    )
+    state: str = parameter(
+        END_EFFECTOR,
+        "What a model that takes a state gets: pose of the end effector and opening of the gripper "
+        "(m), or positions of robot.joint_names (rad) and the gripper in the numbers of "
+        "gripper.open_action and gripper.closed_action (DROID).",
+        choices=(END_EFFECTOR, "joints"),
     )
     control_rate_hz: float = parameter(
         0.0,
@@ -264,8 +278,15 @@ class VlaNodeParameters(FlatNames):
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         interface, robot = self.command.interface, self.robot
-        if self.servo.node and interface == "delta":
-            yield "servo.node", "'', as 'command.interface' is 'delta', which Servo does not take"
+        if self.servo.node and interface not in ("twist", "pose"):
+            accepted = f"'', as 'command.interface' is {interface!r}, which Servo does not take"
+            yield "servo.node", accepted
+        if self.model.action_space in JOINT_INTERFACES and not self.command.of_joints:
+            accepted = " or ".join(map(repr, JOINT_INTERFACES))
+            space = f"as 'model.action_space' is {self.model.action_space!r}"
+            yield "command.interface", f"{accepted}, {space}"
+        if self.command.of_joints and self.joints.max_acceleration and not self.command.rate_hz:
+            yield "command.rate_hz", "a rate (Hz), as 'joints.max_acceleration' is set"
         if self.servo.node and self.servo.setup == "start" and interface != "twist":
             yield "servo.setup", "'switch', as only twists are taken by a Servo that is started"
         named = self.gripper.joint or any(robot.gripper_joints)

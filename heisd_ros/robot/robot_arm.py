@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from heisd_ros.errors import JointStateError, UrdfError
 from heisd_ros.files.bounded import expanded, read_text
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.geometry import ArmGeometry
 from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.robots import panda_urdf
+from heisd_ros.robot.command_parameters import SETTLE_SEC
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.safety_limits import collision_guard
 from heisd_ros.safety.joints import JointGuard, parse_limits
@@ -37,6 +40,8 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
             "robot description; accepted: the root link, or one fixed to it without an offset, as "
             "'command.targets_in_root' is true"
         )
+    if parameters.command.of_joints:
+        _check_speeds(parameters, kinematics)
     try:
         JointGuard(limits=limits).check(kinematics)
     except JointStateError as error:
@@ -54,6 +59,31 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
         limits,
         parameters.gripper.finger_travel(),
     )
+
+
+def _check_speeds(parameters: VlaNodeParameters, kinematics: ArmKinematics) -> None:
+    """Checks that every commanded joint has a limit of its speed, from which it can stop.
+
+    Raises:
+        JointStateError: One has none, or `joints.max_acceleration` is too low.
+    """
+    speeds = kinematics.velocity_limits
+    fast = zip(kinematics.joint_names, speeds.tolist(), strict=True)
+    free = [name for name, limit in fast if math.isinf(limit)]
+    interface = parameters.command.interface
+    if free:
+        raise JointStateError(
+            f"the robot description has no velocity limit for {free}; accepted: one for every "
+            f"joint, as 'command.interface' is {interface!r}"
+        )
+    most = float(np.linalg.norm(speeds)) * (parameters.joints.velocity_scale or 1.0)
+    acceleration = parameters.joints.max_acceleration
+    if 0.0 < acceleration < most / SETTLE_SEC:
+        raise JointStateError(
+            f"parameter 'joints.max_acceleration' is {acceleration:g}; accepted: at least "
+            f"{most / SETTLE_SEC:.3g}, with which all joints stop from their limits of speed in "
+            f"{SETTLE_SEC:g} s, or 0"
+        )
 
 
 def urdf_text(parameters: VlaNodeParameters) -> str:

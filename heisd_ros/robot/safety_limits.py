@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,9 +11,13 @@ from heisd_ros.robot.command_parameters import STOP_SEC
 from heisd_ros.robot.limit_parameters import CollisionParameters
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.safety.collision import CollisionGuard
+from heisd_ros.safety.joint_filter import JointLimits
 from heisd_ros.safety.joints import JointGuard, parse_limits
 from heisd_ros.safety.limits import PartLimits, SafetyLimits
 from heisd_ros.safety.workspace import Workspace
+
+SLOW_RAD = 0.1
+"""`joints.slow_rad` of commanded joints where it is 0, rad."""
 
 
 def safety_limits(settings: VlaNodeParameters) -> SafetyLimits:
@@ -43,6 +48,35 @@ def safety_limits(settings: VlaNodeParameters) -> SafetyLimits:
     )
     box = Workspace(*map(np.array, settings.workspace.corners))
     return SafetyLimits(linear, angular, box, guard, halt_sec=STOP_SEC)
+
+
+def joint_limits(settings: VlaNodeParameters) -> JointLimits:
+    """Returns all limits of a command of the joints; joint limits are always among them."""
+    joints, limits = settings.joints, safety_limits(settings)
+    assert limits.joints is not None
+    guard = replace(
+        limits.joints,
+        slow_rad=joints.slow_rad or SLOW_RAD,
+        velocity_scale=joints.velocity_scale or 1.0,
+        singularity_slow=0.0,
+    )
+    return JointLimits(
+        joints=PartLimits(
+            acceleration=joints.max_acceleration or math.inf, jerk=joints.max_jerk or math.inf
+        ),
+        guard=guard,
+        linear=limits.linear,
+        angular=limits.angular,
+        workspace=limits.workspace,
+        halt_sec=STOP_SEC,
+    )
+
+
+def tip_limits(settings: VlaNodeParameters) -> SafetyLimits:
+    """Returns the limits of a twist that joints are commanded for: those that are not theirs."""
+    limits, singularity = safety_limits(settings), settings.singularity
+    guard = JointGuard(singularity_slow=singularity.slow, singularity_stop=singularity.stop)
+    return replace(limits, joints=guard)
 
 
 def collision_guard(collision: CollisionParameters) -> CollisionGuard:

@@ -17,6 +17,12 @@ class TopicParameters(Parameters):
     joint_states: str = parameter("joint_states", "Joint states.")
     twist: str = parameter("servo_node/delta_twist_cmds", "Command of command.interface twist.")
     pose: str = parameter("target_pose", "Command of command.interface pose.")
+    joint_velocity: str = parameter(
+        "forward_velocity_controller/commands", "Command of command.interface joint_velocity."
+    )
+    joint_position: str = parameter(
+        "forward_position_controller/commands", "Command of command.interface joint_position."
+    )
     gripper: str = parameter("gripper/command", "Opening of the gripper.")
     gripper_joint: str = parameter(
         "gripper/joint_command", "Gripper of gripper.action joint_state."

@@ -13,7 +13,7 @@ from heisd_ros.safety.walls import Walls
 
 if TYPE_CHECKING:
     from heisd_ros.kinematics.geometry import ArmGeometry
-    from heisd_ros.safety.joints import Posture
+    from heisd_ros.safety.posture import Posture
 
 NO_TABLE = -10.0
 """Table height that stands for no table, m."""
@@ -77,7 +77,7 @@ class CollisionGuard:
         """Computes how fast near obstacles may be approached.
 
         Args:
-            twist: (6,), wanted, m/s and rad/s in the base frame.
+            twist: (k,), wanted, m/s and rad/s in the base frame, or the velocities of the joints.
             posture: Posture of the arm.
             settle_sec: Time until a change of the twist is complete, s, positive.
 
@@ -86,7 +86,7 @@ class CollisionGuard:
         """
         geometry = posture.kinematics.geometry
         if self.slow_m == 0.0 or geometry is None:
-            return Walls(np.zeros((0, 6)), np.zeros(0)), ""
+            return Walls.none(len(twist)), ""
         distances = self._distances(posture, geometry)
         turns = np.abs(posture.inverse @ twist) * settle_sec
         stop = min(self.stop_m + 2.0 * _MARGIN_M, self.slow_m)
@@ -121,10 +121,10 @@ class CollisionGuard:
 
         Args:
             posture: Posture of the arm.
-            braking: (m, 6), displacements of the tip when braking from here to a stop, m and rad.
+            braking: (m, k), displacements when braking from here to a stop, m and rad.
 
         Returns:
-            A function of the displacements, (n, 6), of a motion to a stop.
+            A function of the displacements, (t, k), of a motion to a stop.
         """
         geometry = posture.kinematics.geometry
         if self.slow_m == 0.0 or geometry is None:
@@ -153,6 +153,30 @@ class CollisionGuard:
             return bool((there >= stop).all() or (there >= accepted()).all())
 
         return holds
+
+    def encroached(self, posture: Posture, motion: np.ndarray, slack_m: float) -> str:
+        """Describes what a motion leads too near, and nearer than it is; empty if nothing.
+
+        Args:
+            posture: Posture of the arm.
+            motion: (6,), displacement of the tip, m and rad.
+            slack_m: How much nearer than `stop_m` is accepted, m.
+        """
+        geometry = posture.kinematics.geometry
+        if self.slow_m == 0.0 or geometry is None:
+            return ""
+        now, stop = self._distances(posture, geometry), self.stop_m - slack_m
+        turns = np.abs(posture.inverse @ motion)
+        near = np.flatnonzero(now - 2.0 * geometry.most_change(turns) < stop)
+        if not len(near):
+            return ""
+        there = geometry.distances(posture.ahead(motion), near) - self._floor(geometry)
+        there = geometry.least(there)
+        short = np.minimum(stop, geometry.least(now)) - there
+        worst = int(near[np.argmax(short[near])])
+        if short[worst] <= _MARGIN_M:
+            return ""
+        return f"{geometry.words(worst)} to {there[worst]:.3f} m; accepted: {stop:.3g}"
 
     def _floor(self, geometry: ArmGeometry) -> np.ndarray:
         """(n,), m, the zero of each distance: the table's height for points."""

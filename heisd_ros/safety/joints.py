@@ -1,5 +1,8 @@
 """Slows the arm down before joint limits, collisions and singularities, from live joint positions.
 
+The motion is a twist of the tip, or the velocities of the joints themselves: the posture says which
+(see `posture`). Below, k is the number of its coordinates, 6 or the number of joints.
+
 Speed is full up to a first threshold and falls linearly to zero at a second one, as in MoveIt
 Servo, and only for motion towards it. Before a joint's limit or a collision the twist becomes the
 nearest one that respects all distances, so the arm slides along the obstacle as along a wall.
@@ -11,13 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from heisd_ros.errors import JointStateError
 from heisd_ros.safety.collision import CollisionGuard
+from heisd_ros.safety.posture import Posture
 from heisd_ros.safety.walls import METRES_A_RADIAN, Walls, nearest
 
 if TYPE_CHECKING:
@@ -25,64 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["METRES_A_RADIAN", "JointGuard", "Posture", "nearest", "parse_limits"]
 
-_DAMPING = 0.02
-"""Damping of the Jacobian's inverse, so that joint velocities stay finite at a singularity."""
 _LOOK_AHEAD_SEC = 0.02
 """How far ahead of the motion the condition number is compared."""
-_LEAST_GAIN = 0.005
-"""Singular value of the Jacobian below which computed joint speeds no longer grow."""
 _ROUND_OFF = 1e-9
-
-
-@dataclass(frozen=True, eq=False)
-class Posture:
-    """The joint positions of an arm, and what follows from them.
-
-    Attributes:
-        kinematics: The arm.
-        positions: (n,), rad, in its joint order.
-    """
-
-    kinematics: ArmKinematics
-    positions: np.ndarray
-
-    @cached_property
-    def jacobian(self) -> np.ndarray:
-        """(6, n), maps joint velocities to the twist of the tip, in the base frame."""
-        return self.kinematics.jacobian(self.positions)
-
-    @cached_property
-    def inverse(self) -> np.ndarray:
-        """(n, 6), maps a twist to joint velocities, damped."""
-        return _damped_inverse(self.jacobian)
-
-    @cached_property
-    def sharp_inverse(self) -> np.ndarray:
-        """(n, 6), maps a twist to joint velocities, damped only below `_LEAST_GAIN`."""
-        return _sharp_inverse(self.jacobian)
-
-    def turns(self, way: np.ndarray) -> np.ndarray:
-        """Maps displacements of the tip to those of the joints, over a whole displacement; (6, n).
-
-        It is the mean of both ends (Heun's method): near a singularity joints turn ever faster.
-
-        Args:
-            way: (6,), displacement of the tip, m and rad.
-        """
-        there = _damped_inverse(self.kinematics.jacobian(self.positions + self.inverse @ way))
-        turns: np.ndarray = (self.inverse + there).T / 2.0
-        return turns
-
-    def ahead(self, way: np.ndarray) -> np.ndarray:
-        """Returns joint positions (n,), rad, after a displacement of the tip (6,), m and rad."""
-        ahead: np.ndarray = self.positions + way @ self.turns(way)
-        return ahead
-
-    @cached_property
-    def distances(self) -> np.ndarray:
-        """(n,), m, distances between links and to the base plane; the geometry must be known."""
-        assert self.kinematics.geometry is not None
-        return self.kinematics.geometry.distances(self.positions)
 
 
 @dataclass(frozen=True)
@@ -146,18 +94,23 @@ class JointGuard:
             )
 
     def shape(
-        self, twist: np.ndarray, posture: Posture, settle_sec: float
+        self,
+        twist: np.ndarray,
+        posture: Posture,
+        settle_sec: float,
+        others: Walls | None = None,
     ) -> tuple[np.ndarray, dict[str, str]]:
-        """Limits a twist to what may be commanded in a posture.
+        """Limits a motion to what may be commanded in a posture.
 
         Args:
-            twist: (6,), m/s and rad/s in the base frame.
+            twist: (k,), m/s and rad/s in the base frame, or the velocities of the joints.
             posture: Posture of the arm.
-            settle_sec: Time until a change of the twist is complete, s, positive. No joint moves so
-                fast that it would reach its stop within that time.
+            settle_sec: Time until a change of the motion is complete, s, positive. No joint moves
+                so fast that it would reach its stop within that time.
+            others: Walls that the motion has to keep besides.
 
         Returns:
-            (6,), the twist; and what bounds it, "joint_limit", "collision", "singularity" or
+            (k,), the motion; and what bounds it, "joint_limit", "collision", "singularity" or
             "joint_velocity", in words.
         """
         notes: dict[str, str] = {}
@@ -165,9 +118,15 @@ class JointGuard:
             return twist, notes
         joints, notes["joint_limit"] = self._joint_limits(twist, posture, settle_sec)
         solids, notes["collision"] = self.collision.walls(twist, posture, settle_sec)
-        if notes["joint_limit"] or notes["collision"]:
-            rows = np.concatenate([joints.rows, solids.rows])
-            twist = nearest(twist, rows, np.concatenate([joints.allowed, solids.allowed]))
+        walls = [joints, solids, *([others] if others else [])]
+        if (
+            notes["joint_limit"]
+            or notes["collision"]
+            or (others and others.worst(twist) is not None)
+        ):
+            rows = np.concatenate([each.rows for each in walls])
+            allowed = np.concatenate([each.allowed for each in walls])
+            twist = nearest(twist, rows, allowed, posture.weights)
         # Scaling comes last, since it breaks no wall.
         if self.singularity_slow > 0.0 and twist.any():
             factor, notes["singularity"] = self._singularity(twist, posture)
@@ -185,8 +144,8 @@ class JointGuard:
 
         Args:
             posture: Posture of the arm.
-            motion: (n, 6), displacements of the tip after each tick until the arm stops, m and rad.
-            braking: (m, 6), those of braking from here.
+            motion: (t, k), displacements after each tick until the arm stops, m and rad.
+            braking: (m, k), those of braking from here.
         """
         return self.judge(posture, braking, math.inf)(motion)
 
@@ -197,7 +156,7 @@ class JointGuard:
 
         Args:
             posture: Posture of the arm.
-            braking: (m, 6), as in `holds`.
+            braking: (m, k), as in `holds`.
             tick_sec: Time between two displacements, s; infinite: speeds are not checked.
 
         Returns:
@@ -207,11 +166,11 @@ class JointGuard:
         apart = self.collision.judge(posture, braking)
         lows, highs = self._stops(posture, braking @ turns)
         q, here = posture.positions, posture.sharp_inverse.T
-        there = _sharp_inverse(posture.kinematics.jacobian(posture.ahead(braking[-1]))).T
+        there = posture.at(posture.ahead(braking[-1])).sharp_inverse.T
         limits = posture.kinematics.velocity_limits * (self.velocity_scale or math.inf)
 
         def steps(motion: np.ndarray) -> np.ndarray:
-            moved = np.diff(motion, axis=0, prepend=np.zeros((1, 6)))
+            moved = np.diff(motion, axis=0, prepend=np.zeros((1, motion.shape[1])))
             share = np.linspace(0.0, 1.0, len(motion))[:, None]
             steps: np.ndarray = np.abs((1.0 - share) * moved @ here + share * moved @ there)
             return steps.max(axis=0)
@@ -247,7 +206,7 @@ class JointGuard:
     ) -> tuple[Walls, str]:
         """Computes how fast each joint may move towards its limits."""
         if self.slow_rad == 0.0:
-            return Walls(np.zeros((0, 6)), np.zeros(0)), ""
+            return Walls.none(len(twist)), ""
         q, inverse = posture.positions, posture.inverse
         lower, upper = self._range(posture.kinematics)
         distances = np.concatenate([q - lower, upper - q])
@@ -275,7 +234,7 @@ class JointGuard:
         limits = kinematics.velocity_limits * self.velocity_scale
         turns = posture.inverse @ twist * settle_sec
         ahead = [posture.positions + turns * share for share in (0.5, 1.0)]
-        inverses = [_sharp_inverse(kinematics.jacobian(q)) for q in ahead]
+        inverses = [posture.at(q).sharp_inverse for q in ahead]
         speeds = np.abs([inverse @ twist for inverse in (posture.sharp_inverse, *inverses)])
         speeds = speeds.max(axis=0)
         shares = speeds / limits
@@ -330,15 +289,3 @@ def parse_limits(entries: Sequence[str]) -> dict[str, tuple[float, float]]:
 def _condition(jacobian: np.ndarray) -> float:
     values = np.linalg.svd(jacobian, compute_uv=False)
     return float(values[0] / max(values[-1], 1e-12))
-
-
-def _damped_inverse(jacobian: np.ndarray) -> np.ndarray:
-    square = jacobian @ jacobian.T + _DAMPING**2 * np.eye(6)
-    inverse: np.ndarray = np.linalg.solve(square, jacobian).T
-    return inverse
-
-
-def _sharp_inverse(jacobian: np.ndarray) -> np.ndarray:
-    left, values, right = np.linalg.svd(jacobian, full_matrices=False)
-    inverse: np.ndarray = (right.T / np.maximum(values, _LEAST_GAIN)) @ left.T
-    return inverse

@@ -1,4 +1,4 @@
-"""Bounds how far a target pose may be ahead of the arm that follows it.
+"""Bounds how far a target, a pose or joint positions, may be ahead of the arm that follows it.
 
 The lead bounds the force of a compliant controller. It acts as a wall around the measured pose:
 motion of the target further out is slowed down before the wall and removed at it. A target beyond
@@ -100,3 +100,54 @@ class Lead:
             return self.offset[part] + motion
         turns = Rotation.from_rotvec(motion) * Rotation.from_rotvec(self.offset[part])
         return turns.as_rotvec()
+
+
+@dataclass(frozen=True, eq=False)
+class JointLead:
+    """Target joint positions ahead of the measured ones.
+
+    Attributes:
+        offset: (n,), from the measured to the target positions, rad.
+        most: Greatest lead of each joint, rad.
+    """
+
+    offset: np.ndarray
+    most: float
+
+    def moved(self, motion: np.ndarray) -> JointLead:
+        """Returns the lead after a motion of the target, (n,), rad."""
+        return JointLead(self.offset + motion, self.most)
+
+    def shape(
+        self, velocities: np.ndarray, acceleration: float, delay_sec: float
+    ) -> tuple[np.ndarray, str]:
+        """Removes motion that leads too far ahead, and leads back a target that is too far.
+
+        Args:
+            velocities: (n,), wanted of the target, rad/s.
+            acceleration: Limit of each joint, rad/s^2.
+            delay_sec: Time until a change is complete, s.
+
+        Returns:
+            The velocities, and in words what was cut; empty if nothing was.
+        """
+        outward, room = np.sign(self.offset), self.most - np.abs(self.offset)
+        speeds = [approach_speed(abs(each), acceleration, delay_sec) for each in room.tolist()]
+        excess = velocities * outward - np.copysign(speeds, room)
+        cut = (excess > 0.0) & (outward != 0.0)
+        if not cut.any():
+            return velocities, ""
+        furthest = float(np.abs(self.offset).max())
+        words = f"target {furthest:.3g} rad ahead, accepted: {self.most:g}"
+        return velocities - np.where(cut, excess, 0.0) * outward, words
+
+    def holds(self, motion: np.ndarray, braking: np.ndarray) -> bool:
+        """Whether a motion stays within the lead, or goes no further than braking does.
+
+        Args:
+            motion: (t, n), displacements of the target until it stops, rad.
+            braking: (t, n), those of braking from here.
+        """
+        reached = np.abs(self.offset + braking).max(axis=0)
+        ahead = np.abs(self.offset + motion).max(axis=0)
+        return bool((ahead <= np.maximum(self.most, reached) + _ROUND_OFF).all())

@@ -12,52 +12,29 @@ each command, and more if a command is late.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
-from heisd_ros.safety.joints import JointGuard, Posture
+from heisd_ros.safety.joints import JointGuard
 from heisd_ros.safety.lead import ANGULAR, LINEAR, Lead
-from heisd_ros.safety.ramp import Ramp, furthest, lengthen
+from heisd_ros.safety.posture import Posture
+from heisd_ros.safety.ramp import furthest, lengthen
+from heisd_ros.safety.ramped_filter import (
+    NOT_FINITE,
+    ON_TIME,
+    POSE_UNKNOWN,
+    Limited,
+    PartLimits,
+    RampedFilter,
+)
 from heisd_ros.safety.workspace import Workspace
 
-_ON_TIME = 0.02
-"""Share of a tick by which a command may be early and still count as on time."""
-_LATE = 3
-"""Number of consecutive late commands from which they count for the ticks that passed: a single
-late command is jitter, and following it would make the motion rough."""
-POSE_UNKNOWN = "the pose of the arm is unknown: not moved"
+__all__ = ["POSE_UNKNOWN", "Limited", "PartLimits", "SafetyFilter", "SafetyLimits"]
 
-
-@dataclass(frozen=True)
-class PartLimits:
-    """Limits of the linear part (m) or of the angular part (rad) of a twist; infinite: none.
-
-    Attributes:
-        step: Motion of one control step, m or rad.
-        speed: m/s or rad/s.
-        acceleration: m/s^2 or rad/s^2.
-        jerk: m/s^3 or rad/s^3; needs a limit of the acceleration.
-        deceleration: Of a halt, m/s^2 or rad/s^2; at least the acceleration is used.
-
-    Raises:
-        ValueError: A limit is not positive.
-    """
-
-    step: float = math.inf
-    speed: float = math.inf
-    acceleration: float = math.inf
-    jerk: float = math.inf
-    deceleration: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("step", "speed", "acceleration", "jerk"):
-            value = getattr(self, name)
-            if not value > 0.0:
-                raise ValueError(f"limit of {name} is {value}; accepted: positive")
+_ON_TIME = ON_TIME
 
 
 @dataclass(frozen=True)
@@ -79,26 +56,13 @@ class SafetyLimits:
     joints: JointGuard | None = None
     halt_sec: float = math.inf
 
-
-@dataclass(frozen=True)
-class Limited:
-    """A command within the limits.
-
-    Attributes:
-        twist: (6,), m/s and rad/s in the base frame.
-        notes: What was cut, by kind, each in words with its numbers.
-        motion: (6,), m and rad: displacement since the previous command.
-    """
-
-    twist: np.ndarray
-    notes: dict[str, str]
-    motion: np.ndarray
-
-    def __str__(self) -> str:
-        return "; ".join(self.notes.values())
+    @property
+    def parts(self) -> tuple[PartLimits, ...]:
+        """Limits of each ramp."""
+        return self.linear, self.angular
 
 
-class SafetyFilter:
+class SafetyFilter(RampedFilter[SafetyLimits]):
     """Follows the policy's twists within the limits. It starts from rest.
 
     Args:
@@ -107,9 +71,6 @@ class SafetyFilter:
         step_sec: Duration of one control step, to which the limit of a step applies, s.
         timeout_sec: Time without a command after which the arm has stopped by itself, s; the next
             command then starts from rest.
-
-    Attributes:
-        counts: Ticks in which something was cut, by kind.
     """
 
     def __init__(
@@ -119,55 +80,27 @@ class SafetyFilter:
         step_sec: float,
         timeout_sec: float = math.inf,
     ) -> None:
-        self.counts: Counter[str] = Counter()
-        self._tick, self._step, self._timeout = tick_sec, step_sec, timeout_sec
-        self._ramps = [
-            Ramp(tick_sec, part.acceleration, part.jerk) for part in (limits.linear, limits.angular)
-        ]
-        self._limits = limits
-        self._late = 0  # consecutive commands that were more than a tick late
-        self._halting: list[tuple[float, float] | None] | None = None  # of each part
+        super().__init__(limits, (3, 3), tick_sec, timeout_sec)
+        self._step = step_sec
 
-    @property
-    def limits(self) -> SafetyLimits:
-        """The limits in force; they may be replaced while the arm moves, without a jump."""
-        return self._limits
-
-    @limits.setter
-    def limits(self, limits: SafetyLimits) -> None:
-        for ramp, part in zip(self._ramps, (limits.linear, limits.angular), strict=True):
-            ramp.set_limits(part.acceleration, part.jerk)
-        self._limits = limits
-
-    @property
-    def at_rest(self) -> bool:
-        """Whether the commanded velocity is zero and stays so."""
-        return all(ramp.at_rest for ramp in self._ramps)
-
-    def rest(self) -> np.ndarray:
-        """Stops at once, without a ramp; returns the zero twist."""
-        for ramp in self._ramps:
-            ramp.rest()
-        return np.zeros(6)
-
-    def halt(self, elapsed_sec: float | None = None) -> Limited:
-        """Returns the next command of a smooth halt; it needs no pose.
+    def stop_from(self, twist: np.ndarray, ticks: int) -> np.ndarray:
+        """Plans a stop from a twist that was commanded elsewhere.
 
         Args:
-            elapsed_sec: Time since the previous command, s; None: one tick.
+            twist: (6,), finite, m/s and rad/s in the base frame.
+            ticks: Ticks since the newest command.
+
+        Returns:
+            (n, 6), the displacements, m and rad, after each tick of the stop.
         """
-        ticks, share = self._ticks(elapsed_sec)
-        if self._halting is None:
-            parts = zip(self._ramps, (self._limits.linear, self._limits.angular), strict=True)
-            self._halting = [
-                ramp.stop_limits(part.deceleration, self._limits.halt_sec) for ramp, part in parts
-            ]
-        motion = np.zeros(6)
-        for _ in range(ticks):
-            plans = [ramp.stop(hard) for ramp, hard in zip(self._ramps, self._halting, strict=True)]
-            limited = self._taken(np.zeros(6), plans, {})
-            motion += limited.motion
-        return Limited(limited.twist, limited.notes, motion * share)
+        parts = zip(self._ramps, (twist[:3], twist[3:]), strict=True)
+        return self._path(lengthen([ramp.stop_from(part, ticks) for ramp, part in parts]))
+
+    def follow(self, twist: np.ndarray, ticks: int) -> None:
+        """Adopts a twist that was commanded elsewhere, so that a halt starts from it."""
+        self._halting = None
+        for ramp, part in zip(self._ramps, (twist[:3], twist[3:]), strict=True):
+            ramp.follow(part, ticks)
 
     def step(
         self,
@@ -196,23 +129,7 @@ class SafetyFilter:
             ahead = lead and lead.moved(motion)
             limited = self._stepped(wanted, there, posture, ahead, gaining=left == 0)
             motion += limited.motion
-        return Limited(limited.twist, limited.notes, motion * share)
-
-    def _ticks(self, elapsed_sec: float | None) -> tuple[int, float]:
-        """Returns the ticks that a command counts for, and the share of them that has passed."""
-        if elapsed_sec is None:
-            return 1, 1.0
-        if not 0.0 <= elapsed_sec <= max(self._timeout, 2.0 * self._tick):
-            self.rest()
-            self._late = 0
-            return 1, 1.0
-        passed = math.floor(elapsed_sec / self._tick + _ON_TIME)
-        self._late = self._late + 1 if passed > 1 else 0
-        ticks = passed if self._late >= _LATE else 1
-        parts = self._limits.linear, self._limits.angular
-        if not all(math.isinf(part.acceleration) for part in parts):
-            return ticks, 1.0  # a clock's tick is never early, only its reading
-        return ticks, min(1.0, elapsed_sec / (ticks * self._tick))
+        return limited.over(motion * share)
 
     def _stepped(
         self,
@@ -226,7 +143,7 @@ class SafetyFilter:
         notes: dict[str, str] = {}
         wanted = np.array(wanted, np.float64)
         if not np.isfinite(wanted).all():
-            notes["not_finite"] = f"twist {wanted.tolist()} is not finite: not moved"
+            notes["not_finite"] = f"twist {wanted.tolist()} {NOT_FINITE}"
             wanted = np.zeros(6)
         linear, angular = self._limits.linear, self._limits.angular
         self._bound(wanted[:3], linear, "linear", "m", notes)
@@ -270,10 +187,6 @@ class SafetyFilter:
             most = min(limits.speed, limits.step / self._step)
             factor = min(factor, most / speed if speed > 0.0 else 1.0)
         return twist * factor
-
-    def _path(self, plan: np.ndarray) -> np.ndarray:
-        """Returns the displacements (n, k), m and rad, of a plan's velocities, tick by tick."""
-        return np.cumsum(plan * self._tick, axis=0)
 
     def _settle_sec(self, wanted: np.ndarray) -> float:
         """Returns the time that a stop takes from the present or the wanted motion, s."""
@@ -341,24 +254,6 @@ class SafetyFilter:
                 notes["braking"] = "no more than what can be braked before a limit of the joints"
             free = held
         return self._taken(wanted, [free[:, :3], free[:, 3:]], notes)
-
-    def _taken(
-        self, wanted: np.ndarray, plans: Sequence[np.ndarray], notes: dict[str, str]
-    ) -> Limited:
-        """Advances one tick with the plans of both parts."""
-        pairs = zip(self._ramps, plans, strict=True)
-        twist = np.concatenate([ramp.take(plan) for ramp, plan in pairs])
-        limits = self._limits
-        for part, name, unit, limit in (
-            (slice(0, 3), "linear", "m/s^2", limits.linear.acceleration),
-            (slice(3, 6), "angular", "rad/s^2", limits.angular.acceleration),
-        ):
-            if limit < math.inf and not np.array_equal(twist[part], wanted[part]):
-                words = f"{name} acceleration limited to {limit:g} {unit}"
-                before = notes.get("acceleration")
-                notes["acceleration"] = f"{before}; {words}" if before else words
-        self.counts.update(notes.keys())
-        return Limited(twist, notes, twist * self._tick)
 
 
 def _places(position: np.ndarray, lead: Lead | None) -> list[np.ndarray]:

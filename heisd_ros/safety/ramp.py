@@ -29,7 +29,7 @@ Allowed = Callable[[np.ndarray], bool]
 
 
 class Ramp:
-    """A vector of three velocities that follows the wanted one, one tick at a time.
+    """A vector of k velocities that follows the wanted one, one tick at a time.
 
     It starts from rest. The stop that was planned at the previous tick is always allowed and is
     executed if nothing else is. So a motion from which the arm could not stop in time is never
@@ -39,13 +39,14 @@ class Ramp:
         tick_sec: Time from one tick to the next, s.
         acceleration: Largest change per second; infinite: none.
         jerk: Largest change of the acceleration per second; infinite: none.
+        size: k; limits are of the vector's length, so no component exceeds them.
 
     Raises:
         ValueError: A limit is not positive, or only the jerk is limited, not the acceleration.
     """
 
-    def __init__(self, tick_sec: float, acceleration: float, jerk: float) -> None:
-        self._tick = tick_sec
+    def __init__(self, tick_sec: float, acceleration: float, jerk: float, size: int = 3) -> None:
+        self._tick, self._size = tick_sec, size
         self._fading = 0.0  # jerk limit in force when the present acceleration arose
         self.rest()
         self.set_limits(acceleration, jerk)
@@ -63,7 +64,7 @@ class Ramp:
 
     @property
     def value(self) -> np.ndarray:
-        """(3,), the velocity of the newest tick."""
+        """(k,), the velocity of the newest tick."""
         return self._value
 
     @property
@@ -80,9 +81,9 @@ class Ramp:
 
     def rest(self) -> None:
         """Stops at once, without a ramp."""
-        self._value, self._rate = np.zeros(3), np.zeros(3)
-        self.reserve = np.zeros((1, 3))
-        """(n, 3), the velocities of the next ticks of the planned stop."""
+        self._value, self._rate = np.zeros((2, self._size))
+        self.reserve = np.zeros((1, self._size))
+        """(n, k), the velocities of the next ticks of the planned stop."""
 
     def stop_limits(self, deceleration: float, seconds: float) -> tuple[float, float] | None:
         """Returns acceleration and jerk of a stop from here; None: the planned stop is sufficient.
@@ -101,22 +102,22 @@ class Ramp:
         return hardest, max(self._jerk, 4.0 * max(hardest, rate) / seconds)
 
     def stop(self, limits: tuple[float, float] | None) -> np.ndarray:
-        """Returns the velocities (n, 3) of a stop with limits from `stop_limits`."""
-        return self.reserve if limits is None else self.plan(np.zeros(3), limits)
+        """Returns the velocities (n, k) of a stop with limits from `stop_limits`."""
+        return self.reserve if limits is None else self.plan(np.zeros(self._size), limits)
 
     def plan(self, wanted: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
         """Plans the next tick, as far towards the wanted velocity as allowed, and a stop after it.
 
         Args:
-            wanted: (3,), finite.
+            wanted: (k,), finite.
             limits: Acceleration and jerk, instead of those in force.
 
         Returns:
-            (n, 3), the velocities of the next ticks; the last one is zero.
+            (n, k), the velocities of the next ticks; the last one is zero.
         """
         acceleration, jerk = limits or (self._acceleration, self._jerk)
         if math.isinf(acceleration):
-            return np.stack([wanted, np.zeros(3)])
+            return np.stack([wanted, np.zeros(self._size)])
         rate, size = self._rate, float(np.linalg.norm(self._rate))
         goal = self._goal(jerk * self._tick)
         if self._fading > jerk:
@@ -156,21 +157,40 @@ class Ramp:
         """Advances one tick.
 
         Args:
-            plan: (n, 3), from `plan`, `reserve`, or a mixture of the two.
+            plan: (n, k), from `plan`, `reserve`, or a mixture of the two.
 
         Returns:
-            (3,), the velocity of this tick.
+            (k,), the velocity of this tick.
         """
         velocity = plan[0].copy()
         self._rate = (velocity - self._value) / self._tick
         if math.isinf(self._acceleration):
-            self._rate = np.zeros(3)
+            self._rate = np.zeros(self._size)
         self._value = velocity
-        self.reserve = plan[1:] if len(plan) > 1 else np.zeros((1, 3))
+        self.reserve = plan[1:] if len(plan) > 1 else np.zeros((1, self._size))
         return velocity
 
+    def stop_from(self, velocity: np.ndarray, ticks: int) -> np.ndarray:
+        """Returns the velocities (n, 3) of a stop from a velocity that was commanded elsewhere.
+
+        Args:
+            velocity: (3,), finite; zero is rest.
+            ticks: Ticks since the newest velocity.
+        """
+        if not velocity.any() or math.isinf(self._acceleration):
+            return np.zeros((1, 3))
+        rate = (velocity - self._value) / (ticks * self._tick)
+        return _stop(velocity, rate, self._tick, self._acceleration, self._jerk)
+
+    def follow(self, velocity: np.ndarray, ticks: int) -> None:
+        """Adopts a velocity that was commanded elsewhere, with the stop of `stop_from`."""
+        self.reserve = self.stop_from(velocity, ticks)
+        smooth = velocity.any() and not math.isinf(self._acceleration)
+        rate = (velocity - self._value) / (ticks * self._tick)
+        self._value, self._rate = velocity.copy(), rate if smooth else np.zeros(3)
+
     def _goal(self, change: float) -> np.ndarray:
-        """Returns the velocity (3,) once the acceleration has faded in steps of `change`."""
+        """Returns the velocity (k,) once the acceleration has faded in steps of `change`."""
         size = float(np.linalg.norm(self._rate))
         return self._value + self._rate * (_faded(size, change) * self._tick / (size or 1.0))
 
@@ -210,10 +230,12 @@ def furthest(brake: np.ndarray, free: np.ndarray, allowed: Allowed) -> np.ndarra
 
 
 def lengthen(plans: Sequence[np.ndarray]) -> np.ndarray:
-    """Joins m plans side by side, (n, 3 m), padding shorter ones with zero velocities."""
-    padded = np.zeros((max(map(len, plans)), 3 * len(plans)))
-    for i, plan in enumerate(plans):
-        padded[: len(plan), 3 * i : 3 * i + 3] = plan
+    """Joins plans side by side, padding shorter ones with zero velocities."""
+    padded = np.zeros((max(map(len, plans)), sum(plan.shape[1] for plan in plans)))
+    at = 0
+    for plan in plans:
+        padded[: len(plan), at : at + plan.shape[1]] = plan
+        at += plan.shape[1]
     return padded
 
 
@@ -228,7 +250,7 @@ def _faded(rate: float, change: float) -> float:
 def _stop(
     velocity: np.ndarray, rate: np.ndarray, tick: float, acceleration: float, jerk: float
 ) -> np.ndarray:
-    """Returns a stop's velocities (n, 3): the acceleration fades, then a smooth ramp to zero."""
+    """Returns a stop's velocities (n, k): the acceleration fades, then a smooth ramp to zero."""
     size = float(np.linalg.norm(rate))
     jerk = max(jerk, size / (tick * _LONGEST))
     fades = size > 0.0 and not math.isinf(jerk)
@@ -238,7 +260,7 @@ def _stop(
     goal = fading[-1] if steps else velocity
     speed = float(np.linalg.norm(goal))
     if speed == 0.0:
-        return np.vstack([fading, np.zeros(3)])
+        return np.vstack([fading, np.zeros_like(velocity)])
     acceleration = max(acceleration, 4.0 * speed / (tick * _LONGEST))
     jerk = max(jerk, 16.0 * speed / (tick * _LONGEST) ** 2)
     rounded = min(acceleration / jerk, math.sqrt(speed / jerk))

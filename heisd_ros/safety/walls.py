@@ -1,4 +1,7 @@
-"""Walls in the space of twists, which bound the motion of an arm, and the motion along them."""
+"""Walls in the space of twists or joint velocities, which bound motion, and the motion along them.
+
+Below, k is the number of coordinates: 6 of a twist, or the number of joints.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,17 @@ class Walls:
     """Bounds on the speeds of approach.
 
     Attributes:
-        rows: (n, 6), maps a twist to the speeds of approach, m/s or rad/s.
+        rows: (n, k), maps a motion to the speeds of approach, m/s or rad/s.
         allowed: (n,), the greatest speed of each, not negative; infinite: any.
     """
 
     rows: np.ndarray
     allowed: np.ndarray
+
+    @classmethod
+    def none(cls, coordinates: int) -> Walls:
+        """Returns no walls, for motions of this number of coordinates."""
+        return cls(np.zeros((0, coordinates)), np.zeros(0))
 
     @classmethod
     def at(
@@ -40,14 +48,14 @@ class Walls:
         """Makes walls before which speed falls linearly to zero.
 
         Args:
-            rows: (n, 6), as above.
-            twist: (6,), wanted, m/s and rad/s.
+            rows: (n, k), as above.
+            twist: (k,), wanted, m/s and rad/s.
             room: (n,), distances to the stops; negative beyond them.
             span: Room below which speed falls, one or (n,); 0: nowhere.
             settle_sec: Time until a change of the twist is complete, s: no stop is reached sooner.
         """
         room = np.maximum(room, 0.0)
-        shares = room / np.maximum(span, _LEAST_SPAN)
+        shares = np.minimum(room, span) / np.maximum(span, _LEAST_SPAN)
         slowed = np.where(room < span, shares * np.maximum(rows @ twist, 0.0), np.inf)
         return cls(rows, np.minimum(slowed, room / settle_sec))
 
@@ -58,19 +66,22 @@ class Walls:
         return worst if worst is not None and excess[worst] > _NOTEWORTHY else None
 
 
-def nearest(twist: np.ndarray, rows: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """Finds the twist nearest to another for which rows @ twist <= allowed.
+def nearest(
+    twist: np.ndarray, rows: np.ndarray, allowed: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Finds the motion nearest to another for which rows @ twist <= allowed.
 
     It is never longer than the other and never leads back, since standing still is allowed too
-    (projection on a convex set; `METRES_A_RADIAN` weighs the two parts). It is found by least
+    (projection on a convex set). It is found by least
     distance programming (Lawson and Hanson, Solving Least Squares Problems, 1974, chapter 23).
 
     Args:
-        twist: (6,), m/s and rad/s, not zero.
-        rows: (n, 6).
+        twist: (k,), m/s and rad/s, not zero.
+        rows: (n, k).
         allowed: (n,), not negative; infinite: any.
+        weights: (k,), of the coordinates; None: those of a twist, with `METRES_A_RADIAN`.
     """
-    scale = np.repeat([1.0, METRES_A_RADIAN], 3)
+    scale = np.repeat([1.0, METRES_A_RADIAN], 3) if weights is None else weights
     wanted = twist * scale
     length = float(np.linalg.norm(wanted))
     normals = rows / scale
@@ -80,7 +91,7 @@ def nearest(twist: np.ndarray, rows: np.ndarray, allowed: np.ndarray) -> np.ndar
     normals, wanted = normals[known] / sizes[known, None], wanted / length
     excess = normals @ wanted - allowed[known] / (sizes[known] * length)
     table = np.vstack([-normals.T, excess])
-    target = np.eye(7)[6]
-    weights, _ = nnls(table, target)
-    residual = table @ weights - target
-    return (wanted - residual[:6] / residual[6]) * length / scale
+    target = np.eye(len(twist) + 1)[-1]
+    solution, _ = nnls(table, target)
+    residual = table @ solution - target
+    return (wanted - residual[:-1] / residual[-1]) * length / scale

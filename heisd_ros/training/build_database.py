@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,9 @@ DATABASE_STATES = range(30)
 left for calibration, which asks how retrieval fares where it has not been."""
 FIT_BYTES = 1 << 30
 """Keys that the projection is chosen with, at most."""
+
+Elsewhere = Callable[[list[int]], Iterator[tuple[int, Record]]]
+"""Runs a model over the episodes of these numbers, and yields each record as it comes."""
 
 
 @dataclass
@@ -83,6 +86,7 @@ def build_database(
     boundary_percentile: float = 25.0,
     batch_size: int = 64,
     on_frames: Callable[[int, int], None] = lambda done, total: None,
+    elsewhere: Elsewhere | None = None,
 ) -> Manifest:
     """Builds the database of one model from demonstrations.
 
@@ -103,6 +107,7 @@ def build_database(
             is to hold for slow or curved.
         batch_size: Frames that the model sees at a time.
         on_frames: Called with the number of frames done and of all, after each episode.
+        elsewhere: Runs the model over episodes in other processes; None: in this one.
 
     Returns:
         The manifest of the database.
@@ -127,7 +132,7 @@ def build_database(
     with Journal(folder, plan) as journal:
         gathered = gather(
             vla, items, journal, control_rate_hz, every=every, batch_size=batch_size,
-            on_frames=on_frames,
+            on_frames=on_frames, elsewhere=elsewhere,
         )  # fmt: skip
         shards = gathered.shards()
         projection, fidelity = projection_of(shards, gathered.frames)
@@ -188,6 +193,7 @@ def gather(
     every: int = 1,
     batch_size: int = 64,
     on_frames: Callable[[int, int], None] = lambda done, total: None,
+    elsewhere: Elsewhere | None = None,
 ) -> Gathered:
     """Runs the model over every episode that the journal does not have yet.
 
@@ -200,22 +206,34 @@ def gather(
         every: Take every n-th recorded frame.
         batch_size: Frames at a time.
         on_frames: See `build_database`.
+        elsewhere: Likewise.
 
     Raises:
         DatabaseError: Features are not finite, or there is no room.
     """
     gathered = Gathered()
     total = sum(item.frames(every) for item in items)
+    if elsewhere is not None:
+        missing = [n for n in range(first, first + len(items)) if n not in journal]
+        done = total - sum(items[n - first].frames(every) for n in missing)
+        for number, record in elsewhere(missing):
+            _save(journal, number, record)
+            done += len(record.entries)
+            on_frames(done, total)
     for number, item in enumerate(items, first):
         if number not in journal:
             record = record_of(vla, item, number, control_rate_hz, every, batch_size)
-            try:
-                journal.save(number, record)
-            except OSError as error:
-                raise no_room(error, journal) from error
+            _save(journal, number, record)
         gathered.add(journal.load(number), partial(_entries_of, journal, number))
         on_frames(gathered.frames, total)
     return gathered
+
+
+def _save(journal: Journal, number: int, record: Record) -> None:
+    try:
+        journal.save(number, record)
+    except OSError as error:
+        raise no_room(error, journal) from error
 
 
 def _entries_of(journal: Journal, number: int) -> Entries:

@@ -96,8 +96,13 @@ class ActionCodec(AnswerFormat, Protocol):
 
     Attributes:
         horizon: number of actions in an answer (H), one per control step.
-        dimensions: numbers in an action (D).
+        dimensions: numbers in an action (D), the last one the gripper's.
+        action_space: what the others are: "end_effector" (a step of its pose), "joint_velocity",
+            "joint_position"; empty if the model's files do not say.
     """
+
+    @property
+    def action_space(self) -> str: ...  # noqa: D102
 
     @property
     def horizon(self) -> int: ...  # noqa: D102

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from support.evaluations import made_up_results
+from support.probed import ROW, table
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 from typer.testing import CliRunner
 
-from heisd_ros.cli import calibrate
+from heisd_ros.cli import calibrate, calibrate_predictor
+from heisd_ros.cli.main import app
 from heisd_ros.decoding.calibration import FILE, Calibration
 from heisd_ros.decoding.modes import load_mode
-from heisd_ros.evaluation import calibration_rig
+from heisd_ros.decoding.predictor import FILE as PREDICTOR
+from heisd_ros.decoding.predictor import Predictor
+from heisd_ros.evaluation import calibration_rig, predictor_rig
 from heisd_ros.evaluation.calibration_episodes import EpisodeLoss
 from heisd_ros.evaluation.calibration_run import FILE as RUN
+from heisd_ros.evaluation.predictor_steps import FILE as PROBED
 from heisd_ros.retrieval.entries import COLUMNS, Entries
 from heisd_ros.retrieval.manifest import UNNAMED_ANSWER, FeatureLayout, Manifest
 from heisd_ros.retrieval.projection import Projection
@@ -199,3 +207,85 @@ def test_a_mode_that_executes_demonstrations_is_calibrated_on_their_tokens(world
         (world.folder / RUN).unlink()
     assert spreads[0] != spreads[1]
     assert '"mode": "own"' in (world.folder / FILE).read_text()
+
+
+@pytest.fixture
+def probed(world, monkeypatch):
+    """Episodes of made-up steps at which every way was tried."""
+    columns, episode = table(episodes=12, each=40)
+    times = {"source": "llrl" * 10, "passes": [1, 2, 2, 2] * 10, "ms": [9.0, 13.0, 14.0, 13.0] * 10}
+
+    def probe(place, number, start):
+        world.episodes.append(start)
+        row = {**ROW, **times, "task_index": start.task_index, "init_state": start.init_state}
+        steps = columns[episode == number].tolist()
+        return number, row, [[None if x != x else x for x in step] for step in steps]
+
+    monkeypatch.setattr(predictor_rig, "probe_of", probe)
+    monkeypatch.setattr(calibrate_predictor, "run_jobs", calibrate.run_jobs)
+    return world
+
+
+FIT = ("--criterion", "predictor", "--mode", "heisd_predicted", "--episodes")
+
+
+def test_a_predictor_is_fitted_and_bound_to_what_it_is_of(probed, model):
+    result = probed.call(*FIT, 12)
+    assert result.exit_code == 0, result.output
+    found = Predictor.load(probed.folder)
+    mode = load_mode("heisd_predicted")
+    found.check(probed.database.database_id, fingerprint(model), None, mode)
+    assert (found.costs.step, found.costs.language) == pytest.approx((5.0, 4.0))
+    assert found.starts[:3] == ((0, 32, 0), (1, 32, 0), (0, 33, 0)) and len(found.starts) == 12
+    said = " ".join(result.output.split())
+    assert PREDICTOR in said and "each pass 4.0" in said and "last_command" in said
+    assert len(probed.episodes) == 12
+    assert probed.call(*FIT, 12).exit_code == 0 and len(probed.episodes) == 12, "it is resumed"
+
+
+def test_a_predictor_takes_its_costs_from_a_results_file(probed, tmp_path):
+    results = made_up_results()
+    for row in results.episodes:
+        row["passes"] = [1 + i % 2 for i in range(row["steps"])]
+        row["source"] = "l" * row["steps"]
+        row["ms"] = [20.0 + 5.0 * passes for passes in row["passes"]]
+    path = tmp_path / "eval.json"
+    path.write_text(json.dumps({**results.finish(), "episodes": results.episodes}))
+    result = probed.call(*FIT, 12, "--costs", path)
+    assert result.exit_code == 0, result.output
+    assert Predictor.load(probed.folder).costs.language == pytest.approx(5.0)
+    path.write_text("{}")
+    assert probed.call(*FIT, 12, "--costs", path).exit_code == 2
+
+
+def test_what_choosing_would_save_is_said_of_the_steps_of_a_fit(probed, tmp_path):
+    probed.call(*FIT, 12)
+    file, out = probed.folder / PROBED, tmp_path / "out" / "ablation.json"
+    ran = CliRunner().invoke(app, ["predictor", str(file), "--json", str(out)])
+    assert ran.exit_code == 0, ran.output
+    found = json.loads(out.read_text())
+    assert found["episodes"] == 12 and found["steps"] == 480
+    assert "without any kinematic term" in found["auc"]
+    assert "always retrieval" in found["modelled"]
+    file.write_text(json.dumps({"run": {}, "episodes": {}}))
+    ran = CliRunner().invoke(app, ["predictor", str(file)])
+    assert ran.exit_code == 2 and "other columns" in " ".join(ran.output.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((*FIT[:2], "--mode", "heisd", "--episodes", 12), "there is nothing to fit"),
+        ((*FIT, 4), "at least 5 episodes"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(probed, options, message):
+    result = probed.call(*options)
+    assert result.exit_code == 2 and message in " ".join(result.output.replace("│", "").split())
+
+
+def test_a_database_that_holds_the_states_of_the_fit_is_refused(probed, model, tmp_path):
+    probed.folder = tmp_path / "other"
+    make_database(probed.folder, model, states="0-35")
+    result = probed.call(*FIT, 12)
+    assert result.exit_code == 2 and "which are to calibrate with" in result.output

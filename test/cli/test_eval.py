@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from heisd_ros.cli import eval as evaluation
 from heisd_ros.cli.main import app
+from heisd_ros.errors import ClusterError
 from heisd_ros.evaluation.accounting import start_of
 from heisd_ros.evaluation.starts import evaluation_starts
 
@@ -60,6 +61,25 @@ def own_mode(folder, name="again"):
     path = folder / f"{name}.yaml"
     path.write_text("description: the same once more\npropose: none\n")
     return path
+
+
+def test_a_cluster_runs_the_same_jobs_and_its_results_are_resumed(call, ran, monkeypatch, tmp_path):
+    asked, path = [], tmp_path / "eval.json"
+
+    def run_there(address, function, jobs, label, gpus_each):
+        asked.append((address, len(jobs)))
+        for job in jobs[:3]:
+            yield function(*job)
+        if len(jobs) > 3:
+            raise ClusterError("gone")
+
+    monkeypatch.setattr(evaluation, "run_jobs_on_ray", run_there)
+    arguments = ["--episodes", 2, "--ray", "head:6379", "--json", path]
+    result = call(*arguments)
+    assert result.exit_code == 2 and "gone" in result.output and not ran
+    assert call(*arguments).exit_code == 0
+    assert asked == [("head:6379", 4), ("head:6379", 1)]
+    assert json.loads(path.read_text())["modes"]["ar"]["episodes"] == 4
 
 
 def test_the_plain_mode_is_the_default(call, ran, tmp_path):

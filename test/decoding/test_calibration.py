@@ -10,8 +10,9 @@ from support.skipping import calibration, tried
 
 from heisd_ros.decoding.calibration import FILE, FORMAT, Calibration
 from heisd_ros.decoding.modes import load_mode
-from heisd_ros.decoding.settings import ModeSettings
+from heisd_ros.decoding.settings import BoundarySettings, ModeSettings, SkipSettings
 from heisd_ros.errors import CalibrationError
+from heisd_ros.models import shipped_model
 
 
 def load(folder, database="database-a", model="model-a"):
@@ -165,11 +166,24 @@ def test_pairs_say_what_is_proved_of_which_run_and_with_how_many_pairs():
 
 
 def test_every_setting_of_a_mode_is_bound():
-    names = set(MODE.decisive())
     leaves = {"propose", "one_pass", "correct", "redraft"}
     for part in ("retrieval", "drafter", "boundary", "skip"):
         leaves |= {f"{part}.{f.name}" for f in dataclasses.fields(getattr(MODE, part))}
-    assert names == leaves
+    assert set(MODE.decisive()) == leaves - {"boundary.kind", "skip.chance"}
+    predicted = replace(
+        MODE, boundary=BoundarySettings(kind="predicted"), skip=SkipSettings(policy="predicted")
+    )
+    assert set(predicted.decisive()) == leaves - {"boundary.hysteresis"}
+
+
+def test_the_shipped_modes_without_a_predictor_have_the_settings_that_were_calibrated():
+    """The hash of the settings binds a calibration, so a new setting must not change it."""
+    folder = shipped_model() / "database"
+    values = json.loads((folder / FILE).read_text())
+    shipped = Calibration.load(folder, values["database_id"], values["model_fingerprint"])
+    shipped.check_mode(load_mode("heisd"))
+    recorded = load_mode("heisd").recorded()
+    assert "kind" not in recorded["boundary"] and "chance" not in recorded["skip"]
 
 
 def test_settings_that_were_edited_by_hand_are_refused(tmp_path):

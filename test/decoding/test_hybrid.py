@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.drafts import FakeDatabase, FakeDrafter, FakeShard
+from support.predictors import fit, predictor
 from support.skipping import calibration
 from support.small_models import CONFIG, INSTRUCTIONS, acting_vla, random_images
 
 from heisd_ros.decoding.assembly import build_decoder
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.boundary import Boundary
+from heisd_ros.decoding.chooser import Chooser
 from heisd_ros.decoding.hybrid import REDRAFT_ROOM, HybridDecoder, redraft
 from heisd_ros.decoding.proposers import Proposer, proposers_of
 from heisd_ros.decoding.settings import ModeSettings
@@ -18,8 +21,8 @@ from heisd_ros.decoding.skip import SkipGate
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation, Source
 from heisd_ros.decoding.verifier import Verification
+from heisd_ros.errors import ModeError
 from heisd_ros.kinematics.metric import MetricSample
-from heisd_ros.retrieval.entries import Matches
 
 VLA = acting_vla()
 VLA.model.double()
@@ -40,57 +43,12 @@ def own_tokens(seed=0):
     return AutoregressiveDecoder(VLA).infer(observation(seed)).tokens
 
 
-class FakeShard:
-    """Gives the same entries to every key."""
-
-    grown = False
-
-    def __init__(self, chains, similarity=0.99):
-        count = len(chains)
-        tokens = np.array(chains, np.int64)
-        self.matches = Matches(
-            similarity=np.full(count, similarity, np.float32),
-            actions=VLA.codec.actions(tokens).astype(np.float32),
-            tokens=tokens,
-            episodes=np.zeros(count, np.int64),
-            steps=np.arange(count),
-        )
-
-    def search(self, key, k):
-        return self.matches
-
-
-class FakeDatabase:
-    def __init__(self, shard, how="exact"):
-        self.shard, self.how = shard, how
-
-    def shard_for(self, instruction):
-        if instruction == INSTRUCTIONS[0]:
-            return self.shard, self.how
-        return None, f"no shard for {instruction!r}; no retrieval"
-
-
-class FakeDrafter:
-    """Proposes one given chain of what follows the first token."""
-
-    def __init__(self, chain):
-        self.chain = chain
-
-    def start(self, hidden, embeds, first_token):
-        assert hidden.shape == embeds.shape
-        return None
-
-    def propose(self, language_model, state, depth, top_k, nodes):
-        chain = tuple(self.chain[:depth])
-        return list(chain), list(range(-1, len(chain) - 1))
-
-
 def decoder(chains=(), drafted=(), boundary=0.5, **mode):
     settings = ModeSettings.from_dict({"propose": "hybrid", **mode})
     return HybridDecoder(
         VLA,
         settings,
-        database=FakeDatabase(FakeShard(chains)) if len(chains) else None,
+        database=FakeDatabase(FakeShard(VLA, chains)) if len(chains) else None,
         proposers=proposers_of(settings, VLA, FakeDrafter(drafted) if len(drafted) else None),
         gate=SkipGate(settings.skip),
         boundary=Boundary(boundary, 0.0),
@@ -423,7 +381,7 @@ def test_reset_forgets_gripper_and_disagreement():
 
 def test_demonstrated_actions_become_tokens():
     demonstrated = tuple(range(FIRST + 20, FIRST + 90, 10))
-    shard = FakeShard([own_tokens()])
+    shard = FakeShard(VLA, [own_tokens()])
     shard.matches = dataclasses.replace(
         shard.matches, actions=VLA.codec.actions([demonstrated]).astype(np.float32)
     )
@@ -444,3 +402,116 @@ def test_every_part_of_a_step_is_charged():
     for f in (0.9, 0.1):
         timings = subject.infer(observation(f=f)).timings_ms
         assert sum(timings.values()) - timings["total"] == pytest.approx(timings["total"])
+
+
+def choosing(chains, chances, drafted=(), how="exact", grown=False, **mode):
+    """A decoder whose ways are chosen by a predictor with these chances."""
+    settings = ModeSettings.from_dict(
+        {"propose": "hybrid", "boundary": {"kind": "predicted"}, **mode}
+    )
+    proposers = proposers_of(settings, VLA, FakeDrafter(drafted) if len(drafted) else None)
+    shard = FakeShard(VLA, chains)
+    shard.grown = grown
+    return HybridDecoder(
+        VLA,
+        settings,
+        database=FakeDatabase(shard, how),
+        proposers=proposers,
+        gate=SkipGate(settings.skip),
+        boundary=None,
+        chooser=Chooser(predictor(chances=chances), VLA.codec.groups, proposers),
+    )
+
+
+SKIPPING = {
+    "skip": {"policy": "predicted", "chance": 0.8, "shadow_share": 0.0, "max_consecutive": 1}
+}
+ALWAYS_SEARCH = {"retrieval before the search": fit(40.0), "last_command": fit(-40.0)}
+EXACT_RULES = {"retrieval": {"accept": "exact"}, "drafter": {"accept": "exact"}}
+
+
+@settings(**ONCE)
+@given(st.data(), st.integers(0, 3), st.integers(0, 3))
+def test_the_tokens_do_not_depend_on_what_a_predictor_says(data, first, second):
+    """Only the time may: in an exact mode every way gives the model's own tokens."""
+    log_odds = st.floats(-5.0, 5.0)
+    chances = {
+        name: fit(data.draw(log_odds))
+        for name in ("retrieval", "last_command", "drafter", "retrieval before the search")
+    }
+    tokens = own_tokens(second)
+    subject = choosing(
+        data.draw(chains_near(tokens)),
+        chances,
+        data.draw(chains_near(tokens[1:]))[0],
+        redraft=data.draw(st.booleans()),
+        **EXACT_RULES,
+    )
+    subject.infer(observation(first))
+    result = subject.infer(observation(second))
+    assert result.tokens == tokens and 0.0 <= result.chance <= 1.0
+    assert str(result.source) in ("retrieval", "last_command", "drafter")
+    assert f"predicted: {result.source}" in result.reason
+
+
+def test_a_predicted_skip_executes_the_nearest_entry_and_then_verifies():
+    entry = own_tokens(1)
+    chances = {**ALWAYS_SEARCH, "skip": fit(2.0), "skip before the search": fit(2.0)}
+    subject = choosing([entry], chances, **SKIPPING, **EXACT_RULES)
+    results = [subject.infer(observation(seed)) for seed in (1, 0, 0)]
+    assert [str(result.source) for result in results] == ["retrieval", "skip", "retrieval"]
+    assert results[1].tokens == entry and results[1].chance == pytest.approx(0.88, abs=0.001)
+    assert "skip: harmless with 0.88 >= 0.8" in results[1].reason
+    assert "no skip: 1 in a row" in results[2].reason
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [({"how": "nearest"}, "another instruction"), ({"grown": True}, "added entries")],
+)
+def test_no_predictor_skips_what_it_was_not_fitted_to(other, reason):
+    chances = {**ALWAYS_SEARCH, "skip": fit(40.0), "skip before the search": fit(40.0)}
+    subject = choosing([own_tokens()], chances, **other, **SKIPPING)
+    results = [subject.infer(observation()) for _ in range(3)]
+    assert {str(result.source) for result in results} == {"retrieval"}
+    assert all("no skip: " in r.reason and reason in r.reason for r in results)
+
+
+def test_in_slow_motion_every_draft_is_accepted_exactly():
+    """Relaxed acceptance would take the entry, which is one bin off."""
+    own = own_tokens()
+    near = (*own[:5], own[5] - 1 if own[5] > FIRST else own[5] + 1, own[6])
+    rules = {"retrieval": {"accept": "sequence_relaxed", "speed": 0.2, "last": True}}
+    rules["drafter"] = {"accept": "exact"}
+    for speed, fast in ((0.3, True), (0.1, False)):
+        subject = choosing([near], ALWAYS_SEARCH, **rules, skip={"speed": 0.2})
+        moving = dataclasses.replace(motion(0.5), speed=speed)
+        result = subject.infer(dataclasses.replace(observation(), motion=moving))
+        assert (result.tokens[5] == near[5]) == fast
+        assert fast or result.tokens == own
+
+
+def test_a_predictor_forgets_the_episode():
+    chances = {"last_command": fit(40.0), "drafter": fit(-40.0)}
+    subject = choosing([own_tokens()], chances, own_tokens()[1:], **EXACT_RULES)
+    assert [str(subject.infer(observation()).source) for _ in range(2)][1] == "last_command"
+    subject.reset()
+    assert str(subject.infer(observation()).source) != "last_command"
+
+
+def test_a_predicted_mode_without_a_predictor_is_refused():
+    mode = ModeSettings.from_dict({"propose": "hybrid", "boundary": {"kind": "predicted"}})
+    with pytest.raises(ModeError, match="heisd calibrate DATABASE --criterion predictor"):
+        build_decoder(VLA, mode, database=FakeDatabase(None), drafter=FakeDrafter(()))
+
+
+def test_a_shadow_check_judges_by_what_the_predictor_says():
+    """Twenty bins are out of the tolerance, and harmless where `agree` is thirty."""
+    own = own_tokens()
+    far = own[0] + (20 if own[0] < FIRST + 200 else -20)
+    chances = {**ALWAYS_SEARCH, "skip": fit(40.0), "skip before the search": fit(40.0)}
+    for agree in (30, 10):
+        skip = {**SKIPPING["skip"], "shadow_share": 1.0, "agree": agree}
+        subject = choosing([(far, *own[1:])], chances, skip=skip, **EXACT_RULES)
+        results = [subject.infer(observation()) for _ in range(2)]
+        assert str(results[1].source) == "skip" and subject.settle().agrees == (agree == 30)

@@ -60,6 +60,12 @@ def test_baselines_of_heisd_differ_from_it_in_one_thing():
     # What may skip at any speed has to search at any speed.
     assert random.retrieval == dataclasses.replace(ours.retrieval, speed=0.0)
     assert speed.drafter == random.drafter == ours.drafter
+    predicted = dataclasses.replace(load_mode("heisd_predicted"), description="")
+    assert predicted.predicted and predicted.skip.policy == "predicted"
+    assert predicted == dataclasses.replace(ours, boundary=predicted.boundary, skip=predicted.skip)
+    assert dataclasses.replace(predicted.skip, chance=by_hand.chance) == dataclasses.replace(
+        by_hand, policy="predicted"
+    ), "it keeps to the same rules, besides those that are about how near entries are"
     held = dataclasses.replace(load_mode("hold_last"), description="")
     assert held.skip.policy == "hold" and held == dataclasses.replace(ours, skip=held.skip)
 

@@ -29,6 +29,14 @@ def test_settings_are_read_and_the_rest_has_its_default():
         ({"propose": "retrieval", "skip": {"speed": 0.1}}, "propose 'hybrid' alone"),
         ({"propose": "retrieval", "retrieval": {"speed": 0.1, "last": True}}, "'hybrid' alone"),
         ({"propose": "hybrid", "retrieval": {"speed": 0.1}}, "retrieval.last: true"),
+        ({"propose": "retrieval", "boundary": {"kind": "predicted"}}, "propose: hybrid"),
+        (
+            {"propose": "hybrid", "boundary": {"kind": "predicted"}, "one_pass": False},
+            "one_pass: true",
+        ),
+        ({"propose": "hybrid", "skip": {"policy": "predicted"}}, "boundary.kind: predicted"),
+        ({"boundary": {"kind": "learnt"}}, "boundary.kind is 'learnt'; accepted: 'paper' or"),
+        ({"skip": {"chance": 1.5}}, "skip.chance is 1.5; accepted: 0.0 to 1.0"),
         ({"retrieval": {"speed": -1.0}}, "retrieval.speed is -1.0; accepted: 0.0 to 10.0"),
         (
             {

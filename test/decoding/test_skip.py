@@ -337,3 +337,62 @@ def test_only_a_calibrated_gate_has_a_bound_to_drift_from():
     judge = gate("random", calibration(), rate=1.0)
     drift(judge)
     assert judge.alarm == judge.warning == "" and skips(judge, 1) == [True]
+
+
+@pytest.mark.parametrize(
+    ("entries", "context", "reason"),
+    [
+        (matches(), {"harmless": 0.9}, "skip: harmless with 0.90 >= 0.8 [speed +1.0]"),
+        (matches(), {"harmless": 0.79}, "no skip: harmless with 0.79 < 0.8 [speed +1.0]"),
+        (matches(), {}, "no skip: harmless with nan < 0.8"),
+        (matches(), {"harmless": 1.0, "clearance": 3.0}, "no skip: gripper changes in 3 steps"),
+        (matches(), {"harmless": 1.0, "speed": 0.05}, "no skip: 0.050 m/s < 0.1"),
+        (matches(), {"harmless": 1.0, "gripper": CLOSED}, "no skip: gripper changes"),
+        (matches(grippers=(OPEN, CLOSED)), {"harmless": 1.0}, "no skip: retrieved grippers differ"),
+        (matches(similarity=-1.0, spread=90), {"harmless": 0.9}, "skip: harmless"),
+    ],
+)
+def test_a_predicted_gate_skips_what_is_likely_harmless(entries, context, reason):
+    subject = gate("predicted", chance=0.8, clearance=4, speed=0.1, agree=1)
+    values = dataclasses.replace(GOOD, because="speed +1.0", **context)
+    decision = subject.decide(entries, values)
+    assert decision.reason.startswith(reason) and decision.skip == reason.startswith("skip")
+    assert decision.chance == context.get("harmless")
+
+
+def test_a_predicted_gate_keeps_to_the_longest_run_and_to_new_entries():
+    sure = dataclasses.replace(GOOD, harmless=1.0)
+    assert skips(gate("predicted", max_consecutive=2), 4, context=sure) == [True, True, False, True]
+    assert skips(gate("predicted", once=True), 3, context=sure) == [True, False, False]
+
+
+def test_what_is_known_before_the_search_of_whether_a_step_may_be_skipped():
+    subject = gate("predicted", max_consecutive=1, speed=0.1)
+    assert subject.may_skip(0.1) and not subject.may_skip(0.09) and not subject.may_skip(np.nan)
+    subject.decide(matches(), dataclasses.replace(GOOD, harmless=1.0))
+    assert not subject.may_skip(0.5), "one in a row"
+    subject.note_verified()
+    assert subject.may_skip(0.5)
+    assert not gate("never").may_skip(1.0) and not gate("hold").may_skip(1.0)
+
+
+def test_a_predicted_gate_stops_where_skips_are_harmful_more_often_than_it_was_said():
+    sure = dataclasses.replace(GOOD, harmless=1.0, task="task")
+    for share, stops in ((0.1, False), (0.6, True)):
+        judge = gate("predicted", chance=0.8)
+        for _ in range(30):
+            judge.decide(matches(), sure)
+            for number in range(10):
+                judge.observe_shadow(number >= 10 * share)
+            judge.reset()
+        decision = judge.decide(matches(), sure)
+        assert decision.skip == (not stops) and bool(judge.alarm) == stops
+        assert judge.warning == judge.alarm
+    assert "predicted were 20.0%" in judge.alarm and judge.alarm in decision.reason
+
+
+def test_near_is_within_the_bins_that_agree_and_equal_elsewhere():
+    judge = gate("predicted", agree=30)
+    own = (500,) * 6 + (OPEN,)
+    assert judge.near((530, 470, *own[2:]), own) and not judge.near((531, *own[1:]), own)
+    assert not judge.near((*own[:6], CLOSED), own) and not judge.near(own[:6], own)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.evaluations import episode, made_up_results, step
 from support.fake_scene import REST
 
-from heisd_ros.evaluation.accounting import episode_row, mean_jerk, summarise
+from heisd_ros.evaluation.accounting import episode_row, kind_of, mean_jerk, summarise
 from heisd_ros.evaluation.joint_limits import panda_limits
 
 
@@ -165,3 +165,13 @@ def test_shares_add_up_over_made_up_episodes():
     assert sum(summary["sources"].values()) == pytest.approx(1.0, abs=1e-3)
     assert sum(summary["reasons"].values()) == pytest.approx(1.0, abs=1e-3)
     assert sum(summary["parts_ms"].values()) == pytest.approx(summary["step_ms"]["mean"], abs=0.01)
+
+
+def test_what_weighs_in_a_reason_does_not_make_another_kind():
+    one, other = (
+        f"predicted: drafter {ms} ms, passes with 0.5 [{terms}]; last_command 9.0"
+        for ms, terms in ((14.2, "F +0.2, speed -1.0"), (8, "missed -3.1"))
+    )
+    assert (
+        kind_of(one) == kind_of(other) == ("predicted: drafter # ms, passes with #; last_command #")
+    )

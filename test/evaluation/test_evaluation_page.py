@@ -157,3 +157,13 @@ def test_the_plot_is_a_file_of_its_own(tmp_path, data):
 def test_a_plot_without_its_base_names_the_modes(tmp_path, data):
     with pytest.raises(ValueError, match=r"mode 'eager' was not run; accepted: one of .*'heisd'"):
         save_plot(data, tmp_path / "plot.png", "eager")
+
+
+def test_a_predictor_is_shown_with_what_came_true(tmp_path, data):
+    rows = [row for row in data["episodes"] if row["mode"] in ("ar", "heisd")]
+    said = [
+        {**row, "chance": [0.5] * row["steps"]} if row["mode"] == "heisd" else row for row in rows
+    ]
+    modes = {name: data["modes"][name] for name in ("ar", "heisd")}
+    page = page_of(tmp_path, {"eval.json": {**data, "modes": modes, "episodes": said}})
+    assert "Reliability of the predictor" in [title for title, _ in page.images]

@@ -18,6 +18,7 @@ from heisd_ros.evaluation.pass_predictor import (
     auc,
     describe,
     foreseen,
+    foretold,
     reliability,
 )
 
@@ -117,3 +118,15 @@ def test_the_command_prints_and_writes_the_fit(tmp_path):
     found = json.loads(out.read_text())
     assert set(found["auc"]) >= {"F alone", "all but F", "all"} and "similarity" in ran.output
     assert set(found["weights"]) == set(TERMS) and found["steps"] > 100
+
+
+def test_what_was_foretold_is_of_verified_drafts_alone():
+    steps = [("retrieval", 2, 0.9), ("skip", 0, 0.8), ("drafter", 3, 0.4), ("last_command", 1, 0.7)]
+    records = [step(source, passes=passes) for source, passes, _ in steps]
+    for record, (*_, chance) in zip(records, steps, strict=True):
+        object.__setattr__(record.result, "chance", chance)
+    row = episode_row("heisd_predicted", episode(records))
+    assert row["chance"] == [0.9, 0.8, 0.4, 0.7]
+    said, passed = foretold([row, episode_row("ar", episode([step()]))])
+    assert said.tolist() == [0.9, 0.4, 0.7] and passed.tolist() == [True, False, True]
+    assert "chance" not in episode_row("ar", episode([step()]))

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.database import description, write_small
+from support.predictors import predictor
 from support.tiny_parts import BOUNDS
 
 from heisd_ros import families
@@ -208,6 +209,7 @@ def test_every_mode_runs(name):
             mode,
             database=Shard([tokens, tokens[:1], CODEC.encode(chunks[0])], chunks),
             drafter=Drafter.of(model).to(model.dtype),
+            predictor=predictor() if mode.predicted else None,
         )
         for value in (0.9, 0.1, 0.9):  # retrieval's zone, the drafter's, and back
             result = decoder.infer(observation(value=value))

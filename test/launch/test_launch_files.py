@@ -116,6 +116,33 @@ def test_both_arms_have_every_argument_of_one():
     }
 
 
+@pytest.mark.parametrize("guard", ["true", "false"])
+def test_with_the_guard_commands_go_through_it_alone(guard):
+    nodes, context = start_of("real_arm", robot="ur5e", guard=guard, dry_run="false")
+    wires = {}
+    for node in nodes:
+        if node.condition is not None and not node.condition.evaluate(context):
+            continue
+        executable = node._Node__node_executable
+        # The first rule that matches a name counts in rcl.
+        pairs = [
+            ("".join(part.perform(context) for part in end) for end in pair)
+            for pair in node._Node__remappings
+        ]
+        wires[executable] = dict(reversed([tuple(pair) for pair in pairs]))
+        assert parameters_of(node, context)["dry_run"] is False
+        assert parameters_of(node, context)["workspace.z_min"] == 0.05
+    servo = "servo_node/delta_twist_cmds"
+    if guard == "false":
+        assert set(wires) == {"vla_node"} and wires["vla_node"]["~/output/twist"] == servo
+        return
+    assert wires["vla_node"]["~/output/twist"] == "heisd_guard/input/twist"
+    assert wires["vla_node"]["~/output/pose"] == "heisd_guard/input/pose"
+    assert wires["heisd_guard"]["~/output/twist"] == servo
+    assert wires["heisd_guard"]["~/input/joint_states"] == "joint_states"
+    assert wires["heisd_guard"]["~/node/estop"] == "vla_node/estop"
+
+
 @contextmanager
 def launched(name, *arguments):
     """A world in which a launch file runs, and its process, which must end well on SIGINT."""

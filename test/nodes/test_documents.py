@@ -11,6 +11,7 @@ from support.robots import robot_files
 from support.tree import ROOT
 
 from heisd_ros.control.holds import HoldReason
+from heisd_ros.nodes.heisd_guard import HeisdGuard
 from heisd_ros.nodes.tools.bench_policy import load_free
 from heisd_ros.nodes.vla_node import VlaNode
 
@@ -30,8 +31,9 @@ def test_every_hold_has_a_remedy(reason):
     assert f"| `{reason.value}` |" in text
 
 
-def test_the_policy_names_nothing_twice_and_lets_nobody_do_everything():
-    root = ElementTree.parse(POLICY).getroot()
+@pytest.mark.parametrize("name", ["policy.xml", "guard_policy.xml"])
+def test_the_policy_names_nothing_twice_and_lets_nobody_do_everything(name):
+    root = ElementTree.parse(POLICY.with_name(name)).getroot()
     (profile,) = root.iter("profile")
     for group in profile:
         names = [entry.text for entry in group]
@@ -48,11 +50,11 @@ def test_the_foxglove_layout_shows_only_panels_it_configures():
     assert panels(layout["layout"]) == set(layout["configById"])
 
 
-def allowed(kind, permission):
-    """Names that the policy allows, in full."""
-    groups = ElementTree.parse(POLICY).getroot().iter(kind)
+def allowed(kind, permission, file=POLICY, node="vla_node"):
+    """Names that the policy of a node allows, in full."""
+    groups = ElementTree.parse(file).getroot().iter(kind)
     names = [entry.text for group in groups if group.get(permission) for entry in group]
-    return {f"/{name.replace('~/', 'vla_node/')}" for name in names}
+    return {f"/{name.replace('~/', f'{node}/')}" for name in names}
 
 
 def test_the_policy_allows_what_the_node_does_and_little_else(world):
@@ -84,6 +86,29 @@ def test_the_policy_allows_what_the_node_does_and_little_else(world):
         "/clock",
     }
     assert allowed("services", "reply") - served <= {"/vla_node/get_type_description"}
+
+
+def test_the_guards_policy_allows_what_it_does_and_little_else(world):
+    wired = {
+        "~/input/joint_states": "joint_states",
+        "~/input/status": "vla_node/status",
+        "~/output/twist": "servo_node/delta_twist_cmds",
+        "~/node/estop": "vla_node/estop",
+        "~/node/get_parameters": "vla_node/get_parameters",
+    }
+    remap = [part for names in wired.items() for part in ("-r", ":=".join(names))]
+    arguments = ["--ros-args", "--params-file", str(robot_files()["ur5e"]), *remap]
+    world.add(HeisdGuard, cli_args=arguments, parameters={"dry_run": False})
+    looks, mine = world.add(Node, "looks"), ("heisd_guard", "/")
+    world.spin_until(lambda: looks.get_publisher_names_and_types_by_node(*mine), "the guard")
+    for kind, permission, seen, rest in (
+        ("topics", "subscribe", looks.get_subscriber_names_and_types_by_node, {"/clock"}),
+        ("topics", "publish", looks.get_publisher_names_and_types_by_node, {"/target_pose"}),
+        ("services", "request", looks.get_client_names_and_types_by_node, set()),
+    ):
+        names = {name for name, _ in seen(*mine)}
+        may = allowed(kind, permission, POLICY.with_name("guard_policy.xml"), "heisd_guard")
+        assert names <= may and may - names <= rest | {"/heisd_guard/input/pose"}
 
 
 @pytest.mark.parametrize("name", ["fastdds.xml", "cyclonedds.xml"])

@@ -1,4 +1,4 @@
-"""The three ways to command an arm, without ROS running."""
+"""The ways to command an arm, without ROS running."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from scipy.spatial.transform import Rotation
 
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.nodes import interfaces
-from heisd_ros.nodes.interfaces import DeltaInterface, Outgoing, PoseInterface, TwistInterface
+from heisd_ros.nodes.interfaces import (
+    DeltaInterface,
+    JointInterface,
+    Outgoing,
+    PoseInterface,
+    TwistInterface,
+)
 from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
@@ -157,3 +163,36 @@ def test_actions_that_come_faster_than_their_step_do_not_add_up(sent):
         assert [not words for words in answers].count(True) == len(sent)
     interface.send(replace(command(held=True), elapsed_sec=0.0))
     assert sent[-1].stop
+
+
+def joints_of(interface, message):
+    given = {"command.interface": interface, "command.joint_message": message}
+    return JointInterface(None, with_values(DEFAULTS, given), TICK)
+
+
+def test_joints_are_sent_in_the_order_of_their_names(sent):
+    velocities, target = np.arange(7.0), np.arange(7.0) / 10
+    order = replace(command(), joints=velocities, target=target)
+    for interface in ("joint_velocity", "joint_position"):
+        for message in ("array", "trajectory"):
+            joints_of(interface, message).send(order)
+    speeds, first, places, second = sent
+    assert list(speeds.data) == velocities.tolist() and list(places.data) == target.tolist()
+    assert first.joint_names == second.joint_names == list(DEFAULTS.robot.joint_names)
+    for trajectory, numbers in (
+        (first, ("velocities", velocities)),
+        (second, ("positions", target)),
+    ):
+        (point,) = trajectory.points
+        assert list(getattr(point, numbers[0])) == numbers[1].tolist()
+        # joint_trajectory_controller refuses a last point with both, and begins at once.
+        assert len(point.positions) + len(point.velocities) == 7
+        assert (trajectory.header.stamp, point.time_from_start.nanosec) == (Time(), 20_000_000)
+
+
+def test_no_positions_are_sent_before_the_arms_are_known(sent):
+    still = replace(command(measured=None, held=True, at_rest=True), joints=np.zeros(7))
+    joints_of("joint_position", "array").send(still)
+    assert not sent
+    joints_of("joint_velocity", "array").send(still)
+    assert list(sent[0].data) == [0.0] * 7

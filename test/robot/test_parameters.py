@@ -106,6 +106,30 @@ def test_shipped_files_are_keyed_for_any_namespace_and_accepted(file, kind):
             {"collision.slow_m": 0.1, "collision.stop_m": 0.01, "command.interface": "pose"},
             "'collision.stop_m' is 0.01; accepted: more than 'command.max_lead_m'",
         ),
+        ({"command.interface": "joints"}, "'command.interface' is 'joints'; accepted: one of"),
+        (
+            {"model.action_space": "joint_velocity"},
+            "'command.interface' is 'twist'; accepted: 'joint_velocity' or 'joint_position', as",
+        ),
+        (
+            {"command.interface": "joint_velocity", "command.stamp": "observation"},
+            "'command.stamp' is 'observation'; accepted: 'now', as 'command.interface' is",
+        ),
+        (
+            {"command.interface": "joint_position", "servo.node": "servo_node"},
+            "'servo.node' is 'servo_node'; accepted: '', as 'command.interface' is 'joint_posi",
+        ),
+        (
+            {"command.interface": "joint_position", "joints.max_acceleration": 1.0},
+            "'command.rate_hz' is 0.0; accepted: a rate",
+        ),
+        ({"joints.max_acceleration": 0.1}, "'joints.max_acceleration' is 0.1; accepted: 0, or 0.2"),
+        ({"joints.max_jerk": 10.0}, "'joints.max_acceleration' is 0.0; accepted: a limit"),
+        (
+            {"joints.max_acceleration": 100.0, "joints.max_jerk": 1.0},
+            "'joints.max_jerk' is 1.0; accepted: at least 40, or 0",
+        ),
+        ({"command.controller_timeout_sec": 0.01}, "accepted: 0, or 0.02 to 1"),
         ({"joints.limits": ("panda_joint1 0",)}, "'joints.limits' is 'panda_joint1 0'; accepted"),
         ({"joints.limits": [1, 2]}, r"'joints.limits' is \[1, 2\]; accepted: a string\[\]"),
         ({"joints.limits": ("panda_joint1 1 nan",)}, "'joints.limits' is 'panda_joint1 1 nan'"),

@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 from heisd_ros.cli.main import app
 from heisd_ros.control.core_wait import CoreWait
-from heisd_ros.errors import UrdfError
+from heisd_ros.errors import JointStateError, UrdfError
 from heisd_ros.kinematics.robots import panda_urdf
 from heisd_ros.nodes.diagnostics import control_status
 from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader, touching, unguarded
-from heisd_ros.robot.safety_limits import safety_limits
+from heisd_ros.robot.safety_limits import joint_limits, safety_limits
 
 ON = {"collision.slow_m": 0.08, "collision.stop_m": 0.03}
 
@@ -102,3 +102,24 @@ def test_heisd_check_tells_of_gaps(tmp_path):
     urdf.write_text(urdf_of("ur5e").replace(".stl", ".none"), encoding="utf-8")
     gap = CliRunner().invoke(app, ["check", str(file), "--urdf", str(urdf)])
     assert gap.exit_code == 0 and "collision.slow_m: not looked at" in gap.output
+
+
+JOINTS = {"command.interface": "joint_velocity"}
+
+
+def test_a_joint_that_is_commanded_has_a_limit_of_its_speed():
+    urdf = panda_urdf().replace('velocity="2.61', 'velocity="0')
+    with pytest.raises(JointStateError, match=r"no velocity limit for \['panda_joint5', 'panda_j"):
+        make_reader(parameters(JOINTS), urdf)
+    slow = parameters({**JOINTS, "command.rate_hz": 50.0, "joints.max_acceleration": 0.2})
+    with pytest.raises(JointStateError, match=r"'joints\.max_acceleration' is 0\.2; accepted: at"):
+        make_reader(slow, panda_urdf())
+
+
+def test_limits_of_joints_always_count_where_joints_are_commanded():
+    guard = joint_limits(parameters(JOINTS)).guard
+    assert guard.slow_rad > 0.0 and guard.velocity_scale == 1.0
+    set_ones = {"joints.slow_rad": 0.2, "joints.stop_rad": 0.05, "joints.velocity_scale": 0.5}
+    guard = joint_limits(parameters({**JOINTS, **set_ones, **ON})).guard
+    assert (guard.slow_rad, guard.stop_rad, guard.velocity_scale) == (0.2, 0.05, 0.5)
+    assert guard.collision.slow_m == 0.08 and guard.singularity_slow == 0.0

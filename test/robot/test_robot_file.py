@@ -55,6 +55,13 @@ def test_joints_and_frames_are_those_of_the_makers_description(name):
     assert reader.kinematics.joint_names == parameters.robot.joint_names
 
 
+@pytest.mark.parametrize("name", URDF)
+def test_its_joints_can_be_commanded_too(name):
+    """Each joint has a limit of its speed, from which the file's acceleration stops it in time."""
+    settings = with_values(read_robot_file(FILES[name]), {"command.interface": "joint_position"})
+    assert make_reader(settings, urdf_of(name)) and settings.joints.max_acceleration > 0.0
+
+
 ROBOTS_OWN = ("robot.", "workspace.", "topics.", "recording.", "joints.", "gripper.", "command.")
 
 

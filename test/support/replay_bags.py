@@ -46,7 +46,7 @@ def telemetry(stamp, action, hold=False):
     """A step's telemetry; what a replay does not look at is empty."""
     nan = float("nan")
     metric = TYPES.types["heisd_ros/msg/KinematicMetric"](
-        "paper", False, nan, nan, nan, nan, "none"
+        "paper", False, nan, nan, nan, nan, nan, "none"
     )
     latency = TYPES.types["heisd_ros/msg/StepLatency"](*[0.0] * 13)
     ages = TYPES.types["heisd_ros/msg/InputAges"](np.zeros(2), 0.0, 0.0, 0.0)
@@ -65,6 +65,7 @@ def telemetry(stamp, action, hold=False):
         corrected=False,
         action=np.asarray([] if hold else action, np.float64),
         twist=np.zeros(6),
+        joints=np.zeros(0),
         dry_run=False,
         gripper=nan,
         metric=metric,

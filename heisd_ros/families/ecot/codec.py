@@ -53,6 +53,7 @@ class EcotAnswer:
     counted = False
     groups: ClassVar[tuple[range, ...]] = ()
     action_groups = POSE_GROUPS
+    action_space = "end_effector"
 
     @property
     def action_ids(self) -> range:

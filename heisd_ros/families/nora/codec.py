@@ -40,6 +40,7 @@ class NoraCodec:
 
     counted = False
     groups: tuple[range, ...] = ()
+    action_space = "end_effector"
     dimensions = DIMENSIONS
 
     def __init__(

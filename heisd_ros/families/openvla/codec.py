@@ -28,6 +28,7 @@ class OpenVLAAnswer:
     max_tokens = ACTION_DIMENSIONS
     counted = True
     groups = POSE_GROUPS
+    action_space = "end_effector"
 
     @property
     def action_ids(self) -> range:

@@ -50,6 +50,7 @@ class Pi0FastCodec:
 
     counted = False
     groups: tuple[range, ...] = ()
+    action_space = ""
 
     def __init__(
         self,

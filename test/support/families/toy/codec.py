@@ -21,6 +21,7 @@ class ToyCodec:
     max_tokens = horizon * dimensions + 1
     counted = False
     groups = ()
+    action_space = ""
 
     def finished(self, tokens):
         return len(tokens) >= self.max_tokens or (len(tokens) > 0 and tokens[-1] == STOP)

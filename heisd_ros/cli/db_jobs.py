@@ -1,0 +1,99 @@
+"""What `heisd db` runs a model on, here or in the workers of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heisd_ros.cli.reading import reading_of
+
+if TYPE_CHECKING:
+    from heisd_ros.data.source import Source
+    from heisd_ros.training.build_journal import Record
+    from heisd_ros.training.selection import Item
+    from heisd_ros.vla.token_model import TokenModel
+
+
+@dataclass(frozen=True)
+class BuildJob:
+    """All that a worker needs for the episodes of a build; every path is the same on its machine.
+
+    Attributes:
+        model: Checkpoint folder; empty: the shipped one.
+        demonstrations: Where the demonstrations are.
+        states: Initial states whose episodes are taken.
+        every: Take every n-th recorded frame.
+        batch_size: Frames at a time.
+    """
+
+    model: str
+    suite: str
+    protocol: str
+    unnorm_key: str
+    dtype: str
+    demonstrations: tuple[Path, ...]
+    params: Path | None
+    features: Path | None
+    urdf: Path | None
+    states: frozenset[int]
+    every: int
+    batch_size: int
+
+
+_prepared: dict[BuildJob, tuple[TokenModel, float, list[Item]]] = {}
+"""What a worker has loaded, by what it was asked for."""
+
+
+def numbered_record(job: BuildJob, number: int) -> tuple[int, Record]:
+    """Runs the model over one episode; returns its number and what goes into the journal."""
+    from heisd_ros.training.build_database import record_of
+    from heisd_ros.training.selection import choose_items
+
+    if job not in _prepared:
+        vla, _, rate_hz = load_model(job.model, job.suite, job.protocol, job.unnorm_key, job.dtype)
+        sources = open_demonstrations(
+            job.demonstrations, job.params, job.features, job.urdf, rate_hz
+        )
+        _prepared[job] = vla, rate_hz, list(choose_items(sources, job.states))
+    vla, rate_hz, items = _prepared[job]
+    record = record_of(vla, items[number], number, rate_hz, job.every, job.batch_size)
+    return number, record
+
+
+def load_model(
+    model: str, suite: str, protocol: str, unnorm_key: str, dtype: str
+) -> tuple[TokenModel, str, float]:
+    """Loads the model; also returns its fingerprint and its control rate, Hz."""
+    import torch
+
+    from heisd_ros.models import shipped_model
+    from heisd_ros.sim.protocol import load_for_suite, load_protocol
+    from heisd_ros.sim.scene import CONTROL_RATE_HZ
+    from heisd_ros.vla.checkpoint_files import fingerprint
+
+    checkpoint = model or shipped_model()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    vla = load_for_suite(
+        checkpoint,
+        suite,
+        load_protocol(protocol, checkpoint),
+        device=device,
+        dtype=dtype,
+        unnorm_key=unnorm_key,
+    )
+    return vla, fingerprint(checkpoint), float(vla.spec.control_rate_hz or CONTROL_RATE_HZ)
+
+
+def open_demonstrations(
+    paths: Sequence[Path],
+    params: Path | None,
+    features: Path | None,
+    urdf: Path | None,
+    rate_hz: float,
+) -> list[Source]:
+    """Opens the sources of demonstrations; the arguments are those of the command."""
+    from heisd_ros.data.open_sources import open_sources
+
+    return open_sources(list(paths), reading_of(params, features, urdf, rate_hz))

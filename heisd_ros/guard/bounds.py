@@ -1,0 +1,199 @@
+"""Checks a command against the limits; each check yields what is wrong, if anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from heisd_ros.guard.trips import Trip, TripReason
+from heisd_ros.kinematics.pose import Pose
+from heisd_ros.robot.command_parameters import STOP_SEC
+from heisd_ros.robot.guard_parameters import GuardNodeParameters
+from heisd_ros.robot.safety_limits import collision_guard, safety_limits
+from heisd_ros.safety.joints import Posture, parse_limits
+from heisd_ros.safety.lead import Lead
+from heisd_ros.safety.limits import PartLimits
+
+_ROUND_OFF = 1e-4
+"""Speed, m/s or rad/s, that counts as none: targets are differences of rounded numbers."""
+
+_JOINT_SLACK = 0.01
+"""Greatest position beyond a joint's limit, rad, that a command may lead to: a node that stops at
+the limit itself measures the joint slightly beyond it."""
+
+
+class Bounds:
+    """The limits of the robot's file, wider by the guard's tolerances.
+
+    A path is where a command leads if it is stopped a tick later: it may leave a limit no further
+    than the arm already is, so that an arm beyond a limit can come back.
+
+    Args:
+        settings: Limits and tolerances.
+    """
+
+    def __init__(self, settings: GuardNodeParameters) -> None:
+        limits, guard = safety_limits(settings), settings.guard
+        self._share = 1.0 + guard.excess_share
+        self._parts = (
+            ("linear", "m", slice(0, 3), limits.linear),
+            ("angular", "rad", slice(3, 6), limits.angular),
+        )
+        self._tick = 1.0 / settings.command.rate_hz
+        low, high = np.array(settings.workspace.corners)
+        self._low, self._high = low - guard.margin_m, high + guard.margin_m
+        command, joints = settings.command, settings.joints
+        self._lead = command.max_lead_m + guard.margin_m, command.max_lead_rad + guard.margin_rad
+        self._start = guard.margin_m, guard.margin_rad
+        self._joint_limits = parse_limits(joints.limits)
+        self._stop_rad = max(joints.stop_rad - guard.margin_rad, -_JOINT_SLACK)
+        self._joint_share = min(1.0, (joints.velocity_scale or 1.0) * self._share)
+        self._collision = collision_guard(settings.collision)
+        self._slack = min(guard.margin_m, settings.collision.stop_m)
+
+    def speed(self, twist: np.ndarray) -> Iterator[Trip]:
+        """Checks the speed of a twist, (6,), m/s and rad/s."""
+        for name, unit, part, limits in self._parts:
+            speed = float(np.linalg.norm(twist[part]))
+            if speed > limits.speed * self._share + _ROUND_OFF:
+                words = f"{name} speed {speed:.4g} {unit}/s; accepted: up to {limits.speed:g}"
+                yield Trip(TripReason.TOO_FAST, words)
+
+    def change(self, twist: np.ndarray, before: np.ndarray, ticks: float) -> Iterator[Trip]:
+        """Checks how a twist follows the one before it.
+
+        Args:
+            twist: (6,), m/s and rad/s in the base frame.
+            before: (6,), likewise.
+            ticks: Ticks between the two.
+        """
+        for name, unit, part, limits in self._parts:
+            change = float(np.linalg.norm(twist[part] - before[part]))
+            slower = np.linalg.norm(twist[part]) < np.linalg.norm(before[part])
+            most = _hardest_stop(limits) if slower else limits.acceleration
+            accepted = most * ticks * self._tick * self._share + _ROUND_OFF
+            if change > accepted:
+                yield Trip(
+                    TripReason.JUMP,
+                    f"{name} velocity changes by {change:.4g} {unit}/s in {ticks:g} ticks; "
+                    f"accepted: up to {accepted:.4g}",
+                )
+
+    def place(self, position: np.ndarray, path: np.ndarray) -> Iterator[Trip]:
+        """Checks that the tip stays in the workspace.
+
+        Args:
+            position: (3,), measured or commanded position of the tip, m.
+            path: (n, 6), displacements of the path, m and rad.
+        """
+        way = position + path[:, :3]
+        beyond = np.maximum(self._low - way, way - self._high).max(axis=0)
+        beyond -= np.maximum(np.maximum(self._low - position, position - self._high), 0.0)
+        worst = int(np.argmax(beyond))
+        if beyond[worst] > _ROUND_OFF:
+            end = way[np.argmax(np.maximum(self._low - way, way - self._high)[:, worst]), worst]
+            yield Trip(
+                TripReason.WORKSPACE,
+                f"leads to {'xyz'[worst]} = {end:.3f} m; accepted: {self._low[worst]:g} to "
+                f"{self._high[worst]:g}, the workspace and a margin",
+            )
+
+    def posture(self, posture: Posture, twist: np.ndarray, path: np.ndarray) -> Iterator[Trip]:
+        """Checks the limits of the joints, of their speeds, and the distances of the links.
+
+        Args:
+            posture: Posture of the arm.
+            twist: (6,), m/s and rad/s in the base frame.
+            path: (n, 6), displacements of the tip along the path, m and rad.
+        """
+        if not twist.any():
+            return
+        arm = posture.kinematics
+        speeds = np.abs(posture.sharp_inverse @ twist)
+        shares = speeds / (arm.velocity_limits * self._joint_share)
+        worst = int(np.argmax(shares))
+        if shares[worst] > 1.0:
+            yield Trip(
+                TripReason.JOINT_VELOCITY,
+                f"{arm.joint_names[worst]} would move at {speeds[worst]:.3g} rad/s; accepted: up "
+                f"to {arm.velocity_limits[worst] * self._joint_share:.3g}",
+            )
+        lower, upper = (limits.copy() for limits in arm.position_limits)
+        for i, name in enumerate(arm.joint_names):
+            lower[i], upper[i] = self._joint_limits.get(name, (lower[i], upper[i]))
+        lower, upper = lower + self._stop_rad, upper - self._stop_rad
+        q = posture.positions
+        way = q + path @ posture.turns(path[-1])
+        beyond = np.maximum(lower - way, way - upper).max(axis=0)
+        beyond -= np.maximum(np.maximum(lower - q, q - upper), 0.0)
+        worst = int(np.argmax(beyond))
+        if beyond[worst] > _ROUND_OFF:
+            yield Trip(
+                TripReason.JOINT_LIMIT,
+                f"leads {arm.joint_names[worst]} to {way[-1, worst]:.3f} rad; accepted: "
+                f"{lower[worst]:.3f} to {upper[worst]:.3f}",
+            )
+        near = self._collision.encroached(posture, path[-1], self._slack)
+        if near:
+            yield Trip(TripReason.COLLISION, f"leads {near}, collision.stop_m less a margin")
+
+    def lead(self, target: Pose, before: Pose, measured: Pose) -> Iterator[Trip]:
+        """Checks that a target does not run away from the arm; it may come back.
+
+        Args:
+            target: Pose of the tip, in the base frame.
+            before: The previous target.
+            measured: Measured pose.
+        """
+        for (_, unit, part, _), most in zip(self._parts, self._lead, strict=True):
+            ahead, earlier = (_distance(measured, each, part) for each in (target, before))
+            if ahead > max(most, earlier + _ROUND_OFF):
+                words = f"target leads the arm by {ahead:.3g} {unit}; accepted: up to {most:.3g}"
+                yield Trip(TripReason.LEAD, words)
+
+    def left(self, target: Pose, measured: Pose) -> bool:
+        """Whether the arm is no longer where a target holds it."""
+        leads = zip(self._parts, self._lead, strict=True)
+        return any(_distance(measured, target, part) > most for (_, _, part, _), most in leads)
+
+    def start(self, target: Pose, measured: Pose) -> Iterator[Trip]:
+        """Checks that the first target is where the arm is."""
+        for (_, unit, part, _), most in zip(self._parts, self._start, strict=True):
+            ahead = _distance(measured, target, part)
+            if ahead > most:
+                yield Trip(
+                    TripReason.NOT_FROM_REST,
+                    f"the first target is {ahead:.3g} {unit} from the measured pose; accepted: up "
+                    f"to {most:g}; deactivate and activate the node",
+                )
+
+
+def target_twists(target: Pose, before: Pose, ticks: int, tick_sec: float) -> list[np.ndarray]:
+    """Returns the velocities that a target may have, (6,) each, m/s and rad/s.
+
+    A target that comes late may have moved by one tick or by as many as have passed.
+
+    Args:
+        target: The target.
+        before: The previous one.
+        ticks: Ticks that have passed.
+        tick_sec: Time of a tick, s.
+    """
+    motion = Lead.between(before, target, (0.0, 0.0)).offset
+    twists = [motion / (n * tick_sec) for n in range(1, ticks + 1)]
+    return [np.where(np.abs(twist) > _ROUND_OFF, twist, 0.0) for twist in twists]
+
+
+def _distance(one: Pose, other: Pose, part: slice) -> float:
+    return float(np.linalg.norm(Lead.between(one, other, (0.0, 0.0)).offset[part]))
+
+
+def _hardest_stop(limits: PartLimits) -> float:
+    """Returns the greatest deceleration of a halt, as the safety filter plans it."""
+    hardest = max(limits.acceleration, limits.deceleration)
+    bend = 0.0 if math.isinf(limits.jerk) else 2.0 * limits.acceleration / limits.jerk
+    if limits.speed / limits.acceleration + bend > STOP_SEC:
+        hardest = max(hardest, 2.0 * limits.speed / STOP_SEC + limits.acceleration / 4.0)
+    return hardest

@@ -1,0 +1,170 @@
+"""Judges a command by the limits, by the arm, and by the command that was passed before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from heisd_ros.control.inputs import NANOSECONDS
+from heisd_ros.guard.bounds import Bounds, target_twists
+from heisd_ros.guard.commands import Command
+from heisd_ros.guard.trips import Trip, TripReason
+from heisd_ros.kinematics.joint_states import ArmState
+from heisd_ros.robot.guard_parameters import GuardNodeParameters
+from heisd_ros.safety.joints import Posture
+from heisd_ros.safety.lead import Lead
+
+_STILL = 1e-6
+"""Change of a command, m or rad or per second, that is none."""
+_JITTER_TICKS = 2.0
+"""Ticks by which stamps may be further apart than arrivals; more is a clock that was set."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A velocity that a command may stand for.
+
+    Attributes:
+        twist: (6,), m/s and rad/s in the base frame.
+        ticks: Ticks since the command before, if it is that one.
+    """
+
+    twist: np.ndarray
+    ticks: int
+
+
+@dataclass(frozen=True, eq=False)
+class Passed:
+    """A command that was passed on.
+
+    Attributes:
+        command: The command.
+        readings: What it may stand for, the most likely first.
+        at: Steady time, ns.
+    """
+
+    command: Command
+    readings: list[Reading]
+    at: int
+
+    @property
+    def moves(self) -> bool:
+        """Whether it moves the arm."""
+        return bool(self.readings[0].twist.any())
+
+
+class Judge:
+    """Judges commands one by one; it remembers none.
+
+    Args:
+        settings: Limits, timeouts and tolerances.
+
+    Attributes:
+        bounds: The limits.
+    """
+
+    def __init__(self, settings: GuardNodeParameters) -> None:
+        self.bounds = Bounds(settings)
+        self._tick = 1.0 / settings.command.rate_hz
+        self._stamp_age = settings.guard.max_stamp_age_sec
+
+    def readings(
+        self, command: Command, passed: Passed | None, rotation: np.ndarray, now: int
+    ) -> list[Reading]:
+        """Returns what a command may stand for; the likeliest if nothing follows from the last one.
+
+        Args:
+            command: The command.
+            passed: The last one that was passed; None: it is the first.
+            rotation: (3, 3), from the axes of twists to those of the base.
+            now: Steady time, ns.
+        """
+        ticks = self._ticks(command, passed, now) if passed else 1
+        if command.twist is not None:
+            return [Reading(turned(rotation, command.twist), ticks)]
+        if command.target is None or passed is None or passed.command.target is None:
+            return [Reading(np.zeros(6), ticks)]
+        before, likely = passed.command.target, passed.readings[0].twist
+        twists = target_twists(command.target, before, ticks, self._tick)
+        found = [Reading(twist, n) for n, twist in enumerate(twists, 1)]
+        found.sort(key=lambda each: float(np.linalg.norm(each.twist - likely)))
+        return [each for each in found if not any(self._breaks(each, passed))] or found[:1]
+
+    def objections(
+        self,
+        command: Command,
+        reading: Reading,
+        passed: Passed | None,
+        arm: ArmState,
+        stop: np.ndarray,
+        clock: int,
+    ) -> Iterator[Trip]:
+        """Yields what is wrong with a command, the most basic fault first.
+
+        Args:
+            command: The command.
+            reading: What it stands for.
+            passed: The last command that was passed; None: it is the first.
+            arm: The measured arm.
+            stop: (n, 6), displacements, m and rad, of a stop after the command.
+            clock: Time on the clock that stamps are compared with, ns.
+        """
+        bounds, twist, target = self.bounds, reading.twist, command.target
+        age = (clock - command.stamp) / NANOSECONDS
+        if abs(age) > self._stamp_age:
+            words = f"stamp is {age:.3f} s old; accepted: up to {self._stamp_age:g} s either way"
+            yield Trip(TripReason.BAD_STAMPS, words)
+        measured = arm.tip()
+        position = measured.position
+        if passed is None:
+            if target is not None:
+                yield from bounds.start(target, measured)
+        else:
+            back = (passed.command.stamp - command.stamp) / NANOSECONDS
+            if back > 0.0:
+                yield Trip(TripReason.BAD_STAMPS, f"stamp is {back:.3f} s before the previous one")
+            yield from self._breaks(reading, passed)
+            if target is not None and passed.command.target is not None:
+                yield from bounds.lead(target, passed.command.target, measured)
+                position = passed.command.target.position
+        step = twist * self._tick
+        path = np.vstack([step, step + stop])
+        yield from bounds.place(position, path)
+        yield from bounds.posture(Posture(arm.kinematics, arm.positions), twist, path)
+
+    def _ticks(self, command: Command, passed: Passed, now: int) -> int:
+        """Returns the ticks since the previous command: by the stamps, as arrivals jitter."""
+        stamps = (command.stamp - passed.command.stamp) / NANOSECONDS / self._tick
+        arrivals = (now - passed.at) / NANOSECONDS / self._tick
+        return max(1, round(min(stamps, arrivals + _JITTER_TICKS)))
+
+    def _breaks(self, reading: Reading, passed: Passed) -> Iterator[Trip]:
+        """Yields why a velocity does not follow from any reading of the last command."""
+        yield from self.bounds.speed(reading.twist)
+        jumps = []
+        for before in passed.readings:
+            # The velocity of a target is a mean: that of the middle of the ticks.
+            span = (reading.ticks + before.ticks) / 2.0
+            if passed.command.twist is not None:
+                span = float(reading.ticks)
+            jumps.append(next(self.bounds.change(reading.twist, before.twist, span), None))
+        if None not in jumps:
+            yield from filter(None, jumps[:1])
+
+
+def turned(rotation: np.ndarray, twist: np.ndarray) -> np.ndarray:
+    """Returns a twist (6,) along other axes."""
+    result: np.ndarray = (twist.reshape(2, 3) @ rotation.T).ravel()
+    return result
+
+
+def moves(command: Command, before: Command | None) -> bool:
+    """Whether a command moves the arm; a first target may."""
+    if command.twist is not None:
+        return bool(np.abs(command.twist).max() > _STILL)
+    if command.target is None or before is None or before.target is None:
+        return True
+    motion = Lead.between(before.target, command.target, (0.0, 0.0)).offset
+    return bool(np.abs(motion).max() > _STILL)

@@ -1,0 +1,124 @@
+"""What the model's actions are is known at configure, and fits the interface and the robot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from heisd_ros.control.commands import CommandMapper
+from heisd_ros.control.inference import joint_state
+from heisd_ros.control.policy import Policy, action_space
+from heisd_ros.control.remote_policy import layout_of, open_remote
+from heisd_ros.control.session import check_actions
+from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.kinematics.joint_states import ArmState
+from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
+from heisd_ros.robot.declare import with_values
+from heisd_ros.robot.gripper_parameters import GripperParameters
+from heisd_ros.robot.parameters import VlaNodeParameters
+
+JOINTS = {"command.interface": "joint_velocity"}
+FOLDER = Path("/models/some")
+POLICY = Policy(None, FOLDER, ("image",), 32, 0, 20.0, None)
+
+
+def settings(**values):
+    return with_values(VlaNodeParameters(), values)
+
+
+@pytest.mark.parametrize(
+    ("said", "given", "space"),
+    [
+        ("end_effector", {}, "end_effector"),
+        ("end_effector", JOINTS, "end_effector"),
+        ("", {}, "end_effector"),
+        ("", {**JOINTS, "model.action_space": "joint_position"}, "joint_position"),
+        ("joint_velocity", JOINTS, "joint_velocity"),
+    ],
+)
+def test_the_model_says_it_or_the_parameter(said, given, space):
+    codec = SimpleNamespace(action_space=said)
+    assert action_space(settings(**given), FOLDER, codec) == space
+    if not said:  # a family that knows nothing of action spaces
+        assert action_space(settings(**given), FOLDER, SimpleNamespace()) == space
+
+
+@pytest.mark.parametrize(
+    ("said", "given", "words"),
+    [
+        ("", JOINTS, r"'model\.action_space' is ''; accepted: one of 'end_effector', 'joint_vel"),
+        (
+            "end_effector",
+            {**JOINTS, "model.action_space": "joint_velocity"},
+            r"is 'joint_velocity'; accepted: 'end_effector' or ''",
+        ),
+    ],
+)
+def test_what_is_not_known_or_contradicts_is_refused(said, given, words):
+    with pytest.raises(ValueError, match=words):
+        action_space(settings(**given), FOLDER, SimpleNamespace(action_space=said))
+
+
+@pytest.mark.parametrize(
+    ("policy", "given", "words"),
+    [
+        (
+            {"action_space": "joint_velocity", "action_size": 8},
+            {},
+            r"'command\.interface' is 'twist'; accepted: 'joint_velocity' or 'joint_position'",
+        ),
+        (
+            {"action_space": "joint_velocity", "action_size": 7},
+            JOINTS,
+            r"'robot\.joint_names' is \['panda_joint1', .*accepted: 6 joints, as an action of",
+        ),
+        (
+            {"action_space": "joint_velocity", "action_size": 8, "proprio_size": 7},
+            {**JOINTS, "model.state": "joints"},
+            r"'model\.state' is 'joints', which is 8 numbers; accepted: 'end_effector', as .* 7",
+        ),
+        ({"proprio_size": 8}, {}, r"'model\.state' is 'end_effector', .* accepted: 'joints', as"),
+        ({"proprio_size": 3}, {}, r"'model\.state' is 'end_effector', .* accepted: none, as the"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused(policy, given, words):
+    with pytest.raises(ValueError, match=words):
+        check_actions(replace(POLICY, **policy), settings(**given))
+
+
+def test_a_model_that_fits_is_not():
+    joints = replace(POLICY, action_space="joint_velocity", action_size=8, proprio_size=8)
+    check_actions(joints, settings(**JOINTS, **{"model.state": "joints"}))
+    check_actions(POLICY, settings(**JOINTS))
+    check_actions(POLICY, settings())
+
+
+def test_a_server_has_no_actions_of_joints():
+    given = {**JOINTS, "model.action_space": "joint_velocity", "model.path": "ws://127.0.0.1:1"}
+    with pytest.raises(ValueError, match=r"'joint_velocity'; accepted with a server: '' or"):
+        open_remote(settings(**given))
+    with pytest.raises(ValueError, match="dimensions is 8; accepted: 7"):
+        layout_of(replace(POLICY, action_size=8), "ar", "")
+
+
+def test_an_action_of_joints_is_scaled_and_its_last_number_is_the_gripper():
+    given = settings(**JOINTS, **{"command.joint_scale": 3.0, "gripper.open_action": 0.0})
+    mapper = CommandMapper(given, 15.0, "joint_velocity")
+    action = np.array([0.1, -0.2, 0.3, 0.4, 0.5, 0.6, 1.0, 1.0])
+    np.testing.assert_allclose(mapper.motion(action), action[:7] * 3.0)
+    assert mapper.gripper_openness(action) == 0.0
+    step = CommandMapper(settings(), 20.0)
+    np.testing.assert_array_equal(step.motion(action[:7]), step.twist(action[:7]))
+
+
+def test_a_state_of_joints_ends_with_the_gripper_in_the_numbers_of_the_action():
+    """DROID: 0 is open, 1 closed."""
+    kinematics = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
+    gripper = GripperParameters(open_action=0.0, closed_action=1.0, open_position=0.08)
+    for opening, number in ((0.08, 0.0), (0.02, 0.75), (0.0, 1.0), (0.1, 0.0)):
+        arm = ArmState(kinematics, np.arange(7.0), None, opening)
+        np.testing.assert_allclose(joint_state(arm, gripper), [*range(7), number])

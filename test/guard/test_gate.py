@@ -1,0 +1,331 @@
+"""What passes, what trips and how the arm stops, in simulated time and against plain arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from support.collisions import READY as FOLDED
+from support.collisions import Capsules, capsule_urdf
+from support.guarded import (
+    HIGH,
+    READY,
+    SETTINGS,
+    TICK_SEC,
+    Driver,
+    Simulated,
+    command_message,
+    joint_message,
+    leap,
+    nan,
+    other_frame,
+    shifted,
+    tip,
+)
+
+from heisd_ros.guard.gate import Gate, State
+from heisd_ros.guard.trips import Trip, TripReason
+from heisd_ros.kinematics.robots import panda_urdf
+from heisd_ros.robot.declare import from_values
+from heisd_ros.robot.guard_parameters import GuardNodeParameters
+from heisd_ros.robot.robot_arm import make_reader
+from heisd_ros.robot.safety_limits import safety_limits
+from heisd_ros.safety.joints import Posture
+from heisd_ros.safety.lead import Lead
+from heisd_ros.safety.limits import SafetyFilter
+
+KINDS = ["twist", "pose"]
+AWAY = np.array([0.07, 0.03, -0.02, 0.0, 0.0, 0.2])
+
+
+def gate_of(kind, given=None, urdf=None):
+    values = {**SETTINGS, "command.interface": kind, "input.follow_distance_m": 0.1}
+    settings = from_values(GuardNodeParameters, {**values, **(given or {})})
+    gate = Gate(settings)
+    gate.set_robot(make_reader(settings, urdf or panda_urdf()))
+    return gate
+
+
+def moving(kind, given=None):
+    """A line whose commands are passed, and move the arm."""
+    line = Simulated(gate_of(kind, given), kind)
+    line.run(3)
+    line.driver.goal = AWAY
+    line.run(12)
+    assert line.gate.state is State.PASSING and not line.arm.stands()
+    return line
+
+
+def squashed(message):
+    if hasattr(message, "pose"):
+        message.pose.orientation.x *= 0.5
+    else:
+        message.twist.linear.x = float("inf")
+    return message
+
+
+BENT = [
+    (nan, "bad_command"),
+    (squashed, "bad_command"),
+    (other_frame, "bad_command: frame is 'camera'; accepted: 'panda_link0'"),
+    (leap, "jump"),
+    (lambda message: shifted(message, -0.3), "bad_stamps: stamp is 0.300 s old"),
+    (lambda message: shifted(message, 0.3), "bad_stamps: stamp is -0.300 s old"),
+    (lambda message: None, "no_commands"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("bend", "reason"), BENT)
+def test_a_bad_command_or_none_stops_the_arm_within_the_limits_and_latches(kind, bend, reason):
+    line = moving(kind)
+    line.bend = bend
+    assert line.run(10, lambda: line.tripped())
+    assert line.tripped().startswith(reason)
+    assert line.run(25, line.arm.stands)
+    line.bend, passed = (lambda message: message), len(line.passed)
+    line.run(20)
+    assert line.arm.stands() and len(line.passed) == passed
+    assert "commands still move" in line.gate.reset(line.now, line.now)
+    line.driver.rest_at(line.arm.q)
+    line.run(2)
+    assert line.gate.reset(line.now, line.now) == ""
+    line.run(2)
+    line.driver.goal = -AWAY
+    line.run(20)
+    assert line.gate.state is State.PASSING and not line.arm.stands()
+    line.arm.check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_too_fast_a_motion_and_one_out_of_the_box_trip(kind):
+    line = moving(kind)
+    line.driver.goal = np.array([0.2, 0.0, 0.0, 0.0, 0.0, 0.0])
+    assert line.run(20, lambda: line.tripped()) and line.tripped().startswith("too_fast: linear")
+    line = moving(kind)
+    line.driver.goal = np.array([0.09, 0.0, 0.0, 0.0, 0.0, 0.0])
+    assert line.run(300, lambda: line.tripped())
+    assert line.tripped().startswith("workspace: leads to x = 0.7")
+    line.run(20)
+    assert line.arm.tips[-1][0] > HIGH[0] - 0.02, "the box was used"
+    line.arm.check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("joints_of", "reason"),
+    [
+        (lambda good: lambda q, stamp: None, "stale_joint_states"),
+        (lambda good: lambda q, stamp: good(np.degrees(q), stamp), "bad_joint_states"),
+        (lambda good: lambda q, stamp: good(np.full(7, np.nan), stamp), "bad_joint_states"),
+        (lambda good: lambda q, stamp: good(READY, stamp), ("frozen_joint_states", "lead: target")),
+        (lambda good: lambda q, stamp: shifted(good(q, stamp), -2.0), "bad_stamps"),
+    ],
+)
+def test_joint_states_that_die_or_lie_stop_the_arm(kind, joints_of, reason):
+    line = moving(kind)
+    line.driver.goal = np.append(np.zeros(5), 0.3)
+    good = line.joints_of
+    line.joints_of = joints_of(good)
+    assert line.run(90, lambda: line.tripped()) and line.tripped().startswith(reason)
+    line.run(25)
+    heard = len(line.arm.heard)
+    line.run(3)
+    assert line.arm.stands() or len(line.arm.heard) == heard
+    if isinstance(reason, str):
+        line.driver.rest_at(line.arm.q)
+        line.run(2)
+        assert line.gate.reset(line.now, line.now).startswith(reason)
+
+
+def test_nothing_passes_before_joint_states_and_a_command_from_rest():
+    line = Simulated(gate_of("twist"), "twist")
+    good, line.joints_of = line.joints_of, lambda q, stamp: None
+    line.run(5)
+    assert str(line.gate.waiting).startswith("no_joint_states") and not line.passed
+    line.joints_of = good
+    line.driver.velocity = line.driver.goal = AWAY.copy()
+    line.run(10)
+    assert str(line.gate.waiting).startswith("not_from_rest") and not line.passed
+    line.driver.rest_at(line.arm.q)
+    line.run(2)
+    assert line.gate.state is State.PASSING and line.passed
+
+
+def test_the_first_target_has_to_be_where_the_arm_is():
+    line = Simulated(gate_of("pose"), "pose")
+    place, turn = tip(READY)
+    line.driver.target = place + np.array([0.0, 0.0, 0.015]), turn
+    line.run(5)
+    assert "deactivate and activate" in str(line.gate.waiting) and not line.passed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_silent_node_at_rest_is_waited_for_and_commands_nothing(kind):
+    line = moving(kind)
+    line.driver.goal = np.zeros(6)
+    line.run(20)
+    line.bend = lambda message: None
+    line.run(20)
+    assert line.gate.state is State.WAITING and "no_commands" in str(line.gate.waiting)
+    heard = len(line.arm.heard)
+    line.joints_of = lambda q, stamp: None
+    line.run(20)
+    assert line.gate.state is State.WAITING and len(line.arm.heard) == heard
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seconds", [2, -2])
+def test_a_clock_that_jumps_for_commands_on_the_way_stops_the_arm(kind, seconds):
+    """The command was stamped before the jump, and comes after it."""
+    line = moving(kind)
+    line.clock_offset = seconds * 10**9
+    line.bend = lambda message: shifted(message, -seconds)
+    assert line.run(1, lambda: line.tripped()) and line.tripped().startswith("bad_stamps")
+    assert line.run(25, line.arm.stands)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clock_that_is_set_back_between_commands_stops_the_arm(kind):
+    line = moving(kind)
+    line.clock_offset = -(10**9)
+    assert line.run(1, lambda: line.tripped()) and line.tripped().startswith("bad_stamps")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clock_that_is_set_forward_makes_no_room_for_a_jump(kind):
+    line = moving(kind)
+    line.clock_offset = 10**9
+    line.run(1)
+    assert line.gate.state is State.PASSING
+    line.clock_offset = 2 * 10**9
+    line.driver.velocity = -10.0 * line.driver.velocity / 10.0
+    assert line.run(1, lambda: line.tripped()) and line.tripped().startswith("jump")
+
+
+def test_a_guard_that_stood_still_itself_does_not_pass_what_comes_then():
+    line = moving("twist")
+    line.now += 10**9
+    line.run(1)
+    assert line.tripped().startswith("no_commands")
+    assert not np.any(line.arm.heard[-1][2]), "the arm has stopped by itself: no ramp"
+
+
+def test_a_target_that_the_arm_was_moved_away_from_is_not_repeated():
+    line = moving("pose")
+    line.bend = nan
+    line.run(30)
+    heard = len(line.arm.heard)
+    line.run(3)
+    assert len(line.arm.heard) == heard + 3
+    line.arm.advance = lambda now, seconds: None  # another controller moves it
+    for _ in range(10):
+        line.arm.q = line.arm.q + np.append(np.zeros(6), 0.03)
+        line.run(1)
+    heard = len(line.arm.heard)
+    line.run(3)
+    assert len(line.arm.heard) == heard
+
+
+def test_an_arm_beyond_a_limit_may_come_back():
+    q = np.array([0.0, 0.7, 0.0, -1.4, 0.0, 2.1, 0.785])
+    assert tip(q)[0][0] > HIGH[0]
+    gate = gate_of("twist")
+    line = Simulated(gate, "twist", q)
+    line.run(3)
+    line.driver.goal = np.array([-0.08, 0.0, 0.0, 0.0, 0.0, 0.0])
+    line.run(30)
+    assert gate.state is State.PASSING
+    line.driver.goal = np.array([0.08, 0.0, 0.0, 0.0, 0.0, 0.0])
+    assert line.run(60, lambda: line.tripped()) and line.tripped().startswith("workspace")
+
+
+DOWN = np.array([0.0, 0.0, -0.09, 0.0, 0.0, 0.0])
+TURNING = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.45])
+
+
+@pytest.mark.parametrize(
+    ("goal", "table_z", "reason"),
+    [
+        (DOWN, 0.35, "collision: leads panda_rightfinger and the table"),
+        (DOWN, 0.0, "collision: leads panda_link5 and panda_link7"),
+        (TURNING, 0.0, "joint_limit: leads panda_joint7"),
+    ],
+)
+def test_links_stay_off_each_other_and_the_table_and_joints_off_limits(goal, table_z, reason):
+    """The commander knows no limits; distances are measured in another way (see `Capsules`)."""
+    given = {
+        "robot.tip_frame": "panda_hand",
+        "collision.slow_m": 0.08,
+        "collision.stop_m": 0.04,
+        "collision.table_z": table_z,
+        "joints.slow_rad": 0.2,
+        "joints.stop_rad": 0.06,
+        **{f"workspace.{axis}_min": -2.0 for axis in "xyz"},
+        **{f"workspace.{axis}_max": 2.0 for axis in "xyz"},
+    }
+    line = Simulated(gate_of("twist", given, capsule_urdf()), "twist", FOLDED)
+    line.run(3)
+    line.driver.goal = goal
+    assert line.run(500, lambda: line.tripped()) and line.tripped().startswith(reason)
+    line.run(20)
+    between, heights = Capsules().measure(line.arm.q, [("panda_link5", "panda_link7")])
+    # Fingers, which are no capsules, reach 0.04 m beyond the hand's.
+    gaps = {"finger": heights["panda_hand"] - table_z - 0.04, "link5": between, "joint7": 0.03}
+    assert 0.02 < next(gap for name, gap in gaps.items() if name in reason) < 0.05
+    assert abs(line.arm.q[6]) < 2.8973
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_the_nodes_own_filter_sends_is_passed(kind, seed):
+    """Commands are lost and come late, and the node sees joint states that are older."""
+    line = Simulated(gate_of(kind, {"input.follow_distance_m": 0.0}), kind)
+    settings, random = line.gate.settings, np.random.default_rng(seed)
+    filter_ = SafetyFilter(safety_limits(settings), TICK_SEC, 0.05, 0.1)
+    arm = make_reader(settings, panda_urdf()).kinematics
+    seen, target, wanted, ticks = [READY] * 3, arm.forward(READY), np.zeros(6), 0
+
+    class Filtered(Driver):
+        def next(self):
+            nonlocal target, wanted, ticks
+            ticks += 1
+            seen.append(line.arm.q)
+            if ticks % 15 == 5:
+                wanted = np.concatenate([random.normal(size=3) * 0.15, random.normal(size=3) * 0.6])
+            q = seen[-1 - random.integers(0, 3)]
+            measured = arm.forward(q)
+            most = settings.command.max_lead_m, settings.command.max_lead_rad
+            lead = Lead.between(measured, target, most) if kind == "pose" else None
+            place = target.position if kind == "pose" else measured.position
+            limited = filter_.step(wanted, place, Posture(arm, q), lead, TICK_SEC)
+            target = target.moved(limited.motion)
+            return limited.twist if kind == "twist" else (target.position, target.rotation)
+
+    line.driver = Filtered(kind, READY)
+    line.bend = lambda message: None if random.random() < 0.03 else message
+    line.run(150)
+    assert line.tripped() == "" and len(line.passed) > 130
+    assert np.ptp(line.arm.tips, axis=0).max() > 0.05, "it moved"
+
+
+def test_twists_along_the_tip_in_other_units_are_read_and_stopped_as_such():
+    units = {"command.units": "unitless", "command.unitless_linear": 0.2}
+    given = {"command.frame_id": "panda_hand_tcp", "command.unitless_angular": 0.5, **units}
+    gate = gate_of("twist", given)
+    gate.joints.add_joint_state(joint_message(READY, Time(sec=1000)), 10**12, 10**12)
+    down = np.array([0.0, 0.0, 0.25, 0.0, 0.0, 0.0])  # 0.05 m/s along the tip, which points down
+    passed = []
+    for tick, share in enumerate([0.0, 0.2, 0.4, 0.6, 0.8, 1.0]):
+        now = 10**12 + int(tick * TICK_SEC * 1e9)
+        stamp = Time(sec=1000, nanosec=now - 10**12)
+        message = command_message("twist", share * down, stamp, "panda_hand_tcp")
+        passed.append(gate.take(message, now, now))
+    assert all(passed)
+    expected = tip(READY)[1] @ [0.0, 0.0, 0.05]
+    assert gate._passed.readings[0].twist[:3] == pytest.approx(expected, abs=1e-6)
+    gate.stop(Trip(TripReason.ESTOP, "now"), now)
+    stops = [gate.stopping(now + int(n * TICK_SEC * 1e9)).twist for n in range(1, 12)]
+    assert stops[0][2] > 0.1 and stops[-1] == pytest.approx(np.zeros(6))
+    assert np.abs(np.delete(stops, 2, axis=1)).max() < 1e-9
+    assert np.diff([stop[2] for stop in stops]).max() <= 1e-9
