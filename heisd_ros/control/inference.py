@@ -82,12 +82,17 @@ class PolicyRunner:
         self._generation: int | None = None
         self._lock = threading.Lock()
         self._ended: bool | None = None  # how the previous episode ended, if reported
+        self._holds = self._told = 0  # holds of the arm, and those that the decoder knows of
         self.settled: Settled | None = None
 
     def end_episode(self, success: bool) -> None:
         """Tells the decoder how the episode ended, when the next generation begins."""
         with self._lock:
             self._ended = success
+
+    def note_hold(self) -> None:
+        """Tells the decoder, with the next observation, that the arm was held."""
+        self._holds += 1
 
     def infer(
         self, observation: ObservationSet, instruction: str, generation: int, now: int
@@ -111,7 +116,9 @@ class PolicyRunner:
             if generation != self._generation:
                 self._generation = generation
                 self._policy.decoder.reset(self._outcome())
-            inputs = self._inputs(observation, instruction)
+            holds = self._holds  # read once: another may come meanwhile
+            inputs = self._inputs(observation, instruction, holds > self._told)
+            self._told = holds
             converted = time.perf_counter()
             outcome = self._policy.decoder.infer(inputs)
             if outcome.problem:
@@ -165,7 +172,7 @@ class PolicyRunner:
             ended, self._ended = self._ended, None
             return ended
 
-    def _inputs(self, observation: ObservationSet, instruction: str) -> Observation:
+    def _inputs(self, observation: ObservationSet, instruction: str, held: bool) -> Observation:
         images = tuple(self._to_rgb(image.content) for image in observation.images)
         arm, proprio = observation.arm.content, None
         if self._policy.proprio_size:
@@ -176,7 +183,7 @@ class PolicyRunner:
                     f"not seen within 'input.gripper_timeout_sec': {unseen}"
                 )
             proprio = self._state(arm)
-        return Observation(images, instruction, proprio, arm.motion)
+        return Observation(images, instruction, proprio, arm.motion, held)
 
 
 def tip_state(arm: ArmState) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from heisd_ros.control import growth
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
-from heisd_ros.errors import CheckpointError
+from heisd_ros.errors import CheckpointError, ModeError
 from heisd_ros.files.bounded import expanded
 from heisd_ros.fleet.online_growth import OnlineGrowth
 from heisd_ros.kinematics.metric import MetricBounds
@@ -193,7 +193,12 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
             f"{folder} answers with {vla.codec.horizon} actions; accepted with 'growth.mode' or "
             "'fleet.uri': a model of one action"
         )
-    assembly = Assembly(folder, parameters.decoding.database, parameters.decoding.drafter)
+    assembly = Assembly(
+        folder,
+        parameters.decoding.database,
+        parameters.decoding.drafter,
+        bounds=parameters.metric.bounds,
+    )
     opened: list[OnlineGrowth] = []
     with ExitStack() as failing:
 
@@ -203,13 +208,17 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
             opened.append(kept)
             return kept.store
 
-        decoder = assembly.decoder(
-            vla,
-            mode,
-            seed=parameters.decoding.seed,
-            extend=extend if keeps else None,
-            keep_frames=parameters.growth.mode != "off",
-        )
+        try:
+            decoder = assembly.decoder(
+                vla,
+                mode,
+                seed=parameters.decoding.seed,
+                extend=extend if keeps else None,
+                keep_frames=parameters.growth.mode != "off",
+            )
+        except ModeError as error:
+            name = parameters.decoding.mode
+            raise ModeError(f"parameter 'decoding.mode' is {name!r}: {error}") from error
         failing.pop_all()
     return Policy(
         decoder=decoder,

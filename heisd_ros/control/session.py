@@ -252,7 +252,7 @@ def open_intake(parameters: VlaNodeParameters, policy: Policy) -> Intake:
         ValueError: The metric's bounds do not fit.
     """
     if policy.bounds is not None:
-        bounds, bounds_source = policy.bounds, "of the database"
+        bounds, bounds_source = policy.bounds, "of the decoding mode"
     else:
         kind = cast(MetricKind, parameters.metric.kind)
         bounds, bounds_source = load_bounds(kind, parameters.metric.bounds, policy.folder)

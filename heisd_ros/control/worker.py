@@ -64,6 +64,10 @@ class InferenceWorker:
             self._done = None
             self._runner.end_episode(success)
 
+    def note_hold(self) -> None:
+        """Tells the decoder, with its next observation, that the arm was held."""
+        self._runner.note_hold()
+
     def collect(self) -> Inference | None:
         """Returns the newest result not collected yet; None if there is none."""
         with self._lock:

@@ -7,12 +7,12 @@ Each token is judged on the logits after its own drafted predecessors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from heisd_ros.decoding.settings import AcceptanceRule
 from heisd_ros.decoding.tree import DraftTree
-from heisd_ros.vla.action_codec import POSE_GROUPS, AnswerFormat
+from heisd_ros.vla.action_codec import POSE_GROUPS, AnswerFormat, PlacedActions
 
 TOKEN_BIAS = 9
 """``token_relaxed``: greatest bias of a token, bins (SpecVLA)."""
@@ -52,7 +52,8 @@ def accept(
     Returns:
         the nodes of the path, starting at the root.
     """
-    group_of = {position: group for group in answer.groups for position in group}
+    place = place_of(answer)
+    group_of = {position: group for group in groups_of(answer) for position in group}
     best = _Path(tuple(tokens))
     open_paths = [best]
     while open_paths:
@@ -65,7 +66,7 @@ def accept(
         children = tree.children.get(last, ())
         if not children or answer.finished(path.tokens):
             continue
-        at = len(path.tokens)
+        at = place(path.tokens)
         ends = at not in group_of or at + 1 == group_of[at].stop
         for node in reversed(children):
             token = tree.tokens[node]
@@ -95,17 +96,32 @@ def within_tolerance(
     """
     if len(tokens) != len(verified):
         return False
-    groups = POSE_GROUPS if answer is None else answer.groups
+    groups = POSE_GROUPS if answer is None else groups_of(answer)
     distance = _bins if answer is None else answer.distance
-    bias = [distance(a, b, n) for n, (a, b) in enumerate(zip(tokens, verified, strict=True))]
-    known = [b for b in bias if b is not None]
-    if len(known) < len(bias):
-        return False
-    held = [known[group.start : group.stop] for group in groups]
-    grouped = {position for group in groups for position in group}
-    return all(max(g) <= GROUP_TOKEN_BIAS and sum(g) <= GROUP_BIAS for g in held) and not any(
-        b for position, b in enumerate(known) if position not in grouped
-    )
+    place = len if answer is None else place_of(answer)
+    sums = dict.fromkeys(groups, 0)
+    for n, (token, own) in enumerate(zip(tokens, verified, strict=True)):
+        at = place(tokens[:n])
+        bias = distance(token, own, at)
+        group = next((group for group in groups if at in group), None)
+        if bias is None or bias > (0 if group is None else GROUP_TOKEN_BIAS):
+            return False
+        if group is not None:
+            sums[group] += bias
+    return all(total <= GROUP_BIAS for total in sums.values())
+
+
+def groups_of(answer: AnswerFormat) -> tuple[range, ...]:
+    """Returns the places whose tokens are accepted together; see `place_of`."""
+    return answer.action_groups if isinstance(answer, PlacedActions) else answer.groups
+
+
+def place_of(answer: AnswerFormat) -> Callable[[Sequence[int]], int]:
+    """Returns what maps an answer so far to the place of the next token.
+
+    It is the position within the answer, or within the action where that has no fixed position.
+    """
+    return answer.place if isinstance(answer, PlacedActions) else len
 
 
 def _bins(token: int, verified: int, _position: int) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from heisd_ros.errors import AnswerError
 from heisd_ros.retrieval.entries import PADDING
 from heisd_ros.vla.action_codec import ActionCodec
+from heisd_ros.vla.reasoning import said
 
 
 class Action(NamedTuple):
@@ -19,6 +20,7 @@ class Action(NamedTuple):
     action: NDArray[np.float64]
     chunk: NDArray[np.float64]
     problem: str
+    reasoning: str
 
 
 def action_of(codec: ActionCodec, tokens: Sequence[int]) -> Action:
@@ -27,7 +29,7 @@ def action_of(codec: ActionCodec, tokens: Sequence[int]) -> Action:
         chunk, problem = codec.decode(tokens), ""
     except AnswerError as error:
         chunk, problem = np.full((codec.horizon, codec.dimensions), np.nan), str(error)
-    return Action(chunk[0], chunk, problem)
+    return Action(chunk[0], chunk, problem, said(codec, tokens))
 
 
 def padded(answers: Sequence[Sequence[int]], width: int) -> NDArray[np.int64]:

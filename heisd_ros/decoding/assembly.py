@@ -19,6 +19,7 @@ from heisd_ros.decoding.skip import SkipGate
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import DatabaseError, ModeError
 from heisd_ros.files.bounded import expanded
+from heisd_ros.kinematics.bounds_file import load_bounds
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.retrieval.database import Database, Store, file_hash
 from heisd_ros.vla.action_codec import ActionCodec
@@ -38,6 +39,7 @@ class Assembly:
         database: folder of the database; empty: ``database`` in the checkpoint's folder.
         drafter: folder of the drafter; empty: ``drafter`` there.
         robot: as in `Database.open`.
+        bounds: file of the metric's bounds for modes without a database; see `load_bounds`.
     """
 
     def __init__(
@@ -46,8 +48,9 @@ class Assembly:
         database: str = "",
         drafter: str = "",
         robot: str | None = None,
+        bounds: str = "",
     ) -> None:
-        self._folder, self._robot = Path(model), robot
+        self._folder, self._robot, self._bounds = Path(model), robot, bounds
         self._database_folder = expanded(database) if database else self._folder / "database"
         self._drafter_folder = expanded(drafter) if drafter else self._folder / "drafter"
         self._drafter: tuple[TokenModel, Drafter] | None = None
@@ -96,8 +99,17 @@ class Assembly:
 
         Raises:
             DatabaseError: the database has none of the mode's metric.
+            ModeError: the file of the bounds cannot be used.
         """
-        return self.database.bounds(mode.boundary.metric) if mode.propose == "hybrid" else None
+        if not mode.measures:
+            return None
+        kind = mode.boundary.metric
+        if mode.retrieves:
+            return self.database.bounds(kind)
+        try:
+            return load_bounds(kind, self._bounds, self._folder)[0]
+        except ValueError as error:
+            raise ModeError(f"boundary.metric {kind!r} has no bounds: {error}") from error
 
     def drafter_hash(self, mode: ModeSettings) -> str | None:
         """Returns the SHA-256 of the drafter's weights; None if the mode uses no drafter."""
@@ -155,6 +167,7 @@ class Assembly:
             predictor=self.predictor(mode),
             seed=seed,
             keep_frames=keep_frames,
+            bounds=self.bounds(mode),
         )
 
     def _load_drafter(self, vla: TokenModel) -> Drafter:
@@ -181,6 +194,7 @@ def build_decoder(
     seed: int = 0,
     allow_unknown: bool = False,
     keep_frames: bool = False,
+    bounds: MetricBounds | None = None,
 ) -> Decoder:
     """Builds the decoder of a mode from parts that are already open.
 
@@ -194,10 +208,12 @@ def build_decoder(
         seed: seed of random skips and shadow verification.
         allow_unknown: accept instructions that the model was not trained on.
         keep_frames: return with each verified step what may be kept of it (`StepResult.frame`).
+        bounds: of the metric, for modes that use it (None: those of the database).
 
     Raises:
         EngineError: the mode's engine cannot run here.
-        ModeError: the mode needs a part that was not given, or its retrieval zone has no exit.
+        ModeError: the mode needs a part that was not given, its retrieval zone has no exit, or it
+            keeps reasonings and answers of the model hold none.
         CalibrationError: the calibration was made with other settings than the mode's.
     """
     if mode.engine != "auto":
@@ -214,8 +230,11 @@ def build_decoder(
         raise ModeError(f"the mode needs a predictor ({FIX_PREDICTOR}); none was given")
     _check(mode, calibration)
     boundary, proposers = None, proposers_of(mode, vla, drafter)
-    if mode.propose == "hybrid" and database is not None and not mode.predicted:
-        bounds = database.bounds(mode.boundary.metric)
+    if mode.reasoning.keep == "motion" or (mode.propose == "hybrid" and not mode.predicted):
+        if bounds is None and database is not None:
+            bounds = database.bounds(mode.boundary.metric)
+        if bounds is None:
+            raise ModeError("the mode needs the metric's bounds; none were given")
         boundary = Boundary(bounds.boundary, mode.boundary.hysteresis)
     return HybridDecoder(
         vla,

@@ -5,6 +5,7 @@
               F low:  prefill -> draft -> verify
            (with a predicted boundary: `chooser` says which of these, by expected time)
            -> what is not accepted is decoded by the model itself
+    before it, of a model that reasons: F high -> the last reasoning as prefix, the action decoded
 
 Each mode of ``config/modes`` is this decoder with other settings. Parts that a mode does not use
 cost nothing: without a proposer it is the plain autoregressive loop.
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from heisd_ros.decoding.acceptance import within_tolerance
 from heisd_ros.decoding.answer_actions import action_of, answer_of, padded
-from heisd_ros.decoding.boundary import Boundary
+from heisd_ros.decoding.boundary import Boundary, Zone
 from heisd_ros.decoding.chooser import Chooser, acceptance_rule
 from heisd_ros.decoding.perception import Perceived, perceive
 from heisd_ros.decoding.proposers import Proposer, Step
@@ -30,6 +31,7 @@ from heisd_ros.decoding.route import Route
 from heisd_ros.decoding.settings import AcceptanceRule, ModeSettings
 from heisd_ros.decoding.skip import SkipContext, SkipDecision, SkipGate
 from heisd_ros.decoding.stopwatch import Stopwatch
+from heisd_ros.decoding.thinking import Thinking
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation, Settled, Source, StepResult, VerifiedFrame
 from heisd_ros.decoding.verifier import Verification
@@ -60,10 +62,14 @@ class HybridDecoder:
         proposers: by source, see `proposers_of`; a step whose proposer is missing is decoded by the
             model itself.
         gate: decides when a retrieved action is executed without verification.
-        boundary: chooses between retrieval and drafting; needed by ``hybrid``.
-        chooser: chooses in its place, by a predictor.
+        boundary: chooses between retrieval and drafting, and between keeping a reasoning and
+            decoding it; needed by modes that use the metric.
+        chooser: chooses between retrieval and drafting in its place, by a predictor.
         allow_unknown: accept instructions that the model was not trained on.
         keep_frames: return with each verified step what may be kept of it (`StepResult.frame`).
+
+    Raises:
+        ModeError: the mode keeps reasonings, and answers of the model hold none.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class HybridDecoder:
         self.database, self.proposers = database, proposers
         self.gate, self.boundary, self.chooser = gate, boundary, chooser
         self._allow_unknown, self._keep_frames = allow_unknown, keep_frames
+        self._thinking = Thinking(mode.reasoning, vla.codec)
         self._last: tuple[int, ...] | None = None
         self._deferred: _Skipped | None = None
         self._disagreed = False
@@ -96,6 +103,7 @@ class HybridDecoder:
         self.gate.reset(success)
         if self.boundary is not None:
             self.boundary.reset()
+        self._thinking.reset()
         if self.chooser is not None:
             self.chooser.reset()
         self._last = self._deferred = None
@@ -110,9 +118,14 @@ class HybridDecoder:
             return self._result(
                 self._last, source=Source.SKIP, reason=reason, watch=watch, passes=0
             )
+        zone = None if self.boundary is None else self.boundary.update(observation.motion)
+        kept, thought = self._thinking.decide(observation.instruction, zone, observation.after_hold)
         seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
-        route, matches = self._route(observation), None
-        reason, chance = route.reason, route.chance
+        if kept:
+            return self._act_on(kept, thought, seen, watch)
+        route, matches = self._route(observation, zone), None
+        reason = f"{route.reason}; {thought}" if thought else route.reason
+        chance = route.chance
         if route.shard is not None:
             matches = self.retrieve(route.shard, seen.features)
             decision = self._may_skip(matches, route.shard, route.how, observation)
@@ -130,6 +143,7 @@ class HybridDecoder:
         verification, source = self.decode(
             step, self.proposers.get(route.source), watch, self._rule(observation.motion)
         )
+        self._thinking.note(verification.tokens)
         if matches is not None:
             self.gate.observe_verified(matches, tuple(verification.tokens))
         return self._result(
@@ -171,15 +185,41 @@ class HybridDecoder:
             verification.advance(redraft(verification, tree, "exact"), "exact")
         return tuple(verification.tokens)
 
-    def _route(self, observation: Observation) -> Route:
+    def _act_on(
+        self, kept: tuple[int, ...], reason: str, seen: Perceived, watch: Stopwatch
+    ) -> StepResult:
+        """Decodes what follows a kept reasoning, or all of it if that action is not to be used."""
+        self.gate.note_verified()
+        prompt, source = self.vla.prompt(*seen), Source.KEPT
+        last = self.proposers.get(Source.LAST_COMMAND)
+        ids = torch.tensor([kept], device=self.vla.device)
+        begun = prompt.followed_by(self.vla.embed_tokens(ids), ids)
+        verification, _ = self.decode(Step(begun, self._last, None), last, watch)
+        passes = verification.passes
+        if problem := self._thinking.problem(verification.tokens):
+            reason, kept = f"{reason}; decoded again: {problem}", ()
+            whole = Step(prompt, self._last, None)
+            verification, source = self.decode(whole, last, watch)
+            passes += verification.passes
+        self._thinking.note(verification.tokens, kept)
+        return self._result(
+            tuple(verification.tokens),
+            source=source,
+            reason=reason,
+            watch=watch,
+            passes=passes,
+            accepted=verification.accepted,
+            frame=None if kept else self._frame(seen.features, verification),
+        )
+
+    def _route(self, observation: Observation, zone: Zone | None) -> Route:
         propose = self.mode.propose
         if not self.mode.retrieves or self.database is None:
             return Route(_ELSE.get(propose) or Source(propose), f"mode proposes by {propose}")
         if self.chooser is not None:
             return self._chosen(self.chooser, self.database, observation)
         reason = "mode always retrieves"
-        if propose == "hybrid" and self.boundary is not None:
-            zone = self.boundary.update(observation.motion)
+        if propose == "hybrid" and zone is not None:
             reason = zone.reason
             if not zone.retrieval:
                 return Route(_ELSE[propose], reason)
@@ -302,13 +342,16 @@ class HybridDecoder:
         Returns:
             The finished verification, and what decided the step.
         """
-        mode = self.mode
+        mode, begun = self.mode, len(step.prompt.begun)
         source: Source = Source.AUTOREGRESSIVE
         rule: AcceptanceRule = "exact"
         draft, room = NO_DRAFT, 0
         proposed = None if proposer is None else proposer.propose(step)
+        if proposed is None and (proposer := self.proposers.get(Source.TAGS)) is not None:
+            proposed = proposer.propose(step)
         if proposer is not None and proposed is not None:
-            source, rule, draft = proposer.source, accept or proposer.accept, proposed
+            source, rule = proposer.source, accept or proposer.accept
+            draft = proposed.tails(begun) if begun else proposed
             room = max(len(draft), proposer.room)
         else:
             proposer = None
@@ -323,11 +366,11 @@ class HybridDecoder:
         )
         watch.lap("prefill")
         # Position of the draft's first level in the answer, and whether it is still unverified.
-        level, unseen = 0, not mode.one_pass
+        level, unseen = begun, not mode.one_pass
         if proposer is not None and not verification.finished and not verification.correcting:
             after = proposer.propose_after(step, verification)
             if after is not None:
-                draft, level, unseen = after, 1, True
+                draft, level, unseen = after, level + 1, True
                 watch.lap("draft")
         while not verification.finished:
             if unseen and not verification.correcting:

@@ -19,12 +19,14 @@ from heisd_ros.decoding.settings import (
     ModeSettings,
     RetrievalSettings,
 )
+from heisd_ros.decoding.tags import TAG_ROOM, tag_drafts
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Source
 from heisd_ros.decoding.verifier import Verification
 from heisd_ros.retrieval.database import Matches
 from heisd_ros.vla.drafter import Drafter
 from heisd_ros.vla.engine import Prompt
+from heisd_ros.vla.reasoning import tags_of
 from heisd_ros.vla.token_model import TokenModel
 
 
@@ -57,7 +59,7 @@ class Proposer(Protocol):
     room: int = 0
 
     def propose(self, step: Step) -> DraftTree | None:
-        """Drafts of all tokens, before the prefill.
+        """Drafts of all tokens, before the prefill; also those that `Prompt.begun` holds.
 
         Returns:
             the drafts, empty if it only drafts after the prefill; None if it has nothing to draft
@@ -126,23 +128,51 @@ class LastCommandProposer(Proposer):
     Args:
         accept: acceptance rule of its drafts.
         counted: `AnswerFormat.counted` of the model.
+        tags: fixed texts of an answer, which are drafted as well; see `tags_of`.
     """
 
     source = Source.LAST_COMMAND
 
-    def __init__(self, accept: AcceptanceRule, counted: bool = True) -> None:
-        self.accept, self._counted = accept, counted
-        self.room = 0 if counted else ROOM
+    def __init__(
+        self, accept: AcceptanceRule, counted: bool = True, tags: Sequence[Sequence[int]] = ()
+    ) -> None:
+        self.accept, self._counted, self._tags = accept, counted, tags
+        self.room = 0 if counted else ROOM + (TAG_ROOM if tags else 0)
 
     def propose(self, step: Step) -> DraftTree | None:
         """Drafts the last answer as one chain; None at an episode's start."""
         return None if step.last is None else DraftTree.from_chains([step.last])
 
     def propose_next(self, step: Step, verification: Verification) -> DraftTree | None:
-        """Drafts what followed the newest tokens in the last answer."""
+        """Drafts what followed the newest tokens in the last answer, and the next fixed text."""
         if self._counted or step.last is None:
             return None
-        return DraftTree.from_chains(continuations(verification.tokens, step.last))
+        known = verification.tokens
+        tagged = tag_drafts(known, self._tags, step.last)
+        return DraftTree.from_chains([*continuations(known, step.last), *tagged])
+
+
+class TagProposer(Proposer):
+    """Drafts the fixed texts of an answer, for steps in which there is nothing else to draft from.
+
+    Args:
+        tags: the texts; see `tags_of`.
+    """
+
+    source = Source.TAGS
+    accept: AcceptanceRule = "exact"
+    room = TAG_ROOM
+
+    def __init__(self, tags: Sequence[Sequence[int]]) -> None:
+        self._tags = tags
+
+    def propose(self, step: Step) -> DraftTree | None:
+        """Drafts the text that an answer may begin with."""
+        return DraftTree.from_chains(tag_drafts((), self._tags))
+
+    def propose_next(self, step: Step, verification: Verification) -> DraftTree | None:
+        """Drafts the rest of a text that has begun, and the next one."""
+        return DraftTree.from_chains(tag_drafts(verification.tokens, self._tags))
 
 
 class DrafterProposer(Proposer):
@@ -186,10 +216,13 @@ def proposers_of(
         vla: the model.
         drafter: needed by modes that draft; None: such steps are decoded by the model itself.
     """
+    tags = tags_of(vla.codec)
     proposers: list[Proposer] = [
         RetrievalProposer(mode.retrieval, vla.codec.groups),
-        LastCommandProposer(mode.drafter.accept, vla.codec.counted),
+        LastCommandProposer(mode.drafter.accept, vla.codec.counted, tags),
     ]
+    if tags:
+        proposers.append(TagProposer(tags))
     if drafter is not None and mode.drafts:
         proposers.append(DrafterProposer(drafter, vla, mode.drafter))
     return {proposer.source: proposer for proposer in proposers}

@@ -10,6 +10,7 @@ from heisd_ros.errors import ModeError
 from heisd_ros.files.typed import typed, within
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.vla.engine_choice import EngineChoice
+from heisd_ros.vla.reasoning import Part
 
 AcceptanceRule = Literal["exact", "token_relaxed", "sequence_relaxed"]
 SkipPolicy = Literal[
@@ -73,7 +74,8 @@ class BoundarySettings:
             predictor`); the speed of the arm still decides how strictly drafts are accepted.
         metric: formula of the metric.
         hysteresis: F must pass the boundary by this much before the zone changes; less than the
-            boundary, which the database holds for each metric (``paper``).
+            boundary, which the database holds for each metric (``paper``). Modes without a database
+            read it from ``metric_bounds.json``.
     """
 
     kind: Literal["paper", "predicted"] = "paper"
@@ -128,6 +130,28 @@ class SkipSettings:
 
 
 @dataclass(frozen=True)
+class ReasoningSettings:
+    """When the reasoning of the last answer is kept, and only what follows it is decoded.
+
+    The tokens are then the model's own behind that reasoning, and not those of the plain loop.
+
+    Attributes:
+        keep: ``never``; ``count``: in each step after a full answer, `steps` times (upstream ECoT's
+            freezing); ``motion``: in fast, straight motion by the kinematic metric, unless the last
+            action was not near the one before (``sequence_relaxed``) or changed the gripper.
+        again: what is decoded behind it: the ``action`` alone, or the words about the next
+            ``motion`` and the action.
+        steps: steps in a row that keep it, at most.
+        clearance: steps after a change of the gripper in which all is decoded (``motion``).
+    """
+
+    keep: Literal["never", "count", "motion"] = "never"
+    again: Part = "action"
+    steps: Annotated[int, within(1, 100)] = 4
+    clearance: Annotated[int, within(0, 1000)] = 4
+
+
+@dataclass(frozen=True)
 class ModeSettings:
     """One decoding mode.
 
@@ -144,6 +168,7 @@ class ModeSettings:
         drafter: settings of the drafter.
         boundary: settings of the hybrid's boundary.
         skip: settings of skipped verification.
+        reasoning: when a reasoning is kept.
 
     Raises:
         ModeError: a value is not accepted.
@@ -159,6 +184,7 @@ class ModeSettings:
     drafter: DrafterSettings = field(default_factory=DrafterSettings)
     boundary: BoundarySettings = field(default_factory=BoundarySettings)
     skip: SkipSettings = field(default_factory=SkipSettings)
+    reasoning: ReasoningSettings = field(default_factory=ReasoningSettings)
 
     def __post_init__(self) -> None:
         """Checks each value and their combinations; raises ModeError."""
@@ -192,6 +218,11 @@ class ModeSettings:
                 f"{self.skip.policy!r} executes what is retrieved from {least:g} m/s on; "
                 f"accepted with it: at most {least:g}"
             )
+        if self.reasoning.keep != "never" and self.propose == "none":
+            raise ModeError(
+                f"reasoning.keep is {self.reasoning.keep!r}, but propose 'none' is the plain loop; "
+                "accepted with it: 'never', or another propose, such as 'last_command'"
+            )
         if self.drafter.last and not self.one_pass:
             raise ModeError(
                 "drafter.last drafts in the prefill, which one_pass: false keeps free of drafts; "
@@ -214,22 +245,29 @@ class ModeSettings:
     def decisive(self) -> dict[str, Any]:
         """All settings that affect what is executed, by dotted name (``retrieval.k``), in order."""
         silent = {"description", "engine"}
-        if self.propose != "hybrid" or self.predicted:
+        if not self.measures or (self.predicted and self.reasoning.keep != "motion"):
             silent.add("boundary.hysteresis")
         recorded = _flat(self.recorded(), "")
         return {name: value for name, value in recorded if name not in silent}
 
     def recorded(self) -> dict[str, Any]:
-        """All settings, nested, for the files of runs; those of a predictor only where one decides.
+        """All settings, nested, for the files of runs; those of a part only where it is in use.
 
-        A run that began before there were predictors can so be resumed.
+        Runs and calibrations that began before there was such a part stay those of their modes.
         """
         values = asdict(self)
         if not self.predicted:
             del values["boundary"]["kind"]
         if self.skip.policy != "predicted":
             del values["skip"]["chance"]
+        if self.reasoning.keep == "never":
+            del values["reasoning"]
         return values
+
+    @property
+    def measures(self) -> bool:
+        """Whether the mode needs the kinematic metric."""
+        return self.propose == "hybrid" or self.reasoning.keep == "motion"
 
     @property
     def predicted(self) -> bool:

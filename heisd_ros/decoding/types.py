@@ -47,6 +47,8 @@ class Source(str, Enum):  # Python 3.10 has no StrEnum
     RETRIEVAL = "retrieval", "retrieval, verified", "#0072b2"
     LAST_COMMAND = "last_command", "last command, verified", "#56b4e9"
     DRAFTER = "drafter", "drafter, verified", "#e69f00"
+    TAGS = "tags", "fixed texts, verified", "#f0e442"
+    KEPT = "kept", "kept reasoning, action decoded", "#cc79a7"
     SKIP = "skip", "retrieval, skipped verification", "#009e73"
     HOLD = "hold", "hold", "#d55e00"
     """The arm was held. Used only in telemetry; no decoder returns it."""
@@ -80,12 +82,14 @@ class Observation:
         instruction: the task in words.
         proprio: [P] in the units of the demonstrations; None for a model without that token.
         motion: the kinematic metric at this instant; None if it is not measured.
+        after_hold: the arm was held since the observation before it.
     """
 
     images: tuple[NDArray[np.uint8], ...]
     instruction: str
     proprio: NDArray[np.float32] | None = None
     motion: MetricSample | None = None
+    after_hold: bool = False
 
 
 class VerifiedFrame(NamedTuple):
@@ -111,7 +115,8 @@ class StepResult:
             gripper; NaN if the answer encodes no action.
         tokens: ids of the answer.
         source: what decided the action: the model alone (``AUTOREGRESSIVE``), the proposer whose
-            draft it verified, or a retrieved action that it did not verify (``SKIP``).
+            draft it verified, the model behind the reasoning of an earlier answer (``KEPT``), or a
+            retrieved action that it did not verify (``SKIP``).
         reason: why that source was used, for the telemetry.
         timings_ms: milliseconds by `TIMING_KEYS`; ``total`` covers the whole step.
         passes: passes through the language model, the prefill included.
@@ -123,6 +128,8 @@ class StepResult:
         problem: why the answer encodes no action; empty if it encodes one.
         chance: that the draft passes, or that the skipped action is harmless, as the predictor of
             the mode said before; None without one.
+        reasoning: what the answer says in words, on one line, at most `LONGEST_TEXT` characters;
+            empty for a model that does not reason.
     """
 
     action: NDArray[np.float64]
@@ -137,6 +144,7 @@ class StepResult:
     chunk: NDArray[np.float64] | None = None
     problem: str = ""
     chance: float | None = None
+    reasoning: str = ""
 
 
 class Settled(NamedTuple):

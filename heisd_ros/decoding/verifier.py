@@ -105,8 +105,9 @@ class Verification:
 
         Args:
             engine: runs the passes.
-            prompt: the prompt; a tensor holds its input columns [1, T, hidden].
-            tree: drafts of the tokens from the first on; may be empty.
+            prompt: the prompt, or the prompt and the beginning of the answer (`Prompt.begun`); a
+                tensor holds its input columns [1, T, hidden].
+            tree: drafts of the tokens from the first undecided one on; may be empty.
             rule: acceptance rule of these drafts.
             room: nodes of the largest tree that will follow.
             correct: as in `Verification`.
@@ -114,9 +115,11 @@ class Verification:
             judge: as in `Verification`.
         """
         room = max(len(tree), room)
-        fed = _fed(tree, engine.answer.max_tokens)
+        begun = prompt.begun if isinstance(prompt, Prompt) else ()
+        record = record and not begun  # of what was not decoded nothing is known
+        fed = _fed(tree, engine.answer.max_tokens - len(begun))
         sequence, said = engine.start(prompt, fed, room)
-        self = cls(sequence, engine.answer, room, correct, record, judge=judge)
+        self = cls(sequence, engine.answer, room, correct, record, [*begun], judge=judge)
         self._take(said, tree, fed, rule)
         return self
 

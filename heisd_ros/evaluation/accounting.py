@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heisd_ros.decoding.answer_actions import padded
 from heisd_ros.decoding.types import DECIDING, Source
 from heisd_ros.evaluation.joint_limits import limit_events
 from heisd_ros.evaluation.rollout import EpisodeResult, StepRecord
@@ -27,6 +28,8 @@ from heisd_ros.evaluation.statistics import wilson_interval
 from heisd_ros.sim.scene import CONTROL_RATE_HZ
 
 Row = dict[str, Any]
+_LONG_ANSWERS = (Source.TAGS, Source.KEPT)
+"""Sources of models that reason: left out of the summaries of all others."""
 
 
 def start_of(row: Row) -> tuple[int, int, int]:
@@ -54,7 +57,8 @@ def episode_row(mode: str, result: EpisodeResult, variation: int = 0) -> Row:
     """
     records = result.records
     columns = step_columns(records, [record.result.action[-1] > 0.0 for record in records])
-    tokens = np.array([record.result.tokens for record in records], np.int64)
+    answers = [record.result.tokens for record in records]
+    tokens = padded(answers, max(map(len, answers), default=0))
     return {
         "mode": mode,
         "suite": result.suite,
@@ -193,7 +197,11 @@ def decoding_summary(rows: Sequence[Row]) -> dict[str, Any]:
             "verified": len(settled),
             "disagreed": sum(not agrees for _, _, agrees in settled),
         },
-        "sources": {str(s): round(sources[s.letter] / steps, 4) for s in DECIDING},
+        "sources": {
+            str(source): round(sources[source.letter] / steps, 4)
+            for source in DECIDING
+            if source not in _LONG_ANSWERS or sources[source.letter]
+        },
         "reasons": _shares([row["reasons"] for row in rows], steps),
     }
 

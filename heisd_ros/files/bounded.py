@@ -21,6 +21,8 @@ MOST_VALUES = 1_000_000
 """Values in a JSON file, at most: a Python object takes up to a hundred times its text."""
 MOST_LEVELS = 64
 """Nested lists and objects, at most."""
+LONGEST_TEXT = 2000
+"""Characters of a model's words in results and messages; more are cut."""
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -30,6 +32,20 @@ _short.maxlevel = 2
 def shown(value: object) -> str:
     """Formats a value for an error message: on one line, and short whatever its size."""
     return _short.repr(value)
+
+
+def one_line(text: str, most: int) -> str:
+    """Returns foreign text as one line that a message, a terminal and a picture can hold.
+
+    Args:
+        text: the text; control characters, line ends, surrogates and other characters that are not
+            printed become spaces, and spaces in a row one.
+        most: characters to keep; a longer text ends in ``...``.
+    """
+    # Cut first: a text may be megabytes long, and what follows is a Python loop.
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * most]).split())
+    whole = len(line) <= most and len(text) <= 4 * most
+    return line if whole else line[: most - 3] + "..."
 
 
 def expanded(path: str | Path) -> Path:

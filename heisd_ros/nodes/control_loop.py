@@ -362,6 +362,8 @@ class ControlLoop:
             # Nothing seen before the fault may move the arm after it.
             self._session.buffer.discard()
             self._session.worker.restart(self._watch.instruction)
+        elif news:
+            self._session.worker.note_hold()
         if self.holds.due(now, int(LOG_PERIOD_SEC * NANOSECONDS)):
             self._node.get_logger().warning(f"arm held: {hold}")
         self._reports.held(hold, now)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 import queue
+import textwrap
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -43,6 +44,8 @@ CLOSE_SEC = 2.0
 """How long to wait for the picture that is being drawn, s."""
 PATH_POINTS = 600
 """Number of points of the path that are kept: half a minute at 20 Hz."""
+CHARACTER_WIDTH, REASONING_LINES = 6, 4
+"""Pixels of a character of the built-in font, and lines of a reasoning that are shown."""
 OVERLAY_WIDTH = 640
 """Wider pictures are scaled down to this before drawing, pixels."""
 PATH_WIDTH, TIP_SIZE = 0.004, 0.02
@@ -106,7 +109,7 @@ def overlay(pixels: np.ndarray, step: StepTelemetry | None) -> np.ndarray:
     every = max(1, math.ceil(pixels.shape[1] / OVERLAY_WIDTH))
     picture = Picture.fromarray(np.ascontiguousarray(pixels[::every, ::every]))
     draw = ImageDraw.Draw(picture, "RGBA")
-    lines = overlay_lines(step)
+    lines = overlay_lines(step, (picture.width - 8) // CHARACTER_WIDTH)
     top = max(0, picture.height - 12 * len(lines) - 4)
     draw.rectangle((0, top, picture.width, picture.height), fill=(0, 0, 0, 150))
     tint = COLOURS.get(step.source if step else "", (1.0, 1.0, 1.0))
@@ -116,13 +119,21 @@ def overlay(pixels: np.ndarray, step: StepTelemetry | None) -> np.ndarray:
     return np.asarray(picture)
 
 
-def overlay_lines(step: StepTelemetry | None) -> list[str]:
-    """Returns the overlay's text: source or hold, metric, command. ASCII, for the built-in font."""
+def overlay_lines(step: StepTelemetry | None, width: int = 80) -> list[str]:
+    """Returns the overlay's text: source or hold, metric, command, and what the model says.
+
+    It is ASCII, for the built-in font.
+
+    Args:
+        step: The newest telemetry; None before the first.
+        width: Characters that fit into a line. Of a long reasoning the last lines are shown: they
+            are about the next motion.
+    """
     if step is None:
         return ["no step yet"]
     if step.hold:
         held = f"HOLD {step.reason}" + (" (person)" if step.commander == "person" else "")
-        return [held.encode("ascii", "replace").decode()]
+        return [_ascii(held)]
     metric = f"{step.metric.value:.2f}" if step.metric.ready else "-"
     linear, angular = np.linalg.norm(step.twist[:3]), np.linalg.norm(step.twist[3:])
     first = f"{step.source}  step {step.step}  {step.latency.inference:.0f} ms"
@@ -131,7 +142,12 @@ def overlay_lines(step: StepTelemetry | None) -> list[str]:
     return [
         first,
         f"metric {metric}  {linear:.3f} m/s  {angular:.2f} rad/s  gripper {step.gripper:.3f} m",
+        *textwrap.wrap(_ascii(step.reasoning), max(width, 20))[-REASONING_LINES:],
     ]
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()
 
 
 class DebugViews:

@@ -90,6 +90,7 @@ class ExecuteServer:
             metric=message.metric.value,
             speedup=math.nan,
             instruction=message.instruction,
+            reasoning=message.reasoning,
         )
         if not message.hold:
             self._steps += 1

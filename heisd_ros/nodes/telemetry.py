@@ -95,6 +95,7 @@ def step_message(
         source=result.source,
         reason=result.reason,
         tokens=[int(token) for token in result.tokens],
+        reasoning=result.reasoning,
         passes=int(result.passes),
         accepted=-1 if result.accepted is None else int(result.accepted),
         similarity=math.nan if result.similarity is None else float(result.similarity),

@@ -193,7 +193,7 @@ class MetricParameters(Parameters):
     kind: str = parameter(
         "paper",
         "Kind of the kinematic metric in telemetry; a decoding mode with a boundary brings its "
-        "own, with bounds from its database.",
+        "own, with bounds from its database or, where it uses none, from metric.bounds.",
         choices=("paper", "legacy", "speed"),
     )
     bounds: str = parameter(

@@ -13,6 +13,7 @@ import numpy as np
 
 from heisd_ros.decoding.types import DECIDING, Observation, Settled, Source, StepResult
 from heisd_ros.errors import ImageError, MessageError, ProprioceptionError
+from heisd_ros.files.bounded import LONGEST_TEXT, one_line
 from heisd_ros.files.typed import typed
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.serving.layout import OWN, Layout
@@ -32,6 +33,7 @@ class Asked:
         settle: no observation, but: finish what the step before left over.
         motion: the metric's value, path length (m), radius (m) and speed (m/s), by name, as well as
             its kind, readiness and source; None: nobody measures it.
+        after_hold: the arm was held since the step before.
     """
 
     step: int = 0
@@ -40,6 +42,7 @@ class Asked:
     plain: bool = False
     settle: bool = False
     motion: MetricSample | None = None
+    after_hold: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Told:
         similarity: of the best retrieved entry.
         warning: the decoder's.
         problem: why the answer stands for no action.
+        reasoning: what the answer says in words.
         settled: milliseconds and agreement, where there was something to settle.
     """
 
@@ -70,6 +74,7 @@ class Told:
     similarity: float | None = None
     warning: str = ""
     problem: str = ""
+    reasoning: str = ""
     settled: tuple[float, bool] | None = None
 
 
@@ -107,7 +112,8 @@ def read_question(layout: Layout, message: dict[str, Any]) -> Observation:
                 f"{layout.state!r} is {got}; accepted: an array of {wanted[0]} real numbers"
             )
         state = state.astype(np.float32)
-    return Observation(images, prompt, state, read_asked(message).motion)
+    asked = read_asked(message)
+    return Observation(images, prompt, state, asked.motion, asked.after_hold)
 
 
 def read_asked(message: dict[str, Any]) -> Asked:
@@ -132,6 +138,7 @@ def answer(result: StepResult, asked: Asked, warning: str) -> dict[str, Any]:
         similarity=None if result.similarity is None else float(result.similarity),
         warning=warning,
         problem=result.problem,
+        reasoning=result.reasoning,
     )
     chunk = result.action[None] if result.chunk is None else result.chunk
     actions = np.asarray(chunk, np.float64)
@@ -191,6 +198,7 @@ def read_result(message: dict[str, Any], told: Told, layout: Layout, total_ms: f
         passes=told.passes,
         accepted=told.accepted,
         similarity=told.similarity,
+        reasoning=one_line(told.reasoning, LONGEST_TEXT),
     )
 
 

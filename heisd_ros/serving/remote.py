@@ -56,6 +56,7 @@ class RemoteDecoder:
             success=self._success,
             plain=self._plain,
             motion=observation.motion,
+            after_hold=observation.after_hold,
         )
         patience_sec = self._patience_sec if self._answered else WARM_UP_SEC
         layout = self._link.layout

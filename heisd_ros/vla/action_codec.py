@@ -7,7 +7,7 @@ up to a stop id. Decoders and engines know nothing else about it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -68,6 +68,26 @@ class AnswerFormat(Protocol):
         Returns:
             Distance in bins; 0 for the same id; None if they differ and ids have no order.
         """
+        ...
+
+
+@runtime_checkable
+class PlacedActions(Protocol):
+    """The part of an `AnswerFormat` whose actions have no fixed position, yet ids with an order.
+
+    Attributes:
+        action_groups: as `AnswerFormat.groups`, counted from the first id of an action.
+    """
+
+    @property
+    def action_groups(self) -> tuple[range, ...]: ...  # noqa: D102
+
+    def place(self, tokens: Sequence[int]) -> int:
+        """Returns the place, within its action, of the id that would follow these tokens."""
+        ...
+
+    def distance(self, token: int, greedy: int, position: int) -> int | None:
+        """Computes `AnswerFormat.distance`, where `position` is the place within the action."""
         ...
 
 

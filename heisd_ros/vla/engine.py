@@ -52,6 +52,7 @@ class Prompt:
         next_position: position of the first token of the answer; None: T.
         mask: additive or boolean (true = may attend), broadcastable to [1, heads, T, T], if the
             prompt is not causal.
+        begun: the last ids of the prompt that are the beginning of the answer (`followed_by`).
     """
 
     columns: Tensor
@@ -59,6 +60,22 @@ class Prompt:
     positions: Tensor | None = None
     next_position: int | None = None
     mask: Tensor | None = None
+    begun: tuple[int, ...] = ()
+
+    def followed_by(self, columns: Tensor, ids: Tensor) -> Prompt:
+        """Returns this prompt with the beginning of an answer behind it.
+
+        Args:
+            columns: [1, N, hidden] input columns of the beginning.
+            ids: [1, N] its token ids.
+
+        Raises:
+            ValueError: the prompt has its own positions or mask.
+        """
+        own = causal_columns(self)
+        joined = None if self.ids is None else torch.cat([self.ids, ids], dim=1)
+        begun = (*self.begun, *ids[0].tolist())
+        return Prompt(torch.cat([own, columns.to(own.dtype)], dim=1), joined, begun=begun)
 
 
 def causal_columns(prompt: Prompt | Tensor) -> Tensor:

@@ -26,8 +26,8 @@ def runner(monkeypatch):
     return PolicyRunner(policy, lambda picture: picture), vla.model
 
 
-def infer(runner):
-    arm = SimpleNamespace(tip=lambda: None, gripper_opening=0.0, motion=None)
+def infer(runner, opening=0.0):
+    arm = SimpleNamespace(tip=lambda: None, gripper_opening=opening, motion=None, unseen_fingers=())
     images = tuple(Received(0, 0, picture) for picture in random_images())
     observation = ObservationSet(images, Received(0, 0, arm), 0, 0)
     return runner.infer(observation, INSTRUCTIONS[0], 0, 0)
@@ -48,3 +48,14 @@ def test_an_answer_that_stands_for_no_action_is_a_hold_of_its_own(runner):
     assert inference.outcome.reason is HoldReason.NO_ACTION
     assert "are no actions; accepted: 7 ids from" in inference.outcome.detail
     assert not inference.trace, "it is the model's answer, and no fault of the program"
+
+
+def test_a_hold_is_told_with_the_next_observation_and_once(runner, monkeypatch):
+    runner, _ = runner
+    seen = []
+    monkeypatch.setattr(runner._policy.decoder, "infer", lambda o: seen.append(o.after_hold))
+    infer(runner)
+    runner.note_hold()
+    assert infer(runner, opening=None).outcome.reason is HoldReason.BAD_JOINT_STATES
+    infer(runner), infer(runner)
+    assert seen == [False, True, False]

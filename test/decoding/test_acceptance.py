@@ -10,6 +10,7 @@ from heisd_ros.decoding.acceptance import (
     within_tolerance,
 )
 from heisd_ros.decoding.tree import DraftTree
+from heisd_ros.families.ecot.codec import EcotAnswer
 from heisd_ros.families.openvla.codec import OpenVLAAnswer
 
 ANSWER = OpenVLAAnswer(356)
@@ -137,3 +138,51 @@ def test_the_bound_of_a_group_is_that_of_the_paper():
         path = accepted("sequence_relaxed", DraftTree.from_chains([chain]), (220,) * 7)
         assert (len(path) == 7) == passes
         assert within_tolerance(chain, (220,) * 7) == passes
+
+
+SPOKEN = EcotAnswer(356, 64, frozenset({2}))
+WORDS = st.lists(st.integers(3, 99), max_size=8).map(tuple)
+NUDGES = st.lists(st.integers(-40, 40), min_size=7, max_size=7)
+
+
+@given(st.sampled_from(RULES), WORDS, CHAIN, NUDGES)
+def test_the_action_behind_words_is_judged_as_one_alone(rule, words, action, nudges):
+    """One action drafted behind any text passes as far as it would without the text."""
+    drafted = tuple(a + n for a, n in zip(action, nudges, strict=True))
+    alone = accept(rule, DraftTree.from_chains([drafted]), action, (), ANSWER)
+    tree = DraftTree.from_chains([(*drafted, 2)])
+    behind = accept(rule, tree, (*action, 2), words, SPOKEN)
+    # Behind the last of seven ids stands the end, which is text.
+    assert len(behind) == len(alone) + (len(alone) == 7)
+    within = accept(
+        rule, DraftTree.from_chains([(*words, *drafted, 2)]), (*words, *action, 2), (), SPOKEN
+    )
+    assert len(within) == len(words) + len(behind)
+
+
+@given(st.sampled_from(RULES), WORDS, st.data())
+def test_words_are_never_relaxed(rule, words, data):
+    place = data.draw(st.integers(0, len(words)))
+    other = (*words[:place], data.draw(st.integers(3, 99)))
+    differs = words[place : place + 1] != other[-1:]
+    taken = accept(rule, DraftTree.from_chains([other]), (*words, 250), (), SPOKEN)
+    assert len(taken) == place + (not differs)
+
+
+def test_an_action_where_words_should_be_and_the_end_within_an_action_are_rejected():
+    for rule in RULES:
+        assert accept(rule, DraftTree.from_chains([(200,)]), (50,), (9,), SPOKEN) == ()
+        assert accept(rule, DraftTree.from_chains([(2,)]), (200,), (9, 201), SPOKEN) == ()
+        assert accept(rule, DraftTree.from_chains([(200,)]), (2,), (9, 201), SPOKEN) == ()
+        eighth = (9, *range(200, 207))
+        assert accept(rule, DraftTree.from_chains([(207,)]), (208,), eighth, SPOKEN) == ()
+
+
+def test_the_tolerance_of_an_answer_with_words():
+    own = (9, 8, 7, *(220,) * 7, 2)
+    near = (9, 8, 7, 230, 225, 225, *(220,) * 4, 2)
+    assert within_tolerance(near, own, SPOKEN)
+    assert not within_tolerance((*near[:4], 250, *near[5:]), own, SPOKEN)
+    assert not within_tolerance((9, 8, 6, *own[3:]), own, SPOKEN)
+    assert not within_tolerance((*own[:9], 221, 2), own, SPOKEN)
+    assert not within_tolerance(own[1:], own, SPOKEN)

@@ -61,7 +61,7 @@ def test_an_episode_of_reasoning_is_lossless_in_a_third_of_the_passes():
         passes.append(result.passes)
         tokens.append(len(result.tokens))
     assert result.source == Source.LAST_COMMAND
-    assert passes[0] == tokens[0]  # nothing to draft from
+    assert 0.8 * tokens[0] < passes[0] < tokens[0]  # nothing to draft from but fixed texts
     assert sum(passes[1:]) < sum(tokens[1:]) / 3
     exact.reset()
     plain = AutoregressiveDecoder(model).infer(observation)

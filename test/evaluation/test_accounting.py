@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,6 +116,15 @@ def test_acceptance_length_counts_steps_whose_draft_was_verified():
         "drafter": 0.25,
         "skip": 0.25,
     }
+
+
+def test_answers_of_any_length_and_kept_reasonings_are_counted():
+    short = step("kept")
+    long = replace(short, result=replace(short.result, tokens=tuple(range(9))))
+    rows = [row(step(), long), row(long, step())]
+    assert rows[0]["tokens"] != rows[1]["tokens"]
+    assert summarise(rows)["sources"]["kept"] == 0.5
+    assert "kept" not in summarise([row(step())])["sources"]
 
 
 def test_without_drafts_there_is_no_acceptance_length():

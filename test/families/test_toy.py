@@ -26,7 +26,7 @@ from heisd_ros.decoding.modes import load_mode, mode_names
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation
 from heisd_ros.decoding.verifier import Verification
-from heisd_ros.errors import AnswerError, CheckpointError, DatabaseError, EngineError
+from heisd_ros.errors import AnswerError, CheckpointError, DatabaseError, EngineError, ModeError
 from heisd_ros.families.checkpoint import load_checkpoint
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.retrieval.entries import Entries, Matches
@@ -187,7 +187,17 @@ def test_a_mode_of_another_engine_is_refused():
         build_decoder(plain(0)[0], load_mode("ar_compiled"))
 
 
-@pytest.mark.parametrize("name", sorted(set(mode_names()) - {"ar_compiled"}))
+REASONING = {name for name in mode_names() if load_mode(name).reasoning.keep != "never"}
+
+
+@pytest.mark.parametrize("name", sorted(REASONING))
+def test_a_mode_that_keeps_reasonings_is_refused(name, tmp_path):
+    folder = save_toy(tmp_path)
+    with pytest.raises(ModeError, match=r"reasoning.keep is .* hold no reasoning"):
+        Assembly(folder).decoder(plain(0)[0], load_mode(name))
+
+
+@pytest.mark.parametrize("name", sorted(set(mode_names()) - {"ar_compiled"} - REASONING))
 def test_every_mode_runs(name):
     mode = load_mode(name)
     chunks = np.random.default_rng(0).integers(-4, 5, (3, 4, 3)) / 4

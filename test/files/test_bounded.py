@@ -9,12 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from heisd_ros.errors import HeisdError
 from heisd_ros.files import bounded
 from heisd_ros.files.bounded import (
     expanded,
     naming,
+    one_line,
     parse_json,
     read_json,
     read_object,
@@ -132,3 +135,25 @@ def test_whole_numbers_are_exact_as_far_as_arrays_hold_them():
     numbers = [2**63 - 1, -(2**63), 1764409259123456789]
     assert parse_json(json.dumps(numbers), "the text") == numbers
     assert parse_json(f"[{2**63}]", "the text") == [2.0**63]
+
+
+@given(st.text(), st.integers(4, 40))
+def test_foreign_text_becomes_one_line_that_can_be_sent(text, most):
+    line = one_line(text, most)
+    assert len(line) <= most and line.isprintable() and line == " ".join(line.split())
+    line.encode()  # no surrogates
+    if text.isprintable() and text == " ".join(text.split()) and len(text) <= most:
+        assert line == text
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a\nb\x00c\x1b[31md\u202ee\ud800f", "a b c [31md e f"),
+        ("x" * 5_000_000, "x" * 13 + "..."),
+        (" " * 100 + "late", "..."),
+        ("", ""),
+    ],
+)
+def test_hostile_text_as_one_line(text, line):
+    assert one_line(text, 16) == line

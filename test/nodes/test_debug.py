@@ -147,6 +147,18 @@ def test_the_words_are_source_metric_and_command_or_the_hold():
     assert overlay_lines(let_go) == ["HOLD takeover: let go (person)"]
 
 
+def test_what_the_model_says_is_below_as_far_as_there_is_room():
+    said = "Put the spöön on it. PLAN: " + "reach " * 300 + "MOVE: move down ACTION:"
+    lines = overlay_lines(step(reasoning=said), width=40)
+    assert len(lines) == 2 + debug.REASONING_LINES and all(len(line) <= 40 for line in lines[2:])
+    assert " ".join(lines).endswith("MOVE: move down ACTION:")
+    assert "sp??n" in overlay_lines(step(reasoning="spöön"), width=40)[-1]
+    for words in (said, "x" * 2000, "\x00\u202e\n\n" * 20, " " * 2000):
+        for shape in ((4, 6, 3), (48, 64, 3), (480, 640, 3)):
+            drawn = overlay(np.zeros(shape, np.uint8), step(reasoning=words))
+            assert drawn.shape == shape and drawn.dtype == np.uint8
+
+
 def test_one_point_is_no_path():
     assert debug.path_markers([(np.zeros(3), "skip")], Header()) == []
     assert box_marker(BOX, Header()).action == Marker.ADD

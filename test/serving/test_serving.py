@@ -91,6 +91,15 @@ def test_everything_of_a_step_comes_through(dial):
         assert result.similarity == 0.5 and decoder.warning() == "counting only"
 
 
+def test_what_a_served_model_says_comes_through_as_one_line(dial):
+    counting = Counting()
+    counting.source, counting.reasoning = Source.KEPT, "move\x00 down\n" + "x" * 5000
+    with serving(counting) as server:
+        result = dial(server.uri).infer(replace(observation(), after_hold=True))
+        assert result.source == "kept" and counting.observations[0].after_hold
+        assert result.reasoning == "move down " + "x" * 1987 + "..."
+
+
 def test_an_episode_ends_on_the_server_too(dial):
     counting = Counting()
     with serving(counting) as server:

@@ -59,6 +59,7 @@ def telemetry(stamp, action, hold=False, commander="policy"):
         source="hold" if hold else "autoregressive",
         reason="",
         tokens=np.zeros(0 if hold else 7, np.uint32),
+        reasoning="",
         passes=7,
         accepted=-1,
         similarity=nan,

@@ -26,7 +26,7 @@ class Counting:
     def __init__(self):
         self.count, self.resets, self.settled, self.observations = 0, [], 0, []
         self.outcome = None  # of settling
-        self.source, self.problem = Source.AUTOREGRESSIVE, ""
+        self.source, self.problem, self.reasoning = Source.AUTOREGRESSIVE, "", ""
 
     def infer(self, observation):
         self.count += 1
@@ -42,6 +42,7 @@ class Counting:
             accepted=3,
             similarity=0.5,
             problem=self.problem,
+            reasoning=self.reasoning,
         )
 
     def settle(self):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +15,8 @@ from heisd_ros.errors import AnswerError
 from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.openvla.action_tokens import ActionStatistics, ActionTokenizer
 from heisd_ros.families.openvla.config import ACTION_BINS, ACTION_DIMENSIONS
+from heisd_ros.vla.action_codec import POSE_GROUPS
+from heisd_ros.vla.reasoning import Part
 
 TAGS = (
     "TASK:",
@@ -27,6 +30,10 @@ TAGS = (
     "ACTION:",
 )
 """What the parts of an answer begin with; the prompt holds the first. Any may be missing."""
+FRAMING = (*TAGS[1:-2], "GRIPPER POSITION: [", "ACTION: ")
+"""The tags of an answer with the fixed text that follows them."""
+MOTION_TAGS = ("MOVE REASONING:", "GRIPPER POSITION:")
+"""Upstream's freezing keeps what stands before the first of these that the answer has."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class EcotAnswer:
 
     counted = False
     groups: ClassVar[tuple[range, ...]] = ()
+    action_groups = POSE_GROUPS
     action_space = "end_effector"
 
     @property
@@ -56,9 +64,20 @@ class EcotAnswer:
         """Implements `AnswerFormat.finished`."""
         return len(tokens) >= self.max_tokens or (len(tokens) > 0 and tokens[-1] in self.stop_ids)
 
+    def place(self, tokens: Sequence[int]) -> int:
+        """Implements `PlacedActions.place`."""
+        ids, place = self.action_ids, 0
+        while place < len(tokens) and tokens[-1 - place] in ids:
+            place += 1
+        return place
+
     def distance(self, token: int, greedy: int, position: int) -> int | None:
-        """Implements `AnswerFormat.distance`: none, since actions have no fixed position."""
-        return 0 if token == greedy else None
+        """Implements `PlacedActions.distance`: bins of the pose, none of text and gripper."""
+        if token == greedy:
+            return 0
+        ids = self.action_ids
+        ordered = position < POSE_GROUPS[-1].stop and token in ids and greedy in ids
+        return abs(token - greedy) if ordered else None
 
 
 @dataclass(frozen=True)
@@ -81,6 +100,19 @@ class EcotCodec(EcotAnswer):
 
     horizon = 1
     dimensions = ACTION_DIMENSIONS
+
+    @cached_property
+    def tags(self) -> tuple[tuple[int, ...], ...]:
+        """Implements `reasoning.tags_of`."""
+        return tuple(self._ids(text) for text in FRAMING)
+
+    def kept(self, tokens: Sequence[int], again: Part) -> tuple[int, ...]:
+        """Implements `Reasoning.kept`; ``motion`` begins where upstream's frozen prefix ends."""
+        acts = next((n for n, token in enumerate(tokens) if token in self.action_ids), 0)
+        if again == "action":
+            return tuple(tokens[:acts])
+        places = (place_of(self._ids(tag), tokens) for tag in MOTION_TAGS)
+        return tuple(tokens[: next((place for place in places if place is not None), 0)])
 
     def action_tokens(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """The 7 action ids of a finished answer.
@@ -115,11 +147,13 @@ class EcotCodec(EcotAnswer):
         (action,) = np.asarray(chunk, dtype=np.float64)
         own = self.statistics.normalise(self.convention.to_model(action))
         ids = ActionTokenizer(self.vocab_size).encode(own).tolist()
-        head = self.tokenizer.encode("ACTION: ", add_special_tokens=False).ids
-        return (*head, *ids, min(self.stop_ids))
+        return (*self._ids("ACTION: "), *ids, min(self.stop_ids))
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def text(self, tokens: Sequence[int]) -> str:
-        """What an answer says, its actions left out."""
+        """Implements `Reasoning.text`."""
         said = [token for token in tokens if token not in self.action_ids]
         return str(self.tokenizer.decode(said, skip_special_tokens=True)).strip()
 
@@ -133,3 +167,10 @@ class EcotCodec(EcotAnswer):
             tag.rstrip(":"): text[place + 1 + len(tag) : end].strip()
             for (place, tag), end in zip(found, ends, strict=True)
         }
+
+
+def place_of(part: Sequence[int], tokens: Sequence[int]) -> int | None:
+    """Returns where ids first occur in others; None if they do not."""
+    length, sought = len(part), tuple(part)
+    starts = range(len(tokens) - length + 1)
+    return next((n for n in starts if tuple(tokens[n : n + length]) == sought), None)

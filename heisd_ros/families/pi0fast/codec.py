@@ -31,6 +31,7 @@ class Pi0FastCodec:
         dimensions: D.
         convention: what stands between the model and its environment.
         framing: ids that every answer begins with.
+        tags: the framing; see `reasoning.tags_of`.
         bar: the id that ends an answer.
 
     Args:
@@ -75,6 +76,7 @@ class Pi0FastCodec:
         if len(ids) < len(known):
             raise CheckpointError(f"the text tokenizer lacks one of {[*known]}: they have {ids}")
         self.framing, self.bar = ids[:-1], ids[-1]
+        self.tags = (self.framing,)
         self._top = text.get_vocab_size(with_added_tokens=False) - 1 - skipped
         self.action_ids = range(max(0, self._top - fast.size + 1), self._top + 1)
 

@@ -49,3 +49,28 @@ class ToyCodec:
             tokens.append(FIRST + twice * STEPS + number)
             del numbers[:twice]
         return (*tokens, STOP)
+
+
+class TalkingCodec(ToyCodec):
+    """Answers of words, the ids below FIRST, and actions, 24 tokens at most; a reasoning variant.
+
+    An answer whose length is a multiple of five stands for no action.
+    """
+
+    horizon, dimensions = 1, 7
+    max_tokens = 24
+
+    def __init__(self, tags=()):
+        self.tags = tuple(tags)
+
+    def text(self, tokens):
+        return " ".join(map(str, tokens)) + "\x00\ud800\n" * 900
+
+    def kept(self, tokens, again):
+        words = next((n for n, token in enumerate(tokens) if token >= FIRST), 0)
+        return tuple(tokens[: words if again == "action" else words // 2])
+
+    def decode(self, tokens):
+        if len(tokens) % 5 == 0:
+            raise AnswerError("five tokens, or ten, and so on")
+        return np.full((1, 7), float(len(tokens)))

@@ -1,0 +1,136 @@
+"""Decides how much of a reasoning is decoded: all of it, or what follows the last one.
+
+In fast, straight motion little changes in what a model would say, so its last reasoning is kept as
+the beginning of the answer. That is an approximation: the tokens are the model's own behind that
+beginning, and not those of the plain loop. ``count`` is upstream ECoT's freezing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from heisd_ros.decoding.acceptance import groups_of, within_tolerance
+from heisd_ros.decoding.answer_actions import action_of
+from heisd_ros.decoding.boundary import Zone
+from heisd_ros.decoding.settings import ReasoningSettings
+from heisd_ros.errors import ModeError
+from heisd_ros.instructions import normalise_instruction
+from heisd_ros.vla.action_codec import ActionCodec
+from heisd_ros.vla.reasoning import reasoning_of
+
+
+class Thinking:
+    """What is known of the reasoning of an episode's answers.
+
+    Args:
+        settings: when a reasoning is kept.
+        codec: of the model's answers.
+
+    Raises:
+        ModeError: the settings keep reasonings, and the model's answers hold none.
+    """
+
+    def __init__(self, settings: ReasoningSettings, codec: ActionCodec) -> None:
+        self._settings, self._codec = settings, codec
+        self._reasoning = reasoning_of(codec)
+        if settings.keep != "never" and self._reasoning is None:
+            raise ModeError(
+                f"reasoning.keep is {settings.keep!r}, but answers of this model hold no "
+                "reasoning; accepted with it: 'never'"
+            )
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the episode."""
+        self._answer: tuple[int, ...] | None = None
+        self._acted: tuple[int, ...] | None = None
+        self._task = ""
+        self._in_a_row = 0
+        self._since_gripper = self._settings.clearance
+        self._surprised = False
+
+    def decide(
+        self, instruction: str, zone: Zone | None, after_hold: bool = False
+    ) -> tuple[tuple[int, ...], str]:
+        """Decides about one step; `note` must follow, or the next step keeps nothing.
+
+        Args:
+            instruction: the task of the step.
+            zone: of the metric; None: the mode does not use it.
+            after_hold: the arm was held since the step before.
+
+        Returns:
+            the beginning of the answer to keep (empty: all is decoded), and the reason for the
+            telemetry, empty in modes that never keep one.
+        """
+        if self._settings.keep == "never" or self._reasoning is None:
+            return (), ""
+        if (task := normalise_instruction(instruction)) != self._task:
+            self.reset()
+            self._task = task
+        # Taken: a step that fails before its answer is known leaves nothing to keep.
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return (), "thinks: no answer before it"
+        if why := "the arm was held" if after_hold else self._objection(zone):
+            return (), f"thinks: {why}"
+        kept = self._reasoning.kept(answer, self._settings.again)
+        if not kept:
+            return (), "thinks: the last answer has nothing to keep"
+        why = f"; {zone.reason}" if zone is not None else ""
+        return kept, f"keeps the reasoning, {self._in_a_row + 1} of {self._settings.steps}{why}"
+
+    def problem(self, tokens: Sequence[int]) -> str:
+        """Returns why an answer behind a kept reasoning is not to be executed; empty if it is.
+
+        Args:
+            tokens: the answer, with its kept beginning.
+        """
+        if problem := action_of(self._codec, tokens).problem:
+            return problem
+        if self._settings.keep == "motion" and self._turns_gripper(self._action(tokens)):
+            return "the gripper would change"
+        return ""
+
+    def note(self, tokens: Sequence[int], kept: Sequence[int] = ()) -> None:
+        """Records a step's answer.
+
+        Args:
+            tokens: the answer, with its kept beginning.
+            kept: that beginning; empty: all was decoded.
+        """
+        if self._settings.keep == "never":
+            return
+        self._in_a_row = self._in_a_row + 1 if kept else 0
+        if action_of(self._codec, tokens).problem:
+            self._answer = self._acted = None
+            return
+        action = self._action(tokens)
+        self._since_gripper = 0 if self._turns_gripper(action) else self._since_gripper + 1
+        self._surprised = self._acted is not None and not within_tolerance(
+            action, self._acted, self._codec
+        )
+        self._answer, self._acted = tuple(tokens), action
+
+    def _objection(self, zone: Zone | None) -> str:
+        """Returns why a reasoning that is there is not kept; empty if it is."""
+        settings = self._settings
+        if self._in_a_row >= settings.steps:
+            return f"{settings.steps} steps in a row have kept it"
+        if settings.keep == "count":
+            return ""
+        if zone is None or not zone.retrieval:
+            return "slow or curved motion" + (f", {zone.reason}" if zone is not None else "")
+        if self._surprised:
+            return "the action was not near the one before"
+        if self._since_gripper < settings.clearance:
+            return f"{self._since_gripper} steps after the gripper changed"
+        return ""
+
+    def _action(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        return tuple(token for token in tokens if token in self._codec.action_ids)
+
+    def _turns_gripper(self, action: tuple[int, ...]) -> bool:
+        groups = groups_of(self._codec)
+        place = groups[-1].stop if groups else len(action)
+        return self._acted is not None and action[place:] != self._acted[place:]
