@@ -101,6 +101,23 @@ class VerifiedFrame(NamedTuple):
 
 
 @dataclass(frozen=True)
+class ChunkPlace:
+    """The place of an action in the chunk that it comes from.
+
+    Attributes:
+        number: chunks begun so far, this one included.
+        index: of the action in its chunk, from 0.
+        length: actions of the chunk that may be executed.
+        delay_sec: from the observation to the first action of the chunk that was executed, s.
+    """
+
+    number: int
+    index: int
+    length: int
+    delay_sec: float
+
+
+@dataclass(frozen=True)
 class StepResult:
     """One step's action and how it was decided.
 
@@ -119,6 +136,7 @@ class StepResult:
             requested.
         chunk: [H, D] actions of all control steps that the answer decides; None: of one.
         problem: why the answer encodes no action; empty if it encodes one.
+        place: of the action in its chunk; None: no executor has chosen it yet.
     """
 
     action: NDArray[np.float64]
@@ -132,6 +150,14 @@ class StepResult:
     frame: VerifiedFrame | None = None
     chunk: NDArray[np.float64] | None = None
     problem: str = ""
+    place: ChunkPlace | None = None
+
+    @property
+    def actions(self) -> NDArray[np.float64]:
+        """The actions of all control steps, [H, D]; `action` alone where there is one."""
+        if self.chunk is None or len(self.chunk) == 1:
+            return self.action[None]
+        return self.chunk
 
 
 class Settled(NamedTuple):
