@@ -24,7 +24,7 @@ from heisd_ros.errors import (
     RemoteModelError,
     UnknownInstructionError,
 )
-from heisd_ros.kinematics.proprio import proprio_vector
+from heisd_ros.kinematics.proprio import pose_vector, proprio_vector
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,12 @@ class Inference:
         """Time that the decoder took, s; 0 if it gave no result."""
         outcome = self.outcome
         return outcome.timings_ms["total"] / 1e3 if isinstance(outcome, StepResult) else 0.0
+
+
+def has_chunk(inference: Inference) -> bool:
+    """Whether an outcome is the actions of several control steps."""
+    outcome = inference.outcome
+    return isinstance(outcome, StepResult) and len(outcome.actions) > 1
 
 
 class PolicyRunner:
@@ -108,12 +114,8 @@ class PolicyRunner:
             outcome = self._policy.decoder.infer(inputs)
             if outcome.problem:
                 raise AnswerError(outcome.problem)
-            action = outcome.action
-            if action.shape != (ACTION_SIZE,) or not np.isfinite(action).all():
-                raise ValueError(
-                    f"action is {action.tolist()} of the tokens {list(outcome.tokens)}; accepted: "
-                    f"{ACTION_SIZE} finite numbers"
-                )
+            # One with a place was taken from a chunk by a `ChunkedDecoder`.
+            _check_actions(outcome, 1 if outcome.place else self._policy.least_actions)
         except AnswerError as error:
             outcome = Hold(HoldReason.NO_ACTION, str(error))
         except ImageError as error:
@@ -166,8 +168,30 @@ class PolicyRunner:
                     "the model takes the gripper's opening, but of 'robot.gripper_joints' were "
                     f"not seen within 'input.gripper_timeout_sec': {unseen}"
                 )
-            proprio = proprio_vector(arm.tip(), arm.gripper_opening)
+            pack = pose_vector if self._policy.state == "pose" else proprio_vector
+            proprio = pack(arm.tip(), arm.gripper_opening)
         return Observation(images, instruction, proprio, arm.motion)
+
+
+def _check_actions(result: StepResult, least: int) -> None:
+    """Checks every action of a result.
+
+    Raises:
+        ValueError: One is not `ACTION_SIZE` finite numbers.
+        AnswerError: There are fewer than `least`.
+    """
+    for index, action in enumerate(result.actions):
+        if action.shape != (ACTION_SIZE,) or not np.isfinite(action).all():
+            where = f"action {index + 1} of a chunk" if len(result.actions) > 1 else "action"
+            raise ValueError(
+                f"{where} is {action.tolist()} of the tokens {list(result.tokens)}; accepted: "
+                f"{ACTION_SIZE} finite numbers"
+            )
+    if len(result.actions) < least:
+        raise AnswerError(
+            f"a chunk has {len(result.actions)} actions; accepted: at least {least}, as "
+            "'chunk.execute' and 'chunk.blend' ask for"
+        )
 
 
 def _model_error(error: Exception) -> Hold:

@@ -54,6 +54,9 @@ class Policy:
         robot: Name, in its URDF, of the robot whose motions are retrieved; empty: no retrieval.
         mode: Decoding mode of a server; empty: that of the parameters.
         link: Connection to the server that runs the model; None: it runs here.
+        horizon: Actions of an answer, one for each control step; 0: not known before it comes.
+        state: What `proprio_size` numbers are, by the names of the parameter `model.state`.
+        least_actions: Actions that an answer must have.
     """
 
     decoder: Decoder
@@ -69,6 +72,9 @@ class Policy:
     robot: str = ""
     mode: str = ""
     link: Link | None = None
+    horizon: int = 0
+    state: str = "tool_down"
+    least_actions: int = 1
 
     @property
     def name(self) -> str:
@@ -170,7 +176,7 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
     from heisd_ros.decoding.modes import load_mode
 
     spec, folder = vla.spec, model_folder(parameters)
-    _check_actions(folder, vla.codec)
+    _check_actions(folder, vla.codec, parameters.command.interface)
     mode, keeps = load_mode(parameters.decoding.mode), growth.wanted(parameters)
     if keeps and not mode.retrieves:
         raise ValueError(
@@ -207,15 +213,23 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
         plain=AutoregressiveDecoder(vla),
         growth=opened[0] if opened else None,
         robot=assembly.database.manifest.robot if mode.retrieves else "",
+        horizon=vla.codec.horizon,
+        state=parameters.model.state,
+        least_actions=least_actions(parameters),
     )
 
 
-def _check_actions(folder: Path, codec: ActionCodec) -> None:
-    """Refuses a model whose answers are not one action for the arm's end effector and gripper."""
-    if (codec.horizon, codec.dimensions) != (1, ACTION_SIZE):
+def least_actions(parameters: VlaNodeParameters) -> int:
+    """Returns how many actions an answer must have for what the parameters ask for."""
+    return max(1, parameters.chunk.execute, parameters.chunk.blend)
+
+
+def _check_actions(folder: Path, codec: ActionCodec, interface: str) -> None:
+    """Refuses a model whose actions the command interface does not take."""
+    if codec.dimensions != ACTION_SIZE:
         raise CheckpointError(
-            f"{folder}: an answer is {codec.horizon} control steps of {codec.dimensions} numbers; "
-            f"the node executes answers of 1 step of {ACTION_SIZE}"
+            f"{folder}: an action is {codec.dimensions} numbers; accepted by 'command.interface' "
+            f"{interface!r}: {ACTION_SIZE}, a step of the end effector and the gripper"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from typing import cast
 from xml.etree import ElementTree
 
@@ -11,18 +11,20 @@ import numpy as np
 
 from heisd_ros.control.commands import CommandMapper
 from heisd_ros.control.core_wait import CoreWait
-from heisd_ros.control.inference import PolicyRunner
+from heisd_ros.control.inference import PolicyRunner, has_chunk
 from heisd_ros.control.ingest import ObservationBuffer
 from heisd_ros.control.inputs import IngestLimits
 from heisd_ros.control.motion_feed import MotionFeed, load_bounds
 from heisd_ros.control.policy import Policy, PolicyLoader
 from heisd_ros.control.worker import InferenceWorker
 from heisd_ros.data import images
+from heisd_ros.decoding.chunks import ChunkedDecoder
 from heisd_ros.decoding.types import Decoder, Observation
 from heisd_ros.errors import DatabaseError, HeisdError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import JointStateReader
 from heisd_ros.kinematics.motion import MetricKind
+from heisd_ros.kinematics.proprio import STATE_SIZES
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader, urdf_text
 from heisd_ros.vla.device_memory import device_memory_errors
@@ -45,6 +47,7 @@ class Session:
         urdf: The robot description in use; empty before the first.
         refused_robot: Why the newest description was refused; empty if it was accepted.
         cores: How long this process's threads wait for a core.
+        in_steps: Executes chunks where time advances with commands; None: the control loop does.
     """
 
     parameters: VlaNodeParameters
@@ -59,6 +62,7 @@ class Session:
     urdf: str = ""
     refused_robot: str = ""
     cores: CoreWait = field(default_factory=CoreWait)
+    in_steps: ChunkedDecoder | None = None
 
     def set_robot(self, urdf: str) -> None:
         """Sets the robot description.
@@ -149,6 +153,53 @@ def check_fingers(policy: Policy, parameters: VlaNodeParameters) -> None:
         )
 
 
+def check_numbers(policy: Policy, parameters: VlaNodeParameters) -> None:
+    """Checks the sizes of the model's state and of its answers.
+
+    Raises:
+        ValueError: It takes another state than `model.state`, or answers with fewer actions than
+            the parameters ask for.
+    """
+    state, size = policy.state, policy.proprio_size
+    if size not in (0, STATE_SIZES[state]):
+        accepted = [name for name, numbers in STATE_SIZES.items() if numbers == size]
+        raise ValueError(
+            f"parameter 'model.state' is {state!r}, {STATE_SIZES[state]} numbers; the model "
+            f"{policy.name} takes {size}; accepted: {' or '.join(accepted) or 'another model'}"
+        )
+    if 0 < policy.horizon < policy.least_actions:
+        chunk = parameters.chunk
+        name = "execute" if chunk.execute > policy.horizon else "blend"
+        raise ValueError(
+            f"parameter 'chunk.{name}' is {getattr(chunk, name)}; accepted: up to "
+            f"{policy.horizon}, the actions in an answer of the model {policy.name}"
+        )
+
+
+def check_chunk(policy: Policy, parameters: VlaNodeParameters) -> None:
+    """Checks that commands are frequent enough for a chunk, and that its last action is not stale.
+
+    Raises:
+        ValueError: A parameter does not fit; nothing is checked for a server that does not say how
+            many actions it answers with.
+    """
+    length, command = parameters.chunk.execute or policy.horizon, parameters.command
+    if length <= 1 or command.stamp == "observation":
+        return
+    rate_hz = parameters.model.control_rate_hz or policy.rate_hz
+    if 0.0 < command.rate_hz < rate_hz:
+        raise ValueError(
+            f"parameter 'command.rate_hz' is {command.rate_hz:g}; accepted: 0, or at least "
+            f"{rate_hz:g}, since each action of a chunk is for one control step of the model"
+        )
+    if length / rate_hz > command.max_action_age_sec:
+        raise ValueError(
+            f"parameter 'command.max_action_age_sec' is {command.max_action_age_sec:g}; accepted: "
+            f"more than {length / rate_hz:g}, the time that the {length} actions of a chunk take, "
+            "or a smaller 'chunk.execute'"
+        )
+
+
 def check_robot(policy: Policy, urdf: str) -> None:
     """Checks that the robot is the one whose motions the policy retrieves.
 
@@ -170,12 +221,17 @@ def _wire(
     reader: JointStateReader | None,
     on_done: Callable[[], None],
 ) -> Session:
+    check_chunk(policy, parameters)
+    raw, in_steps = policy, None
+    if parameters.command.stamp == "observation":
+        in_steps = ChunkedDecoder(policy.decoder, *astuple(parameters.chunk))
+        policy = replace(policy, decoder=in_steps)
     intake = open_intake(parameters, policy)
     if reader is not None:
         intake.buffer.set_robot(reader)
-    warm_up_ms = warm_up(policy, policy.decoder)
+    warm_up_ms = warm_up(policy, raw.decoder)
     plain_ms = warm_up(policy, policy.plain) if policy.plain else warm_up_ms
-    worker = InferenceWorker(intake.runner, take=intake.buffer.take, on_done=on_done)
+    worker = InferenceWorker(intake.runner, intake.buffer.take, on_done, has_chunk)
     return Session(
         parameters=parameters,
         policy=policy,
@@ -190,6 +246,7 @@ def _wire(
             f"{warm_up_ms:.0f} ms, metric bounds {intake.bounds_source}"
         ),
         kinematics=reader.kinematics if reader is not None else None,
+        in_steps=in_steps,
     )
 
 
@@ -216,8 +273,10 @@ def open_intake(parameters: VlaNodeParameters, policy: Policy) -> Intake:
     """Connects the inputs of a policy; the buffer still needs its robot description.
 
     Raises:
-        ValueError: The metric's bounds do not fit.
+        ValueError: The metric's bounds do not fit, or the model takes or gives other numbers than
+            the parameters say.
     """
+    check_numbers(policy, parameters)
     if policy.bounds is not None:
         bounds, bounds_source = policy.bounds, "of the database"
     else:

@@ -124,8 +124,12 @@ def overlay_lines(step: StepTelemetry | None) -> list[str]:
         return [f"HOLD {step.reason}".encode("ascii", "replace").decode()]
     metric = f"{step.metric.value:.2f}" if step.metric.ready else "-"
     linear, angular = np.linalg.norm(step.twist[:3]), np.linalg.norm(step.twist[3:])
+    chunk, action = step.chunk, ""
+    if chunk.length > 1:
+        place = f"{chunk.index + 1}/{chunk.length}"
+        action = f"  chunk {chunk.number}: {place}, {chunk.delay:.0f} ms"
     return [
-        f"{step.source}  step {step.step}  {step.latency.inference:.0f} ms",
+        f"{step.source}  step {step.step}  {step.latency.inference:.0f} ms{action}",
         f"metric {metric}  {linear:.3f} m/s  {angular:.2f} rad/s  gripper {step.gripper:.3f} m",
     ]
 

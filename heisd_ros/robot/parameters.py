@@ -11,6 +11,7 @@ from heisd_ros.kinematics.robots import (
     PANDA_JOINTS,
     PANDA_TIP,
 )
+from heisd_ros.robot.chunk_parameters import ChunkParameters
 from heisd_ros.robot.command_parameters import CommandParameters
 from heisd_ros.robot.declare import Parameters, at_most_if_any, group, parameter, validate
 from heisd_ros.robot.flat_names import FlatNames
@@ -50,6 +51,13 @@ class ModelParameters(Parameters):
         "",
         "What the training data went through (views, pictures, gripper numbers): a name in "
         "config/protocols or a YAML file like those; empty: nothing.",
+    )
+    state: str = parameter(
+        "tool_down",
+        "What the state is that the model takes, if any: 7 numbers (tip position, rotation vector "
+        "from the tool pointing down, opening), or pose: 8 (tip position, rotation vector, both "
+        "fingers), as robosuite has them; lengths in m, in robot.base_frame.",
+        choices=("tool_down", "pose"),
     )
     threads: int = parameter(
         0,
@@ -232,6 +240,7 @@ class VlaNodeParameters(FlatNames):
         own=True,
     )
     command: CommandParameters = group(CommandParameters)
+    chunk: ChunkParameters = group(ChunkParameters)
     workspace: WorkspaceParameters = group(WorkspaceParameters)
     joints: JointParameters = group(JointParameters)
     singularity: SingularityParameters = group(SingularityParameters)

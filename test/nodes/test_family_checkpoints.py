@@ -57,9 +57,10 @@ def test_an_answer_that_stands_for_no_action_holds_the_arm(world, family, instru
     world.spin_until(lambda: "no_action" in bench.holds(), "no_action", bench.publish)
 
 
-def test_chunks_are_refused_at_configure(world, capfd):
+def test_a_state_that_the_node_was_not_told_of_is_refused_at_configure(world, capfd):
     settings = {**settings_of("pi0fast", "lift"), "model.unnorm_key": ""}
     node = world.add(VlaNode, parameters=settings)
     assert node.trigger_configure() == FAILURE
     said = capfd.readouterr().err
-    assert "an answer is 10 control steps of 7 numbers" in said and "Traceback" not in said
+    assert "'model.state' is 'tool_down', 7 numbers; the model" in said and "accepted: pose" in said
+    assert "Traceback" not in said

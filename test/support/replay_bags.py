@@ -66,6 +66,7 @@ def telemetry(stamp, action, hold=False):
         twist=np.zeros(6),
         dry_run=False,
         gripper=nan,
+        chunk=TYPES.types["heisd_ros/msg/StepChunk"](0, 0, 0, 0.0),
         metric=metric,
         latency=latency,
         ages=ages,
