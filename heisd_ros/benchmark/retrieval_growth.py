@@ -25,6 +25,7 @@ from heisd_ros.retrieval.arrays import RowsOnDisk
 from heisd_ros.retrieval.entries import COLUMNS
 from heisd_ros.retrieval.index import EXACT_BELOW, Index
 from heisd_ros.retrieval.key_space import KeySpace
+from heisd_ros.retrieval.manifest import UNNAMED_ANSWER
 from heisd_ros.retrieval.shard import Shard
 
 FAR = 10_000_000
@@ -123,7 +124,7 @@ def _ours(shards: SyntheticShards, space: KeySpace, size: int, scratch: Path) ->
         index = Index.graph(coordinates) if graph else Index.exact(coordinates)
     # Entries are identified by their step; other columns are unused and take no memory.
     columns: dict[str, NDArray[Any]] = {
-        name: np.broadcast_to(np.zeros(column.row), (size, *column.row))
+        name: np.broadcast_to(np.zeros(row := column.row(UNNAMED_ANSWER)), (size, *row))
         for name, column in COLUMNS.items()
     }
     columns["steps"] = np.arange(size)

@@ -22,6 +22,7 @@ from heisd_ros.retrieval.database import Database, Shard
 from heisd_ros.retrieval.entries import COLUMNS
 from heisd_ros.retrieval.index import Index
 from heisd_ros.retrieval.key_space import KeySpace
+from heisd_ros.retrieval.manifest import UNNAMED_ANSWER
 from heisd_ros.retrieval.projection import Projection
 from heisd_ros.retrieval.quantiser import Quantiser
 from heisd_ros.vla.checkpoint_files import fingerprint
@@ -138,7 +139,8 @@ def random_shard(config: VLAConfig, entries: int = SHARD_ENTRIES) -> Shard:
     rng = np.random.default_rng(0)
     size, kept = len(config.views) * config.vision_width, 64
     columns = {
-        name: np.zeros((entries, *column.row), column.disk) for name, column in COLUMNS.items()
+        name: np.zeros((entries, *column.row(UNNAMED_ANSWER)), column.disk)
+        for name, column in COLUMNS.items()
     }
     columns["tokens"] += np.asarray(config.real_vocab_size - 100, columns["tokens"].dtype)
     codes = rng.integers(0, 256, (entries, size), dtype=np.uint8)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from heisd_ros.benchmark.synthetic_keys import SyntheticKeys
 from heisd_ros.retrieval.entries import COLUMNS, Entries
+from heisd_ros.retrieval.manifest import UNNAMED_ANSWER
 
 
 class SyntheticShards(Mapping[str, Entries]):
@@ -60,7 +61,7 @@ class SyntheticShards(Mapping[str, Entries]):
         keys = np.array(self.read(number, "keys"))
         given = {name: self.read(number, name) for name in ("episodes", "steps")}
         zeros = {
-            name: np.zeros((len(keys), *column.row), column.disk)
+            name: np.zeros((len(keys), *column.row(UNNAMED_ANSWER)), column.disk)
             for name, column in COLUMNS.items()
             if name not in given
         }

@@ -18,8 +18,8 @@ from heisd_ros.files.ranges import parse_ranges
 
 if TYPE_CHECKING:
     from heisd_ros.data.source import Source
-    from heisd_ros.families.openvla.vla import VLA
     from heisd_ros.retrieval.manifest import Manifest
+    from heisd_ros.vla.token_model import TokenModel
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -194,7 +194,7 @@ def _one_line() -> Iterator[None]:
 
 def _load(
     model: str, suite: str, protocol: str, unnorm_key: str, dtype: str
-) -> tuple[VLA, str, float]:
+) -> tuple[TokenModel, str, float]:
     """The model, its fingerprint and its control rate."""
     import torch
 
@@ -213,7 +213,7 @@ def _load(
         dtype=dtype,
         unnorm_key=unnorm_key,
     )
-    return vla, fingerprint(checkpoint), float(vla.config.control_rate_hz or CONTROL_RATE_HZ)
+    return vla, fingerprint(checkpoint), float(vla.spec.control_rate_hz or CONTROL_RATE_HZ)
 
 
 def _sources(

@@ -132,8 +132,8 @@ def _collect(
 def _lead_policy(checkpoint: str) -> Callable[[LiberoScene], np.ndarray]:
     from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
     from heisd_ros.evaluation.rollout import SceneInputs, observe
-    from heisd_ros.families.openvla.checkpoint import load_checkpoint
+    from heisd_ros.families.checkpoint import load_checkpoint
 
     vla = load_checkpoint(checkpoint)
-    decoder, inputs = AutoregressiveDecoder(vla), SceneInputs.of(vla.config)
+    decoder, inputs = AutoregressiveDecoder(vla), SceneInputs.of(vla.spec)
     return lambda scene: decoder.infer(observe(scene, inputs=inputs)).action

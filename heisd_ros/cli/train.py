@@ -104,7 +104,8 @@ def drafter(
     """Train a drafter for a VLA on the VLA's own tokens, on the GPU where there is one."""
     import torch
 
-    from heisd_ros.errors import HeisdError
+    from heisd_ros.errors import CheckpointError, HeisdError
+    from heisd_ros.families.openvla.vla import VLA
     from heisd_ros.models import shipped_model
     from heisd_ros.sim.protocol import load_for_suite, load_protocol
     from heisd_ros.training.distillation import teacher_frames
@@ -120,6 +121,8 @@ def drafter(
     try:
         plan = load_protocol(protocol, checkpoint)
         teacher = load_for_suite(checkpoint, suite, plan, device=device, unnorm_key=unnorm_key)
+        if not isinstance(teacher, VLA):
+            raise CheckpointError(f"{checkpoint}: a drafter is for the family openvla alone")
         identity = fingerprint(checkpoint)
         with Progress(*columns) as progress:
             reading = progress.add_task("running the VLA", total=None, note="")

@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.errors import AnswerError
+from heisd_ros.retrieval.entries import PADDING
 from heisd_ros.vla.action_codec import ActionCodec
-
-PADDING = -1
-"""Fills the rows of shorter answers in an array of several answers."""
 
 
 class Action(NamedTuple):

@@ -18,7 +18,6 @@ from heisd_ros.errors import DatabaseError, ModeError
 from heisd_ros.files.bounded import expanded
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.retrieval.database import Database, Store, file_hash
-from heisd_ros.retrieval.entries import COLUMNS
 from heisd_ros.vla.action_codec import ActionCodec
 from heisd_ros.vla.checkpoint_files import fingerprint
 from heisd_ros.vla.drafter import WEIGHTS, Drafter, load_drafter
@@ -209,13 +208,13 @@ def build_decoder(
 
 def _check_answers(database: Database, codec: ActionCodec) -> None:
     """Raises DatabaseError if a model's answers do not fit the entries of a database."""
-    held = [COLUMNS[name].row for name in ("tokens", "actions")]
-    wanted = [(codec.max_tokens,), (codec.horizon * codec.dimensions,)]
-    if held != wanted:
+    held, numbers = database.manifest.answer, codec.horizon * codec.dimensions
+    fits = held.tokens == codec.max_tokens if codec.counted else held.tokens <= codec.max_tokens
+    if not fits or held.numbers != numbers:
+        most = "" if codec.counted else "up to "
         raise DatabaseError(
-            f"{database.folder}: an entry holds {held[0][0]} tokens and {held[1][0]} numbers of an "
-            f"action; answers of this model have {codec.max_tokens} and "
-            f"{codec.horizon * codec.dimensions}"
+            f"{database.folder}: an entry holds {held.tokens} tokens and {held.numbers} numbers of "
+            f"an action; answers of this model have {most}{codec.max_tokens} and {numbers}"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from heisd_ros.decoding.answer_actions import action_of
-from heisd_ros.decoding.perception import perceive
+from heisd_ros.decoding.perception import Perceived, perceive
 from heisd_ros.decoding.stopwatch import Stopwatch
 from heisd_ros.decoding.types import Observation, Source, StepResult
 from heisd_ros.vla.token_model import TokenModel
@@ -41,21 +41,8 @@ class AutoregressiveDecoder:
         """Decodes one action; raises what `TokenModel.encode` raises."""
         watch = Stopwatch(self.vla.device)
         seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
-        codec = self.vla.codec
-        sequence, said = self.vla.engine.start(self.vla.prompt(*seen))
-        watch.lap("prefill")
-        if codec.counted:
-            # Tokens are copied from the device once, after the loop, so that it never waits.
-            guesses = [said.greedy]
-            for _ in range(codec.max_tokens - 1):
-                guesses.append(sequence.extend(guesses[-1]).greedy)
-            chosen = torch.cat(guesses).tolist()
-        else:
-            chosen = said.greedy.tolist()
-            while not codec.finished(chosen):
-                chosen += sequence.extend(chosen[-1]).greedy.tolist()
-        watch.lap("decode")
-        action = action_of(codec, chosen)
+        chosen = self.answer(seen, watch)
+        action = action_of(self.vla.codec, chosen)
         watch.lap("detokenise")
         return StepResult(
             **action._asdict(),
@@ -65,3 +52,28 @@ class AutoregressiveDecoder:
             timings_ms=watch.timings_ms(),
             passes=len(chosen),
         )
+
+    def answer(self, seen: Perceived, watch: Stopwatch | None = None) -> list[int]:
+        """Decodes the model's greedy answer, its token ids up to the last one.
+
+        Args:
+            seen: the observation, in inference mode.
+            watch: times the laps ``prefill`` and ``decode``.
+        """
+        codec = self.vla.codec
+        sequence, said = self.vla.engine.start(self.vla.prompt(*seen))
+        if watch is not None:
+            watch.lap("prefill")
+        if codec.counted:
+            # Tokens are copied from the device once, after the loop, so that it never waits.
+            guesses = [said.greedy]
+            for _ in range(codec.max_tokens - 1):
+                guesses.append(sequence.extend(guesses[-1]).greedy)
+            chosen: list[int] = torch.cat(guesses).tolist()
+        else:
+            chosen = said.greedy.tolist()
+            while not codec.finished(chosen):
+                chosen += sequence.extend(chosen[-1]).greedy.tolist()
+        if watch is not None:
+            watch.lap("decode")
+        return chosen

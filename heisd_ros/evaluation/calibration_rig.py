@@ -27,7 +27,7 @@ class Rig:
         self._place = place
         self._mode, self._assembly = place.open()
         self._vla, self._protocol = place.load_model()
-        self._inputs = SceneInputs.of(self._vla.config)
+        self._inputs = SceneInputs.of(self._vla.spec)
         self._reference = AutoregressiveDecoder(self._vla)
         self._scene: LiberoScene | None = None
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.data.libero_source import ROBOT
+from heisd_ros.decoding.answer_actions import padded
 from heisd_ros.decoding.assembly import Assembly
 from heisd_ros.decoding.calibration import RUN_SETTING, Calibration, Criterion
 from heisd_ros.decoding.conformal import Rule
@@ -26,11 +27,11 @@ from heisd_ros.evaluation.calibration_run import FILE, CalibrationRun
 from heisd_ros.evaluation.paired_run import FILE as PAIRS
 from heisd_ros.evaluation.paired_run import LEVEL, RUNS, PairedRun
 from heisd_ros.evaluation.starts import CALIBRATION_STATES, Start, calibration_starts
-from heisd_ros.families.openvla.checkpoint import statistics_of
-from heisd_ros.families.openvla.vla import VLA
+from heisd_ros.families.checkpoint import statistics_of
 from heisd_ros.files.ranges import parse_ranges
 from heisd_ros.retrieval.database import Database, Matches
 from heisd_ros.sim.protocol import Protocol, load_for_suite, load_protocol
+from heisd_ros.vla.token_model import TokenModel
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Place:
     device: str = "cpu"
     dtype: str = "float32"
 
-    def load_model(self) -> tuple[VLA, Protocol]:
+    def load_model(self) -> tuple[TokenModel, Protocol]:
         """Loads the model with its protocol; returns both."""
         protocol = self.read_protocol()
         options = {"device": self.device, "dtype": self.dtype, "unnorm_key": self.unnorm_key}
@@ -200,4 +201,8 @@ def _executed(place: Place, settings: ModeSettings) -> Callable[[Matches], NDArr
     if settings.retrieval.payload == "own":
         return lambda matches: matches.tokens
     vla, _ = place.load_model()
-    return lambda matches: vla.codec.tokens(matches.actions)
+    codec = vla.codec
+    shape = codec.horizon, codec.dimensions
+    return lambda matches: padded(
+        [codec.encode(row.reshape(shape)) for row in matches.actions], codec.max_tokens
+    )

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from heisd_ros.decoding.chunks import ChunkedDecoder, ChunkUse
 from heisd_ros.decoding.types import Decoder, Observation, Settled, StepResult
 from heisd_ros.errors import ProtocolError
-from heisd_ros.families.openvla.config import VLAConfig
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import FusedMetric, MetricSample
 from heisd_ros.kinematics.proprio import STATE_SIZES, pose_vector, proprio_vector
@@ -43,20 +42,20 @@ class SceneInputs:
     state: str = "tool_down"
 
     @classmethod
-    def of(cls, config: VLAConfig | ObservationSpec) -> SceneInputs:
-        """Returns the inputs of a model, of its config or of its `ObservationSpec`.
+    def of(cls, spec: ObservationSpec) -> SceneInputs:
+        """Returns the inputs of a model.
 
         Raises:
             ProtocolError: The scene lacks a view or the state of the model.
         """
-        size = config.proprio_size
+        size = spec.proprio_size
         states = [name for name, numbers in STATE_SIZES.items() if size in (0, numbers)]
         if not states:
             raise ProtocolError(
                 f"the model takes a state of {size} numbers; the scene gives "
                 f"{' or '.join(map(str, STATE_SIZES.values()))}"
             )
-        return cls(_cameras(config.views), size > 0, states[0])
+        return cls(_cameras(spec.views), size > 0, states[0])
 
 
 ALL_INPUTS = SceneInputs()

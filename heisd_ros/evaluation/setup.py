@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from heisd_ros.data.libero_source import ROBOT
 from heisd_ros.decoding.assembly import Assembly
 from heisd_ros.decoding.calibration import Calibration
@@ -19,8 +17,7 @@ from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import CheckpointError, ModeError
 from heisd_ros.evaluation.rollout import WHOLE_CHUNKS, make_scene
 from heisd_ros.evaluation.skip_rates import SkipRates, at_rates
-from heisd_ros.families.checkpoint import family_of, load_checkpoint
-from heisd_ros.families.openvla.checkpoint import statistics_of
+from heisd_ros.families.checkpoint import statistics_of
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.retrieval.database import Database
 from heisd_ros.sim.protocol import load_for_suite, load_protocol
@@ -93,9 +90,8 @@ class Parts:
         modes = [at_rates(load_mode(mode), setup.rates) for mode in setup.modes]
         self.modes = dict(zip(names, modes, strict=True))
         self.protocol = load_protocol(setup.protocol, setup.model)
-        self._openvla = family_of(setup.model) == "openvla"
-        if self._openvla:  # now, and not in a worker
-            self.protocol.statistics_key(setup.suite, statistics_of(setup.model), setup.unnorm_key)
+        # Now, and not in a worker.
+        self.protocol.statistics_key(setup.suite, statistics_of(setup.model), setup.unnorm_key)
         self._assembly = Assembly(setup.model, setup.database, setup.drafter, ROBOT)
         self.model = self._assembly.fingerprint
         self.database: Database | None = None
@@ -117,18 +113,9 @@ class Parts:
             HeisdError: It cannot be loaded, has no such statistics, acts on something else than
                 the scene, or answers with fewer actions than are to be executed.
         """
-        setup, protocol = self.setup, self.protocol
-        if self._openvla:
-            options = {"device": setup.device, "dtype": setup.dtype, "unnorm_key": setup.unnorm_key}
-            model: TokenModel = load_for_suite(setup.model, setup.suite, protocol, **options)
-        else:
-            model = load_checkpoint(
-                setup.model,
-                setup.device,
-                getattr(torch, setup.dtype),
-                setup.unnorm_key or None,
-                **({} if protocol.name == "heisd" else {"convention": protocol.data}),
-            )
+        setup = self.setup
+        options = {"device": setup.device, "dtype": setup.dtype, "unnorm_key": setup.unnorm_key}
+        model = load_for_suite(setup.model, setup.suite, self.protocol, **options)
         codec, least = model.codec, max(setup.chunk)
         if codec.dimensions != ACTION_SIZE or codec.horizon < least:
             raise CheckpointError(

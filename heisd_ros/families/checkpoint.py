@@ -37,6 +37,14 @@ class Family(Protocol):
         """
         ...
 
+    def statistics(self, folder: str | Path) -> list[str]:
+        """Names of a checkpoint's action statistics; none where they have no name.
+
+        Raises:
+            CheckpointError: its config or statistics are missing or damaged.
+        """
+        ...
+
     def load(
         self,
         folder: str | Path,
@@ -104,6 +112,15 @@ def default_protocol(folder: str | Path) -> str:
     """
     family, config = _family_of(folder)
     return known_families()[family].protocol(config)
+
+
+def statistics_of(folder: str | Path) -> list[str]:
+    """Returns the names of a checkpoint's action statistics; none where they have no name.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`, or its statistics are missing or damaged.
+    """
+    return known_families()[family_of(folder)].statistics(folder)
 
 
 def _family_of(folder: str | Path) -> tuple[str, dict[str, Any]]:

@@ -37,6 +37,8 @@ class LibraryModel:
         engine: what runs its passes.
     """
 
+    statistics_key = ""
+
     def __init__(self, network: Any, engine: TransformersEngine) -> None:
         self.network, self._engine = network, engine
 

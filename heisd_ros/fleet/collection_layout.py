@@ -8,7 +8,7 @@ from typing import Any
 
 from heisd_ros.files.bounded import parse_json
 from heisd_ros.files.typed import typed
-from heisd_ros.retrieval.manifest import Manifest
+from heisd_ros.retrieval.manifest import UNNAMED_ANSWER, Manifest
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Layout:
         views: camera views, in order.
         towers: channels of each vision tower, in order.
         size: numbers in a key.
+        numbers: numbers of an entry's actions.
     """
 
     model_fingerprint: str
@@ -33,6 +34,7 @@ class Layout:
     views: tuple[str, ...]
     towers: tuple[int, ...]
     size: int
+    numbers: int = UNNAMED_ANSWER.numbers
 
     @classmethod
     def of(cls, manifest: Manifest) -> Layout:
@@ -46,6 +48,7 @@ class Layout:
             views=features.views,
             towers=features.towers,
             size=features.size,
+            numbers=manifest.answer.numbers,
         )
 
     def to_json(self) -> str:

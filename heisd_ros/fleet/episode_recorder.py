@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.fleet.recorded_episode import RecordedEpisode, episode_number
-from heisd_ros.retrieval.entries import Entries
+from heisd_ros.retrieval.entries import Entries, joined
 
 MAX_STEPS = 10_000
 """Steps kept of an episode; later ones are dropped. At 20 Hz this is more than 8 minutes."""
@@ -22,7 +22,7 @@ class Verified:
 
     Attributes:
         key: (D,) `VLA.retrieval_key`.
-        tokens: (7,) its own greedy tokens.
+        tokens: its own greedy tokens.
     """
 
     key: NDArray[np.float32]
@@ -44,7 +44,7 @@ class EpisodeRecorder:
 
         Args:
             instruction: the task; a change of it begins an episode.
-            action: (7,) the executed action, robot units.
+            action: (A,) the executed actions, robot units.
             verified: None for a step that was not verified, which is only counted.
         """
         with self._lock:
@@ -72,7 +72,7 @@ class EpisodeRecorder:
         entries = Entries(
             keys=np.array([own.key for own in verified], dtype=np.float32),
             actions=np.array(actions),
-            tokens=np.array([own.tokens for own in verified]),
+            tokens=joined("tokens", [np.array([own.tokens]) for own in verified]),
             episodes=np.full(len(seen), episode_number(uid)),
             steps=np.array(steps),
         )

@@ -20,7 +20,7 @@ from heisd_ros.errors import DatabaseError, FleetError
 from heisd_ros.fleet.collection_layout import Layout
 from heisd_ros.fleet.recorded_episode import RecordedEpisode
 from heisd_ros.instructions import normalise_instruction
-from heisd_ros.retrieval.entries import COLUMNS, Entries
+from heisd_ros.retrieval.entries import COLUMNS, Entries, joined
 
 TIMEOUT_SEC = 10.0
 """Timeout of a call; only the link's thread waits for it."""
@@ -241,13 +241,14 @@ class MilvusStore:
 
     def _columns(self, payloads: Sequence[dict[str, Any]]) -> dict[str, NDArray[Any]]:
         try:
-            return {
-                name: np.array([payload[name] for payload in payloads], dtype=column.disk).reshape(
-                    len(payloads), *column.row
-                )
-                for name, column in COLUMNS.items()
+            columns = {
+                name: joined(name, [np.array([p[name]], dtype=c.disk) for p in payloads])
+                for name, c in COLUMNS.items()
             }
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            if columns["actions"].shape[1:] != (self.layout.numbers,):
+                raise ValueError(f"actions of shape {columns['actions'].shape}")
+            return columns
+        except (KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
             raise FleetError(f"{self.uri}: a row is no entry: {error!r}") from error
 
 

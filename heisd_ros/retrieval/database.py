@@ -139,7 +139,7 @@ class Database:
             )
         check_files(folder, manifest)
         space = KeySpace.load(folder, manifest.features.size, manifest.features.kept)
-        shards = [Shard.open(folder, info, space) for info in manifest.shards]
+        shards = [Shard.open(folder, info, space, manifest.answer) for info in manifest.shards]
         return cls(folder, manifest, space, shards)
 
     def __iter__(self) -> Iterator[Shard]:

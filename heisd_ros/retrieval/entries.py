@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.errors import DatabaseError
+from heisd_ros.files.typed import within
+
+PADDING = -1
+"""Fills the rows of shorter answers in an array of several answers."""
+
+
+@dataclass(frozen=True)
+class AnswerSize:
+    """The size of the answer that an entry holds.
+
+    Attributes:
+        tokens: Tokens of the longest answer; shorter ones are padded with `PADDING`.
+        numbers: Numbers of its actions: horizon times dimensions.
+    """
+
+    tokens: Annotated[int, within(1)]
+    numbers: Annotated[int, within(1)]
 
 
 class Column(NamedTuple):
     """One array of a shard.
 
     Attributes:
-        row: shape of one entry.
+        width: the field of `AnswerSize` that is the length of one entry's row; None: one number.
         disk: type in its file.
         memory: type in `Matches`.
     """
 
-    row: tuple[int, ...]
+    width: str | None
     disk: str
     memory: str
 
+    def row(self, answer: AnswerSize) -> tuple[int, ...]:
+        """Returns the shape of one entry."""
+        return () if self.width is None else (getattr(answer, self.width),)
+
 
 COLUMNS = {
-    "actions": Column((7,), "<f4", "f4"),
-    "tokens": Column((7,), "<i4", "i8"),
-    "episodes": Column((), "<i4", "i8"),
-    "steps": Column((), "<i4", "i8"),
+    "actions": Column("numbers", "<f4", "f4"),
+    "tokens": Column("tokens", "<i4", "i8"),
+    "episodes": Column(None, "<i4", "i8"),
+    "steps": Column(None, "<i4", "i8"),
 }
 """The arrays of a shard by name; each is one ``.npy`` file with N rows."""
 
@@ -41,8 +62,8 @@ class Entries:
 
     Attributes:
         keys: (N, D) the vectors that frames are compared by, of unit length.
-        actions: (N, 7) the demonstrated action, robot units.
-        tokens: (N, 7) the model's own greedy token ids for that frame.
+        actions: (N, A) the demonstrated actions, H of D numbers in a row, robot units.
+        tokens: (N, T) the model's own greedy token ids for that frame, padded with `PADDING`.
         episodes: (N,) number of the episode, unique in the database.
         steps: (N,) control step in its episode.
 
@@ -61,12 +82,12 @@ class Entries:
         number = len(self.keys)
         if number == 0:
             raise DatabaseError("a shard without entries; give demonstrations of its task")
-        shapes = {"keys": self.keys.shape[1:]}
-        shapes |= {name: column.row for name, column in COLUMNS.items()}
-        for name, row in shapes.items():
+        for name in ("keys", *COLUMNS):
             array = getattr(self, name)
-            if array.shape != (number, *row):
-                raise DatabaseError(f"{name} has shape {array.shape}; {(number, *row)} is needed")
+            wide = name == "keys" or COLUMNS[name].width is not None
+            if len(array) != number or array.ndim != 1 + wide or 0 in array.shape:
+                needed = f"({number}, {'one or more' if wide else ''})"
+                raise DatabaseError(f"{name} has shape {array.shape}; {needed} is needed")
             if not np.isfinite(array).all():
                 where = np.unique(np.argwhere(~np.isfinite(array))[:, 0])[:5].tolist()
                 raise DatabaseError(
@@ -78,11 +99,16 @@ class Entries:
         """Number of frames."""
         return len(self.keys)
 
+    @property
+    def answer(self) -> AnswerSize:
+        """The size of their answers."""
+        return AnswerSize(self.tokens.shape[1], self.actions.shape[1])
+
     @classmethod
     def join(cls, parts: list[Entries]) -> Entries:
         """Concatenates the entries of several parts, in their order."""
         names = [field.name for field in fields(cls)]
-        return cls(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
+        return cls(**{n: joined(n, [getattr(part, n) for part in parts]) for n in names})
 
 
 @dataclass(frozen=True)
@@ -91,8 +117,8 @@ class Matches:
 
     Attributes:
         similarity: (K,) float32 cosine with the query.
-        actions: (K, 7) float32 demonstrated action, robot units.
-        tokens: (K, 7) int64 the model's own greedy token ids for that frame.
+        actions: (K, A) float32 demonstrated actions, H of D numbers in a row, robot units.
+        tokens: (K, T) int64 the model's own greedy token ids for that frame, padded.
         episodes: (K,) int64 number of the episode, unique in the database.
         steps: (K,) int64 control step in its episode.
     """
@@ -132,5 +158,26 @@ class Matches:
         """Returns the k best of several searches' matches; of equal ones, the earlier part's."""
         order = np.argsort(-np.concatenate([part.similarity for part in parts]), kind="stable")[:k]
         names = [entry.name for entry in fields(cls)]
-        joined = {n: np.concatenate([getattr(part, n) for part in parts]) for n in names}
-        return cls(**{n: array[order] for n, array in joined.items()})
+        all_of = {n: joined(n, [getattr(part, n) for part in parts]) for n in names}
+        return cls(**{n: array[order] for n, array in all_of.items()})
+
+
+def joined(name: str, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Concatenates a column of several parts; answers are padded to the longest one.
+
+    Args:
+        name: name of the column.
+        parts: its rows in each part.
+    """
+    if name == "tokens":
+        width = max(part.shape[1] for part in parts)
+        parts = [widened(part, width) for part in parts]
+    return np.concatenate(parts)
+
+
+def widened(tokens: NDArray[Any], width: int) -> NDArray[Any]:
+    """Pads answers (N, T) to (N, width)."""
+    missing = width - tokens.shape[1]
+    if not missing:
+        return tokens
+    return np.pad(tokens, ((0, 0), (0, missing)), constant_values=PADDING)

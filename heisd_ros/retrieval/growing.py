@@ -131,6 +131,9 @@ class GrowingStore:
         built = self._built.get(name)
         if built is not None and self.frozen:
             raise GrowthError(f"the shard of {instruction!r} may not grow: {self.frozen}")
+        held, given = self.database.manifest.answer.numbers, entries.answer.numbers
+        if given != held:
+            raise DatabaseError(f"actions have {given} numbers, the database's {held}")
         with self._lock:
             before = self._added.get(name)
             added = Shard.in_memory(instruction, entries, self.database.space, before)

@@ -15,10 +15,13 @@ from heisd_ros.errors import DatabaseError
 from heisd_ros.files.bounded import read_object, shown
 from heisd_ros.files.typed import typed, within
 from heisd_ros.kinematics.metric import MetricBounds
+from heisd_ros.retrieval.entries import AnswerSize
 
 FORMAT = 2
 """Version of the on-disk format. `convert.convert_database` converts folders of format 1."""
 MANIFEST = "manifest.json"
+UNNAMED_ANSWER = AnswerSize(tokens=7, numbers=7)
+"""Size of answers in databases that do not name it: one action of an end effector."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Manifest:
             no joint velocities.
         fidelity: what the compression of keys costs.
         provenance: what it was built from, in words.
+        answer: the size of the answers that entries hold.
         shards: one for each task.
         files: sha256 of each other file, by path relative to the database.
         created: time of writing, ISO 8601, UTC.
@@ -104,6 +108,7 @@ class Manifest:
     bounds: dict[str, MetricBounds] = field(default_factory=dict)
     fidelity: Fidelity = Fidelity()
     provenance: dict[str, Any] = field(default_factory=dict)
+    answer: AnswerSize = UNNAMED_ANSWER
     shards: tuple[ShardInfo, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     created: str = ""
@@ -199,7 +204,8 @@ def _leaves(name: str) -> bool:
 
 
 def _from_dict(values: Any) -> Manifest:
-    missing = [entry.name for entry in fields(Manifest) if entry.name not in values]
+    known = {entry.name for entry in fields(Manifest)} - {"answer"}
+    missing = [name for name in sorted(known) if name not in values]
     if missing:
         raise ValueError(f"it has no {', '.join(missing)}")
     manifest: Manifest = typed(Manifest, values)

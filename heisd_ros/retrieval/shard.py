@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from heisd_ros.errors import DatabaseError
 from heisd_ros.retrieval.arrays import RowsOnDisk, check_finite, map_array
-from heisd_ros.retrieval.entries import COLUMNS, Entries, Matches
+from heisd_ros.retrieval.entries import COLUMNS, AnswerSize, Entries, Matches, joined
 from heisd_ros.retrieval.index import Index
 from heisd_ros.retrieval.key_space import KeySpace
-from heisd_ros.retrieval.manifest import ShardInfo
+from heisd_ros.retrieval.manifest import UNNAMED_ANSWER, ShardInfo
 from heisd_ros.retrieval.quantiser import Quantiser
 
 KEYS, LENGTHS = "keys.npy", "lengths.npy"
@@ -60,13 +60,16 @@ class Shard:
         self._index = index
 
     @classmethod
-    def open(cls, folder: Path, info: ShardInfo, space: KeySpace) -> Shard:
+    def open(
+        cls, folder: Path, info: ShardInfo, space: KeySpace, answer: AnswerSize = UNNAMED_ANSWER
+    ) -> Shard:
         """Maps a shard's arrays.
 
         Args:
             folder: the database.
             info: the shard's record in the manifest.
             space: the database's key space.
+            answer: the size of its answers.
 
         Raises:
             DatabaseError: a file is missing or has another shape or type than the manifest says.
@@ -79,7 +82,9 @@ class Shard:
         coordinates = map_array(place / COORDINATES, (rows, projection.kept), "<f2")
         columns = {
             # As plain arrays: indexing numpy's mapped ones takes several times as long.
-            name: np.asarray(map_array(place / f"{name}.npy", (rows, *column.row), column.disk))
+            name: np.asarray(
+                map_array(place / f"{name}.npy", (rows, *column.row(answer)), column.disk)
+            )
             for name, column in COLUMNS.items()
         }
         index = (
@@ -124,7 +129,7 @@ class Shard:
                 "coordinates": before._coordinates,
                 **before.columns,
             }
-            parts = {name: np.concatenate([old[name], part]) for name, part in parts.items()}
+            parts = {name: joined(name, [old[name], part]) for name, part in parts.items()}
         columns = {name: parts[name] for name in COLUMNS}
         coordinates = parts["coordinates"]
         shard = cls(

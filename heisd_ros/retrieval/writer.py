@@ -16,7 +16,7 @@ import numpy as np
 from heisd_ros.errors import DatabaseError
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.retrieval.arrays import file_hash
-from heisd_ros.retrieval.entries import COLUMNS, Entries
+from heisd_ros.retrieval.entries import COLUMNS, AnswerSize, Entries, widened
 from heisd_ros.retrieval.index import EXACT_BELOW, Index
 from heisd_ros.retrieval.key_space import KeySpace
 from heisd_ros.retrieval.manifest import MANIFEST, Manifest, ShardInfo
@@ -50,11 +50,12 @@ def write_database(
 
     Raises:
         DatabaseError: there is nothing to write, two instructions are the same, a key has another
-            size than the projection, or the folder holds something other than a database.
+            size than the projection, actions have different sizes, or the folder holds something
+            other than a database.
     """
     folder = Path(folder)
     check_place(folder)
-    _check(shards, projection)
+    answer = _check(shards, projection)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # A new folder each time: leftovers of an interrupted run must not end up in a database.
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -72,6 +73,7 @@ def write_database(
                 episodes=len(np.unique(entries.episodes)),
                 graph=len(entries) >= exact_below,
             )
+            entries = replace(entries, tokens=widened(entries.tokens, answer.tokens))
             _write_shard(partial / info.folder, entries, space, info.graph)
             infos.append(info)
         files = {
@@ -82,6 +84,7 @@ def write_database(
         manifest = replace(
             description,
             features=replace(description.features, size=projection.size, kept=projection.kept),
+            answer=answer,
             shards=tuple(infos),
             files=files,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -115,18 +118,25 @@ def check_place(folder: Path) -> None:
         )
 
 
-def _check(shards: Mapping[str, Entries], projection: Projection) -> None:
+def _check(shards: Mapping[str, Entries], projection: Projection) -> AnswerSize:
+    """Checks that shards fit together, and returns the size of their answers."""
     if not shards:
         raise DatabaseError("a database without entries; give demonstrations to build it from")
     names = [normalise_instruction(instruction) for instruction in shards]
     if len(set(names)) < len(names):
         raise DatabaseError(f"{sorted(names)}: two shards of one instruction; join them")
+    answers = []
     for instruction, entries in shards.items():
+        answers.append(entries.answer)
         if entries.keys.shape[1] != projection.size:
             raise DatabaseError(
                 f"keys of {instruction!r} have {entries.keys.shape[1]} numbers, the projection "
                 f"takes {projection.size}; make both with one model"
             )
+    numbers = sorted({answer.numbers for answer in answers})
+    if len(numbers) > 1:
+        raise DatabaseError(f"actions have {numbers} numbers; make all entries with one model")
+    return AnswerSize(max(answer.tokens for answer in answers), numbers[0])
 
 
 def _write_shard(place: Path, entries: Entries, space: KeySpace, graph: bool) -> None:

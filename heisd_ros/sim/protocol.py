@@ -11,14 +11,13 @@ import torch
 
 from heisd_ros.decoding.modes import config_folder
 from heisd_ros.errors import ProtocolError, UnknownStatisticsError
-from heisd_ros.families.checkpoint import default_protocol
-from heisd_ros.families.openvla.checkpoint import load_checkpoint, statistics_of
-from heisd_ros.families.openvla.data_convention import DataConvention
-from heisd_ros.families.openvla.vla import VLA
+from heisd_ros.families.checkpoint import default_protocol, load_checkpoint, statistics_of
+from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.files.bounded import expanded, naming, shown
 from heisd_ros.files.checks import require_template
 from heisd_ros.files.ros_yaml import read_yaml
 from heisd_ros.files.typed import typed, within
+from heisd_ros.vla.token_model import TokenModel
 
 MAX_STEPS = {
     "libero_spatial": 220,
@@ -149,7 +148,7 @@ def load_for_suite(
     device: str | torch.device = "cpu",
     dtype: str = "float32",
     unnorm_key: str = "",
-) -> VLA:
+) -> TokenModel:
     """Loads a model as a protocol has it for a suite.
 
     Args:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 import heisd_ros
 from heisd_ros.data.episode import Episode
-from heisd_ros.data.source import Source
+from heisd_ros.data.source import Source, whole
 from heisd_ros.errors import DatabaseError
-from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import MetricBounds, MetricSettings, Trajectory
@@ -35,6 +35,7 @@ from heisd_ros.training.selection import (
     plan_of,
     ranges,
 )
+from heisd_ros.vla.token_model import BatchModel, TokenModel
 
 DATABASE_STATES = range(30)
 """Initial states whose episodes a database holds. Those above, of the demonstration states, are
@@ -71,7 +72,7 @@ class Gathered:
 
 
 def build_database(
-    vla: VLA,
+    vla: TokenModel,
     fingerprint: str,
     sources: Sequence[Source],
     folder: Path,
@@ -136,8 +137,8 @@ def build_database(
             robot=robot,
             control_rate_hz=float(control_rate_hz),
             features=FeatureLayout(
-                views=vla.config.views,
-                towers=tuple(tower.output_width for tower in vla.config.towers),
+                views=vla.spec.views,
+                towers=_key_parts(vla, projection.size),
                 size=projection.size,
                 kept=projection.kept,
             ),
@@ -178,7 +179,7 @@ def no_room(error: OSError, journal: Journal) -> DatabaseError:
 
 
 def gather(
-    vla: VLA,
+    vla: TokenModel,
     items: Sequence[Item],
     journal: Journal,
     control_rate_hz: float,
@@ -222,7 +223,7 @@ def _entries_of(journal: Journal, number: int) -> Entries:
 
 
 def record_of(
-    vla: VLA, item: Item, number: int, control_rate_hz: float, every: int, batch_size: int
+    vla: TokenModel, item: Item, number: int, control_rate_hz: float, every: int, batch_size: int
 ) -> Record:
     """Runs the model over one episode: the work of a build, on whichever machine.
 
@@ -235,10 +236,11 @@ def record_of(
         batch_size: Frames at a time.
 
     Raises:
-        DatabaseError: The features are not finite.
+        DatabaseError: The features are not finite, or actions have another size than the model's.
         HeisdError: The source cannot be read, or has none of the model's views.
     """
-    episode = item.source.episode(item.place, vla.config.views, vla.images.resize)
+    resize = vla.resize if isinstance(vla, BatchModel) else whole
+    episode = item.source.episode(item.place, vla.spec.views, resize)
     arm = item.source.arm
     moves = episode.joint_velocities is not None and len(episode) > 1
     return Record(
@@ -276,18 +278,39 @@ def metric_bounds(
 
 
 def _entries(
-    vla: VLA, episode: Episode, arm: ArmKinematics, number: int, every: int, batch_size: int
+    vla: TokenModel, episode: Episode, arm: ArmKinematics, number: int, every: int, batch_size: int
 ) -> Entries:
+    if episode.actions.shape[1] != vla.codec.dimensions:
+        raise DatabaseError(
+            f"episode {number}, {episode.instruction!r}: actions have {episode.actions.shape[1]} "
+            f"numbers, the model's {vla.codec.dimensions}"
+        )
+    chunks = chunks_of(episode.actions, vla.codec.horizon)[::every]
     episode = episode.thinned(every)
     proprio = episode_proprio(episode, arm)
     frames = read_frames(vla, episode, proprio, batch_size)
     try:
         return Entries(
             keys=frames.keys,
-            actions=episode.actions,
+            actions=chunks,
             tokens=frames.tokens,
             episodes=np.full(len(episode), number),
             steps=np.arange(len(episode)) * episode.stride,
         )
     except DatabaseError as error:
         raise DatabaseError(f"episode {number}, {episode.instruction!r}: {error}") from error
+
+
+def chunks_of(actions: NDArray[np.floating], horizon: int) -> NDArray[np.floating]:
+    """Returns the actions from each step on, (T, horizon * D); the last one is repeated.
+
+    Args:
+        actions: (T, D) demonstrated actions.
+        horizon: actions of an answer.
+    """
+    steps = np.arange(len(actions))[:, None] + np.arange(horizon)
+    return actions[np.minimum(steps, len(actions) - 1)].reshape(len(actions), -1)
+
+
+def _key_parts(vla: TokenModel, size: int) -> tuple[int, ...]:
+    return vla.key_parts if isinstance(vla, BatchModel) else (size // len(vla.spec.views),)

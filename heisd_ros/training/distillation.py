@@ -27,7 +27,6 @@ from heisd_ros.files.atomic import replacing
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.training.dataset import demonstration_files, episode_proprio
-from heisd_ros.training.encode_frames import encode_frames
 
 HELD_OUT = (10, 9)
 """Modulus and remainder of the initial states whose episodes are held out."""
@@ -151,7 +150,10 @@ def _run_episode(
     proprio = episode_proprio(episode, arm) if vla.config.proprio_size else None
     results = []
     for start in range(0, len(episode), _BATCH):
-        inputs = encode_frames(vla, episode, proprio, slice(start, start + _BATCH))
+        frames = slice(start, start + _BATCH)
+        images = [episode.images[view][frames] for view in vla.config.views]
+        state = None if proprio is None else proprio[frames]
+        inputs = vla.encode_frames(images, episode.instruction, state)
         hidden, embeds, tokens = run_teacher(vla.model, inputs)
         results.append((hidden.half().cpu(), embeds.half().cpu(), tokens.cpu()))
     return results

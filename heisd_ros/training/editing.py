@@ -19,11 +19,10 @@ import numpy as np
 import heisd_ros
 from heisd_ros.data.source import Source
 from heisd_ros.errors import DatabaseError
-from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.retrieval.arrays import map_array
 from heisd_ros.retrieval.database import Database
-from heisd_ros.retrieval.entries import COLUMNS, Entries
+from heisd_ros.retrieval.entries import COLUMNS, AnswerSize, Entries
 from heisd_ros.retrieval.key_space import KeySpace
 from heisd_ros.retrieval.manifest import Manifest, ShardInfo
 from heisd_ros.retrieval.shard import KEYS
@@ -37,6 +36,7 @@ from heisd_ros.training.build_database import (
 )
 from heisd_ros.training.build_journal import Journal, Shards
 from heisd_ros.training.selection import check_sources, choose_items, plan_of
+from heisd_ros.vla.token_model import TokenModel
 
 SAME = ("model_fingerprint", "statistics_key", "robot", "control_rate_hz")
 """What two databases must have in common to be merged."""
@@ -44,8 +44,14 @@ FOUND = 0.999
 """Least similarity of a stored frame with itself."""
 
 
-def stored_entries(folder: Path, info: ShardInfo, space: KeySpace) -> Entries:
+def stored_entries(folder: Path, info: ShardInfo, space: KeySpace, answer: AnswerSize) -> Entries:
     """Reads a shard's entries as they are stored: keys decoded, of almost unit length.
+
+    Args:
+        folder: The database.
+        info: The shard's record in the manifest.
+        space: The database's key space.
+        answer: The size of its answers.
 
     Raises:
         DatabaseError: A file is missing or of another shape.
@@ -53,7 +59,8 @@ def stored_entries(folder: Path, info: ShardInfo, space: KeySpace) -> Entries:
     place, rows = folder / info.folder, info.entries
     columns = {
         name: np.array(
-            map_array(place / f"{name}.npy", (rows, *column.row), column.disk), column.memory
+            map_array(place / f"{name}.npy", (rows, *column.row(answer)), column.disk),
+            column.memory,
         )
         for name, column in COLUMNS.items()
     }
@@ -63,7 +70,7 @@ def stored_entries(folder: Path, info: ShardInfo, space: KeySpace) -> Entries:
 
 def add_to_database(
     folder: Path,
-    vla: VLA,
+    vla: TokenModel,
     fingerprint: str,
     sources: Sequence[Source],
     *,
@@ -215,9 +222,10 @@ def prune_database(folder: Path, pruning: Pruning, target: Path) -> Manifest:
     parts: dict[str, list[Callable[[], Entries]]] = {}
     for info in old.shards:
         if normalise_instruction(info.instruction) not in gone:
-            rows = pruning.rows(stored_entries(folder, info, space))
+            load = partial(stored_entries, folder, info, space, old.answer)
+            rows = pruning.rows(load())
             if rows.any():
-                parts[info.instruction] = [partial(_chosen, folder, info, space, rows)]
+                parts[info.instruction] = [partial(_chosen, load, rows)]
     if not parts:
         raise DatabaseError(f"nothing of {folder} would be left")
     provenance = {**old.provenance, "pruned_from": old.database_id}
@@ -244,7 +252,7 @@ def verify_database(folder: Path, fingerprint: str | None = None, queries: int =
     asked = found = 0
     seen: dict[int, str] = {}
     for info in manifest.shards:
-        entries = stored_entries(folder, info, space)
+        entries = stored_entries(folder, info, space, manifest.answer)
         _check_order(info, entries, seen)
         shard, _ = database.shard_for(info.instruction)
         assert shard is not None, "a shard of the manifest"
@@ -295,20 +303,20 @@ def _take(joined: Gathered, folder: Path, manifest: Manifest, offset: int = 0) -
     for info in manifest.shards:
         name = normalise_instruction(info.instruction)
         joined.instructions.setdefault(name, info.instruction)
-        load = partial(_numbered, folder, info, space, offset)
-        joined.parts.setdefault(name, []).append(load)
+        load = partial(stored_entries, folder, info, space, manifest.answer)
+        joined.parts.setdefault(name, []).append(partial(_numbered, load, offset))
         episodes = map_array(folder / info.folder / "episodes.npy", (info.entries,), "<i4")
         last = max(last, offset + int(episodes.max()) + 1)
     return last
 
 
-def _numbered(folder: Path, info: ShardInfo, space: KeySpace, offset: int) -> Entries:
-    entries = stored_entries(folder, info, space)
+def _numbered(load: Callable[[], Entries], offset: int) -> Entries:
+    entries = load()
     return replace(entries, episodes=entries.episodes + offset)
 
 
-def _chosen(folder: Path, info: ShardInfo, space: KeySpace, rows: np.ndarray) -> Entries:
-    entries = stored_entries(folder, info, space)
+def _chosen(load: Callable[[], Entries], rows: np.ndarray) -> Entries:
+    entries = load()
     return Entries(**{f.name: getattr(entries, f.name)[rows] for f in fields(Entries)})
 
 

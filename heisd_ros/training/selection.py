@@ -9,8 +9,8 @@ from typing import Any
 from heisd_ros.data.read_report import Outline
 from heisd_ros.data.source import Source
 from heisd_ros.errors import DatabaseError
-from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.kinematics.proprio import PROPRIO_SIZE
+from heisd_ros.vla.token_model import TokenModel
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Item:
         return -(-self.outline.steps // every)
 
 
-def check_sources(vla: VLA, sources: Sequence[Source], control_rate_hz: float) -> str:
+def check_sources(vla: TokenModel, sources: Sequence[Source], control_rate_hz: float) -> str:
     """Checks that sources fit a model and each other.
 
     Returns:
@@ -41,9 +41,9 @@ def check_sources(vla: VLA, sources: Sequence[Source], control_rate_hz: float) -
     Raises:
         DatabaseError: they don't; the message names what differs and what is accepted.
     """
-    if vla.config.proprio_size not in (0, PROPRIO_SIZE):
+    if vla.spec.proprio_size not in (0, PROPRIO_SIZE):
         raise DatabaseError(
-            f"the model takes {vla.config.proprio_size} numbers of proprioception, demonstrations "
+            f"the model takes {vla.spec.proprio_size} numbers of proprioception, demonstrations "
             f"give {PROPRIO_SIZE}; train it with `heisd train vla`"
         )
     robots = sorted({source.robot for source in sources})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from heisd_ros.vla.engine import Engine, Prompt
 from heisd_ros.vla.engine_choice import EngineChoice
 from heisd_ros.vla.language_config import LanguageConfig
 
-__all__ = ["ModelInputs", "ObservationSpec", "Prompt", "TokenModel", "Vocabulary"]
+__all__ = ["BatchModel", "ModelInputs", "ObservationSpec", "Prompt", "TokenModel", "Vocabulary"]
 
 ModelInputs = Any
 """One observation on the model's device; its content is private to the model's family."""
@@ -63,6 +63,7 @@ class TokenModel(Vocabulary, Protocol):
     Attributes:
         codec: converts its answers to actions.
         spec: the inputs that it expects.
+        statistics_key: name of the action statistics in use; empty where they have no name.
         language: sizes of a decoder layer that fits its hidden states, for a drafter; None: there
             is no drafter for the family.
         engine: runs its passes.
@@ -76,6 +77,9 @@ class TokenModel(Vocabulary, Protocol):
 
     @property
     def spec(self) -> ObservationSpec: ...  # noqa: D102
+
+    @property
+    def statistics_key(self) -> str: ...  # noqa: D102
 
     @property
     def language(self) -> LanguageConfig | None: ...  # noqa: D102
@@ -134,4 +138,40 @@ class TokenModel(Vocabulary, Protocol):
 
     def retrieval_key(self, features: Tensor) -> NDArray[np.float32]:
         """Computes the key [D] by which frames are compared; it has unit length."""
+        ...
+
+
+@runtime_checkable
+class BatchModel(Protocol):
+    """What a model may offer besides: to answer many frames of one task at once.
+
+    Attributes:
+        key_parts: numbers of each part of a view's share of a key, such as the channels of each
+            vision tower.
+    """
+
+    @property
+    def key_parts(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resizes a picture to what the model sees, which `answer_frames` leaves unchanged."""
+        ...
+
+    def answer_frames(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        instruction: str,
+        proprio: NDArray[np.float32] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Computes keys [B, D], as `TokenModel.retrieval_key`, and greedy tokens [B, N].
+
+        Args:
+            images: [B, H, W, 3] RGB, one array per view.
+            instruction: the task in words.
+            proprio: [B, P]; None, or not used, by a model without it.
+
+        Raises:
+            UnknownInstructionError: the model was not trained on the instruction.
+            ImageError: a picture is malformed.
+        """
         ...

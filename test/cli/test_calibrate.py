@@ -14,7 +14,7 @@ from heisd_ros.evaluation import calibration_rig
 from heisd_ros.evaluation.calibration_episodes import EpisodeLoss
 from heisd_ros.evaluation.calibration_run import FILE as RUN
 from heisd_ros.retrieval.entries import COLUMNS, Entries
-from heisd_ros.retrieval.manifest import FeatureLayout, Manifest
+from heisd_ros.retrieval.manifest import UNNAMED_ANSWER, FeatureLayout, Manifest
 from heisd_ros.retrieval.projection import Projection
 from heisd_ros.retrieval.writer import write_database
 from heisd_ros.vla.checkpoint_files import fingerprint
@@ -26,7 +26,10 @@ def entries(seed):
     rng = np.random.default_rng(seed)
     number = EPISODES * FRAMES
     keys = rng.normal(size=(number, SIZE)).astype(np.float32)
-    columns = {name: rng.normal(size=(number, *column.row)) for name, column in COLUMNS.items()}
+    columns = {
+        name: rng.normal(size=(number, *column.row(UNNAMED_ANSWER)))
+        for name, column in COLUMNS.items()
+    }
     columns["tokens"] = rng.integers(264, 520, (number, 7))
     columns["episodes"] = np.repeat(np.arange(EPISODES), FRAMES)
     columns["steps"] = np.tile(np.arange(FRAMES), EPISODES)

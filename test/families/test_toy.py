@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import support
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.database import write_small
+from support.database import description, write_small
 from support.tiny_parts import BOUNDS
 
 from heisd_ros import families
@@ -27,7 +28,9 @@ from heisd_ros.decoding.verifier import Verification
 from heisd_ros.errors import AnswerError, CheckpointError, DatabaseError, EngineError
 from heisd_ros.families.checkpoint import load_checkpoint
 from heisd_ros.kinematics.metric import MetricSample
-from heisd_ros.retrieval.entries import Matches
+from heisd_ros.retrieval.entries import Entries, Matches
+from heisd_ros.retrieval.projection import Projection
+from heisd_ros.retrieval.writer import write_database
 from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.vla.checkpoint_files import fingerprint
@@ -212,8 +215,31 @@ def test_every_mode_runs(name):
 def test_a_database_of_other_answers_is_refused(tmp_path):
     folder = save_toy(tmp_path)
     write_small(folder / "database", model=fingerprint(folder))
-    with pytest.raises(DatabaseError, match="answers of this model have 13 and 12"):
+    with pytest.raises(DatabaseError, match="answers of this model have up to 13 and 12"):
         Assembly(folder).decoder(plain(0)[0], load_mode("rsd"))
+
+
+def test_a_database_of_its_own_answers_drafts_them(tmp_path):
+    folder = save_toy(tmp_path)
+    model, tokens = plain(0)
+    seen = model.features(model.encode(observation().images, observation().instruction))
+    key = model.retrieval_key(seen)
+    keys = np.stack([key, -key]).astype(np.float32)
+    stored = Entries(
+        keys=keys,
+        actions=np.zeros((2, 12)),
+        tokens=padded([tokens, tokens[:1]], len(tokens)),
+        episodes=np.zeros(2, np.int64),
+        steps=np.arange(2),
+    )
+    mode = load_mode("heisd_exact")
+    mode = replace(mode, retrieval=replace(mode.retrieval, k=1))
+    shards, size = {"pick up the bowl": stored}, len(key)
+    whole = Projection(np.zeros(size, np.float32), np.eye(size, dtype=np.float32))
+    about = description(size, model=fingerprint(folder), bounds=BOUNDS)
+    write_database(folder / "database", about, shards, whole)
+    result = Assembly(folder).decoder(model, mode).infer(observation())
+    assert result.tokens == tokens and result.passes == 1
 
 
 def test_an_answer_that_stands_for_no_chunk_is_no_action():

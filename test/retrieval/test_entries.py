@@ -9,7 +9,7 @@ import pytest
 from support.database import entries
 
 from heisd_ros.errors import DatabaseError
-from heisd_ros.retrieval.entries import COLUMNS, Entries, Matches
+from heisd_ros.retrieval.entries import COLUMNS, PADDING, AnswerSize, Entries, Matches
 
 
 def test_no_entries_are_refused():
@@ -43,6 +43,14 @@ def test_joined_parts_follow_each_other():
     np.testing.assert_array_equal(joined.keys[len(first) :], second.keys)
 
 
+def test_shorter_answers_are_padded():
+    short, long = entries(seed=1, tokens=np.full((15, 3), 5)), entries(seed=2)
+    found = Entries.join([short, long])
+    assert found.answer == AnswerSize(tokens=7, numbers=7)
+    np.testing.assert_array_equal(found.tokens[0], [5, 5, 5, *[PADDING] * 4])
+    np.testing.assert_array_equal(found.tokens[15:], long.tokens)
+
+
 def test_gathered_rows_are_copies_in_the_types_of_memory():
     made = entries()
     columns = {name: getattr(made, name).astype(c.disk) for name, c in COLUMNS.items()}
@@ -50,6 +58,9 @@ def test_gathered_rows_are_copies_in_the_types_of_memory():
     assert len(matches) == 2
     for name, column in COLUMNS.items():
         gathered = getattr(matches, name)
-        assert gathered.dtype == np.dtype(column.memory) and gathered.shape == (2, *column.row)
+        assert gathered.dtype == np.dtype(column.memory) and gathered.shape == (
+            2,
+            *column.row(made.answer),
+        )
         np.testing.assert_allclose(gathered, getattr(made, name)[[7, 2]], rtol=1e-3, atol=1e-3)
         assert not np.shares_memory(gathered, columns[name])

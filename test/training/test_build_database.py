@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.episodes import episode
+from support.references import FamilyReference
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
 from heisd_ros.data.libero_hdf5 import LiberoWriter
 from heisd_ros.data.open_sources import Reading, open_sources
+from heisd_ros.decoding.answer_actions import answer_of
+from heisd_ros.decoding.assembly import build_decoder
+from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+from heisd_ros.decoding.modes import load_mode
+from heisd_ros.decoding.types import Observation
 from heisd_ros.errors import DatabaseError, DemonstrationError, UnknownInstructionError
+from heisd_ros.families.checkpoint import load_checkpoint as load_any
+from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.kinematics.arm import ArmKinematics
-from heisd_ros.kinematics.metric import Trajectory
+from heisd_ros.kinematics.metric import MetricSample, Trajectory
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.retrieval.database import Database
-from heisd_ros.training.build_database import build_database, metric_bounds
+from heisd_ros.retrieval.entries import AnswerSize
+from heisd_ros.training.build_database import build_database, chunks_of, metric_bounds
 from heisd_ros.training.dataset import episode_proprio
 from heisd_ros.training.encode_frames import read_frames
 from heisd_ros.vla.checkpoint_files import fingerprint
 
 ARM = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
 RATE_HZ = 20.0
+ECOT = FamilyReference("ecot").folder
+MOTION = MetricSample(0.9, 0.1, 0.1, 0.1, "paper", True, "velocity")
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +106,49 @@ def test_a_database_holds_what_was_demonstrated_and_what_the_model_says(
             assert (matches.episodes[0], matches.steps[0]) == (number, 2 * step)
             np.testing.assert_array_equal(matches.tokens[0], frames.tokens[step])
             np.testing.assert_allclose(matches.actions[0], recorded.actions[step], rtol=1e-6)
+
+
+def test_a_model_of_another_family_fills_it_with_its_own_answers(tmp_path):
+    write(tmp_path / "demos", "task0", recording(INSTRUCTIONS[0], 3, steps=4))
+    ecot = load_any(ECOT, convention=DataConvention(views=("agentview",)), max_tokens=12)
+    build(ecot, [tmp_path / "demos"], tmp_path / "db")
+    database = Database.open(tmp_path / "db", "f" * 64)
+    recorded = recording(INSTRUCTIONS[0], 3, steps=4)
+    decoder = AutoregressiveDecoder(ecot)
+    answers = [
+        decoder.infer(Observation((picture,), recorded.instruction)).tokens
+        for picture in recorded.images["agentview"]
+    ]
+    assert database.manifest.answer == AnswerSize(max(map(len, answers)), 7)
+    assert database.manifest.statistics_key == ecot.statistics_key != ""
+    (shard,) = database
+    assert [answer_of(row) for row in shard.columns["tokens"]] == answers
+    # The nearest frame of the first frame is itself, whose answer then passes at once.
+    for name in ("rsd", "heisd_exact"):
+        mode = load_mode(name)
+        few = replace(mode, retrieval=replace(mode.retrieval, k=1))
+        result = build_decoder(ecot, few, database=database).infer(
+            Observation((recorded.images["agentview"][0],), recorded.instruction, None, MOTION)
+        )
+        assert result.tokens == answers[0]
+    assert result.passes < 4
+
+
+@pytest.mark.parametrize("horizon", [1, 3, 9])
+def test_a_chunk_is_what_was_done_next(horizon):
+    actions = np.arange(10.0).reshape(5, 2)
+    chunks = chunks_of(actions, horizon)
+    assert chunks.shape == (5, 2 * horizon)
+    for step in range(5):
+        for ahead in range(horizon):
+            expected = actions[step + ahead] if step + ahead < 5 else actions[-1]
+            np.testing.assert_array_equal(chunks[step, 2 * ahead : 2 * ahead + 2], expected)
+
+
+def test_actions_of_another_size_are_refused(tmp_path, vla, demonstrations, monkeypatch):
+    monkeypatch.setattr(type(vla.codec), "dimensions", 8)
+    with pytest.raises(DatabaseError, match="actions have 7 numbers, the model's 8"):
+        build(vla, demonstrations, tmp_path / "db")
 
 
 def test_every_folder_adds_to_the_same_shards(vla, demonstrations, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from heisd_ros.vla.token_model import TokenModel
@@ -19,6 +20,13 @@ def recognises(config: Mapping[str, Any]) -> bool:
 def protocol(config: Mapping[str, Any]) -> str:
     """Implements `Family.protocol`: no data convention unless one is named."""
     return "heisd"
+
+
+def statistics(folder: str | Path) -> list[str]:
+    """Implements `Family.statistics`."""
+    from heisd_ros.families.openvla.checkpoint import statistics_of
+
+    return statistics_of(folder)
 
 
 def load(*arguments: Any, **options: Any) -> TokenModel:

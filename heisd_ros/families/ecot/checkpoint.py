@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from heisd_ros.errors import CheckpointError, UnknownStatisticsError
+from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.ecot.codec import EcotCodec
 from heisd_ros.families.ecot.config import MAX_TOKENS, EcotConfig
 from heisd_ros.families.ecot.model import Ecot
 from heisd_ros.families.ecot.network import EcotNetwork
 from heisd_ros.families.openvla.checkpoint import read_statistics
-from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
 from heisd_ros.vla.generation import GENERATION, GenerationRules
 from heisd_ros.vla.load_weights import load_weights
@@ -80,4 +80,4 @@ def load_checkpoint(
     load_weights(model, files, torch.device(device), model.unused_prefixes())
     if torch.device(device).type == "cpu":
         model.arrange_for_cpu()
-    return Ecot(model, tokenizer, codec, [*statistics])
+    return Ecot(model, tokenizer, codec, [*statistics], statistics_key)

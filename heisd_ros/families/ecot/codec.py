@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from tokenizers import Tokenizer
 
 from heisd_ros.errors import AnswerError
+from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.openvla.action_tokens import ActionStatistics, ActionTokenizer
 from heisd_ros.families.openvla.config import ACTION_BINS, ACTION_DIMENSIONS
-from heisd_ros.families.openvla.data_convention import DataConvention
 
 TAGS = (
     "TASK:",

@@ -47,6 +47,7 @@ class Ecot:
         codec: its answers.
         spec: what it wants to see.
         statistics: names of those that the checkpoint has.
+        statistics_key: the name in use.
     """
 
     def __init__(
@@ -55,12 +56,15 @@ class Ecot:
         tokenizer: Tokenizer,
         codec: EcotCodec,
         statistics: Sequence[str] = (),
+        statistics_key: str = "",
     ) -> None:
-        self.statistics = tuple(statistics)
+        self.statistics, self.statistics_key = tuple(statistics), statistics_key
         self.model, self.tokenizer, self.codec = model.eval(), tokenizer, codec
         self.config = model.config
         self.spec = ObservationSpec(
-            ("image",), self.config.tower.image_size, control_rate_hz=self.config.control_rate_hz
+            codec.convention.named(("image",)),
+            self.config.tower.image_size,
+            control_rate_hz=self.config.control_rate_hz,
         )
         self._engine: tuple[tuple[torch.device, torch.dtype], Engine] | None = None
         self._choice: EngineChoice = "auto"

@@ -14,12 +14,12 @@ from tokenizers import Tokenizer
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from heisd_ros.errors import CheckpointError, UnknownStatisticsError
+from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.fast import FastTokenizer
 from heisd_ros.families.library import load_network
 from heisd_ros.families.nora.codec import DIMENSIONS, NoraCodec
 from heisd_ros.families.nora.model import Nora
 from heisd_ros.families.nora.preprocessing import Patches, prompt_ids
-from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.files.bounded import expanded, read_object
 from heisd_ros.files.checks import require_whole
 from heisd_ros.files.typed import typed
@@ -109,7 +109,7 @@ def load_checkpoint(
     fast = FastTokenizer.read(folder / FAST)
     tokenizer = read_tokenizer(folder / TOKENIZER)
     actions = _action_ids(folder / TOKENIZER, tokenizer, config.get_text_config().vocab_size)
-    low, high = _quantiles(folder / STATISTICS, statistics_key, any_statistics)
+    key, low, high = _quantiles(folder / STATISTICS, statistics_key, any_statistics)
     patches, rules = Patches.read(folder), GenerationRules.read(folder)
     if not rules.stop_ids:
         raise CheckpointError(f"{folder / GENERATION} names no eos_token_id, which ends an answer")
@@ -140,8 +140,18 @@ def load_checkpoint(
         codec,
         rules.repetition_penalty,
         ours.control_rate_hz,
-        [*read_object(folder / STATISTICS, CheckpointError)],
+        statistics_of(folder),
+        key,
     )
+
+
+def statistics_of(folder: str | Path) -> list[str]:
+    """Returns the names of a checkpoint's action statistics.
+
+    Raises:
+        CheckpointError: their file is missing or damaged.
+    """
+    return sorted(read_object(expanded(folder) / STATISTICS, CheckpointError))
 
 
 def _rename(name: str) -> str:
@@ -174,8 +184,8 @@ def _action_ids(path: Path, tokenizer: Tokenizer, vocabulary: int) -> range:
 
 def _quantiles(
     path: Path, key: str | None, any_statistics: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns the lower and upper quantile [7] of the chosen statistics."""
+) -> tuple[str, NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the name of the chosen statistics, and their lower and upper quantile [7]."""
     content: Mapping[str, Any] = read_object(path, CheckpointError)
     if key is None and content and (len(content) == 1 or any_statistics):
         key = next(iter(content))
@@ -196,4 +206,4 @@ def _quantiles(
             )
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return low, high
+    return key, low, high

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from heisd_ros.errors import AnswerError
+from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.fast import FastTokenizer
-from heisd_ros.families.openvla.data_convention import DataConvention
 
 DIMENSIONS = 7
 

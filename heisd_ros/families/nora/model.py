@@ -45,6 +45,7 @@ class Nora(LibraryModel):
         codec: its answers.
         spec: what it wants to see.
         statistics: names of those that the checkpoint has.
+        statistics_key: the name in use.
     """
 
     language: LanguageConfig | None = None
@@ -58,14 +59,17 @@ class Nora(LibraryModel):
         penalty: float,
         control_rate_hz: float | None = None,
         statistics: Sequence[str] = (),
+        statistics_key: str = "",
     ) -> None:
         engine = TransformersEngine(
             network.model.language_model, network.lm_head, answer=codec, penalty=penalty
         )
         super().__init__(network, engine)
-        self.statistics = tuple(statistics)
+        self.statistics, self.statistics_key = tuple(statistics), statistics_key
         self.tokenizer, self.patches, self.codec = tokenizer, patches, codec
-        self.spec = ObservationSpec(("image",), SIDE, control_rate_hz=control_rate_hz)
+        self.spec = ObservationSpec(
+            codec.convention.named(("image",)), SIDE, control_rate_hz=control_rate_hz
+        )
 
     def encode(
         self,

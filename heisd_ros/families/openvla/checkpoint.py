@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from heisd_ros.errors import CheckpointError
+from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.openvla.action_tokens import ActionStatistics
 from heisd_ros.families.openvla.config import VLAConfig
-from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.families.openvla.network import VLAModel
 from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.files.bounded import shown

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from heisd_ros.errors import AnswerError
+from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.openvla.action_tokens import ActionStatistics, ActionTokenizer
 from heisd_ros.families.openvla.config import ACTION_BINS, ACTION_DIMENSIONS
-from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.vla.action_codec import POSE_GROUPS
 
 

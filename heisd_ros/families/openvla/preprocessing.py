@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from heisd_ros.errors import ImageError, UnknownInstructionError
+from heisd_ros.families.image_steps import ImageSteps
 from heisd_ros.families.openvla.config import VLAConfig
-from heisd_ros.families.openvla.image_steps import ImageSteps
 from heisd_ros.instructions import normalise_instruction
 
 

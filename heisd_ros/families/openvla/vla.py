@@ -12,10 +12,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from heisd_ros.errors import ProprioceptionError, UnknownStatisticsError
+from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.openvla.action_tokens import ActionStatistics
 from heisd_ros.families.openvla.codec import OpenVLACodec
 from heisd_ros.families.openvla.config import VLAConfig
-from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.families.openvla.network import OpenVLAInputs, VLAModel
 from heisd_ros.families.openvla.preprocessing import ImagePreprocessor, PromptTokenizer
 from heisd_ros.vla.engine import Engine, Prompt
@@ -136,6 +136,59 @@ class VLA:
         return OpenVLAInputs(
             pixels, torch.tensor([ids], device=self.device), self._proprio(proprio)
         )
+
+    def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Implements `BatchModel.resize`."""
+        return self.images.resize(image)
+
+    def encode_frames(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        instruction: str,
+        proprio: NDArray[np.float32] | None = None,
+    ) -> OpenVLAInputs:
+        """Preprocesses B observations of one task, each as `encode` does.
+
+        Args:
+            images: [B, H, W, 3] RGB, one array per view.
+            instruction: the task in words.
+            proprio: [B, P]; None, or not used, by a model without it.
+
+        Raises:
+            UnknownInstructionError: the model was not trained on the instruction.
+            ImageError: a picture is malformed.
+        """
+        resized = np.stack([[self.resize(image) for image in view] for view in images], axis=1)
+        pixels = self.images.normalise(torch.from_numpy(resized).to(self.device)).to(self.dtype)
+        ids = torch.tensor([self.prompts.encode(instruction)], device=self.device)
+        state = None
+        if self.config.proprio_size and proprio is not None:
+            state = torch.from_numpy(proprio).to(self.device, self.dtype)
+        return OpenVLAInputs(pixels, ids, state)
+
+    @torch.inference_mode()
+    def answer_frames(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        instruction: str,
+        proprio: NDArray[np.float32] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Implements `BatchModel.answer_frames`: frames of one task have one prompt."""
+        inputs = self.encode_frames(images, instruction, proprio)
+        features = self.model.vision_features(inputs.pixels)
+        columns = self.model.embed(inputs.ids, self.model.project(features), inputs.proprio)
+        prefill = self.model.prefill(columns)
+        tokens = [prefill.logits.argmax(dim=-1, keepdim=True)]
+        while len(tokens) < self.codec.max_tokens:
+            logits = self.model.decode(tokens[-1], prefill.cache)
+            tokens.append(logits.argmax(dim=-1, keepdim=True))
+        keys = np.stack([self.retrieval_key(one) for one in features.split(1)])
+        return keys, torch.cat(tokens, dim=1).cpu().numpy()
+
+    @property
+    def key_parts(self) -> tuple[int, ...]:
+        """Implements `BatchModel.key_parts`: the channels of each tower."""
+        return tuple(tower.output_width for tower in self.config.towers)
 
     def features(self, inputs: OpenVLAInputs) -> Tensor:
         """Visual features [1, V * N, D], before the projector."""

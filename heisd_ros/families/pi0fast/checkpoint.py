@@ -14,9 +14,9 @@ from transformers import (
 )
 
 from heisd_ros.errors import CheckpointError, UnknownStatisticsError
+from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.fast import FastTokenizer
 from heisd_ros.families.library import load_network
-from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.families.pi0fast.codec import Pi0FastCodec
 from heisd_ros.families.pi0fast.config import POSTPROCESSOR, PREPROCESSOR, Pi0FastConfig
 from heisd_ros.families.pi0fast.config import processor_step as step_of

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from tokenizers import Tokenizer
 
 from heisd_ros.errors import AnswerError, CheckpointError
+from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.fast import FastTokenizer
 from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
-from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.families.pi0fast.normalisation import Normalisation
 from heisd_ros.files.bounded import shown
 

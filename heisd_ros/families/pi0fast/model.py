@@ -68,7 +68,9 @@ class Pi0Fast(LibraryModel):
         super().__init__(network, engine)
         self.config, self.codec, self.states = config, codec, states
         self.tokenizer = tokenizer
-        self.spec = ObservationSpec(config.views, config.resolution, config.state_size)
+        self.spec = ObservationSpec(
+            codec.convention.named(config.views), config.resolution, config.state_size
+        )
         # Gemma begins a sentence with it; LeRobot writes it before the prompt and behind it.
         self._bos = tokenizer.encode("").ids[0]
 

@@ -11,8 +11,8 @@ from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.types import Observation
 from heisd_ros.errors import AnswerError, CheckpointError, ImageError, ProprioceptionError
 from heisd_ros.families.checkpoint import load_checkpoint
+from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.ecot.config import PROMPT, EcotConfig
-from heisd_ros.families.openvla.data_convention import DataConvention
 from heisd_ros.vla.checkpoint_files import read_json
 from heisd_ros.vla.static_engine import StaticEngine
 

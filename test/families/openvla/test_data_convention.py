@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.small_models import small_vla
 
-from heisd_ros.families.openvla.data_convention import DataConvention
+from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.openvla.vla import VLA
 
 OPENVLA = DataConvention(gripper=(1.0, 0.0))

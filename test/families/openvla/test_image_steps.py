@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.tree import ROOT
 
 from heisd_ros.errors import MissingPackageError
-from heisd_ros.families.openvla.image_steps import ImageSteps, centre_crop, lanczos3, through_jpeg
+from heisd_ros.families.image_steps import ImageSteps, centre_crop, lanczos3, through_jpeg
 
 TENSORFLOW = dict(np.load(ROOT / "test" / "data" / "tensorflow_images" / "steps.npz"))
 

@@ -13,7 +13,11 @@ def protocol(config):
     return "heisd"
 
 
-def load(folder, device, dtype, statistics_key):
+def statistics(folder):
+    return []
+
+
+def load(folder, device, dtype, statistics_key, **options):
     from heisd_ros.families.toy.model import load_toy
 
     return load_toy(folder, device, dtype)

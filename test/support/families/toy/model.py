@@ -78,6 +78,8 @@ class ToyEngine:
 class ToyModel:
     """The toy network as a `TokenModel`: words and a mean colour to answers with a stop id."""
 
+    statistics_key = ""
+
     def __init__(self, network, device="cpu", dtype=torch.float64):
         self.network = network.to(device, dtype).eval().requires_grad_(False)
         self.codec = ToyCodec()

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from heisd_ros.families.openvla.image_steps import ImageSteps
+from heisd_ros.errors import CheckpointError
+from heisd_ros.families.image_steps import ImageSteps
 from heisd_ros.files.checks import reject_unknown, require
 from heisd_ros.files.typed import typed
 
@@ -52,6 +53,18 @@ class DataConvention:
             require(set(gripper) == {"open", "closed"}, f"gripper is {gripper}; open and closed")
             gripper = float(gripper["open"]), float(gripper["closed"])
         return cls(views, images, gripper)
+
+    def named(self, views: tuple[str, ...]) -> tuple[str, ...]:
+        """Returns the names of a model's views: the convention's, or those given if it has none.
+
+        Raises:
+            CheckpointError: it names another number of them.
+        """
+        if self.views and len(self.views) != len(views):
+            raise CheckpointError(
+                f"the protocol names the views {list(self.views)}; the model takes {len(views)}"
+            )
+        return self.views or views
 
     def to_environment(self, action: NDArray[np.float64]) -> NDArray[np.float64]:
         """Converts the model's action [..., 7] to the environment's convention."""
