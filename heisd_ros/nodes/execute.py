@@ -92,7 +92,8 @@ class ExecuteServer:
         )
         if not message.hold:
             self._steps += 1
-            feedback.speedup = plain_ms / max(message.latency.inference, 1e-6)
+            if message.passes or message.latency.inference:  # no later action of a chunk
+                feedback.speedup = plain_ms / max(message.latency.inference, 1e-6)
         feedback.step = self._steps
         self._goal.publish_feedback(feedback)
         reason = message.reason.partition(":")[0]
