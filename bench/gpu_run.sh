@@ -53,6 +53,11 @@ run 240 "compiled passes" "${bench[@]}" --rounds 15 --compile inductor --no-peer
 run 240 "compiled passes, int8" "${bench[@]}" --rounds 15 --compile inductor --int8 --no-peer \
   --json "${result}_int8.json"
 
+for shape in ecot pi0-fast nora; do
+  run 60 "passes of $shape, random weights" "$python" -m heisd_ros.cli.main bench decode \
+    --shape "$shape" --device cuda --rounds 10 --json "$folder/decode_${shape}_$slug.json"
+done
+
 if ((${#failed[@]})); then
   printf '\nfailed: %s\n' "${failed[@]}" >&2
   exit 1

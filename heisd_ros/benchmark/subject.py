@@ -30,6 +30,7 @@ from heisd_ros.vla.drafter import Drafter, load_drafter
 from heisd_ros.vla.language_config import LanguageConfig
 
 Shape = Literal["openvla-7b", "mini", "shipped"]
+FamilyShape = Literal["ecot", "nora", "pi0-fast"]
 TEXT_TOKENS = 24
 """Length of a random prompt, BOS included: about that of LIBERO's instructions in OpenVLA."""
 SHARD_ENTRIES = 6_837

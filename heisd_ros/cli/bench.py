@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,8 +23,8 @@ def bench() -> None:
 @app.command()
 def decode(
     shape: Annotated[
-        Literal["openvla-7b", "mini", "shipped"],
-        typer.Option(help="Random weights at OpenVLA-7B's or a small shape, or the shipped model."),
+        Literal["openvla-7b", "mini", "shipped", "ecot", "nora", "pi0-fast"],
+        typer.Option(help="Random weights at a published or a small shape, or the shipped model."),
     ] = "shipped",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     dtype: Annotated[
@@ -43,22 +44,33 @@ def decode(
     from_eval: Annotated[
         Path | None, typer.Option(help="JSON of `heisd eval`: predict its closed loop.")
     ] = None,
+    layers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Of ecot, nora and pi0-fast: measure so many layers and twice as many, and "
+            "extrapolate; 0: all.",
+        ),
+    ] = 0,
     out: Annotated[Path | None, typer.Option("--json", help="File for the result.")] = None,
 ) -> None:
     """Steps and their parts in one interleaved run, beside rooflines and a peer."""
     import torch
 
-    from heisd_ros.benchmark.decode import Settings, run
-    from heisd_ros.benchmark.result_lines import lines
+    from heisd_ros.benchmark import decode as steps
+    from heisd_ros.benchmark import family_shapes, result_lines
     from heisd_ros.errors import HeisdError
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
 
     if threads:
         torch.set_num_threads(threads)
     try:
         where = torch.device(device)
         chosen = dtype or ("float32" if where.type == "cpu" else "bfloat16")
-        settings = Settings(
-            shape,
+        settings = steps.Settings(
+            "mini",
             where,
             getattr(torch, chosen),
             rounds,
@@ -68,12 +80,17 @@ def decode(
             evaluation=from_eval,
             processor_time=processor_time,
         )
-        result = run(settings, lambda line: typer.echo(line, err=True))
+        if shape == "ecot" or shape == "nora" or shape == "pi0-fast":
+            result = family_shapes.run(shape, settings, layers, say)
+            lines = family_shapes.lines(result)
+        else:
+            result = steps.run(replace(settings, shape=shape), say)
+            lines = list(result_lines.lines(result))
     except (HeisdError, RuntimeError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(1) from error
     _write(result, out)
-    for line in lines(result):
+    for line in lines:
         typer.echo(line)
 
 

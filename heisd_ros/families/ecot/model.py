@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +16,8 @@ from heisd_ros.families.ecot.codec import EcotCodec
 from heisd_ros.families.ecot.config import PROMPT
 from heisd_ros.families.ecot.network import EcotNetwork
 from heisd_ros.families.ecot.preprocessing import prepare_image
-from heisd_ros.vla.engine import Engine, Prompt
-from heisd_ros.vla.engine_choice import EngineChoice
-from heisd_ros.vla.engines import make_engine
+from heisd_ros.families.own_network import OwnNetworkModel
+from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.token_model import ObservationSpec
 
@@ -37,7 +35,7 @@ class EcotInputs:
     ids: Tensor
 
 
-class Ecot:
+class Ecot(OwnNetworkModel):
     """Implements `TokenModel`.
 
     Attributes:
@@ -50,6 +48,8 @@ class Ecot:
         statistics_key: the name in use.
     """
 
+    model: EcotNetwork
+
     def __init__(
         self,
         model: EcotNetwork,
@@ -59,53 +59,19 @@ class Ecot:
         statistics_key: str = "",
     ) -> None:
         self.statistics, self.statistics_key = tuple(statistics), statistics_key
-        self.model, self.tokenizer, self.codec = model.eval(), tokenizer, codec
+        super().__init__(model)
+        self.tokenizer, self.codec = tokenizer, codec
         self.config = model.config
         self.spec = ObservationSpec(
             codec.convention.named(("image",)),
             self.config.tower.image_size,
             control_rate_hz=self.config.control_rate_hz,
         )
-        self._engine: tuple[tuple[torch.device, torch.dtype], Engine] | None = None
-        self._choice: EngineChoice = "auto"
-        self._by_choice: dict[EngineChoice, Ecot] = {"auto": self}
 
     @property
     def language(self) -> LanguageConfig:
         """Sizes of the decoder."""
         return self.config.language
-
-    def with_engine(self, choice: EngineChoice) -> Ecot:
-        """Implements `TokenModel.with_engine`."""
-        if choice not in self._by_choice:
-            other = copy(self)
-            other._choice, other._engine = choice, None
-            _ = other.engine  # made now: what is wrong with it is said here
-            self._by_choice[choice] = other
-        return self._by_choice[choice]
-
-    @property
-    def engine(self) -> Engine:
-        """Implements `TokenModel.engine`: made on first use and after the weights have moved."""
-        kind = (self.device, self.dtype)
-        if self._engine is None or self._engine[0] != kind:
-            self._engine = (kind, make_engine(self.model, self._choice))
-        return self._engine[1]
-
-    @property
-    def weight_bytes(self) -> int:
-        """Implements `TokenModel.weight_bytes`."""
-        return sum(part.nbytes for part in self.model.parameters())
-
-    @property
-    def device(self) -> torch.device:
-        """Implements `TokenModel.device`."""
-        return self.model.language_model.lm_head.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Implements `TokenModel.dtype`."""
-        return self.model.language_model.lm_head.weight.dtype
 
     def encode(
         self,
@@ -154,11 +120,3 @@ class Ecot:
         pooled = features[0].float().mean(dim=0)
         key: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=0).cpu().numpy()
         return key
-
-    def embed_tokens(self, ids: Tensor) -> Tensor:
-        """Implements `Vocabulary.embed_tokens`."""
-        return self.model.language_model.embed_tokens(ids)
-
-    def logits(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
-        """Implements `Vocabulary.logits`."""
-        return self.model.language_model.logits(hidden, rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 
 import numpy as np
 import torch
@@ -18,13 +17,12 @@ from heisd_ros.families.openvla.codec import OpenVLACodec
 from heisd_ros.families.openvla.config import VLAConfig
 from heisd_ros.families.openvla.network import OpenVLAInputs, VLAModel
 from heisd_ros.families.openvla.preprocessing import ImagePreprocessor, PromptTokenizer
-from heisd_ros.vla.engine import Engine, Prompt
-from heisd_ros.vla.engine_choice import EngineChoice
-from heisd_ros.vla.engines import make_engine
+from heisd_ros.families.own_network import OwnNetworkModel
+from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.token_model import ObservationSpec
 
 
-class VLA:
+class VLA(OwnNetworkModel):
     """What a checkpoint folder holds: as `TokenModel`.
 
     Attributes:
@@ -38,6 +36,8 @@ class VLA:
         language: sizes of the decoder.
     """
 
+    model: VLAModel
+
     def __init__(
         self,
         model: VLAModel,
@@ -46,7 +46,7 @@ class VLA:
         statistics_key: str | None = None,
         convention: DataConvention | None = None,
     ) -> None:
-        self.model = model.eval()
+        super().__init__(model)
         self.config: VLAConfig = model.config
         self.statistics = dict(statistics)
         self.statistics_key = self._choose(statistics_key)
@@ -64,51 +64,12 @@ class VLA:
             control_rate_hz=self.config.control_rate_hz,
             instructions=self.config.instructions,
         )
-        self._engine: tuple[tuple[torch.device, torch.dtype], Engine] | None = None
-        self._choice: EngineChoice = "auto"
-        self._by_choice: dict[EngineChoice, VLA] = {"auto": self}
-
-    def with_engine(self, choice: EngineChoice) -> VLA:
-        """This model, with the same weights, run by another engine (`engines.make_engine`).
-
-        Raises:
-            EngineError: the engine cannot run here.
-        """
-        if choice not in self._by_choice:
-            other = copy(self)
-            other._choice, other._engine = choice, None
-            _ = other.engine  # made now: what is wrong with it is said here, and it may compile
-            self._by_choice[choice] = other
-        return self._by_choice[choice]
 
     @property
-    def engine(self) -> Engine:
-        """Runs the model's passes; by default CUDA graphs on a GPU, else the plain engine.
-
-        It is shared by all decoders of this model, and made on first use and again after the
-        weights have moved.
-        """
-        kind = (self.device, self.dtype)
-        if self._engine is None or self._engine[0] != kind:
-            known = map(self.prompts.encode, self.config.instructions or ())
-            columns = [self.config.prefix_tokens + len(ids) for ids in known]
-            self._engine = (kind, make_engine(self.model, self._choice, columns))
-        return self._engine[1]
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        return self.model.language_model.lm_head.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the weights, such as `torch.bfloat16`."""
-        return self.model.language_model.lm_head.weight.dtype
-
-    @property
-    def weight_bytes(self) -> int:
-        """Size of the weights in memory."""
-        return sum(part.numel() * part.element_size() for part in self.model.parameters())
+    def usual_columns(self) -> list[int]:
+        """Lengths of the prompts of the instructions that it was trained on."""
+        known = map(self.prompts.encode, self.config.instructions or ())
+        return [self.config.prefix_tokens + len(ids) for ids in known]
 
     def encode(
         self,
@@ -224,14 +185,6 @@ class VLA:
         pooled = features[0].float().unflatten(0, (views, -1)).mean(dim=1).flatten()
         key: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=0).cpu().numpy()
         return key
-
-    def embed_tokens(self, ids: Tensor) -> Tensor:
-        """Implements `Vocabulary.embed_tokens`."""
-        return self.model.language_model.embed_tokens(ids)
-
-    def logits(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
-        """Implements `Vocabulary.logits`."""
-        return self.model.language_model.logits(hidden, rows)
 
     def _proprio(self, proprio: ArrayLike | None) -> Tensor | None:
         size = self.config.proprio_size

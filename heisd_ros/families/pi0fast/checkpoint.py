@@ -79,7 +79,7 @@ def load_checkpoint(
     )
     network = load_network(
         PaliGemmaForConditionalGeneration,
-        _library_config(config, text.get_vocab_size(with_added_tokens=False)),
+        library_config(config, text.get_vocab_size(with_added_tokens=False)),
         weight_files(folder),
         _rename,
         torch.device(device),
@@ -95,7 +95,8 @@ def _rename(name: str) -> str:
     return name.removeprefix(_ABOVE).replace("vision_tower.vision_model.", "vision_tower.")
 
 
-def _library_config(config: Pi0FastConfig, vocabulary: int) -> PaliGemmaConfig:
+def library_config(config: Pi0FastConfig, vocabulary: int) -> PaliGemmaConfig:
+    """Returns the library's config of a policy whose text tokenizer has so many ids."""
     text, vision = config.text, config.vision
     return PaliGemmaConfig(
         text_config=GemmaConfig(

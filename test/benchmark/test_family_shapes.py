@@ -1,0 +1,72 @@
+"""`heisd bench decode --shape ecot`: passes of two depths, and the line through them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from support.small_models import CONFIG, small_vla
+from typer.testing import CliRunner
+
+from heisd_ros.benchmark import family_shapes
+from heisd_ros.benchmark.family_shapes import Published, Stages
+from heisd_ros.cli.main import app
+from heisd_ros.vla.engine import Prompt
+
+
+def tiny(layers, tokens, device, dtype):
+    """A small network of so many layers."""
+    language = replace(CONFIG.language, num_hidden_layers=layers)
+    vla = small_vla(replace(CONFIG, language=language))
+    columns = torch.zeros(1, 9, language.hidden_size)
+    return Stages(lambda: columns, vla.engine, Prompt(columns))
+
+
+@pytest.fixture(autouse=True)
+def published(monkeypatch):
+    monkeypatch.setitem(family_shapes.PUBLISHED, "ecot", Published(6, 10, tiny))
+
+
+def bench(*words):
+    return CliRunner().invoke(app, ["bench", "decode", "--shape", "ecot", "--rounds", "2", *words])
+
+
+def test_all_layers_are_measured(tmp_path):
+    result = bench("--json", str(tmp_path / "out.json"))
+    assert result.exit_code == 0, result.output
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert (written["measured_layers"], written["prompt_columns"]) == ([6], 9)
+    assert written["ms"] == written["measured_ms"]["6"]
+    parts, answers = written["ms"], written["answer_ms"]
+    loop = parts["vision"] + parts["prefill"] + 9 * parts["one token"]
+    assert answers["answer of 10 tokens, plain loop"] == pytest.approx(loop, abs=0.02)
+    drafted = parts["vision"] + parts["prefill with a draft"] + 2 * parts["one token with a draft"]
+    assert answers["answer, 4 tokens a pass"] == pytest.approx(drafted, abs=0.02)
+
+
+def test_two_depths_give_the_line_to_all_layers(monkeypatch, tmp_path):
+    def passes(stages, settings):
+        depth = len(stages.engine.model.language_model.model.layers)
+        names = ["vision", "prefill", "prefill with a draft", "one token", "one token with a draft"]
+        return dict.fromkeys(names, 5.0 + 3.0 * depth)
+
+    monkeypatch.setattr(family_shapes, "_passes", passes)
+    result = bench("--layers", "2", "--json", str(tmp_path / "out.json"))
+    assert "2 and 4 of 6 layers, extrapolated" in result.output
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["measured_layers"] == [2, 4]
+    assert set(written["ms"].values()) == {5.0 + 3.0 * 6}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--layers", "3"], "3 layers; accepted: 0 (all) to 2"),
+        (["--int8"], "--int8 and --from-eval are not for the shape ecot"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(words, said):
+    result = bench(*words)
+    assert result.exit_code == 1 and said in result.output
