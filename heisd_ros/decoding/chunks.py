@@ -39,7 +39,8 @@ class ChunkUse(NamedTuple):
     blend: int = 0
 
 
-class Due(NamedTuple, Generic[Answer]):
+@dataclass(frozen=True)
+class Due(Generic[Answer]):
     """An action that begins now.
 
     Attributes:
