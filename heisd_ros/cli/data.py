@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
+RateHz = Annotated[
+    float, typer.Option(help="Control rate where neither YAML nor data set says one.", min=0.0)
+]
+
 
 @app.callback()
 def data() -> None:
-    """Look at bags, LeRobot data sets and demonstration files."""
+    """Look at bags, LeRobot data sets and demonstration files, and export them."""
 
 
 @app.command()
@@ -28,9 +32,7 @@ def inspect(
     params: Params = None,
     features: Features = None,
     urdf: Urdf = None,
-    rate_hz: Annotated[
-        float, typer.Option(help="Control rate where neither YAML nor data set says one.", min=0.0)
-    ] = 20.0,
+    rate_hz: RateHz = 20.0,
     picture: Annotated[
         Path | None, typer.Option(help="PNG with pictures, joints and actions.")
     ] = None,
@@ -42,7 +44,7 @@ def inspect(
     try:
         sources = open_sources([path], reading_of(params, features, urdf, rate_hz))
         for source in sources:
-            _show(source)
+            _show(source, params)
         if picture is not None:
             from heisd_ros.data.picture import draw
 
@@ -53,7 +55,77 @@ def inspect(
         raise typer.Exit(1) from error
 
 
-def _show(source: Source) -> None:
+@app.command()
+def export(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="Bags, LeRobot data sets, HDF5 files, or folders of them."),
+    ],
+    folder: Annotated[Path, typer.Argument(help="The data set: a folder that does not exist yet.")],
+    to: Annotated[str, typer.Option(help="lerobot (version 3.0), or rlds.")] = "lerobot",
+    images: Annotated[
+        str,
+        typer.Option(
+            help="Of lerobot: av1 (the usual), h264, or png without loss; of rlds: jpeg, png."
+        ),
+    ] = "",
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="joint_velocities, landmarks or person; may be repeated."),
+    ] = None,
+    params: Params = None,
+    features: Features = None,
+    urdf: Urdf = None,
+    rate_hz: RateHz = 20.0,
+) -> None:
+    """Write episodes as a data set that LeRobot or TensorFlow Datasets reads.
+
+    Interrupted or killed, it resumes when it is run again.
+    """
+    from rich.progress import Progress
+
+    from heisd_ros.data.export_run import Choices
+    from heisd_ros.data.lerobot_export import export_lerobot
+    from heisd_ros.data.open_sources import open_sources
+    from heisd_ros.data.rlds_export import export_rlds
+    from heisd_ros.errors import HeisdError
+    from heisd_ros.files.bounded import read_text
+
+    formats = {"lerobot": export_lerobot, "rlds": export_rlds}
+    try:
+        if to not in formats:
+            raise ValueError(f"--to is {to!r}; accepted: {', '.join(formats)}")
+        choices = Choices(images, tuple(leave_out or ()), read_text(params) if params else "")
+        found = open_sources(sources, reading_of(params, features, urdf, rate_hz))
+        console = Console(stderr=True)
+        with Progress(console=console, disable=not console.is_terminal) as progress:
+            bar = progress.add_task("frames", total=None)
+            done = formats[to](
+                found,
+                folder,
+                choices,
+                lambda n, all_: progress.update(bar, completed=n, total=all_),
+            )
+    except (HeisdError, ValueError, OSError) as error:
+        typer.echo(f"heisd data export: {error}", err=True)
+        raise typer.Exit(1) from error
+    for source in found:
+        for line in source.report.lines():
+            typer.echo(f"{source.label}: {line}", err=True)
+    if done.stride > 1:
+        typer.echo(
+            f"note: a frame is every {done.stride}. control step; an action is that of one control "
+            f"step, {1 / (done.fps * done.stride):g} s, and not of the {1 / done.fps:g} s to the "
+            "next frame",
+            err=True,
+        )
+    resumed = f", of which an earlier run wrote {done.resumed}" if done.resumed else ""
+    typer.echo(
+        f"{folder}: {done.episodes} episodes{resumed}, {done.frames} frames, {done.fps:g} a second"
+    )
+
+
+def _show(source: Source, params: Path | None) -> None:
     console = Console(width=120)
     outline = source.outline()
     report = source.report
@@ -77,8 +149,24 @@ def _show(source: Source) -> None:
     console.print(table)
     if outline:
         console.print(_actions(source, len(outline)))
-    for line in report.lines():
+    for line in [*_noted(report.notes, params), *report.lines()]:
         typer.echo(line)
+
+
+def _noted(notes: dict[str, str], params: Path | None) -> list[str]:
+    """Shows what the recorder noted; of texts of several lines only how many."""
+    from heisd_ros.data.recording_notes import PARAMETERS_NOTE
+    from heisd_ros.files.bounded import read_text, shown
+
+    lines = []
+    for name, text in notes.items():
+        several = text.strip().count("\n")
+        called = name if name.isprintable() else shown(name)
+        line = f"recorded: {called}: {f'{several + 1} lines' if several else shown(text.strip())}"
+        if name == PARAMETERS_NOTE and params is not None and read_text(params) != text:
+            line += f", other than {params}"
+        lines.append(line)
+    return lines
 
 
 def _actions(source: Source, episodes: int) -> Table:

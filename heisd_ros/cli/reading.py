@@ -9,10 +9,14 @@ import typer
 
 if TYPE_CHECKING:
     from heisd_ros.data.open_sources import Reading
+    from heisd_ros.data.recording_layout import RecordingLayout
+    from heisd_ros.robot.cell_parameters import CellParameters
 
 Params = Annotated[
     Path | None,
-    typer.Option(help="The robot's YAML (config/robots); needed for bags and LeRobot data sets."),
+    typer.Option(
+        help="The robot's YAML (config/robots), for LeRobot data sets and bags; empty: a bag's own."
+    ),
 ]
 Features = Annotated[
     Path | None,
@@ -30,7 +34,7 @@ def reading_of(
     """How sources are to be read.
 
     Args:
-        params: The robot's YAML.
+        params: The robot's YAML; None: that in the recording.
         features: The feature map.
         urdf: The robot's URDF.
         rate_hz: The model's control rate; 0: unknown.
@@ -45,17 +49,22 @@ def reading_of(
     from heisd_ros.kinematics.arm import ArmKinematics
     from heisd_ros.robot.cell_parameters import recording_layout
     from heisd_ros.robot.robot_arm import urdf_text
-    from heisd_ros.robot.robot_file import read_cell_file
+    from heisd_ros.robot.robot_file import read_cell_file, read_cell_text
+
+    def description(cell: CellParameters) -> str | None:
+        if urdf is not None:
+            return read_text(urdf, UrdfError)
+        return None if cell.robot.source == "topic" else urdf_text(cell)
+
+    def noted(content: str) -> RecordingLayout:
+        cell = read_cell_text(content)
+        return recording_layout(cell, description(cell))
 
     mapped = FeatureMap.read(features) if features else None
     if params is None:
-        return Reading(features=mapped, rate_hz=rate_hz)
+        return Reading(features=mapped, rate_hz=rate_hz, layout_of=noted)
     cell = read_cell_file(params)
-    text: str | None = None
-    if urdf is not None:
-        text = read_text(urdf, UrdfError)
-    elif cell.robot.source != "topic":
-        text = urdf_text(cell)
+    text = description(cell)
 
     def arm() -> ArmKinematics:
         if text is None:

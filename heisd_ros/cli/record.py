@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from heisd_ros.robot.cell_parameters import CellParameters
 
 app = typer.Typer(add_completion=False)
-TELEMETRY = "/vla_node/telemetry"
+NODE = "/vla_node"
+TELEMETRY = f"{NODE}/telemetry"
 
 
 @app.command()
@@ -26,13 +27,16 @@ def record(
     instruction: Annotated[
         str, typer.Option(help="What the robot is told, kept in the bag; empty: as in the YAML.")
     ] = "",
+    model: Annotated[
+        str, typer.Option(help="Name of the model, kept in the bag; empty: the running node's.")
+    ] = "",
     seconds: Annotated[
         float, typer.Option(help="Stop by itself after this time; 0: on Ctrl-C.", min=0.0)
     ] = 0.0,
     compressed: Annotated[bool, typer.Option(help="Compress with zstd.")] = False,
 ) -> None:
-    """Record to mcap until Ctrl-C, with definitions, instruction and YAML inside."""
-    from heisd_ros.data.bag_source import INSTRUCTION_NOTE
+    """Record to mcap until Ctrl-C, with definitions, instruction, YAML and model inside."""
+    from heisd_ros.data.recording_notes import INSTRUCTION_NOTE, MODEL_NOTE, PARAMETERS_NOTE
     from heisd_ros.files.bounded import naming, read_text
     from heisd_ros.nodes.process import run_node
     from heisd_ros.nodes.tools.recorder_node import RecorderNode
@@ -47,9 +51,11 @@ def record(
             raise typer.Exit(1) from error
         topics += _topics(cell)
         instruction = instruction or cell.instruction
-        notes["parameters"] = read_text(params)
+        notes[PARAMETERS_NOTE] = read_text(params)
     if instruction.strip():
         notes[INSTRUCTION_NOTE] = instruction.strip()
+    if model.strip():
+        notes[MODEL_NOTE] = model.strip()
     said: list[str] = []
 
     def run(node: RecorderNode, executor: object, stopping: object) -> int:
@@ -58,7 +64,11 @@ def record(
         return code
 
     code = run_node(
-        lambda: RecorderNode(folder, list(dict.fromkeys(topics)), notes, compressed), run, []
+        lambda: RecorderNode(
+            folder, list(dict.fromkeys(topics)), notes, compressed, "" if model.strip() else NODE
+        ),
+        run,
+        [],
     )
     for line in said:
         typer.echo(f"{folder}: {line}")

@@ -16,20 +16,14 @@ from heisd_ros.data.images import compressed_to_rgb, raw_to_rgb
 from heisd_ros.data.joint_check import JointCheck
 from heisd_ros.data.read_report import SECOND, Outline, ReadReport, TopicStatistics
 from heisd_ros.data.recording_layout import RecordingLayout
+from heisd_ros.data.recording_notes import noted_instruction, read_notes
 from heisd_ros.data.source import Prepare, whole
 from heisd_ros.data.tracks import IMAGE, TEXT, TrackReader, Tracks
 from heisd_ros.errors import BagError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import JointStateReader
 
-INSTRUCTION_NOTE = "instruction"
-"""Name under which a recorder notes the instruction in metadata.yaml."""
 DEFAULT_RATE_HZ = 20.0
-
-
-def note_topic(name: str) -> str:
-    """Returns the topic that repeats a recorder's note, for bags without metadata.yaml."""
-    return f"/heisd/note/{name}"
 
 
 class BagSource:
@@ -56,7 +50,7 @@ class BagSource:
         self.report = ReadReport()
         with Bag(path) as bag:
             urdf = layout.urdf or _description(bag, layout.description_topic)
-            self._noted = _noted_instruction(bag)
+            self._notes = read_notes(bag)
         self.robot = robot_name(urdf)
         self.arm = ArmKinematics(urdf, layout.tip_frame, layout.joint_names, layout.base_frame)
         self._plans: list[Plan] | None = None
@@ -122,7 +116,8 @@ class BagSource:
         if clocks.differ(offsets, self._layout.tolerance_sec):
             report.warnings.append(clocks.describe(offsets, self._layout.tolerance_sec))
         aligner = Aligner(self._layout, self.rate_hz, report.dropped, report.cuts)
-        instruction = self._noted or self._layout.instruction
+        report.notes = self._notes
+        instruction = noted_instruction(self._notes) or self._layout.instruction
         plans = [plan for tracks in parts for plan in aligner.plans(tracks, instruction)]
         report.topics = _statistics(parts)
         if not plans:
@@ -175,14 +170,6 @@ class BagSource:
         return [
             np.stack([pictures[row] for row in range(len(plan))]) for pictures in found.values()
         ]
-
-
-def _noted_instruction(bag: Bag) -> str:
-    topic = note_topic(INSTRUCTION_NOTE)
-    noted = bag.custom.get(INSTRUCTION_NOTE, "")
-    if not noted and bag.topics.get(topic) == TEXT:
-        noted = next((message.message.data for message in bag.messages([topic])), "")
-    return noted.strip()
 
 
 def robot_name(urdf: str) -> str:

@@ -249,8 +249,24 @@ def _episode(demo: h5py.Group, instruction: str, views: tuple[str, ...]) -> Epis
         gripper_opening=np.abs(fingers).sum(axis=1),
         landmarks=_numbers(obs, "landmarks", steps, 6) if "landmarks" in obs else None,
         init_state=optional_index(demo, "init_state_index"),
+        outcome=_outcome(demo, steps),
         stride=int(demo.attrs.get("stride", 1)),
     )
+
+
+def _outcome(demo: h5py.Group, steps: int) -> str:
+    """Returns how a demonstration ended, as `Episode.outcome`.
+
+    Files of ours say so in an attribute. In others the last step's reward is 1, robosuite's reward
+    of success, or less.
+    """
+    if "outcome" in demo.attrs:
+        return str(demo.attrs["outcome"])
+    rewards = demo.get("rewards")
+    ours = "stride" in demo.attrs
+    if ours or not isinstance(rewards, h5py.Dataset) or rewards.shape != (steps,):
+        return ""
+    return "success" if rewards[-1] >= 1 else "failure"
 
 
 def _numbers(group: h5py.Group, name: str, steps: int | None, width: int) -> np.ndarray:

@@ -13,6 +13,7 @@ _ROW_SHAPES: dict[str, tuple[int | None, ...]] = {
     "joint_velocities": (None,),
     "gripper_opening": (),
     "landmarks": (6,),
+    "person": (),
 }
 
 
@@ -32,6 +33,8 @@ class Episode:
             where unknown. Known in simulation only; used by an auxiliary training loss.
         init_state: Number of the fixed initial state that it started from, or None.
         stride: Control steps between two recorded steps (1: every step).
+        person: (T,) bool, the steps in which a person had the arm; None where unknown.
+        outcome: "success" or "failure", as reported; empty where it was not.
 
     Raises:
         ValueError: There is no step, or an array does not have the shape above.
@@ -46,6 +49,8 @@ class Episode:
     landmarks: np.ndarray | None = None
     init_state: int | None = None
     stride: int = 1
+    person: np.ndarray | None = None
+    outcome: str = ""
 
     def __post_init__(self) -> None:
         """Checks the shapes; raises ValueError."""

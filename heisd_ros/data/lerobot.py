@@ -7,7 +7,6 @@ Needs the extra `lerobot` (pyarrow and PyAV).
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,13 +17,15 @@ import numpy as np
 from PIL import Image
 
 from heisd_ros.data.episode import Episode
+from heisd_ros.data.export_notes import Notes
 from heisd_ros.data.joint_check import JointCheck
 from heisd_ros.data.lerobot_features import Columns, FeatureMap, feature_of
 from heisd_ros.data.lerobot_index import INFO, Index, Info, Recorded, named, regular
+from heisd_ros.data.packages import package
 from heisd_ros.data.read_report import Outline, ReadReport, TopicStatistics
 from heisd_ros.data.source import Prepare, whole
 from heisd_ros.data.text_files import one_line
-from heisd_ros.errors import DemonstrationError, MissingPackageError
+from heisd_ros.errors import DemonstrationError
 from heisd_ros.kinematics.arm import ArmKinematics
 
 __all__ = ["INFO", "FeatureMap", "LeRobotSource"]
@@ -47,6 +48,7 @@ class _Entry:
         begin: Its first row.
         steps: Its rows.
         ended_by: Why it ends there.
+        person_steps: Number of rows in which a person had the arm.
     """
 
     recorded: Recorded
@@ -54,6 +56,12 @@ class _Entry:
     begin: int
     steps: int
     ended_by: str
+    person_steps: int
+
+    @property
+    def outcome(self) -> str:
+        """How it ended; empty where the recorded episode continues."""
+        return "" if self.ended_by else self.recorded.outcome
 
 
 class LeRobotSource:
@@ -72,8 +80,10 @@ class LeRobotSource:
     def __init__(self, folder: Path, features: FeatureMap, arm: ArmKinematics) -> None:
         self._folder, self._features, self.arm = folder, features, arm
         self._info = info = Info.read(folder)
-        self.rate_hz = info.fps
-        self._parquet = _package("pyarrow.parquet")
+        notes = Notes.read(folder)
+        self._stride = 1 if notes is None else notes.stride
+        self.rate_hz = info.fps * self._stride
+        self._parquet = package("pyarrow.parquet")
         self.label = folder.resolve().name
         self.robot = features.robot or info.robot
         self.cameras = features.images or tuple(info.pictures)
@@ -92,7 +102,14 @@ class LeRobotSource:
             DemonstrationError: The list of episodes is missing or damaged, or none can be used.
         """
         return [
-            Outline(entry.instruction, entry.steps, ended_by=entry.ended_by)
+            Outline(
+                entry.instruction,
+                entry.steps,
+                entry.recorded.init_state,
+                ended_by=entry.ended_by,
+                outcome=entry.outcome,
+                person_steps=entry.person_steps,
+            )
             for entry in self._all()
         ]
 
@@ -115,7 +132,8 @@ class LeRobotSource:
             rows = self._rows(entry.recorded, cells).slice(entry.begin, entry.steps)
             column = Columns(rows)
             opening = self._features.gripper_opening
-            speeds = self._features.joint_velocities
+            speeds, landmarks = self._features.joint_velocities, self._features.landmarks
+            person = self._features.person
             return Episode(
                 instruction=entry.instruction,
                 images={
@@ -128,6 +146,11 @@ class LeRobotSource:
                 gripper_opening=(
                     np.abs(column(opening)).sum(axis=1) if opening else np.zeros(entry.steps)
                 ),
+                landmarks=column(landmarks) if landmarks else None,
+                init_state=entry.recorded.init_state,
+                stride=self._stride,
+                person=column(person)[:, 0] > 0.5 if person else None,
+                outcome=entry.outcome,
             )
 
     def _all(self) -> list[_Entry]:
@@ -164,7 +187,7 @@ class LeRobotSource:
             why += report.remarks or ["none is listed"]
             raise DemonstrationError(f"{self._folder} holds no episode: {'; '.join(why)}")
         steps = sum(entry.steps for entry in entries)
-        report.topics = {name: TopicStatistics(steps, self.rate_hz) for name in self.cameras}
+        report.topics = {name: TopicStatistics(steps, self._info.fps) for name in self.cameras}
         return entries
 
     def _usable(
@@ -193,21 +216,26 @@ class LeRobotSource:
             raise _Unfit("its table has another number of rows than it is said to have")
         if not all(np.isfinite(values).all() for values in numbers.values()):
             raise _Unfit("its numbers are not all finite")
-        seconds = np.arange(len(rows), dtype=np.float64) / self.rate_hz
-        if not _even(rows, self.rate_hz):
+        fps = self._info.fps
+        seconds = np.arange(len(rows), dtype=np.float64) / fps
+        if not _even(rows, fps):
             raise _Unfit("its frames are not a step apart")
         told = _told(rows, recorded, tasks)
         check.add(positions, seconds, f"episode {recorded.number}, ")
         ends = [i for i in range(1, len(told)) if told[i] != told[i - 1]]
         for begin, end in zip([0, *ends], [*ends, len(told)], strict=True):
             ended_by = "another instruction" if end < len(told) else ""
-            yield _Entry(recorded, told[begin], begin, end - begin, ended_by)
+            persons = numbers.get(self._features.person, np.zeros((len(rows), 1)))[begin:end]
+            yield _Entry(
+                recorded, told[begin], begin, end - begin, ended_by, int((persons > 0.5).sum())
+            )
 
     def _columns(self) -> list[str]:
         """Lists the numeric columns that the feature map names."""
         features = self._features
         names = (features.joint_positions, features.actions, features.gripper_opening)
-        return [name for name in (*names, features.joint_velocities) if name]
+        more = (features.joint_velocities, features.landmarks, features.person)
+        return [name for name in (*names, *more) if name]
 
     def _rows(self, recorded: Recorded, more: Sequence[str] = ()) -> Any:
         """Reads an episode's rows in order, with the requested columns."""
@@ -229,7 +257,7 @@ class LeRobotSource:
         path, start = recorded.videos[name]
         regular(path)
         stamps = np.asarray(rows["timestamp"].to_numpy(), np.float64) + start
-        return np.stack([prepare(p) for p in _frames(path, stamps, 0.5 / self.rate_hz)])
+        return np.stack([prepare(p) for p in _frames(path, stamps, 0.5 / self._info.fps)])
 
 
 def _even(rows: Any, rate_hz: float) -> bool:
@@ -278,7 +306,7 @@ def _frames(path: Path, stamps: np.ndarray, tolerance: float) -> Iterator[np.nda
     Raises:
         ValueError: None is within the tolerance (s), or the video cannot be decoded.
     """
-    av = _package("av")
+    av = package("av")
     wanted = iter(stamps.tolist())
     stamp = next(wanted)
     with av.open(str(path)) as container:
@@ -295,12 +323,3 @@ def _frames(path: Path, stamps: np.ndarray, tolerance: float) -> Iterator[np.nda
                 return
             stamp = following
     raise ValueError(f"{path} has no frame at {stamp:.3f} s")
-
-
-def _package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingPackageError(
-            f"LeRobot data sets need {name.split('.')[0]}: pip install 'heisd_ros[lerobot]'"
-        ) from error

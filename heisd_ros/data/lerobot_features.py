@@ -31,6 +31,9 @@ class FeatureMap:
         images: Features of the pictures, in the order of the model's views; empty: all, in the
             order of `info.json`.
         robot: Name of the robot; empty: as `info.json` says.
+        landmarks: Column of `Episode.landmarks`; empty: none.
+        person: Column of booleans, or of 0 and 1: whether a person had the arm, which LeRobot's
+            recorder calls `intervention`; empty: unknown.
     """
 
     joint_positions: str
@@ -39,6 +42,8 @@ class FeatureMap:
     joint_velocities: str = ""
     images: tuple[str, ...] = field(default=())
     robot: str = ""
+    landmarks: str = ""
+    person: str = ""
 
     @classmethod
     def read(cls, path: Path) -> FeatureMap:
@@ -51,20 +56,34 @@ class FeatureMap:
             values = read_yaml(path)
         except (OSError, ValueError) as error:
             raise DemonstrationError(f"{path}: {one_line(error)}") from error
+        return cls.of(values, path)
+
+    @classmethod
+    def of(cls, values: object, path: Path) -> FeatureMap:
+        """Makes a map of a mapping with these attributes as keys.
+
+        Args:
+            values: The mapping.
+            path: Where it stands, for the message.
+
+        Raises:
+            DemonstrationError: It has another key or kind of value.
+        """
         accepted = list(cls.__dataclass_fields__)
         if not isinstance(values, dict) or "joint_positions" not in values:
             raise DemonstrationError(
                 f"{path} is {reprlib.repr(values)}; accepted: a mapping of {accepted}"
             )
         for key, value in values.items():
-            texts = value if key == "images" and isinstance(value, list) else [value]
-            if key not in accepted or not all(isinstance(text, str) for text in texts):
+            listed = value if key == "images" and isinstance(value, list) else [value]
+            if key not in accepted or not all(isinstance(text, str) for text in listed):
                 raise DemonstrationError(
                     f"{path}: {reprlib.repr(key)} is {reprlib.repr(value)}; accepted: texts by "
                     f"{accepted}"
                 )
-        images = values.pop("images", [])
-        return cls(**values, images=tuple([images] if isinstance(images, str) else images))
+        images = values.get("images", [])
+        texts = {key: value for key, value in values.items() if key != "images"}
+        return cls(**texts, images=tuple([images] if isinstance(images, str) else images))
 
 
 def feature_of(column: str) -> str:

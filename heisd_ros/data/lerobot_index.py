@@ -18,6 +18,7 @@ INFO, EPISODES, TASKS = "meta/info.json", "meta/episodes.jsonl", "meta/tasks.jso
 EPISODES_3, TASKS_3 = "meta/episodes", "meta/tasks.parquet"
 VERSIONS = ("2.0", "2.1", "3.0")
 _PATTERN = re.compile(r"(?:[^{}]|\{\w+(?::0?\d{1,2}d)?\})+")
+_OUTCOMES = {True: "success", False: "failure"}
 _PICTURES = ("video", "image")
 
 
@@ -101,6 +102,8 @@ class Recorded:
         length: Number of rows.
         table: The parquet file of the rows.
         videos: Of each feature its file, and when in it the episode begins, s.
+        outcome: "success" or "failure" by the column `success`; empty where it does not say.
+        init_state: Number of the fixed initial state that it started from, or None.
     """
 
     number: int
@@ -108,6 +111,8 @@ class Recorded:
     length: int
     table: Path
     videos: dict[str, tuple[Path, float]]
+    outcome: str = ""
+    init_state: int | None = None
 
 
 class Index:
@@ -180,6 +185,7 @@ class Index:
     ) -> Recorded:
         """Makes an episode, with paths from the patterns in info.json."""
         told = need(about, "tasks", list)
+        success, state = about.get("success"), about.get("init_state")
         return Recorded(
             number=int(need(about, "episode_index", int)),
             told=[text.strip() for text in told if isinstance(text, str)],
@@ -192,6 +198,8 @@ class Index:
                 )
                 for name, (where, start) in spans.items()
             },
+            outcome=_OUTCOMES.get(success, "") if isinstance(success, bool) else "",
+            init_state=state if isinstance(state, int) else None,
         )
 
     def _file(self, key: str, pattern: str, values: dict[str, Any]) -> Path:
@@ -220,15 +228,17 @@ class Index:
 
 
 @contextmanager
-def named(where: str) -> Iterator[None]:
+def named(where: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turns every error inside into a `DemonstrationError` of one line.
 
     Args:
         where: What is being read: a file, and a line or part of it.
+        passing: Errors that are left as they are, besides our own.
     """
+    left: tuple[type[Exception], ...] = (HeisdError, *passing)
     try:
         yield
-    except HeisdError:
+    except left:
         raise
     except Exception as error:  # libraries' errors on damage are of many kinds
         raise DemonstrationError(f"{where}: {one_line(error)}") from error

@@ -152,7 +152,8 @@ def _write_episode(
     steps = len(episode)
     demo.create_dataset("actions", data=episode.actions)
     demo.create_dataset("states", data=states)
-    demo.create_dataset("rewards", data=np.eye(1, steps, steps - 1, dtype=np.uint8)[0])
+    reward = np.eye(1, steps, steps - 1, dtype=np.uint8)[0] * (episode.outcome != "failure")
+    demo.create_dataset("rewards", data=reward.astype(np.uint8))
     demo.create_dataset("dones", data=np.eye(1, steps, steps - 1, dtype=np.uint8)[0])
     obs = demo.create_group("obs")
     for view, name in VIEWS.items():
@@ -168,6 +169,8 @@ def _write_episode(
     demo.attrs["model_file"] = model_xml
     demo.attrs["seed"] = seed
     demo.attrs["stride"] = episode.stride
+    if episode.outcome:
+        demo.attrs["outcome"] = episode.outcome
     if episode.init_state is not None:
         demo.attrs["init_state_index"] = episode.init_state
     demo.attrs[CLOSED] = steps

@@ -50,7 +50,14 @@ class LiberoSource:
         with open_demos(self._path, self._told) as file:
             for number in range(len(file.demos)):
                 episode = file.episode(number, ())
-                outline.append(Outline(episode.instruction, len(episode), episode.init_state))
+                outline.append(
+                    Outline(
+                        episode.instruction,
+                        len(episode),
+                        episode.init_state,
+                        outcome=episode.outcome,
+                    )
+                )
                 step = episode.stride / (self.rate_hz or USUAL_RATE_HZ)
                 check.add(
                     episode.joint_positions,

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from heisd_ros.data.bag import Bag
 from heisd_ros.data.bag_files import METADATA, is_storage
 from heisd_ros.data.bag_source import BagSource
+from heisd_ros.data.export_notes import Notes
 from heisd_ros.data.lerobot import INFO, FeatureMap, LeRobotSource
 from heisd_ros.data.libero_source import LiberoSource
 from heisd_ros.data.recording_layout import RecordingLayout
+from heisd_ros.data.recording_notes import PARAMETERS_NOTE, read_notes
 from heisd_ros.data.source import Source
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.kinematics.arm import ArmKinematics
@@ -26,16 +29,19 @@ class Reading:
     """How sources are read.
 
     Attributes:
-        layout: Layout of bags; None: bags are refused.
+        layout: Layout of bags; None: as the robot's YAML in the bag says, and bags without one are
+            refused.
         features: Features of LeRobot data sets; None: such data sets are refused.
         arm: Makes the kinematics for LeRobot data sets.
         rate_hz: Control rate if neither source nor layout names one.
+        layout_of: Makes a layout of the text of the robot's YAML in a bag.
     """
 
     layout: RecordingLayout | None = None
     features: FeatureMap | None = None
     arm: Callable[[], ArmKinematics] | None = None
     rate_hz: float = 0.0
+    layout_of: Callable[[str], RecordingLayout] | None = None
 
 
 def open_sources(paths: Sequence[Path], reading: Reading) -> list[Source]:
@@ -77,17 +83,34 @@ def _demos(path: Path, reading: Reading) -> Source:
 
 
 def _bag(path: Path, reading: Reading) -> Source:
-    if reading.layout is None:
+    return BagSource(path, reading.layout or _noted_layout(path, reading), reading.rate_hz)
+
+
+def _noted_layout(path: Path, reading: Reading) -> RecordingLayout:
+    """Returns the layout by the robot's YAML that `heisd record` put into a bag."""
+    with Bag(path) as bag:
+        noted = read_notes(bag).get(PARAMETERS_NOTE, "")
+    if reading.layout_of is None or not noted:
         raise DemonstrationError(
             f"{path} is a bag; name the robot's YAML with --params, which says what its topics are"
         )
-    return BagSource(path, reading.layout, reading.rate_hz)
+    try:
+        return reading.layout_of(noted)
+    except ValueError as error:
+        raise DemonstrationError(
+            f"{path}: the robot's YAML in it: {error}; name another with --params"
+        ) from error
 
 
 def _lerobot(path: Path, reading: Reading) -> Source:
-    if reading.features is None or reading.arm is None:
+    features = reading.features
+    if features is None:
+        notes = Notes.read(path)
+        features = None if notes is None else notes.features
+    if features is None or reading.arm is None:
         raise DemonstrationError(
-            f"{path} is a LeRobot data set; name with --features a YAML that says what its "
-            "features are"
+            f"{path} is a LeRobot data set; name the robot's YAML with --params, and with "
+            "--features a YAML that says what its features are (`heisd data export` writes that "
+            "into the data set)"
         )
-    return LeRobotSource(path, reading.features, reading.arm())
+    return LeRobotSource(path, features, reading.arm())

@@ -49,6 +49,8 @@ class Outline:
         init_state: Number of the fixed initial state that it started from, or None.
         start_sec: Start time relative to the recording's; None if unknown.
         ended_by: Why it ends there, in words.
+        outcome: How it ended by report, "success" or "failure"; empty: not reported.
+        person_steps: Number of steps in which a person had the arm.
     """
 
     instruction: str
@@ -56,6 +58,8 @@ class Outline:
     init_state: int | None = None
     start_sec: float | None = None
     ended_by: str = ""
+    outcome: str = ""
+    person_steps: int = 0
 
 
 @dataclass
@@ -69,6 +73,8 @@ class ReadReport:
         damage: Where bytes are missing or damaged; empty where the recording is whole.
         remarks: Remarks, one line each; none of them means a loss.
         warnings: Signs of a faulty recording, one line each.
+        notes: Texts that the recorder put into the recording, by name: `parameters` is the robot's
+            YAML, `model` names the model.
         unusable: Why it must not be used for a database; empty if it may be.
     """
 
@@ -78,6 +84,7 @@ class ReadReport:
     damage: str = ""
     remarks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
     unusable: str = ""
 
     def lines(self) -> list[str]:

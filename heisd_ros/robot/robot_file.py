@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from heisd_ros.files.bounded import shown
-from heisd_ros.files.ros_yaml import read_yaml
+from heisd_ros.files.ros_yaml import parse_yaml, read_yaml
 from heisd_ros.robot.cell_parameters import CellParameters
 from heisd_ros.robot.declare import ONE_TYPE, from_values, parameters_of
 from heisd_ros.robot.parameters import VlaNodeParameters
@@ -28,7 +28,7 @@ def read_robot_file(path: Path) -> CellParameters:
         ValueError: One line that names key, value and what is accepted.
     """
     cell = read_cell_file(path)
-    check_given(cell, flatten(_body(path)))
+    check_given(cell, flatten(_body(read_yaml(path))))
     return cell
 
 
@@ -38,12 +38,16 @@ def read_cell_file(path: Path) -> CellParameters:
     Raises:
         ValueError: One line that names key, value and what is accepted.
     """
-    values = {
-        name: _as_ros(name, value)
-        for name, value in flatten(_body(path)).items()
-        if name != UNDECLARED[0] and not name.startswith(UNDECLARED[1])
-    }
-    return from_values(CellParameters, values)
+    return _cell(_body(read_yaml(path)))
+
+
+def read_cell_text(text: str) -> CellParameters:
+    """Reads the text of such a file, as a recording holds it.
+
+    Raises:
+        ValueError: One line that names key, value and what is accepted.
+    """
+    return _cell(_body(parse_yaml(text)))
 
 
 def check_given(settings: VlaNodeParameters, given: Container[str]) -> None:
@@ -65,9 +69,17 @@ def check_given(settings: VlaNodeParameters, given: Container[str]) -> None:
             )
 
 
-def _body(path: Path) -> dict[str, Any]:
-    """Returns the parameters of a file, nested as in the file."""
-    content = read_yaml(path)
+def _cell(body: dict[str, Any]) -> CellParameters:
+    values = {
+        name: _as_ros(name, value)
+        for name, value in flatten(body).items()
+        if name != UNDECLARED[0] and not name.startswith(UNDECLARED[1])
+    }
+    return from_values(CellParameters, values)
+
+
+def _body(content: Any) -> dict[str, Any]:
+    """Returns the parameters in a file's content, nested as in the file."""
     if not isinstance(content, dict) or list(content) != [WILDCARD]:
         found = list(content) if isinstance(content, dict) else content
         raise ValueError(

@@ -254,5 +254,6 @@ def record_episode(
         landmarks=columns["landmarks"],
         init_state=DEMONSTRATION_STATES[seed % len(DEMONSTRATION_STATES)],
         stride=stride,
+        outcome="success",
     )
     return episode, columns["states"]

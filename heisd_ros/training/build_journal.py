@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -14,12 +12,10 @@ from typing import Any
 import numpy as np
 
 from heisd_ros.errors import DatabaseError
-from heisd_ros.files.atomic import replace_text, replacing
-from heisd_ros.files.bounded import read_object
+from heisd_ros.files.atomic import replacing
+from heisd_ros.files.work_folder import WorkFolder
 from heisd_ros.kinematics.metric import Trajectory
 from heisd_ros.retrieval.entries import Entries
-
-PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class Record:
     trajectory: Trajectory | None
 
 
-class Journal:
+class Journal(WorkFolder):
     """The folder `.NAME.building` beside a database, removed when the database is complete.
 
     It holds no manifest, so that it is never taken for a database. It is a context manager; one
@@ -51,8 +47,8 @@ class Journal:
     """
 
     def __init__(self, database: Path, plan: dict[str, Any]) -> None:
-        self.folder = database.parent / f".{database.name}.building"
-        self._plan = json.loads(json.dumps(plan))
+        folder = database.parent / f".{database.name}.building"
+        super().__init__(folder, plan, DatabaseError, "build")
 
     def __enter__(self) -> Journal:
         """Locks the folder.
@@ -60,20 +56,8 @@ class Journal:
         Raises:
             DatabaseError: Another process has it, or it is of another plan.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / ".lock").open("a")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._check_plan()
-        except BaseException as error:
-            self._lock.close()
-            if isinstance(error, BlockingIOError):
-                raise DatabaseError(f"{self.folder} is in use: another process builds") from error
-            raise
+        super().__enter__()
         return self
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.close()
 
     def __contains__(self, number: int) -> bool:
         """Whether an episode is done."""
@@ -116,25 +100,8 @@ class Journal:
                 f"{path} is damaged ({error}); remove it and build again: the rest is kept"
             ) from error
 
-    def remove(self) -> None:
-        """Removes the folder: the database is complete."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:06d}.npz"
-
-    def _check_plan(self) -> None:
-        path = self.folder / PLAN
-        if not path.is_file():
-            replace_text(path, json.dumps(self._plan, indent=1))
-            return
-        found = read_object(path, lambda text: DatabaseError(f"{text}; remove {self.folder}"))
-        if found != self._plan:
-            other = sorted(key for key in self._plan if found.get(key) != self._plan[key])
-            raise DatabaseError(
-                f"{self.folder} is half of a build with other {', '.join(other)}; give the same "
-                "options to resume it, or remove it to start from the beginning"
-            )
 
 
 class Shards(Mapping[str, Entries]):

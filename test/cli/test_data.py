@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,8 +25,8 @@ PARAMS = f"""\
 """
 
 
-def run(*arguments):
-    return CliRunner().invoke(app, ["inspect", *map(str, arguments)])
+def run(*arguments, command="inspect"):
+    return CliRunner().invoke(app, [command, *map(str, arguments)])
 
 
 @pytest.fixture
@@ -95,3 +97,61 @@ def test_a_file_without_demonstrations_is_shown_as_that(tmp_path):
     assert result.exit_code == 0 and "0 episodes, 0 steps" in result.output
     result = run(tmp_path, "--picture", tmp_path / "x.png")
     assert result.exit_code == 1 and "holds no episode to draw" in result.output
+
+
+def test_a_bag_is_read_by_the_robot_s_file_in_it(tmp_path, params):
+    notes = {"parameters": PARAMS, "model": "openvla-7b", "lerobot.operator_prompt": "stack them"}
+    bag = write_bag(tmp_path / "bag", recording(seconds=0.5), custom=notes)
+    result = run(bag)
+    assert result.exit_code == 0, result.output
+    assert "stack them" in result.output and "recorded: model: 'openvla-7b'" in result.output
+    params.write_text(PARAMS.replace("pick", "put"))
+    result = run(bag, "--params", params)
+    assert f"recorded: parameters: 5 lines, other than {params}" in result.output
+    broken = write_bag(tmp_path / "broken", recording(seconds=0.5), custom={"parameters": "a: 1"})
+    result = run(broken)
+    assert result.exit_code == 1 and "the robot's YAML in it: keys are ['a']" in result.output
+
+
+def test_bags_are_exported_and_read_again_without_a_feature_map(tmp_path, params):
+    bags = [
+        write_bag(tmp_path / name, recording(seconds=0.5, size=64), custom={"model": "m"})
+        for name in ("a", "b")
+    ]
+    result = run(*bags, tmp_path / "set", "--params", params, command="export")
+    assert result.exit_code == 0, result.output
+    assert "set: 2 episodes, 20 frames, 20 a second" in result.output
+    notes = json.loads((tmp_path / "set/meta/heisd.json").read_text())
+    assert (notes["fps"], notes["control_steps_per_frame"]) == (20.0, 1)
+    assert [source["recorded"] for source in notes["sources"]] == [{"model": "m"}] * 2
+    assert (tmp_path / "set/meta/robot.yaml").read_text() == PARAMS
+    result = run(tmp_path / "set", "--params", params)
+    assert result.exit_code == 0, result.output
+    assert "set: panda, 20 control steps a second, 2 episodes, 20 steps" in result.output
+    result = run(tmp_path / "set", tmp_path / "again", "--params", params, command="export")
+    assert result.exit_code == 0 and "2 episodes" in result.output, result.output
+
+
+def test_every_second_step_is_exported_with_a_word(tmp_path):
+    writer = LiberoWriter(tmp_path / "x_demo.hdf5", "pick up the bowl", "x.bddl", {})
+    writer.add(episode(steps=4, size=64, outcome="success"), 0, np.zeros((4, 4)), "")
+    result = run(tmp_path / "x_demo.hdf5", tmp_path / "set", "--images", "h264", command="export")
+    assert result.exit_code == 0, result.output
+    assert "1 episodes, 4 frames, 10 a second" in result.output
+    assert "an action is that of one control step, 0.05 s, and not of the 0.1 s" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--to", "zarr"), "--to is 'zarr'; accepted: lerobot, rlds"),
+        (("--to", "rlds", "--images", "av1"), "'av1' are not written; accepted: jpeg, png"),
+        (("--images", "gif"), "'gif' are not written; accepted: av1, h264, png"),
+        (("--leave-out", "x"), "['x'] cannot be left out; accepted: "),
+    ],
+)
+def test_an_export_that_cannot_be_is_one_line(tmp_path, options, message):
+    LiberoWriter(tmp_path / "x_demo.hdf5", "pick up the bowl", "x.bddl", {})
+    result = run(tmp_path, tmp_path / "set", *options, command="export")
+    assert result.exit_code == 1 and message in result.output, result.output
+    assert len(result.output.strip().splitlines()) == 1 and not (tmp_path / "set").exists()

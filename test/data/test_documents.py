@@ -8,7 +8,10 @@ import pytest
 from support.tree import ROOT
 
 DOCUMENT = (ROOT / "docs/data.md").read_text(encoding="utf-8")
-TABLES = DOCUMENT.partition("## What is read, left out")[2].partition("\n## ")[0]
+TABLES = "".join(
+    DOCUMENT.partition(f"## {title}")[2].partition("\n## ")[0]
+    for title in ("What is read, left out", "Export to LeRobot and RLDS")
+)
 ROWS = re.findall(r"^\| (.+?) \| .+ \| `(.+)` \|$", TABLES, re.MULTILINE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -9,20 +10,25 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from rcl_interfaces.srv import GetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
+from rclpy.task import Future
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from std_msgs.msg import String
 
-from heisd_ros.data.bag_source import note_topic
+from heisd_ros.data.recording_notes import MODE_NOTE, MODEL_NOTE, note_topic
+from heisd_ros.models import shipped_model
 from heisd_ros.nodes.process import POLL_SEC, StoppableNode
 from heisd_ros.nodes.tools.definitions import MessageTypes
 
 DISCOVERY_SEC = 0.2
 LOG_SEC = 5.0
+ASK_SEC = 1.0
 DEPTH = 1000
 """Number of messages that may wait for the disk."""
 
@@ -40,6 +46,7 @@ class RecorderNode(StoppableNode):
         topics: Topics to record.
         notes: Texts to store in the bag, by name: in metadata.yaml, and as a first message each.
         compressed: Whether to compress chunks with zstd.
+        model_of: A VLA node, whose model and mode are noted once it answers; empty: none.
         **kwargs: Passed on to rclpy's Node.
 
     Attributes:
@@ -56,6 +63,7 @@ class RecorderNode(StoppableNode):
         topics: Sequence[str],
         notes: Mapping[str, str],
         compressed: bool = False,
+        model_of: str = "",
         **kwargs: Any,
     ) -> None:
         if not topics:
@@ -72,15 +80,17 @@ class RecorderNode(StoppableNode):
             )
             if compressed:
                 self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-            for name, text in notes.items():
-                self._writer.set_custom_data(name, text)
             self._writer.open()
         except (OSError, WriterError) as error:
             self.destroy_node()
             raise ValueError(f"{folder}: {error}; accepted: a new folder") from error
         for name, text in notes.items():
-            connection = self._connection(note_topic(name), "std_msgs/msg/String")
-            self._write(connection, bytes(serialize_message(String(data=text))))
+            self._note(name, text)
+        self._model_client = (
+            self.create_client(GetParameters, f"{model_of}/get_parameters") if model_of else None
+        )
+        self._question: Future | None = None
+        self._ask_after = 0.0
         self.create_timer(DISCOVERY_SEC, self._discover)
         self._discover()
 
@@ -121,7 +131,35 @@ class RecorderNode(StoppableNode):
         missing = f"; no publisher of {', '.join(sorted(self._waiting))}" if self._waiting else ""
         return f"messages: {written or 'none'}{missing}"
 
+    def _note(self, name: str, text: str) -> None:
+        """Stores a text in metadata.yaml, and as a message for bags that are without it."""
+        if self._writer is not None:
+            self._writer.set_custom_data(name, text)
+            connection = self._connection(note_topic(name), "std_msgs/msg/String")
+            self._write(connection, bytes(serialize_message(String(data=text))))
+
+    def _ask_model(self) -> None:
+        """Asks the node for its model: again until it answers, for a first answer may be lost."""
+        client, now = self._model_client, time.monotonic()
+        if client is None or not client.service_is_ready() or now < self._ask_after:
+            return
+        self._ask_after = now + ASK_SEC
+        if self._question is not None:
+            client.remove_pending_request(self._question)
+        request = GetParameters.Request(names=["model.path", "decoding.mode"])
+        self._question = client.call_async(request)
+        self._question.add_done_callback(self._note_model)
+
+    def _note_model(self, answer: Future) -> None:
+        """Notes what the node answered; one that answers otherwise has no model to note."""
+        self._ask_after = math.inf
+        values = answer.result().values if answer.exception() is None else []
+        if len(values) == 2:
+            self._note(MODEL_NOTE, model_name(values[0].string_value))
+            self._note(MODE_NOTE, values[1].string_value)
+
     def _discover(self) -> None:
+        self._ask_model()
         for topic, types in self.get_topic_names_and_types():
             if topic in self._waiting and self.count_publishers(topic):
                 self._waiting.discard(topic)
@@ -174,3 +212,14 @@ class RecorderNode(StoppableNode):
             self.get_logger().error(self.failure)
             return False
         return True
+
+
+def model_name(path: str) -> str:
+    """Returns the name of the model that the parameter `model.path` leads to.
+
+    That is the name of its folder, or the address of its server without what logs in there.
+    """
+    if "://" in path:
+        address = urlsplit(path)
+        return f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
+    return Path(path).name if path else shipped_model().name

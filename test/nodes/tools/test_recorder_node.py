@@ -25,7 +25,7 @@ from heisd_ros.decoding.types import Observation
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.tools.definitions import MessageTypes
-from heisd_ros.nodes.tools.recorder_node import RecorderNode
+from heisd_ros.nodes.tools.recorder_node import RecorderNode, model_name
 from heisd_ros.nodes.vla_node import VlaNode
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -106,11 +106,17 @@ def test_a_recorded_run_becomes_a_database_that_a_decoder_opens(
     with Bag(bag) as recorded:
         assert recorded.damage == "" and recorded.custom["instruction"] == INSTRUCTIONS[0]
         assert recorded.custom["parameters"] == PARAMS
+        assert recorded.custom["model"] == Path(checkpoint).name
+        assert recorded.custom["mode"] == "ar"
         steps = list(recorded.messages(["/vla_node/telemetry"]))
     assert steps[0].message.instruction == INSTRUCTIONS[0]
-    told = heisd("data", "inspect", bag, "--params", params, "--picture", tmp_path / "run.png")
+    told = heisd("data", "inspect", bag, "--picture", tmp_path / "run.png")
+    assert f"recorded: model: {Path(checkpoint).name}" in told.replace("'", "")
+    assert f"recorded: parameters: {len(PARAMS.splitlines())} lines\n" in told
     assert INSTRUCTIONS[0] in told and "20 control steps a second" in told
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    heisd("data", "export", bag, tmp_path / "set", "--images", "png")
+    assert (tmp_path / "set/meta/robot.yaml").read_text() == PARAMS
     heisd("db", "build", bag, database, "--params", params, "--model", checkpoint)
     assert "good" in heisd("db", "verify", database, "--model", checkpoint)
 
@@ -151,6 +157,28 @@ def test_messages_of_any_type_are_recorded_with_their_definitions(world, tmp_pat
     assert (late.message.data, note.message.data) == ("latched", "look")
     assert images[0].message.data.size == 32 * 32 * 3
     assert len(images) == recorder.counts["/vla_node/input/image"]
+
+
+def test_a_model_that_is_named_is_noted_as_it_is(world, tmp_path):
+    recorder = record(
+        world, tmp_path / "bag", "--topic", "/words", "--model", "mine", "--seconds", 1
+    )
+    output, _ = recorder.communicate(timeout=60)
+    assert recorder.returncode == 0, output
+    with Bag(tmp_path / "bag") as bag:
+        assert bag.custom["model"] == "mine" and "mode" not in bag.custom
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("", "libero_panda"),
+        ("/models/openvla-7b/", "openvla-7b"),
+        ("ws://user:secret@box:8000/x?token=1", "ws://box:8000"),
+    ],
+)
+def test_a_model_is_called_by_its_folder_or_server(path, name):
+    assert model_name(path) == name
 
 
 def test_a_killed_recorder_leaves_what_it_wrote(world, tmp_path):
