@@ -109,3 +109,7 @@ class MessageError(HeisdError):
 
 class RemoteModelError(HeisdError):
     """A model's server is away, answers late or not as agreed, or serves another model."""
+
+
+class ViewError(HeisdError):
+    """A viewer does not take what it is to show."""

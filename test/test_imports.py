@@ -42,14 +42,17 @@ ALLOWED = {
     "robot": {"errors", "files", "kinematics", "safety", "data"},
     "control": MODELS
     | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "serving"},
-    "nodes": MODELS | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "control"},
+    "view": {"errors", "files", "kinematics", "decoding", "data", "robot"},
+    "nodes": MODELS
+    | {"safety", "decoding", "fleet", "data", "sim", "models", "robot", "control", "view"},
     "replay": MODELS | {"decoding", "data", "evaluation", "robot", "control"},
     "cli": MODELS
     | {"safety", "decoding", "fleet", "data", "sim", "training", "evaluation", "models"}
-    | {"robot", "control", "nodes", "benchmark", "replay", "serving"},
+    | {"robot", "control", "nodes", "benchmark", "replay", "serving", "view"},
 }
 
 HEAVY = ["torch", "mujoco", "libero", "robosuite", "pinocchio", "rclpy", "cv2", "matplotlib"]
+HEAVY += ["rerun"]
 
 
 def room_of(path):

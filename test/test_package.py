@@ -111,7 +111,7 @@ def test_every_ros_package_imported_is_declared():
 
 
 def test_every_python_distribution_imported_is_declared():
-    extras = ("sim", "reference", "lerobot", "fleet", "ray")
+    extras = ("sim", "reference", "lerobot", "fleet", "ray", "view")
     optional = [requirement for extra in extras for requirement in EXTRAS[extra]]
     declared = requirement_names(PYPROJECT["project"]["dependencies"] + optional)
     owners = importlib.metadata.packages_distributions()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-import signal
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heisd_ros.cli.demo_report import Episode, Settings, latency_summary, write_json
-from heisd_ros.cli.node_process import NodeProcess, environment
+from heisd_ros.cli.node_process import (
+    ChildProcess,
+    NodeProcess,
+    environment,
+    terminate_as_interrupt,
+)
+from heisd_ros.cli.view_server import PAGE
 
 if TYPE_CHECKING:
     from heisd_ros.cli.demo_view import View
@@ -67,6 +72,9 @@ def demo(
     film: Annotated[
         Path | None, typer.Option(help="GIF or WebP file for an animation of the last episode.")
     ] = None,
+    view: Annotated[
+        bool, typer.Option("--view", help="Show it in a browser as well: `heisd view`.")
+    ] = False,
     ros_parameter: Annotated[
         list[str] | None, typer.Option(help="NAME:=VALUE for the nodes, as after -p; repeatable.")
     ] = None,
@@ -94,21 +102,22 @@ def demo(
             output=output,
             film=film,
             ros_parameters=tuple(ros_parameter or ()),
+            view=view,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     output.mkdir(parents=True, exist_ok=True)
-    view = make_view()
+    screen = make_view()
     episodes: list[Episode] = []
     began = time.monotonic()
     try:
-        with _terminate_as_interrupt():
-            code = _run(settings, view, episodes)
+        with terminate_as_interrupt():
+            code = _run(settings, screen, episodes)
     except KeyboardInterrupt:
-        view.say("interrupted: the arm was stopped")
+        screen.say("interrupted: the arm was stopped")
         code = INTERRUPTED
     finally:
-        view.close()
+        screen.close()
     won = sum(episode.success for episode in episodes)
     seconds = time.monotonic() - began
     print(f"{won} of {len(tasks)} episodes succeeded in {seconds:.0f} s", flush=True)
@@ -129,12 +138,14 @@ def _run(settings: Settings, view: View, episodes: list[Episode]) -> int:
         monitor = DemoMonitor(settings.domain_id)
         stack.callback(monitor.close)
         # Ends run in reverse: the VLA node first, so that its stop command still finds the arm.
-        nodes = []
+        nodes: list[NodeProcess] = []
         for module, arguments in _node_arguments(settings).items():
             log = settings.output / f"{module.split('.')[-1]}.log"
             nodes.append(NodeProcess(module, arguments, settings.domain_id, log))
             stack.callback(nodes[-1].stop)
         try:
+            if settings.view:
+                stack.callback(_open_view(settings, view, deadline).stop)
             for number in range(len(settings.tasks)):
                 episodes.append(_episode(settings, number, monitor, nodes, view, deadline))
         except (DemoError, NodeEndedError) as error:
@@ -145,6 +156,24 @@ def _run(settings: Settings, view: View, episodes: list[Episode]) -> int:
             return 1
     needed = min(NEEDED_SUCCESSES, len(settings.tasks))
     return 0 if sum(episode.success for episode in episodes) >= needed else 1
+
+
+def _open_view(settings: Settings, view: View, deadline: float) -> ChildProcess:
+    """Starts `heisd view` beside the nodes, and says where its page is.
+
+    Raises:
+        NodeEndedError: It does not start.
+    """
+    command = [sys.executable, "-m", "heisd_ros.cli.main", "view"]
+    log = settings.output / "view.log"
+    child = ChildProcess("view", command, log, environment(os.environ, settings.domain_id))
+    while not (said := log.read_text(encoding="utf-8", errors="replace")).startswith(PAGE):
+        if child.ended() or time.monotonic() > deadline:
+            child.stop()
+            raise NodeEndedError(f"heisd view did not start: {said.strip()}")
+        time.sleep(0.1)
+    view.say(said.splitlines()[0])
+    return child
 
 
 def _node_arguments(settings: Settings) -> dict[str, list[str]]:
@@ -234,23 +263,3 @@ def _check(nodes: list[NodeProcess]) -> None:
     for node in nodes:
         if node.ended():
             raise NodeEndedError(f"{node.name} ended by itself")
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Makes SIGTERM end the demo as Ctrl-C does, with the arm stopped.
-
-    SIGINT as well: a shell's background job starts with it ignored, and Python leaves that so.
-    """
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

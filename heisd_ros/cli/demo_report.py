@@ -23,6 +23,7 @@ class Settings:
     output: Path
     film: Path | None = None
     ros_parameters: tuple[str, ...] = ()
+    view: bool = False
 
     def __post_init__(self) -> None:
         if len(self.tasks) != len(self.init_states) or not self.tasks:

@@ -22,6 +22,7 @@ COMMANDS = {
     "model": "Look at a checkpoint, and verify it against reference outputs.",
     "eval": "Measure success rate and latency of decoding modes on held-out initial states.",
     "replay": "Replay a recording through the node's inputs and decoding.",
+    "view": "Look at the robot in a browser: live, a recording, or an evaluation's episodes.",
     "play": "Publish a recording over DDS, with /clock.",
     "bench": "Measure what decoding costs, and the node beside it.",
     "serve": "Run policy and decoding for a robot on another machine, without ROS.",

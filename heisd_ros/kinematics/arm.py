@@ -178,6 +178,27 @@ class ArmKinematics:
         tip = base.actInv(pin.updateFramePlacement(self._model, data, self._tip))
         return Pose(tip.translation, tip.rotation)
 
+    def skeleton(self, q: np.ndarray) -> np.ndarray:
+        """Returns the line from the base over the joints to the tip, for drawing.
+
+        Args:
+            q: shape (n,), joint positions in the order of `joint_names`, rad or m.
+
+        Returns:
+            Shape (m, 3): origins of the base, of each joint between and of the tip, base frame, m.
+
+        Raises:
+            JointStateError: `q` is not n finite numbers.
+        """
+        data, model = self._data, self._model
+        pin.forwardKinematics(model, data, self.configuration(q))
+        base = pin.updateFramePlacement(model, data, self._base)
+        before = model.supports[model.frames[self._base].parentJoint]
+        joints = list(model.supports[model.frames[self._tip].parentJoint])[len(before) :]
+        placed = [data.oMi[i] for i in joints]
+        placed.append(pin.updateFramePlacement(model, data, self._tip))
+        return np.stack([np.zeros(3), *(base.actInv(place).translation for place in placed)])
+
     def twist(self, q: np.ndarray, dq: np.ndarray) -> np.ndarray:
         """Returns the velocity of the tip, J(q) dq.
 

@@ -387,6 +387,7 @@ class ControlLoop:
         message.twist = np.asarray(self._driver.twist, np.float64)
         message.dry_run = self._parameters.dry_run
         message.gripper = self._gripper.position
-        motion = self._session.motion
-        message.metric = telemetry.metric_message(motion.kind, motion.latest)
+        motion, bounds = self._session.motion, self._session.policy.bounds
+        boundary = math.nan if bounds is None else bounds.boundary
+        message.metric = telemetry.metric_message(motion.kind, motion.latest, boundary)
         self._report(message)

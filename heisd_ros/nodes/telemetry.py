@@ -20,9 +20,17 @@ def time_message(nanoseconds: int) -> Time:
     return Time(sec=nanoseconds // NANOSECONDS, nanosec=nanoseconds % NANOSECONDS)
 
 
-def metric_message(kind: str, sample: MetricSample | None) -> KinematicMetric:
-    """Builds the message of the newest metric; NaN without a sample or a full window."""
-    message = KinematicMetric(kind=kind, source="none")
+def metric_message(
+    kind: str, sample: MetricSample | None, boundary: float = math.nan
+) -> KinematicMetric:
+    """Builds the message of the newest metric; NaN without a sample or a full window.
+
+    Args:
+        kind: Kind of the metric.
+        sample: The newest sample; None before the first.
+        boundary: Value at or above which the database drafts; NaN where the mode has none.
+    """
+    message = KinematicMetric(kind=kind, source="none", boundary=boundary)
     message.value = message.path_length = message.curvature_radius = message.speed = math.nan
     if sample is None:
         return message

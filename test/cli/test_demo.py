@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,9 +19,11 @@ import pytest
 from PIL import Image
 from support.tiny_vla import save_tiny_checkpoint
 
+from heisd_ros.cli.demo import NodeEndedError, _open_view
 from heisd_ros.cli.demo_figure import save_film, save_strip
 from heisd_ros.cli.demo_report import Settings, latency_summary
-from heisd_ros.cli.demo_view import state_line
+from heisd_ros.cli.demo_view import PlainView, state_line
+from heisd_ros.cli.view_server import PORT
 from heisd_ros.decoding.types import DECIDING, Source
 from heisd_ros.nodes.tools.demo_monitor import Frame, Snapshot
 
@@ -66,6 +70,21 @@ def test_latencies_are_summed_up():
     summary = latency_summary([{"total": value} for value in (1.0, 2.0, 9.0)])
     assert summary["total"]["mean"] == 4.0 and summary["total"]["p50"] == 2.0
     assert latency_summary([]) == {}
+
+
+def test_a_view_that_cannot_be_served_is_named(tmp_path):
+    pytest.importorskip("rerun", reason="extra view")
+    settings = Settings(
+        suite="libero_spatial", tasks=(1,), init_states=(40,), model="", mode="ar", max_steps=1,
+        budget_sec=60.0, real_time=False, domain_id=1, output=tmp_path, view=True,
+    )  # fmt: skip
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # somebody else has it
+            taken.bind(("127.0.0.1", PORT))
+            taken.listen()
+        with pytest.raises(NodeEndedError, match=f"did not start: 127.0.0.1:{PORT} cannot"):
+            _open_view(settings, PlainView(), time.monotonic() + 60.0)
 
 
 @pytest.mark.parametrize("count", [1, 3, 40])

@@ -103,6 +103,15 @@ def test_the_motion_of_the_tip_is_its_pose_and_its_twist(q, dq, cut):
         np.testing.assert_allclose(velocity, arm.twist(q[:n], dq[:n])[:3], atol=1e-12)
 
 
+@given(joint_vectors)
+def test_the_skeleton_leads_from_the_base_over_links_of_fixed_length_to_the_tip(q):
+    points, stretched = PANDA.skeleton(q), PANDA.skeleton(np.zeros(7))
+    assert points.shape == (9, 3) and not points[0].any()
+    assert points[-1] == pytest.approx(PANDA.forward(q).position)
+    lengths = [np.linalg.norm(np.diff(line, axis=0), axis=1) for line in (points, stretched)]
+    assert lengths[0] == pytest.approx(lengths[1])
+
+
 def test_position_limits_are_those_of_the_description_in_the_order_of_the_joints():
     lower, upper = ArmKinematics(MIXED, "tip", ("slide", "swivel", "lead")).position_limits
     assert lower.tolist() == [-9.0, -np.inf, -9.0] and upper.tolist() == [9.0, np.inf, 9.0]

@@ -56,6 +56,7 @@ def test_retrieval_drafts_and_the_telemetry_says_so(world, equipped, tmp_path):
     assert step.source == "retrieval" and 0 <= step.accepted <= 7 and 1 <= step.passes <= 7
     assert -1.0 <= step.similarity <= 1.0
     assert step.latency.retrieval > 0.0 and step.latency.draft == 0.0
+    assert math.isnan(step.metric.boundary)
 
 
 def test_a_database_of_another_robot_fails_configure_by_name(world, tmp_path, capfd):
@@ -82,6 +83,8 @@ def test_slow_motion_is_drafted_by_the_drafter(world, equipped, tmp_path):
     step = bench.steps()[-1]
     assert step.source == "drafter" and step.passes >= 2 and step.metric.kind == "speed"
     assert step.latency.draft > 0.0 and math.isnan(step.similarity)
+    bounds = Manifest.read(equipped / "database").bounds["speed"]
+    assert step.metric.boundary == bounds.boundary
 
 
 def test_a_skipped_step_commands_the_retrieved_action_and_is_verified_after(

@@ -46,7 +46,7 @@ def telemetry(stamp, action, hold=False):
     """A step's telemetry; what a replay does not look at is empty."""
     nan = float("nan")
     metric = TYPES.types["heisd_ros/msg/KinematicMetric"](
-        "paper", False, nan, nan, nan, nan, "none"
+        "paper", False, nan, nan, nan, nan, nan, "none"
     )
     latency = TYPES.types["heisd_ros/msg/StepLatency"](*[0.0] * 13)
     ages = TYPES.types["heisd_ros/msg/InputAges"](np.zeros(2), 0.0, 0.0, 0.0)
