@@ -7,6 +7,7 @@ commands, so a late action never overtakes a stop.
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections import Counter
