@@ -70,6 +70,17 @@ def evaluate(
         int,
         typer.Option(help="Control steps of an episode; 0: as many as the suite allows.", min=0),
     ] = 0,
+    chunk_execute: Annotated[
+        int,
+        typer.Option(
+            help="How many of the first actions of a model's chunk are executed before the model "
+            "decides the next one; 0: all.",
+            min=0,
+        ),
+    ] = 0,
+    chunk_blend: Annotated[
+        int, typer.Option(help="Actions over which a chunk is faded in.", min=0)
+    ] = 0,
     protocol: ProtocolOption = "",
     unnorm_key: UnnormKeyOption = "",
     device: DeviceOption = "cpu",
@@ -94,6 +105,7 @@ def evaluate(
     a page of the results.
     """
     from heisd_ros.benchmark.machine import processor
+    from heisd_ros.decoding.chunks import ChunkUse
     from heisd_ros.errors import ClusterError, HeisdError, MissingPackageError
     from heisd_ros.evaluation.results import Results
     from heisd_ros.evaluation.setup import Parts, Setup
@@ -119,6 +131,7 @@ def evaluate(
         device=device,
         dtype=dtype,
         rates=rates,
+        chunk=ChunkUse(chunk_execute, chunk_blend),
     )
     workers = workers or (1 if device.startswith("cuda") else cores())
     try:

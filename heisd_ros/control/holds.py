@@ -30,6 +30,7 @@ class HoldReason(str, Enum):
     MODEL_ERROR = "model_error"
     MODEL_AWAY = "model_away"
     NO_ACTION = "no_action"
+    NO_CHUNK = "no_chunk"
     OVER_BUDGET = "over_budget"
     ACTION_TOO_OLD = "action_too_old"
     CONTROL_ERROR = "control_error"
@@ -46,6 +47,7 @@ FRESH_START = frozenset(HoldReason) - {
     HoldReason.MODEL_ERROR,
     HoldReason.MODEL_AWAY,
     HoldReason.NO_ACTION,
+    HoldReason.NO_CHUNK,
     HoldReason.UNKNOWN_INSTRUCTION,
     HoldReason.OVER_BUDGET,
     HoldReason.ACTION_TOO_OLD,

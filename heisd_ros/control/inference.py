@@ -25,7 +25,7 @@ from heisd_ros.errors import (
     UnknownInstructionError,
 )
 from heisd_ros.kinematics.joint_states import ArmState
-from heisd_ros.kinematics.proprio import proprio_vector
+from heisd_ros.kinematics.proprio import pose_vector, proprio_vector
 from heisd_ros.robot.gripper_parameters import GripperParameters
 
 
@@ -58,6 +58,12 @@ class Inference:
         """Time that the decoder took, s; 0 if it gave no result."""
         outcome = self.outcome
         return outcome.timings_ms["total"] / 1e3 if isinstance(outcome, StepResult) else 0.0
+
+
+def has_chunk(inference: Inference) -> bool:
+    """Whether an outcome is the actions of several control steps."""
+    outcome = inference.outcome
+    return isinstance(outcome, StepResult) and len(outcome.actions) > 1
 
 
 class PolicyRunner:
@@ -123,13 +129,9 @@ class PolicyRunner:
             outcome = self._policy.decoder.infer(inputs)
             if outcome.problem:
                 raise AnswerError(outcome.problem)
-            action = outcome.action
-            size = self._policy.action_size
-            if action.shape != (size,) or not np.isfinite(action).all():
-                raise ValueError(
-                    f"action is {action.tolist()} of the tokens {list(outcome.tokens)}; accepted: "
-                    f"{size} finite numbers"
-                )
+            # One with a place was taken from a chunk by a `ChunkedDecoder`.
+            least = 1 if outcome.place else self._policy.least_actions
+            _check_actions(outcome, least, self._policy.action_size)
         except AnswerError as error:
             outcome = Hold(HoldReason.NO_ACTION, str(error))
         except ImageError as error:
@@ -192,6 +194,12 @@ def tip_state(arm: ArmState) -> np.ndarray:
     return proprio_vector(arm.tip(), arm.gripper_opening)
 
 
+def robosuite_state(arm: ArmState) -> np.ndarray:
+    """Returns pose of the tip and both fingers, (8,), as `pose_vector`."""
+    assert arm.gripper_opening is not None
+    return pose_vector(arm.tip(), arm.gripper_opening)
+
+
 def joint_state(arm: ArmState, gripper: GripperParameters) -> np.ndarray:
     """Returns joint positions and gripper as DROID has them, (n + 1,), float32.
 
@@ -204,6 +212,27 @@ def joint_state(arm: ArmState, gripper: GripperParameters) -> np.ndarray:
     share = float(np.clip((arm.gripper_opening - ends[0]) / ((ends[1] - ends[0]) or 1.0), 0.0, 1.0))
     number = gripper.closed_action + share * (gripper.open_action - gripper.closed_action)
     return np.append(arm.positions, number).astype(np.float32)
+
+
+def _check_actions(result: StepResult, least: int, size: int) -> None:
+    """Checks every action of a result.
+
+    Raises:
+        ValueError: One is not `size` finite numbers.
+        AnswerError: There are fewer than `least`.
+    """
+    for index, action in enumerate(result.actions):
+        if action.shape != (size,) or not np.isfinite(action).all():
+            where = f"action {index + 1} of a chunk" if len(result.actions) > 1 else "action"
+            raise ValueError(
+                f"{where} is {action.tolist()} of the tokens {list(result.tokens)}; accepted: "
+                f"{size} finite numbers"
+            )
+    if len(result.actions) < least:
+        raise AnswerError(
+            f"a chunk has {len(result.actions)} actions; accepted: at least {least}, as "
+            "'chunk.execute' and 'chunk.blend' ask for"
+        )
 
 
 def _model_error(error: Exception) -> Hold:

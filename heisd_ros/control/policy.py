@@ -61,6 +61,8 @@ class Policy:
             "joint_velocity" or "joint_position".
         action_size: Numbers of an action.
         encode: The tokens of an action (7,), for what a person did; None: not known.
+        horizon: Actions of an answer, one for each control step; 0: not known before it comes.
+        least_actions: Actions that an answer must have.
     """
 
     decoder: Decoder
@@ -79,6 +81,9 @@ class Policy:
     action_space: str = END_EFFECTOR
     action_size: int = ACTION_SIZE
     encode: Callable[[np.ndarray], tuple[int, ...]] | None = None
+    horizon: int = 0
+    state: str = "tool_down"
+    least_actions: int = 1
 
     @property
     def name(self) -> str:
@@ -235,6 +240,8 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
         action_space=space,
         action_size=vla.codec.dimensions,
         encode=lambda action: vla.codec.encode(action[None]),
+        horizon=vla.codec.horizon,
+        least_actions=least_actions(parameters),
     )
 
 
@@ -267,13 +274,17 @@ def action_space(parameters: VlaNodeParameters, folder: Path, codec: ActionCodec
     return space
 
 
+def least_actions(parameters: VlaNodeParameters) -> int:
+    """Returns how many actions an answer must have for what the parameters ask for."""
+    return max(1, parameters.chunk.execute, parameters.chunk.blend)
+
+
 def _check_actions(folder: Path, codec: ActionCodec, space: str) -> None:
-    """Refuses a model whose answers are not one action for arm and gripper."""
-    size = ACTION_SIZE if space == END_EFFECTOR else codec.dimensions
-    if (codec.horizon, codec.dimensions) != (1, size):
+    """Refuses a model whose actions are not those of an arm and its gripper."""
+    if space == END_EFFECTOR and codec.dimensions != ACTION_SIZE:
         raise CheckpointError(
-            f"{folder}: an answer is {codec.horizon} control steps of {codec.dimensions} numbers; "
-            f"the node executes answers of 1 step of {size}"
+            f"{folder}: an action is {codec.dimensions} numbers; accepted: {ACTION_SIZE}, a step "
+            "of the end effector and the gripper (or a 'model.action_space' of the joints)"
         )
 
 

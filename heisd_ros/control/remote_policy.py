@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from heisd_ros.control import growth
-from heisd_ros.control.policy import Policy
+from heisd_ros.control.policy import Policy, least_actions
 from heisd_ros.robot.command_parameters import END_EFFECTOR
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.serving.address import TOKEN, Address
@@ -57,6 +57,8 @@ def open_remote(parameters: VlaNodeParameters) -> Policy:
         robot=layout.robot,
         mode=layout.mode or "of the server",
         link=link,
+        horizon=layout.horizon if layout.own else 0,
+        least_actions=least_actions(parameters),
     )
 
 
@@ -73,6 +75,7 @@ def layout_of(policy: Policy, mode: str, model: str) -> Layout:
         image_size=policy.image_size,
         proprio_size=policy.proprio_size,
         rate_hz=policy.rate_hz,
+        horizon=policy.horizon or 1,
         instructions=policy.instructions,
         dimensions=policy.action_size,
         model=model,

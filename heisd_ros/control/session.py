@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from typing import cast
 from xml.etree import ElementTree
@@ -12,19 +12,26 @@ import numpy as np
 
 from heisd_ros.control.commands import CommandMapper
 from heisd_ros.control.core_wait import CoreWait
-from heisd_ros.control.inference import PolicyRunner, joint_state
+from heisd_ros.control.inference import (
+    PolicyRunner,
+    has_chunk,
+    joint_state,
+    robosuite_state,
+    tip_state,
+)
 from heisd_ros.control.ingest import ObservationBuffer
 from heisd_ros.control.inputs import IngestLimits
 from heisd_ros.control.motion_feed import MotionFeed, load_bounds
 from heisd_ros.control.policy import Policy, PolicyLoader
 from heisd_ros.control.worker import InferenceWorker
 from heisd_ros.data import images
+from heisd_ros.decoding.chunks import ChunkedDecoder
 from heisd_ros.decoding.types import Decoder, Observation
 from heisd_ros.errors import DatabaseError, HeisdError
 from heisd_ros.kinematics.arm import ArmKinematics
-from heisd_ros.kinematics.joint_states import JointStateReader
+from heisd_ros.kinematics.joint_states import ArmState, JointStateReader
 from heisd_ros.kinematics.motion import MetricKind
-from heisd_ros.kinematics.proprio import PROPRIO_SIZE
+from heisd_ros.kinematics.proprio import STATE_SIZES
 from heisd_ros.robot.command_parameters import END_EFFECTOR, JOINT_INTERFACES
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader, urdf_text
@@ -48,6 +55,7 @@ class Session:
         urdf: The robot description in use; empty before the first.
         refused_robot: Why the newest description was refused; empty if it was accepted.
         cores: How long this process's threads wait for a core.
+        in_steps: Executes chunks where time advances with commands; None: the control loop does.
     """
 
     parameters: VlaNodeParameters
@@ -62,6 +70,7 @@ class Session:
     urdf: str = ""
     refused_robot: str = ""
     cores: CoreWait = field(default_factory=CoreWait)
+    in_steps: ChunkedDecoder | None = None
 
     def set_robot(self, urdf: str) -> None:
         """Sets the robot description.
@@ -129,7 +138,6 @@ def open_session(
         policy = load(parameters)
         try:
             check_fingers(policy, parameters)
-            check_actions(policy, parameters)
             if urdf:
                 check_robot(policy, urdf)
             return _wire(parameters, policy, reader, on_done)
@@ -157,7 +165,8 @@ def check_actions(policy: Policy, parameters: VlaNodeParameters) -> None:
     """Checks that the command interface takes the model's actions, and the model its state.
 
     Raises:
-        ValueError: One does not fit the other.
+        ValueError: One does not fit the other, or the parameters ask for more actions than an
+            answer has.
     """
     space, joints = policy.action_space, list(parameters.robot.joint_names)
     if space != END_EFFECTOR and not parameters.command.of_joints:
@@ -172,13 +181,44 @@ def check_actions(policy: Policy, parameters: VlaNodeParameters) -> None:
             f"parameter 'robot.joint_names' is {joints}; accepted: {size - 1} joints, as an action "
             f"of the model {policy.name} has {size} numbers, the last one for the gripper"
         )
-    sizes = {END_EFFECTOR: PROPRIO_SIZE, "joints": len(joints) + 1}
+    sizes = {**STATE_SIZES, "joints": len(joints) + 1}
     state, taken = parameters.model.state, policy.proprio_size
     if taken not in (0, sizes[state]):
         fitting = [repr(other) for other, size in sizes.items() if size == taken]
         raise ValueError(
             f"parameter 'model.state' is {state!r}, which is {sizes[state]} numbers; accepted: "
             f"{' or '.join(fitting) or 'none'}, as the model {policy.name} takes {taken}"
+        )
+    if 0 < policy.horizon < policy.least_actions:
+        chunk = parameters.chunk
+        name = "execute" if chunk.execute > policy.horizon else "blend"
+        raise ValueError(
+            f"parameter 'chunk.{name}' is {getattr(chunk, name)}; accepted: up to "
+            f"{policy.horizon}, the actions in an answer of the model {policy.name}"
+        )
+
+
+def check_chunk(policy: Policy, parameters: VlaNodeParameters) -> None:
+    """Checks that commands are frequent enough for a chunk, and that its last action is not stale.
+
+    Raises:
+        ValueError: A parameter does not fit; nothing is checked for a server that does not say how
+            many actions it answers with.
+    """
+    length, command = parameters.chunk.execute or policy.horizon, parameters.command
+    if length <= 1 or command.stamp == "observation":
+        return
+    rate_hz = parameters.model.control_rate_hz or policy.rate_hz
+    if 0.0 < command.rate_hz < rate_hz:
+        raise ValueError(
+            f"parameter 'command.rate_hz' is {command.rate_hz:g}; accepted: 0, or at least "
+            f"{rate_hz:g}, since each action of a chunk is for one control step of the model"
+        )
+    if length / rate_hz > command.max_action_age_sec:
+        raise ValueError(
+            f"parameter 'command.max_action_age_sec' is {command.max_action_age_sec:g}; accepted: "
+            f"more than {length / rate_hz:g}, the time that the {length} actions of a chunk take, "
+            "or a smaller 'chunk.execute'"
         )
 
 
@@ -203,12 +243,17 @@ def _wire(
     reader: JointStateReader | None,
     on_done: Callable[[], None],
 ) -> Session:
+    check_chunk(policy, parameters)
+    raw, in_steps = policy, None
+    if parameters.command.stamp == "observation":
+        in_steps = ChunkedDecoder(policy.decoder, *astuple(parameters.chunk))
+        policy = replace(policy, decoder=in_steps)
     intake = open_intake(parameters, policy)
     if reader is not None:
         intake.buffer.set_robot(reader)
-    warm_up_ms = warm_up(policy, policy.decoder)
+    warm_up_ms = warm_up(policy, raw.decoder)
     plain_ms = warm_up(policy, policy.plain) if policy.plain else warm_up_ms
-    worker = InferenceWorker(intake.runner, take=intake.buffer.take, on_done=on_done)
+    worker = InferenceWorker(intake.runner, intake.buffer.take, on_done, has_chunk)
     return Session(
         parameters=parameters,
         policy=policy,
@@ -223,6 +268,7 @@ def _wire(
             f"{warm_up_ms:.0f} ms, metric bounds {intake.bounds_source}"
         ),
         kinematics=reader.kinematics if reader is not None else None,
+        in_steps=in_steps,
     )
 
 
@@ -249,8 +295,10 @@ def open_intake(parameters: VlaNodeParameters, policy: Policy) -> Intake:
     """Connects the inputs of a policy; the buffer still needs its robot description.
 
     Raises:
-        ValueError: The metric's bounds do not fit.
+        ValueError: The metric's bounds do not fit, or the model takes or gives other numbers than
+            the parameters say.
     """
+    check_actions(policy, parameters)
     if policy.bounds is not None:
         bounds, bounds_source = policy.bounds, "of the decoding mode"
     else:
@@ -266,9 +314,12 @@ def open_intake(parameters: VlaNodeParameters, policy: Policy) -> Intake:
         measure=motion.add,
     )
     to_rgb = images.compressed_to_rgb if compressed else images.raw_to_rgb
-    state = None
-    if parameters.model.state == "joints":
-        state = partial(joint_state, gripper=parameters.gripper)
+    states: dict[str, Callable[[ArmState], np.ndarray]] = {
+        END_EFFECTOR: tip_state,
+        "pose": robosuite_state,
+        "joints": partial(joint_state, gripper=parameters.gripper),
+    }
+    state = states[parameters.model.state]
     return Intake(buffer, motion, PolicyRunner(policy, to_rgb, state), rate_hz, bounds_source)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.control.inference import Inference
-from heisd_ros.control.inputs import NANOSECONDS
+from heisd_ros.control.inputs import NANOSECONDS, ObservationSet
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 
@@ -46,7 +46,7 @@ class Watch:
         outcome = inference.outcome
         self._fault = outcome if isinstance(outcome, Hold) else None
         self._fault = self._fault or self._over_budget(inference.inference_sec)
-        self._fault = self._fault or self._late(inference, now)
+        self._fault = self._fault or self.late(inference.observation, now)
         return self._fault
 
     def problem(self, now: int, inferring_sec: float = 0.0) -> Hold | None:
@@ -86,12 +86,12 @@ class Watch:
             HoldReason.OVER_BUDGET, f"inference took {seconds:.2f} s; accepted: up to {budget:g} s"
         )
 
-    def _late(self, inference: Inference, now: int) -> Hold | None:
-        """Returns the hold for a result whose observation is too old, as after a model hung.
+    def late(self, observation: ObservationSet, now: int) -> Hold | None:
+        """Returns the hold for an action whose observation is too old, as after a model hung.
 
         In lock-step the scene waits for the answer, however late.
         """
-        age, command = (now - inference.observation.complete) / NANOSECONDS, self.parameters.command
+        age, command = (now - observation.complete) / NANOSECONDS, self.parameters.command
         if age <= command.max_action_age_sec or command.stamp == "observation":
             return None
         return Hold(

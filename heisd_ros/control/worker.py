@@ -3,6 +3,7 @@
 Callbacks of an executor must stay short, so the model runs here. Results are not acted on in this
 thread: they wait in a slot until the node's executor, woken by `on_done`, collects them. All
 publishing then happens in one thread, and a stop command can never be overtaken by a late action.
+An answer of several control steps pauses the worker until it is asked for the next one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class InferenceWorker:
         runner: Maps a set to a result.
         take: Waits up to the given seconds for a set that was not taken yet.
         on_done: Called in the worker's thread when a result is ready.
+        pauses: Whether the worker waits to be asked after a result, as after one that lasts for
+            several control steps.
     """
 
     def __init__(
@@ -29,13 +32,17 @@ class InferenceWorker:
         runner: PolicyRunner,
         take: Callable[[float], ObservationSet | None],
         on_done: Callable[[], None],
+        pauses: Callable[[Inference], bool] = lambda inference: False,
     ) -> None:
         self._runner, self._take, self._on_done = runner, take, on_done
+        self._pauses = pauses
         self._lock = threading.Lock()
         self._instruction = ""
         self._generation = 0
         self._done: Inference | None = None
         self._enabled = threading.Event()
+        self._asked = threading.Event()
+        self._asked.set()
         self._idle = threading.Event()
         self._idle.set()
         self._inferring_since: int | None = None
@@ -52,6 +59,7 @@ class InferenceWorker:
         with self._lock:
             self._generation += 1
             self._instruction, self._done = instruction, None
+            self._asked.set()
         if instruction:
             self._enabled.set()
         else:
@@ -62,11 +70,21 @@ class InferenceWorker:
         with self._lock:
             self._generation += 1
             self._done = None
+            self._asked.set()
             self._runner.end_episode(success)
 
     def note_hold(self) -> None:
         """Tells the decoder, with its next observation, that the arm was held."""
         self._runner.note_hold()
+
+    def ask(self) -> None:
+        """Asks for the next result after one that paused the worker.
+
+        While a result waits to be collected nothing is asked for: it is the next one.
+        """
+        with self._lock:
+            if self._done is None:
+                self._asked.set()
 
     def collect(self) -> Inference | None:
         """Returns the newest result not collected yet; None if there is none."""
@@ -106,6 +124,8 @@ class InferenceWorker:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._enabled.wait()
+            if not self._asked.wait(0.1):
+                continue
             # Read before the set is taken: a restart may come between the two.
             with self._lock:
                 generation, instruction = self._generation, self._instruction
@@ -131,5 +151,7 @@ class InferenceWorker:
             if inference.generation != self._generation:
                 return False
             self._done = inference
+            if self._pauses(inference):
+                self._asked.clear()
         self._on_done()
         return True

@@ -107,6 +107,23 @@ class VerifiedFrame(NamedTuple):
 
 
 @dataclass(frozen=True)
+class ChunkPlace:
+    """The place of an action in the chunk that it comes from.
+
+    Attributes:
+        number: chunks begun so far, this one included.
+        index: of the action in its chunk, from 0.
+        length: actions of the chunk that may be executed.
+        delay_sec: from the observation to the first action of the chunk that was executed, s.
+    """
+
+    number: int
+    index: int
+    length: int
+    delay_sec: float
+
+
+@dataclass(frozen=True)
 class StepResult:
     """One step's action and how it was decided.
 
@@ -130,6 +147,7 @@ class StepResult:
             the mode said before; None without one.
         reasoning: what the answer says in words, on one line, at most `LONGEST_TEXT` characters;
             empty for a model that does not reason.
+        place: of the action in its chunk; None: no executor has chosen it yet.
     """
 
     action: NDArray[np.float64]
@@ -145,6 +163,14 @@ class StepResult:
     problem: str = ""
     chance: float | None = None
     reasoning: str = ""
+    place: ChunkPlace | None = None
+
+    @property
+    def actions(self) -> NDArray[np.float64]:
+        """The actions of all control steps, [H, D]; `action` alone where there is one."""
+        if self.chunk is None or len(self.chunk) == 1:
+            return self.action[None]
+        return self.chunk
 
 
 class Settled(NamedTuple):

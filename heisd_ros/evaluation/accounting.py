@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heisd_ros.decoding.answer_actions import padded
 from heisd_ros.decoding.types import DECIDING, Source
 from heisd_ros.evaluation.joint_limits import limit_events
 from heisd_ros.evaluation.rollout import EpisodeResult, StepRecord
@@ -57,8 +56,6 @@ def episode_row(mode: str, result: EpisodeResult, variation: int = 0) -> Row:
     """
     records = result.records
     columns = step_columns(records, [record.result.action[-1] > 0.0 for record in records])
-    answers = [record.result.tokens for record in records]
-    tokens = padded(answers, max(map(len, answers), default=0))
     return {
         "mode": mode,
         "suite": result.suite,
@@ -69,8 +66,16 @@ def episode_row(mode: str, result: EpisodeResult, variation: int = 0) -> Row:
         **columns,
         "jerk": round(mean_jerk(np.array([record.tip for record in records])), 4),
         "limit_events": limit_events(np.array([record.joints for record in records])),
-        "tokens": hashlib.sha256(tokens.tobytes()).hexdigest()[:16],
+        "tokens": _digest([record.result.tokens for record in records]),
     }
+
+
+def _digest(answers: Sequence[Sequence[int]]) -> str:
+    digest = hashlib.sha256(np.array([t for tokens in answers for t in tokens], np.int64).tobytes())
+    lengths = [len(tokens) for tokens in answers]
+    if len(set(lengths)) > 1:
+        digest.update(np.array(lengths, np.int64).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def step_columns(records: Sequence[StepRecord], grips: Sequence[bool]) -> Row:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from heisd_ros.decoding.chunks import ChunkedDecoder, ChunkUse
 from heisd_ros.decoding.types import Decoder, Observation, Settled, StepResult
 from heisd_ros.errors import ProtocolError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import FusedMetric, MetricSample
-from heisd_ros.kinematics.proprio import proprio_vector
+from heisd_ros.kinematics.proprio import STATE_SIZES, pose_vector, proprio_vector
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.sim.protocol import MAX_STEPS, Protocol
 from heisd_ros.sim.scene import CAMERAS, CONTROL_RATE_HZ, OPEN_GRIPPER, LiberoScene
@@ -33,22 +34,32 @@ class SceneInputs:
     Attributes:
         cameras: Names of the scene's cameras in the order of the model's views; None: all.
         proprio: Whether it takes proprioception.
+        state: What that is, a name in `STATE_SIZES`.
     """
 
     cameras: tuple[str, ...] | None = None
     proprio: bool = True
+    state: str = "end_effector"
 
     @classmethod
     def of(cls, spec: ObservationSpec) -> SceneInputs:
         """Returns the inputs of a model.
 
         Raises:
-            ProtocolError: The scene lacks a view of the model.
+            ProtocolError: The scene lacks a view or the state of the model.
         """
-        return cls(_cameras(spec.views), spec.proprio_size > 0)
+        size = spec.proprio_size
+        states = [name for name, numbers in STATE_SIZES.items() if size in (0, numbers)]
+        if not states:
+            raise ProtocolError(
+                f"the model takes a state of {size} numbers; the scene gives "
+                f"{' or '.join(map(str, STATE_SIZES.values()))}"
+            )
+        return cls(_cameras(spec.views), size > 0, states[0])
 
 
 ALL_INPUTS = SceneInputs()
+WHOLE_CHUNKS = ChunkUse()
 
 
 @dataclass(frozen=True)
@@ -138,7 +149,8 @@ def observe(
 ) -> Observation:
     """Returns the decoder's observation of a scene, as the node makes it from topics."""
     images = scene.images()
-    proprio = proprio_vector(scene.tip_pose(), scene.gripper_opening()) if inputs.proprio else None
+    pack = pose_vector if inputs.state == "pose" else proprio_vector
+    proprio = pack(scene.tip_pose(), scene.gripper_opening()) if inputs.proprio else None
     return Observation(
         images=tuple(images[camera] for camera in inputs.cameras or images),
         instruction=scene.instruction,
@@ -155,6 +167,7 @@ def run_episode(
     on_step: Callable[[Observation, StepResult], None] = lambda observation, result: None,
     max_steps: int | None = None,
     inputs: SceneInputs = ALL_INPUTS,
+    chunk: ChunkUse = WHOLE_CHUNKS,
 ) -> EpisodeResult:
     """Runs one episode to success or to its limit.
 
@@ -167,10 +180,12 @@ def run_episode(
         on_step: Called with each observation and what was decided on it, before it is executed.
         max_steps: Control steps after which the episode has failed; None: the suite's.
         inputs: The inputs of the decoder's model.
+        chunk: How much of its chunks is executed.
 
     Raises:
         SceneError: No such initial state.
     """
+    decoder = ChunkedDecoder(decoder, *chunk)
     scene.reset(init_state)
     decoder.reset()
     if metric is not None:

@@ -10,11 +10,12 @@ from typing import Any
 from heisd_ros.data.libero_source import ROBOT
 from heisd_ros.decoding.assembly import Assembly
 from heisd_ros.decoding.calibration import Calibration
+from heisd_ros.decoding.chunks import ChunkUse
 from heisd_ros.decoding.modes import load_mode
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.types import Decoder
-from heisd_ros.errors import ModeError
-from heisd_ros.evaluation.rollout import make_scene
+from heisd_ros.errors import CheckpointError, ModeError
+from heisd_ros.evaluation.rollout import WHOLE_CHUNKS, make_scene
 from heisd_ros.evaluation.skip_rates import SkipRates, at_rates
 from heisd_ros.families.checkpoint import statistics_of
 from heisd_ros.kinematics.metric import MetricBounds
@@ -22,6 +23,9 @@ from heisd_ros.retrieval.database import Database
 from heisd_ros.sim.protocol import load_for_suite, load_protocol
 from heisd_ros.sim.scene import LiberoScene
 from heisd_ros.vla.token_model import TokenModel
+
+ACTION_SIZE = 7
+"""Numbers of an action of the scene: translation, rotation, gripper."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Setup:
         device: That runs the model.
         dtype: Number format of its weights, by PyTorch's name.
         rates: At which modes skip by chance whose files name no rate; None: as calibrated.
+        chunk: How much of the model's chunks is executed.
     """
 
     suite: str
@@ -55,6 +60,7 @@ class Setup:
     device: str = "cpu"
     dtype: str = "float32"
     rates: SkipRates | None = None
+    chunk: ChunkUse = WHOLE_CHUNKS
 
 
 class Parts:
@@ -104,11 +110,19 @@ class Parts:
         """The model as the protocol has it.
 
         Raises:
-            HeisdError: It cannot be loaded, or has no such statistics.
+            HeisdError: It cannot be loaded, has no such statistics, acts on something else than
+                the scene, or answers with fewer actions than are to be executed.
         """
         setup = self.setup
         options = {"device": setup.device, "dtype": setup.dtype, "unnorm_key": setup.unnorm_key}
-        return load_for_suite(setup.model, setup.suite, self.protocol, **options)
+        model = load_for_suite(setup.model, setup.suite, self.protocol, **options)
+        codec, least = model.codec, max(setup.chunk)
+        if codec.dimensions != ACTION_SIZE or codec.horizon < least:
+            raise CheckpointError(
+                f"{setup.model}: an answer is {codec.horizon} actions of {codec.dimensions} "
+                f"numbers; accepted: at least {max(1, least)} of {ACTION_SIZE}"
+            )
+        return model
 
     @property
     def max_steps(self) -> int | None:
@@ -139,6 +153,7 @@ class Parts:
             "seed": setup.seed,
             "model": self.model,
             "max_steps": setup.max_steps,
+            **({"chunk": setup.chunk._asdict()} if any(setup.chunk) else {}),
             **self._protocol(),
             "database": self.database.manifest.database_id if self.database else None,
             "drafter": self._assembly.drafter_hash(drafting) if drafting else None,

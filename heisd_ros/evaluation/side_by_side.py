@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from heisd_ros.decoding.chunks import ChunkUse
 from heisd_ros.decoding.types import Decoder, Observation
 from heisd_ros.evaluation.accounting import Row, episode_row
-from heisd_ros.evaluation.rollout import ALL_INPUTS, SceneInputs, observe, run_episode
+from heisd_ros.evaluation.rollout import ALL_INPUTS, WHOLE_CHUNKS, SceneInputs, observe, run_episode
 from heisd_ros.evaluation.setup import Parts
 from heisd_ros.evaluation.starts import Start, begin_at
 from heisd_ros.kinematics.metric import FusedMetric, MetricSample
@@ -37,6 +38,7 @@ class SideBySide:
         max_steps: Control steps after which an episode has failed; None: the suite's.
         rehearsal: Decoders like those that run, which warm the process up and are discarded.
         inputs: The model's inputs from a scene.
+        chunk: How much of the model's chunks is executed.
     """
 
     def __init__(
@@ -47,10 +49,11 @@ class SideBySide:
         max_steps: int | None = None,
         rehearsal: Sequence[Decoder] = (),
         inputs: SceneInputs = ALL_INPUTS,
+        chunk: ChunkUse = WHOLE_CHUNKS,
     ) -> None:
         self._decoders, self._metrics = decoders, metrics
         self._seed, self._max_steps = seed, max_steps
-        self._rehearsal, self._inputs = rehearsal, inputs
+        self._rehearsal, self._inputs, self._chunk = rehearsal, inputs, chunk
 
     @classmethod
     def load(cls, parts: Parts) -> SideBySide:
@@ -69,7 +72,8 @@ class SideBySide:
             parts.setup.seed,
             parts.max_steps,
             rehearsal,
-            SceneInputs.of(vla.spec),
+            SceneInputs.of(replace(vla.spec, views=parts.protocol.data.views or vla.spec.views)),
+            parts.setup.chunk,
         )
 
     def run(self, scene: LiberoScene, start: Start) -> list[Row]:
@@ -96,6 +100,7 @@ class SideBySide:
                 self._metrics.get(name),
                 max_steps=self._max_steps,
                 inputs=self._inputs,
+                chunk=self._chunk,
             )
             rows.append(episode_row(name, result, start.variation))
         return rows

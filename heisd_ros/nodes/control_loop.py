@@ -11,6 +11,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import astuple, replace
 from functools import partial
 
 from builtin_interfaces.msg import Time
@@ -26,11 +27,13 @@ from heisd_ros.control.session import Session
 from heisd_ros.control.tick_watch import TickWatch
 from heisd_ros.control.watch import Watch
 from heisd_ros.data.marks import Outcome
-from heisd_ros.decoding.types import Source, StepResult
+from heisd_ros.decoding.chunks import ChunkExecutor, Due, step_of
+from heisd_ros.decoding.types import ChunkPlace, Source, StepResult
 from heisd_ros.msg import ArmStatus, StepLatency, StepTelemetry
 from heisd_ros.nodes import telemetry
 from heisd_ros.nodes.driver import ArmDriver
 from heisd_ros.nodes.gripper import GripperOutput
+from heisd_ros.nodes.one_shot import OneShot
 from heisd_ros.nodes.person import Person
 from heisd_ros.nodes.servo import ServoSetup
 from heisd_ros.nodes.status import hold_status, limit_status
@@ -61,6 +64,8 @@ class ControlLoop:
         acted_at: Steady time of the newest action, ns; None before the first.
         latency: Where the time of the newest step went; None before the first.
         ticks: How punctual commands are.
+        chunks: Which action of the model's answers is due.
+        place: Of the newest action in its chunk; None before the first.
         fingers: Sends the gripper's commands, and knows their outcome.
         person: Whoever may take the arm over from the policy.
     """
@@ -79,10 +84,15 @@ class ControlLoop:
         self.shadow: Counter[str] = Counter(checked=0, disagreed=0)
         self.acted_at: int | None = None
         self.latency: StepLatency | None = None
+        self.place: ChunkPlace | None = None
         self._node, self._session = node, session
         self._parameters, self._growth = session.parameters, session.policy.growth
         self._veto, self._tell = veto, tell
         self._driver = ArmDriver(node, session)
+        step_ns = round(NANOSECONDS / session.mapper.rate_hz)
+        self.chunks: ChunkExecutor[Inference] = ChunkExecutor(
+            step_ns, *astuple(self._parameters.chunk)
+        )
         self._servo = ServoSetup(node, self._parameters)
         self._gripper = GripperSwitch(self._parameters)
         self.fingers = GripperOutput(node, self._parameters)
@@ -112,6 +122,8 @@ class ControlLoop:
             node.create_timer(1.0 / rate, partial(self._guarded, callback), clock=steady)
             for rate, callback in periods
         ]
+        # Without a clock, a later action of a chunk is sent when it is due.
+        self._due = OneShot(node, partial(self._guarded, self._on_due))
 
     def set_instruction(self, text: str) -> None:
         """Acts on this instruction from now on; running inference for another is dropped."""
@@ -128,6 +140,7 @@ class ControlLoop:
         else:
             self._session.worker.end_episode(success)
         self._tell(outcome)
+        self.chunks.drop(time.monotonic_ns(), "the episode ended")
 
     def stop_gripper(self) -> None:
         """Cancels the gripper's motion, if any; the next action commands it again."""
@@ -142,7 +155,9 @@ class ControlLoop:
         self.person.set_parameters(parameters)
 
     def _take(self, text: str) -> None:
-        self._watch.take(text, time.monotonic_ns())
+        now = time.monotonic_ns()
+        self.chunks.drop(now, "another instruction was given")
+        self._watch.take(text, now)
         self._session.worker.restart(self._watch.instruction)
         if self._growth is not None:
             self._growth.end(success=False)  # the outcome of the last one was not reported
@@ -173,6 +188,7 @@ class ControlLoop:
         for timer in self._timers:
             self._node.destroy_timer(timer)
         self.person.close()
+        self._due.close()
         self._session.worker.restart("")
         self._driver.begin_close()
         deadline = time.monotonic() + HALT_SEC
@@ -230,12 +246,45 @@ class ControlLoop:
         outcome, fault = inference.outcome, self._watch.judge(inference, now)
         if self.person.taken:
             self.person.shadow(inference, self._session.buffer.problem(now) or fault)
+            self._session.worker.ask()
             return
-        problem = self._outside(now) or fault
+        if fault is not None:
+            self._hold(self._outside(now) or fault, now)
+        elif isinstance(outcome, StepResult):
+            self.chunks.take(outcome.actions, inference.observation.complete, now, inference)
+            self._advance(now)
+
+    def _advance(self, now: int) -> None:
+        """Begins the action that is due now, if any, and asks for the next chunk in time."""
+        due = self.chunks.advance(now)
+        if due is not None:
+            self._begin(due, now)
+        hold = self._no_chunk()
+        if hold is not None and self.holds.current is None:
+            self._hold(hold, now)
+        if self.chunks.wants_next(now):
+            self._session.worker.ask()
+        if not self._clocked:
+            self._due.set(self.chunks.next_change(now))
+
+    def _begin(self, due: Due[Inference], now: int) -> None:
+        inference, result = due.answer, due.answer.outcome
+        assert isinstance(result, StepResult), "a hold has no actions"
+        problem = self._outside(now) or self._watch.late(inference.observation, now)
         if problem is not None:
             self._hold(problem, now)
-        elif isinstance(outcome, StepResult):
-            self._act(inference, outcome, now)
+            return
+        if not due.first:  # only the first action had to wait for the model
+            inference = replace(inference, settled=None, wait_ms=0.0, convert_ms=0.0)
+        self._act(inference, step_of(due, result), now)
+
+    def _on_due(self) -> None:
+        self._advance(time.monotonic_ns())
+
+    def _no_chunk(self) -> Hold | None:
+        """Returns the hold between a chunk of several actions and the next one."""
+        why = self.chunks.awaited
+        return Hold(HoldReason.NO_CHUNK, f"{why}; the next one is awaited") if why else None
 
     def _act(self, inference: Inference, result: StepResult, now: int) -> None:
         self._end_hold()
@@ -249,6 +298,7 @@ class ControlLoop:
             growth.note(self._growth, inference.instruction, result)
         self._reports.drop("replaced")
         self._driver.move(mapper.motion(action), action)
+        self.place = result.place
         self.sources[result.source] += 1
         if inference.settled is not None:
             self.shadow["checked"] += 1
@@ -273,11 +323,13 @@ class ControlLoop:
             self._follow_person(now, tell=True)
             return
         inferring_sec = self._session.worker.inferring_sec(now)
-        hold = self._outside(now) or self._watch.problem(now, inferring_sec)
+        hold = self._outside(now) or self._watch.problem(now, inferring_sec) or self._no_chunk()
         if hold:
             self._hold(hold, now)
         else:
             self._end_hold()
+            if self.chunks.wants_next(now):
+                self._session.worker.ask()
 
     def _outside(self, now: int) -> Hold | None:
         """Returns the hold that applies whatever the policy decides."""
@@ -350,6 +402,10 @@ class ControlLoop:
         """
         news = self.holds.update(hold)
         self._reports.drop("held")
+        self.chunks.drop(now)
+        if self._session.in_steps is not None:
+            self._session.in_steps.drop()
+        self._session.worker.ask()
         if self.person.changing_hands and hold.reason is HoldReason.TAKEOVER:
             self._driver.anchor()
         else:
@@ -383,8 +439,12 @@ class ControlLoop:
             self._node.get_logger().warning(warning, throttle_duration_sec=LOG_PERIOD_SEC)
         if self.person.taken:
             self._follow_person(now)
-        elif self.holds.current is None and (hold := self._watch.overdue(now)) is not None:
-            self._hold(hold, now)
+        else:
+            if self.holds.current is None:
+                self._advance(now)
+            hold = self._watch.overdue(now) if self.holds.current is None else None
+            if hold is not None:
+                self._hold(hold, now)
         self._send()
 
     def _stamp(self) -> Time:

@@ -136,7 +136,11 @@ def overlay_lines(step: StepTelemetry | None, width: int = 80) -> list[str]:
         return [_ascii(held)]
     metric = f"{step.metric.value:.2f}" if step.metric.ready else "-"
     linear, angular = np.linalg.norm(step.twist[:3]), np.linalg.norm(step.twist[3:])
-    first = f"{step.source}  step {step.step}  {step.latency.inference:.0f} ms"
+    chunk, action = step.chunk, ""
+    if chunk.length > 1:
+        place = f"{chunk.index + 1}/{chunk.length}"
+        action = f"  chunk {chunk.number}: {place}, {chunk.delay:.0f} ms"
+    first = f"{step.source}  step {step.step}  {step.latency.inference:.0f} ms{action}"
     if step.commander == "person":
         first = f"PERSON  step {step.step}  disagreement {step.disagreement:.2f}"
     return [

@@ -149,6 +149,7 @@ def control_status(
         if control.latency is not None:
             values["latency.inference_ms"] = control.latency.inference
             values["latency.total_ms"] = control.latency.total
+            values |= _chunk_values(control)
         values |= {f"holds.{reason.value}": n for reason, n in control.holds.counts.items()}
         values |= {f"limits.{kind}": count for kind, count in control.limit_counts.items()}
         person = control.person
@@ -167,6 +168,20 @@ def control_status(
     elif warnings:
         level, message = DiagnosticStatus.WARN, "; ".join(warnings)
     return status("control", level, message, values)
+
+
+def _chunk_values(control: ControlLoop) -> dict[str, object]:
+    """Returns the place of the newest action in its chunk, and the chunks that came too late."""
+    place = control.place
+    if place is None:
+        return {}
+    return {
+        "chunk.number": place.number,
+        "chunk.index": place.index,
+        "chunk.length": place.length,
+        "chunk.delay_ms": place.delay_sec * 1e3,
+        "chunk.late": control.chunks.late,
+    }
 
 
 def gripper_status(control: ControlLoop) -> DiagnosticStatus:

@@ -94,7 +94,8 @@ class ExecuteServer:
         )
         if not message.hold:
             self._steps += 1
-            if message.source != Source.PERSON:
+            decided = message.passes or message.latency.inference  # no later action of a chunk
+            if decided and message.source != Source.PERSON:
                 feedback.speedup = plain_ms / max(message.latency.inference, 1e-6)
         feedback.step = self._steps
         self._goal.publish_feedback(feedback)

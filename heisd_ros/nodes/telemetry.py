@@ -11,9 +11,9 @@ from heisd_ros.control.holds import Hold
 from heisd_ros.control.inference import Inference
 from heisd_ros.control.ingest import ObservationBuffer
 from heisd_ros.control.inputs import NANOSECONDS
-from heisd_ros.decoding.types import TIMING_KEYS, Source, StepResult
+from heisd_ros.decoding.types import TIMING_KEYS, ChunkPlace, Source, StepResult
 from heisd_ros.kinematics.metric import MetricSample
-from heisd_ros.msg import InputAges, KinematicMetric, StepLatency, StepTelemetry
+from heisd_ros.msg import InputAges, KinematicMetric, StepChunk, StepLatency, StepTelemetry
 
 
 def time_message(nanoseconds: int) -> Time:
@@ -42,6 +42,14 @@ def metric_message(
         message.curvature_radius = float(sample.curvature_radius)
         message.speed = float(sample.speed)
     return message
+
+
+def chunk_message(place: ChunkPlace | None) -> StepChunk:
+    """Builds the message of an action's place in its chunk; zeros without one."""
+    if place is None:
+        return StepChunk()
+    delay = place.delay_sec * 1e3
+    return StepChunk(number=place.number, index=place.index, length=place.length, delay=delay)
 
 
 def latency_message(inference: Inference, result: StepResult, now: int) -> StepLatency:
@@ -101,6 +109,7 @@ def step_message(
         similarity=math.nan if result.similarity is None else float(result.similarity),
         corrected=inference.settled is not None and not inference.settled.agrees,
         action=[float(value) for value in result.action],
+        chunk=chunk_message(result.place),
         latency=latency_message(inference, result, now),
         ages=InputAges(
             images=[(now - image.received) / NANOSECONDS for image in observation.images],

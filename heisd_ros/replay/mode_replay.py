@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from heisd_ros.control.inputs import NANOSECONDS, InputHealth
 from heisd_ros.control.policy import Policy
 from heisd_ros.control.session import open_intake, warm_up
 from heisd_ros.control.watch import Watch
+from heisd_ros.decoding.chunks import ChunkedDecoder
 from heisd_ros.decoding.types import StepResult
 from heisd_ros.errors import HeisdError, ReplayError
 from heisd_ros.evaluation.rollout import StepRecord
@@ -83,7 +84,8 @@ class ModeReplay:
     def __init__(
         self, parameters: VlaNodeParameters, policy: Policy, instruction: str | None, start: int
     ) -> None:
-        self.tap = ObservationTap(policy.decoder)
+        self._chunked = ChunkedDecoder(policy.decoder, *astuple(parameters.chunk))
+        self.tap = ObservationTap(self._chunked)
         self._policy = replace(policy, decoder=self.tap)
         warm_up(policy, policy.decoder)
         self._parameters = with_values(parameters, {"model.budget_sec": 0.0})
@@ -225,6 +227,7 @@ class ModeReplay:
         )
 
     def _hold(self, hold: Hold) -> None:
+        self._chunked.drop()
         if self.holds.update(hold) and hold.reason in FRESH_START:
             self._buffer.discard()
             self._generation += 1

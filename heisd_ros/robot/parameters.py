@@ -11,6 +11,7 @@ from heisd_ros.kinematics.robots import (
     PANDA_JOINTS,
     PANDA_TIP,
 )
+from heisd_ros.robot.chunk_parameters import ChunkParameters
 from heisd_ros.robot.command_parameters import END_EFFECTOR, JOINT_INTERFACES, CommandParameters
 from heisd_ros.robot.declare import Parameters, at_most_if_any, group, parameter, validate
 from heisd_ros.robot.flat_names import FlatNames
@@ -68,10 +69,12 @@ class ModelParameters(Parameters):
     )
     state: str = parameter(
         END_EFFECTOR,
-        "What a model that takes a state gets: pose of the end effector and opening of the gripper "
-        "(m), or positions of robot.joint_names (rad) and the gripper in the numbers of "
-        "gripper.open_action and gripper.closed_action (DROID).",
-        choices=(END_EFFECTOR, "joints"),
+        "What a model that takes a state gets, lengths in m, in robot.base_frame. end_effector: 7 "
+        "numbers, tip position, rotation vector from the tool pointing down, opening; pose: 8, tip "
+        "position, rotation vector, both fingers, as robosuite has them; joints: positions of "
+        "robot.joint_names (rad) and the gripper in the numbers of gripper.open_action and "
+        "gripper.closed_action (DROID).",
+        choices=(END_EFFECTOR, "pose", "joints"),
     )
     control_rate_hz: float = parameter(
         0.0,
@@ -247,6 +250,7 @@ class VlaNodeParameters(FlatNames):
         own=True,
     )
     command: CommandParameters = group(CommandParameters)
+    chunk: ChunkParameters = group(ChunkParameters)
     workspace: WorkspaceParameters = group(WorkspaceParameters)
     joints: JointParameters = group(JointParameters)
     singularity: SingularityParameters = group(SingularityParameters)

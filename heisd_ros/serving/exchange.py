@@ -16,7 +16,7 @@ from heisd_ros.errors import ImageError, MessageError, ProprioceptionError
 from heisd_ros.files.bounded import LONGEST_TEXT, one_line
 from heisd_ros.files.typed import typed
 from heisd_ros.kinematics.metric import MetricSample
-from heisd_ros.serving.layout import OWN, Layout
+from heisd_ros.serving.layout import MOST_ACTIONS, OWN, Layout
 
 PROMPT, ACTIONS = "prompt", "actions"
 
@@ -140,8 +140,7 @@ def answer(result: StepResult, asked: Asked, warning: str) -> dict[str, Any]:
         problem=result.problem,
         reasoning=result.reasoning,
     )
-    chunk = result.action[None] if result.chunk is None else result.chunk
-    actions = np.asarray(chunk, np.float64)
+    actions = np.asarray(result.actions, np.float64)
     timing = {"server_timing": {"infer_ms": told.timings_ms["total"]}}
     return {ACTIONS: actions, **timing, **own_part(told)}
 
@@ -178,11 +177,12 @@ def read_result(message: dict[str, Any], told: Told, layout: Layout, total_ms: f
     """
     actions = message.get(ACTIONS)
     shape: tuple[int, ...] = actions.shape if isinstance(actions, np.ndarray) else ()
-    good = len(shape) == 2 and shape[0] > 0 and shape[1] == layout.dimensions
+    good = len(shape) == 2 and 0 < shape[0] <= MOST_ACTIONS and shape[1] == layout.dimensions
     if not isinstance(actions, np.ndarray) or not good or actions.dtype.kind != "f":
         got = f"{shape} {actions.dtype}" if isinstance(actions, np.ndarray) else "not there"
         raise MessageError(
-            f"{ACTIONS!r} are {got}; accepted: real numbers of shape (H, {layout.dimensions}), "
+            f"{ACTIONS!r} are {got}; accepted: real numbers of shape (H, {layout.dimensions}), H "
+            f"up to {MOST_ACTIONS}, "
             "end-effector displacement and gripper"
         )
     if told.source not in DECIDING:

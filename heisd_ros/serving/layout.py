@@ -9,11 +9,13 @@ from typing import Any
 from heisd_ros.errors import RemoteModelError
 from heisd_ros.files.typed import typed
 from heisd_ros.kinematics.metric import MetricBounds
-from heisd_ros.kinematics.proprio import PROPRIO_SIZE
+from heisd_ros.kinematics.proprio import PROPRIO_SIZE, STATE_SIZES
 
 OWN = "heisd"
 """Key of what goes beyond openpi's protocol, in metadata, observation and answer."""
 ACTION_SIZE = 7
+MOST_ACTIONS = 1000
+"""Actions of the longest answer."""
 _KEYS = ("observation/image", "observation/wrist_image")
 _OPTIONS = ("views", "state", "rate_hz", "image_size")
 
@@ -34,7 +36,8 @@ class Layout:
         state: key of proprioception.
         proprio_size: numbers of it; 0: the model takes none.
         rate_hz: control steps a second that the model was trained at.
-        horizon: actions in an answer; the first is executed.
+        horizon: actions in an answer, one for each control step; of a server of openpi's, which
+            does not say it, as many as come are taken.
         dimensions: numbers of an action.
         instructions: those that the model knows; None: any.
         model: what tells it from another, its fingerprint for instance.
@@ -60,12 +63,13 @@ class Layout:
 
     def __post_init__(self) -> None:
         """Validates."""
+        sizes = (0, *STATE_SIZES.values())
         accepted = {
             "views": (1 <= len(self.views) <= 16, "1 to 16"),
             "image_size": (1 <= self.image_size <= 4096, "1 to 4096"),
-            "proprio_size": (self.proprio_size in (0, PROPRIO_SIZE), f"0 or {PROPRIO_SIZE}"),
+            "proprio_size": (self.proprio_size in sizes, " or ".join(map(str, sizes))),
             "rate_hz": (0.0 < self.rate_hz <= 1000.0, "above 0, up to 1000"),
-            "horizon": (1 <= self.horizon <= 1000, "1 to 1000"),
+            "horizon": (1 <= self.horizon <= MOST_ACTIONS, f"1 to {MOST_ACTIONS}"),
             "dimensions": (
                 self.dimensions == ACTION_SIZE,
                 f"{ACTION_SIZE}, an end-effector displacement and the gripper",

@@ -22,8 +22,7 @@ WARM_UP_SEC, PATIENCE_SEC, LEAST_SEC = 60.0, 10.0, 1.0
 class RemoteDecoder:
     """Asks the server for each step.
 
-    Nothing is kept between two steps: an answer is to the newest observation, or it is none. Of a
-    chunk the first action is executed.
+    Nothing is kept between two steps: an answer is to the newest observation, or it is none.
 
     Args:
         link: To the server.

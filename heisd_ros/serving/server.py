@@ -156,9 +156,9 @@ class ModelServer:
             if asked.settle:
                 return settled_answer(decoder.settle(), asked, decoder.warning())
             result = decoder.infer(read_question(self._layout, message))
-        if OWN not in message and (result.problem or not np.isfinite(result.action).all()):
+        if OWN not in message and (result.problem or not np.isfinite(result.actions).all()):
             # openpi's client knows no such answer, and would send NaN to an arm.
-            raise AnswerError(result.problem or f"action is {result.action.tolist()}")
+            raise AnswerError(result.problem or f"actions are {result.actions.tolist()}")
         return answer(result, asked, decoder.warning())
 
 

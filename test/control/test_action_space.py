@@ -81,7 +81,11 @@ def test_what_is_not_known_or_contradicts_is_refused(said, given, words):
             {**JOINTS, "model.state": "joints"},
             r"'model\.state' is 'joints', which is 8 numbers; accepted: 'end_effector', as .* 7",
         ),
-        ({"proprio_size": 8}, {}, r"'model\.state' is 'end_effector', .* accepted: 'joints', as"),
+        (
+            {"proprio_size": 8},
+            {},
+            r"'model\.state' is 'end_effector', .* accepted: 'pose' or 'joints', as",
+        ),
         ({"proprio_size": 3}, {}, r"'model\.state' is 'end_effector', .* accepted: none, as the"),
     ],
 )

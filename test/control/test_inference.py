@@ -15,6 +15,7 @@ from heisd_ros.control.inference import PolicyRunner
 from heisd_ros.control.inputs import ObservationSet, Received
 from heisd_ros.control.policy import Policy
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+from heisd_ros.decoding.types import StepResult
 
 
 @pytest.fixture
@@ -59,3 +60,35 @@ def test_a_hold_is_told_with_the_next_observation_and_once(runner, monkeypatch):
     assert infer(runner, opening=None).outcome.reason is HoldReason.BAD_JOINT_STATES
     infer(runner), infer(runner)
     assert seen == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason", "said"),
+    [
+        (lambda chunk: chunk, None, ""),
+        (lambda chunk: chunk[:2], HoldReason.NO_ACTION, "a chunk has 2 actions; accepted: at le"),
+        (lambda chunk: chunk[:, :6], HoldReason.MODEL_ERROR, "action 1 of a chunk is"),
+        (lambda chunk: chunk * np.inf, HoldReason.MODEL_ERROR, "action 1 of a chunk is [inf"),
+        (
+            lambda chunk: np.where(np.arange(4)[:, None] == 3, np.nan, chunk),
+            HoldReason.MODEL_ERROR,
+            "action 4 of a chunk is [nan",
+        ),
+    ],
+)
+def test_every_action_of_a_chunk_is_checked_before_the_first_is_executed(spoil, reason, said):
+    chunk = spoil(np.ones((4, 7)))
+
+    class Chunks:
+        def reset(self, success=None):
+            pass
+
+        def infer(self, observation):
+            return StepResult(np.ones(7), (), "skip", "", {"total": 1.0}, 0, chunk=chunk)
+
+    policy = Policy(Chunks(), Path(), ("a", "b"), 32, 0, 20.0, None, least_actions=3)
+    outcome = infer(PolicyRunner(policy, lambda picture: picture)).outcome
+    if reason is None:
+        assert outcome.actions is chunk
+    else:
+        assert outcome.reason is reason and said in outcome.detail

@@ -1,10 +1,14 @@
 """The closed loop, with a scene and a decoder written by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.fake_scene import REST
 
+from heisd_ros.decoding.chunks import ChunkUse
 from heisd_ros.decoding.types import Settled, StepResult
+from heisd_ros.evaluation.accounting import episode_row
 from heisd_ros.evaluation.rollout import MAX_STEPS, executable, observe, run_episode
 from heisd_ros.kinematics.metric import FusedMetric, MetricBounds, MetricSettings
 from heisd_ros.kinematics.pose import Pose
@@ -171,3 +175,34 @@ def test_an_episode_holds_where_the_decoder_gives_no_action():
     scene = PushScene()
     result = run_episode(scene, Stutters(0.25), init_state=40)
     assert result.success and result.steps == 7
+
+
+class ChunkDecoder(ConstantDecoder):
+    """Answers with three actions of different speeds."""
+
+    def infer(self, observation):
+        result = super().infer(observation)
+        chunk = np.outer([0.1, 0.2, 0.05], [1, 0, 0, 0, 0, 0, 0])
+        chunk[:, 6] = [-1.0, 1.0, 1.0]
+        return replace(result, action=chunk[0], chunk=chunk)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "asked", "speeds"),
+    [
+        (ChunkUse(), 4, [0.1, 0.2, 0.05] * 2),
+        (ChunkUse(2), 4, [0.1, 0.2] * 3),
+        (ChunkUse(1), 10, [0.1] * 9),
+    ],
+)
+def test_a_chunk_is_executed_action_by_action(chunk, asked, speeds):
+    scene, decoder = PushScene(), ChunkDecoder(0.0)
+    result = run_episode(scene, decoder, 42, chunk=chunk, max_steps=10)
+    assert len(decoder.seen) <= asked
+    assert [record.result.action[0] for record in result.records[: len(speeds)]] == speeds
+    passes = [record.result.passes for record in result.records]
+    assert sum(passes) == 7 * len(decoder.seen)
+    row = episode_row("ar", result)
+    assert row["passes"] == passes and row["steps"] == len(passes)
+    again = run_episode(PushScene(), ChunkDecoder(0.0), 42, chunk=chunk, max_steps=10)
+    assert episode_row("ar", again)["tokens"] == row["tokens"]

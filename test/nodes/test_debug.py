@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 import pytest
-from heisd_ros.msg import KinematicMetric, StepTelemetry
+from heisd_ros.msg import KinematicMetric, StepChunk, StepTelemetry
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -139,6 +139,9 @@ def test_the_words_are_source_metric_and_command_or_the_hold():
     words = " ".join(overlay_lines(step(gripper=0.08)))
     assert all(part in words for part in ("skip", "0.50", "0.500 m/s", "1.00 rad/s", "0.080 m"))
     assert "metric -" in overlay_lines(step(ready=False))[1]
+    assert "chunk" not in words
+    chunk = StepChunk(number=12, index=2, length=10, delay=85.0)
+    assert overlay_lines(step(chunk=chunk))[0].endswith("  chunk 12: 3/10, 85 ms")
     held = overlay_lines(step("hold", hold=True, reason="stale_image: ünclear"))
     assert held == ["HOLD stale_image: ?nclear"]
     by_hand = step("person", commander="person", disagreement=0.25)

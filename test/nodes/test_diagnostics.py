@@ -14,6 +14,7 @@ from heisd_ros.control.holds import Hold, HoldReason, HoldTracker
 from heisd_ros.control.inputs import NANOSECONDS, IngestLimits, InputHealth
 from heisd_ros.control.stamps import StampAges
 from heisd_ros.control.tick_watch import TickWatch
+from heisd_ros.decoding.types import ChunkPlace
 from heisd_ros.nodes import diagnostics
 from heisd_ros.nodes.diagnostics import GpuMemory, gpu_status, input_status, report, status
 from heisd_ros.robot.declare import from_values
@@ -164,6 +165,12 @@ def test_holds_and_limited_commands_are_counted():
     assert (counts["commander"], counts["takeovers"]) == ("person", "3")
     assert counts["disagreement"] == "0.25"
     assert (counts["ticks.late"], counts["ticks.worst_ms"]) == ("0", "0")
+
+    loop.latency = SimpleNamespace(inference=80.0, total=90.0)
+    loop.place, loop.chunks = ChunkPlace(7, 2, 10, 0.085), SimpleNamespace(late=1)
+    counts = values(report(session_on("cpu"), loop)[0])
+    names = ("number", "index", "length", "delay_ms", "late")
+    assert [counts[f"chunk.{name}"] for name in names] == ["7", "2", "10", "85", "1"]
 
     holds.update(None)
     for now in (0, 50_000_000):

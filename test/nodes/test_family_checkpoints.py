@@ -105,9 +105,10 @@ def test_a_model_that_does_not_reason_refuses_to_keep_it(world, capfd):
     assert "hold no reasoning" in said and "Traceback" not in said
 
 
-def test_chunks_are_refused_at_configure(world, capfd):
+def test_a_state_that_the_node_was_not_told_of_is_refused_at_configure(world, capfd):
     settings = {**settings_of("pi0fast", "lift"), "model.unnorm_key": ""}
     node = world.add(VlaNode, parameters=settings)
     assert node.trigger_configure() == FAILURE
     said = capfd.readouterr().err
-    assert "an answer is 10 control steps of 7 numbers" in said and "Traceback" not in said
+    assert "'model.state' is 'end_effector', which is 7 numbers; accepted: 'pose'" in said
+    assert "Traceback" not in said

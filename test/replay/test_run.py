@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.bags import SECOND, START, image, joint_state, text
@@ -19,7 +21,9 @@ from support.replay_bags import (
 )
 from support.tiny_vla import INSTRUCTIONS
 
+from heisd_ros.control.policy import make_policy
 from heisd_ros.decoding.acceptance import within_tolerance
+from heisd_ros.decoding.wrapper import DecoderWrapper
 from heisd_ros.kinematics.robots import (
     PANDA_BASE,
     PANDA_FINGER_JOINTS,
@@ -233,3 +237,37 @@ def test_images_of_two_sizes_end_the_replay_and_what_was_read_counts(replayed):
         "images of view agentview are 24 x 16 at 0.25 s, before 32 x 32; accepted: one size"
     )
     assert results["modes"]["ar"]["steps"] == 5
+
+
+class Chunks(DecoderWrapper):
+    """Answers with five actions that say which they are, in x."""
+
+    def infer(self, observation):
+        result = super().infer(observation)
+        chunk = np.tile(result.action, (5, 1))
+        chunk[:, 0] = np.arange(5) / 10
+        return replace(result, action=chunk[0], chunk=chunk)
+
+
+def test_a_chunk_is_executed_step_by_step_and_dropped_by_a_hold(replayed, monkeypatch):
+    def load(parameters, vla):
+        policy = make_policy(parameters, vla)
+        return replace(policy, decoder=Chunks(policy.decoder), horizon=5)
+
+    monkeypatch.setattr("heisd_ros.replay.run.make_policy", load)
+    gap = shifted(cell(20), lambda t, m: (t, m) if t < 10 * PERIOD else (t + SECOND, m))
+    for after, topic, message in gap.entries:
+        if topic != INSTRUCTION and after > SECOND:
+            message.header.stamp.sec += 1
+    results = replayed(gap, **{"chunk.execute": 4})
+    steps = results["steps"]["ar"]
+    taken = [round(10 * action[0]) for action in steps["action"]]
+    first = taken[: np.flatnonzero(np.diff(at(results["steps"])) > 5)[0] + 1]
+    assert first == ([0, 1, 2, 3] * 3)[: len(first)] and len(first) % 4 == 2
+    after = taken[len(first) :]
+    assert after == ([0, 1, 2, 3] * 5)[: len(after)], "a hold ends a chunk"
+    assert [n > 0 for n in steps["passes"]] == [index == 0 for index in taken]
+    assert [len(tokens) > 0 for tokens in steps["tokens"]] == [index == 0 for index in taken]
+    assert results["modes"]["ar"]["holds"]
+    with pytest.raises(ValueError, match=r"'chunk\.execute' is 6; accepted: up to 5"):
+        replayed(cell(2), **{"chunk.execute": 6})

@@ -14,6 +14,7 @@ from support.serving import (
     serving_policy,
 )
 from support.tiny_vla import INSTRUCTIONS
+from websockets.sync.client import connect
 
 from heisd_ros.control.policy import load_policy
 from heisd_ros.decoding.types import Settled, Source
@@ -25,6 +26,7 @@ from heisd_ros.errors import (
 from heisd_ros.kinematics.metric import MetricBounds, MetricSample, MetricSettings
 from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.serving.messages import pack
 
 METRIC = MetricSample(0.5, 0.1, 0.2, 0.3, "paper", True, "velocity")
 
@@ -138,3 +140,35 @@ def test_what_a_question_lacks_is_named(dial):
         with pytest.raises(ProprioceptionError, match="state"):
             decoder.infer(replace(blank, proprio=None))
         assert decoder.infer(blank).action[0] == 1
+
+
+class Chunks(Counting):
+    """Answers with four actions."""
+
+    def infer(self, observation):
+        result = super().infer(observation)
+        chunk = np.full((4, 7), float(self.count)) + np.arange(4)[:, None] / 10
+        chunk[2, 3] = np.nan if self.count == 3 else 0.0
+        return replace(result, action=chunk[0], chunk=chunk)
+
+
+def test_a_chunk_comes_whole_and_the_layout_says_how_long_it_is():
+    with serving(Chunks(), replace(LAYOUT, horizon=4)) as server:
+        policy = load_policy(from_values(VlaNodeParameters, {"model.path": server.uri}))
+        assert policy.horizon == 4
+        result = policy.decoder.infer(observation())
+        assert result.actions.shape == (4, 7)
+        np.testing.assert_array_equal(result.actions[:, 0], [1.0, 1.1, 1.2, 1.3])
+        policy.close()
+
+
+def test_openpis_client_gets_no_chunk_with_a_number_that_is_none():
+    with serving(Chunks()) as server, connect(server.uri, proxy=None) as client:
+        client.recv()
+        seen = {key: observation().images[0] for key in LAYOUT.views.values()}
+        state = {LAYOUT.state: np.zeros(7, np.float32)}
+        answers = []
+        for _ in range(3):
+            client.send(pack({**seen, **state, "prompt": INSTRUCTIONS[0]}))
+            answers.append(client.recv())
+    assert isinstance(answers[1], bytes) and "AnswerError: actions are" in answers[2]

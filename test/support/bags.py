@@ -14,7 +14,7 @@ START = 1_700_000_000 * SECOND
 """Receive time of a recording's first message, ns."""
 OWN = Path(__file__).parents[2] / "msg"
 TYPES = get_typestore(Stores.ROS2_JAZZY)
-for _name in ("KinematicMetric", "ActionDelta"):
+for _name in ("KinematicMetric", "StepChunk", "ActionDelta"):
     TYPES.register(get_types_from_msg((OWN / f"{_name}.msg").read_text(), f"heisd_ros/msg/{_name}"))
 _feedback = "unique_identifier_msgs/UUID goal_id\nheisd_ros/msg/ExecuteFeedback feedback"
 TYPES.register(get_types_from_msg("string instruction", "heisd_ros/msg/ExecuteFeedback"))

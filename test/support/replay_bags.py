@@ -70,6 +70,7 @@ def telemetry(stamp, action, hold=False, commander="policy"):
         joints=np.zeros(0),
         dry_run=False,
         gripper=nan,
+        chunk=TYPES.types["heisd_ros/msg/StepChunk"](0, 0, 0, 0.0),
         metric=metric,
         latency=latency,
         ages=ages,
