@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import platform
+import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from heisd_ros.errors import ClusterError, MissingPackageError
+import heisd_ros
+from heisd_ros.errors import ClusterError, HeisdError, MissingPackageError
 
 _RETRIES = 3
 """Times that a job is run again whose worker or machine died."""
+_CONNECT_SEC = 5.0
+"""Time in which a cluster must answer; Ray itself waits for minutes."""
 
 
 def run_jobs_on_ray(
@@ -43,16 +52,20 @@ def ray_results(
 ) -> Iterator[Any]:
     """Yields the results of `function(*job)` as they come, each job on one core of the cluster.
 
+    A job is run again when its worker dies. One that is lost nevertheless is named at the end, when
+    all others are done.
+
     Args:
         address: HOST:PORT of a cluster, `ray://HOST:PORT`, or `auto` for the one of this machine.
         function: A function at module level. Every machine needs this version of the package, and
-            the files that the jobs name, under the same paths.
+            the files that the jobs name, under the same paths; relative ones are of this folder.
         jobs: Its arguments, one tuple a job.
         gpus_each: Share of a GPU that a job takes as well.
 
     Raises:
         MissingPackageError: Ray is not installed.
-        ClusterError: There is no cluster at the address, or a job's workers died too often.
+        ClusterError: There is no cluster at the address, a machine has another version of the
+            package, the function raised a `HeisdError`, or the workers of a job died too often.
     """
     if not jobs:
         return
@@ -62,20 +75,62 @@ def ray_results(
         raise MissingPackageError(
             f"ray is not installed ({error}); pip install 'heisd_ros[ray]'"
         ) from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     threads = {"OMP_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
     try:
-        ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": threads})
+        _check_answers(address)
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": threads},
+        )
     except Exception as error:  # Ray has no common class of those
-        words = " ".join(str(error).split())
-        raise ClusterError(f"no Ray cluster at {address!r}: {words[:300]}") from error
+        raise ClusterError(f"no Ray cluster at {address!r}: {_words(error)}") from error
+    options = {"num_cpus": 1, "num_gpus": gpus_each, "max_retries": _RETRIES}
+    if gpus_each:
+        options["max_calls"] = 0  # else a worker ends after each job, and loads the model again
+    lost = ""
     try:
-        options = {"num_cpus": 1, "num_gpus": gpus_each, "max_retries": _RETRIES}
-        remote = ray.remote(**options)(function)
-        pending = [remote.remote(*job) for job in jobs]
+        remote = ray.remote(**options)(_run)
+        here = os.getcwd(), heisd_ros.__version__, function
+        pending = [remote.remote(*here, job) for job in jobs]
         while pending:
             (done,), pending = ray.wait(pending)
-            yield ray.get(done)
-    except ray.exceptions.WorkerCrashedError as error:
-        raise ClusterError(f"a job's worker died {_RETRIES + 1} times: {error}") from error
+            try:
+                result = ray.get(done)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause if isinstance(error.cause, ClusterError) else error from error
+            except ray.exceptions.RayError as error:
+                lost = f"a job's worker died {_RETRIES + 1} times: {_words(error)}"
+                continue
+            yield result
     finally:
         ray.shutdown()
+    if lost:
+        raise ClusterError(f"{lost}. What the others did is kept: run the same command again")
+
+
+def _run(folder: str, version: str, function: Callable[..., Any], job: tuple[Any, ...]) -> Any:
+    """Runs a job in a worker."""
+    if version != heisd_ros.__version__:
+        raise ClusterError(
+            f"{platform.node()} has heisd_ros {heisd_ros.__version__}; accepted: {version}, as here"
+        )
+    with suppress(OSError):  # absolute paths are good without that folder
+        os.chdir(folder)
+    try:
+        return function(*job)
+    except HeisdError as error:
+        raise ClusterError(f"{platform.node()}: {error}") from error
+
+
+def _check_answers(address: str) -> None:
+    """Raises OSError if nothing listens at HOST:PORT."""
+    place = re.fullmatch(r"(?:ray://)?([^/:]+):([0-9]{1,5})", address)
+    if place is not None:
+        socket.create_connection((place[1], int(place[2])), _CONNECT_SEC).close()
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

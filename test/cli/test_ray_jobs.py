@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 from support.episodes import episode
-from support.ray_work import dies, dies_once, where
+from support.ray_work import dies, dies_once, refuses, where
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 from support.tree import ROOT
 from typer.testing import CliRunner
@@ -59,6 +59,16 @@ def test_a_job_that_always_kills_its_worker_is_named(address, monkeypatch):
 
 
 @pytest.mark.slow
+def test_an_error_of_a_job_and_another_version_are_one_line(address, monkeypatch):
+    with pytest.raises(ClusterError, match=r"a tensor of rank 9$") as caught:
+        list(run_jobs_on_ray(address, refuses, [()], "jobs"))
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr("heisd_ros.__version__", "9.9.9")
+    with pytest.raises(ClusterError, match=r"accepted: 9\.9\.9, as here"):
+        list(run_jobs_on_ray(address, where, [(1,)], "jobs"))
+
+
+@pytest.mark.slow
 def test_a_database_built_by_a_cluster_is_that_built_here(address, tmp_path):
     model = save_tiny_checkpoint(tmp_path / "model")
     writer = LiberoWriter(tmp_path / "demos" / "a_demo.hdf5", INSTRUCTIONS[0], "x.bddl", {})
@@ -96,5 +106,6 @@ def test_a_missing_ray_and_a_missing_cluster_are_named(monkeypatch):
         with pytest.raises(MissingPackageError, match=r"pip install 'heisd_ros\[ray\]'"):
             list(run_jobs_on_ray("auto", where, [(1,)], "jobs"))
         return
-    with pytest.raises(ClusterError, match="no Ray cluster at 'ray-is-not-here'"):
-        list(run_jobs_on_ray("ray-is-not-here", where, [(1,)], "jobs"))
+    for away in ("ray-is-not-here", "127.0.0.1:1"):  # Ray would wait for minutes at the second
+        with pytest.raises(ClusterError, match=f"no Ray cluster at '{away}'"):
+            list(run_jobs_on_ray(away, where, [(1,)], "jobs"))

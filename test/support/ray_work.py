@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+from heisd_ros.errors import CheckpointError
+
 
 def where(number):
     """A job that takes a moment; gives its number and the node of the cluster that ran it."""
@@ -28,3 +30,8 @@ def dies_once(number, folder):
 def dies():
     """A job whose worker is always killed."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuses():
+    """Fails by name."""
+    raise CheckpointError("a tensor of rank 9")
