@@ -13,7 +13,7 @@ import numpy as np
 from heisd_ros.decoding.types import Decoder, Observation, Settled, Source, StepResult
 from heisd_ros.kinematics.proprio import PROPRIO_SIZE
 from heisd_ros.serving.address import Address
-from heisd_ros.serving.exchange import Asked, question
+from heisd_ros.serving.exchange import StepRequest, question
 from heisd_ros.serving.layout import Layout, view_keys
 from heisd_ros.serving.link import Link
 from heisd_ros.serving.messages import pack
@@ -84,7 +84,7 @@ def measure(side: int, views: int, rounds: int) -> dict[str, Any]:
     p50, p99 = np.percentile(over, (50, 99))
     return {
         "over_local_ms": {"p50": float(p50), "p99": float(p99)},
-        "kib": len(pack(question(layout, seen, Asked()))) / 1024,
+        "kib": len(pack(question(layout, seen, StepRequest()))) / 1024,
         "load": os.getloadavg()[0],
         "cores": len(os.sched_getaffinity(0)),
     }

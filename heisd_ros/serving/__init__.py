@@ -1,1 +1,1 @@
-"""A policy on another machine: server, client and what they say to each other. Knows no ROS."""
+"""A policy on another machine: server, client and their messages. Imports no ROS."""

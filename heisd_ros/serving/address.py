@@ -1,4 +1,4 @@
-"""Where a model's server is, as ``model.path`` names it."""
+"""Addresses of model servers, as ``model.path`` gives them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 SCHEMES = ("ws://", "wss://")
 TOKEN = "HEISD_MODEL_TOKEN"
-"""Environment variable of both sides: a parameter could be read by everybody in the ROS graph."""
+"""Environment variable of both sides: every node of the ROS graph could read a parameter."""
 
 
 def is_address(path: str) -> bool:
@@ -17,10 +17,10 @@ def is_address(path: str) -> bool:
 
 @dataclass(frozen=True)
 class Address:
-    """A server, and what it may not say of itself.
+    """The address of a server, and options for a server that does not describe its model.
 
     Attributes:
-        uri: what is connected to, such as ``ws://gpu-box:8000``.
+        uri: WebSocket address, such as ``ws://gpu-box:8000``.
         options: texts by name, from the query ``?name=text&...``; see `Layout.read`.
     """
 
@@ -32,7 +32,7 @@ class Address:
         """Reads an address.
 
         Raises:
-            ValueError: it is none; the message names what is accepted.
+            ValueError: it is not an address; the message names what is accepted.
         """
         accepted = "accepted: ws://HOST:PORT or wss://HOST:PORT"
         try:

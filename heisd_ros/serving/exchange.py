@@ -1,7 +1,7 @@
-"""A control step as question and answer: both sides of both, so that they cannot differ.
+"""Requests and replies of a control step, written and read in one place so that they agree.
 
-The question is openpi's: pictures and proprioception by key, ``prompt``. The answer is openpi's:
-``actions`` [H, 7]. What else this package's own two sides say to each other stands under `OWN`.
+A request is openpi's: images and proprioception by key, ``prompt``. A reply is openpi's:
+``actions`` [H, 7]. Fields that only this package's client and server exchange are under `OWN`.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ PROMPT, ACTIONS = "prompt", "actions"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What this package's client asks beyond openpi's observation.
+class StepRequest:
+    """Fields of a request beyond openpi's observation.
 
     Attributes:
-        step: number of the question; the answer repeats it.
-        reset: forget the episode before, which ended as `success` says.
-        success: None: nobody said.
+        step: number of the request; the reply repeats it.
+        reset: a new episode begins; the previous one ended as `success` says.
+        success: outcome of the previous episode; None: unknown.
         plain: decode without drafts, to measure speed by.
-        settle: no observation, but: finish what the step before left over.
+        settle: the request has no observation; it asks for the deferred verification.
         motion: the metric's value, path length (m), radius (m) and speed (m/s), by name, as well as
-            its kind, readiness and source; None: nobody measures it.
+            its kind, readiness and source; None: it is not measured.
         after_hold: the arm was held since the step before.
     """
 
@@ -46,11 +46,11 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What this package's server tells beyond openpi's actions; see `StepResult`.
+class StepReply:
+    """Fields of a reply beyond openpi's actions; see `StepResult`.
 
     Attributes:
-        step: number of the question.
+        step: number of the request.
         tokens: token ids of the action.
         source: what decided.
         reason: why.
@@ -61,13 +61,13 @@ class Told:
         warning: the decoder's.
         problem: why the answer stands for no action.
         reasoning: what the answer says in words.
-        settled: milliseconds and agreement, where there was something to settle.
+        settled: time (ms) and agreement of the deferred verification; None: there was none.
     """
 
     step: int = 0
     tokens: tuple[int, ...] = ()
     source: str = Source.AUTOREGRESSIVE.value
-    reason: str = "a server that says no more"
+    reason: str = "not given by the server"
     timings_ms: dict[str, float] = field(default_factory=dict)
     passes: int = 0
     accepted: int | None = None
@@ -78,23 +78,23 @@ class Told:
     settled: tuple[float, bool] | None = None
 
 
-def question(layout: Layout, observation: Observation, asked: Asked) -> dict[str, Any]:
-    """An observation as a message; what goes beyond openpi's only to a server that knows it."""
+def question(layout: Layout, observation: Observation, request: StepRequest) -> dict[str, Any]:
+    """Returns a request as a message; a server of openpi's gets openpi's fields only."""
     keys = layout.views.values()
     message: dict[str, Any] = dict(zip(keys, observation.images, strict=True))
     message[PROMPT] = observation.instruction
     if observation.proprio is not None:
         message[layout.state] = np.asarray(observation.proprio, np.float32)
-    return message | own_part(asked) if layout.own else message
+    return message | own_part(request) if layout.own else message
 
 
-def own_part(part: Asked | Told) -> dict[str, Any]:
-    """What goes beyond openpi's protocol."""
+def own_part(part: StepRequest | StepReply) -> dict[str, Any]:
+    """Returns the fields beyond openpi's protocol, as part of a message."""
     return {OWN: asdict(part)}
 
 
 def read_question(layout: Layout, message: dict[str, Any]) -> Observation:
-    """The observation that a message holds.
+    """Reads the observation of a request.
 
     Raises:
         ImageError, ProprioceptionError, MessageError: a part is missing or of another form.
@@ -112,23 +112,23 @@ def read_question(layout: Layout, message: dict[str, Any]) -> Observation:
                 f"{layout.state!r} is {got}; accepted: an array of {wanted[0]} real numbers"
             )
         state = state.astype(np.float32)
-    asked = read_asked(message)
-    return Observation(images, prompt, state, asked.motion, asked.after_hold)
+    request = read_request(message)
+    return Observation(images, prompt, state, request.motion, request.after_hold)
 
 
-def read_asked(message: dict[str, Any]) -> Asked:
-    """What a message asks beyond openpi's observation: nothing, where it is openpi's client's.
+def read_request(message: dict[str, Any]) -> StepRequest:
+    """Reads the fields beyond openpi's observation; the defaults for openpi's own client.
 
     Raises:
-        MessageError: it is malformed.
+        MessageError: they are malformed.
     """
-    return _own(Asked, message)
+    return _own(StepRequest, message)
 
 
-def answer(result: StepResult, asked: Asked, warning: str) -> dict[str, Any]:
-    """A result as a message."""
-    told = Told(
-        step=asked.step,
+def answer(result: StepResult, request: StepRequest, warning: str) -> dict[str, Any]:
+    """Returns a result as a message."""
+    reply = StepReply(
+        step=request.step,
         tokens=tuple(map(int, result.tokens)),
         source=Source(result.source).value,
         reason=result.reason,
@@ -141,39 +141,41 @@ def answer(result: StepResult, asked: Asked, warning: str) -> dict[str, Any]:
         reasoning=result.reasoning,
     )
     actions = np.asarray(result.actions, np.float64)
-    timing = {"server_timing": {"infer_ms": told.timings_ms["total"]}}
-    return {ACTIONS: actions, **timing, **own_part(told)}
+    timing = {"server_timing": {"infer_ms": reply.timings_ms["total"]}}
+    return {ACTIONS: actions, **timing, **own_part(reply)}
 
 
-def settled_answer(settled: Settled | None, asked: Asked, warning: str) -> dict[str, Any]:
-    """What came of settling as a message."""
+def settled_answer(settled: Settled | None, request: StepRequest, warning: str) -> dict[str, Any]:
+    """Returns the outcome of a deferred verification as a message."""
     done = None if settled is None else (float(settled.ms), bool(settled.agrees))
-    return own_part(Told(step=asked.step, warning=warning, settled=done))
+    return own_part(StepReply(step=request.step, warning=warning, settled=done))
 
 
-def read_told(message: dict[str, Any], asked: Asked, layout: Layout) -> Told:
-    """What a server told beyond openpi's actions: the defaults, where it is one of openpi's.
+def read_reply(message: dict[str, Any], request: StepRequest, layout: Layout) -> StepReply:
+    """Reads the fields beyond openpi's actions; the defaults for a server of openpi's.
 
     Raises:
-        MessageError: it is malformed, or answers another question.
+        MessageError: they are malformed, or the reply is to another request.
     """
-    told = _own(Told, message)
-    if layout.own and told.step != asked.step:
-        raise MessageError(f"it answers question {told.step}, asked was {asked.step}")
-    return told
+    reply = _own(StepReply, message)
+    if layout.own and reply.step != request.step:
+        raise MessageError(f"it replies to request {reply.step}; sent was {request.step}")
+    return reply
 
 
-def read_result(message: dict[str, Any], told: Told, layout: Layout, total_ms: float) -> StepResult:
-    """The result that a message holds.
+def read_result(
+    message: dict[str, Any], reply: StepReply, layout: Layout, total_ms: float
+) -> StepResult:
+    """Reads the result of a reply.
 
     Args:
-        message: the server's.
-        told: `read_told` of it.
-        layout: what the server said of its model.
-        total_ms: time from question to answer, which is what the step took.
+        message: the reply.
+        reply: `read_reply` of it.
+        layout: the server's description of its model.
+        total_ms: time from request to reply, ms: the duration of the step.
 
     Raises:
-        MessageError: it has no actions, or others than the layout says.
+        MessageError: it has no actions, or their shape is not the layout's.
     """
     actions = message.get(ACTIONS)
     shape: tuple[int, ...] = actions.shape if isinstance(actions, np.ndarray) else ()
@@ -185,20 +187,20 @@ def read_result(message: dict[str, Any], told: Told, layout: Layout, total_ms: f
             f"up to {MOST_ACTIONS}, "
             "end-effector displacement and gripper"
         )
-    if told.source not in DECIDING:
-        raise MessageError(f"source is {told.source!r}; accepted: {', '.join(DECIDING)}")
+    if reply.source not in DECIDING:
+        raise MessageError(f"source is {reply.source!r}; accepted: {', '.join(DECIDING)}")
     return StepResult(
         action=actions[0].astype(np.float64),
         chunk=actions.astype(np.float64) if len(actions) > 1 else None,
-        problem=told.problem,
-        tokens=told.tokens,
-        source=Source(told.source),
-        reason=told.reason,
-        timings_ms={**told.timings_ms, "total": total_ms},
-        passes=told.passes,
-        accepted=told.accepted,
-        similarity=told.similarity,
-        reasoning=one_line(told.reasoning, LONGEST_TEXT),
+        problem=reply.problem,
+        tokens=reply.tokens,
+        source=Source(reply.source),
+        reason=reply.reason,
+        timings_ms={**reply.timings_ms, "total": total_ms},
+        passes=reply.passes,
+        accepted=reply.accepted,
+        similarity=reply.similarity,
+        reasoning=one_line(reply.reasoning, LONGEST_TEXT),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a server says of its model when a client connects, and what holds where it does not."""
+"""The description of its model that a server sends on connection, and defaults without one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.kinematics.proprio import PROPRIO_SIZE, STATE_SIZES
 
 OWN = "heisd"
-"""Key of what goes beyond openpi's protocol, in metadata, observation and answer."""
+"""Key of the fields beyond openpi's protocol, in metadata, requests and replies."""
 ACTION_SIZE = 7
 MOST_ACTIONS = 1000
 """Actions of the longest answer."""
@@ -21,30 +21,30 @@ _OPTIONS = ("views", "state", "rate_hz", "image_size")
 
 
 def view_keys(views: tuple[str, ...]) -> dict[str, str]:
-    """Names of the views' pictures in an observation: openpi's for LIBERO, then the view's own."""
+    """Returns the keys of the views' images: openpi's for LIBERO, then one named after the view."""
     names = [*_KEYS, *(f"observation/{view}" for view in views[len(_KEYS) :])]
     return dict(zip(views, names, strict=False))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What has to be known to ask a server for an action.
+    """The properties of a served model that a client needs.
 
     Attributes:
         views: camera views in the model's order, each with its key in an observation.
-        image_size: side of the pictures that the model sees, pixels; any size may be sent.
+        image_size: side of the images that the model sees, pixels; any size may be sent.
         state: key of proprioception.
-        proprio_size: numbers of it; 0: the model takes none.
-        rate_hz: control steps a second that the model was trained at.
+        proprio_size: size of proprioception; 0: the model takes none.
+        rate_hz: control rate at which the model was trained, Hz.
         horizon: actions in an answer, one for each control step; of a server of openpi's, which
             does not say it, as many as come are taken.
         dimensions: numbers of an action.
         instructions: those that the model knows; None: any.
-        model: what tells it from another, its fingerprint for instance.
+        model: identity of the model, such as its fingerprint.
         mode: how the server decodes.
-        robot: whose motions it retrieves; empty: it retrieves none.
-        bounds: metric that it wants with each observation; None: none.
-        own: whether it takes and answers with more than openpi's protocol has.
+        robot: robot whose motions it retrieves; empty: it retrieves none.
+        bounds: bounds of the metric that it needs with each observation; None: none.
+        own: whether it is a server of this package, with fields beyond openpi's protocol.
     """
 
     views: dict[str, str] = field(default_factory=lambda: view_keys(("agentview", "wrist")))
@@ -80,29 +80,29 @@ class Layout:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {words}")
 
     def metadata(self) -> dict[str, Any]:
-        """What the server says first."""
+        """Returns the metadata that the server sends first."""
         said = asdict(self)
         del said["own"]
         return {OWN: said}
 
     @classmethod
     def read(cls, metadata: Mapping[str, Any], options: Mapping[str, str]) -> Layout:
-        """Reads what a server said first.
+        """Reads the metadata of a server.
 
         Args:
-            metadata: its words; where `OWN` is not among them it is a server of openpi's, of which
-                is supposed what the defaults say.
+            metadata: the first message; without `OWN` it is a server of openpi's, for which the
+                defaults hold.
             options: of the address, for such a server: ``views`` (``view:key,view:key``), ``state``
                 (key of proprioception; empty: none), ``rate_hz`` and ``image_size``.
 
         Raises:
-            RemoteModelError: it says of itself what cannot be used, or the options do.
+            RemoteModelError: the metadata or the options cannot be used.
         """
         said = metadata.get(OWN)
         try:
             if said is not None:
                 if options:
-                    raise ValueError(f"{', '.join(options)}: the server says it itself")
+                    raise ValueError(f"{', '.join(options)}: the server gives this itself")
                 return replace(typed(cls, _known(said)), own=True)
             return cls(**_of_options(options))
         except (ValueError, TypeError) as error:
@@ -110,7 +110,7 @@ class Layout:
 
 
 def _known(said: Any) -> dict[str, Any]:
-    """What is understood of it: a newer server may say more."""
+    """Returns the known fields: a newer server may send more."""
     if not isinstance(said, dict):
         raise ValueError(f"metadata {OWN!r} is no mapping")
     known = {entry.name for entry in fields(Layout)} - {"own"}

@@ -1,4 +1,4 @@
-"""A connection to a model's server that is made again, in the background, whenever it is lost."""
+"""A connection to a model server that reconnects in the background."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ from heisd_ros.serving.messages import MAX_BYTES, pack, unpack
 OPEN_SEC, CLOSE_SEC = 3.0, 0.5
 LOOK_SEC = 0.5
 FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC = 0.1, 5.0
-"""Between two tries to connect: it doubles from the one to the other."""
+"""Shortest and longest pause between two attempts to connect; each is twice the one before."""
 _TOLD = (AnswerError, ImageError, MessageError, ProprioceptionError, UnknownInstructionError)
 _NAMED = {error.__name__: error for error in _TOLD}
 _MOST_WORDS = 500
 
 
 class Link:
-    """Asks a server, one question at a time.
+    """Sends requests to a server, one at a time.
 
-    A question that is not answered in time ends the connection: what would be said later answers an
-    observation of then. While there is no connection a question fails at once.
+    A request without a reply in time ends the connection, since a later reply would be to an old
+    observation. Without a connection a request fails at once.
 
     Args:
         address: Of the server.
-        token: That it asks for; empty: none.
+        token: Token that it requires; empty: none.
 
     Attributes:
-        layout: What the server said of its model.
+        layout: The server's description of its model.
 
     Raises:
-        RemoteModelError: It cannot be reached, or serves what cannot be used.
+        RemoteModelError: It cannot be reached, or its model cannot be used.
     """
 
     def __init__(self, address: Address, token: str = "") -> None:
@@ -71,22 +71,22 @@ class Link:
 
     @property
     def uri(self) -> str:
-        """What it is connected to."""
+        """Address of the server."""
         return self._address.uri
 
     @property
     def problem(self) -> str:
-        """Why there is no connection; empty while there is one."""
+        """The reason why there is no connection; empty while there is one."""
         if not self._problem:
             return ""
         return f"{self.uri}: {self._problem}; away for {time.monotonic() - self._since:.0f} s"
 
     def ask(self, question: dict[str, Any], timeout_sec: float) -> dict[str, Any]:
-        """The answer to a question.
+        """Sends a request and returns the reply.
 
         Raises:
-            RemoteModelError: There is no connection, or no usable answer in time.
-            ImageError, ProprioceptionError, UnknownInstructionError: The server names it.
+            RemoteModelError: There is no connection, or no usable reply in time.
+            ImageError, ProprioceptionError, UnknownInstructionError: As the server reports.
         """
         with self._lock:
             connection = self._connection
@@ -103,10 +103,10 @@ class Link:
         raise named_error(answer)
 
     def reject(self, problem: str) -> RemoteModelError:
-        """Ends a connection whose answers cannot be trusted.
+        """Ends a connection after an invalid reply.
 
         Returns:
-            What to raise.
+            The error to raise.
         """
         with self._lock:
             if self._connection is not None:
@@ -114,7 +114,7 @@ class Link:
         return RemoteModelError(f"{self.uri}: {problem}")
 
     def close(self) -> None:
-        """Ends the connection for good; whoever waits for an answer fails at once."""
+        """Ends the connection for good; a pending request fails at once."""
         self._closing.set()
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -130,8 +130,8 @@ class Link:
         except TimeoutError:
             pass
         else:
-            raise MessageError("it said what nobody had asked for")
-        # Nobody may read there: what does not fit into the buffers must not hold us up.
+            raise MessageError("it sent a message without a request")
+        # The server may not read: a full buffer must not block this thread.
         limit = struct.pack("ll", int(timeout_sec), int(timeout_sec % 1 * 1e6))
         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         connection.send(question)
@@ -143,7 +143,7 @@ class Link:
         self._lost.set()
 
     def _keep(self) -> None:
-        """Connects again, at growing intervals, whenever the connection was lost."""
+        """Reconnects, at growing intervals, whenever the connection was lost."""
         while True:
             if not self._lost.wait(LOOK_SEC):
                 self._look()
@@ -171,7 +171,7 @@ class Link:
                 return
 
     def _look(self) -> None:
-        """Notices the end of a connection that nobody asks anything by."""
+        """Notices that an idle connection has ended."""
         connection = self._connection
         if connection is not None and connection.protocol.state is not State.OPEN:
             with self._lock:
@@ -188,7 +188,7 @@ class Link:
                 compression=None,
                 open_timeout=OPEN_SEC,
                 close_timeout=CLOSE_SEC,
-                ping_interval=None,  # each question has its deadline
+                ping_interval=None,  # each request has its deadline
                 max_size=MAX_BYTES,
                 proxy=None,
             ).__enter__()  # open for longer than a block: websockets 17 connects nowhere else
@@ -220,13 +220,13 @@ class Link:
 
 
 def named_error(text: str) -> HeisdError:
-    """The error that a server answered with: by its name, or, of openpi's, a traceback."""
+    """Converts a server's error to an exception: by name, or from a traceback of openpi's."""
     line = (text.strip().splitlines() or ["no words"])[-1][:_MOST_WORDS]
     name, _, words = line.partition(": ")
     return _NAMED.get(name, RemoteModelError)(words if name in _NAMED else f"the server: {line}")
 
 
 def _abort(connection: ClientConnection) -> None:
-    """Ends a connection without a word to the other side, who may not listen."""
+    """Closes the socket without a closing handshake, which the server may not answer."""
     with contextlib.suppress(OSError):  # it had ended
         connection.socket.shutdown(socket.SHUT_RDWR)

@@ -21,10 +21,10 @@ _MOST_ITEMS, _MOST_AXES = 4096, 8
 
 
 def pack(message: dict[str, Any]) -> bytes:
-    """A message as bytes.
+    """Serialises a message.
 
     Raises:
-        MessageError: It holds something that is neither number nor text.
+        MessageError: It holds a value that is neither number nor text.
     """
     try:
         return msgpack.packb(message, default=_plain)
@@ -33,10 +33,11 @@ def pack(message: dict[str, Any]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Any]:
-    """The message that bytes hold; its arrays are copies.
+    """Reads a message; its arrays are copies.
 
     Raises:
-        MessageError: They are no message, are too many, or hold what is neither number nor text.
+        MessageError: The data are no message, too long, or hold a value that is neither number
+            nor text.
     """
     if len(data) > MAX_BYTES:
         raise MessageError(f"a message of {len(data)} bytes; accepted: up to {MAX_BYTES}")

@@ -1,4 +1,4 @@
-"""A decoder that asks a server: in the node it stands where a local one would."""
+"""A decoder whose steps a server computes; the node uses it like a local one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 from heisd_ros.decoding.types import Observation, Settled, Source, StepResult
 from heisd_ros.errors import MessageError
 from heisd_ros.serving.exchange import (
-    Asked,
+    StepRequest,
     own_part,
     question,
+    read_reply,
     read_result,
-    read_told,
 )
 from heisd_ros.serving.link import Link
 
@@ -20,15 +20,15 @@ WARM_UP_SEC, PATIENCE_SEC, LEAST_SEC = 60.0, 10.0, 1.0
 
 
 class RemoteDecoder:
-    """Asks the server for each step.
+    """Sends each step to the server.
 
-    Nothing is kept between two steps: an answer is to the newest observation, or it is none.
+    No reply is kept for a later step: a reply is to the newest observation, or it is discarded.
 
     Args:
-        link: To the server.
+        link: Connection to the server.
         budget_sec: Time that a step may take; 0: no budget. The node holds the arm once it is over.
-            An answer is waited for twice as long, so that a server that is slow once is not left.
-        plain: Ask for plain decoding.
+            A reply is waited for twice as long, so that one slow step does not end the connection.
+        plain: Request plain decoding.
     """
 
     def __init__(self, link: Link, budget_sec: float = 0.0, plain: bool = False) -> None:
@@ -42,14 +42,14 @@ class RemoteDecoder:
         self._warning = ""
 
     def infer(self, observation: Observation) -> StepResult:
-        """Asks for one step.
+        """Requests one step.
 
         Raises:
-            RemoteModelError: There is no connection, or no usable answer in time.
-            ImageError, ProprioceptionError, UnknownInstructionError: The server names it.
+            RemoteModelError: There is no connection, or no usable reply in time.
+            ImageError, ProprioceptionError, UnknownInstructionError: As the server reports.
         """
         began = time.perf_counter()
-        asked = Asked(
+        request = StepRequest(
             step=next(self._numbers),
             reset=self._begins,
             success=self._success,
@@ -59,19 +59,19 @@ class RemoteDecoder:
         )
         patience_sec = self._patience_sec if self._answered else WARM_UP_SEC
         layout = self._link.layout
-        message = self._link.ask(question(layout, observation, asked), patience_sec)
+        message = self._link.ask(question(layout, observation, request), patience_sec)
         total_ms = (time.perf_counter() - began) * 1e3
         try:
-            told = read_told(message, asked, layout)
-            result = read_result(message, told, layout, total_ms)
+            reply = read_reply(message, request, layout)
+            result = read_result(message, reply, layout, total_ms)
         except MessageError as error:
             raise self._link.reject(str(error)) from error
         self._answered, self._begins, self._success = True, False, None
-        self._warning, self._unseen = told.warning, result.source is Source.SKIP
+        self._warning, self._unseen = reply.warning, result.source is Source.SKIP
         return result
 
     def settle(self) -> Settled | None:
-        """Lets the server verify a step that it did not look at; no other leaves anything over.
+        """Requests the deferred verification of a step that was executed unverified.
 
         Raises:
             RemoteModelError: As in `infer`.
@@ -79,20 +79,20 @@ class RemoteDecoder:
         unseen, self._unseen = self._unseen, False
         if not unseen:
             return None
-        asked = Asked(step=next(self._numbers), settle=True)
-        message = self._link.ask(own_part(asked), self._patience_sec)
+        request = StepRequest(step=next(self._numbers), settle=True)
+        message = self._link.ask(own_part(request), self._patience_sec)
         try:
-            told = read_told(message, asked, self._link.layout)
+            reply = read_reply(message, request, self._link.layout)
         except MessageError as error:
             raise self._link.reject(str(error)) from error
-        self._warning = told.warning
-        return None if told.settled is None else Settled(*told.settled)
+        self._warning = reply.warning
+        return None if reply.settled is None else Settled(*reply.settled)
 
     def warning(self) -> str:
-        """The server's newest, or why it is away."""
+        """Returns the server's newest warning, or why there is no connection."""
         return self._link.problem or self._warning
 
     def reset(self, success: bool | None = None) -> None:
-        """Forgets the episode; the server is told with the next question."""
+        """Ends the episode; the server learns it with the next request."""
         self._begins, self._unseen = True, False
         self._success = success

@@ -20,38 +20,38 @@ from websockets.sync.server import ServerConnection, serve
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.errors import AnswerError, MessageError
 from heisd_ros.serving.address import TOKEN
-from heisd_ros.serving.exchange import answer, read_asked, read_question, settled_answer
+from heisd_ros.serving.exchange import answer, read_question, read_request, settled_answer
 from heisd_ros.serving.layout import OWN, Layout
 from heisd_ros.serving.messages import MAX_BYTES, pack, unpack
 
 SEAT_SEC = 1.0
-"""How long a client waits for the one before it to be gone."""
+"""Time that a client waits for the previous one to leave, s."""
 PING_SEC, SEND_SEC, CLOSE_SEC = 5.0, 10, 1.0
-"""Who answers no ping for so long, or takes no data, is gone."""
+"""A client that answers no ping, or takes no data, for so long is disconnected."""
 BUSY = 1013
-"""WebSocket's code for: try again later."""
+"""WebSocket's code for `try again later`."""
 
 
 class ModelServer:
-    """Serves a decoder to one client at a time. Listens once it is made.
+    """Serves a decoder to one client at a time; it listens from construction on.
 
-    Whatever a question or the model does wrong is answered with the error's name and words; the
-    server goes on.
+    An error in a request or in the model becomes a reply with its name and text; the server
+    continues.
 
     Args:
-        decoder: what decides.
+        decoder: computes the steps.
         plain: plain decoding with the same model; None: the decoder itself.
-        layout: what it says of the model.
+        layout: description of the model.
         host: address to listen on.
         port: port; 0: a free one.
-        token: that clients have to show; empty: none.
+        token: token that clients must send; empty: none.
         tls: certificate and key; None: no TLS.
-        clients: at one time. A decoder that remembers its steps takes one.
-        say: takes a line for the log.
+        clients: clients at a time. A decoder that keeps state between steps takes one.
+        say: called with each line of the log.
 
     Raises:
         ValueError: it would listen to other machines without a token.
-        OSError: the port is taken, or the host is none of this machine's.
+        OSError: the port is taken, or the host is not an address of this machine.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class ModelServer:
             host,
             port,
             ssl=tls,
-            origins=[None],  # no page in somebody's browser
+            origins=[None],  # no web page
             compression=None,
             process_request=self._check,
             open_timeout=10.0,
@@ -99,7 +99,7 @@ class ModelServer:
         self._server.serve_forever()
 
     def close(self) -> None:
-        """Ends every connection; waits for the step that runs."""
+        """Ends every connection after the running step."""
         self._server.shutdown()
 
     def _check(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -138,35 +138,35 @@ class ModelServer:
             try:
                 message = _message(data)
                 reply: bytes | str = pack(self._work(message))
-            except Exception as error:  # whatever a model raises, the next step may be good
+            except Exception as error:  # the next step may succeed, whatever the model raised
                 reply = f"{type(error).__name__}: {error}"
                 message = {OWN: None}
                 self._say(reply)
             connection.send(reply)
-            if OWN not in message:  # openpi's client does not ask for it
+            if OWN not in message:  # openpi's client does not request it
                 with self._model:
                     self._decoder.settle()
 
     def _work(self, message: dict[str, Any]) -> dict[str, Any]:
-        asked = read_asked(message)
-        decoder = self._plain if asked.plain else self._decoder
+        request = read_request(message)
+        decoder = self._plain if request.plain else self._decoder
         with self._model:
-            if asked.reset:
-                decoder.reset(asked.success)
-            if asked.settle:
-                return settled_answer(decoder.settle(), asked, decoder.warning())
+            if request.reset:
+                decoder.reset(request.success)
+            if request.settle:
+                return settled_answer(decoder.settle(), request, decoder.warning())
             result = decoder.infer(read_question(self._layout, message))
         if OWN not in message and (result.problem or not np.isfinite(result.actions).all()):
             # openpi's client knows no such answer, and would send NaN to an arm.
             raise AnswerError(result.problem or f"actions are {result.actions.tolist()}")
-        return answer(result, asked, decoder.warning())
+        return answer(result, request, decoder.warning())
 
 
 def tls_context(certificate: str, key: str) -> ssl.SSLContext:
-    """TLS for a server.
+    """Creates the TLS context of a server.
 
     Raises:
-        OSError: a file is missing or no PEM of a certificate and its key.
+        OSError: a file is missing, or is not a PEM certificate or key.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key or None)

@@ -45,7 +45,7 @@ def test_an_address_says_what_a_server_of_openpi_does_not():
     for wrong in ("rate_hz=x", "views=a", "colour=red", "image_size=0"):
         with pytest.raises(RemoteModelError, match=wrong.split("=")[0]):
             Layout.read({}, Address.parse(f"ws://a?{wrong}").options)
-    with pytest.raises(RemoteModelError, match="the server says it itself"):
+    with pytest.raises(RemoteModelError, match="the server gives this itself"):
         Layout.read(LAYOUT.metadata(), {"rate_hz": "10"})
 
 

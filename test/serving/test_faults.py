@@ -227,5 +227,5 @@ def test_what_was_not_asked_for_is_never_an_answer(dial):
         decoder = dial(f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
         assert decoder.infer(observation()).action[0] == 0
         time.sleep(0.3)
-        with pytest.raises(RemoteModelError, match="nobody had asked"):
+        with pytest.raises(RemoteModelError, match="a message without a request"):
             decoder.infer(observation())
