@@ -44,7 +44,7 @@ class Step:
         action: (7,) in the model's units.
         instruction: The task in words.
         part: What else separates episodes: the marker's count, the goal's id, the outcomes so far.
-        person: Whether a person had the arm.
+        person: Whether a person had the arm; None: nothing recorded says it.
     """
 
     grid: int
@@ -55,7 +55,7 @@ class Step:
     action: NDArray[np.float64]
     instruction: str
     part: tuple[object, ...]
-    person: bool
+    person: bool | None
 
     @property
     def attempt(self) -> tuple[object, ...]:
@@ -77,7 +77,7 @@ class Plan:
         openings: (T,) between the fingers, m.
         stride: Control steps from one to the next.
         ended_by: Why it ends.
-        person: (T,) bool, the steps in which a person had the arm.
+        person: (T,) bool, the steps in which a person had the arm; None: nothing recorded says it.
         outcome: How it ended, as reported; empty where it was not.
     """
 
@@ -90,13 +90,15 @@ class Plan:
     openings: NDArray[np.float64]
     stride: int
     ended_by: str
-    person: NDArray[np.bool_]
+    person: NDArray[np.bool_] | None
     outcome: str
 
     @classmethod
     def of(cls, steps: list[Step], stride: int, ended_by: str, outcome: str = "") -> Plan:
         """Makes the plan of the given steps."""
         velocities = [s.arm.velocities for s in steps if s.arm.velocities is not None]
+        persons = [step.person for step in steps]
+        any_known = any(person is not None for person in persons)
         return cls(
             instruction=steps[0].instruction,
             begin=steps[0].stamp,
@@ -107,7 +109,7 @@ class Plan:
             openings=np.array([step.opening for step in steps]),
             stride=stride,
             ended_by=ended_by,
-            person=np.array([step.person for step in steps]),
+            person=np.array([bool(person) for person in persons]) if any_known else None,
             outcome=outcome,
         )
 
@@ -233,7 +235,7 @@ class Aligner:
         ended = len(outcomes(tracks.outcomes.values[: bisect_left(tracks.outcomes.stamps, stamp)]))
         return Step(
             grid, stamp, tuple(pictures), arm, arm.gripper_opening or 0.0, action,
-            said or instruction, (marker, goal, ended), bool(tracks.persons.last(stamp)),
+            said or instruction, (marker, goal, ended), tracks.persons.last(stamp),
         )  # fmt: skip
 
     def _marker(self, tracks: Tracks, stamp: int) -> int | None:

@@ -70,7 +70,7 @@ class BagSource:
                 start_sec=(plan.begin - begin) / SECOND,
                 ended_by=plan.ended_by,
                 outcome=plan.outcome,
-                person_steps=int(plan.person.sum()),
+                person_steps=0 if plan.person is None else int(plan.person.sum()),
             )
             for plan in plans
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -79,6 +79,31 @@ def check_codec(codec: Codec) -> None:
         )
 
 
+@contextmanager
+def _same_priorities() -> Iterator[None]:
+    """Keeps the scheduling of every thread; a new one is scheduled as the calling one.
+
+    SVT-AV1, opened by root, makes the calling thread and its own ones real-time threads of the
+    highest priority, which leave their cores to nobody else.
+    """
+
+    def threads() -> dict[int, tuple[int, os.sched_param]]:
+        found = {}
+        for name in os.listdir("/proc/self/task"):
+            with suppress(ProcessLookupError):
+                found[int(name)] = os.sched_getscheduler(int(name)), os.sched_getparam(int(name))
+        return found
+
+    before, usual = threads(), (os.sched_getscheduler(0), os.sched_getparam(0))
+    try:
+        yield
+    finally:
+        for thread, now in threads().items():
+            if now != before.get(thread, usual):
+                with suppress(ProcessLookupError):
+                    os.sched_setscheduler(thread, *before.get(thread, usual))
+
+
 class VideoFile:
     """A video that is being written; frames are evenly spaced.
 
@@ -119,6 +144,8 @@ class VideoFile:
             )
             self._stream.width, self._stream.height = width, height
             self._stream.pix_fmt = "yuv420p"
+            with _same_priorities():
+                self._stream.codec_context.open()
         with self._named():
             for picture in pictures:
                 frame = self._av.VideoFrame.from_ndarray(

@@ -52,7 +52,7 @@ class Source(str, Enum):  # Python 3.10 has no StrEnum
     SKIP = "skip", "retrieval, skipped verification", "#009e73"
     HOLD = "hold", "hold", "#d55e00"
     """The arm was held. Used only in telemetry; no decoder returns it."""
-    PERSON = "person", "person", "#cc79a7"
+    PERSON = "person", "person", "#000000"
     """A person commanded the arm; likewise."""
 
     __str__ = str.__str__

@@ -72,7 +72,7 @@ def test_our_own_types_are_read_by_the_definitions_inside(tmp_path, storage):
     metric = make(
         "heisd_ros/msg/KinematicMetric",
         kind="paper", ready=True, value=0.25, path_length=0.1, curvature_radius=0.2, speed=0.3,
-        source="velocity",
+        source="velocity", boundary=0.2,
     )  # fmt: skip
     with Bag(write_bag(tmp_path / "bag", [("/metric", START, metric)], storage)) as bag:
         (found,) = bag.messages(["/metric"])

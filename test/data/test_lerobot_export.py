@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -22,6 +23,7 @@ from heisd_ros.data.export_notes import Notes
 from heisd_ros.data.export_run import Choices
 from heisd_ros.data.lerobot import LeRobotSource
 from heisd_ros.data.lerobot_export import export_lerobot
+from heisd_ros.data.video_file import CODECS, VideoFile
 
 ODD = 'pick "up"\nthe ☕ bowl\t\\ ../{x}; \x00 done'
 FEATURES = ("observation.images.agentview", "observation.images.wrist")
@@ -222,6 +224,16 @@ def test_bags_are_exported_as_they_are_read(tmp_path):
     assert found.person is None and found.outcome == ""
     for mine, theirs in zip(found.images.values(), wanted.images.values(), strict=True):
         assert np.abs(mine.astype(int) - theirs).mean() < 2
+
+
+def test_writing_a_video_makes_no_thread_a_real_time_one(tmp_path):
+    """SVT-AV1 does so where root calls it."""
+    video = VideoFile(tmp_path / "video.mp4", CODECS["av1"], Fraction(20))
+    video.add(np.zeros((3, 64, 64, 3), np.uint8))
+    policies = {os.sched_getscheduler(int(task)) for task in os.listdir("/proc/self/task")}
+    video.add(np.zeros((3, 64, 64, 3), np.uint8))
+    video.close()
+    assert policies | {os.sched_getscheduler(0)} == {os.SCHED_OTHER}
 
 
 def test_a_rate_that_is_no_whole_number(tmp_path):

@@ -265,5 +265,5 @@ def test_an_answer_that_stands_for_no_chunk_is_no_action():
 
 def test_the_node_refuses_what_it_does_not_execute(tmp_path):
     folder = save_toy(tmp_path)
-    with pytest.raises(CheckpointError, match=r"an action is 3 numbers; accepted by .*: 7"):
+    with pytest.raises(CheckpointError, match="an action is 3 numbers; accepted: 7, a step of"):
         make_policy(from_values(VlaNodeParameters, {"model.path": str(folder)}), plain(0)[0])

@@ -78,7 +78,8 @@ def test_the_policy_allows_what_the_node_does_and_little_else(world):
     assert heard <= allowed("topics", "subscribe")
     assert said <= allowed("topics", "publish")
     assert served <= allowed("services", "reply")
-    other_ways = {"/target_pose", "/vla_node/output/delta"}
+    joints = {f"/forward_{kind}_controller/commands" for kind in ("position", "velocity")}
+    other_ways = {"/target_pose", "/vla_node/output/delta", *joints}
     assert allowed("topics", "publish") - said <= other_ways
     # A second camera, a person's devices, and what comes with use_sim_time alone.
     assert allowed("topics", "subscribe") - heard <= {
