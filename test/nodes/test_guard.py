@@ -84,7 +84,7 @@ def test_whatever_a_callback_raises_holds_the_arm_by_name(world, cell, kind, mon
     part = {
         "subscriptions": lambda: next(p for p in node.subscriptions if "joint" in p.topic_name),
         "services": lambda: next(p for p in node.services if "report" in p.srv_name),
-        "timers": lambda: list(node.timers)[-2],  # the last one sends the stop
+        "timers": lambda: node._control._timers[0],  # the watchdog; the last one sends the stop
         "guards": lambda: next(iter(node.guards)),
     }[kind]()
     answer = (guard._refusal,) if kind == "services" else ()
