@@ -21,7 +21,8 @@ os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("MUJOCO_GL", default_renderer())
 
 # A slow machine is no failure; on CI the same examples are drawn every time.
-settings.register_profile("heisd", deadline=None, print_blob=True)
+settings.register_profile("heisd", deadline=None, print_blob=True, max_examples=40)
+settings.register_profile("long", parent=settings.get_profile("heisd"), max_examples=1000)
 settings.register_profile("ci", parent=settings.get_profile("heisd"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "heisd")
 

@@ -19,7 +19,7 @@ from heisd_ros.control.policy import load_policy
 from heisd_ros.nodes.vla_node import VlaNode
 
 SUCCESS, ERROR = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.ERROR
-CYCLES, WARM = 20, 5
+CYCLES, WARM = 12, 5
 MAX_GROWTH_BYTES = 8 * 2**20
 PAGE_BYTES = 4096
 
@@ -55,7 +55,7 @@ def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
 
 
-def test_twenty_cycles_leave_nothing_behind(world, checkpoint):
+def test_cycles_leave_nothing_behind(world, checkpoint):
     decoders = []
 
     def load(parameters):
