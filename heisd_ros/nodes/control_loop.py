@@ -279,7 +279,8 @@ class ControlLoop:
         self._act(inference, step_of(due, result), now)
 
     def _on_due(self) -> None:
-        self._advance(time.monotonic_ns())
+        if not self.person.taken:
+            self._advance(time.monotonic_ns())
 
     def _no_chunk(self) -> Hold | None:
         """Returns the hold between a chunk of several actions and the next one."""
