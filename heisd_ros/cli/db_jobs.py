@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from heisd_ros.cli.reading import reading_of
 
 if TYPE_CHECKING:
-    from heisd_ros.data.source import Source
+    from heisd_ros.data.source import Item, Source
     from heisd_ros.training.build_journal import Record
-    from heisd_ros.training.selection import Item
     from heisd_ros.vla.token_model import TokenModel
 
 

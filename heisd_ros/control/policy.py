@@ -20,6 +20,7 @@ from heisd_ros.errors import CheckpointError, ModeError
 from heisd_ros.files.bounded import expanded
 from heisd_ros.fleet.online_growth import OnlineGrowth
 from heisd_ros.kinematics.metric import MetricBounds
+from heisd_ros.kinematics.pose import ACTION_SIZE
 from heisd_ros.models import shipped_model
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.growing import GrowingStore
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from heisd_ros.vla.token_model import TokenModel
 
 DEFAULT_RATE_HZ = 20.0
-ACTION_SIZE = 7
-"""Numbers of a step of the end effector: translation, rotation, gripper."""
 SMALL_BYTES = 2**28
 """Weights of a model that counts as small; those of the shipped one are 38 MiB."""
 

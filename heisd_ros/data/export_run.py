@@ -14,10 +14,10 @@ import numpy as np
 import heisd_ros
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.export_notes import NOTES, ROBOT_FILE, Notes
-from heisd_ros.data.export_survey import Item, Survey, survey
+from heisd_ros.data.export_survey import Survey, survey
 from heisd_ros.data.lerobot_index import named
 from heisd_ros.data.recording_notes import PARAMETERS_NOTE
-from heisd_ros.data.source import Source
+from heisd_ros.data.source import Item, Source
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.files.atomic import replace_text, sync
 from heisd_ros.files.bounded import read_object

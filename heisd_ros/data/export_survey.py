@@ -9,29 +9,8 @@ from typing import Any
 
 from heisd_ros.data.export_columns import OPTIONAL, Columns, camera_features
 from heisd_ros.data.lerobot_index import named
-from heisd_ros.data.read_report import Outline
-from heisd_ros.data.source import Source
+from heisd_ros.data.source import Item, Source
 from heisd_ros.errors import DemonstrationError
-
-
-@dataclass(frozen=True)
-class Item:
-    """An episode to be written.
-
-    Attributes:
-        source: The source that holds it.
-        place: Index into the source's outline.
-        outline: Its outline.
-    """
-
-    source: Source
-    place: int
-    outline: Outline
-
-    @property
-    def name(self) -> str:
-        """Names the episode in messages."""
-        return f"{self.source.label}, episode {self.place}"
 
 
 @dataclass(frozen=True)

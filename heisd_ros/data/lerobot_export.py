@@ -16,12 +16,12 @@ import numpy as np
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.export_columns import COUNTED
 from heisd_ros.data.export_run import USUAL, Choices, Exported, export
-from heisd_ros.data.export_survey import Item, Survey
+from heisd_ros.data.export_survey import Survey
 from heisd_ros.data.lerobot_group import Format, Group
 from heisd_ros.data.lerobot_meta import write_meta
 from heisd_ros.data.lerobot_statistics import histogram, of_numbers, of_pictures
 from heisd_ros.data.packages import package
-from heisd_ros.data.source import Source
+from heisd_ros.data.source import Item, Source
 from heisd_ros.data.video_file import CODECS, Codec, check_codec
 from heisd_ros.errors import DemonstrationError
 

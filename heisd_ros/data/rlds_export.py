@@ -22,8 +22,8 @@ from PIL import Image
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.export_columns import COUNTED, PICTURES
 from heisd_ros.data.export_run import USUAL, Choices, Exported, export
-from heisd_ros.data.export_survey import Item, Survey
-from heisd_ros.data.source import Source
+from heisd_ros.data.export_survey import Survey
+from heisd_ros.data.source import Item, Source
 from heisd_ros.data.tfrecord import Values, example, write_record
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.files.atomic import replace_text, sync

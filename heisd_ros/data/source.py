@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -62,3 +63,27 @@ class Source(Protocol):
             HeisdError: The source cannot be read, or lacks one of the views.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Item:
+    """An episode of a source, before it is read.
+
+    Attributes:
+        source: The source that holds it.
+        place: Index into the source's outline.
+        outline: Its outline.
+    """
+
+    source: Source
+    place: int
+    outline: Outline
+
+    @property
+    def name(self) -> str:
+        """Names the episode in messages."""
+        return f"{self.source.label}, episode {self.place}"
+
+    def frames(self, every: int) -> int:
+        """Number of entries that the episode gives if every n-th frame is taken."""
+        return -(-self.outline.steps // every)

@@ -19,13 +19,11 @@ from heisd_ros.evaluation.rollout import WHOLE_CHUNKS, make_scene
 from heisd_ros.evaluation.skip_rates import SkipRates, at_rates
 from heisd_ros.families.checkpoint import statistics_of
 from heisd_ros.kinematics.metric import MetricBounds
+from heisd_ros.kinematics.pose import ACTION_SIZE
 from heisd_ros.retrieval.database import Database
 from heisd_ros.sim.protocol import load_for_suite, load_protocol
 from heisd_ros.sim.scene import LiberoScene
 from heisd_ros.vla.token_model import TokenModel
-
-ACTION_SIZE = 7
-"""Numbers of an action of the scene: translation, rotation, gripper."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ from scipy.spatial.transform import Rotation
 # matrix that is transposed in memory, scaled or a reflection.
 _ORTHONORMAL_TOLERANCE = 1e-4
 
+ACTION_SIZE = 7
+"""Numbers of a step of an end effector: translation, rotation, gripper."""
+
 
 @dataclass(frozen=True, eq=False)
 class Pose:

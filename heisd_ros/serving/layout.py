@@ -9,11 +9,11 @@ from typing import Any
 from heisd_ros.errors import RemoteModelError
 from heisd_ros.files.typed import typed
 from heisd_ros.kinematics.metric import MetricBounds
+from heisd_ros.kinematics.pose import ACTION_SIZE
 from heisd_ros.kinematics.proprio import PROPRIO_SIZE, STATE_SIZES
 
 OWN = "heisd"
 """Key of the fields beyond openpi's protocol, in metadata, requests and replies."""
-ACTION_SIZE = 7
 MOST_ACTIONS = 1000
 """Actions of the longest answer."""
 _KEYS = ("observation/image", "observation/wrist_image")

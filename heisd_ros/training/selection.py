@@ -3,33 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from heisd_ros.data.read_report import Outline
-from heisd_ros.data.source import Source
+from heisd_ros.data.source import Item, Source
 from heisd_ros.errors import DatabaseError
 from heisd_ros.kinematics.proprio import PROPRIO_SIZE
 from heisd_ros.vla.token_model import TokenModel
-
-
-@dataclass(frozen=True)
-class Item:
-    """An episode to be put into a database.
-
-    Attributes:
-        source: The source that holds it.
-        place: Index into the source's outline.
-        outline: Its outline.
-    """
-
-    source: Source
-    place: int
-    outline: Outline
-
-    def frames(self, every: int) -> int:
-        """Number of entries that the episode gives if every n-th frame is taken."""
-        return -(-self.outline.steps // every)
 
 
 def check_sources(vla: TokenModel, sources: Sequence[Source], control_rate_hz: float) -> str:
