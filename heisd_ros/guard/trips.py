@@ -29,6 +29,7 @@ class TripReason(str, Enum):
     BAD_COMMAND = "bad_command"
     TOO_FAST = "too_fast"
     JUMP = "jump"
+    JERK = "jerk"
     WORKSPACE = "workspace"
     LEAD = "lead"
     JOINT_LIMIT = "joint_limit"

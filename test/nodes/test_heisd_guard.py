@@ -163,7 +163,7 @@ def test_a_trip_stops_the_node_and_so_does_motion_from_the_first(world, monkeypa
     cell.mends()
     called.clear()
     cell.line.driver.goal[0] = 0.05
-    cell.line.driver.velocity[0] = 0.05
+    cell.line.driver.runs_at(cell.line.driver.goal)
     world.spin_until(lambda: cell.line.said("not_from_rest"), "commands that move from the first")
     world.spin_until(lambda: called, "a call of ~/estop")
     cell.moves()
@@ -182,6 +182,7 @@ def test_its_limits_cannot_be_changed_while_it_runs(world):
     ("given", "message"),
     [
         ({"command.interface": "delta"}, "'command.interface' is 'delta'; accepted: 'twist' or"),
+        ({"command.interface": "joint_velocity"}, "accepted: 'twist' or 'pose': heisd_guard"),
         ({"command.rate_hz": 0.0}, "command.rate_hz"),
         ({"command.max_linear_acceleration": 0.0, "command.max_linear_jerk": 0.0}, "a limit with"),
         ({"guard.command_timeout_sec": 0.1}, "less than 'command.controller_timeout_sec', 0.1 s"),
