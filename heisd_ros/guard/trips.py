@@ -27,6 +27,7 @@ class TripReason(str, Enum):
     NO_COMMANDS = "no_commands"
     NOT_FROM_REST = "not_from_rest"
     BAD_COMMAND = "bad_command"
+    BAD_GRIPPER = "bad_gripper"
     TOO_FAST = "too_fast"
     JUMP = "jump"
     JERK = "jerk"

@@ -62,6 +62,14 @@ class GuardNodeParameters(VlaNodeParameters):
 
     guard: GuardParameters = group(GuardParameters)
 
+    def gaps(self) -> list[str]:
+        """Returns what the guard does not check with these settings, one sentence each."""
+        return [
+            f"command.max_{part}_jerk is 0: heisd_guard checks no {part} jerk"
+            for part in ("linear", "angular")
+            if getattr(self.command, f"max_{part}_jerk") == 0.0
+        ]
+
     def _problems(self) -> Iterator[tuple[str, str]]:
         yield from super()._problems()
         command, timeout = self.command, self.guard.command_timeout_sec

@@ -372,6 +372,17 @@ def test_a_command_that_shakes_within_the_acceleration_trips_by_its_jerk(kind):
     assert line.run(25, line.arm.stands)
 
 
+@pytest.mark.parametrize("opening", [float("nan"), float("inf"), -0.01, 0.081, 8.0])
+def test_an_opening_that_is_none_trips_and_nothing_passes_before_or_after(opening):
+    gate = gate_of("twist")
+    assert not gate.grip(0.04, 1) and not gate.grip(opening, 1) and gate.trip is None
+    line = moving("twist")
+    assert all(line.gate.grip(good, line.now) for good in (0.0, 0.04, 0.08))
+    assert not line.gate.grip(opening, line.now)
+    assert line.tripped().startswith(f"bad_gripper: opening is {opening:g} m; accepted: 0 to 0.08")
+    assert not line.gate.grip(0.04, line.now)
+
+
 def test_twists_along_the_tip_in_other_units_are_read_and_stopped_as_such():
     units = {"command.units": "unitless", "command.unitless_linear": 0.2}
     given = {"command.frame_id": "panda_hand_tcp", "command.unitless_angular": 0.5, **units}

@@ -10,6 +10,7 @@ from geometry_msgs.msg import TwistStamped
 from heisd_ros.msg import ArmStatus
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 from support.guarded import SETTINGS, Line, leap, nan
 
@@ -123,6 +124,27 @@ def test_a_stream_of_target_poses_is_stopped_and_the_last_target_held(world):
         assert np.abs(line.arm.heard[-1][2][0] - held).max() < 1e-9
         cell.mends()
     line.arm.check()
+
+
+def test_openings_of_the_gripper_pass_with_the_commands_of_the_arm_alone(world):
+    cell, heard = Guarded(world, "twist"), []
+    line = cell.line
+    fingers = line.create_publisher(Float64, "/heisd_guard/input/gripper", 1)
+    line.create_subscription(
+        Float64, "/heisd_guard/output/gripper", lambda message: heard.append(message.data), 10
+    )
+    cell.moves()
+    world.spin_until(
+        lambda: 0.08 in heard, "an opening", lambda: fingers.publish(Float64(data=0.08))
+    )
+    cell.trips("bad_gripper", fingers.publish, Float64(data=0.5))
+    assert "opening is 0.5 m; accepted: 0 to 0.08" in line.statuses[-1].message
+    fingers.publish(Float64(data=0.0))
+    world.spin_for(0.3)
+    assert set(heard) == {0.08}
+    cell.mends()
+    cell.moves()
+    world.spin_until(lambda: 0.0 in heard, "a closing", lambda: fingers.publish(Float64(data=0.0)))
 
 
 @pytest.mark.parametrize("side", ["input", "output"])

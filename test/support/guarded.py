@@ -366,5 +366,5 @@ def leap(message):
     if hasattr(message, "twist"):
         message.twist.linear.z += 0.05
     else:
-        message.pose.position.z += 0.001
+        message.pose.position.z += 0.0018
     return message
