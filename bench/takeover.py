@@ -3,11 +3,13 @@
     python bench/takeover.py                     50 releases with twists, 50 with target poses
     python bench/takeover.py --releases 200
 
-A joystick at 200 Hz with `teleop.rate_hz` is unplugged too, at the greatest speeds that it allows. The limits are those of config/robots/franka.yaml. The joystick drives in random directions and lets
-go at random moments, while the arm speeds up, goes or turns; in between the policy has the arm. At
-the end one JSON line: the time (s) from the release, or from the last message of a joystick that is
-unplugged, to the first command that no longer moves the arm. Every command is checked against the
-limits. Exit code 1 where a median is above 0.15 s, with `teleop.timeout_sec` for an unplugged one.
+The limits are those of config/robots/franka.yaml. The joystick drives in random directions and lets
+go at random moments, while the arm speeds up, goes or turns; in between the policy has the arm. It
+is also unplugged at 200 Hz with `teleop.rate_hz`, at the speeds that this allows. At the end one
+JSON line: the time (s) from the release, or from the last message of a joystick that is unplugged,
+to the first command that no longer moves the arm. Every command is checked against the limits. Exit
+code 1 where a median is above 0.15 s, with `teleop.timeout_sec` for one that is unplugged without a
+rate.
 """
 
 from __future__ import annotations

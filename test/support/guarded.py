@@ -6,6 +6,7 @@ reaches the arm is checked by plain arithmetic.
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -366,5 +367,16 @@ def leap(message):
     if hasattr(message, "twist"):
         message.twist.linear.z += 0.05
     else:
-        message.pose.position.z += 0.0018
+        message.pose.position.z += 0.001
     return message
+
+
+def shaking():
+    """Makes every other target leap."""
+    metres = itertools.cycle((0.0011, 0.0))
+
+    def shake(message):
+        message.pose.position.z += next(metres)
+        return message
+
+    return shake
