@@ -93,6 +93,34 @@ def test_nothing_moves_that_was_not_seen_released_since_the_last_interruption(ev
             assert person.taken
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["press", "let go", "bad"]),
+            st.floats(-0.3, 0.3),  # of the stamp from the clock
+            st.sampled_from([0.0, -5.0, -0.15, 0.1, 60.0]),  # of the clock, which is set
+            st.sampled_from([0.005, 0.05, 0.3]),
+        ),
+        max_size=30,
+    ),
+    st.sampled_from(["hold", "policy"]),
+)
+def test_after_a_release_nothing_moves_whatever_stamps_and_clocks_say(events, on_release):
+    person, now, clock = takeover(**{"teleop.on_release": on_release}), NANOSECONDS, CLOCK
+    for event, age, jump, seconds in events:
+        now += int(seconds * NANOSECONDS)
+        clock += int((seconds + jump) * NANOSECONDS)
+        axes = [float("nan")] * 8 if event == "bad" else [0.0, 1.0] + [0.0] * 6
+        message = joy(0, () if event == "let go" else {4}, axes)
+        message.header = header(clock - int(age * NANOSECONDS))
+        person.on_joy(message, now, clock)
+        if event != "let go":
+            assert person.taken or person.joy.stamp > clock - int(age * NANOSECONDS)
+        if event != "press":
+            assert person.wish(now) is None
+        assert person.wish(now + int(0.21 * NANOSECONDS)) is None, "of one message no longer"
+
+
 def test_a_press_without_a_release_before_it_moves_nothing():
     person = takeover()
     person.on_joy(joy(1, {4}), 1, CLOCK + 1)

@@ -183,6 +183,10 @@ def test_a_client_learns_how_episodes_ended_and_the_goal_goes_on(operator):
         operator.wait(lambda s=step: operator.feedback[-1].step > s + 1, "the goal to go on")
         assert (operator.feedback[-1].episodes, operator.feedback[-1].episode) == (number, name)
     operator.of(handle.cancel_goal_async(), "the cancel")
+    assert_held(operator)  # from here on no step
+    assert world.call(Trigger, "/vla_node/discard_episode").success
+    twice = world.call(SetBool, REPORT, SetBool.Request(data=True))
+    assert not twice.success and "no control step since the last report" in twice.message
     _, result = operator.result(handle)
     assert (result.episodes, result.episode) == (3, "discard")
     operator.feedback.clear()
