@@ -37,11 +37,13 @@ from support.cell_bags import (
 )
 
 from heisd_ros.control.commands import CommandMapper
+from heisd_ros.data.alignment import DISCARDED
 from heisd_ros.data.bag_source import BagSource
+from heisd_ros.data.export_survey import survey
 from heisd_ros.data.recorded_actions import displacement, motion_action
 from heisd_ros.data.recording_layout import ActionRule
 from heisd_ros.data.tracks import Track
-from heisd_ros.errors import BagError, UrdfError
+from heisd_ros.errors import BagError, DemonstrationError, UrdfError
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.kinematics.robots import PANDA_BASE, PANDA_TIP
 from heisd_ros.robot.declare import from_values
@@ -295,8 +297,17 @@ def test_a_report_after_a_clock_was_set_back_is_about_the_episode_before(tmp_pat
     messages = [*first, *again, (OUTCOME, begin + SECOND // 40, text("discard"))]
     found = source(tmp_path, messages, **MARKS)
     assert [episode.outcome for episode in found.outline()] == [""]
-    left_out = "step of an episode that was reported as to be discarded"
-    assert found.report.dropped[left_out] == 20
+    assert found.report.dropped[DISCARDED] == 20
+
+
+def test_a_recording_of_discarded_episodes_alone_has_none_and_stops_no_others(tmp_path):
+    discarded = source(tmp_path, recording(extra=[ended(1.99, "discard")]), **MARKS)
+    assert discarded.outline() == [] and discarded.report.dropped[DISCARDED] > 30
+    (tmp_path / "other").mkdir()
+    other = source(tmp_path / "other", recording(), **MARKS)
+    assert len(survey([discarded, other]).items) == 1
+    with pytest.raises(DemonstrationError, match="hold no episode to export"):
+        survey([discarded])
 
 
 @given(st.permutations(range(12)))
