@@ -71,6 +71,10 @@ class Device:
         """Returns whether it went silent while the person commanded with it."""
         return self.wish is not None and self.wish.pressed and now > self._until
 
+    def age_sec(self, now: int) -> float:
+        """Returns the age of its newest message, s, from its stamp on."""
+        return self.silence_sec + (now - self._until) / NANOSECONDS
+
     def fault(self, now: int) -> str:
         """Returns what is wrong with its messages now; empty if nothing is."""
         return self.health.fault or "" if now <= self._fault_until else ""
@@ -224,7 +228,7 @@ class Takeover:
                 device.ready = False
                 return Hold(
                     HoldReason.STALE_TELEOP,
-                    f"{device.name}: nothing for {device.health.age_sec(now):.2f} s; accepted: up "
+                    f"{device.name}: nothing for {device.age_sec(now):.2f} s; accepted: up "
                     f"to {device.silence_sec:g} s (teleop.timeout_sec, teleop.rate_hz)",
                 )
         return None

@@ -180,6 +180,7 @@ def test_a_message_counts_from_its_stamp_on():
     person.on_joy(joy(0), 0, CLOCK)
     person.on_joy(joy(10 * ms, {4}), 150 * ms, CLOCK + 150 * ms)
     assert person.wish(200 * ms) is not None and person.wish(211 * ms) is None
+    assert "nothing for 0.29 s; accepted: up to 0.2 s" in person.problem(300 * ms).detail
 
 
 def test_the_policy_has_the_arm_back_only_from_somebody_who_has_let_go():
