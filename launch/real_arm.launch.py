@@ -55,7 +55,8 @@ TOPICS = {
 }
 
 # The first remapping of a name counts: the node's commands go to the guard, which stops it as well.
-INTO_GUARD = [(f"~/output/{kind}", f"heisd_guard/input/{kind}") for kind in ("twist", "pose")]
+PASSED = ("twist", "pose", "gripper")
+INTO_GUARD = [(f"~/output/{kind}", f"heisd_guard/input/{kind}") for kind in PASSED]
 OF_NODE = [
     ("~/input/status", "vla_node/status"),
     *((f"~/node/{service}", f"vla_node/{service}") for service in ("estop", "get_parameters")),
@@ -90,6 +91,8 @@ def start(context: LaunchContext) -> list[Action]:
     file = file or f"{CONFIG}/robots/{given['robot'].perform(context)}.yaml"
     wires = remappings(file, {name: given[name].perform(context) for name in TOPICS})
     guarded = IfCondition(given["guard"]).evaluate(context)
+    # What gripper.action names is commanded by one of the two.
+    fingers = [{"gripper.action": ""}] if guarded else []
     node = LifecycleNode(
         package="heisd_ros",
         executable="vla_node",
@@ -97,7 +100,7 @@ def start(context: LaunchContext) -> list[Action]:
         namespace=given["namespace"],
         output="screen",
         ros_arguments=["-p", "dry_run:=true"],  # the file comes after it
-        parameters=parameters(file, given, PARAMETERS, context),
+        parameters=[*parameters(file, given, PARAMETERS, context), *fingers],
         remappings=[*INTO_GUARD, *wires] if guarded else wires,
     )
     guard = Node(

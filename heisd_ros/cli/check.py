@@ -19,6 +19,9 @@ def check(
             help="URDF that the topic robot_description will bring, where robot.source is 'topic'."
         ),
     ] = None,
+    guard: Annotated[
+        bool, typer.Option("--guard", help="Check it for heisd_guard too (docs/safety.md).")
+    ] = False,
 ) -> None:
     """Validate a robot's YAML: keys, types, ranges, and frames and joints against its URDF.
 
@@ -26,6 +29,7 @@ def check(
     """
     from heisd_ros.errors import HeisdError
     from heisd_ros.files.bounded import naming
+    from heisd_ros.robot.cell_parameters import guard_settings
     from heisd_ros.robot.declare import with_values
     from heisd_ros.robot.robot_arm import make_reader, touching, unguarded, urdf_text
     from heisd_ros.robot.robot_file import read_robot_file
@@ -36,9 +40,13 @@ def check(
         if urdf is not None:
             parameters = with_values(parameters, {"robot.source": "file", "robot.urdf": str(urdf)})
         asked = ""
+        if guard:
+            for gap in guard_settings(parameters).gaps():
+                typer.echo(f"{file}: {gap}", err=True)
+            asked = "; heisd_guard starts with it"
         if is_address(parameters.model.path):  # nothing of PyTorch needs to be here
             server = Address.parse(parameters.model.path)
-            asked = f"; {server.uri} is asked by `heisd doctor --robot`"
+            asked += f"; {server.uri} is asked by `heisd doctor --robot`"
         else:
             from heisd_ros.decoding.modes import load_mode
 

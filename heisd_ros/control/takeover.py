@@ -26,6 +26,7 @@ class Device:
         name: Its topic.
         reader: Maps its messages to wishes.
         silence_releases: Whether silence is how it is let go; of a joystick it is a fault.
+        silence_sec: Age of a message, s, from which it counts as let go.
 
     Attributes:
         health: Rate, age and faults of its messages.
@@ -34,9 +35,13 @@ class Device:
     """
 
     def __init__(
-        self, name: str, reader: Joystick | TwistReader, silence_releases: bool = False
+        self,
+        name: str,
+        reader: Joystick | TwistReader,
+        silence_sec: float,
+        silence_releases: bool = False,
     ) -> None:
-        self.name, self.reader = name, reader
+        self.name, self.reader, self.silence_sec = name, reader, silence_sec
         self.health = InputHealth(name)
         self.wish: Wish | None = None
         self.ready = False
@@ -65,6 +70,10 @@ class Device:
     def cut_off(self, now: int) -> bool:
         """Returns whether it went silent while the person commanded with it."""
         return self.wish is not None and self.wish.pressed and now > self._until
+
+    def age_sec(self, now: int) -> float:
+        """Returns the age of its newest message, s, from its stamp on."""
+        return self.silence_sec + (now - self._until) / NANOSECONDS
 
     def fault(self, now: int) -> str:
         """Returns what is wrong with its messages now; empty if nothing is."""
@@ -99,8 +108,8 @@ class Takeover:
         teleop, robot = parameters.teleop, parameters.robot
         self._joystick = Joystick(teleop)
         self._reader = TwistReader(teleop, robot.base_frame, robot.tip_frame)
-        self.joy = Device(teleop.joy_topic, self._joystick)
-        self.twist = Device(teleop.twist_topic, self._reader, silence_releases=True)
+        self.joy = Device(teleop.joy_topic, self._joystick, teleop.silence_sec)
+        self.twist = Device(teleop.twist_topic, self._reader, teleop.timeout_sec, True)
         self.devices = [device for device in (self.joy, self.twist) if device.name]
         self._stamps = StampAges([device.name for device in self.devices])
 
@@ -108,6 +117,8 @@ class Takeover:
         """Updates the live parameters."""
         self._parameters = parameters
         self._joystick.settings = self._reader.settings = parameters.teleop
+        self.joy.silence_sec = parameters.teleop.silence_sec
+        self.twist.silence_sec = parameters.teleop.timeout_sec
 
     def on_joy(self, message: Any, now: int, clock: int) -> None:
         """Takes a sensor_msgs/Joy.
@@ -123,11 +134,12 @@ class Takeover:
         clicked = self._joystick.clicked(message)
         if not self.joy.pressed(now):
             let_go = commanded and self._parameters.teleop.on_release == "policy"
-            if "return" in clicked or let_go:
+            # Of two joysticks one may be released while the other one is held.
+            if ("return" in clicked or let_go) and not self._rivals():
                 self.give_back(self.joy.name, now)
-        for outcome in Outcome:
-            if outcome.value in clicked:
-                self._on_outcome(outcome)
+        reported = [outcome for outcome in Outcome if outcome.value in clicked]
+        if len(reported) == 1:  # several at once say nothing
+            self._on_outcome(reported[0])
 
     def on_twist(self, message: Any, now: int, clock: int) -> None:
         """Takes a geometry_msgs/TwistStamped; arguments as in `on_joy`."""
@@ -216,8 +228,8 @@ class Takeover:
                 device.ready = False
                 return Hold(
                     HoldReason.STALE_TELEOP,
-                    f"{device.name}: nothing for {device.health.age_sec(now):.2f} s; accepted: up "
-                    f"to {self._parameters.teleop.timeout_sec:g} s (teleop.timeout_sec)",
+                    f"{device.name}: nothing for {device.age_sec(now):.2f} s; accepted: up "
+                    f"to {device.silence_sec:g} s (teleop.timeout_sec, teleop.rate_hz)",
                 )
         return None
 
@@ -233,8 +245,6 @@ class Takeover:
         if clock:
             self._stamps.note(device.name, stamp, clock)
             fault = self._stamps.complaint(device.name, limit, "teleop.timeout_sec")
-        if fault is None and stamp < device.stamp <= clock + timeout:
-            return False  # overtaken by a newer one
         try:
             if fault is not None:
                 raise TeleopError(fault)
@@ -245,9 +255,15 @@ class Takeover:
             if device.reader.asks(message):
                 self.take(device.name)
             return False
+        if stamp < device.stamp <= clock + timeout:
+            # Overtaken by a newer one, or the clock was set back: it moves nothing, but releases.
+            if not wish.pressed:
+                device.wish = wish
+            return False
         device.stamp = stamp
         age = max(0, clock - stamp) if clock else 0
-        device.accept(wish, now, now + timeout - age, self._parameters.input.recovery_sec)
+        until = now + int(device.silence_sec * NANOSECONDS) - age
+        device.accept(wish, now, until, self._parameters.input.recovery_sec)
         if wish.pressed:
             self.take(device.name)
         return True

@@ -27,6 +27,8 @@ from heisd_ros.kinematics.joint_states import ArmState
 
 STILL_OPENING = 5e-4
 """The fingers stand still if they move less than this per step, m."""
+DISCARDED = "step of an episode that was reported as to be discarded"
+"""Reason for which steps are left out."""
 SHORTEST = 2
 """Least number of steps in an episode: a single step has no motion."""
 
@@ -150,7 +152,7 @@ class Aligner:
         for run, ended_by in self._runs(steps, reasons, stride):
             outcome = reported.get(run[0].attempt, "")
             if outcome == Outcome.DISCARD:
-                self.dropped["step of an episode that was reported as to be discarded"] += len(run)
+                self.dropped[DISCARDED] += len(run)
                 continue
             if len(run) < SHORTEST:
                 self.dropped[f"episode of fewer than {SHORTEST} steps"] += len(run)

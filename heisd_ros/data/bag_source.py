@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from heisd_ros.data import clocks
-from heisd_ros.data.alignment import Aligner, Plan
+from heisd_ros.data.alignment import DISCARDED, Aligner, Plan
 from heisd_ros.data.bag import Bag
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.images import compressed_to_rgb, raw_to_rgb
@@ -62,7 +62,7 @@ class BagSource:
             BagError: A topic is missing or of another type than the layout says.
         """
         plans = self._planned()
-        begin = min(plan.begin for plan in plans)
+        begin = min((plan.begin for plan in plans), default=0)
         return [
             Outline(
                 instruction=plan.instruction,
@@ -124,7 +124,7 @@ class BagSource:
         instruction = noted_instruction(self._notes) or self._layout.instruction
         plans = [plan for tracks in parts for plan in aligner.plans(tracks, instruction)]
         report.topics = _statistics(parts)
-        if not plans:
+        if not plans and not report.dropped[DISCARDED]:  # one of discarded episodes alone is good
             if clocks.spread(offsets) > self._layout.tolerance_sec and not report.warnings:
                 report.warnings.append(clocks.describe(offsets, self._layout.tolerance_sec))
             why = [f"{count} x {reason}" for reason, count in report.dropped.most_common()]

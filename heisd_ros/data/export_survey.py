@@ -41,9 +41,11 @@ class Survey:
     def plan(self) -> list[Any]:
         """Returns the episodes as JSON values."""
         return [
-            [item.source.label, item.place, item.outline.instruction, item.outline.steps]
+            [item.source.label, item.place, about.instruction, about.steps, about.outcome,
+             about.person_steps]
             for item in self.items
-        ]
+            for about in [item.outline]
+        ]  # fmt: skip
 
 
 def survey(sources: Sequence[Source], left_out: Collection[str] = ()) -> Survey:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from bisect import bisect_left
+import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -49,6 +50,13 @@ class Track:
     stamps: list[int] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
+
+    def add(self, stamp: int, received: int, value: Any) -> None:
+        """Adds a message in its place; one without a stamp may come before the last one."""
+        place = bisect_right(self.stamps, stamp)
+        self.stamps.insert(place, stamp)
+        self.received.insert(place, received)
+        self.values.insert(place, value)
 
     def nearest(self, stamp: int) -> int | None:
         """Returns the index of the message nearest to a time; None if there is none."""
@@ -134,7 +142,7 @@ class TrackReader:
         rule = self._layout.action
         for message in self._bag.messages(self._topics):
             if message.topic in self._marks:
-                self._mark(parts[-1], message, clock)
+                self._mark(parts, message, clock)
                 if message.topic not in self._wanted:
                     continue
             event = message.topic in self._events
@@ -156,19 +164,21 @@ class TrackReader:
             if not event:
                 clock = stamp
             if value is not None:
-                track.stamps.append(stamp)
-                track.received.append(message.stamp_ns)
-                track.values.append(value)
+                track.add(stamp, message.stamp_ns, value)
         return parts
 
-    def _mark(self, tracks: Tracks, message: BagMessage, clock: int) -> None:
+    def _mark(self, parts: list[Tracks], message: BagMessage, clock: int) -> None:
         """Adds who had the arm, or how an episode ended, at the newest stamp before it."""
-        persons = message.topic == self._layout.telemetry_topic
-        track = tracks.persons if persons else tracks.outcomes
-        value = is_persons(message.message) if persons else message.message.data
-        track.stamps.append(clock)
-        track.received.append(message.stamp_ns)
-        track.values.append(value)
+        tracks, received = parts[-1], message.stamp_ns
+        if message.topic == self._layout.telemetry_topic:
+            tracks.persons.add(clock, received, is_persons(message.message))
+            return
+        pictures = tracks.track(self._layout.images[0]).stamps
+        if len(parts) > 1 and not pictures:
+            # The clock was set back between an episode and its report.
+            tracks = parts[-2]
+            clock = max(tracks.track(self._layout.images[0]).stamps, default=0) + 1
+        tracks.outcomes.add(clock, received, message.message.data)
 
     def _after(self, before: Tracks) -> Tracks:
         """Makes empty tracks that keep the last value of event topics (the instruction)."""
@@ -188,7 +198,10 @@ class TrackReader:
         if message.topic == self._layout.marker_topic:
             return bool(message.message.data) if message.type == "std_msgs/msg/Bool" else "begin"
         if message.topic == rule.gripper_topic:
-            return float(message.message.data)
+            opening = float(message.message.data)
+            if not math.isfinite(opening):
+                raise JointStateError(f"opening is {opening:g}; accepted: a finite number")
+            return opening
         return _motion(message, rule, self._layout)
 
     def _image(self, message: BagMessage) -> bool:
@@ -265,4 +278,6 @@ def _motion(message: BagMessage, rule: ActionRule, layout: RecordingLayout) -> A
 
 
 def _pose(position: list[float], quaternion: list[float]) -> Pose:
+    if not np.isfinite([*position, *quaternion]).all():
+        raise ValueError("it is not finite")
     return Pose(np.array(position), Rotation.from_quat(quaternion).as_matrix())

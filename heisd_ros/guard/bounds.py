@@ -19,6 +19,13 @@ from heisd_ros.safety.limits import PartLimits
 _ROUND_OFF = 1e-4
 """Speed, m/s or rad/s, that counts as none: targets are differences of rounded numbers."""
 
+_TURNED = 4.0
+"""Ticks by which joint states of node and guard may differ, where twists are along the tip: the
+acceleration of a tip that moves and turns is uncertain by speed times angular speed for each."""
+
+_ROUNDED_UP = 3.0
+"""Ticks by which a stop in whole ticks may be longer than one in continuous time."""
+
 _JOINT_SLACK = 0.01
 """Greatest position beyond a joint's limit, rad, that a command may lead to: a node that stops at
 the limit itself measures the joint slightly beyond it."""
@@ -42,6 +49,7 @@ class Bounds:
             ("angular", "rad", slice(3, 6), limits.angular),
         )
         self._tick = 1.0 / settings.command.rate_hz
+        self._along_tip = settings.command_frame != settings.robot.base_frame
         low, high = np.array(settings.workspace.corners)
         self._low, self._high = low - guard.margin_m, high + guard.margin_m
         command, joints = settings.command, settings.joints
@@ -72,7 +80,7 @@ class Bounds:
         for name, unit, part, limits in self._parts:
             change = float(np.linalg.norm(twist[part] - before[part]))
             slower = np.linalg.norm(twist[part]) < np.linalg.norm(before[part])
-            most = _hardest_stop(limits) if slower else limits.acceleration
+            most = _hardest_stop(limits, self._tick) if slower else limits.acceleration
             accepted = most * ticks * self._tick * self._share + _ROUND_OFF
             if change > accepted:
                 yield Trip(
@@ -80,6 +88,41 @@ class Bounds:
                     f"{name} velocity changes by {change:.4g} {unit}/s in {ticks:g} ticks; "
                     f"accepted: up to {accepted:.4g}",
                 )
+
+    def smooth(
+        self, rates: np.ndarray, before: np.ndarray, apart: np.ndarray, twist: np.ndarray
+    ) -> np.ndarray:
+        """Finds the accelerations that follow from one of the accelerations before.
+
+        Args:
+            rates: (n, 6), m/s^2 and rad/s^2, what the acceleration may be.
+            before: (k, 6), what it may have been.
+            apart: (n, k), ticks between the two.
+            twist: (6,), m/s and rad/s that is reached.
+
+        Returns:
+            (n,), bool.
+        """
+        changes = rates[:, None] - before
+        # What rounded numbers make of a second difference, and a tip that turns between two.
+        slack = 2.0 * _ROUND_OFF / self._tick
+        if self._along_tip:
+            slack += _TURNED * float(np.linalg.norm(twist[3:])) * float(np.linalg.norm(twist))
+        good = np.ones(apart.shape, bool)
+        for _, _, part, limits in self._parts:
+            most = self._share * _hardest_jerk(limits, self._tick) * self._tick * apart + slack
+            good &= np.linalg.norm(changes[..., part], axis=-1) <= most
+        return np.asarray(good.any(axis=1))
+
+    def jerk(self, rates: np.ndarray, before: np.ndarray, apart: np.ndarray) -> Trip:
+        """Names the jerk of accelerations that do not follow; arguments as in `smooth`."""
+        changes = (rates[:, None] - before) / (apart[..., None] * self._tick)
+        words = []
+        for name, unit, part, limits in self._parts:
+            least = float(np.linalg.norm(changes[..., part], axis=-1).min())
+            most = self._share * _hardest_jerk(limits, self._tick)
+            words.append(f"{name} jerk {least:.3g} {unit}/s^3, accepted: up to {most:.3g}")
+        return Trip(TripReason.JERK, "; ".join(words))
 
     def place(self, position: np.ndarray, path: np.ndarray) -> Iterator[Trip]:
         """Checks that the tip stays in the workspace.
@@ -190,10 +233,23 @@ def _distance(one: Pose, other: Pose, part: slice) -> float:
     return float(np.linalg.norm(Lead.between(one, other, (0.0, 0.0)).offset[part]))
 
 
-def _hardest_stop(limits: PartLimits) -> float:
-    """Returns the greatest deceleration of a halt, as the safety filter plans it."""
-    hardest = max(limits.acceleration, limits.deceleration)
+def _is_harder(limits: PartLimits, tick_sec: float) -> bool:
+    """Whether a halt may be harder than acceleration and jerk, as the safety filter plans it."""
     bend = 0.0 if math.isinf(limits.jerk) else 2.0 * limits.acceleration / limits.jerk
-    if limits.speed / limits.acceleration + bend > STOP_SEC:
-        hardest = max(hardest, 2.0 * limits.speed / STOP_SEC + limits.acceleration / 4.0)
-    return hardest
+    planned = limits.speed / limits.acceleration + bend + _ROUNDED_UP * tick_sec
+    return limits.deceleration > limits.acceleration or planned > STOP_SEC
+
+
+def _hardest_stop(limits: PartLimits, tick_sec: float) -> float:
+    """Returns the greatest deceleration of a halt."""
+    if not _is_harder(limits, tick_sec):
+        return limits.acceleration
+    soonest = 2.0 * limits.speed / STOP_SEC + limits.acceleration / 4.0
+    return max(limits.acceleration, limits.deceleration, soonest)
+
+
+def _hardest_jerk(limits: PartLimits, tick_sec: float) -> float:
+    """Returns the greatest jerk, that of a halt included."""
+    if not _is_harder(limits, tick_sec):
+        return limits.jerk
+    return max(limits.jerk, 4.0 * _hardest_stop(limits, tick_sec) / STOP_SEC)

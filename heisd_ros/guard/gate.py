@@ -89,6 +89,8 @@ class Gate:
         self.counts: Counter[str] = Counter(passed=0)
         self.reader = CommandReader(settings)
         self.tick_sec = 1.0 / settings.command.rate_hz
+        fingers = settings.gripper
+        self._openings = sorted((fingers.closed_position, fingers.open_position))
         self._timeout = settings.guard.command_timeout_sec * NANOSECONDS
         self._halt = Halt(settings, self.tick_sec)
         self._along_tip = settings.command_frame != settings.robot.base_frame
@@ -166,6 +168,29 @@ class Gate:
         self._account(reading.twist, arm, now)
         self._passed = Passed(command, readings, now)
         self.counts["passed"] += 1
+        return True
+
+    def grip(self, opening: float, now: int, problem: str = "") -> bool:
+        """Takes an opening of the gripper, which moves only while commands of the arm are passed.
+
+        Args:
+            opening: The opening, m.
+            now: Steady time, ns.
+            problem: What is wrong with its message or topic; empty if nothing is.
+
+        Returns:
+            Whether it is to be passed on.
+        """
+        if self.state is not State.PASSING:
+            self.counts["gripper blocked"] += 1
+            return False
+        closed, opened = self._openings
+        if not closed - _STILL <= opening <= opened + _STILL:
+            problem = problem or f"opening is {opening:g} m; accepted: {closed:g} to {opened:g}"
+        if problem:
+            self._refuse(Trip(TripReason.BAD_GRIPPER, problem), now)
+            return False
+        self.counts["gripper passed"] += 1
         return True
 
     def check(self, now: int, clock: int, rival: Trip | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -29,10 +29,16 @@ class Reading:
     Attributes:
         twist: (6,), m/s and rad/s in the base frame.
         ticks: Ticks since the command before, if it is that one.
+        rates: (k, 6), accelerations that it may have come by, m/s^2 and rad/s^2.
+        lags: (k,), ticks of each of these that count for its distance from the next one.
+        faults: Why it does not follow from the command before.
     """
 
     twist: np.ndarray
     ticks: int
+    rates: np.ndarray = field(default_factory=lambda: np.zeros((1, 6)))
+    lags: np.ndarray = field(default_factory=lambda: np.ones(1))
+    faults: tuple[Trip, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +89,15 @@ class Judge:
         """
         ticks = self._ticks(command, passed, now) if passed else 1
         if command.twist is not None:
-            return [Reading(turned(rotation, command.twist), ticks)]
+            reading = Reading(turned(rotation, command.twist), ticks)
+            return [self._judged(reading, passed) if passed else reading]
         if command.target is None or passed is None or passed.command.target is None:
             return [Reading(np.zeros(6), ticks)]
         before, likely = passed.command.target, passed.readings[0].twist
         twists = target_twists(command.target, before, ticks, self._tick)
-        found = [Reading(twist, n) for n, twist in enumerate(twists, 1)]
+        found = [self._judged(Reading(twist, n), passed) for n, twist in enumerate(twists, 1)]
         found.sort(key=lambda each: float(np.linalg.norm(each.twist - likely)))
-        return [each for each in found if not any(self._breaks(each, passed))] or found[:1]
+        return [each for each in found if not each.faults] or found[:1]
 
     def objections(
         self,
@@ -125,7 +132,7 @@ class Judge:
             back = (passed.command.stamp - command.stamp) / NANOSECONDS
             if back > 0.0:
                 yield Trip(TripReason.BAD_STAMPS, f"stamp is {back:.3f} s before the previous one")
-            yield from self._breaks(reading, passed)
+            yield from reading.faults
             if target is not None and passed.command.target is not None:
                 yield from bounds.lead(target, passed.command.target, measured)
                 position = passed.command.target.position
@@ -140,18 +147,36 @@ class Judge:
         arrivals = (now - passed.at) / NANOSECONDS / self._tick
         return max(1, round(min(stamps, arrivals + _JITTER_TICKS)))
 
-    def _breaks(self, reading: Reading, passed: Passed) -> Iterator[Trip]:
-        """Yields why a velocity does not follow from any reading of the last command."""
-        yield from self.bounds.speed(reading.twist)
-        jumps = []
+    def _judged(self, reading: Reading, passed: Passed) -> Reading:
+        """Returns a reading with why it does not follow from any reading of the last command."""
+        objections: list[Trip] = []
+        rates, lags = [], []
         for before in passed.readings:
-            # The velocity of a target is a mean: that of the middle of the ticks.
-            span = (reading.ticks + before.ticks) / 2.0
-            if passed.command.twist is not None:
-                span = float(reading.ticks)
-            jumps.append(next(self.bounds.change(reading.twist, before.twist, span), None))
-        if None not in jumps:
-            yield from filter(None, jumps[:1])
+            if passed.command.twist is not None:  # of one moment, some of these ticks later
+                spans = np.arange(1.0, reading.ticks + 1.0)
+                lag = ahead = spans / 2.0
+            else:  # a mean over its ticks, which counts in their middle
+                spans = np.array([(reading.ticks + before.ticks) / 2.0])
+                lag, ahead = spans * 2.0 / 3.0, np.array([reading.ticks / 3.0])
+            found = (reading.twist - before.twist) / (spans[:, None] * self._tick)
+            apart = np.add.outer(ahead, before.lags)
+            good = self.bounds.smooth(found, before.rates, apart, reading.twist)
+            why = list(self.bounds.change(reading.twist, before.twist, float(spans[-1])))
+            if not why and not good.any():
+                why = [self.bounds.jerk(found, before.rates, apart)]
+            if not why:
+                rates.append(found[good])
+                lags.append(lag[good])
+            objections += why
+        faults = [*self.bounds.speed(reading.twist), *(() if rates else objections[:1])]
+        if not rates:
+            return replace(reading, faults=tuple(faults))
+        return replace(
+            reading,
+            rates=np.concatenate(rates),
+            lags=np.concatenate(lags),
+            faults=tuple(faults),
+        )
 
 
 def turned(rotation: np.ndarray, twist: np.ndarray) -> np.ndarray:

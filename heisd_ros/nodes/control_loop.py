@@ -101,8 +101,9 @@ class ControlLoop:
         self.ticks = TickWatch(self._driver.tick_sec, command.late_share, command.late_limit)
         self._broken: Hold | None = None  # a failure of our own: held until the next activation
         self.person = Person(
-            node, session, self._driver, self._on_other_hands, self._on_person, self.end_episode
+            node, session, self._driver, self._on_other_hands, self._on_person, self._on_button
         )
+        self._reported = 0  # the step at which an episode's end was reported last
         self._answered = 0  # stamp of the observation that the newest command answers, ns
         session.buffer.begin()
         session.motion.reset()
@@ -130,8 +131,16 @@ class ControlLoop:
         self._take(text)
         self.check()
 
-    def end_episode(self, outcome: Outcome) -> None:
-        """Records how the episode ended; the arm continues with the instruction."""
+    def end_episode(self, outcome: Outcome) -> str:
+        """Records how the episode ended; the arm continues with the instruction.
+
+        Returns:
+            Why the report is refused; empty if it was recorded.
+        """
+        if self.step == self._reported:
+            # A second press must neither count as another episode nor loosen the skipping again.
+            return "no control step since the last report or since activation"
+        self._reported = self.step
         success = outcome is Outcome.SUCCESS
         if self._growth is not None:
             self._growth.end(success)
@@ -141,6 +150,12 @@ class ControlLoop:
             self._session.worker.end_episode(success)
         self._tell(outcome)
         self.chunks.drop(time.monotonic_ns(), "the episode ended")
+        return ""
+
+    def _on_button(self, outcome: Outcome) -> None:
+        problem = self.end_episode(outcome)
+        if problem:
+            self._node.get_logger().warning(f"{outcome.value} is not recorded: {problem}")
 
     def stop_gripper(self) -> None:
         """Cancels the gripper's motion, if any; the next action commands it again."""

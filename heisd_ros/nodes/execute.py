@@ -17,6 +17,7 @@ from rclpy.timer import Timer
 
 from heisd_ros.action import Execute
 from heisd_ros.control.holds import HoldReason
+from heisd_ros.data.marks import Outcome
 from heisd_ros.decoding.types import Source
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.robot.instruction import instruction_problem
@@ -48,7 +49,7 @@ class ExecuteServer:
         self._node, self._refusal, self._set_instruction = node, refusal, set_instruction
         self._goal: ServerGoalHandle | None = None
         self._outcome = ""
-        self._steps = 0
+        self._said = Execute.Feedback()  # the newest feedback of the current goal
         self._timer: Timer | None = None
         # A goal ends in a callback of its own: when a client cancels, rclpy marks the goal as being
         # cancelled only after the callback that agrees to it.
@@ -84,24 +85,28 @@ class ExecuteServer:
         """
         if self._goal is None or self._outcome:
             return
-        feedback = Execute.Feedback(
-            source=message.source,
-            reason=message.reason,
-            metric=message.metric.value,
-            speedup=math.nan,
-            instruction=message.instruction,
-            reasoning=message.reasoning,
-        )
+        feedback = self._said
+        feedback.source, feedback.reason = message.source, message.reason
+        feedback.metric, feedback.speedup = message.metric.value, math.nan
+        feedback.instruction, feedback.reasoning = message.instruction, message.reasoning
         if not message.hold:
-            self._steps += 1
+            feedback.step += 1
             decided = message.passes or message.latency.inference  # no later action of a chunk
             if decided and message.source != Source.PERSON:
                 feedback.speedup = plain_ms / max(message.latency.inference, 1e-6)
-        feedback.step = self._steps
         self._goal.publish_feedback(feedback)
         reason = message.reason.partition(":")[0]
         if message.hold and reason == HoldReason.UNKNOWN_INSTRUCTION:
             self.end(f"held: {message.reason}")
+
+    def end_episode(self, outcome: Outcome) -> None:
+        """Tells the client of the current goal, if any, how an episode ended; the goal goes on."""
+        if self._goal is None:
+            return
+        self._said.episodes += 1
+        self._said.episode = outcome.value
+        if not self._outcome:  # else the result tells it
+            self._goal.publish_feedback(self._said)
 
     def _may_start(self, request: Execute.Goal) -> GoalResponse:
         problem = self._refusal() or self._problem(request)
@@ -123,7 +128,10 @@ class ExecuteServer:
 
     def _start(self, goal: ServerGoalHandle) -> None:
         self._set_instruction(goal.request.instruction)
-        self._goal, self._outcome, self._steps = goal, "", 0
+        self._goal, self._outcome = goal, ""
+        self._said = Execute.Feedback(
+            metric=math.nan, speedup=math.nan, instruction=goal.request.instruction
+        )
         seconds = goal.request.timeout_sec
         if seconds > 0.0:
             steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -148,7 +156,10 @@ class ExecuteServer:
         goal.execute()
 
     def _conclude(self, goal: ServerGoalHandle) -> Execute.Result:
-        result = Execute.Result(outcome=self._outcome, steps=self._steps)
+        said = self._said
+        result = Execute.Result(
+            outcome=self._outcome, steps=said.step, episodes=said.episodes, episode=said.episode
+        )
         self._goal = None
         if goal.is_cancel_requested:
             goal.canceled()

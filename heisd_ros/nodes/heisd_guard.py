@@ -19,7 +19,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
-from std_msgs.msg import String
+from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from heisd_ros.control.inputs import NANOSECONDS
@@ -28,10 +28,11 @@ from heisd_ros.guard.gate import Gate, State
 from heisd_ros.guard.trips import Trip, TripReason
 from heisd_ros.kinematics.urdf import MAX_CHARACTERS
 from heisd_ros.msg import ArmStatus
-from heisd_ros.nodes import qos
+from heisd_ros.nodes import optional, qos
 from heisd_ros.nodes.command_publishers import command_publisher
 from heisd_ros.nodes.declaration import check_names, declare, given, read
 from heisd_ros.nodes.geometry_messages import pose_message, twist_message
+from heisd_ros.nodes.gripper import GripperOutput
 from heisd_ros.nodes.guard import GuardedNode
 from heisd_ros.nodes.input_topics import InputTopics
 from heisd_ros.nodes.node_limits import NodeLimits
@@ -56,6 +57,9 @@ NODE_STATUS_SEC = 3.0
 class HeisdGuard(GuardedNode, StoppableNode):
     """Passes the commands of `~/input/twist` or `~/input/pose` to `~/output/...`, or stops the arm.
 
+    Openings of the gripper on `~/input/gripper` pass with them; the guard sends what
+    `gripper.action` names in place of the node.
+
     Args:
         **kwargs: Passed on to rclpy's Node, for instance `context` or `parameter_overrides`.
 
@@ -71,6 +75,8 @@ class HeisdGuard(GuardedNode, StoppableNode):
         self._settings = settings = read(self, GuardNodeParameters)
         check_names(self, GuardNodeParameters, given(self))
         check_given(settings, given(self))
+        if not settings.dry_run:
+            optional.check(settings)
         self.realtime_priority = settings.executor.realtime_priority
         self._gate = Gate(settings)
         self._urdf = ""
@@ -89,6 +95,9 @@ class HeisdGuard(GuardedNode, StoppableNode):
         self._name = settings.command.interface
         self._output = command_publisher(self, kind, f"~/output/{self._name}", settings.dry_run)
         self._sent: PoseStamped | None = None  # the newest target
+        self._fingers = GripperOutput(self, settings)
+        for gap in settings.gaps():
+            self.get_logger().warning(gap)
         self.create_service(Trigger, "~/estop", self._on_estop)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._node_estop = self.create_client(Trigger, "~/node/estop")
@@ -109,6 +118,7 @@ class HeisdGuard(GuardedNode, StoppableNode):
             time.sleep(self._gate.tick_sec)
         self._send_stop(time.monotonic_ns())
         self._output.close(ACKNOWLEDGE_SEC)
+        self._fingers.close()
 
     def on_fault(self, where: str, error: Exception) -> None:
         """Trips after an exception of a callback."""
@@ -127,6 +137,13 @@ class HeisdGuard(GuardedNode, StoppableNode):
         listen(kind, topic, self._on_command, qos.reliable(), refuse=refuse)
         joints, unread = qos.sensor_data(JOINT_STATES_DEPTH), self._gate.joints.joint_health.reject
         listen(JointState, "~/input/joint_states", self._on_joints, joints, refuse=unread)
+        listen(
+            Float64,
+            "~/input/gripper",
+            self._on_gripper,
+            qos.reliable(),
+            refuse=self._refuse_gripper,
+        )
         self._gate.joints.publishers = lambda name: publishers(self, "~/input/joint_states")
         listen(ArmStatus, "~/input/status", self._on_node_status, qos.reliable(), refuse=self._log)
         if self._settings.robot.source == "topic":
@@ -137,6 +154,18 @@ class HeisdGuard(GuardedNode, StoppableNode):
                 refuse=self._refuse_robot,
                 most_bytes=2 * MAX_CHARACTERS,
             )
+
+    def _on_gripper(self, message: Float64) -> None:
+        problem, heard = "", self.resolve_topic_name("~/input/gripper")
+        if self.count_publishers(heard) > 1:
+            problem = f"{heard} is published by {', '.join(publishers(self, heard))}; accepted: one"
+        if self._gate.grip(message.data, time.monotonic_ns(), problem):
+            self._fingers.send(message.data)
+        self._tell()
+
+    def _refuse_gripper(self, problem: str) -> None:
+        self._gate.grip(math.nan, time.monotonic_ns(), problem)
+        self._tell()
 
     def _on_command(self, message: TwistStamped | PoseStamped) -> None:
         begun, rival = time.monotonic_ns(), self._rival()
@@ -236,6 +265,7 @@ class HeisdGuard(GuardedNode, StoppableNode):
         if trip is not None and trip is not self._told:
             self.get_logger().error(f"tripped: {trip}; ~/reset ends it")
             self._stop_node()
+            self._fingers.cancel()
         self._told = trip
         self._status.update()
 

@@ -55,7 +55,6 @@ class LoopServices:
 
     def _end(self, outcome: Outcome, response: Any) -> Any:
         loop = self._loop()
-        if loop is not None:
-            loop.end_episode(outcome)
-        response.success, response.message = loop is not None, "" if loop else INACTIVE
+        problem = loop.end_episode(outcome) if loop else INACTIVE
+        response.success, response.message = not problem, problem
         return response

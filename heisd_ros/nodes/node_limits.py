@@ -34,6 +34,9 @@ class NodeLimits:
         self._node = node
         # As declared: names of the built-in arm are filled in later, in both.
         self._values = {name: node.get_parameter(name).value for name in self._names}
+        if "gripper.action" not in self._values:  # its goals are sent by the guard alone
+            self._names.append("gripper.action")
+        self._values["gripper.action"] = ""
         self._client = node.create_client(GetParameters, "~/node/get_parameters")
         self._asked: Any = None
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -54,5 +57,5 @@ class NodeLimits:
         for name, value in zip(self._names, answer.result().values, strict=False):
             there, here = parameter_value_to_python(value), self._values[name]
             if there != here:
-                self.difference = f"'{name}' is {there!r} in the node and {here!r} in the guard"
+                self.difference = f"'{name}' is {there!r} in the node; accepted: {here!r}"
                 return

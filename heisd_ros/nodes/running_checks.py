@@ -19,14 +19,16 @@ from std_msgs.msg import String
 from heisd_ros.control.inputs import NANOSECONDS, stamp_ns
 from heisd_ros.data import images
 from heisd_ros.errors import HeisdError, ImageError
+from heisd_ros.msg import ArmStatus
 from heisd_ros.nodes import optional, qos
-from heisd_ros.robot.cell_parameters import CellParameters
+from heisd_ros.robot.cell_parameters import CellParameters, guard_settings
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader
 
 Seen = tuple[str, str, str]
 """Level ("good", "warning" or "bad"), name and text, as in a Finding of the command."""
 LEAST_HZ, MOST_LATE_SEC = 5.0, 0.5
+GUARD = "heisd_guard"
 
 
 def installation() -> Iterator[Seen]:
@@ -73,6 +75,8 @@ class Listener(Node):
         self._check = images.check_compressed if compressed else images.check_raw
         if cell.robot.source == "topic":
             self._listen(String, "robot_description", qos.latched())
+        self._guarded: ArmStatus | None = None  # what heisd_guard said last
+        self.create_subscription(ArmStatus, f"{GUARD}/status", self._on_guard, qos.reliable())
 
     def report(self, seconds: float) -> Iterator[Seen]:
         """Yields the findings.
@@ -88,6 +92,7 @@ class Listener(Node):
             else:
                 yield "bad", name, self._silence(name, profile)
         yield from self._joints()
+        yield from self._guard()
         yield from self._command()
 
     def _listen(self, kind: type, topic: str, profile: QoSProfile) -> None:
@@ -151,6 +156,27 @@ class Listener(Node):
             except HeisdError as error:
                 yield "bad", "description", str(error)
 
+    def _on_guard(self, message: ArmStatus) -> None:
+        self._guarded = message
+
+    def _guard(self) -> Iterator[Seen]:
+        """Checks heisd_guard, where it runs."""
+        said = self._guarded
+        if said is None:
+            return
+        try:
+            gaps = guard_settings(self._cell).gaps()
+        except ValueError as error:
+            yield "bad", GUARD, f"runs with another file, as it would refuse this one: {error}"
+            return
+        if said.code in (ArmStatus.HELD, ArmStatus.ESTOP):
+            yield "bad", GUARD, f"tripped: {said.message}; ~/reset of {GUARD} ends it"
+        elif said.code == ArmStatus.INACTIVE:
+            yield "good", GUARD, f"waits: {said.message}"
+        else:
+            yield "good", GUARD, "passes commands"
+        yield from (("warning", GUARD, gap) for gap in gaps)
+
     def _command(self) -> Iterator[Seen]:
         if self._cell.command.interface == "delta":
             return
@@ -158,7 +184,11 @@ class Listener(Node):
         name = self.resolve_topic_name(topic)
         rivals = [one.node_name for one in self.get_publishers_info_by_topic(name)]
         readers = self.get_subscriptions_info_by_topic(name)
-        if rivals:
+        if self._guarded is not None and GUARD in rivals:
+            rivals.remove(GUARD)
+        if self._guarded is not None and "vla_node" in rivals:
+            yield "bad", name, f"vla_node commands it past {GUARD}; see docs/safety.md"
+        elif rivals:
             yield "bad", name, f"{rivals} command it too: the arm would be held (rival_commands)"
         for one in readers:
             why = clash(qos.reliable(), one.qos_profile)

@@ -25,6 +25,7 @@ from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.control.inputs import image_inputs
 from heisd_ros.control.policy import PolicyLoader, free_memory, load_policy
 from heisd_ros.control.session import Session, open_session
+from heisd_ros.data.marks import Outcome
 from heisd_ros.kinematics.urdf import MAX_CHARACTERS
 from heisd_ros.msg import ArmStatus, StepTelemetry
 from heisd_ros.nodes import optional, qos
@@ -125,7 +126,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             self._report,
             self._instruction,
             self._veto,
-            self._loop_services.tell,
+            self._on_episode_end,
         )
 
     @transition
@@ -288,6 +289,10 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
 
     def _refusal(self) -> str:
         return self._estop.refusal() or ("" if self._control else "the node is not active")
+
+    def _on_episode_end(self, outcome: Outcome) -> None:
+        self._loop_services.tell(outcome)
+        self._execute.end_episode(outcome)
 
     def _on_estop(self) -> None:
         control = self._control

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from heisd_ros.data.recording_layout import ActionRule, RecordingLayout
-from heisd_ros.robot.declare import group
-from heisd_ros.robot.guard_parameters import GuardParameters
+from heisd_ros.robot.declare import from_values, group, parameters_of, values_of
+from heisd_ros.robot.guard_parameters import GuardNodeParameters, GuardParameters
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.recording_parameters import RecordingParameters
 from heisd_ros.robot.topic_parameters import TopicParameters
@@ -27,6 +27,18 @@ class CellParameters(VlaNodeParameters):
 
 OF_OTHERS = ("guard.", "topics.", "recording.")
 """Prefixes of the parameters that the node ignores."""
+
+
+def guard_settings(cell: CellParameters) -> GuardNodeParameters:
+    """Returns the settings of `heisd_guard` with a robot's file.
+
+    Raises:
+        ValueError: The guard would refuse the file at start; the message names the parameter.
+    """
+    values, names = values_of(cell), {info.name for info in parameters_of(GuardNodeParameters)}
+    return from_values(
+        GuardNodeParameters, {name: values[name] for name in values if name in names}
+    )
 
 
 def recording_layout(cell: CellParameters, urdf: str | None) -> RecordingLayout:

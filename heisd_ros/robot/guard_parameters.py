@@ -45,7 +45,8 @@ class GuardParameters(Parameters):
     )
     excess_share: float = parameter(
         0.1,
-        "Share by which a command may exceed the limits of speed, acceleration and joint speed.",
+        "Share by which a command may exceed the limits of speed, acceleration, jerk and joint "
+        "speed.",
         low=0.0,
         high=1.0,
     )
@@ -61,14 +62,22 @@ class GuardNodeParameters(VlaNodeParameters):
 
     guard: GuardParameters = group(GuardParameters)
 
+    def gaps(self) -> list[str]:
+        """Returns what the guard does not check with these settings, one sentence each."""
+        return [
+            f"command.max_{part}_jerk is 0: heisd_guard checks no {part} jerk"
+            for part in ("linear", "angular")
+            if getattr(self.command, f"max_{part}_jerk") == 0.0
+        ]
+
     def _problems(self) -> Iterator[tuple[str, str]]:
         yield from super()._problems()
         command, timeout = self.command, self.guard.command_timeout_sec
-        if command.interface == "delta":
+        if command.interface not in ("twist", "pose"):
             yield (
                 "command.interface",
-                "'twist' or 'pose': heisd_guard cannot check the model's own numbers, whose "
-                "motion only the controller knows",
+                "'twist' or 'pose': heisd_guard checks motion of the tip, neither joint commands "
+                "nor the model's own numbers",
             )
         if command.stamp != "now":
             yield "command.stamp", "'now' with heisd_guard, which compares stamps with its clock"

@@ -330,10 +330,14 @@ class VlaNodeParameters(FlatNames):
                 command.max_angular_jerk,
             ),
         ):
-            most = fastest_release(speed, acceleration, jerk, tick)
+            silence = teleop.promised_sec
+            most = fastest_release(speed, acceleration, jerk, tick, silence)
             if most < speed:
+                event = "deadman is released"
+                if silence > 0.0:
+                    event = "joystick is unplugged ('teleop.rate_hz')"
                 yield (
                     f"teleop.max_{part}_speed",
-                    f"up to {most:.3g}, so that the arm stands {RELEASE_SEC:g} s after the deadman "
-                    "is released, or higher limits of acceleration and jerk",
+                    f"up to {most:.3g}, so that the arm stands {RELEASE_SEC:g} s after the "
+                    f"{event}, or higher limits of acceleration and jerk",
                 )

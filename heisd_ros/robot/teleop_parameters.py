@@ -13,6 +13,8 @@ RELEASE_SEC = 0.15
 """Longest time, s, from the release of the deadman button to the last command that moves."""
 _TRANSPORT_SEC = 0.01
 """Part of it, s, that is left to the transport of the message and to jitter."""
+_SILENT_PERIODS = 3.0
+"""Periods of a joystick after which it is silent: one message may be lost, or come late."""
 _TOPIC = re.compile(r"(~/|/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 _AXIS = re.compile(r"[+-]\d{1,2}")
 _BUTTONS = ("deadman", "return", "open", "close", "success", "failure", "discard")
@@ -46,6 +48,15 @@ class TeleopParameters(Parameters):
         low=0.02,
         high=2.0,
         looseness=at_most,
+    )
+    rate_hz: float = parameter(
+        0.0,
+        "Rate (Hz) at which the joystick repeats its state, such as joy_node's autorepeat_rate. "
+        "With it the joystick counts as released three periods after its newest message, and an "
+        "unplugged one stops the arm within 0.15 s: configure accepts only speeds that allow it. "
+        "0: after teleop.timeout_sec.",
+        low=0.0,
+        high=1000.0,
     )
     max_linear_speed: float = parameter(
         0.05,
@@ -96,6 +107,18 @@ class TeleopParameters(Parameters):
         return bool(self.joy_topic or self.twist_topic)
 
     @property
+    def silence_sec(self) -> float:
+        """Age of the newest message, s, from which a joystick counts as released."""
+        if self.rate_hz == 0.0:
+            return self.timeout_sec
+        return min(self.timeout_sec, _SILENT_PERIODS / self.rate_hz)
+
+    @property
+    def promised_sec(self) -> float:
+        """Part of the time of a stop, s, in which an unplugged joystick is noticed."""
+        return self.silence_sec if self.joy_topic and self.rate_hz > 0.0 else 0.0
+
+    @property
     def buttons(self) -> dict[str, int]:
         """Number of each button that is used, by its purpose."""
         numbers = {name: int(getattr(self, f"{name}_button")) for name in _BUTTONS}
@@ -135,7 +158,9 @@ def release_sec(speed: float, acceleration: float, jerk: float) -> float:
     return speed / peak + 2.0 * peak / jerk
 
 
-def fastest_release(speed: float, acceleration: float, jerk: float, tick_sec: float) -> float:
+def fastest_release(
+    speed: float, acceleration: float, jerk: float, tick_sec: float, silence_sec: float = 0.0
+) -> float:
     """Returns the greatest speed, at most the given one, that ends in time after a release.
 
     Args:
@@ -143,8 +168,11 @@ def fastest_release(speed: float, acceleration: float, jerk: float, tick_sec: fl
         acceleration: As in `release_sec`.
         jerk: As in `release_sec`.
         tick_sec: Time from one command to the next, s; 0: a command goes out at once.
+        silence_sec: Time until a joystick that is unplugged counts as released, s.
     """
-    left = RELEASE_SEC - tick_sec - _TRANSPORT_SEC
+    left = RELEASE_SEC - tick_sec - _TRANSPORT_SEC - silence_sec
+    if left <= 0.0:
+        return 0.0
     if release_sec(speed, acceleration, jerk) <= left:
         return speed
     low, high = 0.0, speed

@@ -57,3 +57,22 @@ def test_a_models_server_is_named_and_not_asked(tmp_path, path, code, words):
     file.write_text(text.replace(head, head + line, 1), encoding="utf-8")
     result = check(file)
     assert result.exit_code == code and words in result.output
+
+
+def test_a_file_is_checked_for_the_guard_where_that_is_asked(tmp_path):
+    good = check(FILES["ur5e"], "--guard")
+    assert good.exit_code == 0 and "heisd_guard starts with it" in good.output
+    text = FILES["ur5e"].read_text(encoding="utf-8")
+    head = "ros__parameters:\n"
+    file = tmp_path / "robot.yaml"
+    for line, words in (
+        ("guard.command_timeout_sec: 0.5", "'guard.command_timeout_sec' is 0.5; accepted: less"),
+        ("guard.command_timeout_sec: 0.03", "at least 2 / 'command.rate_hz', 0.04 s"),
+    ):
+        file.write_text(text.replace(head, f"{head}    {line}\n", 1), encoding="utf-8")
+        assert check(file).exit_code == 0, line
+        refused = check(file, "--guard")
+        assert refused.exit_code == 1 and words in refused.output
+    assert "heisd_guard checks no linear jerk" not in good.output
+    file.write_text(text.replace("max_linear_jerk: 40.0", "max_linear_jerk: 0.0"), encoding="utf-8")
+    assert "heisd_guard checks no linear jerk" in check(file, "--guard").output

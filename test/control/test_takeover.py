@@ -93,6 +93,34 @@ def test_nothing_moves_that_was_not_seen_released_since_the_last_interruption(ev
             assert person.taken
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["press", "let go", "bad"]),
+            st.floats(-0.3, 0.3),  # of the stamp from the clock
+            st.sampled_from([0.0, -5.0, -0.15, 0.1, 60.0]),  # of the clock, which is set
+            st.sampled_from([0.005, 0.05, 0.3]),
+        ),
+        max_size=30,
+    ),
+    st.sampled_from(["hold", "policy"]),
+)
+def test_after_a_release_nothing_moves_whatever_stamps_and_clocks_say(events, on_release):
+    person, now, clock = takeover(**{"teleop.on_release": on_release}), NANOSECONDS, CLOCK
+    for event, age, jump, seconds in events:
+        now += int(seconds * NANOSECONDS)
+        clock += int((seconds + jump) * NANOSECONDS)
+        axes = [float("nan")] * 8 if event == "bad" else [0.0, 1.0] + [0.0] * 6
+        message = joy(0, () if event == "let go" else {4}, axes)
+        message.header = header(clock - int(age * NANOSECONDS))
+        person.on_joy(message, now, clock)
+        if event != "let go":
+            assert person.taken or person.joy.stamp > clock - int(age * NANOSECONDS)
+        if event != "press":
+            assert person.wish(now) is None
+        assert person.wish(now + int(0.21 * NANOSECONDS)) is None, "of one message no longer"
+
+
 def test_a_press_without_a_release_before_it_moves_nothing():
     person = takeover()
     person.on_joy(joy(1, {4}), 1, CLOCK + 1)
@@ -110,11 +138,49 @@ def test_an_overtaken_press_does_not_undo_a_release():
     assert person.wish(50) is None
 
 
+@pytest.mark.parametrize("ahead_ms", [1, 100, 190])
+def test_a_release_counts_after_a_stamp_of_the_future_or_a_clock_that_was_set_back(ahead_ms):
+    person, ms = takeover(**{"teleop.on_release": "policy"}), NANOSECONDS // 1000
+    person.on_joy(joy(0), 0, CLOCK)
+    person.on_joy(joy(10 * ms, {4}, age=-ahead_ms / 1e3), 10 * ms, CLOCK + 10 * ms)
+    assert person.wish(11 * ms) is not None
+    now = (10 + ahead_ms // 2) * ms
+    person.on_joy(joy(now), now, CLOCK + now)
+    assert person.wish(now) is None and person.taken, "it stops, and gives nothing back"
+
+
+def test_of_two_joysticks_the_released_one_gives_nothing_back():
+    person = takeover(**{"teleop.on_release": "policy"})
+    person._rivals = lambda: "joy is published by two nodes"
+    for now, held in ((1, ()), (2, {4}), (3, ()), (4, {7})):
+        person.on_joy(joy(now, held), now, CLOCK + now)
+    assert person.taken and person.problem(5).reason == "rival_teleop"
+
+
+def test_buttons_that_report_different_outcomes_at_once_say_nothing():
+    told = []
+    settings = {"teleop.success_button": 5, "teleop.failure_button": 6}
+    person = takeover(**settings)
+    person._on_outcome = told.append
+    for now, held in enumerate(((), {5, 6}, (), {5}, {5}, {5, 6}), 1):
+        person.on_joy(joy(now, held), now, CLOCK + now)
+    assert told == ["success", "failure"]  # the last one was pressed alone, while one was held
+
+
+def test_a_joystick_whose_rate_is_known_counts_as_released_after_three_periods():
+    person, ms = takeover(**{"teleop.rate_hz": 200.0}), NANOSECONDS // 1000
+    person.on_joy(joy(0), 0, CLOCK)
+    person.on_joy(joy(10 * ms, {4}), 10 * ms, CLOCK + 10 * ms)
+    assert person.wish(25 * ms) is not None and person.wish(26 * ms) is None
+    assert person.problem(26 * ms).reason == "stale_teleop"
+
+
 def test_a_message_counts_from_its_stamp_on():
     person, ms = takeover(), NANOSECONDS // 1000
     person.on_joy(joy(0), 0, CLOCK)
     person.on_joy(joy(10 * ms, {4}), 150 * ms, CLOCK + 150 * ms)
     assert person.wish(200 * ms) is not None and person.wish(211 * ms) is None
+    assert "nothing for 0.29 s; accepted: up to 0.2 s" in person.problem(300 * ms).detail
 
 
 def test_the_policy_has_the_arm_back_only_from_somebody_who_has_let_go():
@@ -165,6 +231,16 @@ def test_both_buttons_of_the_gripper_say_nothing():
             },
             "'teleop.max_linear_speed' is 0.05; accepted: up to 0.024, so that the arm stands",
         ),
+        (
+            {
+                "command.rate_hz": 50.0,
+                "command.max_linear_speed": 0.1,
+                "command.max_linear_acceleration": 1.0,
+                "teleop.rate_hz": 50.0,
+                "teleop.max_linear_speed": 0.1,
+            },
+            "accepted: up to 0.06, so that the arm stands 0.15 s after the joystick is unplugged",
+        ),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused_by_name(values, message):
@@ -183,10 +259,13 @@ def test_a_joystick_with_default_speeds_may_be_named_in_every_robots_file(name):
     st.floats(0.5, 10.0),
     st.floats(10.0, 1000.0),
     st.sampled_from([25, 50, 100]),
+    st.sampled_from([0.0, 0.015, 0.03]),
 )
-def test_an_accepted_speed_stands_in_time_whenever_the_release_comes(speed, most, jerk, rate):
+def test_an_accepted_speed_stands_in_time_whenever_the_release_comes(
+    speed, most, jerk, rate, silence
+):
     tick = 1.0 / rate
-    accepted = fastest_release(speed, most, jerk, tick)
+    accepted = fastest_release(speed, most, jerk, tick, silence)
     if accepted < 1e-4:
         return
     ramp, wanted = Ramp(tick, most, jerk), np.array([accepted, 0.0, 0.0])
@@ -194,5 +273,5 @@ def test_an_accepted_speed_stands_in_time_whenever_the_release_comes(speed, most
         plan = ramp.plan(wanted)
         ramp.take(plan)
         # From the release to the next tick, and then until the plan's end.
-        assert (len(ramp.reserve) + 1) * tick <= RELEASE_SEC + 2.0 * tick
+        assert silence + (len(ramp.reserve) + 1) * tick <= RELEASE_SEC + 2.0 * tick
     assert release_sec(accepted, most, jerk) <= RELEASE_SEC

@@ -37,10 +37,13 @@ from support.cell_bags import (
 )
 
 from heisd_ros.control.commands import CommandMapper
+from heisd_ros.data.alignment import DISCARDED
 from heisd_ros.data.bag_source import BagSource
+from heisd_ros.data.export_survey import survey
 from heisd_ros.data.recorded_actions import displacement, motion_action
 from heisd_ros.data.recording_layout import ActionRule
-from heisd_ros.errors import BagError, UrdfError
+from heisd_ros.data.tracks import Track
+from heisd_ros.errors import BagError, DemonstrationError, UrdfError
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.kinematics.robots import PANDA_BASE, PANDA_TIP
 from heisd_ros.robot.declare import from_values
@@ -283,6 +286,63 @@ def test_a_report_is_about_the_last_attempt_before_it(tmp_path):
     told_of = [(episode.instruction, episode.outcome) for episode in found.outline()]
     assert told_of[:2] == [("one", ""), ("two", "failure")]
     assert {outcome for _, outcome in told_of[2:-1]} <= {"success"} and told_of[-1][1] == ""
+
+
+def test_a_report_after_a_clock_was_set_back_is_about_the_episode_before(tmp_path):
+    first = recording(seconds=1.0, lag_ns=0)
+    begin = first[-1][1] + SECOND
+    again = [(topic, stamp - START + begin, message) for topic, stamp, message in first]
+    # The clock is set back, a joint state shows it, then comes the report, then pictures.
+    again = [each for each in again if each[0] == JOINTS or each[1] > begin + SECOND // 20]
+    messages = [*first, *again, (OUTCOME, begin + SECOND // 40, text("discard"))]
+    found = source(tmp_path, messages, **MARKS)
+    assert [episode.outcome for episode in found.outline()] == [""]
+    assert found.report.dropped[DISCARDED] == 20
+
+
+def test_a_recording_of_discarded_episodes_alone_has_none_and_stops_no_others(tmp_path):
+    discarded = source(tmp_path, recording(extra=[ended(1.99, "discard")]), **MARKS)
+    assert discarded.outline() == [] and discarded.report.dropped[DISCARDED] > 30
+    (tmp_path / "other").mkdir()
+    other = source(tmp_path / "other", recording(), **MARKS)
+    assert len(survey([discarded, other]).items) == 1
+    with pytest.raises(DemonstrationError, match="hold no episode to export"):
+        survey([discarded])
+
+
+@given(st.permutations(range(12)))
+def test_a_track_is_in_order_of_time_however_messages_come(order):
+    track = Track()
+    for received, stamp in enumerate(order):
+        track.add(stamp // 2, received, (stamp // 2, received))
+    assert track.values == sorted(track.values) and track.stamps == [v[0] for v in track.values]
+    assert track.received == [v[1] for v in track.values]
+    assert [track.last(n)[0] for n in range(6)] == list(range(6))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_commands_that_are_no_numbers_become_no_action(tmp_path, bad):
+    fingers = [opened(0.0, 0.08), opened(0.5, bad)]
+    found = source(
+        tmp_path,
+        recording(extra=fingers),
+        action=dataclasses.replace(BASE_RULE, gripper_topic=GRIPPER),
+    )
+    found.outline()
+    assert (found.episode(0, ()).actions[:, 6] == BASE_RULE.open_action).all()
+    assert found.report.dropped[f"{GRIPPER}: opening is {bad:g}; accepted: a finite number"] == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "turn"), [((np.nan, 0, 0), (0, 0, 0, 1)), ((0, 0, 0), (0, 0, 0, np.inf))]
+)
+def test_poses_that_are_no_numbers_become_no_action(tmp_path, place, turn):
+    poses = [posed(n / 20, (0.4 + n / 1000, 0.0, 0.5), (0, 0, 0, 1)) for n in range(44)]
+    poses[20] = posed(1.0, place, turn)
+    found = source(tmp_path, recording(extra=poses), action=rule("pose"))
+    episodes = [found.episode(n, ()) for n in range(len(found.outline()))]
+    assert episodes and all(np.isfinite(episode.actions).all() for episode in episodes)
+    assert any("pose is of no use (it is not finite)" in why for why in found.report.dropped)
 
 
 def test_a_recording_without_marks_is_read_as_before(tmp_path):

@@ -5,13 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.collisions import READY as FOLDED
 from support.collisions import Capsules, capsule_urdf
 from support.guarded import (
+    ACCELERATION,
     HIGH,
+    JERK,
     READY,
     SETTINGS,
+    SPEED,
     TICK_SEC,
+    TURN,
+    TURN_ACCELERATION,
+    TURN_JERK,
     Driver,
     Simulated,
     command_message,
@@ -144,7 +152,8 @@ def test_nothing_passes_before_joint_states_and_a_command_from_rest():
     line.run(5)
     assert str(line.gate.waiting).startswith("no_joint_states") and not line.passed
     line.joints_of = good
-    line.driver.velocity = line.driver.goal = AWAY.copy()
+    line.driver.goal = AWAY
+    line.driver.runs_at(AWAY)
     line.run(10)
     assert str(line.gate.waiting).startswith("not_from_rest") and not line.passed
     line.driver.rest_at(line.arm.q)
@@ -199,7 +208,7 @@ def test_a_clock_that_is_set_forward_makes_no_room_for_a_jump(kind):
     line.run(1)
     assert line.gate.state is State.PASSING
     line.clock_offset = 2 * 10**9
-    line.driver.velocity = -10.0 * line.driver.velocity / 10.0
+    line.driver.runs_at(-line.driver.velocity)
     assert line.run(1, lambda: line.tripped()) and line.tripped().startswith("jump")
 
 
@@ -307,6 +316,71 @@ def test_whatever_the_nodes_own_filter_sends_is_passed(kind, seed):
     line.run(150)
     assert line.tripped() == "" and len(line.passed) > 130
     assert np.ptp(line.arm.tips, axis=0).max() > 0.05, "it moved"
+
+
+PIECES = st.lists(
+    st.tuples(st.integers(1, 6), st.integers(0, 5), st.sampled_from([-1.3, -0.9, 0.0, 0.9, 1.3])),
+    max_size=8,
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25)
+@given(PIECES)
+def test_commands_pass_up_to_the_limits_and_no_further(kind, pieces):
+    """A commander of any jerk, judged by differences of what it sent."""
+    line = Simulated(gate_of(kind), kind)
+    rate, sent = np.zeros(6), [np.zeros(6)]
+    jerks = np.repeat([JERK, TURN_JERK], 3)
+    most = {1: (JERK, TURN_JERK), 0: (ACCELERATION, TURN_ACCELERATION)}
+    line.run(3)
+    for ticks, axis, share in pieces:
+        for _ in range(ticks):
+            rate = rate + share * jerks * TICK_SEC * np.eye(6)[axis]
+            sent.append(sent[-1] + rate * TICK_SEC)
+            line.driver.goal = sent[-1]
+            line.driver.runs_at(sent[-1])
+            line.run(1)
+            if line.tripped():
+                break
+        if line.tripped():
+            break
+    line.run(20)
+    line.arm.check()
+    padded = np.vstack([np.zeros((2, 6)), sent])
+    lengths = lambda rows: np.linalg.norm(rows.reshape(len(rows), 2, 3), axis=2)  # noqa: E731
+    shares = [
+        lengths(padded) / (SPEED, TURN),
+        lengths(np.diff(padded, axis=0)) / TICK_SEC / most[0],
+        lengths(np.diff(padded, n=2, axis=0)) / TICK_SEC**2 / most[1],
+    ]
+    # What the limits of place say is the concern of other tests.
+    if line.tripped().split(":")[0] in ("", "too_fast", "jump", "jerk"):
+        worst = max(share.max() for share in shares)
+        assert worst <= 1.12 if not line.tripped() else worst > 1.0, (line.tripped(), worst)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_command_that_shakes_within_the_acceleration_trips_by_its_jerk(kind):
+    line = moving(kind)
+    line.run(20)
+    shake = 0.6 * ACCELERATION * TICK_SEC
+    for sign in (1.0, -1.0, 1.0):
+        line.driver.runs_at(line.driver.goal + np.append(sign * shake / 2.0, np.zeros(5)))
+        line.run(1)
+    assert line.tripped().startswith("jerk: linear jerk ")
+    assert line.run(25, line.arm.stands)
+
+
+@pytest.mark.parametrize("opening", [float("nan"), float("inf"), -0.01, 0.081, 8.0])
+def test_an_opening_that_is_none_trips_and_nothing_passes_before_or_after(opening):
+    gate = gate_of("twist")
+    assert not gate.grip(0.04, 1) and not gate.grip(opening, 1) and gate.trip is None
+    line = moving("twist")
+    assert all(line.gate.grip(good, line.now) for good in (0.0, 0.04, 0.08))
+    assert not line.gate.grip(opening, line.now)
+    assert line.tripped().startswith(f"bad_gripper: opening is {opening:g} m; accepted: 0 to 0.08")
+    assert not line.gate.grip(0.04, line.now)
 
 
 def test_twists_along_the_tip_in_other_units_are_read_and_stopped_as_such():

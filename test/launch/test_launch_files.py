@@ -132,12 +132,16 @@ def test_with_the_guard_commands_go_through_it_alone(guard):
         wires[executable] = dict(reversed([tuple(pair) for pair in pairs]))
         assert parameters_of(node, context)["dry_run"] is False
         assert parameters_of(node, context)["workspace.z_min"] == 0.05
+        fingers = "" if (guard, executable) == ("true", "vla_node") else "gripper_command"
+        assert parameters_of(node, context)["gripper.action"] == fingers
     servo = "servo_node/delta_twist_cmds"
     if guard == "false":
         assert set(wires) == {"vla_node"} and wires["vla_node"]["~/output/twist"] == servo
         return
     assert wires["vla_node"]["~/output/twist"] == "heisd_guard/input/twist"
     assert wires["vla_node"]["~/output/pose"] == "heisd_guard/input/pose"
+    assert wires["vla_node"]["~/output/gripper"] == "heisd_guard/input/gripper"
+    assert wires["heisd_guard"]["~/output/gripper"] == "gripper/command"
     assert wires["heisd_guard"]["~/output/twist"] == servo
     assert wires["heisd_guard"]["~/input/joint_states"] == "joint_states"
     assert wires["heisd_guard"]["~/node/estop"] == "vla_node/estop"

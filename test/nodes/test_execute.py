@@ -11,6 +11,7 @@ from rclpy.action import ActionClient
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
 from support.recorder import numbers
 from support.ros import Bench
 from support.tiny_vla import INSTRUCTIONS
@@ -18,6 +19,7 @@ from support.tiny_vla import INSTRUCTIONS
 from heisd_ros.nodes.vla_node import VlaNode
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
+REPORT = "/vla_node/report_episode"
 
 
 class Operator:
@@ -163,3 +165,30 @@ def test_a_hold_that_passes_is_told_and_does_not_end_the_goal(operator):
     operator.bench.image_of["image"] = good
     step = operator.feedback[-1].step
     operator.wait(lambda: operator.feedback[-1].step > step, "the goal to go on")
+
+
+def test_a_client_learns_how_episodes_ended_and_the_goal_goes_on(operator):
+    world, handle = operator.world, operator.moving()
+    assert {(message.episodes, message.episode) for message in operator.feedback} == {(0, "")}
+    reports = [
+        ("success", lambda: world.call(SetBool, REPORT, SetBool.Request(data=True))),
+        ("failure", lambda: world.call(SetBool, REPORT, SetBool.Request(data=False))),
+        ("discard", lambda: world.call(Trigger, "/vla_node/discard_episode")),
+    ]
+    for number, (name, report) in enumerate(reports, 1):
+        assert report().success
+        operator.wait(lambda n=number: operator.feedback[-1].episodes == n, name)
+        assert operator.feedback[-1].episode == name
+        step = operator.feedback[-1].step
+        operator.wait(lambda s=step: operator.feedback[-1].step > s + 1, "the goal to go on")
+        assert (operator.feedback[-1].episodes, operator.feedback[-1].episode) == (number, name)
+    operator.of(handle.cancel_goal_async(), "the cancel")
+    assert_held(operator)  # from here on no step
+    assert world.call(Trigger, "/vla_node/discard_episode").success
+    twice = world.call(SetBool, REPORT, SetBool.Request(data=True))
+    assert not twice.success and "no control step since the last report" in twice.message
+    _, result = operator.result(handle)
+    assert (result.episodes, result.episode) == (3, "discard")
+    operator.feedback.clear()
+    operator.moving()  # another goal starts with none
+    assert {message.episodes for message in operator.feedback} == {0}

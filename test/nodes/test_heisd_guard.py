@@ -10,8 +10,9 @@ from geometry_msgs.msg import TwistStamped
 from heisd_ros.msg import ArmStatus
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
-from support.guarded import SETTINGS, Line, leap, nan
+from support.guarded import SETTINGS, Line, nan, shaking
 
 from heisd_ros.nodes import heisd_guard
 from heisd_ros.nodes.heisd_guard import HeisdGuard
@@ -116,13 +117,35 @@ def test_a_stream_of_twists_is_stopped_by_name_and_latched(world):
 def test_a_stream_of_target_poses_is_stopped_and_the_last_target_held(world):
     cell = Guarded(world, "pose")
     line = cell.line
-    for reason, change in (("jump", leap), ("no_commands", lambda message: None)):
+    # Again and again, since a late target may have moved further.
+    for reason, change in (("jump", shaking()), ("no_commands", lambda message: None)):
         cell.trips(reason, cell.bend, change)
         held = line.arm.heard[-1][2][0]
         world.spin_for(0.1)
         assert np.abs(line.arm.heard[-1][2][0] - held).max() < 1e-9
         cell.mends()
     line.arm.check()
+
+
+def test_openings_of_the_gripper_pass_with_the_commands_of_the_arm_alone(world):
+    cell, heard = Guarded(world, "twist"), []
+    line = cell.line
+    fingers = line.create_publisher(Float64, "/heisd_guard/input/gripper", 1)
+    line.create_subscription(
+        Float64, "/heisd_guard/output/gripper", lambda message: heard.append(message.data), 10
+    )
+    cell.moves()
+    world.spin_until(
+        lambda: 0.08 in heard, "an opening", lambda: fingers.publish(Float64(data=0.08))
+    )
+    cell.trips("bad_gripper", fingers.publish, Float64(data=0.5))
+    assert "opening is 0.5 m; accepted: 0 to 0.08" in line.statuses[-1].message
+    fingers.publish(Float64(data=0.0))
+    world.spin_for(0.3)
+    assert set(heard) == {0.08}
+    cell.mends()
+    cell.moves()
+    world.spin_until(lambda: 0.0 in heard, "a closing", lambda: fingers.publish(Float64(data=0.0)))
 
 
 @pytest.mark.parametrize("side", ["input", "output"])
@@ -163,7 +186,7 @@ def test_a_trip_stops_the_node_and_so_does_motion_from_the_first(world, monkeypa
     cell.mends()
     called.clear()
     cell.line.driver.goal[0] = 0.05
-    cell.line.driver.velocity[0] = 0.05
+    cell.line.driver.runs_at(cell.line.driver.goal)
     world.spin_until(lambda: cell.line.said("not_from_rest"), "commands that move from the first")
     world.spin_until(lambda: called, "a call of ~/estop")
     cell.moves()
@@ -182,6 +205,7 @@ def test_its_limits_cannot_be_changed_while_it_runs(world):
     ("given", "message"),
     [
         ({"command.interface": "delta"}, "'command.interface' is 'delta'; accepted: 'twist' or"),
+        ({"command.interface": "joint_velocity"}, "accepted: 'twist' or 'pose': heisd_guard"),
         ({"command.rate_hz": 0.0}, "command.rate_hz"),
         ({"command.max_linear_acceleration": 0.0, "command.max_linear_jerk": 0.0}, "a limit with"),
         ({"guard.command_timeout_sec": 0.1}, "less than 'command.controller_timeout_sec', 0.1 s"),

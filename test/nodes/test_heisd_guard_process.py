@@ -68,7 +68,7 @@ def test_a_node_that_hangs_or_is_killed_is_stopped_and_moves_nothing_by_itself_a
     cell.instruction.publish(String(data="go"))
     until(lambda: cell.heard[-1].twist != ZERO, "motion")
 
-    words = "limits: 'command.max_angular_speed' is 0.5 in the node and 0.6 in the guard"
+    words = "limits: 'command.max_angular_speed' is 0.5 in the node; accepted: 0.6"
     until(lambda: cell.named(words), "a warning")
 
     node.send_signal(signal.SIGSTOP)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 from geometry_msgs.msg import PoseStamped
+from heisd_ros.msg import ArmStatus
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
@@ -73,3 +75,31 @@ def test_what_does_not_fit_is_named(world):
     assert "another QoS" in seen["/robot_description"][1]
     assert "'panda_joint1'" in seen["joints"][1] and "fr3_joint1" in seen["joints"][1]
     assert "clocks" in seen["/joint_states"][1]  # no stamp at all
+
+
+@pytest.mark.parametrize(
+    ("code", "level", "words"),
+    [
+        (ArmStatus.NO_WARNING, "good", "passes commands"),
+        (ArmStatus.INACTIVE, "good", "waits: no_commands"),
+        (ArmStatus.HELD, "bad", "tripped: no_commands; ~/reset of heisd_guard ends it"),
+    ],
+)
+def test_a_guard_that_runs_is_no_rival_and_says_how_it_is(world, code, level, words):
+    guard, driver = world.add(Node, "heisd_guard"), world.add(Node, "driver")
+    driver.create_subscription(PoseStamped, "/target_pose", lambda message: None, 1)
+    guard.create_publisher(PoseStamped, "/target_pose", 1)
+    status = guard.create_publisher(ArmStatus, "/heisd_guard/status", qos.reliable())
+    said = ArmStatus(code=code, message="no_commands")
+    seen = listen(world, 0.5, lambda: status.publish(said))
+    assert seen["/target_pose"][0] == "good"
+    assert seen["heisd_guard"][0] == level and words in seen["heisd_guard"][1]
+
+
+def test_a_node_that_goes_past_the_guard_is_named(world):
+    guard, node = world.add(Node, "heisd_guard"), world.add(Node, "vla_node")
+    for each in (guard, node):
+        each.create_publisher(PoseStamped, "/target_pose", 1)
+    status = guard.create_publisher(ArmStatus, "/heisd_guard/status", qos.reliable())
+    seen = listen(world, 0.5, lambda: status.publish(ArmStatus(code=ArmStatus.NO_WARNING)))
+    assert "vla_node commands it past heisd_guard" in seen["/target_pose"][1]

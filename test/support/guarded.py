@@ -6,6 +6,7 @@ reaches the arm is checked by plain arithmetic.
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -22,6 +23,9 @@ READY = np.array([0.0, -0.3, 0.0, -2.2, 0.0, 2.0, 0.785])
 TICK_SEC, TIMEOUT_SEC = 0.02, 0.1
 SPEED, ACCELERATION = 0.1, 1.0
 TURN, TURN_ACCELERATION = 0.5, 5.0
+JERK, TURN_JERK = 40.0, 100.0
+SMOOTH = 5
+"""Ticks of a mean: of 0.9 of the acceleration, each way, so many make less than the jerk."""
 MARGIN_M = 0.01
 LOW, HIGH = np.array([0.3, -0.25, 0.2]), np.array([0.7, 0.25, 0.7])
 SETTINGS = {
@@ -31,8 +35,8 @@ SETTINGS = {
     "command.max_angular_speed": TURN,
     "command.max_linear_acceleration": ACCELERATION,
     "command.max_angular_acceleration": TURN_ACCELERATION,
-    "command.max_linear_jerk": 40.0,
-    "command.max_angular_jerk": 100.0,
+    "command.max_linear_jerk": JERK,
+    "command.max_angular_jerk": TURN_JERK,
     "command.max_lead_m": 0.02,
     "command.max_lead_rad": 0.1,
     "input.joint_state_timeout_sec": 0.15,
@@ -113,20 +117,25 @@ class Driver:
 
     Attributes:
         goal: (6,), wanted, m/s and rad/s.
-        velocity: (6,), of the newest command.
+        velocity: (6,), of the newest command: the mean of some ticks of one whose acceleration is
+            limited, so that it changes within the limit of the jerk.
         target: Position and rotation of the newest target.
     """
 
     def __init__(self, kind, q):
         self.kind, self.goal, self.velocity = kind, np.zeros(6), np.zeros(6)
         self.target = tip(q)
+        self._ramped = [np.zeros(6)] * SMOOTH
 
     def next(self):
         """Values of the next command."""
+        ramped = self._ramped[-1].copy()
         for part, most in ((slice(0, 3), ACCELERATION), (slice(3, 6), TURN_ACCELERATION)):
-            change = self.goal[part] - self.velocity[part]
+            change = self.goal[part] - ramped[part]
             length = np.linalg.norm(change) or 1.0
-            self.velocity[part] += change * min(1.0, 0.9 * most * TICK_SEC / length)
+            ramped[part] += change * min(1.0, 0.9 * most * TICK_SEC / length)
+        self._ramped = [*self._ramped[1:], ramped]
+        self.velocity = np.mean(self._ramped, axis=0)
         if self.kind == "twist":
             return self.velocity.copy()
         place, turn = self.target
@@ -136,7 +145,12 @@ class Driver:
 
     def rest_at(self, q):
         """Stands still where the arm is, as a node does that is activated."""
-        self.goal, self.velocity, self.target = np.zeros(6), np.zeros(6), tip(q)
+        self.goal, self.target = np.zeros(6), tip(q)
+        self.runs_at(np.zeros(6))
+
+    def runs_at(self, velocity):
+        """Moves at a velocity from the next command on, however it moved before."""
+        self.velocity, self._ramped = velocity.copy(), [velocity.copy()] * SMOOTH
 
 
 class Arm:
@@ -178,7 +192,7 @@ class Arm:
         return np.abs(place - before).max() < 1e-9 and np.abs(turn - turned).max() < 1e-9
 
     def check(self):
-        """Every command was finite, within speed and acceleration, and the tip within the box."""
+        """Every command was finite, within speed, acceleration and jerk, the tip within the box."""
         tips = np.array(self.tips)
         assert (tips >= LOW - 1.5 * MARGIN_M).all() and (tips <= HIGH + 1.5 * MARGIN_M).all()
         stamps = np.array([stamp for _, stamp, _ in self.heard])
@@ -194,10 +208,17 @@ class Arm:
             twists = np.column_stack([np.diff(places, axis=0), spins]) / spans[:, None]
             spans = (spans[1:] + spans[:-1]) / 2.0
         assert np.isfinite(twists).all()
-        for part, speed, most in (
-            (slice(0, 3), SPEED, ACCELERATION),
-            (slice(3, 6), TURN, TURN_ACCELERATION),
+        # Four commands in a row, each a tick after the one before: their jerk is certain.
+        on_time = np.abs(np.diff(stamps) / TICK_SEC - 1.0) < 0.4
+        if self.kind == "pose":
+            on_time = on_time[1:] & on_time[:-1]
+        certain = on_time[1:] & on_time[:-1]
+        for part, speed, most, jerk in (
+            (slice(0, 3), SPEED, ACCELERATION, JERK),
+            (slice(3, 6), TURN, TURN_ACCELERATION, TURN_JERK),
         ):
+            turns_of = np.linalg.norm(np.diff(twists[:, part], n=2, axis=0), axis=1)[certain]
+            assert turns_of.max(initial=0.0) <= jerk * TICK_SEC**2 * 1.12 + 4e-4
             lengths = np.linalg.norm(twists[:, part], axis=1)
             assert lengths.max(initial=0.0) <= speed * 1.12
             changes = np.linalg.norm(np.diff(twists[:, part], axis=0), axis=1)
@@ -348,3 +369,14 @@ def leap(message):
     else:
         message.pose.position.z += 0.001
     return message
+
+
+def shaking():
+    """Makes every other target leap."""
+    metres = itertools.cycle((0.0011, 0.0))
+
+    def shake(message):
+        message.pose.position.z += next(metres)
+        return message
+
+    return shake

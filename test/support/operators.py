@@ -88,6 +88,10 @@ class Operated:
 
     def publish(self):
         self.cell.publish()
+        self.say()
+
+    def say(self):
+        """Publishes what the joystick says, if it is plugged in."""
         message = self.joystick(self.now()) if self.joystick else None
         if message is not None:
             self._joy.publish(message)
