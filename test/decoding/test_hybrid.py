@@ -14,8 +14,9 @@ from heisd_ros.decoding.assembly import build_decoder
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.boundary import Boundary
 from heisd_ros.decoding.chooser import Chooser
-from heisd_ros.decoding.hybrid import REDRAFT_ROOM, HybridDecoder, redraft
+from heisd_ros.decoding.hybrid import HybridDecoder
 from heisd_ros.decoding.proposers import Proposer, proposers_of
+from heisd_ros.decoding.redraft import REDRAFT_ROOM, redraft
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import SkipGate
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
@@ -342,7 +343,7 @@ def test_an_accepted_draft_is_corrected_where_the_mode_says_so():
         return Verification.start(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("heisd_ros.decoding.hybrid.Verification", SimpleNamespace(start=start))
+        patch.setattr("heisd_ros.decoding.speculation.Verification", SimpleNamespace(start=start))
         for correct in (True, False):
             decoder([own_tokens()], correct=correct).infer(observation())
     assert asked == [True, False]
