@@ -44,14 +44,14 @@ def own_tokens(seed=0):
     return AutoregressiveDecoder(VLA).infer(observation(seed)).tokens
 
 
-def decoder(chains=(), drafted=(), boundary=0.5, **mode):
+def decoder(chains=(), drafted=(), boundary=0.5, calibration=None, **mode):
     settings = ModeSettings.from_dict({"propose": "hybrid", **mode})
     return HybridDecoder(
         VLA,
         settings,
         database=FakeDatabase(FakeShard(VLA, chains)) if len(chains) else None,
         proposers=proposers_of(settings, VLA, FakeDrafter(drafted) if len(drafted) else None),
-        gate=SkipGate(settings.skip),
+        gate=SkipGate(settings.skip, calibration),
         boundary=Boundary(boundary, 0.0),
     )
 
@@ -293,8 +293,7 @@ def test_nothing_is_skipped_in_a_shard_that_grew_after_its_calibration():
     tokens = own_tokens()
     mode = {"skip": {"policy": "calibrated", "shadow_share": 0.0}, "retrieval": {"k": 2}}
     for grown, source in ((False, "skip"), (True, "retrieval")):
-        subject = decoder([tokens, tokens], **mode)
-        subject.gate = SkipGate(subject.mode.skip, calibration(k=2))
+        subject = decoder([tokens, tokens], calibration=calibration(k=2), **mode)
         subject.database.shard.grown = grown
         subject.infer(observation())
         step = subject.infer(observation())
