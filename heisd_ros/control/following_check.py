@@ -87,7 +87,12 @@ class Following:
             wanted: (6,), the motion, m/s and rad/s in the base frame.
         """
         joints, posture = self._joints, self._posture
-        if not self._reckons or joints is None or posture is None or self._tip.position is None:
+        if (
+            not self.parameters.command.of_speeds
+            or joints is None
+            or posture is None
+            or self._tip.position is None
+        ):
             return told
         # The motion of the other joints masks a joint that stands still.
         hidden = posture.jacobian[:3] @ joints.told
@@ -111,10 +116,6 @@ class Following:
     def problem(self) -> Hold | None:
         """Returns the hold while the arm does not follow; None if it does."""
         return self._frozen() or self._behind()
-
-    @property
-    def _reckons(self) -> bool:
-        return self.parameters.command.interface in ("twist", "joint_velocity")
 
     def _seconds(self, now: int) -> float:
         """Returns the time for which the last command was in force, s.
@@ -140,7 +141,7 @@ class Following:
 
     def _behind(self) -> Hold | None:
         settings = self.parameters.input
-        if settings.follow_distance_m == 0.0 or not self._reckons:
+        if settings.follow_distance_m == 0.0 or not self.parameters.command.of_speeds:
             return None
         lead = self._tip.lead
         lost = np.abs(lead) > settings.follow_distance_m

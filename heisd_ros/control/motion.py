@@ -200,7 +200,7 @@ class JointMotion:
         self._tip = SafetyFilter(tip_limits(settings), tick_sec, step_sec, timeout_sec)
         self._space, self._along_tip, self._following = space, along_tip(settings), following
         self._lead_rad = settings.command.max_lead_rad
-        self._integrates = settings.command.interface == "joint_position"
+        self._integrates = not settings.command.of_speeds
         self._still = np.zeros(count)
         self._target: np.ndarray | None = None
         self._seen: Posture | None = None

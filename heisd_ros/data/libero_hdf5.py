@@ -21,6 +21,7 @@ import numpy as np
 from heisd_ros.data.demo_files import CLOSED, VIEWS, optional_index, read_episode, read_episodes
 from heisd_ros.data.episode import Episode
 from heisd_ros.errors import DemonstrationError
+from heisd_ros.files.atomic import put_in_place
 
 __all__ = ["VIEWS", "LiberoWriter", "read_episode", "read_episodes"]
 
@@ -112,7 +113,7 @@ class LiberoWriter:
                     del data[name]
             yield data
             file.close()
-            part.replace(self._path)
+            put_in_place(part, self._path)
 
     @contextmanager
     def _refusal(self) -> Iterator[None]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from heisd_ros.decoding.conformal import Rule, risk_bounds
 from heisd_ros.decoding.guarantee import guarantee_of
@@ -19,12 +19,13 @@ from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.errors import CalibrationError
 from heisd_ros.files.atomic import replace_text
 from heisd_ros.files.bounded import read_object, shown
-from heisd_ros.files.typed import typed
+from heisd_ros.files.typed import check_fields, typed, within
 
 FILE = "calibration.json"
 FORMAT = 3
 MOST_EPISODES = 1_000_000
 Criterion = Literal["disagreement", "failure", "excess"]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 RUN_SETTING = "skip.max_consecutive"
 FIX = "run `heisd calibrate DATABASE`"
 
@@ -105,17 +106,17 @@ class Calibration:
     similarity: tuple[float, ...]
     dispersion: tuple[float, ...]
     chosen: int | None
-    risk: float
+    risk: Share
     criterion: Criterion
     rule: Rule
     tried: tuple[TriedSetting, ...]
-    k: int
-    max_consecutive: int
-    clearance: int
-    speed: float
+    k: Annotated[int, within(1)]
+    max_consecutive: Annotated[int, within(1)]
+    clearance: Annotated[int, within(0)]
+    speed: Annotated[float, within(0)]
     mode: str
     suite: str
-    episodes: int
+    episodes: Annotated[int, within(1, MOST_EPISODES)]
     database_id: str
     model_fingerprint: str
     created: str
@@ -123,13 +124,16 @@ class Calibration:
     tasks: Mapping[str, float] = field(default_factory=dict)
     starts: tuple[tuple[int, int, int], ...] = ()
     runs: tuple[int, ...] = ()
-    delta: float = 0.1
+    delta: Share = 0.1
 
     def __post_init__(self) -> None:
         """Checks the values and raises CalibrationError if they don't fit together."""
-        problem = self._problem()
-        if problem:
-            raise CalibrationError(f"a calibration whose {problem}; {FIX}")
+        try:
+            check_fields(self)
+            if problem := self._problem():
+                raise ValueError(problem)
+        except ValueError as error:
+            raise CalibrationError(f"a calibration whose {error}; {FIX}") from error
 
     @property
     def measured(self) -> TriedSetting | None:
@@ -267,20 +271,18 @@ class Calibration:
         return read
 
     def _problem(self) -> str:
-        """What is wrong with the values, if anything is."""
+        """What does not fit together, if anything does not."""
         count = len(self.similarity)
         if count == 0 or len(self.dispersion) != count or len(self.tried) > count:
             return (
                 f"path has {count} similarities, {len(self.dispersion)} dispersions and "
                 f"{len(self.tried)} measurements"
             )
-        if not all(map(math.isfinite, (*self.similarity, *self.dispersion))):
-            return "thresholds are not all finite"
         if any(b > a for a, b in pairwise(self.similarity)):
             return f"similarities do not fall: {self.similarity}"
         if any(b < a for a, b in pairwise(self.dispersion)):
             return f"dispersions do not rise: {self.dispersion}"
-        if self.chosen is not None and not (type(self.chosen) is int and 0 <= self.chosen < count):
+        if self.chosen is not None and not 0 <= self.chosen < count:
             return f"chosen setting {self.chosen!r} is outside the path of {count}"
         if self.runs and (
             len(self.runs) != count
@@ -288,29 +290,7 @@ class Calibration:
             or any(b <= a for a, b in pairwise(self.runs))
         ):
             return f"runs {self.runs} are not {count} rising numbers from 1 on"
-        if not 0.0 < self.delta < 1.0:
-            return f"delta {self.delta} is outside (0, 1)"
         ran = [tried.episodes for tried in self.tried]
-        if not 0 < self.episodes <= MOST_EPISODES or not all(0 < n <= self.episodes for n in ran):
-            return (
-                f"episodes are {self.episodes} planned and {ran} run (accepted: 1 to "
-                f"{MOST_EPISODES}, and no more run than planned)"
-            )
-        if not 0.0 < self.risk < 1.0:
-            return f"risk {self.risk} is outside (0, 1)"
-        for name, value, accepted in (
-            ("criterion", self.criterion, get_args(Criterion)),
-            ("rule", self.rule, get_args(Rule)),
-        ):
-            if value not in accepted:
-                return f"{name} {value!r} is unknown (accepted: {', '.join(accepted)})"
-        for name, least in (
-            ("k", 1),
-            ("max_consecutive", 1),
-            ("clearance", 0),
-            ("speed", 0),
-        ):
-            value = getattr(self, name)
-            if not value >= least:
-                return f"{name} {value} is below {least}"
+        if not all(0 < n <= self.episodes for n in ran):
+            return f"episodes are {self.episodes} planned and {ran} run (no more run than planned)"
         return ""

@@ -27,7 +27,7 @@ from heisd_ros.files.typed import typed, within
 FILE = "predictor.json"
 FORMAT = 1
 SKIP, RETRIEVAL, LAST, DRAFTER = (
-    source.value for source in (Source.SKIP, Source.RETRIEVAL, Source.LAST_COMMAND, Source.DRAFTER)
+    str(source) for source in (Source.SKIP, Source.RETRIEVAL, Source.LAST_COMMAND, Source.DRAFTER)
 )
 BEFORE = " before the search"
 """Appended to a way's name: the same chance, from what is known before the database is searched."""

@@ -1,14 +1,15 @@
 """Proposers: each way of making a draft is one class.
 
-A new proposer is a class here with its `Source`, its settings in `settings`, and a line in
-`proposers_of`. The decoder calls the one that a step is routed to and verifies its draft.
+A new proposer is a class here, with `@proposer` above it and a `Source` of its own; it may have
+settings in `settings`. A mode names it by its source. The decoder calls the one that a step is
+routed to and verifies its draft.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from heisd_ros.decoding.answer_actions import answer_of
 from heisd_ros.decoding.consensus import consensus_of
@@ -58,6 +59,20 @@ class Proposer(Protocol):
     accept: AcceptanceRule
     room: int = 0
 
+    @classmethod
+    def of(cls, mode: ModeSettings, vla: TokenModel, drafter: Drafter | None) -> Proposer | None:
+        """Makes the proposer that a mode's steps may be routed to.
+
+        Args:
+            mode: the mode.
+            vla: the model.
+            drafter: of modes that draft; None: there is none.
+
+        Returns:
+            The proposer; None: it has no use in this mode, or nothing to draft with.
+        """
+        raise NotImplementedError
+
     def propose(self, step: Step) -> DraftTree | None:
         """Drafts of all tokens, before the prefill; also those that `Prompt.begun` holds.
 
@@ -92,6 +107,17 @@ class Proposer(Protocol):
         return None
 
 
+Drafting = TypeVar("Drafting", bound=Proposer)
+_PROPOSERS: list[type[Proposer]] = []
+
+
+def proposer(kind: type[Drafting]) -> type[Drafting]:
+    """Lets modes use a proposer; for the class, as a decorator."""
+    _PROPOSERS.append(kind)
+    return kind
+
+
+@proposer
 class RetrievalProposer(Proposer):
     """Drafts the actions of the most similar frames of the demonstrations.
 
@@ -104,6 +130,11 @@ class RetrievalProposer(Proposer):
 
     def __init__(self, settings: RetrievalSettings, groups: Sequence[range]) -> None:
         self._settings, self._groups, self.accept = settings, groups, settings.accept
+
+    @classmethod
+    def of(cls, mode: ModeSettings, vla: TokenModel, drafter: Drafter | None) -> Proposer | None:
+        """Makes the proposer of a mode."""
+        return cls(mode.retrieval, vla.codec.groups)
 
     def propose(self, step: Step) -> DraftTree | None:
         """Drafts a chain of each retrieved entry, or their consensus, and the last command."""
@@ -119,6 +150,7 @@ class RetrievalProposer(Proposer):
         return DraftTree.from_chains(chains)
 
 
+@proposer
 class LastCommandProposer(Proposer):
     """Drafts the last answer again: little changes from step to step.
 
@@ -139,6 +171,11 @@ class LastCommandProposer(Proposer):
         self.accept, self._counted, self._tags = accept, counted, tags
         self.room = 0 if counted else ROOM + (TAG_ROOM if tags else 0)
 
+    @classmethod
+    def of(cls, mode: ModeSettings, vla: TokenModel, drafter: Drafter | None) -> Proposer | None:
+        """Makes the proposer of a mode."""
+        return cls(mode.drafter.accept, vla.codec.counted, tags_of(vla.codec))
+
     def propose(self, step: Step) -> DraftTree | None:
         """Drafts the last answer as one chain; None at an episode's start."""
         return None if step.last is None else DraftTree.from_chains([step.last])
@@ -152,6 +189,7 @@ class LastCommandProposer(Proposer):
         return DraftTree.from_chains([*continuations(known, step.last), *tagged])
 
 
+@proposer
 class TagProposer(Proposer):
     """Drafts the fixed texts of an answer, for steps in which there is nothing else to draft from.
 
@@ -166,6 +204,12 @@ class TagProposer(Proposer):
     def __init__(self, tags: Sequence[Sequence[int]]) -> None:
         self._tags = tags
 
+    @classmethod
+    def of(cls, mode: ModeSettings, vla: TokenModel, drafter: Drafter | None) -> Proposer | None:
+        """Makes the proposer of a mode; None where answers have no fixed texts."""
+        tags = tags_of(vla.codec)
+        return cls(tags) if tags else None
+
     def propose(self, step: Step) -> DraftTree | None:
         """Drafts the text that an answer may begin with."""
         return DraftTree.from_chains(tag_drafts((), self._tags))
@@ -175,6 +219,7 @@ class TagProposer(Proposer):
         return DraftTree.from_chains(tag_drafts(verification.tokens, self._tags))
 
 
+@proposer
 class DrafterProposer(Proposer):
     """Drafts with a small model, from the hidden states of the prefill.
 
@@ -190,6 +235,11 @@ class DrafterProposer(Proposer):
         self._drafter, self._vla, self._settings = drafter, vla, settings
         self.accept, self.room = settings.accept, settings.nodes
         self._before = LastCommandProposer(settings.accept) if settings.last else None
+
+    @classmethod
+    def of(cls, mode: ModeSettings, vla: TokenModel, drafter: Drafter | None) -> Proposer | None:
+        """Makes the proposer of a mode; None without a drafter."""
+        return None if drafter is None or not mode.drafts else cls(drafter, vla, mode.drafter)
 
     def propose(self, step: Step) -> DraftTree | None:
         """Drafts the last command if the settings say so, else nothing yet."""
@@ -216,13 +266,5 @@ def proposers_of(
         vla: the model.
         drafter: needed by modes that draft; None: such steps are decoded by the model itself.
     """
-    tags = tags_of(vla.codec)
-    proposers: list[Proposer] = [
-        RetrievalProposer(mode.retrieval, vla.codec.groups),
-        LastCommandProposer(mode.drafter.accept, vla.codec.counted, tags),
-    ]
-    if tags:
-        proposers.append(TagProposer(tags))
-    if drafter is not None and mode.drafts:
-        proposers.append(DrafterProposer(drafter, vla, mode.drafter))
-    return {proposer.source: proposer for proposer in proposers}
+    made = (kind.of(mode, vla, drafter) for kind in _PROPOSERS)
+    return {each.source: each for each in made if each is not None}

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
+from heisd_ros.decoding.types import Source
 from heisd_ros.errors import ModeError
-from heisd_ros.files.typed import typed, within
+from heisd_ros.files.typed import one_of, typed, within
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.vla.engine_choice import EngineChoice
 from heisd_ros.vla.reasoning import Part
@@ -16,7 +17,6 @@ AcceptanceRule = Literal["exact", "token_relaxed", "sequence_relaxed"]
 SkipPolicy = Literal[
     "never", "always", "calibrated", "threshold", "cadence", "random", "hold", "predicted"
 ]
-Proposers = Literal["none", "retrieval", "last_command", "drafter", "hybrid"]
 Payload = Literal["own", "demonstrated"]
 
 
@@ -151,6 +151,10 @@ class ReasoningSettings:
     clearance: Annotated[int, within(0, 1000)] = 4
 
 
+def _proposers() -> list[str]:
+    return ["none", *(source for source in Source if source.proposes), "hybrid"]
+
+
 @dataclass(frozen=True)
 class ModeSettings:
     """One decoding mode.
@@ -176,7 +180,7 @@ class ModeSettings:
 
     description: str = ""
     engine: EngineChoice = "auto"
-    propose: Proposers = "none"
+    propose: Annotated[str, one_of(_proposers)] = "none"
     one_pass: bool = True
     correct: bool = False
     redraft: bool = False

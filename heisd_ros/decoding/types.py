@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,42 +25,71 @@ TIMING_KEYS = (
 """Parts of a step; one that did not happen is absent. A pass over prompt and draft is `prefill`."""
 
 
-class Source(str, Enum):  # Python 3.10 has no StrEnum
-    """What decided a step. Each member equals its name as a plain string.
+class _SourceType(type):
+    """Lets `Source` be iterated over, as an Enum is."""
+
+    def __iter__(cls) -> Iterator[Source]:
+        return iter(list(_SOURCES.values()))
+
+    def __len__(cls) -> int:
+        return len(_SOURCES)
+
+
+class Source(str, metaclass=_SourceType):
+    """What decided a step. Each is equal to its name as a plain string.
+
+    With its name alone it is looked up; with a label and a colour it is made, as a class of
+    `proposers` makes its own.
 
     Attributes:
         label: text for the legend of a figure.
         colour: colour in figures and in RViz, ``#rrggbb``; from Okabe and Ito's palette, which
             can be told apart with any colour vision.
+        proposes: whether a mode may name it as the only proposer.
+
+    Raises:
+        ValueError: there is no such source, or another one has the name or its first letter.
     """
 
     label: str
     colour: str
+    proposes: bool
 
-    def __new__(cls, name: str, label: str = "", colour: str = "") -> Source:
-        """Makes a member with its label and colour."""
-        member = str.__new__(cls, name)
-        member._value_, member.label, member.colour = name, label, colour
-        return member
-
-    AUTOREGRESSIVE = "autoregressive", "autoregressive", "#7f7f7f"
-    RETRIEVAL = "retrieval", "retrieval, verified", "#0072b2"
-    LAST_COMMAND = "last_command", "last command, verified", "#56b4e9"
-    DRAFTER = "drafter", "drafter, verified", "#e69f00"
-    TAGS = "tags", "fixed texts, verified", "#f0e442"
-    KEPT = "kept", "kept reasoning, action decoded", "#cc79a7"
-    SKIP = "skip", "retrieval, skipped verification", "#009e73"
-    HOLD = "hold", "hold", "#d55e00"
+    AUTOREGRESSIVE: ClassVar[Source]
+    RETRIEVAL: ClassVar[Source]
+    LAST_COMMAND: ClassVar[Source]
+    DRAFTER: ClassVar[Source]
+    TAGS: ClassVar[Source]
+    KEPT: ClassVar[Source]
+    SKIP: ClassVar[Source]
+    HOLD: ClassVar[Source]
     """The arm was held. Used only in telemetry; no decoder returns it."""
-    PERSON = "person", "person", "#000000"
+    PERSON: ClassVar[Source]
     """A person commanded the arm; likewise."""
 
-    __str__ = str.__str__
+    def __new__(
+        cls, name: str, label: str = "", colour: str = "", *, proposes: bool = False
+    ) -> Source:
+        """Looks a source up, or makes one with its label and colour."""
+        if not label:
+            if name not in _SOURCES:
+                raise ValueError(f"source is {name!r}; accepted: {', '.join(_SOURCES)}")
+            return _SOURCES[name]
+        if taken := [source for source in _SOURCES.values() if source.letter == name[0]]:
+            raise ValueError(f"source {name!r} begins as {taken[0]!r} does")
+        source = _SOURCES[name] = str.__new__(cls, name)
+        source.label, source.colour, source.proposes = label, colour, proposes
+        return source
+
+    @classmethod
+    def find(cls, text: str) -> Source | None:
+        """Returns the source with this name or letter; None if there is none."""
+        return next((each for each in cls if text in (each, each.letter)), None)
 
     @property
     def letter(self) -> str:
         """One character for compact tables with one column per step."""
-        return self.value[0]
+        return self[0]
 
     @property
     def rgb(self) -> tuple[float, float, float]:
@@ -69,8 +98,21 @@ class Source(str, Enum):  # Python 3.10 has no StrEnum
         return red / 255, green / 255, blue / 255
 
 
-DECIDING = tuple(source for source in Source if source not in (Source.HOLD, Source.PERSON))
-"""The sources of a `StepResult`."""
+_SOURCES: dict[str, Source] = {}
+Source.AUTOREGRESSIVE = Source("autoregressive", "autoregressive", "#7f7f7f")
+Source.RETRIEVAL = Source("retrieval", "retrieval, verified", "#0072b2", proposes=True)
+Source.LAST_COMMAND = Source("last_command", "last command, verified", "#56b4e9", proposes=True)
+Source.DRAFTER = Source("drafter", "drafter, verified", "#e69f00", proposes=True)
+Source.TAGS = Source("tags", "fixed texts, verified", "#f0e442")
+Source.KEPT = Source("kept", "kept reasoning, action decoded", "#cc79a7")
+Source.SKIP = Source("skip", "retrieval, skipped verification", "#009e73")
+Source.HOLD = Source("hold", "hold", "#d55e00")
+Source.PERSON = Source("person", "person", "#000000")
+
+
+def deciding() -> tuple[Source, ...]:
+    """Returns the sources of a `StepResult`."""
+    return tuple(each for each in Source if each not in (Source.HOLD, Source.PERSON))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heisd_ros.decoding.types import DECIDING, Source
+from heisd_ros.decoding.types import Source, deciding
 from heisd_ros.evaluation.joint_limits import limit_events
 from heisd_ros.evaluation.rollout import EpisodeResult, StepRecord
 from heisd_ros.evaluation.statistics import wilson_interval
@@ -204,7 +204,7 @@ def decoding_summary(rows: Sequence[Row]) -> dict[str, Any]:
         },
         "sources": {
             str(source): round(sources[source.letter] / steps, 4)
-            for source in DECIDING
+            for source in deciding()
             if source not in _LONG_ANSWERS or sources[source.letter]
         },
         "reasons": _shares([row["reasons"] for row in rows], steps),

@@ -10,11 +10,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from heisd_ros.decoding.types import DECIDING
+from heisd_ros.decoding.types import Source
 from heisd_ros.evaluation.accounting import Row
 from heisd_ros.sim.scene import CONTROL_RATE_HZ
-
-_SOURCES = {source.letter: source for source in DECIDING}
 
 
 def tip_paths(rows: Sequence[Row]) -> Figure:
@@ -27,7 +25,7 @@ def tip_paths(rows: Sequence[Row]) -> Figure:
     grid = figure.subplots(2, len(rows), squeeze=False)
     for column, row in enumerate(rows):
         tips = np.array(row["tip_mm"], np.float64) / 10.0
-        colours = [_SOURCES[letter].colour for letter in row["source"]]
+        colours = [_source(letter).colour for letter in row["source"]]
         for axes, (view, across, up) in zip(
             grid[:, column], (("from above", 0, 1), ("from the side", 0, 2)), strict=True
         ):
@@ -71,7 +69,7 @@ def metric_over_time(rows: Sequence[Row], boundary: Mapping[str, Any]) -> Figure
         axes.plot(seconds[:-1], metric, color="black", linewidth=1.2)
         axes.axhline(value, color="#d55e00", linewidth=1.0, linestyle="--")
         axes.axhspan(value - margin, value + margin, color="#d55e00", alpha=0.15, linewidth=0)
-        colours = [_SOURCES[letter].colour for letter in row["source"]]
+        colours = [_source(letter).colour for letter in row["source"]]
         axes.bar(seconds[:-1], 0.1, 1.0 / rate_hz, bottom=-0.16, align="edge", color=colours)
         for step in row["gripper_steps"]:
             axes.axvline(seconds[step], color="black", linewidth=0.8, linestyle=":")
@@ -102,6 +100,12 @@ def _title(row: Row) -> str:
 def _source_handles(used: set[str]) -> list[Line2D]:
     return [
         Line2D([], [], color=source.colour, marker="o", ms=5, label=source.label)
-        for letter, source in _SOURCES.items()
-        if letter in used
+        for source in Source
+        if source.letter in used
     ]
+
+
+def _source(letter: str) -> Source:
+    found = Source.find(letter)
+    assert found is not None, f"no source begins with {letter!r}"
+    return found

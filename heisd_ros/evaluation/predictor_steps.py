@@ -118,8 +118,8 @@ class Prober(DecoderWrapper):
     def _of_entry(self, seen: Perceived, matches: Matches | None) -> tuple[float, float]:
         if matches is None:
             return math.nan, math.nan
-        entry = answer_of(matches.tokens[0])
-        own = self._probed.verified_tokens(seen, self._last or entry)
+        decoder, entry = self._probed, answer_of(matches.tokens[0])
+        own = decoder.speculation.verified(decoder.vla.prompt(*seen), self._last or entry)
         return self._tracked.distance(matches, own), float(own[-1] == entry[-1])
 
     def _of_ways(
@@ -136,7 +136,7 @@ class Prober(DecoderWrapper):
                 continue
             step = Step(decoder.vla.prompt(*seen), self._last, matches)
             watch = Stopwatch(decoder.vla.device)
-            passes.append(float(decoder.decode(step, proposer, watch, rule)[0].passes))
+            passes.append(float(decoder.speculation.decode(step, proposer, watch, rule)[0].passes))
         return passes
 
 

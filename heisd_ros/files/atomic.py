@@ -23,11 +23,16 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
-        sync(partial)
-        os.replace(partial, path)
-        sync(path.parent)
+        put_in_place(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Replaces a file by a complete one beside it, as `replacing` does."""
+    sync(partial)
+    os.replace(partial, path)
+    sync(path.parent)
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -81,6 +81,18 @@ def within(low: float, high: float = math.inf) -> AfterValidator:
     def check(value: Any) -> Any:
         if not low <= value <= high:
             raise _OutOfRangeError(accepted)
+        return value
+
+    return AfterValidator(check)
+
+
+def one_of(names: Callable[[], Sequence[str]]) -> AfterValidator:
+    """Returns a validator for one of some names, asked for at each check, as they may grow."""
+
+    def check(value: str) -> str:
+        *others, last = accepted = [str(name) for name in names()]
+        if value not in accepted:
+            raise _OutOfRangeError(f"{', '.join(map(repr, others))} or {last!r}")
         return value
 
     return AfterValidator(check)

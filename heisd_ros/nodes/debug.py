@@ -50,16 +50,19 @@ OVERLAY_WIDTH = 640
 """Wider pictures are scaled down to this before drawing, pixels."""
 PATH_WIDTH, TIP_SIZE = 0.004, 0.02
 """Width of the path and diameter of the ball at its end, m."""
-COLOURS: dict[str, tuple[float, float, float]] = {source: source.rgb for source in Source}
-"""Red, green and blue, 0 to 1, of each source of a step."""
 
 Box = tuple[Corner, Corner]
 """Least and largest corner of the workspace, m, base frame."""
 
 
+def _rgb(source: str) -> tuple[float, float, float]:
+    known = Source.find(source)
+    return (1.0, 1.0, 1.0) if known is None else known.rgb
+
+
 def colour(source: str, alpha: float = 1.0) -> ColorRGBA:
     """Returns the colour of a source; white for an unknown one."""
-    red, green, blue = COLOURS.get(source, (1.0, 1.0, 1.0))
+    red, green, blue = _rgb(source)
     return ColorRGBA(r=red, g=green, b=blue, a=alpha)
 
 
@@ -112,8 +115,7 @@ def overlay(pixels: np.ndarray, step: StepTelemetry | None) -> np.ndarray:
     lines = overlay_lines(step, (picture.width - 8) // CHARACTER_WIDTH)
     top = max(0, picture.height - 12 * len(lines) - 4)
     draw.rectangle((0, top, picture.width, picture.height), fill=(0, 0, 0, 150))
-    tint = COLOURS.get(step.source if step else "", (1.0, 1.0, 1.0))
-    shade = tuple(int(127 + 128 * part) for part in tint)
+    shade = tuple(int(127 + 128 * part) for part in _rgb(step.source if step else ""))
     for number, line in enumerate(lines):
         draw.text((4, top + 2 + 12 * number), line, fill=shade)
     return np.asarray(picture)

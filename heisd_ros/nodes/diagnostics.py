@@ -141,16 +141,16 @@ def control_status(
             warnings += [f"robot_description refused: {session.refused_robot}"]
     if control is not None:
         values["steps"] = control.step
-        values |= {f"steps.{source}": count for source, count in control.sources.items()}
-        values["skip_rate"] = control.sources[Source.SKIP] / max(control.step, 1)
-        values |= {f"shadow.{what}": count for what, count in control.shadow.items()}
-        if control.acted_at is not None:
-            values["action_age_sec"] = (now - control.acted_at) / NANOSECONDS
-        if control.latency is not None:
-            values["latency.inference_ms"] = control.latency.inference
-            values["latency.total_ms"] = control.latency.total
+        values |= {f"steps.{source}": count for source, count in control.arm.sources.items()}
+        values["skip_rate"] = control.arm.sources[Source.SKIP] / max(control.step, 1)
+        values |= {f"shadow.{what}": count for what, count in control.policy.shadow.items()}
+        if control.policy.acted_at is not None:
+            values["action_age_sec"] = (now - control.policy.acted_at) / NANOSECONDS
+        if control.policy.latency is not None:
+            values["latency.inference_ms"] = control.policy.latency.inference
+            values["latency.total_ms"] = control.policy.latency.total
             values |= _chunk_values(control)
-        values |= {f"holds.{reason.value}": n for reason, n in control.holds.counts.items()}
+        values |= {f"holds.{reason.value}": n for reason, n in control.arm.holds.counts.items()}
         values |= {f"limits.{kind}": count for kind, count in control.limit_counts.items()}
         person = control.person
         values |= {"commander": person.commander, "takeovers": person.takeover.count}
@@ -161,8 +161,8 @@ def control_status(
         warnings += [control.ticks.warning()]
     warnings = list(filter(None, warnings))
     level, message = DiagnosticStatus.OK, state
-    if control is not None and control.holds.current:
-        level, message = DiagnosticStatus.ERROR, f"arm held: {control.holds.current}"
+    if control is not None and control.arm.holds.current:
+        level, message = DiagnosticStatus.ERROR, f"arm held: {control.arm.holds.current}"
     elif control is None and estop:
         level, message = DiagnosticStatus.ERROR, f"{state}, emergency stop latched"
     elif warnings:
@@ -172,7 +172,7 @@ def control_status(
 
 def _chunk_values(control: ControlLoop) -> dict[str, object]:
     """Returns the place of the newest action in its chunk, and the chunks that came too late."""
-    place = control.place
+    place = control.policy.place
     if place is None:
         return {}
     return {
@@ -180,13 +180,13 @@ def _chunk_values(control: ControlLoop) -> dict[str, object]:
         "chunk.index": place.index,
         "chunk.length": place.length,
         "chunk.delay_ms": place.delay_sec * 1e3,
-        "chunk.late": control.chunks.late,
+        "chunk.late": control.arm.chunks.late,
     }
 
 
 def gripper_status(control: ControlLoop) -> DiagnosticStatus:
     """Builds the status of the gripper's goals."""
-    fingers = control.fingers
+    fingers = control.arm.fingers
     level = DiagnosticStatus.WARN if fingers.failure else DiagnosticStatus.OK
     return status("gripper", level, fingers.failure or "well", {"failures": fingers.failures})
 

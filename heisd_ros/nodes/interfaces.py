@@ -6,6 +6,7 @@ position: an arm is halted by a zero velocity, by a constant target, or by a sto
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -223,7 +224,7 @@ class JointInterface(_Published):
     def __init__(self, node: Node, parameters: VlaNodeParameters, tick_sec: float) -> None:
         command = parameters.command
         self._trajectory = command.joint_message == "trajectory"
-        self._positions = command.interface == "joint_position"
+        self._positions = not command.of_speeds
         self._names = list(parameters.robot.joint_names)
         self._due = Duration(nanoseconds=int(tick_sec * 1e9)).to_msg()
         kind = JointTrajectory if self._trajectory else Float64MultiArray
@@ -260,10 +261,11 @@ def make_interface(
         tick_sec: Time from one command to the next, s.
         step_sec: Time of one control step, s.
     """
-    if parameters.command.interface == "pose":
-        return PoseInterface(node, parameters, tick_sec)
-    if parameters.command.interface == "delta":
-        return DeltaInterface(node, parameters, step_sec)
-    if parameters.command.of_joints:
-        return JointInterface(node, parameters, tick_sec)
-    return TwistInterface(node, parameters)
+    made: dict[str, Callable[[], CommandInterface]] = {
+        "twist": lambda: TwistInterface(node, parameters),
+        "pose": lambda: PoseInterface(node, parameters, tick_sec),
+        "delta": lambda: DeltaInterface(node, parameters, step_sec),
+        "joint_velocity": lambda: JointInterface(node, parameters, tick_sec),
+        "joint_position": lambda: JointInterface(node, parameters, tick_sec),
+    }
+    return made[parameters.command.interface]()

@@ -85,11 +85,11 @@ class StepReports:
         self._stamp(message, now)
         self._complete(message)
 
-    def person(self, step: PersonStep, now: int) -> None:
-        """Takes a person's step, of a steady time, ns, as `acted` does."""
+    def of_person(self, step: PersonStep, now: int) -> StepTelemetry:
+        """Returns the telemetry of a person's step, for `acted`, at a steady time, ns."""
         message = telemetry.person_message(self._watch.instruction, step.action, step.reason)
         self._stamp(message, now)
-        self.acted(message, now)
+        return message
 
     def _stamp(self, message: StepTelemetry, now: int) -> None:
         """Fills in the stamp and the ages of a message that answers no observation."""

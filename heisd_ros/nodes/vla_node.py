@@ -303,7 +303,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             self.set_parameters([Parameter("instruction", value="")])
         if control is not None:
             if self._estop.latched:
-                control.stop_gripper()
+                control.arm.stop_gripper()
             control.check()
         self._status.update()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from heisd_ros.robot.declare import Parameters, at_least, at_most, at_most_if_any, parameter
+from heisd_ros.robot.topic_parameters import INTERFACES
 
 STOP_SEC = 0.4
 """Longest duration of a halt, s: if acceleration and jerk are too low, the halt is harder."""
@@ -15,7 +16,7 @@ SETTLE_SEC = 5.0
 _LEAST_TIMEOUT_SEC = 0.02
 END_EFFECTOR = "end_effector"
 """Action space of a model whose actions are steps of the end effector."""
-JOINT_INTERFACES = ("joint_velocity", "joint_position")
+JOINT_INTERFACES = tuple(name for name, kind in INTERFACES.items() if kind.joints)
 """Values of `command.interface` that command the joints."""
 
 
@@ -28,7 +29,7 @@ class CommandParameters(Parameters):
         "What is sent to the arm: a twist (MoveIt Servo), a target pose (Cartesian controllers), "
         "the action as the model gave it, to which no limit of this node applies, or velocities or "
         "positions of the joints (ros2_control).",
-        choices=("twist", "pose", "delta", *JOINT_INTERFACES),
+        choices=tuple(INTERFACES),
         own=True,
     )
     joint_message: str = parameter(
@@ -224,6 +225,11 @@ class CommandParameters(Parameters):
     def of_joints(self) -> bool:
         """Whether the joints are commanded, and not the tip."""
         return self.interface in JOINT_INTERFACES
+
+    @property
+    def of_speeds(self) -> bool:
+        """Whether velocities are commanded, and not positions."""
+        return INTERFACES[self.interface].speeds
 
     @property
     def timeout_sec(self) -> float:

@@ -1,11 +1,34 @@
-"""Parameters of topics in a robot's YAML file. Imports no ROS."""
+"""The command interfaces, and the parameters of topics in a robot's YAML file. Imports no ROS."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from heisd_ros.robot.declare import Parameters, parameter, values_of
+
+
+class InterfaceKind(NamedTuple):
+    """What a command interface sends.
+
+    Attributes:
+        joints: Whether it commands the joints, and not the tip.
+        speeds: Whether it commands velocities, which the arm keeps until the next command.
+    """
+
+    joints: bool = False
+    speeds: bool = False
+
+
+INTERFACES = {
+    "twist": InterfaceKind(speeds=True),
+    "pose": InterfaceKind(),
+    "delta": InterfaceKind(),
+    "joint_velocity": InterfaceKind(joints=True, speeds=True),
+    "joint_position": InterfaceKind(joints=True),
+}
+"""The values of `command.interface`; `nodes/interfaces.py` has a class for each."""
 
 
 @dataclass(frozen=True)

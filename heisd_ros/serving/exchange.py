@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from heisd_ros.decoding.types import DECIDING, Observation, Settled, Source, StepResult
+from heisd_ros.decoding.types import Observation, Settled, Source, StepResult, deciding
 from heisd_ros.errors import ImageError, MessageError, ProprioceptionError
 from heisd_ros.files.bounded import LONGEST_TEXT, one_line
 from heisd_ros.files.typed import typed
@@ -66,7 +66,7 @@ class StepReply:
 
     step: int = 0
     tokens: tuple[int, ...] = ()
-    source: str = Source.AUTOREGRESSIVE.value
+    source: str = Source.AUTOREGRESSIVE
     reason: str = "not given by the server"
     timings_ms: dict[str, float] = field(default_factory=dict)
     passes: int = 0
@@ -130,7 +130,7 @@ def answer(result: StepResult, request: StepRequest, warning: str) -> dict[str, 
     reply = StepReply(
         step=request.step,
         tokens=tuple(map(int, result.tokens)),
-        source=Source(result.source).value,
+        source=str(result.source),
         reason=result.reason,
         timings_ms={name: float(ms) for name, ms in result.timings_ms.items()},
         passes=result.passes,
@@ -187,8 +187,8 @@ def read_result(
             f"up to {MOST_ACTIONS}, "
             "end-effector displacement and gripper"
         )
-    if reply.source not in DECIDING:
-        raise MessageError(f"source is {reply.source!r}; accepted: {', '.join(DECIDING)}")
+    if reply.source not in deciding():
+        raise MessageError(f"source is {reply.source!r}; accepted: {', '.join(deciding())}")
     return StepResult(
         action=actions[0].astype(np.float64),
         chunk=actions.astype(np.float64) if len(actions) > 1 else None,

@@ -16,8 +16,6 @@ PARTS = ("wait", "convert", *TIMING_KEYS[:-1], "settle", "total")
 LONGEST = 2000
 """Longer texts are cut to this many characters."""
 POLICY = "policy"
-_SOURCES = {source.value: source for source in Source}
-_BY_LETTER = {source.letter: source for source in Source}
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Moment:
     @property
     def label(self) -> str:
         """What decided it, in words."""
-        known = _SOURCES.get(self.source)
+        known = Source.find(self.source)
         return known.label if known else self.source
 
     @property
@@ -135,7 +133,7 @@ class Moment:
 
 def colour_of(source: str) -> tuple[int, int, int]:
     """Returns red, green and blue of a source, 0 to 255; white for an unknown one."""
-    known = _SOURCES.get(source)
+    known = Source.find(source)
     rgb = known.rgb if known else (1.0, 1.0, 1.0)
     red, green, blue = (round(255 * part) for part in rgb)
     return red, green, blue
@@ -181,7 +179,7 @@ def of_row(row: Mapping[str, Any], index: int, boundary: float = math.nan) -> Mo
         boundary: The mode's boundary of the metric.
     """
     letter = row["source"][index]
-    source = _BY_LETTER.get(letter)
+    source = Source.find(letter)
     times = {"total": row["ms"][index]} if row.get("ms") else {}
     similarity, metric = row["similarity"][index], row["metric"][index]
     accepted = row["accepted"][index]

@@ -192,7 +192,7 @@ class Screen:
             style = rr.SeriesLines(names=part, colors=[colour], widths=2 if part == "total" else 1)
             fix(f"{layout.LATENCY}/{part}", style)
         lane = rr.StateConfiguration(
-            values=[source.value for source in Source],
+            values=[str(source) for source in Source],
             labels=[source.label for source in Source],
             colors=[colour_of(source) for source in Source],
         )

@@ -10,7 +10,6 @@ is the sum of the path probabilities of all nodes.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from heisd_ros.errors import DrafterError
+from heisd_ros.files.atomic import replacing
 from heisd_ros.files.bounded import check_plain, read_object, shown
 from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.llama import (
@@ -260,18 +260,15 @@ def save_drafter(
         record: how it was trained and what it achieved.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     # Cloned, because parts of fused weights share memory, which safetensors refuses.
     tensors = {
         name: tensor.to("cpu", torch.float16).clone().contiguous()
         for name, tensor in drafter.state_dict().items()
     }
     content = {"format": FORMAT, "model": model_fingerprint, **(record or {})}
-    weights, text = folder / f".{WEIGHTS}.partial", folder / f".{RECORD}.partial"
-    save_file(tensors, weights, metadata={"format": "pt"})
-    text.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(weights, folder / WEIGHTS)
-    os.replace(text, folder / RECORD)
+    with replacing(folder / WEIGHTS) as weights, replacing(folder / RECORD) as text:
+        save_file(tensors, weights, metadata={"format": "pt"})
+        text.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def load_drafter(

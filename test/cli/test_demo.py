@@ -24,7 +24,7 @@ from heisd_ros.cli.demo_figure import save_film, save_strip
 from heisd_ros.cli.demo_report import Settings, latency_summary
 from heisd_ros.cli.demo_view import PlainView, state_line
 from heisd_ros.cli.view_server import PORT
-from heisd_ros.decoding.types import DECIDING, Source
+from heisd_ros.decoding.types import Source, deciding
 from heisd_ros.nodes.tools.demo_monitor import Frame, Snapshot
 
 
@@ -102,7 +102,7 @@ def test_the_strip_is_a_picture(tmp_path, count):
 def test_the_film_moves_and_grows_the_path(tmp_path, name):
     frames = [
         Frame(i, np.full((16, 16, 3), 10 * i, np.uint8), np.array([0.01 * i, 0.0, 0.3]), source)
-        for i, source in enumerate([*DECIDING, Source.HOLD])
+        for i, source in enumerate([*deciding(), Source.HOLD])
     ]
     save_film(tmp_path / name, "title", frames)
     with Image.open(tmp_path / name) as film:

@@ -14,8 +14,9 @@ from heisd_ros.decoding.assembly import build_decoder
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.boundary import Boundary
 from heisd_ros.decoding.chooser import Chooser
-from heisd_ros.decoding.hybrid import REDRAFT_ROOM, HybridDecoder, redraft
+from heisd_ros.decoding.hybrid import HybridDecoder
 from heisd_ros.decoding.proposers import Proposer, proposers_of
+from heisd_ros.decoding.redraft import REDRAFT_ROOM, redraft
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import SkipGate
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
@@ -43,14 +44,14 @@ def own_tokens(seed=0):
     return AutoregressiveDecoder(VLA).infer(observation(seed)).tokens
 
 
-def decoder(chains=(), drafted=(), boundary=0.5, **mode):
+def decoder(chains=(), drafted=(), boundary=0.5, calibration=None, **mode):
     settings = ModeSettings.from_dict({"propose": "hybrid", **mode})
     return HybridDecoder(
         VLA,
         settings,
         database=FakeDatabase(FakeShard(VLA, chains)) if len(chains) else None,
         proposers=proposers_of(settings, VLA, FakeDrafter(drafted) if len(drafted) else None),
-        gate=SkipGate(settings.skip),
+        gate=SkipGate(settings.skip, calibration),
         boundary=Boundary(boundary, 0.0),
     )
 
@@ -292,8 +293,7 @@ def test_nothing_is_skipped_in_a_shard_that_grew_after_its_calibration():
     tokens = own_tokens()
     mode = {"skip": {"policy": "calibrated", "shadow_share": 0.0}, "retrieval": {"k": 2}}
     for grown, source in ((False, "skip"), (True, "retrieval")):
-        subject = decoder([tokens, tokens], **mode)
-        subject.gate = SkipGate(subject.mode.skip, calibration(k=2))
+        subject = decoder([tokens, tokens], calibration=calibration(k=2), **mode)
         subject.database.shard.grown = grown
         subject.infer(observation())
         step = subject.infer(observation())
@@ -342,7 +342,7 @@ def test_an_accepted_draft_is_corrected_where_the_mode_says_so():
         return Verification.start(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("heisd_ros.decoding.hybrid.Verification", SimpleNamespace(start=start))
+        patch.setattr("heisd_ros.decoding.speculation.Verification", SimpleNamespace(start=start))
         for correct in (True, False):
             decoder([own_tokens()], correct=correct).infer(observation())
     assert asked == [True, False]

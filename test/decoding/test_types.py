@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from heisd_ros.decoding.types import DECIDING, Source
+from heisd_ros.decoding.types import Source, deciding
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -12,7 +12,7 @@ def test_a_source_is_its_name():
     assert Source.LAST_COMMAND == "last_command" and Source("skip") is Source.SKIP
     assert {"skip": 3}[Source.SKIP] == 3
     assert f"{Source.SKIP}" == "skip" and json.dumps(Source.SKIP) == '"skip"'
-    assert set(Source) - set(DECIDING) == {Source.HOLD, Source.PERSON}
+    assert set(Source) - set(deciding()) == {Source.HOLD, Source.PERSON}
 
 
 def test_sources_can_be_told_apart():

@@ -18,7 +18,7 @@ from support.small_models import (
 
 from heisd_ros.decoding.acceptance import TOKEN_BIAS, within_tolerance
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-from heisd_ros.decoding.hybrid import REDRAFT_ROOM, redraft
+from heisd_ros.decoding.redraft import REDRAFT_ROOM, redraft
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation
 from heisd_ros.decoding.verifier import Verification

@@ -14,7 +14,7 @@ from heisd_ros.control.holds import Hold, HoldReason, HoldTracker
 from heisd_ros.control.inputs import NANOSECONDS, IngestLimits, InputHealth
 from heisd_ros.control.stamps import StampAges
 from heisd_ros.control.tick_watch import TickWatch
-from heisd_ros.decoding.types import ChunkPlace
+from heisd_ros.decoding.types import ChunkPlace, Source
 from heisd_ros.nodes import diagnostics
 from heisd_ros.nodes.diagnostics import GpuMemory, gpu_status, input_status, report, status
 from heisd_ros.robot.declare import from_values
@@ -137,13 +137,16 @@ def test_holds_and_limited_commands_are_counted():
     holds = HoldTracker()
     holds.update(Hold(HoldReason.NO_IMAGE, "none"))
     loop = SimpleNamespace(
-        fingers=SimpleNamespace(failure="goal 0.04 aborted", failures=2),
+        arm=SimpleNamespace(
+            fingers=SimpleNamespace(failure="goal 0.04 aborted", failures=2),
+            sources=Counter({Source.SKIP: 1, Source.DRAFTER: 3}),
+            holds=holds,
+            chunks=SimpleNamespace(late=1),
+        ),
+        policy=SimpleNamespace(
+            shadow=Counter(checked=2, disagreed=1), acted_at=None, latency=None, place=None
+        ),
         step=4,
-        sources=Counter(skip=1, drafter=3),
-        shadow=Counter(checked=2, disagreed=1),
-        acted_at=None,
-        latency=None,
-        holds=holds,
         limit_counts={"speed": 2},
         ticks=TickWatch(0.02, 0.5, 0.0),
         person=SimpleNamespace(
@@ -166,8 +169,8 @@ def test_holds_and_limited_commands_are_counted():
     assert counts["disagreement"] == "0.25"
     assert (counts["ticks.late"], counts["ticks.worst_ms"]) == ("0", "0")
 
-    loop.latency = SimpleNamespace(inference=80.0, total=90.0)
-    loop.place, loop.chunks = ChunkPlace(7, 2, 10, 0.085), SimpleNamespace(late=1)
+    loop.policy.latency = SimpleNamespace(inference=80.0, total=90.0)
+    loop.policy.place = ChunkPlace(7, 2, 10, 0.085)
     counts = values(report(session_on("cpu"), loop)[0])
     names = ("number", "index", "length", "delay_ms", "late")
     assert [counts[f"chunk.{name}"] for name in names] == ["7", "2", "10", "85", "1"]

@@ -91,7 +91,7 @@ def test_a_reasoning_is_kept_by_the_counter(world):
 def test_after_a_hold_all_of_the_reasoning_is_decoded(world):
     bench = started(world, "ecot", "Close the Drawer", mode="freeze")
     world.spin_until(lambda: len(bench.steps()) >= 2, "steps", bench.publish)
-    world.nodes[-1]._control._hold(Hold(HoldReason.OVER_BUDGET, "a test"), time.monotonic_ns())
+    world.nodes[-1]._control.arm.hold(Hold(HoldReason.OVER_BUDGET, "a test"), time.monotonic_ns())
     told = lambda: any("the arm was held" in step.reason for step in bench.steps())  # noqa: E731
     world.spin_until(told, "a step that thinks", bench.publish)
 

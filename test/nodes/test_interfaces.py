@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from scipy.spatial.transform import Rotation
+from support.tree import ROOT
 
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.nodes import interfaces
@@ -20,6 +21,7 @@ from heisd_ros.nodes.interfaces import (
 )
 from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.robot.topic_parameters import INTERFACES, TopicParameters
 
 TICK = 0.02
 DEFAULTS = VlaNodeParameters()
@@ -196,3 +198,20 @@ def test_no_positions_are_sent_before_the_arms_are_known(sent):
     assert not sent
     joints_of("joint_velocity", "array").send(still)
     assert list(sent[0].data) == [0.0] * 7
+
+
+@pytest.mark.parametrize("name", INTERFACES)
+def test_an_interface_is_listed_in_four_files(name, monkeypatch):
+    """Its kind and its topic in `topic_parameters`, its class, the launch file and the policy."""
+    topics = []
+    monkeypatch.setattr(
+        interfaces, "command_publisher", lambda node, kind, topic, dry: topics.append(topic)
+    )
+    settings = with_values(DEFAULTS, {"command.interface": name})
+    interfaces.make_interface(None, settings, TICK, TICK)
+    assert topics == [f"~/output/{name}"]
+    usual = getattr(TopicParameters(), name, None)  # the launch files leave a delta where it is
+    policy = (ROOT / "config" / "sros2" / "policy.xml").read_text(encoding="utf-8")
+    assert f"<topic>{usual or topics[0]}</topic>" in policy
+    launch = (ROOT / "launch" / "real_arm.launch.py").read_text(encoding="utf-8")
+    assert (f'"{name}": ("{topics[0]}", "{usual}")' in launch) == (usual is not None)

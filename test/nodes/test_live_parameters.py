@@ -156,8 +156,8 @@ def test_every_live_parameter_reaches_those_who_act_on_it(active):
     assert after[0].angular == dataclasses.replace(before[0].angular, speed=15.0)
     assert after[0].joints.slow_rad == 0.2 and after[0].workspace.high[2] == 1.0
     assert after[1] == dataclasses.replace(before[1], sync_tolerance_sec=0.02)
-    assert node._control._parameters.model.budget_sec == 5.0
-    assert node._control._gripper._parameters.gripper.hysteresis == 0.3
+    assert node._control._watch.parameters.model.budget_sec == 5.0
+    assert node._control.arm.gripper._parameters.gripper.hysteresis == 0.3
 
 
 def test_the_box_in_the_pictures_is_the_one_in_force(active):

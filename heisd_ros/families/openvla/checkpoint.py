@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from heisd_ros.families.openvla.action_tokens import ActionStatistics
 from heisd_ros.families.openvla.config import VLAConfig
 from heisd_ros.families.openvla.network import VLAModel
 from heisd_ros.families.openvla.vla import VLA
+from heisd_ros.files.atomic import replacing
 from heisd_ros.files.bounded import shown
 from heisd_ros.files.typed import typed
 from heisd_ros.vla.checkpoint_files import (
@@ -107,7 +107,6 @@ def save_checkpoint(
         dtype: type of the weights on disk (None: as they are); buffers keep theirs.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     buffers = {name for name, _ in model.named_buffers()}  # units of the robot: never rounded
     # Cloned, because parts of fused weights share memory, which safetensors refuses.
     tensors = {
@@ -116,12 +115,15 @@ def save_checkpoint(
     }
     norm_stats = {key: {"action": value.to_dict()} for key, value in statistics.items()}
     config = {**model.config.to_dict(), "norm_stats": norm_stats}
-    partial = {name: folder / f".{name}.partial" for name in (WEIGHTS, TOKENIZER, CONFIG)}
-    save_file(tensors, partial[WEIGHTS], metadata={"format": "pt"})
-    tokenizer.save(str(partial[TOKENIZER]))
-    partial[CONFIG].write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for name, path in partial.items():
-        os.replace(path, folder / name)
+    # Replaced from the last to the first: the config, by which a folder is recognised, at the end.
+    with (
+        replacing(folder / CONFIG) as config_file,
+        replacing(folder / TOKENIZER) as text_side,
+        replacing(folder / WEIGHTS) as weights,
+    ):
+        save_file(tensors, weights, metadata={"format": "pt"})
+        tokenizer.save(str(text_side))
+        config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def statistics_of(folder: str | Path) -> list[str]:
