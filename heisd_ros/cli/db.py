@@ -15,11 +15,10 @@ from rich.table import Table
 from heisd_ros.cli.db_jobs import BuildJob, load_model, numbered_record, open_demonstrations
 from heisd_ros.cli.model_options import DtypeOption, ProtocolOption, UnnormKeyOption
 from heisd_ros.cli.ray_jobs import ray_results
-from heisd_ros.cli.reading import Features, Only, Params, Urdf
+from heisd_ros.cli.reading import Features, Only, Params, Urdf, say_dropped
 from heisd_ros.files.ranges import parse_ranges
 
 if TYPE_CHECKING:
-    from heisd_ros.data.source import Source
     from heisd_ros.retrieval.manifest import Manifest
     from heisd_ros.training.build_journal import Record
 
@@ -117,7 +116,7 @@ def build(
             on_frames=_bar(progress),
             elsewhere=there if ray else None,
         )
-    _say_dropped(sources)
+    say_dropped(sources)
     _print(folder, manifest)
 
 
@@ -148,7 +147,7 @@ def add(
         manifest = add_to_database(
             folder, vla, identity, sources, batch_size=batch_size, on_frames=_bar(progress)
         )
-    _say_dropped(sources)
+    say_dropped(sources)
     _print(folder, manifest)
 
 
@@ -230,13 +229,6 @@ def _bar(progress: Progress) -> Callable[[int, int], None]:
     """Shows frames done and the time left."""
     bar = progress.add_task("frames", total=None)
     return lambda done, total: progress.update(bar, completed=done, total=total)
-
-
-def _say_dropped(sources: list[Source]) -> None:
-    """Says what was left out of the sources and what is odd; `heisd data inspect` says more."""
-    for source in sources:
-        for line in source.report.lines():
-            typer.echo(f"{source.label}: {line}", err=True)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from heisd_ros.data.open_sources import Reading
     from heisd_ros.data.recording_layout import RecordingLayout
+    from heisd_ros.data.source import Source
     from heisd_ros.robot.cell_parameters import CellParameters
 
 Params = Annotated[
@@ -81,3 +83,10 @@ def reading_of(
         return ArmKinematics(text, robot.tip_frame, robot.joint_names, robot.base_frame)
 
     return Reading(recording_layout(cell, text), mapped, arm, rate_hz)
+
+
+def say_dropped(sources: Sequence[Source]) -> None:
+    """Says what was left out of the sources and what is odd; `heisd data inspect` says more."""
+    for source in sources:
+        for line in source.report.lines():
+            typer.echo(f"{source.label}: {line}", err=True)

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, TextColumn
 
+from heisd_ros.cli.db_jobs import open_demonstrations
 from heisd_ros.cli.model_options import ProtocolOption, UnnormKeyOption
+from heisd_ros.cli.reading import Features, Only, Params, Urdf, say_dropped
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -21,7 +23,10 @@ def train() -> None:
 
 @app.command()
 def vla(
-    demonstrations: Annotated[list[Path], typer.Argument(help="Folders of *_demo.hdf5 files.")],
+    demonstrations: Annotated[
+        list[Path],
+        typer.Argument(help="Bags, LeRobot data sets, *_demo.hdf5 files, or folders of them."),
+    ],
     folder: Annotated[Path, typer.Argument(help="Folder of the run; a run is resumed.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 4000,
     batch_size: Annotated[int, typer.Option(help="Samples a step.", min=1)] = 64,
@@ -41,21 +46,45 @@ def vla(
     ] = 1.0,
     policy_weight: Annotated[
         float,
-        typer.Option(help="Weight of the other steps of such an episode; 0: DAgger.", min=0.0),
+        typer.Option(
+            help="Weight of a policy's step, where the recording says who had the arm; 0: DAgger.",
+            min=0.0,
+        ),
     ] = 1.0,
+    params: Params = None,
+    features: Features = None,
+    urdf: Urdf = None,
+    only: Only = None,
 ) -> None:
     """Train a small VLA of OpenVLA's architecture by imitation, on the GPU where there is one."""
+    from heisd_ros.errors import HeisdError
     from heisd_ros.families.openvla.checkpoint import load_checkpoint
+    from heisd_ros.families.openvla.preprocessing import ImagePreprocessor
     from heisd_ros.sim.scene import CONTROL_RATE_HZ
     from heisd_ros.training.dataset import load_samples
     from heisd_ros.training.deepen import deepened
     from heisd_ros.training.loss_curve import draw_losses
     from heisd_ros.training.metric_bounds import bounds_of
-    from heisd_ros.training.train_vla import Trainer, TrainingSettings
+    from heisd_ros.training.train_vla import Trainer, TrainingSettings, small_config
 
     if layers and not start_from:
         raise typer.BadParameter("--layers deepens a trained model: name it with --start-from")
-    samples = load_samples(demonstrations, ("agentview", "wrist"), person_weight, policy_weight)
+    start = load_checkpoint(start_from) if start_from else None
+    config = start.config if start else small_config((), 0)
+    rate_hz = float(config.control_rate_hz or CONTROL_RATE_HZ)
+    try:
+        sources = open_demonstrations(demonstrations, params, features, urdf, rate_hz, only or ())
+        samples = load_samples(
+            sources,
+            config.views,
+            person_weight,
+            policy_weight,
+            rate_hz,
+            ImagePreprocessor(config).resize,
+        )
+    except (HeisdError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    say_dropped(sources)
     typer.echo(f"{len(samples)} samples of {len(samples.instructions)} instructions")
     settings = TrainingSettings(
         steps=steps,
@@ -64,7 +93,6 @@ def vla(
         soft_bins=soft_bins,
         seed=seed,
     )
-    start = load_checkpoint(start_from) if start_from else None
     if start is not None and layers:
         try:
             start = deepened(start, layers)
@@ -81,7 +109,7 @@ def vla(
 
         trainer.run(show)
     # What the node's kinematic metric measures a motion against travels with the checkpoint.
-    bounds = bounds_of(demonstrations, CONTROL_RATE_HZ)
+    bounds = bounds_of(sources, rate_hz)
     if bounds is None:
         typer.echo("no joint velocities in the demonstrations: no metric_bounds.json is written")
     else:

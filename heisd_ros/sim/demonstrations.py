@@ -189,6 +189,8 @@ def run_expert(
     for step in count():
         if stall is not None and step < lead_steps and stall.note(scene.tip_pose().position, step):
             lead_steps = step
+        if stall is not None and step == lead_steps:
+            stall.at = step
         if step >= lead_steps + MAX_STEPS:
             return None
         action = expert.action()

@@ -14,7 +14,7 @@ class Stall:
     """Watches the tip of an arm that a policy moves; one for each episode.
 
     Attributes:
-        at: The control step at which the policy stalled; None while it has not.
+        at: The control step at which the person took over; None while the policy leads.
     """
 
     def __init__(self) -> None:

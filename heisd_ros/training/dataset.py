@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from heisd_ros.data.episode import Episode
-from heisd_ros.data.libero_hdf5 import read_episodes
 from heisd_ros.data.marks import Outcome
+from heisd_ros.data.source import Prepare, Source, whole
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.proprio import proprio_vector
-from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
+from heisd_ros.training.selection import robot_of
 
 
 @dataclass(frozen=True)
@@ -64,36 +64,46 @@ def demonstration_files(folders: Sequence[Path]) -> list[Path]:
 
 
 def load_samples(
-    folders: Sequence[Path],
+    sources: Sequence[Source],
     views: Sequence[str],
     person_weight: float = 1.0,
     policy_weight: float = 1.0,
+    control_rate_hz: float = 0.0,
+    prepare: Prepare = whole,
 ) -> Samples:
-    """Reads every `*_demo.hdf5` of some folders; discarded episodes are left out.
+    """Reads every episode of some sources; discarded ones are left out.
 
     Args:
-        folders: Where the files are.
+        sources: Where the episodes are, all of one robot.
         views: Camera views, in the model's order.
-        person_weight: Weight of a step in which a person had the arm that a policy moved.
-        policy_weight: Weight of the other steps of such an episode; 0: as in DAgger (Ross et al.,
+        person_weight: Weight of a step in which a person had the arm, where a recording says who
+            had it.
+        policy_weight: Weight of a policy's steps in such recordings; 0: as in DAgger (Ross et al.,
             2011; Kelly et al., 2019, HG-DAgger), where only the person is learned from.
+        control_rate_hz: The model's, which the sources have to have; 0: any.
+        prepare: Makes pictures of the model's size.
 
     Raises:
-        DemonstrationError: No files, one that cannot be read, or no step that has a weight.
+        DemonstrationError: The sources are of two robots, of another rate, not fit to be learned
+            from, have pictures of several sizes, or no step that has a weight.
+        HeisdError: A source cannot be read, or has none of the views.
     """
-    paths = demonstration_files(folders)
-    arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
+    robot_of(sources, control_rate_hz, DemonstrationError)
     columns: dict[str, list[np.ndarray]] = {
         name: [] for name in ("images", "proprio", "actions", "instruction", "landmarks", "weights")
     }
     instructions: list[str] = []
-    for path in paths:
-        for episode in read_episodes(path, tuple(views)):
-            if episode.outcome == Outcome.DISCARD:
+    for source in sources:
+        outlines = source.outline()
+        if source.report.unusable:
+            raise DemonstrationError(f"{source.label}: {source.report.unusable}")
+        for place, outline in enumerate(outlines):
+            if outline.outcome == Outcome.DISCARD:
                 continue
+            episode = source.episode(place, views, prepare)
             if episode.instruction not in instructions:
                 instructions.append(episode.instruction)
-            proprio = episode_proprio(episode, arm)
+            proprio = episode_proprio(episode, source.arm)
             landmarks = np.full((len(episode), 6), np.nan, dtype=np.float32)
             if episode.landmarks is not None:
                 landmarks = episode.landmarks - np.tile(proprio[:, :3], 2)
@@ -107,9 +117,12 @@ def load_samples(
             columns["weights"].append(_weights(episode, person_weight, policy_weight))
     if not sum(weights.sum() for weights in columns["weights"]):
         raise DemonstrationError(
-            f"{[str(folder) for folder in folders]} hold no step to learn from: every episode is "
+            f"{[source.label for source in sources]} hold no step to learn from: every episode is "
             "discarded, or of weight 0"
         )
+    sizes = sorted({images.shape[2:4] for images in columns["images"]})
+    if len(sizes) > 1:
+        raise DemonstrationError(f"pictures have the sizes {sizes}; accepted: one")
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
     return Samples(
         images=torch.from_numpy(joined["images"]),
@@ -123,8 +136,8 @@ def load_samples(
 
 
 def _weights(episode: Episode, person: float, policy: float) -> np.ndarray:
-    """Returns the weight of each step (T,), float32; 1 in an episode that nobody corrected."""
-    if episode.person is None or not episode.person.any():
+    """Returns the weight of each step (T,), float32; 1 where nothing says who had the arm."""
+    if episode.person is None:
         return np.ones(len(episode), np.float32)
     return np.where(episode.person, person, policy).astype(np.float32)
 

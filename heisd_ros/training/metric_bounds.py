@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
 from heisd_ros.data.episode import Episode
-from heisd_ros.data.libero_hdf5 import read_episodes
+from heisd_ros.data.source import Source
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import MetricBounds, Trajectory
-from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
-from heisd_ros.training.dataset import demonstration_files
 
 
-def bounds_of(folders: Sequence[Path], control_rate_hz: float) -> MetricBounds | None:
-    """Computes the metric bounds of all demonstrations in some folders.
+def bounds_of(sources: Sequence[Source], control_rate_hz: float) -> MetricBounds | None:
+    """Computes the metric bounds of all demonstrations in some sources.
 
     Args:
-        folders: Folders of `*_demo.hdf5` files with joint velocities.
+        sources: Where the demonstrations are, with joint velocities.
         control_rate_hz: Rate of the joint states that the metric will be fed live.
 
     Returns:
         The bounds, or None if no recording has joint velocities (LIBERO's own have none).
 
     Raises:
-        DemonstrationError: A file cannot be read.
+        HeisdError: A source cannot be read.
         ValueError: No episode is long enough.
     """
-    trajectories = list(_trajectories(folders, control_rate_hz))
+    trajectories = list(_trajectories(sources, control_rate_hz))
     return MetricBounds.from_trajectories(trajectories) if trajectories else None
 
 
-def _trajectories(folders: Sequence[Path], rate_hz: float) -> Iterable[Trajectory]:
-    arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
-    for path in demonstration_files(folders):
-        for episode in read_episodes(path, views=()):
+def _trajectories(sources: Sequence[Source], rate_hz: float) -> Iterable[Trajectory]:
+    for source in sources:
+        for place in range(len(source.outline())):
+            episode = source.episode(place, ())
             if episode.joint_velocities is not None and len(episode) > 1:
-                yield trajectory_of(episode, arm, rate_hz)
+                yield trajectory_of(episode, source.arm, rate_hz)
 
 
 def trajectory_of(episode: Episode, arm: ArmKinematics, rate_hz: float) -> Trajectory:

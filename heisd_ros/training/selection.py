@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from heisd_ros.data.source import Item, Source
-from heisd_ros.errors import DatabaseError
+from heisd_ros.errors import DatabaseError, HeisdError
 from heisd_ros.kinematics.proprio import PROPRIO_SIZE
 from heisd_ros.vla.token_model import TokenModel
 
@@ -25,12 +25,23 @@ def check_sources(vla: TokenModel, sources: Sequence[Source], control_rate_hz: f
             f"the model takes {vla.spec.proprio_size} numbers of proprioception, demonstrations "
             f"give {PROPRIO_SIZE}; train it with `heisd train vla`"
         )
+    return robot_of(sources, control_rate_hz, DatabaseError)
+
+
+def robot_of(sources: Sequence[Source], control_rate_hz: float, refusal: type[HeisdError]) -> str:
+    """Returns the one robot that sources are of.
+
+    Args:
+        sources: The sources.
+        control_rate_hz: The model's, which they have to have unless they name none; 0: any.
+        refusal: What is raised if there are several robots, or another rate.
+    """
     robots = sorted({source.robot for source in sources})
     if len(robots) != 1:
-        raise DatabaseError(f"the sources are of the robots {robots}; accepted: one")
+        raise refusal(f"the sources are of the robots {robots}; accepted: one")
     for source in sources:
-        if source.rate_hz not in (0.0, control_rate_hz):
-            raise DatabaseError(
+        if control_rate_hz and source.rate_hz not in (0.0, control_rate_hz):
+            raise refusal(
                 f"{source.label} has {source.rate_hz:g} steps a second, the model "
                 f"{control_rate_hz:g}: its actions are not those of one control step"
             )

@@ -119,6 +119,14 @@ def test_the_expert_takes_over_once_the_lead_stalls(scene):
     assert np.linalg.norm(recorded.actions[recorded.person][0, :3]) > 0.3
 
 
+def test_the_expert_takes_over_at_last_from_a_lead_that_never_stalls(scene, monkeypatch):
+    monkeypatch.setattr(demonstrations, "MOST_LEAD_STEPS", 5)
+    monkeypatch.setattr(demonstrations, "MAX_STEPS", 1)
+    lead, stall = Still(), Stall()
+    run_expert(scene, 0, SEED, lead=lead, stall=stall)
+    assert (len(lead.tips), stall.at) == (5, 5)
+
+
 def test_an_episode_that_the_expert_cannot_finish_is_not_recorded(scene, monkeypatch):
     monkeypatch.setattr(demonstrations, "MAX_STEPS", 3)
     assert record_episode(scene, 0, SEED, 10, CALM, None) is None

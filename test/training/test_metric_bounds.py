@@ -7,7 +7,7 @@ import pytest
 from support.episodes import episode
 
 from heisd_ros.data.libero_hdf5 import LiberoWriter
-from heisd_ros.errors import DemonstrationError
+from heisd_ros.data.open_sources import Reading, open_sources
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.training.metric_bounds import bounds_of, trajectory_of
@@ -48,12 +48,16 @@ def write(folder, *episodes):
         writer.add(recorded, seed, np.zeros((len(recorded), 4)), "")
 
 
+def bounds(*folders):
+    return bounds_of(open_sources(folders, Reading()), RATE_HZ)
+
+
 def test_bounds_of_sparse_and_dense_recordings_agree(tmp_path):
-    bounds = []
+    found = []
     for stride, steps in ((1, 101), (2, 51)):
         write(tmp_path / str(stride), recording(steps, stride))
-        bounds.append(bounds_of([tmp_path / str(stride)], RATE_HZ))
-    dense, sparse = bounds
+        found.append(bounds(tmp_path / str(stride)))
+    dense, sparse = found
     for name in ("radius_range", "path_range", "speed_range"):
         np.testing.assert_allclose(getattr(sparse, name), getattr(dense, name), rtol=0.02)
     assert sparse.boundary == pytest.approx(dense.boundary, abs=0.02)
@@ -63,16 +67,11 @@ def test_bounds_are_those_of_all_folders_together(tmp_path):
     write(tmp_path / "long", recording(101, 1))
     write(tmp_path / "short", recording(40, 1))
     write(tmp_path / "both", recording(101, 1), recording(40, 1))
-    apart = bounds_of([tmp_path / "long", tmp_path / "short"], RATE_HZ)
-    assert apart == bounds_of([tmp_path / "both"], RATE_HZ)
-    assert apart != bounds_of([tmp_path / "long"], RATE_HZ)
-
-
-def test_a_folder_without_files_is_refused(tmp_path):
-    with pytest.raises(DemonstrationError, match=r"no \*_demo.hdf5"):
-        bounds_of([tmp_path], RATE_HZ)
+    apart = bounds(tmp_path / "long", tmp_path / "short")
+    assert apart == bounds(tmp_path / "both")
+    assert apart != bounds(tmp_path / "long")
 
 
 def test_recordings_without_velocities_have_no_bounds(tmp_path):
     write(tmp_path, episode(joint_velocities=None))
-    assert bounds_of([tmp_path], RATE_HZ) is None
+    assert bounds(tmp_path) is None
