@@ -16,18 +16,18 @@ from heisd_ros.benchmark import steps as names
 from heisd_ros.benchmark.machine import busy, peak_memory_gib, processor
 from heisd_ros.benchmark.peer import TransformersPeer
 from heisd_ros.benchmark.prediction import StepTimes, predict, read_evaluation
-from heisd_ros.benchmark.roofline import Clock, Roofline, byte_size
+from heisd_ros.benchmark.roofline import Clock, Roofline
 from heisd_ros.benchmark.steps import Steps
-from heisd_ros.benchmark.subject import Shape, Subject, load_subject
+from heisd_ros.benchmark.subject import Subject, load_subject
 from heisd_ros.benchmark.timing import Case, measure, ratio
 from heisd_ros.errors import BenchmarkError, MissingPackageError
-from heisd_ros.families.openvla.network import VLAModel
-from heisd_ros.vla.engine import Engine, PlainEngine
+from heisd_ros.families.shapes import byte_size
+from heisd_ros.vla.engine import Engine, Network, PlainEngine
 from heisd_ros.vla.int8 import use_int8
 from heisd_ros.vla.static_engine import StaticEngine
 
 NOTES = (
-    "Steps begin with preprocessed pixels on the device and end with 7 tokens on the host.",
+    "Steps begin with preprocessed pixels on the device and end with an answer on the host.",
     "Acceptance is forced: the draft is judged, then so many of its tokens are taken as are named.",
     "The eager loop calls the same modules one by one: a cache that grows by copying, the LM head "
     "over all columns of the prompt, each token read before the next pass.",
@@ -55,7 +55,7 @@ class Settings:
             wall shows: for a shared CPU, with one thread.
     """
 
-    shape: Shape
+    shape: str
     device: torch.device
     dtype: torch.dtype
     rounds: int
@@ -125,10 +125,11 @@ def run(settings: Settings, say: Callable[[str], None] = lambda line: None) -> d
     rows += [_row(part.name, times, part.roofline_ms) for part in differences]
     result = {
         **_description(settings, subject, steps.engine),
-        "prompt_columns": steps.prompt.shape[1],
+        "prompt_columns": steps.prompt.columns.shape[1],
         "bandwidth_gb_s": round(roofline.bandwidth / 1e9, 2),
         "rate_tflop_s": round(roofline.rate / 1e12, 4),
         "peak_memory_gib": peak_memory_gib(settings.device),
+        "tokens": len(reference),
         "tokens_as_plain": sum(a == b for a, b in zip(reference, steps.chain, strict=True)),
         "notes": list(NOTES),
         "cases": rows,
@@ -160,7 +161,7 @@ def device_name(device: torch.device) -> str:
     return f"{processor()}, {torch.get_num_threads()} thread(s)"
 
 
-def _engine(settings: Settings, model: VLAModel) -> Engine:
+def _engine(settings: Settings, model: Network) -> Engine:
     fixed = settings.device.type == "cuda" or settings.compiler is not None
     return StaticEngine(model, compiler=settings.compiler) if fixed else PlainEngine(model)
 
@@ -179,7 +180,7 @@ def _peer(settings: Settings, steps: Steps, say: Callable[[str], None]) -> Trans
         say("no peer is timed: it would run on other weights than int8")
         return None
     try:
-        return TransformersPeer(steps.model.language_model, steps.prompt)
+        return TransformersPeer(steps.language, steps.prompt.columns, steps.left + 1)
     except MissingPackageError as error:
         say(str(error))
         return None

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from heisd_ros.errors import MissingPackageError
-from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
 from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.llama import LanguageModel
 
@@ -26,12 +25,13 @@ class TransformersPeer:
     Args:
         model: our language model.
         prompt: [1, T, hidden] what it continues.
+        tokens: how many it generates.
 
     Raises:
         MissingPackageError: transformers is not installed.
     """
 
-    def __init__(self, model: LanguageModel, prompt: Tensor) -> None:
+    def __init__(self, model: LanguageModel, prompt: Tensor, tokens: int) -> None:
         try:
             import transformers
         except ImportError as error:
@@ -49,11 +49,11 @@ class TransformersPeer:
         rotary = type(self._llama.model.rotary_emb)
         self._llama.model.rotary_emb = rotary(config).to(prompt.device)
         self._llama.eval().requires_grad_(False)
-        self._prompt = prompt
+        self._prompt, self._count = prompt, tokens
         self._mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device)
 
     def generate(self, cache: str) -> list[int]:
-        """Generates 7 greedy tokens.
+        """Generates greedy tokens.
 
         Args:
             cache: one of `CACHES`. With the static one transformers compiles by itself on a GPU.
@@ -61,12 +61,12 @@ class TransformersPeer:
         ids = self._llama.generate(
             inputs_embeds=self._prompt,
             attention_mask=self._mask,
-            max_new_tokens=ACTION_DIMENSIONS,
-            min_new_tokens=ACTION_DIMENSIONS,
+            max_new_tokens=self._count,
+            min_new_tokens=self._count,
             do_sample=False,
             cache_implementation=cache,
         )
-        tokens: list[int] = ids[0, -ACTION_DIMENSIONS:].tolist()
+        tokens: list[int] = ids[0, -self._count :].tolist()
         return tokens
 
     def cases(self, say: Callable[[str], None]) -> dict[str, Callable[[], list[int]]]:
@@ -101,7 +101,7 @@ def _arguments(config: LanguageConfig) -> dict[str, Any]:
         "rope_theta": config.rope_theta,
         "max_position_embeddings": config.max_position_embeddings,
         "attn_implementation": "sdpa",
-        # No end-of-sequence token: 7 tokens are generated.
+        # No end-of-sequence token: all tokens are generated.
         "eos_token_id": None,
         "pad_token_id": 0,
         "bos_token_id": None,

@@ -15,7 +15,6 @@ from typing import Any
 
 from heisd_ros.decoding.types import Source
 from heisd_ros.errors import BenchmarkError
-from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def predict(evaluation: Path, times: StepTimes) -> dict[str, Any]:
         "Predicted, not measured: this benchmark's step times with the sources and passes of "
         f"{sum(row['steps'] for row in data['episodes'])} steps evaluated on the model "
         f"{data['model'][:12]}, suite {data['suite']}. It holds where another model accepts and "
-        f"skips as often. A step of the plain loop has {ACTION_DIMENSIONS} passes."
+        "skips as often. A step of the plain loop has a pass for each token."
     )
     return {"note": note, "modes": modes}
 

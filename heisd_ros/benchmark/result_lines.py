@@ -14,7 +14,8 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
         f"{result['prompt_columns']} columns; {result['busy']}; "
         f"{result['peak_memory_gib']} GiB at most; times by {result['clock']}"
     )
-    yield f"{result['tokens_as_plain']} of 7 tokens as the plain engine's on unquantised weights"
+    alike, count = result["tokens_as_plain"], result["tokens"]
+    yield f"{alike} of {count} tokens as the plain engine's on unquantised weights"
     yield f"{'':42s}{'p50 ms':>10s}{'p99 ms':>10s}{'roofline':>10s}{'times':>8s}{'vs eager':>10s}"
     for case in result["cases"]:
         numbers = [case["roofline_ms"], case["ratio_to_roofline"], case["ratio_to_eager"]]
@@ -26,7 +27,7 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
     for peer in result["peers"]:
         yield (
             f"{peer['name']} ({peer['version']}): {peer['ratio_to_ours']:.2f} times as long as "
-            f"ours, {peer['tokens_as_ours']} of 7 tokens alike"
+            f"ours, {peer['tokens_as_ours']} of {count} tokens alike"
         )
     yield from result["notes"]
     if "prediction" in result:

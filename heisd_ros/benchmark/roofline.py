@@ -8,29 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from torch import nn
 
-from heisd_ros.families.openvla.network import VLAModel
-from heisd_ros.families.openvla.tower_config import TowerConfig
+from heisd_ros.families.shapes import TimedModel, Work, byte_size, matrix_size
 from heisd_ros.vla.drafter import Drafter
 
 Clock = Callable[[], float]
 """Seconds from any origin: ``time.perf_counter``, or on a shared CPU ``time.process_time``."""
-
-
-class Work(NamedTuple):
-    """Least work of a pass.
-
-    Attributes:
-        bytes: of the weights and of cached keys and values, each read once.
-        operations: multiplications and additions of the matrix products.
-    """
-
-    bytes: float
-    operations: float
 
 
 @dataclass(frozen=True)
@@ -85,31 +70,25 @@ class Workloads:
     """The work of each part of a step.
 
     Args:
-        model: the network.
+        model: the model.
         drafter: the drafter.
         columns: of the prompt.
+
+    Attributes:
+        vision: work of the vision towers on all views.
+        project: work of the projector on all visual tokens.
     """
 
-    def __init__(self, model: VLAModel, drafter: Drafter, columns: int) -> None:
-        self._model, self._drafter, self._columns = model, drafter, columns
-        language = model.config.language
-        self._head = model.language_model.lm_head.weight
-        self._layers = model.language_model.model.layers
+    def __init__(self, model: TimedModel, drafter: Drafter, columns: int) -> None:
+        self.vision, self.project = model.work()
+        self._drafter, self._columns = drafter, columns
+        network = model.model.language_model
+        self._language = network.model.config
+        self._head = network.lm_head.weight
+        self._layers = network.model.layers
         self._layer_bytes = byte_size(self._layers)
-        self._kv_row = 2 * language.key_value_heads * language.head_width
-        self._kv_row *= self._head.element_size() * language.num_hidden_layers
-
-    def vision(self) -> Work:
-        """Returns the work of both vision towers on all views."""
-        config, backbone = self._model.config, self._model.vision_backbone
-        views = len(config.views)
-        operations = sum(views * _tower_operations(tower) for tower in config.towers)
-        return Work(byte_size(backbone), operations)
-
-    def project(self) -> Work:
-        """Returns the work of the projector on all visual tokens."""
-        projector = self._model.projector
-        return Work(byte_size(projector), 2 * _matrix(projector) * self._model.config.visual_tokens)
+        self._kv_row = 2 * self._language.key_value_heads * self._language.head_width
+        self._kv_row *= self._head.element_size() * self._language.num_hidden_layers
 
     def prefill(self, drafted: int = 0) -> Work:
         """Returns the work of prompt and drafts, with the LM head on the requested columns."""
@@ -121,8 +100,8 @@ class Workloads:
 
     def draft(self, levels: int) -> tuple[Work, ...]:
         """Returns the drafter's work: keys and values of the prompt, then one pass per level."""
-        rows = 256 * self._head.shape[1]
-        size, matrix = byte_size(self._drafter), _matrix(self._drafter)
+        rows = (self._drafter.rows.stop - self._drafter.rows.start) * self._head.shape[1]
+        size, matrix = byte_size(self._drafter), matrix_size(self._drafter)
         attention = self._drafter.layer.self_attn
         remembered = attention.qkv_proj.weight.numel() + self._drafter.fc.weight.numel()
         first = Work(remembered * self._head.element_size(), 2 * remembered * self._columns)
@@ -130,33 +109,13 @@ class Workloads:
         return (first, *[level] * levels)
 
     def _pass(self, new: int, seen: int, read: int) -> Work:
-        language = self._model.config.language
+        language = self._language
         attention = 4 * new * seen * language.hidden_size * language.num_hidden_layers
         head = self._head.numel()
         return Work(
             self._layer_bytes + seen * self._kv_row + head * self._head.element_size(),
-            2 * _matrix(self._layers) * new + attention + 2 * head * read,
+            2 * matrix_size(self._layers) * new + attention + 2 * head * read,
         )
-
-
-def _tower_operations(config: TowerConfig) -> float:
-    tokens = config.grid**2 + config.registers + int(config.class_token)
-    block = 4 * config.width**2 + 2 * config.width * config.mlp_width
-    stem = 3 * config.patch_size**2 * config.width
-    per_token = config.blocks_run * (block + 2 * tokens * config.width) + stem
-    return 2.0 * tokens * per_token
-
-
-def byte_size(module: nn.Module) -> float:
-    """Returns the size of all parameters and buffers of a module, bytes."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return float(sum(t.numel() * t.element_size() for t in tensors))
-
-
-def _matrix(module: nn.Module) -> float:
-    """Returns the number of matrix elements, whatever their type."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return float(sum(t.numel() for t in tensors if t.dim() > 1))
 
 
 def _least_seconds(

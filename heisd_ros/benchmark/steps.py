@@ -8,26 +8,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from heisd_ros.benchmark.roofline import Roofline, Work, Workloads
+from heisd_ros.benchmark.roofline import Roofline, Workloads
 from heisd_ros.benchmark.subject import Subject
 from heisd_ros.benchmark.timing import Case
 from heisd_ros.decoding.acceptance import accept
 from heisd_ros.decoding.settings import AcceptanceRule
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.verifier import Judge, Verification
-from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
+from heisd_ros.families.shapes import Work
 from heisd_ros.vla.action_codec import AnswerFormat
-from heisd_ros.vla.engine import Engine, PromptSequence
+from heisd_ros.vla.engine import Engine, Prompt, PromptSequence
 
-LEFT = ACTION_DIMENSIONS - 1
-"""Tokens after the first, and drafted tokens that a pass has to read: the last is only judged."""
 EAGER, OPTIMISED, SKIPPED = "eager autoregressive", "optimised autoregressive", "skipped step"
 RETRIEVED, DRAFTED = "retrieval verified in the prefill", "drafter step"
-VISION, SEARCH, PROJECTOR = "vision", "search", "projector"
-PREFILL, VERIFYING = "prefill", "prefill with 6 drafted tokens"
-TOKEN, VERIFIED, DRAFTING = "one token", "one token with 6 drafted", "drafting 6 tokens"
+VISION, SEARCH, PROJECTOR = "vision", "search", "projector and prompt"
+PREFILL, VERIFYING = "prefill", "prefill with a draft"
+TOKEN, VERIFIED, DRAFTING = "one token", "one token with a draft", "drafting"
 LANGUAGE = "language model alone, optimised"
-THEN_VERIFIED, THEN_DRAFTED = "prefill, then one token with 6 drafted", "prefill, then drafting"
+THEN_VERIFIED, THEN_DRAFTED = "prefill, then one token with a draft", "prefill, then drafting"
 NEIGHBOURS = 5
 """Entries retrieved, as the modes do by default."""
 
@@ -35,37 +33,43 @@ NEIGHBOURS = 5
 class Steps:
     """The steps of one model.
 
-    Each begins with pixels on the device and ends with 7 tokens on the host.
+    Each begins with pixels on the device and ends with an answer on the host.
 
     Args:
         subject: the model.
         engine: what runs its passes.
+
+    Attributes:
+        left: tokens after the first, and drafted tokens that a pass has to read: the last is only
+            judged.
     """
 
     def __init__(self, subject: Subject, engine: Engine) -> None:
-        self.subject, self.engine, self.model = subject, engine, subject.vla.model
+        self.subject, self.engine, self.model = subject, engine, subject.vla
+        self.language = subject.vla.model.language_model
+        self.left = subject.vla.codec.max_tokens - 1
         self.inputs = subject.inputs(0)
         self.features = self._vision()
         self.prompt = self._embed(self.features)
         self.chain = self.plain()
-        self.workloads = Workloads(self.model, subject.drafter, self.prompt.shape[1])
+        columns = self.prompt.columns.shape[1]
+        self.workloads = Workloads(self.model, subject.drafter, columns)
 
     def eager(self) -> list[int]:
         """Runs a step as upstream does: cache grown by copying, logits of the whole prompt.
 
         The same modules, called one by one.
         """
-        model, language = self.model, self.model.language_model
-        features = model.vision_features(self.inputs.pixels)
-        columns = model.embed(self.inputs.ids, model.project(features), self.inputs.proprio)
+        model, language = self.model.with_engine("plain"), self.language
+        columns = model.prompt(self.inputs, model.features(self.inputs)).columns
         cache = _Concatenated()
         tokens: list[int] = []
-        for position in range(ACTION_DIMENSIONS):
+        for position in range(self.left + 1):
             start, end = cache.length, cache.length + columns.shape[1]
             positions = torch.arange(start, end, device=columns.device).unsqueeze(0)
             hidden = language.model.run(columns, positions, None, cache)
             tokens.append(int(language.logits(hidden)[0, -1].float().argmax()))
-            if position < LEFT:
+            if position < self.left:
                 newest = torch.tensor([tokens[-1:]], device=columns.device)
                 columns = language.model.embed_tokens(newest)
         return tokens
@@ -89,10 +93,10 @@ class Steps:
         return verification.tokens
 
     def drafted(self) -> list[int]:
-        """Runs a drafter step: a chain of 6 tokens, verified in one pass and accepted."""
+        """Runs a drafter step: a chain of all that is left, verified in one pass and accepted."""
         prompt = self._see()
         verification = Verification.start(
-            self.engine, prompt, NO_DRAFT, "exact", LEFT, judge=forced(LEFT)
+            self.engine, prompt, NO_DRAFT, "exact", self.left, judge=forced(self.left)
         )
         tree = self._draft(verification.sequence, prompt, verification.tokens[0])
         verification.advance(tree, "exact")
@@ -104,49 +108,49 @@ class Steps:
 
     def cases(self, roofline: Roofline) -> list[Case]:
         """Returns all steps, then their parts."""
-        work = self.workloads
-        see = (work.vision(), work.project())
-        plain = (*see, work.prefill(), *[work.extend()] * LEFT)
-        draft = (*see, work.prefill(), *work.draft(LEFT), work.extend(LEFT))
+        work, left = self.workloads, self.left
+        see = (work.vision, work.project)
+        plain = (*see, work.prefill(), *[work.extend()] * left)
+        draft = (*see, work.prefill(), *work.draft(left), work.extend(left))
         steps = [
             Case(EAGER, self.eager, roofline.ms(*plain)),
             Case(OPTIMISED, self.plain, roofline.ms(*plain)),
         ]
-        for accepted in range(ACTION_DIMENSIONS + 1):
-            passes = (*see, work.prefill(LEFT), *[work.extend()] * max(0, LEFT - accepted))
+        for accepted in range(left + 2):
+            passes = (*see, work.prefill(left), *[work.extend()] * max(0, left - accepted))
             run = _bound(self.retrieved, accepted)
             steps.append(Case(f"{RETRIEVED}, {accepted}", run, roofline.ms(*passes), accepted))
-        steps.append(Case(DRAFTED, self.drafted, roofline.ms(*draft), LEFT))
-        steps.append(Case(SKIPPED, self.skipped, roofline.ms(work.vision())))
+        steps.append(Case(DRAFTED, self.drafted, roofline.ms(*draft), left))
+        steps.append(Case(SKIPPED, self.skipped, roofline.ms(work.vision)))
         return [*steps, *self._parts(roofline)]
 
     def _parts(self, roofline: Roofline) -> list[Case]:
-        work, engine, model = self.workloads, self.engine, self.model
-        tree = DraftTree.from_chains([self.chain[:LEFT]])
-        hidden = self.prompt[0, :1]
+        work, engine, left = self.workloads, self.engine, self.left
+        tree = DraftTree.from_chains([self.chain[:left]])
+        hidden, ids = self.prompt.columns[0, :1], self.model.codec.action_ids
 
         def verified() -> Tensor:
-            sequence, _ = engine.start(self.prompt, None, LEFT)
+            sequence, _ = engine.start(self.prompt, None, left)
             return sequence.extend(self.chain[0], tree).greedy
 
         def draft() -> DraftTree:
-            sequence, _ = engine.start(self.prompt, None, LEFT)
+            sequence, _ = engine.start(self.prompt, None, left)
             return self._draft(sequence, self.prompt, self.chain[0])
 
-        prefill, six = work.prefill(), [work.extend()] * LEFT
+        prefill, rest = work.prefill(), [work.extend()] * left
         own: list[tuple[str, Callable[[], object], tuple[Work, ...]]] = [
-            (VISION, self._vision, (work.vision(),)),
+            (VISION, self._vision, (work.vision,)),
             (SEARCH, lambda: self._search(self.features), ()),
-            (PROJECTOR, lambda: engine.stage(model.project, self.features), (work.project(),)),
-            (PREFILL, lambda: engine.start(self.prompt, None, LEFT), (prefill,)),
-            (VERIFYING, lambda: engine.start(self.prompt, tree), (work.prefill(LEFT),)),
-            (LANGUAGE, lambda: self._decode(self.prompt), (prefill, *six)),
-            (THEN_VERIFIED, verified, (prefill, work.extend(LEFT))),
-            (THEN_DRAFTED, draft, (prefill, *work.draft(LEFT))),
-            ("LM head, all rows", lambda: model.language_model.logits(hidden), ()),
+            (PROJECTOR, lambda: self._embed(self.features), (work.project,)),
+            (PREFILL, lambda: engine.start(self.prompt, None, left), (prefill,)),
+            (VERIFYING, lambda: engine.start(self.prompt, tree), (work.prefill(left),)),
+            (LANGUAGE, lambda: self._decode(self.prompt), (prefill, *rest)),
+            (THEN_VERIFIED, verified, (prefill, work.extend(left))),
+            (THEN_DRAFTED, draft, (prefill, *work.draft(left))),
+            ("LM head, all rows", lambda: self.model.logits(hidden), ()),
             (
-                "LM head, 256 rows",
-                lambda: model.language_model.logits(hidden, model.action_rows),
+                f"LM head, {len(ids)} rows",
+                lambda: self.model.logits(hidden, slice(ids.start, ids.stop)),
                 (),
             ),
         ]
@@ -157,39 +161,38 @@ class Steps:
 
     def differences(self, roofline: Roofline) -> list[Difference]:
         """Returns the parts that cannot be repeated alone, as differences of two cases."""
-        work = self.workloads
+        work, left = self.workloads, self.left
         return [
-            Difference(TOKEN, LANGUAGE, LEFT, roofline.ms(work.extend())),
-            Difference(VERIFIED, THEN_VERIFIED, 1, roofline.ms(work.extend(LEFT))),
-            Difference(DRAFTING, THEN_DRAFTED, 1, roofline.ms(*work.draft(LEFT))),
+            Difference(TOKEN, LANGUAGE, left, roofline.ms(work.extend())),
+            Difference(VERIFIED, THEN_VERIFIED, 1, roofline.ms(work.extend(left))),
+            Difference(DRAFTING, THEN_DRAFTED, 1, roofline.ms(*work.draft(left))),
         ]
 
-    def _see(self) -> Tensor:
+    def _see(self) -> Prompt:
         return self._embed(self._vision())
 
     def _vision(self) -> Tensor:
-        return self.engine.stage(self.model.vision_features, self.inputs.pixels)
+        return self.model.features(self.inputs)
 
-    def _embed(self, features: Tensor) -> Tensor:
-        visual_tokens = self.engine.stage(self.model.project, features)
-        return self.model.embed(self.inputs.ids, visual_tokens, self.inputs.proprio)
+    def _embed(self, features: Tensor) -> Prompt:
+        return self.model.prompt(self.inputs, features)
 
-    def _decode(self, prompt: Tensor) -> list[int]:
+    def _decode(self, prompt: Prompt) -> list[int]:
         sequence, said = self.engine.start(prompt)
         tokens = [said.greedy]
-        for _ in range(LEFT):
+        for _ in range(self.left):
             tokens.append(sequence.extend(tokens[-1]).greedy)
         chosen: list[int] = torch.cat(tokens).tolist()
         return chosen
 
     def _search(self, features: Tensor) -> tuple[int, ...]:
-        matches = self.subject.shard.search(self.subject.vla.retrieval_key(features), NEIGHBOURS)
+        matches = self.subject.shard.search(self.model.retrieval_key(features), NEIGHBOURS)
         return tuple(matches.tokens[0].tolist())
 
-    def _draft(self, sequence: PromptSequence, prompt: Tensor, first: int) -> DraftTree:
-        drafter, language = self.subject.drafter, self.model.language_model
-        state = drafter.start(sequence.prompt_hidden, prompt, first)
-        tokens, parents = drafter.propose(language, state, LEFT, 1, LEFT)
+    def _draft(self, sequence: PromptSequence, prompt: Prompt, first: int) -> DraftTree:
+        drafter = self.subject.drafter
+        state = drafter.start(sequence.prompt_hidden, prompt.columns, first)
+        tokens, parents = drafter.propose(self.model, state, self.left, 1, self.left)
         return DraftTree(tuple(tokens), tuple(parents))
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,8 +22,11 @@ def bench() -> None:
 @app.command()
 def decode(
     shape: Annotated[
-        Literal["openvla-7b", "mini", "shipped", "ecot", "nora", "pi0-fast"],
-        typer.Option(help="Random weights at a published or a small shape, or the shipped model."),
+        str,
+        typer.Option(
+            help="The shipped model, or random weights at the shape of a published or a small one: "
+            "openvla-7b, mini, ecot, nora, pi0-fast."
+        ),
     ] = "shipped",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     dtype: Annotated[
@@ -59,7 +61,9 @@ def decode(
 
     from heisd_ros.benchmark import decode as steps
     from heisd_ros.benchmark import family_shapes, result_lines
+    from heisd_ros.benchmark.subject import known_shapes
     from heisd_ros.errors import HeisdError
+    from heisd_ros.families.shapes import Published
 
     def say(line: str) -> None:
         typer.echo(line, err=True)
@@ -70,7 +74,7 @@ def decode(
         where = torch.device(device)
         chosen = dtype or ("float32" if where.type == "cpu" else "bfloat16")
         settings = steps.Settings(
-            "mini",
+            shape,
             where,
             getattr(torch, chosen),
             rounds,
@@ -80,11 +84,11 @@ def decode(
             evaluation=from_eval,
             processor_time=processor_time,
         )
-        if shape == "ecot" or shape == "nora" or shape == "pi0-fast":
-            result = family_shapes.run(shape, settings, layers, say)
+        if isinstance(found := known_shapes().get(shape), Published):
+            result = family_shapes.run(found, settings, layers, say)
             lines = family_shapes.lines(result)
         else:
-            result = steps.run(replace(settings, shape=shape), say)
+            result = steps.run(settings, say)
             lines = list(result_lines.lines(result))
     except (HeisdError, RuntimeError) as error:
         typer.echo(str(error).splitlines()[0], err=True)

@@ -27,8 +27,8 @@ def verify(
         Path, typer.Argument(help="Folder of reference.json, reference.npz and the pictures.")
     ],
     path: Annotated[
-        str, typer.Option(help="Way of decoding; heisd_ros/evaluation/decode_paths.py lists them.")
-    ] = "eager",
+        str, typer.Option(help="Engine that decodes: plain, static, compiled or transformers.")
+    ] = "plain",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     dtype: Annotated[
         Literal["both", "float32", "bfloat16"],

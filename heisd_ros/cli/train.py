@@ -121,7 +121,10 @@ def vla(
 
 @app.command()
 def drafter(
-    demonstrations: Annotated[list[Path], typer.Argument(help="Folders of *_demo.hdf5 files.")],
+    demonstrations: Annotated[
+        list[Path],
+        typer.Argument(help="Bags, LeRobot data sets, *_demo.hdf5 files, or folders of them."),
+    ],
     folder: Annotated[Path, typer.Argument(help="Folder of the run; a run is resumed.")],
     model: Annotated[
         str, typer.Option(help="Checkpoint to draft for; empty: the one that ships.")
@@ -135,39 +138,33 @@ def drafter(
     ] = "libero_spatial",
     protocol: ProtocolOption = "",
     unnorm_key: UnnormKeyOption = "",
+    params: Params = None,
+    features: Features = None,
+    urdf: Urdf = None,
 ) -> None:
-    """Train a drafter for a VLA on the VLA's own tokens, on the GPU where there is one."""
-    import torch
-
-    from heisd_ros.errors import CheckpointError, HeisdError
-    from heisd_ros.families.openvla.vla import VLA
-    from heisd_ros.models import shipped_model
-    from heisd_ros.sim.protocol import load_for_suite, load_protocol
+    """Train a drafter for a model of any family on its own tokens, on the GPU if there is one."""
+    from heisd_ros.cli.db_jobs import load_model, open_demonstrations
+    from heisd_ros.errors import HeisdError
     from heisd_ros.training.distillation import teacher_frames
     from heisd_ros.training.train_drafter import DistillationSettings, DrafterTrainer
-    from heisd_ros.vla.checkpoint_files import fingerprint
 
-    checkpoint = model or shipped_model()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = DistillationSettings(
         steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed
     )
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[note]}"))
     try:
-        plan = load_protocol(protocol, checkpoint)
-        teacher = load_for_suite(checkpoint, suite, plan, device=device, unnorm_key=unnorm_key)
-        if not isinstance(teacher, VLA):
-            raise CheckpointError(f"{checkpoint}: a drafter is for the family openvla alone")
-        identity = fingerprint(checkpoint)
+        teacher, identity, rate_hz = load_model(model, suite, protocol, unnorm_key, "float32")
+        sources = open_demonstrations(demonstrations, params, features, urdf, rate_hz)
         with Progress(*columns) as progress:
             reading = progress.add_task("running the VLA", total=None, note="")
             frames = teacher_frames(
-                demonstrations,
+                sources,
                 teacher,
                 identity,
+                rate_hz,
                 folder / "frames",
                 lambda done, of: progress.update(
-                    reading, completed=done, total=of, note=f"{done} of {of} files"
+                    reading, completed=done, total=of, note=f"{done} of {of} episodes"
                 ),
             )
             trainer = DrafterTrainer(frames, teacher, identity, folder, settings)

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import torch
+
 from heisd_ros.decoding.answer_actions import answer_of
 from heisd_ros.decoding.consensus import consensus_of
 from heisd_ros.decoding.lookup import ROOM, continuations
@@ -25,7 +27,7 @@ from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Source
 from heisd_ros.decoding.verifier import Verification
 from heisd_ros.retrieval.database import Matches
-from heisd_ros.vla.drafter import Drafter
+from heisd_ros.vla.drafter import Drafter, DrafterState
 from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.reasoning import tags_of
 from heisd_ros.vla.token_model import TokenModel
@@ -83,7 +85,7 @@ class Proposer(Protocol):
         ...
 
     def propose_after(self, step: Step, verification: Verification) -> DraftTree | None:
-        """Drafts of the tokens after the first one, once the model has read the prompt.
+        """Drafts of the tokens after the newest one, once the model has read the prompt.
 
         Args:
             step: as in `propose`.
@@ -221,7 +223,9 @@ class TagProposer(Proposer):
 
 @proposer
 class DrafterProposer(Proposer):
-    """Drafts with a small model, from the hidden states of the prefill.
+    """Drafts with a small model, from the hidden states of what the model has read.
+
+    If the length of answers is not fixed, it drafts again after each pass.
 
     Args:
         drafter: the small model.
@@ -235,6 +239,7 @@ class DrafterProposer(Proposer):
         self._drafter, self._vla, self._settings = drafter, vla, settings
         self.accept, self.room = settings.accept, settings.nodes
         self._before = LastCommandProposer(settings.accept) if settings.last else None
+        self._state: DrafterState | None = None
 
     @classmethod
     def of(cls, mode: ModeSettings, vla: TokenModel, drafter: Drafter | None) -> Proposer | None:
@@ -246,12 +251,26 @@ class DrafterProposer(Proposer):
         return (self._before.propose(step) if self._before is not None else None) or NO_DRAFT
 
     def propose_after(self, step: Step, verification: Verification) -> DraftTree | None:
-        """Drafts the drafter's tree below the first token."""
-        settings = self._settings
-        first, columns = verification.tokens[0], step.prompt.columns
+        """Drafts the drafter's tree below the newest token."""
+        first, columns = verification.tokens[len(step.prompt.begun)], step.prompt.columns
         state = self._drafter.start(verification.prompt_hidden, columns, first)
+        return self._tree(step, verification, state)
+
+    def propose_next(self, step: Step, verification: Verification) -> DraftTree | None:
+        """Drafts the drafter's tree below the newest token again, if answers have any length."""
+        if self._vla.codec.counted or self._state is None:
+            return None
+        return self._tree(step, verification, self._state)
+
+    def _tree(self, step: Step, verification: Verification, state: DrafterState) -> DraftTree:
+        """Drafts behind what was accepted since the drafter's last state."""
+        settings, known = self._settings, verification.tokens[len(step.prompt.begun) :]
+        at = state.position + 1 - step.prompt.columns.shape[1]  # of the state's token in `known`
+        hidden = torch.cat(verification.hidden)[at : len(known) - 1]
+        self._state = self._drafter.follow(self._vla, state, hidden, known[at + 1 :])
+        depth = min(settings.depth, verification.answer.max_tokens - len(verification.tokens))
         tokens, parents = self._drafter.propose(
-            self._vla, state, settings.depth, settings.top_k, settings.nodes
+            self._vla, self._state, depth, settings.top_k, settings.nodes
         )
         return DraftTree(tuple(tokens), tuple(parents))
 

@@ -77,7 +77,7 @@ class Speculation:
         if proposer is not None and not verification.finished and not verification.correcting:
             after = proposer.propose_after(step, verification)
             if after is not None:
-                draft, level, unseen = after, level + 1, True
+                draft, level, unseen = after, len(verification.tokens), True
                 watch.lap("draft")
         while not verification.finished:
             if unseen and not verification.correcting:

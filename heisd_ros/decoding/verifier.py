@@ -65,6 +65,8 @@ class Verification:
         answers: the model's greedy tokens further down the draft, from the token after the newest
             one on: its own guess at the rest, after drafted tokens that were not accepted. Where
             the draft branches, this follows the branch nearest to the greedy token.
+        hidden: the model's hidden states [N, hidden] of the tokens that it has read, pass by pass;
+            those of the answer's tokens but the last, if no token was decoded by `finish`.
         judge: decides which drafted tokens are accepted; by default `accept`.
     """
 
@@ -79,6 +81,7 @@ class Verification:
     passes: int = 0
     accepted: int = 0
     answers: tuple[int, ...] = ()
+    hidden: list[Tensor] = field(default_factory=list)
     judge: Judge = accept
     _drafted: _Outcome | None = field(default=None, init=False, repr=False)
     _logits: Tensor | None = field(default=None, init=False, repr=False)
@@ -190,8 +193,12 @@ class Verification:
                 self._drafted = outcome
             outcome = self._after(said, greedy, tree, taken)
         self.tokens, self.own, self.margins, self.accepted = outcome
+        read = [node for node in taken if node < len(fed)]
+        # The first row of the prefill is the prompt's.
+        rows = [node + 1 for node in (read if self.passes == 1 else (-1, *read))]
+        self.hidden.append(said.hidden[rows])
         if len(fed) and not self.finished:
-            self.sequence.keep([node for node in taken if node < len(fed)])
+            self.sequence.keep(read)
         rejected = [node + 1 for node in path[len(taken) :] if node < len(fed)]
         below = self._rows_below(fed, path, greedy, position)
         self._logits, self._rows = said.logits, rejected + below

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 
@@ -15,6 +15,11 @@ from heisd_ros.errors import CheckpointError, MissingPackageError
 from heisd_ros.files.bounded import expanded, shown
 from heisd_ros.vla.checkpoint_files import CONFIG, CheckpointFiles, read_json
 from heisd_ros.vla.token_model import TokenModel
+
+if TYPE_CHECKING:
+    from heisd_ros.families.reference import Reference
+    from heisd_ros.families.shapes import Shape
+    from heisd_ros.families.stages import Stages
 
 
 class Family(Protocol):
@@ -43,6 +48,18 @@ class Family(Protocol):
         Raises:
             CheckpointError: its config or statistics are missing or damaged.
         """
+        ...
+
+    def reference_stages(self, reference: Reference) -> Stages:
+        """Returns what `heisd model verify` compares with outputs of upstream's code.
+
+        Raises:
+            ReferenceDataError: such references are not read.
+        """
+        ...
+
+    def bench_shapes(self) -> Mapping[str, Shape]:
+        """Returns the shapes that `heisd bench decode` times with random weights, by name."""
         ...
 
     def load(

@@ -21,11 +21,14 @@ from heisd_ros.files.bounded import shown
 from heisd_ros.vla.device_memory import device_memory_errors
 from heisd_ros.vla.engine import Engine
 from heisd_ros.vla.engine_choice import EngineChoice
+from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.tensor_files import TensorFiles
 from heisd_ros.vla.transformers_engine import TransformersEngine
 
 _FLOATS = ("BF16", "F16", "F32", "F64")
 _MOST_LISTED = 50
+_LONGEST = 1 << 13
+"""Columns that a drafter counts, at most: prompts have hundreds, and a table is made of them."""
 _Model = TypeVar("_Model", bound="LibraryModel")
 
 
@@ -48,6 +51,21 @@ class LibraryModel:
         return self._engine
 
     @property
+    def language(self) -> LanguageConfig:
+        """Implements `TokenModel.language`: a Llama layer of the decoder's sizes."""
+        text = self.network.config.get_text_config()
+        return LanguageConfig(
+            vocab_size=text.vocab_size,
+            hidden_size=text.hidden_size,
+            intermediate_size=text.intermediate_size,
+            num_hidden_layers=text.num_hidden_layers,
+            num_attention_heads=text.num_attention_heads,
+            num_key_value_heads=text.num_key_value_heads,
+            rms_norm_eps=text.rms_norm_eps,
+            max_position_embeddings=min(text.max_position_embeddings, _LONGEST),
+        )
+
+    @property
     def device(self) -> torch.device:
         """Implements `TokenModel.device`."""
         return self.network.lm_head.weight.device
@@ -61,6 +79,14 @@ class LibraryModel:
     def weight_bytes(self) -> int:
         """Implements `TokenModel.weight_bytes`."""
         return sum(part.nbytes for part in self.network.parameters())
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """Implements `Vocabulary.embed_tokens`."""
+        return self._engine.embed(ids)
+
+    def logits(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
+        """Implements `Vocabulary.logits`."""
+        return nn.functional.linear(hidden, self.network.lm_head.weight[rows])
 
     def with_engine(self: _Model, choice: EngineChoice) -> _Model:
         """Implements `TokenModel.with_engine`: there is one engine, which takes any shape."""

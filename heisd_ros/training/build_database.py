@@ -305,7 +305,7 @@ def _entries(
         )
     chunks = chunks_of(episode.actions, vla.codec.horizon)[::every]
     episode = episode.thinned(every)
-    proprio = episode_proprio(episode, arm)
+    proprio = episode_proprio(episode, arm, vla.spec.proprio_size)
     frames = read_frames(vla, episode, proprio, batch_size)
     try:
         return Entries(

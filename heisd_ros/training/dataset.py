@@ -15,7 +15,12 @@ from heisd_ros.data.marks import Outcome
 from heisd_ros.data.source import Prepare, Source, whole
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.kinematics.arm import ArmKinematics
-from heisd_ros.kinematics.proprio import proprio_vector
+from heisd_ros.kinematics.proprio import (
+    PROPRIO_SIZE,
+    STATE_SIZES,
+    pose_vector,
+    proprio_vector,
+)
 from heisd_ros.training.selection import robot_of
 
 
@@ -142,11 +147,18 @@ def _weights(episode: Episode, person: float, policy: float) -> np.ndarray:
     return np.where(episode.person, person, policy).astype(np.float32)
 
 
-def episode_proprio(episode: Episode, arm: ArmKinematics) -> np.ndarray:
-    """Returns the proprioception (T, 7), float32, as the node computes it from live joints."""
+def episode_proprio(episode: Episode, arm: ArmKinematics, size: int = PROPRIO_SIZE) -> np.ndarray:
+    """Returns the proprioception (T, size), float32, as the node computes it from live joints.
+
+    Args:
+        episode: The episode.
+        arm: Kinematics of its robot.
+        size: One of `STATE_SIZES`, which says what the numbers are.
+    """
+    pack = pose_vector if size == STATE_SIZES["pose"] else proprio_vector
     return np.stack(
         [
-            proprio_vector(arm.forward(joints), opening)
+            pack(arm.forward(joints), opening)
             for joints, opening in zip(
                 episode.joint_positions, episode.gripper_opening, strict=True
             )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -18,33 +19,38 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from heisd_ros.data.episode import Episode
-from heisd_ros.data.libero_hdf5 import read_episodes
+from heisd_ros.data.source import Item, Source
+from heisd_ros.decoding.perception import perceive
+from heisd_ros.decoding.redraft import REDRAFT_ROOM, redraft
+from heisd_ros.decoding.tree import DraftTree
+from heisd_ros.decoding.types import Observation
+from heisd_ros.decoding.verifier import Verification
 from heisd_ros.errors import DemonstrationError
-from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
-from heisd_ros.families.openvla.network import OpenVLAInputs, VLAModel
-from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.files.atomic import replacing
 from heisd_ros.kinematics.arm import ArmKinematics
-from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
-from heisd_ros.training.dataset import demonstration_files, episode_proprio
+from heisd_ros.training.dataset import episode_proprio
+from heisd_ros.training.selection import check_sources
+from heisd_ros.vla.token_model import TokenModel
 
 HELD_OUT = (10, 9)
 """Modulus and remainder of the initial states whose episodes are held out."""
-_BATCH = 64
+NO_TOKEN = -1
+"""Fills the places of an answer behind its end."""
+_Block = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class TeacherFrames:
     """N frames of recorded episodes as the VLA read and answered them.
 
-    Prompts are aligned at their end: P columns, of which the last `lengths` of a frame are its own
-    and the rest is zero.
+    Prompts end, and answers begin, in the same column: of P prompt columns the last `lengths` of a
+    frame are its own, of A tokens the first `answers`. The rest is zero, or `NO_TOKEN`.
 
     Attributes:
-        hidden: [N, P + 6, hidden] float16, hidden states after the last norm, of the prompt and of
-            the VLA's first 6 tokens.
+        hidden: [N, P + A - 1, hidden] float16, hidden states after the last norm, of the prompt and
+            of the VLA's tokens but the last.
         embeds: [N, P, hidden] float16, input columns of the prompt.
-        tokens: [N, 7] int64, the VLA's own greedy token ids.
+        tokens: [N, A] int64, the VLA's own greedy token ids.
         lengths: [N] int64, columns of the prompt.
         held_out: [N] bool, frames of the episodes that are not trained on.
         episodes: number of episodes trained on, and number held out.
@@ -61,142 +67,143 @@ class TeacherFrames:
         """Number of frames, held out or not."""
         return len(self.tokens)
 
+    @property
+    def answers(self) -> Tensor:
+        """[N] int64, tokens of each answer."""
+        return (self.tokens != NO_TOKEN).sum(dim=1)
+
 
 def teacher_frames(
-    folders: Sequence[Path],
-    vla: VLA,
+    sources: Sequence[Source],
+    vla: TokenModel,
     fingerprint: str,
+    control_rate_hz: float,
     cache: Path,
-    on_file: Callable[[int, int], None] = lambda done, of: None,
+    on_episode: Callable[[int, int], None] = lambda done, of: None,
 ) -> TeacherFrames:
     """Runs the VLA over every recorded frame, or reads the results of an earlier call.
 
     Args:
-        folders: folders of ``*_demo.hdf5`` files.
-        vla: the model.
+        sources: where the episodes are, all of one robot.
+        vla: the model, of any family.
         fingerprint: of its checkpoint.
-        cache: folder that stores the result of each file, so that a stopped run can be resumed.
-        on_file: called with the number of files that are done, and of all.
+        control_rate_hz: its control rate.
+        cache: folder that stores the result of each episode, so that a stopped run can be resumed.
+        on_episode: called with the number of episodes that are done, and of all.
 
     Raises:
-        DemonstrationError: no files, one that cannot be read, no episode to learn from, or none
-            held out.
-        UnknownInstructionError: the VLA was not trained on a file's instruction.
+        DatabaseError: the sources do not fit the model or each other.
+        DemonstrationError: no episode to learn from, or none held out.
+        HeisdError: a source cannot be read, or has none of the model's views.
+        UnknownInstructionError: the VLA was not trained on an episode's instruction.
     """
-    files = demonstration_files(folders)
+    check_sources(vla, sources, control_rate_hz)
+    items = [Item(s, place, outline) for s in sources for place, outline in enumerate(s.outline())]
     cache.mkdir(parents=True, exist_ok=True)
-    paths = [cache / f"{_key(path, fingerprint)}.safetensors" for path in files]
-    for stale in set(cache.glob("*.safetensors*")) - set(paths):
-        stale.unlink()
-    blocks = []
-    for number, (source, path) in enumerate(zip(files, paths, strict=True)):
-        on_file(number, len(files))
+    blocks: list[_Block] = []
+    held_out: list[bool] = []
+    used: set[Path] = set()
+    for number, item in enumerate(items):
+        on_episode(number, len(items))
+        episode = item.source.episode(item.place, vla.spec.views)
+        path = cache / f"{_key(episode, fingerprint)}.safetensors"
         block = _read(path)
         if block is None:
-            block = _run_file(source, vla)
+            block = _run_episode(episode, vla, item.source.arm)
             with replacing(path) as partial:
                 save_file(block, partial)
+        used.add(path)
         blocks.append(block)
-    on_file(len(files), len(files))
-    return _join(blocks)
+        state = item.place if episode.init_state is None else episode.init_state
+        held_out.append(state % HELD_OUT[0] == HELD_OUT[1])
+    for stale in set(cache.glob("*.safetensors*")) - used:
+        stale.unlink()
+    on_episode(len(items), len(items))
+    out = sum(held_out)
+    if out in (0, len(items)):
+        raise DemonstrationError(
+            f"{out} of {len(items)} episodes are held out; some must be, and some must not. "
+            f"Held out are initial states that leave {HELD_OUT[1]} divided by {HELD_OUT[0]}"
+        )
+    joined = aligned(blocks, torch.cat)
+    frames = torch.tensor([len(block["tokens"]) for block in blocks])
+    return TeacherFrames(
+        **joined,
+        held_out=torch.tensor(held_out).repeat_interleave(frames),
+        episodes=(len(items) - out, out),
+    )
 
 
 @torch.inference_mode()
-def run_teacher(model: VLAModel, inputs: OpenVLAInputs) -> tuple[Tensor, Tensor, Tensor]:
-    """Decodes greedily a batch that shares one prompt text.
+def run_teacher(vla: TokenModel, observation: Observation, last: Sequence[int] = ()) -> _Block:
+    """Decodes one observation greedily.
 
     Args:
-        model: the network.
-        inputs: pixels [B, V, 6, S, S], prompt ids [1, T], proprioception [B, P] or None.
+        vla: the model.
+        observation: the observation.
+        last: the answer to the frame before, which is drafted: it changes the passes, not the
+            answer.
 
     Returns:
-        hidden states [B, P + 6, hidden] after the last norm, prompt columns [B, P, hidden], and
-        the 7 token ids [B, 7], each the argmax over the whole vocabulary.
+        the fields of `TeacherFrames` of one frame, without the first dimension.
     """
-    language = model.language_model
-    visual_tokens = model.project(model.vision_features(inputs.pixels))
-    embeds = model.embed(inputs.ids, visual_tokens, inputs.proprio)
-    prefill = model.prefill(embeds)
-    hidden, tokens = [prefill.hidden], [prefill.logits.argmax(-1, keepdim=True)]
-    for _ in range(ACTION_DIMENSIONS - 1):
-        hidden.append(language.model(language.model.embed_tokens(tokens[-1]), prefill.cache))
-        tokens.append(language.logits(hidden[-1][:, -1]).argmax(-1, keepdim=True))
-    return torch.cat(hidden, 1), embeds, torch.cat(tokens, 1)
-
-
-def _run_file(path: Path, vla: VLA) -> dict[str, Tensor]:
-    """Runs the VLA over one file: hidden, embeds, tokens and each frame's episode number."""
-    arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    rows: list[Tensor] = []
-    for number, episode in enumerate(read_episodes(path, vla.config.views)):
-        parts += _run_episode(episode, vla, arm)
-        state = number if episode.init_state is None else episode.init_state
-        rows.append(torch.tensor([[number, state]]).expand(len(episode), -1))
-    if not parts:
-        raise DemonstrationError(f"{path} holds no episode; `heisd demos` records them")
-    hidden, embeds, tokens = (torch.cat(part) for part in zip(*parts, strict=True))
+    prompt = vla.prompt(*perceive(vla, observation))
+    draft = DraftTree.from_chains([last])
+    verification = Verification.start(vla.engine, prompt, draft, "exact", REDRAFT_ROOM)
+    while not verification.finished:
+        verification.advance(redraft(verification, draft, "exact"), "exact")
+    columns, tokens = prompt.columns.shape[1], verification.tokens
+    hidden = torch.cat([verification.prompt_hidden[0], *verification.hidden])
     return {
-        "hidden": hidden,
-        "embeds": embeds,
-        "tokens": tokens,
-        "episode": torch.cat(rows),
+        "hidden": hidden[: columns + len(tokens) - 1].half().cpu(),
+        "embeds": prompt.columns[0].half().cpu(),
+        "tokens": torch.tensor(tokens),
+        "lengths": torch.tensor(columns),
     }
 
 
-def _run_episode(
-    episode: Episode, vla: VLA, arm: ArmKinematics
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    proprio = episode_proprio(episode, arm) if vla.config.proprio_size else None
-    results = []
-    for start in range(0, len(episode), _BATCH):
-        frames = slice(start, start + _BATCH)
-        images = [episode.images[view][frames] for view in vla.config.views]
-        state = None if proprio is None else proprio[frames]
-        inputs = vla.encode_frames(images, episode.instruction, state)
-        hidden, embeds, tokens = run_teacher(vla.model, inputs)
-        results.append((hidden.half().cpu(), embeds.half().cpu(), tokens.cpu()))
-    return results
+def _run_episode(episode: Episode, vla: TokenModel, arm: ArmKinematics) -> _Block:
+    size = vla.spec.proprio_size
+    proprio = episode_proprio(episode, arm, size) if size else None
+    results: list[_Block] = []
+    last: Sequence[int] = ()
+    for frame in range(len(episode)):
+        images = tuple(episode.images[view][frame] for view in vla.spec.views)
+        state = None if proprio is None else proprio[frame]
+        results.append(run_teacher(vla, Observation(images, episode.instruction, state), last))
+        last = results[-1]["tokens"].tolist()
+    return aligned(results, torch.stack)
 
 
-def _join(blocks: Sequence[dict[str, Tensor]]) -> TeacherFrames:
-    longest = max(block["embeds"].shape[1] for block in blocks)
-
-    def aligned(name: str) -> Tensor:
-        missing = [longest - block["embeds"].shape[1] for block in blocks]
-        pairs = zip(blocks, missing, strict=True)
-        return torch.cat([F.pad(block[name], (0, 0, columns, 0)) for block, columns in pairs])
-
-    modulus, remainder = HELD_OUT
-    held_out = [block["episode"][:, 1] % modulus == remainder for block in blocks]
-    out = sum(
-        len(block["episode"][mask].unique(dim=0))
-        for block, mask in zip(blocks, held_out, strict=True)
-    )
-    total = sum(len(block["episode"].unique(dim=0)) for block in blocks)
-    if out in (0, total):
-        raise DemonstrationError(
-            f"{out} of {total} episodes are held out; some must be, and some must not. "
-            f"Held out are initial states that leave {remainder} divided by {modulus}"
+def aligned(blocks: Sequence[_Block], join: Callable[[list[Tensor]], Tensor]) -> _Block:
+    """Joins frames, or blocks of frames, after padding prompts in front and answers behind."""
+    columns = max(block["embeds"].shape[-2] for block in blocks)
+    longest = max(block["tokens"].shape[-1] for block in blocks)
+    padded = []
+    for block in blocks:
+        front = columns - block["embeds"].shape[-2]
+        behind = longest - block["tokens"].shape[-1]
+        padded.append(
+            {
+                "hidden": F.pad(block["hidden"], (0, 0, front, behind)),
+                "embeds": F.pad(block["embeds"], (0, 0, front, 0)),
+                "tokens": F.pad(block["tokens"], (0, behind), value=NO_TOKEN),
+                "lengths": block["lengths"],
+            }
         )
-    return TeacherFrames(
-        hidden=aligned("hidden"),
-        embeds=aligned("embeds"),
-        tokens=torch.cat([block["tokens"] for block in blocks]),
-        lengths=torch.cat([torch.full((len(b["tokens"]),), b["embeds"].shape[1]) for b in blocks]),
-        held_out=torch.cat(held_out),
-        episodes=(total - out, out),
-    )
+    return {name: join([block[name] for block in padded]) for name in padded[0]}
 
 
-def _key(path: Path, fingerprint: str) -> str:
-    """Returns a cache key for the model's results on a file's present content."""
-    state = path.stat()
-    text = f"{fingerprint} {path.resolve()} {state.st_size} {state.st_mtime_ns}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _key(episode: Episode, fingerprint: str) -> str:
+    """Returns a cache key for the model's results on an episode."""
+    content = hashlib.sha256(f"{fingerprint} {episode.instruction}".encode())
+    arrays = (episode.joint_positions, episode.gripper_opening, *episode.images.values())
+    for array in arrays:
+        content.update(np.ascontiguousarray(array).tobytes())
+    return content.hexdigest()[:16]
 
 
-def _read(path: Path) -> dict[str, Tensor] | None:
+def _read(path: Path) -> _Block | None:
     """Reads what an earlier call wrote; None if there is nothing or it is damaged."""
     try:
         return load_file(path)

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from heisd_ros.training.distillation import TeacherFrames
+from heisd_ros.training.distillation import NO_TOKEN, TeacherFrames
 from heisd_ros.vla.drafter import Drafter
-from heisd_ros.vla.llama import LanguageModel
+from heisd_ros.vla.token_model import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class DraftAcceptance:
 
     @property
     def length(self) -> float:
-        """Mean number of accepted tokens per draft; the first of the 7 is never drafted."""
+        """Mean number of accepted tokens per draft; the first of an answer is never drafted."""
         return sum(self.reached)
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class DraftAcceptance:
 
 def measure_acceptance(
     drafter: Drafter,
-    language_model: LanguageModel,
+    vocabulary: Vocabulary,
     frames: TeacherFrames,
     chosen: Tensor,
     depth: int,
@@ -59,27 +59,32 @@ def measure_acceptance(
 ) -> DraftAcceptance:
     """Drafts for some frames and compares the drafts with the tokens that the VLA chose.
 
+    A frame gives one draft. In answers longer than a draft it begins at another token from frame
+    to frame.
+
     Args:
         drafter: The drafter.
-        language_model: The VLA's language model, in float32.
+        vocabulary: The VLA's embedding and LM head, in float32.
         frames: The VLA's outputs for the frames.
         chosen: [N] indices of the frames to use.
         depth: Levels of the drafts.
         top_k: Children of a node.
         nodes: Greatest number of nodes in a tree.
     """
-    device = language_model.lm_head.weight.device
+    device = next(drafter.parameters()).device
     columns = frames.embeds.shape[1]
     counts = [0] * depth
     for row in chosen.tolist():
         first = columns - int(frames.lengths[row])
-        state = drafter.start(
-            frames.hidden[row : row + 1, first:columns].to(device).float(),
-            frames.embeds[row : row + 1, first:].to(device).float(),
-            int(frames.tokens[row, 0]),
-        )
-        tokens, parents = drafter.propose(language_model, state, depth, top_k, nodes)
-        for level in range(accepted_length(tokens, parents, frames.tokens[row, 1:].tolist())):
+        answer = [token for token in frames.tokens[row].tolist() if token != NO_TOKEN]
+        at = row % max(1, len(answer) - depth)
+        hidden = frames.hidden[row, first:].to(device).float()
+        embeds = frames.embeds[row : row + 1, first:].to(device).float()
+        own = columns - first
+        state = drafter.start(hidden[None, :own], embeds, answer[0])
+        state = drafter.follow(vocabulary, state, hidden[own : own + at], answer[1 : at + 1])
+        tokens, parents = drafter.propose(vocabulary, state, depth, top_k, nodes)
+        for level in range(accepted_length(tokens, parents, answer[at + 1 :])):
             counts[level] += 1
     reached = tuple(count / len(chosen) for count in counts)
     return DraftAcceptance(len(chosen), depth, top_k, nodes, reached)

@@ -7,7 +7,7 @@ from typing import Any
 
 from heisd_ros.data.source import Item, Source
 from heisd_ros.errors import DatabaseError, HeisdError
-from heisd_ros.kinematics.proprio import PROPRIO_SIZE
+from heisd_ros.kinematics.proprio import STATE_SIZES
 from heisd_ros.vla.token_model import TokenModel
 
 
@@ -20,10 +20,10 @@ def check_sources(vla: TokenModel, sources: Sequence[Source], control_rate_hz: f
     Raises:
         DatabaseError: they don't; the message names what differs and what is accepted.
     """
-    if vla.spec.proprio_size not in (0, PROPRIO_SIZE):
+    if vla.spec.proprio_size not in (0, *STATE_SIZES.values()):
         raise DatabaseError(
             f"the model takes {vla.spec.proprio_size} numbers of proprioception, demonstrations "
-            f"give {PROPRIO_SIZE}; train it with `heisd train vla`"
+            f"give {' or '.join(map(str, STATE_SIZES.values()))}"
         )
     return robot_of(sources, control_rate_hz, DatabaseError)
 

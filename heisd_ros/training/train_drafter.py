@@ -18,16 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
-from heisd_ros.families.openvla.vla import VLA
+from heisd_ros.errors import DemonstrationError
 from heisd_ros.training.distillation import TeacherFrames
 from heisd_ros.training.draft_acceptance import DraftAcceptance, measure_acceptance
 from heisd_ros.training.optimizer import make_optimizer
 from heisd_ros.training.state import resume_state, save_state
 from heisd_ros.vla.drafter import Drafter, load_drafter, save_drafter
+from heisd_ros.vla.token_model import TokenModel
 
-DRAFTED = ACTION_DIMENSIONS - 1
-"""Tokens that a drafter can draft: the first comes from the prefill."""
+DEPTH = 6
+"""Levels that are learnt, at most: those of the deepest tree (`DrafterSettings.depth`)."""
 _STATE, _DRAFTER = "trainer.pt", "drafter"
 
 
@@ -79,7 +79,7 @@ class Losses(NamedTuple):
 
     Attributes:
         feature: Between guessed and true hidden states.
-        token: Against the VLA's distribution over the action ids.
+        token: Against the VLA's distribution over the ids that are drafted.
         greedy: Against the VLA's greedy token.
     """
 
@@ -93,19 +93,21 @@ class DrafterTrainer:
 
     Args:
         frames: The VLA's outputs for the demonstrations.
-        vla: The VLA, frozen, in float32.
+        vla: The VLA of any family, frozen, in float32.
         fingerprint: Of its checkpoint.
         folder: Folder of the run; state found there is resumed.
         settings: Settings of the run.
 
     Raises:
         CheckpointError: The folder holds the state of another VLA's run, or a damaged one.
+        DrafterError: There is no drafter for the VLA.
+        DemonstrationError: No answer has a second token, which would be the first one drafted.
     """
 
     def __init__(
         self,
         frames: TeacherFrames,
-        vla: VLA,
+        vla: TokenModel,
         fingerprint: str,
         folder: Path,
         settings: DistillationSettings,
@@ -113,11 +115,15 @@ class DrafterTrainer:
         torch.manual_seed(settings.seed)
         self.frames, self.fingerprint = frames, fingerprint
         self.folder, self.settings = folder, settings
-        self.device, self.vla, self.config = vla.device, vla, vla.config
-        self.language_model = vla.model.language_model
+        self.device, self.vla = vla.device, vla
         self.drafter = Drafter.of(vla).to(self.device)
-        # Its guesses are to resemble the output of the VLA's last norm.
-        self.drafter.norm.load_state_dict(self.language_model.model.norm.state_dict())
+        self._learnt = torch.nonzero(~frames.held_out & (frames.answers > 1))[:, 0]
+        if not len(self._learnt):
+            raise DemonstrationError("the VLA's answers have one token: there is nothing to draft")
+        self.depth = min(DEPTH, frames.tokens.shape[1] - 1)
+        # Its guesses are to resemble the output of the VLA's last norm, channel by channel.
+        last = frames.hidden[self._learnt, frames.embeds.shape[1] - 1].float()
+        self.drafter.norm.weight.data.copy_(last.square().mean(dim=0).sqrt())
         self.optimizer, self.schedule = make_optimizer(
             [*self.drafter.parameters()],
             learning_rate=settings.learning_rate,
@@ -127,7 +133,6 @@ class DrafterTrainer:
         )
         self.step = 0
         self.losses: list[tuple[int, float, float, float]] = []
-        self._learnt = torch.nonzero(~frames.held_out)[:, 0]
         resume_state(folder / _STATE, self._layout(), self.device, self._restore)
 
     def run(
@@ -174,49 +179,52 @@ class DrafterTrainer:
         Returns:
             Exact acceptance: ``chain`` of the greedy draft, ``tree`` of SpecVLA's 50 nodes.
         """
-        held_out = torch.nonzero(self.frames.held_out)[:, 0]
+        held_out = torch.nonzero(self.frames.held_out & (self.frames.answers > 1))[:, 0]
         chosen = held_out[:: math.ceil(len(held_out) / limit)]
         drafter = load_drafter(self.folder / _DRAFTER, self.fingerprint, self.vla)
         measured = {
             name: measure_acceptance(
-                drafter, self.language_model, self.frames, chosen, DRAFTED, top_k, nodes
+                drafter, self.vla, self.frames, chosen, self.depth, top_k, nodes
             )
-            for name, (top_k, nodes) in {"chain": (1, DRAFTED), "tree": (8, 50)}.items()
+            for name, (top_k, nodes) in {"chain": (1, self.depth), "tree": (8, 50)}.items()
         }
         self._save_drafter({name: result.to_dict() for name, result in measured.items()})
         return measured
 
-    def guess(self, index: Tensor) -> Tensor:
+    def guess(self, index: Tensor, starts: Tensor) -> Tensor:
         """Guesses hidden states along the VLA's own tokens, each from the previous guess.
 
         Args:
             index: [B] indices of the frames.
+            starts: [B] tokens of each answer that the VLA has read before the first guess.
 
         Returns:
-            [B, 6, hidden], guesses of the VLA's hidden states at its first 6 tokens.
+            [B, depth, hidden], guesses of the VLA's hidden states at the tokens from `starts` on.
         """
         frames, device, drafter = self.frames, self.device, self.drafter
         hidden = frames.hidden[index].to(device).float()
-        embeds = frames.embeds[index].to(device).float()
-        tokens = frames.tokens[index].to(device)
-        follow = self.language_model.model.embed_tokens(tokens[:, :-1])
-        columns = embeds.shape[1]
-        padding = columns - frames.lengths[index].to(device).unsqueeze(1)
-        order = torch.arange(columns + DRAFTED - 1, device=device)
+        tokens = frames.tokens[index, :-1].clamp(min=0).to(device)
+        prompt = frames.embeds[index].to(device).float()
+        embeds = torch.cat([prompt, self.vla.embed_tokens(tokens)], dim=1)
+        # Columns that the VLA has read end together; where they begin differs.
+        starts, lengths = starts.to(device), frames.lengths[index].to(device)
+        columns = prompt.shape[1] + int(starts.max())
+        shift = (starts - starts.max()).unsqueeze(1)
+        padding = columns - (lengths + starts).unsqueeze(1)
+        order = torch.arange(columns + self.depth - 1, device=device)
+        known = order + shift  # columns of `hidden` and `embeds`
+        known = known.clamp(0, hidden.shape[1] - 1)[..., None].expand(-1, -1, hidden.shape[2])
         positions = (order - padding).clamp(min=0)
         visible = (order >= padding)[:, None, None]
-        prompt = slice(columns - 1)
-        cache = drafter.remember(hidden[:, prompt], embeds[:, 1:], positions[:, prompt])
-        guesses, guess = [], hidden[:, columns - 1 : columns]
-        for step in range(DRAFTED):
+        hidden = hidden.gather(1, known[:, :columns])
+        embeds = embeds.gather(1, (known + 1).clamp(max=embeds.shape[1] - 1))
+        read = slice(columns - 1)
+        cache = drafter.remember(hidden[:, read], embeds[:, read], positions[:, read])
+        guesses, guess = [], hidden[:, -1:]
+        for step in range(self.depth):
             now = slice(columns - 1 + step, columns + step)
-            guess = drafter.advance(
-                guess,
-                follow[:, step : step + 1],
-                positions[:, now],
-                cache,
-                visible[..., : now.stop],
-            )
+            seen = visible[..., : now.stop]
+            guess = drafter.advance(guess, embeds[:, now], positions[:, now], cache, seen)
             guesses.append(guess)
         return torch.cat(guesses, dim=1)
 
@@ -249,15 +257,20 @@ class DrafterTrainer:
         return Losses(*(loss.detach() for loss in losses))
 
     def _losses(self, index: Tensor) -> Losses:
-        guesses = self.guess(index)
-        truth = self.frames.hidden[index, -DRAFTED:].to(self.device).float()
-        rows = self.drafter.action_rows
-        tokens = self.frames.tokens[index, 1:].to(self.device)
-        logits = self.language_model.logits(guesses, rows).flatten(0, 1)
+        frames, answers = self.frames, self.frames.answers[index]
+        room = (answers - 1 - self.depth).clamp(min=0)
+        starts = (torch.rand(len(index)) * (room + 1)).long()
+        places = starts.unsqueeze(1) + torch.arange(self.depth)  # of the tokens that are read
+        own = places + 1 < answers.unsqueeze(1)  # those that have a next token
+        frame = index.unsqueeze(1).expand_as(places)[own]
+        guesses = self.guess(index, starts)[own.to(self.device)]
+        truth = frames.hidden[frame, frames.embeds.shape[1] + places[own]].to(self.device).float()
+        rows, tokens = self.drafter.rows, frames.tokens[frame, places[own] + 1].to(self.device)
+        logits = self.vla.logits(guesses, rows)
         with torch.no_grad():
-            spread = self.language_model.logits(truth, rows).softmax(dim=-1).flatten(0, 1)
-        # The VLA may emit an id that is no action; the nearest action id is used instead.
-        greedy = (tokens.flatten() - rows.start).clamp(0, rows.stop - rows.start - 1)
+            spread = self.vla.logits(truth, rows).softmax(dim=-1)
+        # The VLA may emit an id that is not drafted; the nearest one that is stands for it.
+        greedy = (tokens - rows.start).clamp(0, rows.stop - rows.start - 1)
         return Losses(
             feature=F.smooth_l1_loss(guesses, truth),
             token=F.cross_entropy(logits, spread),

@@ -1,4 +1,4 @@
-"""The drafter: one decoder layer that guesses the VLA's next action tokens, as a tree.
+"""The drafter: one decoder layer that guesses the next tokens of any `TokenModel`, as a tree.
 
 EAGLE (Li et al. 2024) as in SpecVLA (arXiv 2507.22424): the input of a column is the VLA's last
 hidden state of it and the embedding of the token that follows; the output is a guess of the next
@@ -10,7 +10,7 @@ is the sum of the path probabilities of all nodes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,18 +63,18 @@ class GrowingCache(KVCache):
 
 @dataclass(frozen=True)
 class DrafterState:
-    """The drafter's state after one prompt; any number of proposals may start from it.
+    """The drafter's state after what the VLA has read; any number of proposals may start from it.
 
     Attributes:
-        cache: keys and values of the prompt's columns but the last.
-        hidden: [1, 1, hidden], the VLA's last hidden state of the prompt's last column.
-        first_token: the token that the VLA chose there.
-        position: the position of that column.
+        cache: keys and values of the columns that the VLA has read but the last.
+        hidden: [1, 1, hidden], the VLA's last hidden state of that last column.
+        token: the token that follows it.
+        position: the position of that column, counted from 0 whatever the VLA's own positions are.
     """
 
     cache: GrowingCache
     hidden: Tensor
-    first_token: int
+    token: int
     position: int
 
 
@@ -85,31 +85,46 @@ class Drafter(nn.Module):
 
     Args:
         language: sizes of its layer, whose width is that of the VLA's hidden states.
-        action_ids: the token ids that it drafts.
+        drafted_ids: the token ids that it drafts.
     """
 
-    def __init__(self, language: LanguageConfig, action_ids: range) -> None:
+    def __init__(self, language: LanguageConfig, drafted_ids: range) -> None:
         super().__init__()
         width = language.hidden_size
         self.fc = nn.Linear(2 * width, width, bias=False)
         self.layer = DecoderLayer(language, 0)
         self.norm = RMSNorm(width, language.rms_norm_eps)
         self.rotary = RotaryTable(language)
-        self.action_rows = slice(action_ids.start, action_ids.stop)
+        self.rows = slice(drafted_ids.start, drafted_ids.stop)
 
     @classmethod
     def of(cls, model: TokenModel) -> Drafter:
         """Makes an untrained drafter for a model.
 
-        Raises:
-            DrafterError: there is none for the model's family.
-        """
-        if model.language is None:
-            raise DrafterError("there is no drafter for models of this family")
-        return cls(model.language, model.codec.action_ids)
+        It drafts action ids where an answer holds nothing else, and any id where it ends with a
+        stop id.
 
-    def remember(self, hidden: Tensor, embeds: Tensor, positions: Tensor) -> GrowingCache:
-        """Computes keys and values of prompt columns.
+        Raises:
+            DrafterError: the model's engine gives no hidden states, or no layer fits them.
+        """
+        name = type(model).__name__
+        try:
+            language = model.language
+        except ValueError as error:
+            raise DrafterError(f"no drafter fits the hidden states of {name}: {error}") from error
+        if language is None:
+            raise DrafterError(f"{name} has no drafter: its engine gives no hidden states")
+        every = range(language.vocab_size)
+        return cls(language, model.codec.action_ids if model.codec.counted else every)
+
+    def remember(
+        self,
+        hidden: Tensor,
+        embeds: Tensor,
+        positions: Tensor,
+        cache: GrowingCache | None = None,
+    ) -> GrowingCache:
+        """Computes keys and values of columns that the VLA has read.
 
         Nothing reads the layer's output there, so attention and MLP are not computed.
 
@@ -117,13 +132,18 @@ class Drafter(nn.Module):
             hidden: [B, T, hidden], the VLA's hidden states of the columns, after the last norm.
             embeds: [B, T, hidden], the VLA's input column that follows each of them.
             positions: [B or 1, T].
+            cache: earlier columns; the new ones are appended to it.
         """
         attention = self.layer.self_attn
         x = self.layer.input_layernorm(self._join(hidden, embeds))
         qkv = attention.qkv_proj(x).unflatten(-1, (-1, attention.head_width))
         keys, values = qkv[:, :, attention.heads :].split(attention.kv_heads, dim=2)
         keys = rotate(keys, *self.rotary(positions, x.dtype))
-        return GrowingCache(keys.transpose(1, 2), values.transpose(1, 2))
+        keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+        if cache is None:
+            return GrowingCache(keys, values)
+        cache.put(0, keys, values)
+        return cache
 
     def advance(
         self,
@@ -153,43 +173,66 @@ class Drafter(nn.Module):
         return guess
 
     @torch.inference_mode()
-    def start(self, hidden: Tensor, embeds: Tensor, first_token: int) -> DrafterState:
+    def start(self, hidden: Tensor, embeds: Tensor, token: int) -> DrafterState:
         """Reads a prompt that the VLA has read.
 
         Args:
-            hidden: [1, P, hidden], ``Prefill.hidden`` of the prompt's columns, drafts excluded.
+            hidden: [1, P, hidden], `PromptSequence.prompt_hidden`.
             embeds: [1, P, hidden], the prompt's input columns (`Prompt.columns`).
-            first_token: the token id that the VLA chose after the prompt.
+            token: the token id that follows the prompt.
         """
         last = hidden.shape[1] - 1
         positions = torch.arange(last, device=hidden.device).unsqueeze(0)
         cache = self.remember(hidden[:, :-1], embeds[:, 1:], positions)
-        return DrafterState(cache, hidden[:, -1:], first_token, last)
+        return DrafterState(cache, hidden[:, -1:], token, last)
+
+    @torch.inference_mode()
+    def follow(
+        self, vocabulary: Vocabulary, state: DrafterState, hidden: Tensor, tokens: Sequence[int]
+    ) -> DrafterState:
+        """Reads tokens of the answer that the VLA has read since.
+
+        Args:
+            vocabulary: the VLA's embedding and LM head.
+            state: the state before; it is not changed.
+            hidden: [N, hidden], the VLA's hidden states of ``state.token`` and of `tokens` but the
+                last.
+            tokens: [N] the tokens that follow ``state.token``; may be empty.
+        """
+        if not tokens:
+            return state
+        known = torch.cat([state.hidden, hidden.unsqueeze(0)], dim=1)
+        ids = torch.tensor([[state.token, *tokens[:-1]]], device=hidden.device)
+        last = state.position + len(tokens)
+        positions = torch.arange(state.position, last, device=hidden.device).unsqueeze(0)
+        columns = vocabulary.embed_tokens(ids)
+        cache = self.remember(known[:, :-1], columns, positions, state.cache.fork())
+        return DrafterState(cache, known[:, -1:], tokens[-1], last)
 
     @torch.inference_mode()
     def propose(
         self, vocabulary: Vocabulary, state: DrafterState, depth: int, top_k: int, nodes: int
     ) -> tuple[list[int], list[int]]:
-        """Drafts a tree of the tokens after the first one.
+        """Drafts a tree of the tokens after the newest one.
 
         Every level extends the `top_k` likeliest paths by their `top_k` likeliest tokens each. Of
         all nodes made, the `nodes` likeliest are proposed.
 
         Args:
             vocabulary: the VLA's embedding and LM head.
-            state: state after the prompt; it is not changed.
+            state: state after what the VLA has read; it is not changed.
             depth: levels, at least 1.
             top_k: children of a node and extended nodes of a level, at least 1.
             nodes: greatest number of nodes in the tree, at least 1.
 
         Returns:
             the token ids of the nodes, level by level and within a level the likeliest path first,
-            and for each node the index of its parent in that list, -1 for a child of the first
+            and for each node the index of its parent in that list, -1 for a child of the newest
             token.
         """
-        rows, cache, device = self.action_rows, state.cache.fork(), state.hidden.device
+        rows, cache, device = self.rows, state.cache.fork(), state.hidden.device
         top_k = min(top_k, rows.stop - rows.start)
-        hidden, tokens = state.hidden, torch.tensor([state.first_token], device=device)
+        hidden, tokens = state.hidden, torch.tensor([state.token], device=device)
         scores = torch.zeros(1, device=device)
         places = torch.full((1,), -1, device=device)  # of the extended nodes, among all made
         visible: Tensor | None = None  # [extended nodes, columns]; None: a chain sees everything

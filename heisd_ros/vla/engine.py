@@ -115,10 +115,12 @@ class PassLogits(NamedTuple):
     Attributes:
         greedy: [1 + N], the best id of each row.
         logits: [1 + N, vocab], valid until the next pass.
+        hidden: [1 + N, hidden], the last hidden states that they were read from, likewise.
     """
 
     greedy: Tensor
     logits: Tensor
+    hidden: Tensor
 
 
 class PromptSequence(Protocol):
@@ -246,8 +248,9 @@ class PlainSequence:
         if not start:
             self.prompt_hidden = hidden[:, : certain.shape[1]]
         self._end = start + certain.shape[1]
-        logits = self._language.logits(hidden[0, certain.shape[1] - 1 :])
-        return PassLogits(logits.argmax(dim=-1), logits)
+        read = hidden[0, certain.shape[1] - 1 :]
+        logits = self._language.logits(read)
+        return PassLogits(logits.argmax(dim=-1), logits, read)
 
 
 def _layout(start: int, certain: int, draft: Draft, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -44,7 +44,8 @@ class PackedLinear(nn.Linear):
         return self._product(x, "gelu")
 
     def _is_faster_plain(self, x: Tensor) -> bool:
-        return self._packed is None or x.shape[-2] == 1
+        # The packed product has no gradient.
+        return self._packed is None or x.shape[-2] == 1 or x.requires_grad
 
     def _product(self, x: Tensor, then: str) -> Tensor:
         # The last argument says how GELU is computed: exactly.

@@ -205,7 +205,7 @@ class StaticEngine:
             )
             read = torch.cat([hidden[0].index_select(0, last), hidden[0, shape.prompt :]])
             logits = language.logits(read)
-            return logits.argmax(dim=-1), logits, hidden[:, : shape.prompt]
+            return logits.argmax(dim=-1), logits, read, hidden[:, : shape.prompt]
 
         return program
 
@@ -221,7 +221,7 @@ class StaticEngine:
                 _Window(self._cache, plan[:, _SLOT], shape.slots),
             )
             logits = language.logits(hidden[0])
-            return logits.argmax(dim=-1), logits
+            return logits.argmax(dim=-1), logits, hidden[0]
 
         if self._compiler is None or shape.draft:
             return program
@@ -265,9 +265,9 @@ class StaticSequence:
     def prefill(self, draft: Draft | None) -> PassLogits:
         """Runs the pass over the prompt, with the draft's tokens in it if there is one."""
         first = (0, self._columns - 1, 0)  # of which only the position is read
-        greedy, logits, hidden = self._run(self._bucket, first, self._free(), draft)
+        said, (hidden,) = self._run(self._bucket, first, self._free(), draft)
         self.prompt_hidden = hidden[:, : self._columns]
-        return PassLogits(greedy, logits)
+        return said
 
     def extend(self, token: int | Tensor, draft: Draft | None = None) -> PassLogits:
         """Implements `PromptSequence.extend`."""
@@ -275,8 +275,7 @@ class StaticSequence:
         self._certain[slot] = True
         first = (token, self._position, slot)
         self._position += 1
-        greedy, logits = self._run(0, first, free, draft)
-        return PassLogits(greedy, logits)
+        return self._run(0, first, free, draft)[0]
 
     def keep(self, nodes: Sequence[int]) -> None:
         """Implements `PromptSequence.keep`."""
@@ -294,8 +293,8 @@ class StaticSequence:
         first: tuple[int | Tensor, int, int],
         free: list[int],
         draft: Draft | None,
-    ) -> tuple[Tensor, ...]:
-        """Writes the plan and runs the pass; returns tokens and logits without padding."""
+    ) -> tuple[PassLogits, list[Tensor]]:
+        """Writes the plan and runs the pass; returns its output without padding, and the rest."""
         drafted = len(draft.tokens) if draft is not None else 0
         run = self._engine.pass_of(prompt, draft_bucket(drafted), self._slots)
         token, position, slot = first
@@ -315,8 +314,9 @@ class StaticSequence:
         _upload(run.plan, plan)
         if isinstance(token, Tensor):
             run.plan[0, _TOKEN : _TOKEN + 1].copy_(token)
-        greedy, logits, *rest = run.program()
-        return greedy[: 1 + drafted].clone(), logits[: 1 + drafted], *rest
+        greedy, logits, hidden, *rest = run.program()
+        count = 1 + drafted
+        return PassLogits(greedy[:count].clone(), logits[:count], hidden[:count]), rest
 
 
 def prompt_bucket(columns: int) -> int:

@@ -64,8 +64,8 @@ class TokenModel(Vocabulary, Protocol):
         codec: converts its answers to actions.
         spec: the inputs that it expects.
         statistics_key: name of the action statistics in use; empty where they have no name.
-        language: sizes of a decoder layer that fits its hidden states, for a drafter; None: there
-            is no drafter for the family.
+        language: sizes of a Llama layer that fits its hidden states, for a drafter; None: its
+            engine gives none (`PassLogits.hidden`). ValueError: no layer fits them.
         engine: runs its passes.
         device: device of the weights.
         dtype: type of the weights.

@@ -99,23 +99,18 @@ class TransformersEngine:
         prompt: Prompt | Tensor,
         draft: Draft | None = None,
         room: int = 0,
-        actions_only: bool = False,
     ) -> tuple[TransformersSequence, PassLogits]:
         """Implements `Engine.start`.
 
         Raises:
-            ValueError: there is a repetition penalty and the prompt does not say its ids; or
-                ``actions_only`` is asked of answers that hold more than actions.
+            ValueError: there is a repetition penalty and the prompt does not say its ids.
         """
         if isinstance(prompt, Tensor):
             prompt = Prompt(prompt)
         if self.penalty != 1.0 and prompt.ids is None:
             raise ValueError("a repetition penalty counts the prompt's ids, and it has none")
-        if actions_only and not self.answer.counted:
-            raise ValueError("answers that end with a stop id hold more than action ids")
         drafted = len(draft.tokens) if draft is not None else 0
-        rows = self.answer.action_ids if actions_only else None
-        sequence = TransformersSequence(self, prompt, max(drafted, room), rows)
+        sequence = TransformersSequence(self, prompt, max(drafted, room))
         return sequence, sequence.run(prompt.columns, draft)
 
 
@@ -126,16 +121,12 @@ class TransformersSequence:
         engine: runs the passes.
         prompt: what the first pass reads.
         room: tokens of the largest draft.
-        rows: ids that the argmax is over (None: all).
     """
 
     prompt_hidden: Tensor
 
-    def __init__(
-        self, engine: TransformersEngine, prompt: Prompt, room: int, rows: range | None = None
-    ) -> None:
+    def __init__(self, engine: TransformersEngine, prompt: Prompt, room: int) -> None:
         self._engine, self._prompt = engine, prompt
-        self._rows = range(engine.backbone.config.vocab_size) if rows is None else rows
         count = prompt.columns.shape[1]
         self._layers = [
             _Columns(count + room) for _ in range(engine.backbone.config.num_hidden_layers)
@@ -189,9 +180,9 @@ class TransformersSequence:
         if not start:
             self.prompt_hidden = hidden[:, :count]
         self._end = start + count
-        logits = self._penalised(self._engine.head(hidden[0, count - 1 :]), draft)
-        logits = logits[:, self._rows.start : self._rows.stop]
-        return PassLogits(logits.argmax(dim=-1) + self._rows.start, logits)
+        read = hidden[0, count - 1 :]
+        logits = self._penalised(self._engine.head(read), draft)
+        return PassLogits(logits.argmax(dim=-1), logits, read)
 
     def _positions(self, places: Tensor, certain: int) -> Tensor:
         """Maps columns of the sequence [T] to position ids [1, T] or [3, 1, T]."""

@@ -15,18 +15,13 @@ from heisd_ros.benchmark.decode import Settings
 from heisd_ros.benchmark.result_lines import lines
 from heisd_ros.benchmark.roofline import Roofline
 from heisd_ros.benchmark.steps import DRAFTED, EAGER, OPTIMISED, RETRIEVED, Steps, forced
-from heisd_ros.benchmark.subject import (
-    Subject,
-    fill,
-    mini_config,
-    openvla_config,
-    random_model,
-    random_shard,
-)
+from heisd_ros.benchmark.subject import Subject, random_shard
 from heisd_ros.cli.main import app
 from heisd_ros.decoding.tree import DraftTree
 from heisd_ros.families.openvla.codec import OpenVLAAnswer
-from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.openvla.network import OpenVLAInputs, VLAModel
+from heisd_ros.families.openvla.shapes import mini_config, openvla_config, random_model
+from heisd_ros.families.shapes import fill, noise
 from heisd_ros.vla.drafter import Drafter
 from heisd_ros.vla.engine import PlainEngine
 from heisd_ros.vla.static_engine import StaticEngine
@@ -41,8 +36,15 @@ def tiny_subject(dtype=torch.float64):
     fill(drafter, CPU)
     ids = torch.arange(1, 8).unsqueeze(0)
     proprio = torch.zeros(1, CONFIG.proprio_size, dtype=dtype)
-    shard = random_shard(CONFIG, entries=80)
-    return Subject("mini", "of a test", vla, ids, proprio, shard, drafter)
+
+    def inputs(seed):
+        return OpenVLAInputs(noise(1, 2, 6, 32, 32, device=CPU, dtype=dtype), ids, proprio)
+
+    return Subject("mini", "of a test", vla, inputs, small_shard(), drafter)
+
+
+def small_shard():
+    return random_shard(len(CONFIG.views) * CONFIG.vision_width, 538 - 100, entries=80)
 
 
 @pytest.fixture
@@ -135,7 +137,7 @@ def test_random_weights_are_finite_and_the_same_each_time():
     for name, value in first.state_dict().items():
         assert value.isfinite().all(), name
         torch.testing.assert_close(value, second.state_dict()[name], rtol=0, atol=0)
-    shard = random_shard(CONFIG, entries=80)
+    shard = small_shard()
     size = shard._space.projection.size
     key = np.full(size, size**-0.5, np.float32)
     assert shard.search(key, 5).tokens.shape == (5, 7)
@@ -145,6 +147,7 @@ def test_random_weights_are_finite_and_the_same_each_time():
     ("arguments", "says"),
     [
         (["--device", "nowhere"], "nowhere"),
+        (["--shape", "gpt2"], "no whole steps of 'gpt2'; accepted: shipped, openvla-7b, mini"),
         (["--device", "cuda"], "accepted here: cpu"),
         (["--from-eval", "missing.json"], "missing.json"),
     ],

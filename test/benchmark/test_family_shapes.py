@@ -11,8 +11,9 @@ from support.small_models import CONFIG, small_vla
 from typer.testing import CliRunner
 
 from heisd_ros.benchmark import family_shapes
-from heisd_ros.benchmark.family_shapes import Published, Stages
 from heisd_ros.cli.main import app
+from heisd_ros.families.ecot.shapes import SHAPES
+from heisd_ros.families.shapes import Passes, Published
 from heisd_ros.vla.engine import Prompt
 
 
@@ -21,12 +22,12 @@ def tiny(layers, tokens, device, dtype):
     language = replace(CONFIG.language, num_hidden_layers=layers)
     vla = small_vla(replace(CONFIG, language=language))
     columns = torch.zeros(1, 9, language.hidden_size)
-    return Stages(lambda: columns, vla.engine, Prompt(columns))
+    return Passes(lambda: columns, vla.engine, Prompt(columns))
 
 
 @pytest.fixture(autouse=True)
 def published(monkeypatch):
-    monkeypatch.setitem(family_shapes.PUBLISHED, "ecot", Published(6, 10, tiny))
+    monkeypatch.setitem(SHAPES, "ecot", Published(6, 10, tiny))
 
 
 def bench(*words):

@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.small_models import CONFIG, small_model
+from support.small_models import small_vla
 
-from heisd_ros.benchmark.roofline import Roofline, Work, Workloads
+from heisd_ros.benchmark.roofline import Roofline, Workloads
+from heisd_ros.families.shapes import Work
 from heisd_ros.vla.drafter import Drafter
 
 
@@ -34,8 +35,8 @@ def test_both_ceilings_are_measured():
 
 
 def test_a_pass_reads_every_weight_and_multiplies_each_column_by_it():
-    model = small_model()
-    work = Workloads(model, Drafter(CONFIG.language, model.answer.action_ids), columns=20)
+    vla = small_vla()
+    work, model = Workloads(vla, Drafter.of(vla), columns=20), vla.model
     layers = sum(p.numel() for p in model.language_model.model.layers.parameters())
     head = model.language_model.lm_head.weight.numel()
     one, seven, prompt = work.extend(), work.extend(6), work.prefill()

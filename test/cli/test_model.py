@@ -24,7 +24,7 @@ def test_verify_prints_each_comparison_and_succeeds():
     assert result.exit_code == 0, result.output
     for text in ("a_224", "prompt ids", "pixel values", "projector", "logits of the actions"):
         assert text in result.stdout
-    assert "comparisons, all good (path eager, cpu, float32)" in result.stdout
+    assert "comparisons, all good (path plain, cpu, float32)" in result.stdout
 
 
 @pytest.fixture

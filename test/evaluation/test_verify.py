@@ -13,7 +13,7 @@ from support.second_reference import random_tensors, write_checkpoint, write_ref
 from support.tree import ROOT
 
 from heisd_ros.errors import ReferenceDataError
-from heisd_ros.evaluation.decode_paths import PATHS, Decoded, eager
+from heisd_ros.evaluation.decode_paths import PATHS
 from heisd_ros.evaluation.verify import verify
 
 UPSTREAM = ROOT / "test" / "data" / "openvla_reference"
@@ -158,27 +158,30 @@ def test_the_eye_of_the_model_may_not_be_shut(second, tmp_path):
     assert (failed.stage, failed.measured) == ("another image's logits", "differ by 0")
 
 
-def test_a_path_that_errs_is_caught(second, monkeypatch):
-    def hasty(vla, observation):
-        tokens, logits = eager(vla, observation)
-        return Decoded((*tokens[:6], tokens[5] - 1), logits)
+class Hasty:
+    """An engine that says one id less than its logits from the seventh token on."""
 
-    monkeypatch.setitem(PATHS, "hasty", hasty)
+    def __init__(self, model):
+        self._engine, self._passes = model.engine, 0
+
+    def start(self, prompt):
+        self._sequence, said = self._engine.start(prompt)
+        self._passes = 1
+        return self, said
+
+    def extend(self, token):
+        said, self._passes = self._sequence.extend(token), self._passes + 1
+        return said._replace(greedy=said.greedy - 1) if self._passes == 7 else said
+
+
+def test_a_path_that_errs_is_caught(second, monkeypatch):
+    monkeypatch.setitem(PATHS, "hasty", Hasty)
     failed = next(row for row in verify(*second, path="hasty") if row.passed is False)
     assert (failed.case, failed.stage) == ("one", "tokens")
     with pytest.raises(
-        ReferenceDataError, match=r"no decoding path 'fast'; there are \['compiled', 'eager'"
+        ReferenceDataError, match=r"no decoding path 'fast'; there are \['compiled', 'hasty'"
     ):
         list(verify(*second, path="fast"))
-
-
-def test_a_path_may_give_the_logits_of_the_actions_alone(second, monkeypatch):
-    def narrow(vla, observation):
-        tokens, logits = eager(vla, observation)
-        return Decoded(tokens, logits[:, vla.model.action_rows])
-
-    monkeypatch.setitem(PATHS, "narrow", narrow)
-    assert not failures(verify(*second, path="narrow"))
 
 
 def test_what_nothing_compares_is_named(second, tmp_path):

@@ -10,10 +10,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 from support.tree import ROOT
 
-from heisd_ros.errors import ReferenceDataError
-from heisd_ros.evaluation.comparison import equal_or_tied
-from heisd_ros.evaluation.reference import ReferenceCase
+from heisd_ros.errors import EngineError
 from heisd_ros.evaluation.verify import verify
+from heisd_ros.families.comparison import equal_or_tied
+from heisd_ros.families.reference import ReferenceCase
 
 DATA = ROOT / "test" / "data"
 STAGES = {
@@ -67,14 +67,8 @@ def test_both_engines_on_one_answer(tmp_path, path):
     assert not failures(verify(folder, reference, path=path, dtypes=("float32",)))
 
 
-def test_the_library_s_decoder_on_openvla():
-    rows = list(verify(*[DATA / "openvla_reference"] * 2, path="transformers", dtypes=("float32",)))
-    assert not failures(rows)
-    assert sum(row.stage == "tokens" and row.passed is True for row in rows) == 4
-
-
 def test_a_family_that_has_no_network_of_ours():
-    with pytest.raises(ReferenceDataError, match="accepted for this model: eager, transformers"):
+    with pytest.raises(EngineError, match="runs networks of our own; accepted: auto, plain"):
         next(verify(folder_of("nora"), folder_of("nora"), path="static"))
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from support.small_models import INSTRUCTIONS
 
 from heisd_ros.retrieval.entries import Matches
+from heisd_ros.vla.drafter import DrafterState
 
 
 class FakeShard:
@@ -47,10 +50,15 @@ class FakeDrafter:
     def __init__(self, chain):
         self.chain = chain
 
-    def start(self, hidden, embeds, first_token):
+    def start(self, hidden, embeds, token):
         assert hidden.shape == embeds.shape
-        return None
+        self.columns = hidden.shape[1]
+        return DrafterState(None, None, token, self.columns - 1)
 
-    def propose(self, language_model, state, depth, top_k, nodes):
-        chain = tuple(self.chain[:depth])
+    def follow(self, vocabulary, state, hidden, tokens):
+        assert len(hidden) == len(tokens)
+        return replace(state, position=state.position + len(tokens))
+
+    def propose(self, vocabulary, state, depth, top_k, nodes):
+        chain = tuple(self.chain[state.position + 1 - self.columns :][:depth])
         return list(chain), list(range(-1, len(chain) - 1))

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
+import support
 import torch
-from support.episodes import episode
-from support.small_models import CONFIG, small_model, small_vla
+from support.episodes import VIEWS, episode
+from support.small_models import CONFIG, small_vla
+from support.sources import MemorySource
 
+from heisd_ros import families
 from heisd_ros.data.libero_hdf5 import LiberoWriter
-from heisd_ros.errors import DemonstrationError, UnknownInstructionError
-from heisd_ros.families.openvla.network import OpenVLAInputs
+from heisd_ros.data.open_sources import Reading, open_sources
+from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+from heisd_ros.decoding.types import Observation
+from heisd_ros.errors import DatabaseError, DemonstrationError, UnknownInstructionError
 from heisd_ros.training import distillation
 from heisd_ros.training.distillation import run_teacher, teacher_frames
+
+families.__path__.append(str(Path(support.__path__[0]) / "families"))
+
+from heisd_ros.families.toy.model import ToyModel, random_network  # noqa: E402
 
 TEXTS = {"bowl": "pick up the bowl", "drawer": "open the top drawer of the cabinet"}
 MODEL = "a" * 64
@@ -37,15 +47,21 @@ def demonstrations(tmp_path):
 
 @pytest.fixture
 def runs(monkeypatch):
-    """Numbers of frames that the VLA was run on, batch by batch."""
-    batches = []
+    """The frames that the VLA was run on, one by one."""
+    frames = []
 
-    def counted(model, inputs):
-        batches.append(len(inputs.pixels))
-        return run_teacher(model, inputs)
+    def counted(*arguments):
+        frames.append(arguments)
+        return run_teacher(*arguments)
 
     monkeypatch.setattr(distillation, "run_teacher", counted)
-    return batches
+    return frames
+
+
+def teacher(folder, vla, cache, on_episode=lambda done, of: None, model=MODEL):
+    files = sorted(folder.glob("*_demo.hdf5"))
+    sources = open_sources(files, Reading(rate_hz=20.0))
+    return teacher_frames(sources, vla, model, 20.0, cache, on_episode)
 
 
 @pytest.fixture
@@ -53,34 +69,45 @@ def vla():
     return small_vla(dataclasses.replace(CONFIG, proprio_size=7))
 
 
-def test_a_batch_is_decoded_as_each_frame_alone():
-    model = small_model()
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn(3, 2, 6, 32, 32, generator=generator)
-    ids, proprio = torch.tensor([[1, 5, 6, 7]]), torch.randn(3, 3, generator=generator)
-    hidden, embeds, tokens = run_teacher(model, OpenVLAInputs(pixels, ids, proprio))
-    columns = 4 + CONFIG.prefix_tokens
-    assert hidden.shape == (3, columns + 6, 32) and embeds.shape == (3, columns, 32)
-    with torch.inference_mode():
-        for row in range(3):
-            one = slice(row, row + 1)
-            visual = model.project(model.vision_features(pixels[one]))
-            prompt = model.embed(ids, visual, proprio[one])
-            torch.testing.assert_close(embeds[one], prompt, rtol=0, atol=1e-5)
-            prefill = model.prefill(prompt)
-            torch.testing.assert_close(hidden[one, :columns], prefill.hidden, rtol=0, atol=1e-4)
-            logits = prefill.logits
-            for step in range(7):
-                assert tokens[row, step] == logits.argmax()
-                if step < 6:
-                    logits = model.decode(tokens[one, step : step + 1], prefill.cache)
-                    column = hidden[one, columns + step]
-                    own = model.language_model.logits(column)
-                    torch.testing.assert_close(own, logits, rtol=0, atol=1e-3)
+def test_a_frame_is_decoded_as_in_the_plain_loop(vla):
+    one = episode(2)
+    pictures = [tuple(one.images[view][frame] for view in VIEWS) for frame in range(2)]
+    seen = [Observation(images, TEXTS["bowl"], np.zeros(7)) for images in pictures]
+    decoder = AutoregressiveDecoder(vla)
+    last = ()
+    for observation in (*seen, seen[0]):
+        block = run_teacher(vla, observation, last)
+        last = block["tokens"].tolist()
+        assert tuple(last) == decoder.infer(observation).tokens
+        # Each token is what the hidden state before it says.
+        own = vla.logits(block["hidden"][-7:].float())
+        chosen = own.gather(1, block["tokens"].unsqueeze(1))[:, 0]
+        torch.testing.assert_close(chosen, own.max(dim=1).values, rtol=0, atol=0.02)
+        assert len(block["hidden"]) == len(block["embeds"]) + 6 == block["lengths"] + 6
+
+
+def test_answers_of_any_length_are_aligned_at_their_beginning(tmp_path):
+    model = ToyModel(random_network(22), dtype=torch.float32)
+    shades = np.random.default_rng(0).integers(0, 256, (2, 4, 1, 1, 3), dtype=np.uint8)
+    pictures = np.broadcast_to(shades, (2, 4, 8, 8, 3))
+    episodes = [episode(4, images={"camera": own}, init_state=9 * n)
+                for n, own in enumerate(pictures)]  # fmt: skip
+    sources = [MemorySource(episodes)]
+    frames = teacher_frames(sources, model, MODEL, 20.0, tmp_path / "cache")
+    answers, columns = frames.answers, frames.embeds.shape[1]
+    assert len(set(answers.tolist())) > 1, "or nothing is tested"
+    for row, count in enumerate(answers.tolist()):
+        tokens = frames.tokens[row, :count]
+        assert model.codec.finished(tokens.tolist())
+        assert not model.codec.finished(tokens[:-1].tolist())
+        logits = model.logits(frames.hidden[row, columns - 1 : columns - 1 + count].float())
+        chosen = logits.gather(1, tokens.unsqueeze(1))[:, 0]
+        torch.testing.assert_close(chosen, logits.max(dim=1).values, rtol=0, atol=0.02)
+        assert not frames.hidden[row, columns - 1 + count :].any()
 
 
 def test_prompts_are_aligned_at_their_end(demonstrations, tmp_path, vla):
-    frames = teacher_frames([demonstrations], vla, MODEL, tmp_path / "cache")
+    frames = teacher(demonstrations, vla, tmp_path / "cache")
     lengths = {name: len(vla.prompts.encode(text)) for name, text in TEXTS.items()}
     assert lengths["bowl"] != lengths["drawer"], "or nothing is tested"
     own = [lengths[name] + vla.config.prefix_tokens for name in ("bowl", "drawer")]
@@ -101,7 +128,7 @@ def test_prompts_are_aligned_at_their_end(demonstrations, tmp_path, vla):
 
 
 def test_some_initial_states_are_held_out(demonstrations, tmp_path, vla):
-    frames = teacher_frames([demonstrations], vla, MODEL, tmp_path / "cache")
+    frames = teacher(demonstrations, vla, tmp_path / "cache")
     assert frames.held_out.tolist() == [False] * 3 + [True] * 6 + [False] * 6
     assert frames.episodes == (3, 2)
 
@@ -110,77 +137,79 @@ def test_some_initial_states_are_held_out(demonstrations, tmp_path, vla):
 def test_all_or_nothing_held_out_is_an_error(tmp_path, vla, states):
     record(tmp_path / "demos", "bowl", states)
     with pytest.raises(DemonstrationError, match=r"[02] of 2 episodes are held out"):
-        teacher_frames([tmp_path / "demos"], vla, MODEL, tmp_path / "cache")
+        teacher(tmp_path / "demos", vla, tmp_path / "cache")
 
 
 def test_without_initial_states_every_tenth_episode_is_held_out(tmp_path, vla):
     record(tmp_path / "demos", "bowl", [None] * 20, steps=1)
-    frames = teacher_frames([tmp_path / "demos"], vla, MODEL, tmp_path / "cache")
+    frames = teacher(tmp_path / "demos", vla, tmp_path / "cache")
     assert torch.nonzero(frames.held_out)[:, 0].tolist() == [9, 19]
 
 
 def test_a_second_call_runs_nothing(demonstrations, tmp_path, vla, runs):
     seen = []
-    first = teacher_frames([demonstrations], vla, MODEL, tmp_path / "cache")
+    first = teacher(demonstrations, vla, tmp_path / "cache")
     runs.clear()
-    again = teacher_frames(
-        [demonstrations], vla, MODEL, tmp_path / "cache", lambda *row: seen.append(row)
-    )
+    again = teacher(demonstrations, vla, tmp_path / "cache", lambda *row: seen.append(row))
     assert runs == []
-    assert seen == [(0, 2), (1, 2), (2, 2)]
+    assert seen == [(done, 5) for done in range(6)]
     for name in ("hidden", "embeds", "tokens", "lengths", "held_out"):
         assert torch.equal(getattr(first, name), getattr(again, name)), name
 
 
 def test_only_what_changed_is_run_again(demonstrations, tmp_path, vla, runs):
     cache = tmp_path / "cache"
-    teacher_frames([demonstrations], vla, MODEL, cache)
+    teacher(demonstrations, vla, cache)
     runs.clear()
     record(demonstrations, "bowl", [3])
-    assert len(teacher_frames([demonstrations], vla, MODEL, cache)) == 18
-    assert runs == [3, 3, 3]
-    assert len(list(cache.iterdir())) == 2, "outdated files are removed"
+    assert len(teacher(demonstrations, vla, cache)) == 18
+    assert len(runs) == 3
+    (demonstrations / "drawer_demo.hdf5").unlink()
+    teacher(demonstrations, vla, cache)
+    assert len(list(cache.iterdir())) == 3, "outdated files are removed"
 
 
 def test_another_model_is_run_again(demonstrations, tmp_path, vla, runs):
-    teacher_frames([demonstrations], vla, MODEL, tmp_path / "cache")
+    teacher(demonstrations, vla, tmp_path / "cache")
     runs.clear()
-    teacher_frames([demonstrations], vla, "b" * 64, tmp_path / "cache")
-    assert sum(runs) == 15
+    teacher(demonstrations, vla, tmp_path / "cache", model="b" * 64)
+    assert len(runs) == 15
 
 
 def test_a_damaged_result_is_made_again(demonstrations, tmp_path, vla):
-    first = teacher_frames([demonstrations], vla, MODEL, tmp_path / "cache")
+    first = teacher(demonstrations, vla, tmp_path / "cache")
     for path in (tmp_path / "cache").iterdir():
         path.write_bytes(path.read_bytes()[:-50])
-    again = teacher_frames([demonstrations], vla, MODEL, tmp_path / "cache")
+    again = teacher(demonstrations, vla, tmp_path / "cache")
     assert torch.equal(first.hidden, again.hidden)
 
 
-def test_a_run_that_is_stopped_keeps_the_files_that_are_done(demonstrations, tmp_path, vla, runs):
+def test_a_run_that_is_stopped_keeps_the_episodes_that_are_done(
+    demonstrations, tmp_path, vla, runs
+):
     def stop(done, of):
-        if done == 1:
+        if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        teacher_frames([demonstrations], vla, MODEL, tmp_path / "cache", stop)
+        teacher(demonstrations, vla, tmp_path / "cache", stop)
     runs.clear()
-    teacher_frames([demonstrations], vla, MODEL, tmp_path / "cache")
-    assert sum(runs) == 9
+    teacher(demonstrations, vla, tmp_path / "cache")
+    assert len(runs) == 9
 
 
 def test_an_instruction_that_the_model_does_not_know_is_an_error(tmp_path, vla):
     record(tmp_path / "demos", "dance", [0, 9])
     with pytest.raises(UnknownInstructionError, match="unknown instruction 'dance'"):
-        teacher_frames([tmp_path / "demos"], vla, MODEL, tmp_path / "cache")
+        teacher(tmp_path / "demos", vla, tmp_path / "cache")
 
 
-def test_a_file_without_episodes_is_an_error(tmp_path, vla):
-    record(tmp_path / "demos", "bowl", [])
-    with pytest.raises(DemonstrationError, match=r"bowl_demo\.hdf5 holds no episode"):
-        teacher_frames([tmp_path / "demos"], vla, MODEL, tmp_path / "cache")
+def test_a_state_that_episodes_do_not_have_is_an_error(demonstrations, tmp_path):
+    odd = small_vla(dataclasses.replace(CONFIG, proprio_size=3))
+    with pytest.raises(DatabaseError, match=r"takes 3 numbers of proprioception.* give 7 or 8"):
+        teacher(demonstrations, odd, tmp_path / "cache")
 
 
 def test_a_model_without_proprioception_is_served(demonstrations, tmp_path):
     blind = small_vla(dataclasses.replace(CONFIG, proprio_size=0))
-    assert len(teacher_frames([demonstrations], blind, MODEL, tmp_path / "cache")) == 15
+    assert len(teacher(demonstrations, blind, tmp_path / "cache")) == 15

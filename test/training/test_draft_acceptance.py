@@ -27,11 +27,18 @@ class Parrot:
         self.drafts = list(drafts)
         self.prompts = []
 
-    def start(self, hidden, embeds, first_token):
-        self.prompts.append((hidden, embeds, first_token))
+    def parameters(self):
+        return iter([torch.zeros(1)])
+
+    def start(self, hidden, embeds, token):
+        self.prompts.append((hidden, embeds, token))
         return self.drafts[len(self.prompts) - 1]
 
-    def propose(self, language_model, state, depth, top_k, nodes):
+    def follow(self, vocabulary, state, hidden, tokens):
+        assert len(hidden) == len(tokens) == 0
+        return state
+
+    def propose(self, vocabulary, state, depth, top_k, nodes):
         return state, list(range(-1, len(state) - 1))
 
 
@@ -62,9 +69,9 @@ def test_frames_are_counted_by_how_far_they_got():
     )
     parrot = Parrot([[1, 2, 0], [0, 102, 103], [301, 302, 303]])
     result = measure_acceptance(
-        parrot, small_model().language_model, frames, torch.tensor([0, 1, 3]), 3, 1, 3
+        parrot, small_model().language_model, frames, torch.tensor([0, 1, 3]), 6, 1, 3
     )
-    assert result.reached == pytest.approx((2 / 3, 2 / 3, 1 / 3))
+    assert result.reached == pytest.approx((2 / 3, 2 / 3, 1 / 3, 0, 0, 0))
     assert result.length == pytest.approx(5 / 3)
     assert result.frames == 3
     for row, (hidden, embeds, first) in zip((0, 1, 3), parrot.prompts, strict=True):

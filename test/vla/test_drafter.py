@@ -16,6 +16,7 @@ from heisd_ros.decoding.tree import DraftTree
 from heisd_ros.errors import DrafterError
 from heisd_ros.families.openvla.codec import OpenVLAAnswer
 from heisd_ros.vla.drafter import Drafter, load_drafter, save_drafter
+from heisd_ros.vla.packed_linear import PackedLinear
 
 MODEL = "a" * 64
 depths, widths = st.integers(1, 6), st.integers(1, 5)
@@ -55,7 +56,7 @@ def guess_plainly(drafter, language, hidden, embeds, tokens):
 def likelihoods(drafter, language, hidden, embeds, tokens):
     """[256] log-probabilities of the action that follows a chain."""
     guess = guess_plainly(drafter, language, hidden, embeds, tokens)
-    return language.logits(guess, drafter.action_rows).log_softmax(-1)
+    return language.logits(guess, drafter.rows).log_softmax(-1)
 
 
 def paths_of(tokens, parents):
@@ -93,12 +94,12 @@ def test_a_tree_holds_the_likeliest_paths(config, depth, top_k, nodes, columns, 
     tokens, parents = drafter.propose(language, state, depth, top_k, nodes)
 
     def follow(path):
-        start = drafter.action_rows.start
+        start = drafter.rows.start
         chain = [first, *(start + column for column in path)]
         return likelihoods(drafter, language, hidden, embeds, chain)
 
     def score(path):
-        columns = [token - drafter.action_rows.start for token in path]
+        columns = [token - drafter.rows.start for token in path]
         return sum(follow(tuple(columns[:i]))[column].item() for i, column in enumerate(columns))
 
     scores = sorted((score(path) for path in paths_of(tokens, parents)), reverse=True)
@@ -129,7 +130,7 @@ def test_one_child_each_is_the_greedy_chain():
     chain = [first]
     for _ in range(6):
         best = likelihoods(drafter, language, hidden, embeds, chain).argmax()
-        chain.append(drafter.action_rows.start + best.item())
+        chain.append(drafter.rows.start + best.item())
     assert tokens == chain[1:]
     assert parents == [-1, 0, 1, 2, 3, 4]
 
@@ -246,3 +247,36 @@ def test_weights_that_are_not_finite_are_refused(folder):
     tensors["fc.weight"][3, 4] = float("nan")
     save_file(tensors, path)
     refused(folder, "not finite")
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(2, 6), st.integers(0, 5), st.integers(0, 9))
+@torch.inference_mode()
+def test_following_tokens_is_starting_behind_them(columns, more, seed):
+    drafter, vla = small_drafter(seed=seed), small_vla()
+    hidden, embeds, first = prompt(columns=columns + more, seed=seed)
+    tokens = [first - n for n in range(more + 1)]
+    answer = vla.embed_tokens(torch.tensor([tokens[:-1]], dtype=torch.long))
+    whole = torch.cat([embeds[:, :columns], answer], dim=1)
+    expected = drafter.start(hidden, whole, tokens[-1])
+    state = drafter.start(hidden[:, :columns], embeds[:, :columns], first)
+    state = drafter.follow(vla, state, hidden[0, columns:], tokens[1:])
+    assert (state.token, state.position) == (expected.token, expected.position)
+    drafts = [drafter.propose(vla, one, 3, 2, 8) for one in (state, expected)]
+    assert drafts[0] == drafts[1]
+
+
+def test_a_model_without_hidden_states_is_refused_by_name():
+    class Mute:
+        language = None
+
+    with pytest.raises(DrafterError, match="Mute has no drafter: its engine gives no hidden"):
+        Drafter.of(Mute())
+
+
+def test_a_packed_layer_passes_gradients_on():
+    layer = PackedLinear(8, 4, bias=False)
+    layer.pack()
+    columns = torch.ones(3, 8, requires_grad=True)
+    layer(columns).sum().backward()
+    torch.testing.assert_close(columns.grad, layer.weight.detach().sum(dim=0).expand(3, -1))

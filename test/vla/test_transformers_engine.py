@@ -183,12 +183,6 @@ def test_a_penalty_needs_the_prompt_s_ids():
         engine.start(Prompt(torch.zeros(1, 3, 16, dtype=torch.float64)))
 
 
-def test_answers_with_text_are_not_restricted_to_actions():
-    engine = engine_of("llama")
-    with pytest.raises(ValueError, match="stop id"):
-        engine.start(prompt_of(engine, 1), actions_only=True)
-
-
 def test_attention_that_no_mask_describes_is_refused():
     model = backbone("llama")
     config = type(model.config)(layer_types=["linear_attention"] * 3, num_hidden_layers=3)

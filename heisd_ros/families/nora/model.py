@@ -17,7 +17,6 @@ from heisd_ros.families.library import LibraryModel
 from heisd_ros.families.nora.codec import NoraCodec
 from heisd_ros.families.nora.preprocessing import SIDE, Patches, prompt_ids, rope_positions
 from heisd_ros.vla.engine import Prompt
-from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.token_model import ObservationSpec
 from heisd_ros.vla.transformers_engine import TransformersEngine
 
@@ -47,8 +46,6 @@ class Nora(LibraryModel):
         statistics: names of those that the checkpoint has.
         statistics_key: the name in use.
     """
-
-    language: LanguageConfig | None = None
 
     def __init__(
         self,
@@ -126,11 +123,3 @@ class Nora(LibraryModel):
         pooled = features[0].float().mean(dim=0)
         key: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=0).cpu().numpy()
         return key
-
-    def embed_tokens(self, ids: Tensor) -> Tensor:
-        """Implements `Vocabulary.embed_tokens`."""
-        return self._engine.embed(ids)
-
-    def logits(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
-        """Implements `Vocabulary.logits`."""
-        return torch.nn.functional.linear(hidden, self.network.lm_head.weight[rows])

@@ -103,6 +103,14 @@ class TowerConfig:
         return self.depth + self.output_block + 1
 
     @property
+    def operations(self) -> float:
+        """Multiplications and additions of the matrix products for one image."""
+        tokens = self.grid**2 + self.registers + int(self.class_token)
+        block = 4 * self.width**2 + 2 * self.width * self.mlp_width
+        stem = 3 * self.patch_size**2 * self.width
+        return 2.0 * tokens * (self.blocks_run * (block + 2 * tokens * self.width) + stem)
+
+    @property
     def tokens(self) -> int:
         """Visual tokens per image after the pixel shuffle."""
         return (self.grid // self.pixel_shuffle) ** 2

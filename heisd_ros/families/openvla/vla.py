@@ -18,6 +18,7 @@ from heisd_ros.families.openvla.config import VLAConfig
 from heisd_ros.families.openvla.network import OpenVLAInputs, VLAModel
 from heisd_ros.families.openvla.preprocessing import ImagePreprocessor, PromptTokenizer
 from heisd_ros.families.own_network import OwnNetworkModel
+from heisd_ros.families.shapes import Work, byte_size, matrix_size
 from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.token_model import ObservationSpec
 
@@ -175,6 +176,14 @@ class VLA(OwnNetworkModel):
             "statistics": ", ".join(sorted(self.statistics)),
             "lacks": "nothing" if known else "the control rate (heisd.control_rate_hz)",
         }
+
+    def work(self) -> tuple[Work, Work]:
+        """Implements `TimedModel.work`."""
+        config, projector = self.config, self.model.projector
+        seen = len(config.views) * sum(tower.operations for tower in config.towers)
+        projected = 2 * matrix_size(projector) * config.visual_tokens
+        vision = Work(byte_size(self.model.vision_backbone), seen)
+        return vision, Work(byte_size(projector), projected)
 
     def retrieval_key(self, features: Tensor) -> NDArray[np.float32]:
         """Visual features [1, V * N, D] -> what frames are compared by: [V * D], of unit length.

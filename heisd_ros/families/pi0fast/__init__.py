@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heisd_ros.vla.token_model import TokenModel
+
+if TYPE_CHECKING:
+    from heisd_ros.families.reference import Reference
+    from heisd_ros.families.shapes import Shape
+    from heisd_ros.families.stages import Stages
 
 MODEL_TYPES = ("pi0_fast",)
 
@@ -24,6 +29,20 @@ def protocol(config: Mapping[str, Any]) -> str:
 def statistics(folder: str | Path) -> list[str]:
     """Implements `Family.statistics`: a policy has one set, without a name."""
     return []
+
+
+def reference_stages(reference: Reference) -> Stages:
+    """Implements `Family.reference_stages`."""
+    from heisd_ros.families.pi0fast.stages import Pi0FastStages
+
+    return Pi0FastStages(reference)
+
+
+def bench_shapes() -> Mapping[str, Shape]:
+    """Implements `Family.bench_shapes`."""
+    from heisd_ros.families.pi0fast.shapes import SHAPES
+
+    return SHAPES
 
 
 def load(*arguments: Any, **options: Any) -> TokenModel:

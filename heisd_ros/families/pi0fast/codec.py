@@ -11,10 +11,11 @@ from tokenizers import Tokenizer
 from heisd_ros.errors import AnswerError, CheckpointError
 from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.fast import FastTokenizer
-from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
 from heisd_ros.families.pi0fast.normalisation import Normalisation
 from heisd_ros.files.bounded import shown
 
+_STEP = 7
+"""Numbers of a step of the end effector, the gripper's included."""
 _FRAMING = ("Action", ":", "\u2581")
 _BAR = "|"
 
@@ -66,9 +67,9 @@ class Pi0FastCodec:
         self.horizon, self.dimensions = horizon, len(actions.first)
         self.max_tokens = max_tokens
         self.convention = convention or DataConvention()
-        if self.convention.gripper is not None and self.dimensions != ACTION_DIMENSIONS:
+        if self.convention.gripper is not None and self.dimensions != _STEP:
             raise CheckpointError(
-                f"the protocol names a gripper, the last of {ACTION_DIMENSIONS} numbers; the "
+                f"the protocol names a gripper, the last of {_STEP} numbers; the "
                 f"model's actions have {self.dimensions}"
             )
         known = {piece: text.token_to_id(piece) for piece in (*_FRAMING, _BAR)}

@@ -24,7 +24,6 @@ from heisd_ros.families.pi0fast.preprocessing import (
     state_bins,
 )
 from heisd_ros.vla.engine import Prompt
-from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.token_model import ObservationSpec
 from heisd_ros.vla.transformers_engine import TransformersEngine
 
@@ -53,8 +52,6 @@ class Pi0Fast(LibraryModel):
         states: normalisation of states.
         tokenizer: of text.
     """
-
-    language: LanguageConfig | None = None
 
     def __init__(
         self,
@@ -145,11 +142,3 @@ class Pi0Fast(LibraryModel):
         pooled = features[0].float().unflatten(0, (-1, patches**2)).mean(dim=1).flatten()
         key: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=0).cpu().numpy()
         return key
-
-    def embed_tokens(self, ids: Tensor) -> Tensor:
-        """Implements `Vocabulary.embed_tokens`."""
-        return self._engine.embed(ids)
-
-    def logits(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
-        """Implements `Vocabulary.logits`."""
-        return torch.nn.functional.linear(hidden, self.network.lm_head.weight[rows])

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.references import plain_answer
 from support.tree import ROOT
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.types import Observation
-from heisd_ros.evaluation.decode_paths import eager
 from heisd_ros.families.openvla.checkpoint import load_checkpoint, save_checkpoint
 from heisd_ros.families.openvla.config import VLAConfig
 from heisd_ros.families.openvla.network import VLAModel
@@ -41,8 +41,8 @@ def image_of(case):
 
 def decode(vla, image, instruction):
     """Greedy tokens [7] and the logits [7, vocab] that they were chosen by."""
-    tokens, logits = eager(vla, Observation((image,), instruction))
-    return list(tokens), logits.float().numpy()
+    answer = plain_answer(vla, vla.encode([image], instruction))
+    return answer.tokens, answer.logits
 
 
 def test_prompt_ids(checkpoint, case):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from heisd_ros.errors import ReferenceDataError
+
 MODEL_TYPES = ("toy",)
 
 
@@ -15,6 +17,14 @@ def protocol(config):
 
 def statistics(folder):
     return []
+
+
+def reference_stages(reference):
+    raise ReferenceDataError("references of the toy family are not read")
+
+
+def bench_shapes():
+    return {}
 
 
 def load(folder, device, dtype, statistics_key, **options):

@@ -56,8 +56,9 @@ class ToySequence:
             for token, parent in zip(draft.tokens, draft.parents, strict=True):
                 embedded = self._network.embedding.weight[token]
                 self._states.append(self._advance(self._states[parent + 1], embedded))
-        logits = self._network.head(torch.cat(self._states))
-        return PassLogits(logits.argmax(dim=-1), logits)
+        hidden = torch.cat(self._states)
+        logits = self._network.head(hidden)
+        return PassLogits(logits.argmax(dim=-1), logits, hidden)
 
     def _advance(self, state, column):
         return self._network.cell(column[None], state)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from heisd_ros.evaluation.reference import ReferenceCase
+from heisd_ros.families.reference import ReferenceCase
 
 LOGIT_TOLERANCE = 1e-4
 """Largest difference of a float32 logit; of features times their root mean square, if above 1."""
