@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from heisd_ros.kinematics.pose import JOINT_SPACES
 from heisd_ros.robot.declare import Parameters, at_least, at_most, at_most_if_any, parameter
 
 STOP_SEC = 0.4
@@ -13,9 +14,7 @@ STOP_SEC = 0.4
 SETTLE_SEC = 5.0
 """Longest time, s, that acceleration and jerk may need from the largest speed to a stop."""
 _LEAST_TIMEOUT_SEC = 0.02
-END_EFFECTOR = "end_effector"
-"""Action space of a model whose actions are steps of the end effector."""
-JOINT_INTERFACES = ("joint_velocity", "joint_position")
+JOINT_INTERFACES = JOINT_SPACES
 """Values of `command.interface` that command the joints."""
 
 
