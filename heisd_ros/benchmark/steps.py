@@ -222,8 +222,9 @@ def forced(accepted: int) -> Judge:
         greedy: Sequence[int],
         tokens: Sequence[int],
         answer: AnswerFormat,
+        own: Sequence[int],
     ) -> tuple[int, ...]:
-        accept(rule, tree, greedy, tokens, answer)
+        accept(rule, tree, greedy, tokens, answer, own)
         return tuple(range(min(accepted, len(tree))))
 
     return judge

@@ -80,7 +80,9 @@ def served(model_path: str) -> Finding:
     layout = link.layout
     link.close()
     words = f"mode {layout.mode}" if layout.own else "a server that says nothing of its model"
-    views = ", ".join(layout.views)
+    views, space = ", ".join(layout.views), layout.action_space or "not said"
     return Finding(
-        "good", "model", f"{link.uri} answers: {words}, views {views}, {layout.rate_hz:g} Hz"
+        "good",
+        "model",
+        f"{link.uri} answers: {words}, views {views}, {layout.rate_hz:g} Hz, action space {space}",
     )

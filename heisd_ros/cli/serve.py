@@ -39,6 +39,13 @@ def serve(
         str, typer.Option(help="As the node's parameter 'model.protocol'; empty: nothing.")
     ] = "",
     unnorm_key: UnnormKeyOption = "",
+    action_space: Annotated[
+        str,
+        typer.Option(
+            help="As the node's parameter 'model.action_space', for a model that does not say it: "
+            "end_effector, joint_velocity or joint_position."
+        ),
+    ] = "",
     host: Annotated[
         str,
         typer.Option(help="Address to listen on; 0.0.0.0: all, with a token in HEISD_MODEL_TOKEN."),
@@ -62,6 +69,7 @@ def serve(
     from heisd_ros.control.remote_policy import layout_of
     from heisd_ros.control.session import warm_up
     from heisd_ros.errors import HeisdError
+    from heisd_ros.kinematics.pose import JOINT_SPACES
     from heisd_ros.robot.declare import from_values
     from heisd_ros.robot.parameters import VlaNodeParameters
     from heisd_ros.serving.address import TOKEN, is_address
@@ -83,6 +91,8 @@ def serve(
                 "model.dtype": dtype,
                 "model.unnorm_key": unnorm_key,
                 "model.protocol": protocol,
+                "model.action_space": action_space,
+                **({"command.interface": action_space} if action_space in JOINT_SPACES else {}),
                 "model.threads": threads,
                 "decoding.mode": mode,
                 "decoding.database": database,

@@ -11,7 +11,7 @@ import numpy as np
 
 from heisd_ros.data.recorded_actions import motion_action
 from heisd_ros.data.recording_layout import ActionRule
-from heisd_ros.robot.command_parameters import END_EFFECTOR
+from heisd_ros.kinematics.pose import END_EFFECTOR
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from heisd_ros.control.following_check import Following
 from heisd_ros.kinematics.joint_states import ArmState
-from heisd_ros.kinematics.pose import Pose, turn
-from heisd_ros.robot.command_parameters import END_EFFECTOR
+from heisd_ros.kinematics.pose import END_EFFECTOR, Pose, turn
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.safety_limits import joint_limits, safety_limits, tip_limits
 from heisd_ros.safety.joint_filter import JointFilter, JointLimits

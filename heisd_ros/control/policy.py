@@ -20,11 +20,11 @@ from heisd_ros.errors import CheckpointError, ModeError
 from heisd_ros.files.bounded import expanded
 from heisd_ros.fleet.online_growth import OnlineGrowth
 from heisd_ros.kinematics.metric import MetricBounds
-from heisd_ros.kinematics.pose import ACTION_SIZE
+from heisd_ros.kinematics.pose import ACTION_SIZE, END_EFFECTOR
 from heisd_ros.models import shipped_model
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.growing import GrowingStore
-from heisd_ros.robot.command_parameters import END_EFFECTOR, JOINT_INTERFACES
+from heisd_ros.robot.command_parameters import JOINT_INTERFACES
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.serving.address import is_address
 
@@ -58,6 +58,7 @@ class Policy:
         link: Connection to the server that runs the model; None: it runs here.
         action_space: What its actions are before the gripper's number: "end_effector",
             "joint_velocity" or "joint_position".
+        space_known: Whether the model or the parameters say so; otherwise it is assumed.
         action_size: Numbers of an action.
         encode: The tokens of an action (7,), for what a person did; None: not known.
         horizon: Actions of an answer, one for each control step; 0: not known before it comes.
@@ -78,6 +79,7 @@ class Policy:
     mode: str = ""
     link: Link | None = None
     action_space: str = END_EFFECTOR
+    space_known: bool = True
     action_size: int = ACTION_SIZE
     encode: Callable[[np.ndarray], tuple[int, ...]] | None = None
     horizon: int = 0
@@ -184,7 +186,8 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
     from heisd_ros.decoding.modes import load_mode
 
     spec, folder = vla.spec, model_folder(parameters)
-    space = action_space(parameters, folder, vla.codec)
+    said = getattr(vla.codec, "action_space", "")
+    space = action_space(parameters, str(folder), said)
     _check_actions(folder, vla.codec, space)
     mode, keeps = load_mode(parameters.decoding.mode), growth.wanted(parameters)
     if keeps and not mode.retrieves:
@@ -237,6 +240,7 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
         growth=opened[0] if opened else None,
         robot=assembly.database.manifest.robot if mode.retrieves else "",
         action_space=space,
+        space_known=bool(said or parameters.model.action_space),
         action_size=vla.codec.dimensions,
         encode=lambda action: vla.codec.encode(action[None]),
         horizon=vla.codec.horizon,
@@ -244,23 +248,28 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
     )
 
 
-def action_space(parameters: VlaNodeParameters, folder: Path, codec: ActionCodec) -> str:
+def action_space(parameters: VlaNodeParameters, name: str, said: str) -> str:
     """Returns what a model's actions are: what it says, or what the parameters say.
+
+    Args:
+        parameters: The validated settings.
+        name: Folder of the model, or address of its server.
+        said: What the model or its server says; empty: nothing.
 
     Raises:
         ValueError: They contradict each other, neither says it where the joints are commanded, or
             a person could not take over.
     """
-    asked, said = parameters.model.action_space, getattr(codec, "action_space", "")
+    asked = parameters.model.action_space
     if asked and said and asked != said:
         raise ValueError(
-            f"parameter 'model.action_space' is {asked!r}; accepted: {said!r} or '', as {folder} "
+            f"parameter 'model.action_space' is {asked!r}; accepted: {said!r} or '', as {name} "
             "says itself what its actions are"
         )
     if not (asked or said) and parameters.command.of_joints:
         accepted = ", ".join(map(repr, (END_EFFECTOR, *JOINT_INTERFACES)))
         raise ValueError(
-            f"parameter 'model.action_space' is ''; accepted: one of {accepted}, as {folder} does "
+            f"parameter 'model.action_space' is ''; accepted: one of {accepted}, as {name} does "
             "not say what its actions are, and 'command.interface' is "
             f"{parameters.command.interface!r}"
         )

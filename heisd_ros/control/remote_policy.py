@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 from heisd_ros.control import growth
-from heisd_ros.control.policy import Policy, least_actions
-from heisd_ros.robot.command_parameters import END_EFFECTOR
+from heisd_ros.control.policy import Policy, action_space, least_actions
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.serving.address import TOKEN, Address
 from heisd_ros.serving.layout import Layout, view_keys
@@ -30,19 +29,18 @@ def open_remote(parameters: VlaNodeParameters) -> Policy:
             f"parameter 'model.path' is {parameters.model.path!r}; accepted with 'growth.mode' or "
             "'fleet.uri': a model that runs here"
         )
-    if parameters.model.action_space not in ("", END_EFFECTOR):
-        raise ValueError(
-            f"parameter 'model.action_space' is {parameters.model.action_space!r}; accepted with a "
-            f"server: '' or {END_EFFECTOR!r}, the only one that the protocol has"
-        )
     link = Link(Address.parse(parameters.model.path), os.environ.get(TOKEN, ""))
     layout, mode = link.layout, parameters.decoding.mode
-    if mode not in (LEFT_TO_THE_SERVER, layout.mode):
+    try:
+        if mode not in (LEFT_TO_THE_SERVER, layout.mode):
+            raise ValueError(
+                f"parameter 'decoding.mode' is {mode!r}; accepted: {layout.mode!r}, in which "
+                f"{link.uri} decodes, or {LEFT_TO_THE_SERVER!r}, which leaves it to the server"
+            )
+        space = action_space(parameters, link.uri, layout.action_space)
+    except ValueError:
         link.close()
-        raise ValueError(
-            f"parameter 'decoding.mode' is {mode!r}; accepted: {layout.mode!r}, in which "
-            f"{link.uri} decodes, or {LEFT_TO_THE_SERVER!r}, which leaves it to the server"
-        )
+        raise
     plain = RemoteDecoder(link, parameters.model.budget_sec, plain=True) if layout.own else None
     return Policy(
         decoder=RemoteDecoder(link, parameters.model.budget_sec),
@@ -57,6 +55,8 @@ def open_remote(parameters: VlaNodeParameters) -> Policy:
         robot=layout.robot,
         mode=layout.mode or "of the server",
         link=link,
+        action_space=space,
+        action_size=layout.dimensions,
         horizon=layout.horizon if layout.own else 0,
         least_actions=least_actions(parameters),
     )
@@ -78,6 +78,7 @@ def layout_of(policy: Policy, mode: str, model: str) -> Layout:
         horizon=policy.horizon or 1,
         instructions=policy.instructions,
         dimensions=policy.action_size,
+        action_space=policy.action_space if policy.space_known else "",
         model=model,
         mode=mode,
         robot=policy.robot,

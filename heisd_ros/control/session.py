@@ -31,8 +31,9 @@ from heisd_ros.errors import DatabaseError, HeisdError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import ArmState, JointStateReader
 from heisd_ros.kinematics.motion import MetricKind
+from heisd_ros.kinematics.pose import END_EFFECTOR
 from heisd_ros.kinematics.proprio import STATE_SIZES
-from heisd_ros.robot.command_parameters import END_EFFECTOR, JOINT_INTERFACES
+from heisd_ros.robot.command_parameters import JOINT_INTERFACES
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader, urdf_text
 from heisd_ros.vla.device_memory import device_memory_errors

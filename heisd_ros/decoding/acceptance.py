@@ -1,23 +1,30 @@
 """Which drafted tokens are accepted, given the model's greedy tokens.
 
 Where bins are ordered, a token has a bias: its distance from the greedy token in bins
-(`AnswerFormat.distance`). Where they are not, a token that differs from the greedy one is rejected.
+(`AnswerFormat.distance`). Where they are not, a token that differs from the greedy one is rejected,
+unless it stands for numbers that can be compared (`SpannedActions`, module `spans`).
 Each token is judged on the logits after its own drafted predecessors.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from heisd_ros.decoding.settings import AcceptanceRule
+from heisd_ros.decoding.spans import Limits, accept_spans, spans_within
 from heisd_ros.decoding.tree import DraftTree
-from heisd_ros.vla.action_codec import POSE_GROUPS, AnswerFormat, PlacedActions
+from heisd_ros.vla.action_codec import POSE_GROUPS, AnswerFormat, PlacedActions, SpannedActions
 
 TOKEN_BIAS = 9
 """``token_relaxed``: greatest bias of a token, bins (SpecVLA)."""
 GROUP_TOKEN_BIAS, GROUP_BIAS = 15, 30
 """``sequence_relaxed``: greatest bias of a token and of a group's sum, bins (HeiSD)."""
+_LIMITS = {
+    "token_relaxed": Limits(TOKEN_BIAS, math.inf),
+    "sequence_relaxed": Limits(GROUP_TOKEN_BIAS, GROUP_BIAS),
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ def accept(
     greedy: Sequence[int],
     tokens: Sequence[int],
     answer: AnswerFormat,
+    own: Sequence[int] = (),
 ) -> tuple[int, ...]:
     """Finds the longest path that a rule accepts; of equally long ones, that with the least bias.
 
@@ -48,10 +56,14 @@ def accept(
             nodes at the last position of the longest answer do not.
         tokens: tokens of the answer before the tree's roots.
         answer: format of the answer.
+        own: the model's own token at the position of each of `tokens`; needed for `SpannedActions`,
+            whose differences add up over an answer.
 
     Returns:
         the nodes of the path, starting at the root.
     """
+    if rule != "exact" and isinstance(answer, SpannedActions):
+        return accept_spans(_LIMITS[rule], tree, greedy, tokens, answer, own)
     place = place_of(answer)
     group_of = {position: group for group in groups_of(answer) for position in group}
     best = _Path(tuple(tokens))
@@ -94,6 +106,8 @@ def within_tolerance(
         verified: the model's own answer.
         answer: format of both (None: position and rotation in bins, the rest must be equal).
     """
+    if isinstance(answer, SpannedActions):
+        return spans_within(_LIMITS["sequence_relaxed"], tokens, verified, answer)
     if len(tokens) != len(verified):
         return False
     groups = POSE_GROUPS if answer is None else groups_of(answer)

@@ -31,6 +31,7 @@ class Judge(Protocol):
         greedy: Sequence[int],
         tokens: Sequence[int],
         answer: AnswerFormat,
+        own: Sequence[int],
     ) -> tuple[int, ...]:
         """Returns the nodes of the accepted path, starting at the root."""
         ...
@@ -56,9 +57,10 @@ class Verification:
         correct: once per step, the model's own tokens along an accepted draft replace the draft
             from the first token on in which they differ. That is another prefix, so it is verified
             in one more pass; if it breaks the bounds, a draft of all tokens is taken as it is.
-        record: keep `own` and `margins`, which needs all logits.
+        record: keep `margins`, which needs all logits.
         tokens: the tokens so far.
-        own: the model's own tokens, each after those accepted before it.
+        own: the model's own tokens, each after those accepted before it; those that a prompt began
+            the answer with are taken as its own.
         margins: logit of each of them minus that of the runner-up.
         passes: passes through the language model.
         accepted: number of drafted tokens among `tokens`.
@@ -122,7 +124,7 @@ class Verification:
         record = record and not begun  # of what was not decoded nothing is known
         fed = _fed(tree, engine.answer.max_tokens - len(begun))
         sequence, said = engine.start(prompt, fed, room)
-        self = cls(sequence, engine.answer, room, correct, record, [*begun], judge=judge)
+        self = cls(sequence, engine.answer, room, correct, record, [*begun], [*begun], judge=judge)
         self._take(said, tree, fed, rule)
         return self
 
@@ -155,8 +157,8 @@ class Verification:
         if guesses:
             rest = torch.cat(guesses).tolist()
             self.tokens += rest
+            self.own += rest
             if self.record:
-                self.own += rest
                 self.margins += torch.cat(margins).tolist()
         self.answers = ()
 
@@ -180,7 +182,7 @@ class Verification:
         self, said: PassLogits, tree: DraftTree, fed: DraftTree, rule: AcceptanceRule
     ) -> None:
         greedy = said.greedy.tolist()
-        path = self.judge(rule, tree, greedy, self.tokens, self.answer)
+        path = self.judge(rule, tree, greedy, self.tokens, self.answer, self.own)
         self.passes += 1
         position = len(self.tokens)
         outcome = self._after(said, greedy, tree, path)
@@ -211,10 +213,9 @@ class Verification:
         tokens = [*self.tokens, *(tree.tokens[node] for node in path)]
         if not self.answer.finished(tokens):
             tokens.append(greedy[path[-1] + 1 if path else 0])
-        own, margins = self.own, self.margins
+        rows = [node + 1 for node in (-1, *path)][: len(tokens) - len(self.own)]
+        own, margins = self.own + [greedy[row] for row in rows], self.margins
         if self.record:
-            rows = [node + 1 for node in (-1, *path)][: len(tokens) - len(own)]
-            own = own + [greedy[row] for row in rows]
             margins = margins + _margins(said.logits[rows]).tolist()
         return _Outcome(tokens, own, margins, self.accepted + len(path))
 

@@ -7,8 +7,10 @@ range, this raises `AnswerError`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,8 @@ from heisd_ros.files.bounded import read_object, shown
 from heisd_ros.files.typed import typed
 from heisd_ros.vla.tokenizer import read_tokenizer
 
+BIN = 2.0 / 255
+"""A bin of OpenVLA's in normalised units."""
 _MALFORMED = "\ufffd"  # what half a UTF-8 character is decoded to
 _MOST_CHARACTERS = 0xD800  # the next code points are surrogates
 
@@ -65,6 +69,23 @@ class FastTokenizer:
     def size(self) -> int:
         """Number of ids, which count from 0."""
         return int(self.tokenizer.get_vocab_size(with_added_tokens=False))
+
+    @cached_property
+    def spans(self) -> tuple[tuple[int, ...], ...]:
+        """The coefficients of each id by itself; none of one that is a part of a character."""
+        ids = [[index] for index in range(self.size)]
+        texts = self.tokenizer.decode_batch(ids, skip_special_tokens=False)
+        return tuple(
+            () if _MALFORMED in text else tuple(ord(each) + self.min_token for each in text)
+            for text in texts
+        )
+
+    def steps(self, horizon: int, dimensions: int) -> tuple[float, ...]:
+        """Implements `SpannedActions.steps` for normalised actions, which range from -1 to 1."""
+        steps = np.full((horizon, dimensions), math.sqrt(2.0 / horizon) / self.scale / BIN)
+        steps[0] /= math.sqrt(2.0)
+        steps[:, -1] = np.inf
+        return tuple(steps.ravel().tolist())
 
     def coefficients(self, ids: Sequence[int]) -> NDArray[np.int64]:
         """Decodes FAST ids to rounded coefficients, as many as they encode.

@@ -13,6 +13,10 @@ _ORTHONORMAL_TOLERANCE = 1e-4
 
 ACTION_SIZE = 7
 """Numbers of a step of an end effector: translation, rotation, gripper."""
+END_EFFECTOR = "end_effector"
+"""Action space of a model whose actions are steps of the end effector."""
+JOINT_SPACES = ("joint_velocity", "joint_position")
+"""Action spaces of a model that commands the joints: velocities (rad/s) or positions (rad)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,6 @@ STOP_SEC = 0.4
 SETTLE_SEC = 5.0
 """Longest time, s, that acceleration and jerk may need from the largest speed to a stop."""
 _LEAST_TIMEOUT_SEC = 0.02
-END_EFFECTOR = "end_effector"
-"""Action space of a model whose actions are steps of the end effector."""
 JOINT_INTERFACES = tuple(name for name, kind in INTERFACES.items() if kind.joints)
 """Values of `command.interface` that command the joints."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from heisd_ros.kinematics.pose import END_EFFECTOR
 from heisd_ros.kinematics.robots import (
     PANDA_BASE,
     PANDA_FINGER_JOINTS,
@@ -12,7 +13,7 @@ from heisd_ros.kinematics.robots import (
     PANDA_TIP,
 )
 from heisd_ros.robot.chunk_parameters import ChunkParameters
-from heisd_ros.robot.command_parameters import END_EFFECTOR, JOINT_INTERFACES, CommandParameters
+from heisd_ros.robot.command_parameters import JOINT_INTERFACES, CommandParameters
 from heisd_ros.robot.declare import Parameters, at_most_if_any, group, parameter, validate
 from heisd_ros.robot.flat_names import FlatNames
 from heisd_ros.robot.gripper_parameters import GripperParameters

@@ -1,7 +1,7 @@
 """Requests and replies of a control step, written and read in one place so that they agree.
 
 A request is openpi's: images and proprioception by key, ``prompt``. A reply is openpi's:
-``actions`` [H, 7]. Fields that only this package's client and server exchange are under `OWN`.
+``actions`` [H, D]. Fields that only this package's client and server exchange are under `OWN`.
 """
 
 from __future__ import annotations
@@ -184,8 +184,7 @@ def read_result(
         got = f"{shape} {actions.dtype}" if isinstance(actions, np.ndarray) else "not there"
         raise MessageError(
             f"{ACTIONS!r} are {got}; accepted: real numbers of shape (H, {layout.dimensions}), H "
-            f"up to {MOST_ACTIONS}, "
-            "end-effector displacement and gripper"
+            f"up to {MOST_ACTIONS}, {layout.action_space or 'motion'} and gripper"
         )
     if reply.source not in deciding():
         raise MessageError(f"source is {reply.source!r}; accepted: {', '.join(deciding())}")

@@ -9,13 +9,15 @@ from typing import Any
 from heisd_ros.errors import RemoteModelError
 from heisd_ros.files.typed import typed
 from heisd_ros.kinematics.metric import MetricBounds
-from heisd_ros.kinematics.pose import ACTION_SIZE
-from heisd_ros.kinematics.proprio import PROPRIO_SIZE, STATE_SIZES
+from heisd_ros.kinematics.pose import ACTION_SIZE, END_EFFECTOR, JOINT_SPACES
+from heisd_ros.kinematics.proprio import PROPRIO_SIZE
 
 OWN = "heisd"
 """Key of the fields beyond openpi's protocol, in metadata, requests and replies."""
 MOST_ACTIONS = 1000
 """Actions of the longest answer."""
+MOST_NUMBERS = 64
+"""Largest size of an action and of proprioception."""
 _KEYS = ("observation/image", "observation/wrist_image")
 _OPTIONS = ("views", "state", "rate_hz", "image_size")
 
@@ -38,7 +40,9 @@ class Layout:
         rate_hz: control rate at which the model was trained, Hz.
         horizon: actions in an answer, one for each control step; of a server of openpi's, which
             does not say it, as many as come are taken.
-        dimensions: numbers of an action.
+        dimensions: numbers of an action, the last one the gripper's.
+        action_space: what the others are: "end_effector", "joint_velocity" or "joint_position";
+            empty: neither the model nor the server's options say it, and there are 7 numbers.
         instructions: those that the model knows; None: any.
         model: identity of the model, such as its fingerprint.
         mode: how the server decodes.
@@ -54,6 +58,7 @@ class Layout:
     rate_hz: float = 20.0
     horizon: int = 1
     dimensions: int = ACTION_SIZE
+    action_space: str = END_EFFECTOR
     instructions: tuple[str, ...] | None = None
     model: str = ""
     mode: str = ""
@@ -63,17 +68,20 @@ class Layout:
 
     def __post_init__(self) -> None:
         """Validates."""
-        sizes = (0, *STATE_SIZES.values())
+        spaces = ("", END_EFFECTOR, *JOINT_SPACES)
+        of_joints = self.action_space in JOINT_SPACES
+        sizes = range(2, MOST_NUMBERS + 1) if of_joints else [ACTION_SIZE]
+        words = f"{ACTION_SIZE}, an end-effector displacement and the gripper"
+        if of_joints:
+            words = f"2 to {MOST_NUMBERS}, the joints and the gripper"
         accepted = {
             "views": (1 <= len(self.views) <= 16, "1 to 16"),
             "image_size": (1 <= self.image_size <= 4096, "1 to 4096"),
-            "proprio_size": (self.proprio_size in sizes, " or ".join(map(str, sizes))),
+            "proprio_size": (0 <= self.proprio_size <= MOST_NUMBERS, f"0 to {MOST_NUMBERS}"),
             "rate_hz": (0.0 < self.rate_hz <= 1000.0, "above 0, up to 1000"),
             "horizon": (1 <= self.horizon <= MOST_ACTIONS, f"1 to {MOST_ACTIONS}"),
-            "dimensions": (
-                self.dimensions == ACTION_SIZE,
-                f"{ACTION_SIZE}, an end-effector displacement and the gripper",
-            ),
+            "action_space": (self.action_space in spaces, ", ".join(map(repr, spaces))),
+            "dimensions": (self.dimensions in sizes, words),
         }
         for name, (good, words) in accepted.items():
             if not good:

@@ -91,6 +91,36 @@ class PlacedActions(Protocol):
         ...
 
 
+@runtime_checkable
+class SpannedActions(Protocol):
+    """The part of an `AnswerFormat` whose ids each stand for several numbers of a transform.
+
+    Attributes:
+        action_ids: as `AnswerFormat.action_ids`.
+        dimensions: as `ActionCodec.dimensions`.
+        steps: [H * D], the most that one step of each coefficient moves a number of any action,
+            bins of 2 / 255 of its range; coefficient i moves number i modulo D. Infinite for the
+            gripper's, which are never relaxed.
+    """
+
+    @property
+    def action_ids(self) -> range: ...  # noqa: D102
+
+    @property
+    def dimensions(self) -> int: ...  # noqa: D102
+
+    @property
+    def steps(self) -> tuple[float, ...]: ...  # noqa: D102
+
+    def finished(self, tokens: Sequence[int]) -> bool:
+        """Implements `AnswerFormat.finished`."""
+        ...
+
+    def span(self, token: int) -> tuple[int, ...]:
+        """Returns the coefficients that an id stands for; none for text and parts of one."""
+        ...
+
+
 class ActionCodec(AnswerFormat, Protocol):
     """Converts answers to actions in robot units, and back.
 

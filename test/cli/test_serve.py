@@ -57,6 +57,8 @@ def test_a_process_serves_until_a_signal(checkpoint, number):
         (["--model", "ws://gpu-box:8000"], "accepted: a folder"),
         (["--mode", "heisd", "--clients", 2], "accepted with --mode heisd: 1"),
         (["--model", "/nowhere"], "/nowhere"),
+        (["--action-space", "tendons"], "'end_effector', 'joint_velocity', 'joint_position'"),
+        (["--action-space", "joint_velocity"], "accepted: 'end_effector' or ''"),
         (["--certificate", "/nowhere.pem"], "No such file"),
     ],
 )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.serving import LAYOUT, Counting, serving
 
 from heisd_ros.control.commands import CommandMapper
 from heisd_ros.control.inference import joint_state
-from heisd_ros.control.policy import Policy, action_space
-from heisd_ros.control.remote_policy import layout_of, open_remote
+from heisd_ros.control.policy import Policy, action_space, load_policy
+from heisd_ros.control.remote_policy import layout_of
 from heisd_ros.control.session import check_actions
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import ArmState
@@ -41,10 +41,7 @@ def settings(**values):
     ],
 )
 def test_the_model_says_it_or_the_parameter(said, given, space):
-    codec = SimpleNamespace(action_space=said)
-    assert action_space(settings(**given), FOLDER, codec) == space
-    if not said:  # a family that knows nothing of action spaces
-        assert action_space(settings(**given), FOLDER, SimpleNamespace()) == space
+    assert action_space(settings(**given), "some", said) == space
 
 
 @pytest.mark.parametrize(
@@ -60,7 +57,7 @@ def test_the_model_says_it_or_the_parameter(said, given, space):
 )
 def test_what_is_not_known_or_contradicts_is_refused(said, given, words):
     with pytest.raises(ValueError, match=words):
-        action_space(settings(**given), FOLDER, SimpleNamespace(action_space=said))
+        action_space(settings(**given), "some", said)
 
 
 @pytest.mark.parametrize(
@@ -101,12 +98,57 @@ def test_a_model_that_fits_is_not():
     check_actions(POLICY, settings())
 
 
-def test_a_server_has_no_actions_of_joints():
-    given = {**JOINTS, "model.action_space": "joint_velocity", "model.path": "ws://127.0.0.1:1"}
-    with pytest.raises(ValueError, match=r"'joint_velocity'; accepted with a server: '' or"):
-        open_remote(settings(**given))
-    with pytest.raises(ValueError, match="dimensions is 8; accepted: 7"):
-        layout_of(replace(POLICY, action_size=8), "ar", "")
+@pytest.mark.parametrize(
+    ("said", "size", "given", "words"),
+    [
+        (
+            "end_effector",
+            7,
+            {**JOINTS, "model.action_space": "joint_velocity"},
+            r"ws://.* says its",
+        ),
+        ("joint_velocity", 8, {**JOINTS, "model.action_space": "joint_position"}, "'joint_veloc"),
+        ("", 7, JOINTS, r"'model\.action_space' is ''; accepted: one of"),
+        (
+            "joint_position",
+            8,
+            {**JOINTS, "teleop.joy_topic": "joy"},
+            "a person commands the end effector",
+        ),
+    ],
+)
+def test_what_a_server_says_of_its_actions_fits_the_parameters(said, size, given, words):
+    layout = replace(LAYOUT, action_space=said, dimensions=size)
+    with serving(Counting(), layout) as server:
+        given = {**given, "model.path": server.uri}
+        with pytest.raises(ValueError, match=words):
+            load_policy(settings(**given))
+        fitting = replace(settings(**JOINTS), model=settings(**{"model.path": server.uri}).model)
+        if said:  # the first client is gone, and another one is taken
+            policy = load_policy(fitting)
+            assert (policy.action_space, policy.action_size) == (said, size)
+            policy.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"action_size": 8}, "dimensions is 8; accepted: 7, an end-eff"),
+        ({"action_size": 8, "space_known": False}, "dimensions is 8; accepted: 7"),
+        ({"action_space": "joint_velocity", "action_size": 1}, "is 1; accepted: 2 to 64, the joi"),
+        ({"action_space": "tendons"}, "action_space is 'tendons'; accepted: '', 'end_effector'"),
+    ],
+)
+def test_actions_that_cannot_be_served(changes, words):
+    with pytest.raises(ValueError, match=words):
+        layout_of(replace(POLICY, **changes), "ar", "")
+
+
+def test_a_server_says_what_it_knows_of_its_actions():
+    joints = {"action_space": "joint_position", "action_size": 6, "proprio_size": 6}
+    said = layout_of(replace(POLICY, **joints), "ar", "")
+    assert (said.action_space, said.dimensions, said.proprio_size) == ("joint_position", 6, 6)
+    assert layout_of(replace(POLICY, space_known=False), "ar", "").action_space == ""
 
 
 def test_an_action_of_joints_is_scaled_and_its_last_number_is_the_gripper():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +13,14 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from std_srvs.srv import Trigger
 from support.fake_scene import REST
 from support.joint_cell import JointCell
+from support.serving import serving_policy
 from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.control.policy import load_policy
 from heisd_ros.kinematics.robots import PANDA_JOINTS
 from heisd_ros.nodes.vla_node import VlaNode
+from heisd_ros.robot.declare import from_values
+from heisd_ros.robot.parameters import VlaNodeParameters
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 RATE_HZ, ACCELERATION, JERK, SCALE = 50.0, 10.0, 500.0, 0.5
@@ -51,6 +56,23 @@ class Puppet:
 
     def infer(self, observation):
         return replace(self._decoder.infer(observation), action=np.array(self.action))
+
+
+class Chunks(Puppet):
+    """Answers with ten actions: their first number counts answers, their second actions."""
+
+    def __init__(self, decoder, first):
+        super().__init__(decoder)
+        self.first, self.answers, self.go = first, 0, threading.Event()
+        self.go.set()
+
+    def infer(self, observation):
+        self.go.wait(20.0)
+        self.answers += 1
+        chunk = np.tile(self.first, (10, 1))
+        chunk[:, 0] += self.answers / 1000
+        chunk[:, 1] += np.arange(10) / 1000
+        return replace(self._decoder.infer(observation), action=chunk[0], chunk=chunk)
 
 
 @pytest.fixture
@@ -190,3 +212,43 @@ def test_an_action_that_is_none_holds_the_arm(world, start):
     world.spin_until(cell.still, "a stop", cell.publish)
     puppet.action = ACTION
     world.spin_until(lambda: moving(cell), "motion again", cell.publish)
+
+
+@pytest.mark.parametrize(
+    ("interface", "served"), [("joint_velocity", False), ("joint_position", True)]
+)
+def test_chunks_of_joint_actions_keep_the_limits_and_end_in_a_stop(
+    world, checkpoint, interface, served
+):
+    path = {"model.path": str(checkpoint), "model.threads": 1}
+    first = ACTION if interface == "joint_velocity" else np.append(REST + 0.2, 1.0)
+    local = load_policy(from_values(VlaNodeParameters, path))
+    chunks = Chunks(local.decoder, first)
+    actions = {"horizon": 10, "action_space": interface, "action_size": 8}
+    policy = replace(local, decoder=chunks, plain=None, **actions)
+    cell = world.add(JointCell, interface)
+    with ExitStack() as ending:
+        load = lambda _: policy  # noqa: E731
+        if served:
+            path["model.path"] = ending.enter_context(serving_policy(policy)).uri
+            load = load_policy
+        ending.callback(chunks.go.set)
+        node = world.add(
+            VlaNode, load, parameters={**SETTINGS, **path, "command.interface": interface}
+        )
+        assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+        third = lambda: any(step.chunk.number >= 3 for step in cell.steps())  # noqa: E731
+        world.spin_until(third, "three chunks", cell.publish)
+        chunks.go.clear()
+        world.spin_until(lambda: "no_chunk" in cell.holds(), "the end", cell.publish)
+        world.spin_until(cell.still, "a stop", cell.publish)
+    places = [(step.chunk.number, step.chunk.index) for step in cell.steps()]
+    assert places == sorted(set(places)) and max(index for _, index in places) > 4
+    for step in cell.steps():
+        assert step.action[1] == pytest.approx(first[1] + step.chunk.index / 1000)
+    assert (np.sign(cell.q - REST) == np.sign(first[:7] - REST * served)).all()
+    if served:
+        targets = np.array([REST, *(each.numbers for each in cell.heard)])
+        assert (np.abs(np.diff(targets, axis=0)) <= 3.0 * SPEEDS / RATE_HZ).all()
+    else:
+        assert_smooth(cell)

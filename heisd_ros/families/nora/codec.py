@@ -25,6 +25,7 @@ class NoraCodec:
         max_tokens: as in `AnswerFormat`.
         stop_ids: ids that end an answer.
         horizon: H.
+        steps: as in `SpannedActions`.
         convention: what stands between the model and its environment.
 
     Args:
@@ -56,6 +57,7 @@ class NoraCodec:
     ) -> None:
         self._fast, self._low, self._high = fast, low, high
         self.horizon, self.action_ids = horizon, action_ids
+        self.steps = fast.steps(horizon, DIMENSIONS)
         self.stop_ids, self.max_tokens = stop_ids, max_tokens
         self.convention = convention or DataConvention()
 
@@ -66,6 +68,11 @@ class NoraCodec:
     def distance(self, token: int, greedy: int, position: int) -> int | None:
         """Implements `AnswerFormat.distance`: none, since ids cover several coefficients."""
         return 0 if token == greedy else None
+
+    def span(self, token: int) -> tuple[int, ...]:
+        """Implements `SpannedActions.span`."""
+        index = token - self.action_ids.start
+        return self._fast.spans[index] if 0 <= index < self._fast.size else ()
 
     def chunk(self, tokens: Sequence[int]) -> NDArray[np.float64]:
         """The normalised actions [H, 7] of a finished answer; text between them is skipped.

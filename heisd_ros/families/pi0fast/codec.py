@@ -30,6 +30,7 @@ class Pi0FastCodec:
         max_tokens: as in `ActionCodec`.
         horizon: H.
         dimensions: D.
+        steps: as in `SpannedActions`.
         convention: what stands between the model and its environment.
         framing: ids that every answer begins with.
         tags: the framing; see `reasoning.tags_of`.
@@ -65,6 +66,7 @@ class Pi0FastCodec:
     ) -> None:
         self._fast, self._actions = fast, actions
         self.horizon, self.dimensions = horizon, len(actions.first)
+        self.steps = fast.steps(self.horizon, self.dimensions)
         self.max_tokens = max_tokens
         self.convention = convention or DataConvention()
         if self.convention.gripper is not None and self.dimensions != _STEP:
@@ -88,6 +90,11 @@ class Pi0FastCodec:
     def distance(self, token: int, greedy: int, position: int) -> int | None:
         """Implements `AnswerFormat.distance`: none, since ids cover several coefficients."""
         return 0 if token == greedy else None
+
+    def span(self, token: int) -> tuple[int, ...]:
+        """Implements `SpannedActions.span`."""
+        text = token not in self.action_ids or token in (*self.framing, self.bar)
+        return () if text else self._fast.spans[self._top - token]
 
     def fast_ids(self, tokens: Sequence[int]) -> list[int]:
         """The FAST ids between the framing; those outside the vocabulary are among them.

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from support.references import FamilyReference, drafted_answer, plain_answer
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
-from heisd_ros.decoding.tree import DraftTree
+from heisd_ros.decoding.spans import Compared
+from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation
 from heisd_ros.decoding.verifier import Verification
 from heisd_ros.errors import (
@@ -275,3 +276,30 @@ def test_one_matrix_for_embedding_and_head(tmp_path):
 def test_headers_alone(tmp_path):
     model = load_checkpoint(REFERENCE.folder, "meta")
     assert model.device.type == "meta"
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("of_gripper", [False, True])
+def test_a_relaxed_draft_is_executed_near_the_models_own_tokens(model, of_gripper):
+    """A coefficient of the draft differs by one step, which the gripper's must not."""
+    codec, seen = model.codec, plain_answer(model, inputs_of(model, REFERENCE.cases["two_cams"]))
+    steps, covered = {}, 0  # of the coefficient that a token stands for, where it is one alone
+    for place, token in enumerate(seen.tokens):
+        if len(codec.span(token)) == 1:
+            steps[place] = codec.steps[covered]
+        covered += len(codec.span(token))
+    place = next(n for n, step in steps.items() if np.isinf(step) == of_gripper)
+    other = {codec.span(token): token for token in codec.action_ids}
+    draft = list(seen.tokens)
+    draft[place] = other[(codec.span(draft[place])[0] + 1,)]
+    tree = DraftTree.from_chains([draft])
+    verification = Verification.start(model.engine, seen.prompt, tree, "token_relaxed", room=50)
+    while not verification.finished:
+        verification.advance(NO_DRAFT, "exact")
+    assert (verification.tokens == seen.tokens) == of_gripper
+    # One plain pass over what is executed says what the model's own tokens are.
+    executed = DraftTree.from_chains([verification.tokens[:-1]])
+    _, said = model.engine.start(seen.prompt, executed)
+    assert verification.own == said.greedy.tolist()
+    spent = Compared.of(verification.tokens, verification.own, codec).spent
+    assert max(spent) == (0.0 if of_gripper else pytest.approx(steps[place]))
