@@ -30,6 +30,8 @@ class Samples:
         instruction: [N] index into `instructions`.
         landmarks: [N, 6] float32: item and target relative to the tip, m; NaN where unknown.
         instructions: The distinct instructions.
+        chunks: [N, H, 7] float64, the actions of H control steps from each on; None: H is 1.
+        reasonings: [N] strings, what is to be said at each step; None: nothing.
         weights: [N] float32, how often each is drawn, relative to the others; None: all alike.
     """
 
@@ -40,6 +42,8 @@ class Samples:
     landmarks: Tensor
     instructions: tuple[str, ...]
     weights: Tensor | None = None
+    chunks: np.ndarray | None = None
+    reasonings: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -68,6 +72,8 @@ def load_samples(
     views: Sequence[str],
     person_weight: float = 1.0,
     policy_weight: float = 1.0,
+    horizon: int = 1,
+    reasoning: bool = False,
 ) -> Samples:
     """Reads every `*_demo.hdf5` of some folders; discarded episodes are left out.
 
@@ -77,15 +83,21 @@ def load_samples(
         person_weight: Weight of a step in which a person had the arm that a policy moved.
         policy_weight: Weight of the other steps of such an episode; 0: as in DAgger (Ross et al.,
             2011; Kelly et al., 2019, HG-DAgger), where only the person is learned from.
+        horizon: Control steps of a chunk.
+        reasoning: Whether every step must have its reasoning.
 
     Raises:
-        DemonstrationError: No files, one that cannot be read, or no step that has a weight.
+        DemonstrationError: No files, one that cannot be read, no step that has a weight, or an
+            episode without reasonings where these are needed.
     """
     paths = demonstration_files(folders)
     arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
     columns: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("images", "proprio", "actions", "instruction", "landmarks", "weights")
+        name: []
+        for name in ("images", "proprio", "actions", "instruction", "landmarks", "weights")
     }
+    chunks: list[np.ndarray] = []
+    reasonings: list[np.ndarray] = []
     instructions: list[str] = []
     for path in paths:
         for episode in read_episodes(path, tuple(views)):
@@ -105,6 +117,13 @@ def load_samples(
             )
             columns["landmarks"].append(landmarks.astype(np.float32))
             columns["weights"].append(_weights(episode, person_weight, policy_weight))
+            chunks.append(action_chunks(episode, horizon))
+            if reasoning and episode.reasoning is None:
+                raise DemonstrationError(
+                    f"{path} holds an episode without reasonings; `heisd relabel` writes them"
+                )
+            if reasoning and episode.reasoning is not None:
+                reasonings.append(episode.reasoning)
     if not sum(weights.sum() for weights in columns["weights"]):
         raise DemonstrationError(
             f"{[str(folder) for folder in folders]} hold no step to learn from: every episode is "
@@ -118,8 +137,25 @@ def load_samples(
         instruction=torch.from_numpy(joined["instruction"]),
         landmarks=torch.from_numpy(joined["landmarks"]),
         instructions=tuple(instructions),
+        chunks=np.concatenate(chunks) if horizon > 1 else None,
+        reasonings=np.concatenate(reasonings) if reasoning else None,
         weights=None if (joined["weights"] == 1.0).all() else torch.from_numpy(joined["weights"]),
     )
+
+
+def action_chunks(episode: Episode, horizon: int) -> np.ndarray:
+    """Returns the actions of H control steps from each recorded step on, (T, H, 7).
+
+    Between recorded steps the pose follows the straight line from one action to the next, and the
+    gripper's command holds; behind the end the last action goes on.
+    """
+    steps = np.arange(len(episode))[:, None] + np.arange(horizon) / episode.stride
+    steps = np.minimum(steps, len(episode) - 1)
+    low = np.floor(steps).astype(int)
+    high, share = np.minimum(low + 1, len(episode) - 1), (steps - low)[..., None]
+    chunks: np.ndarray = episode.actions[low] * (1 - share) + episode.actions[high] * share
+    chunks[..., 6] = episode.actions[low, 6]
+    return chunks
 
 
 def _weights(episode: Episode, person: float, policy: float) -> np.ndarray:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -32,6 +32,7 @@ from heisd_ros.vla.checkpoint_files import (
 from heisd_ros.vla.load_weights import load_weights
 from heisd_ros.vla.tokenizer import read_tokenizer
 
+_VLA = TypeVar("_VLA", bound=VLA)
 __all__ = ["fingerprint", "load_checkpoint", "save_checkpoint", "statistics_of"]
 
 
@@ -43,7 +44,8 @@ def load_checkpoint(
     *,
     convention: DataConvention | None = None,
     any_statistics: bool = False,
-) -> VLA:
+    kind: type[_VLA] = VLA,  # type: ignore[assignment]  # the default of a type variable
+) -> _VLA:
     """Load OpenVLA's checkpoint folder, or ours.
 
     Args:
@@ -56,6 +58,7 @@ def load_checkpoint(
             dataset_statistics.json is there the only ones in it).
         convention: what stands between the model and its environment (None: nothing).
         any_statistics: take the first if the choice is ambiguous, for callers that do not act.
+        kind: what the network becomes.
 
     Raises:
         CheckpointError: naming the file and everything that is wrong with it.
@@ -80,12 +83,12 @@ def load_checkpoint(
     # Built without memory, then allocated once where and as what it is wanted: a 7B model needs
     # neither a random initialisation nor a float32 copy.
     with torch.device("meta"):
-        model = VLAModel(config).to(dtype)
+        model = kind.network(config, tokenizer).to(dtype)
     unused = model.vision_backbone.unused_prefixes()
     load_weights(model, files, torch.device(device), unused)
     if torch.device(device).type == "cpu":
         model.arrange_for_cpu()
-    return VLA(model, tokenizer, statistics, statistics_key, convention)
+    return kind(model, tokenizer, statistics, statistics_key, convention)
 
 
 def save_checkpoint(

@@ -3,7 +3,7 @@ import torch
 from support.small_models import random_batch, small_vla
 
 from heisd_ros.families.openvla.vla import VLA
-from heisd_ros.training.deepen import deepened
+from heisd_ros.families.openvla.layers import deepened, resized, shortened
 
 
 def _logits(vla: VLA) -> torch.Tensor:
