@@ -79,6 +79,17 @@ def test_a_file_imports_only_what_its_room_may(path):
     assert rooms - {room} <= ALLOWED[room]
 
 
+DRAFTER_ROOMS = {"distillation.py", "train_drafter.py"}  # a drafter is for one family alone
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in python_files() if room_of(p) == "training"], ids=lambda p: p.name
+)
+def test_training_names_no_family(path):
+    named = [n for n in imports_of(path) if re.match(r"heisd_ros\.families\.\w+\.", n)]
+    assert not named or path.name in DRAFTER_ROOMS, f"{path.name} imports {named}"
+
+
 def test_allowed_imports_have_no_cycle():
     done = set()
     while len(done) < len(ALLOWED):

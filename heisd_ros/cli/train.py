@@ -32,7 +32,8 @@ def vla(
     start_from: Annotated[
         str,
         typer.Option(
-            "--start-from", "--start",
+            "--start-from",
+            "--start",
             help="Checkpoint whose weights, tokens and action scale to start from.",
         ),
     ] = "",

@@ -35,7 +35,7 @@ class Episode:
         init_state: Number of the fixed initial state that it started from, or None.
         stride: Control steps between two recorded steps (1: every step).
         person: (T,) bool, the steps in which a person had the arm; None where unknown.
-        reasoning: (T,) strings, what a reasoning model is to say before it acts; None where unknown.
+        reasoning: (T,) strings, what a reasoning model is to say before it acts, or None.
         outcome: "success" or "failure", as reported; empty where it was not.
 
     Raises:

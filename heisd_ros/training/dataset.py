@@ -93,8 +93,7 @@ def load_samples(
     paths = demonstration_files(folders)
     arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
     columns: dict[str, list[np.ndarray]] = {
-        name: []
-        for name in ("images", "proprio", "actions", "instruction", "landmarks", "weights")
+        name: [] for name in ("images", "proprio", "actions", "instruction", "landmarks", "weights")
     }
     chunks: list[np.ndarray] = []
     reasonings: list[np.ndarray] = []

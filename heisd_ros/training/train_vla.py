@@ -95,6 +95,7 @@ class Trainer:
             warmup_steps=settings.warmup_steps,
             steps=settings.steps,
         )
+        self._short = self.device.type != "cpu" or _computes_bfloat16()
         self.step = 0
         self.losses: list[tuple[int, float, float, float]] = []
         resume_state(self.folder / _STATE, self._layout(), self.device, self._restore)
@@ -152,7 +153,7 @@ class Trainer:
         # matrix products took 0.70 s of processor time a step instead of 1.2 s.
         backends = [SDPBackend.MATH] if self.device.type == "cpu" else _FUSED
         with sdpa_kernel(backends):
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._short):
                 action_loss, landmark_loss, text_loss = self._losses(index)
             (
                 action_loss
@@ -271,6 +272,12 @@ class _Ids:
         """Returns some rows, no longer than the longest of them, and their lengths."""
         lengths = self.lengths[index]
         return self.ids[index, : int(lengths.max())].to(device), lengths.to(device)
+
+
+def _computes_bfloat16() -> bool:
+    """Whether the CPU multiplies in bfloat16; where it has to be emulated, float32 is faster."""
+    has = torch.cpu.get_capabilities()
+    return any(bool(has.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def _soft_targets(codec: ActionCodec, rows: range, width: float) -> Tensor:

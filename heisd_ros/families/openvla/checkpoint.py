@@ -44,8 +44,7 @@ def load_checkpoint(
     *,
     convention: DataConvention | None = None,
     any_statistics: bool = False,
-    kind: type[_VLA] = VLA,  # type: ignore[assignment]  # the default of a type variable
-) -> _VLA:
+) -> VLA:
     """Load OpenVLA's checkpoint folder, or ours.
 
     Args:
@@ -58,13 +57,29 @@ def load_checkpoint(
             dataset_statistics.json is there the only ones in it).
         convention: what stands between the model and its environment (None: nothing).
         any_statistics: take the first if the choice is ambiguous, for callers that do not act.
-        kind: what the network becomes.
 
     Raises:
         CheckpointError: naming the file and everything that is wrong with it.
         UnknownStatisticsError: no such statistics.
         DeviceMemoryError: the device has no room.
     """
+    return load_as(
+        VLA, folder, device, dtype, statistics_key,
+        convention=convention, any_statistics=any_statistics,
+    )  # fmt: skip
+
+
+def load_as(
+    kind: type[_VLA],
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    statistics_key: str | None = None,
+    *,
+    convention: DataConvention | None = None,
+    any_statistics: bool = False,
+) -> _VLA:
+    """Loads a folder as a model of a class; the rest is as in `load_checkpoint`."""
     files = CheckpointFiles.find(folder)
     raw = read_json(files.config)
     config = _read_config(files, raw)

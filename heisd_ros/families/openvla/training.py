@@ -39,7 +39,8 @@ class VLATraining:
     @property
     def codec(self) -> Any:
         """See `Trainable`."""
-        return replace(self.vla.codec, statistics=self.statistics)
+        codec: Any = self.vla.codec
+        return replace(codec, statistics=self.statistics)
 
     @property
     def spec(self) -> ObservationSpec:

@@ -13,19 +13,20 @@ from torch import Tensor
 
 from heisd_ros.families.openvla.config import ACTION_BINS, VLAConfig
 
-_WORD = re.compile(r"\s?\S+")
+_WORD = re.compile(r" ?[a-z]+(?: [a-z]+)*(?: \[|,)?| ?\[?\d+[a-z]*[,\]]*")
+"""Words in a row with the comma or bracket behind them, or one number with what is around it."""
 _FREE = re.compile(r"<free_\d+>")
 
 
 def words_of(texts: Iterable[str], tags: Sequence[str], prompts: Sequence[str]) -> list[str]:
-    """Lists the words of some texts, each with the space before it; a tag is one word.
+    """Lists what is to be one id in some texts: tags, numbers, and words that are never apart.
 
     Args:
         texts: texts to be written with one id a word.
         tags: what is one word in spite of spaces.
         prompts: texts whose ids must not change: what occurs in one is no word here.
     """
-    alone = re.compile("|".join([*(rf"\s?{re.escape(tag)}" for tag in tags), _WORD.pattern]))
+    alone = re.compile("|".join([*(rf" ?{re.escape(tag)}" for tag in tags), _WORD.pattern]))
     found = dict.fromkeys(word for text in texts for word in alone.findall(text))
     return sorted(word for word in found if not any(word in prompt for prompt in prompts))
 
