@@ -33,6 +33,7 @@ from heisd_ros.evaluation.decode_paths import PATHS, Decoded, DecodePath
 from heisd_ros.evaluation.reference import Reference, ReferenceCase
 from heisd_ros.evaluation.verify_answers import verify_answers
 from heisd_ros.families.checkpoint import family_of
+from heisd_ros.families.openvla.action_tokens import ActionTokenizer
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.families.openvla.vla import VLA
 
@@ -165,7 +166,7 @@ def _action_columns(vla: VLA, logits: NDArray[Any]) -> NDArray[Any]:
 
 def _actions(vla: VLA, case: ReferenceCase, decoded: Decoded) -> Iterator[Comparison]:
     tokens = list(decoded.tokens)
-    tokenizer = vla.codec.tokenizer
+    tokenizer = ActionTokenizer(vla.config.real_vocab_size)
     normalised = tokenizer.decode(tokens)
     yield equal(case, "tokens", "action_token_ids", tokens)
     yield equal(case, "bins", "action_bins", tokenizer.bins(tokens).tolist())

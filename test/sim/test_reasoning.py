@@ -123,4 +123,4 @@ def test_a_camera_shows_what_is_before_it():
         camera.project(points, 100), [[50, 50], [100, 0], [25, 50]], atol=1e-9
     )
     np.testing.assert_allclose(camera.box(points, 100), [25, 0, 100, 50], atol=1e-9)
-    assert camera.box(points + [5.0, 0.0, 0.0], 100) is None
+    assert camera.box(points + np.array([5.0, 0.0, 0.0]), 100) is None
