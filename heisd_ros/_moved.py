@@ -18,6 +18,7 @@ MOVED = {
     "nodes.policy": "control.policy",
     "nodes.robot_file": "robot.robot_file",
     "nodes.worker": "control.worker",
+    "training.deepen": "families.openvla.layers",
     "vla.checkpoint": "families.openvla.checkpoint",
     "vla.preprocessing": "families.openvla.preprocessing",
 }

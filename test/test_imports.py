@@ -80,14 +80,12 @@ def test_a_file_imports_only_what_its_room_may(path):
 
 
 FAMILIES = {path.name for path in (PACKAGE / "families").iterdir() if path.is_dir()}
-TRAIN_OPENVLA = {"training/train_vla.py", "training/deepen.py", "cli/train.py"}
-"""`heisd train vla` makes models of one family, and is its training."""
 
 
 @pytest.mark.parametrize("path", python_files(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_room_but_families_names_a_family(path):
     place = path.relative_to(PACKAGE)
-    if place.parts[0] == "families" or str(place) in TRAIN_OPENVLA:
+    if place.parts[0] == "families":
         return
     found = [re.match(r"heisd_ros\.families\.(\w+)", name) for name in imports_of(path)]
     assert not {match[1] for match in found if match} & FAMILIES

@@ -53,7 +53,9 @@ def demo(
         list[int] | None,
         typer.Option(help="Initial state of each episode; 40 to 49 are held out from training."),
     ] = None,
-    model: Annotated[str, typer.Option(help="Checkpoint folder; empty: the shipped one.")] = "",
+    model: Annotated[
+        str, typer.Option(help="A shipped model by name (panda), or a folder; empty: panda.")
+    ] = "",
     mode: Annotated[
         str, typer.Option(help="Decoding mode: a name in config/modes, or a YAML file.")
     ] = "ar",
@@ -84,6 +86,7 @@ def demo(
     Exit code 0 where at least two episodes succeed (or the only one).
     """
     from heisd_ros.cli.demo_view import make_view
+    from heisd_ros.models import find_model
     from heisd_ros.nodes.tools.domain import free_domain_id
 
     tasks = tuple(task or (1, 3, 0))
@@ -93,7 +96,7 @@ def demo(
             suite=suite,
             tasks=tasks,
             init_states=states,
-            model=model,
+            model=str(find_model(model)) if model and "://" not in model else model,
             mode=mode,
             max_steps=max_steps,
             budget_sec=budget_sec,

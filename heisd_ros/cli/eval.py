@@ -35,7 +35,9 @@ app = typer.Typer(add_completion=False)
 @app.command(name="eval")
 def evaluate(
     suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
-    model: Annotated[str, typer.Option(help="Checkpoint folder; empty: the shipped one.")] = "",
+    model: Annotated[
+        str, typer.Option(help="A shipped model by name (panda), or a folder; empty: panda.")
+    ] = "",
     modes: Annotated[
         str, typer.Option(help="Decoding modes (config/modes) or YAML files, with commas between.")
     ] = "ar",
@@ -111,10 +113,10 @@ def evaluate(
     from heisd_ros.evaluation.setup import Parts, Setup
     from heisd_ros.evaluation.skip_rates import measured_rates
     from heisd_ros.evaluation.starts import evaluation_starts
-    from heisd_ros.models import shipped_model
+    from heisd_ros.models import find_model
 
-    folder = Path(model) if model else shipped_model()
     try:
+        folder = find_model(model)
         rates = measured_rates(rate_of) if rate_of is not None else None
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error

@@ -1,4 +1,4 @@
-"""`heisd relabel`: relabels recorded demonstrations with the current expert."""
+"""`heisd relabel`: relabels recorded demonstrations with the current expert and its reasons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ def relabel(
     folder: Annotated[Path, typer.Argument(help="Folder of *_demo.hdf5 files of `heisd demos`.")],
     destination: Annotated[Path, typer.Argument(help="Folder of the copies.")],
 ) -> None:
-    """Ask the scripted expert again in every recorded state; pictures stay, actions change."""
+    """Ask the scripted expert again in every recorded state; pictures stay.
+
+    The copies hold its actions, and what a reasoning model is to say at each step.
+    """
     from heisd_ros.cli.workers import run_jobs
     from heisd_ros.errors import HeisdError
     from heisd_ros.sim.relabelling import relabel

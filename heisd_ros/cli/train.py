@@ -1,4 +1,4 @@
-"""`heisd train vla`: the model that ships."""
+"""`heisd train`: the models that ship."""
 
 from __future__ import annotations
 
@@ -35,11 +35,28 @@ def vla(
         float, typer.Option(help="Deviation of the soft targets, bins; less is sharper.", min=0.1)
     ] = 2.0,
     start_from: Annotated[
-        str, typer.Option(help="Checkpoint whose weights, tokens and action scale to start from.")
+        str,
+        typer.Option(
+            "--start-from",
+            "--start",
+            help="Checkpoint whose weights, tokens and action scale to start from.",
+        ),
     ] = "",
     layers: Annotated[
-        int, typer.Option(help="Deepen --start-from to so many decoder layers; 0: as it is.", min=0)
+        int,
+        typer.Option(help="Decoder layers to have instead of --start-from's; 0: as many.", min=0),
     ] = 0,
+    family: Annotated[
+        str,
+        typer.Option(
+            help="openvla: answers are actions; ecot: with the reasoning that `heisd relabel` "
+            "wrote; pi0fast: chunks of actions; empty: as --start-from, or openvla."
+        ),
+    ] = "",
+    text_weight: Annotated[
+        float, typer.Option(help="Weight of the loss on text, relative to actions.", min=0.0)
+    ] = 1.0,
+    threads: Annotated[int, typer.Option(help="Threads of PyTorch; 0: one a core.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.", min=0)] = 0,
     person_weight: Annotated[
         float, typer.Option(help="Weight of a step in which a person had the arm.", min=0.0)
@@ -56,55 +73,56 @@ def vla(
     urdf: Urdf = None,
     only: Only = None,
 ) -> None:
-    """Train a small VLA of OpenVLA's architecture by imitation, on the GPU where there is one."""
+    """Train a small VLA by imitation, on the GPU where there is one."""
+    import torch
+
     from heisd_ros.errors import HeisdError
-    from heisd_ros.families.openvla.checkpoint import load_checkpoint
-    from heisd_ros.families.openvla.preprocessing import ImagePreprocessor
+    from heisd_ros.families.checkpoint import family_of, load_checkpoint, preparation
     from heisd_ros.sim.scene import CONTROL_RATE_HZ
     from heisd_ros.training.dataset import load_samples
-    from heisd_ros.training.deepen import deepened
     from heisd_ros.training.loss_curve import draw_losses
     from heisd_ros.training.metric_bounds import bounds_of
-    from heisd_ros.training.train_vla import Trainer, TrainingSettings, small_config
+    from heisd_ros.training.train_vla import Trainer, TrainingSettings
 
     if layers and not start_from:
-        raise typer.BadParameter("--layers deepens a trained model: name it with --start-from")
-    start = load_checkpoint(start_from) if start_from else None
-    config = start.config if start else small_config((), 0)
-    rate_hz = float(config.control_rate_hz or CONTROL_RATE_HZ)
-    try:
-        sources = open_demonstrations(demonstrations, params, features, urdf, rate_hz, only or ())
-        samples = load_samples(
-            sources,
-            config.views,
-            person_weight,
-            policy_weight,
-            rate_hz,
-            ImagePreprocessor(config).resize,
-        )
-    except (HeisdError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from error
-    say_dropped(sources)
-    typer.echo(f"{len(samples)} samples of {len(samples.instructions)} instructions")
+        raise typer.BadParameter("--layers changes a trained model: name it with --start-from")
+    if threads:
+        torch.set_num_threads(threads)
     settings = TrainingSettings(
         steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
         soft_bins=soft_bins,
+        text_weight=text_weight,
         seed=seed,
     )
-    if start is not None and layers:
-        try:
-            start = deepened(start, layers)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from error
-    trainer = Trainer(samples, folder, settings, start)
+    try:
+        start = load_checkpoint(start_from) if start_from else None
+        family = family or (family_of(start_from) if start_from else "openvla")
+        inputs = preparation(family).inputs(start)
+        rate_hz = inputs.rate_hz or CONTROL_RATE_HZ
+        sources = open_demonstrations(demonstrations, params, features, urdf, rate_hz, only or ())
+        samples = load_samples(
+            sources,
+            inputs.views,
+            person_weight,
+            policy_weight,
+            rate_hz,
+            inputs.resize,
+            horizon=1 if start is None else start.codec.horizon,
+            reasoning=inputs.reasoning,
+        )
+        say_dropped(sources)
+        typer.echo(f"{len(samples)} samples of {len(samples.instructions)} instructions")
+        trainer = Trainer(samples, folder, settings, start, family, layers)
+    except (HeisdError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[losses]}"))
     with Progress(*columns) as progress:
         bar = progress.add_task("training", total=steps, completed=trainer.step, losses="")
 
-        def show(step: int, action_loss: float, landmark_loss: float) -> None:
-            losses = f"action {action_loss:.3f} landmarks {landmark_loss:.3f}"
+        def show(step: int, action: float, landmarks: float, text: float) -> None:
+            losses = f"action {action:.3f} landmarks {landmarks:.3f} text {text:.3f}"
             progress.update(bar, completed=step, losses=losses)
 
         trainer.run(show)

@@ -25,6 +25,8 @@ from heisd_ros.errors import DemonstrationError, HeisdError
 
 VIEWS = {"agentview": "agentview_rgb", "wrist": "eye_in_hand_rgb"}
 """View name to LIBERO's data set. LIBERO stores images bottom row first; an Episode is upright."""
+REASONING = "reasoning"
+"""Data set of a demo, (T,) strings: what a reasoning model is to say at each step."""
 CLOSED = "num_samples"
 """The attribute of a demo that is written last: if others have it, one without it is truncated."""
 _DEMO = re.compile(r"demo_(\d+)")
@@ -253,7 +255,18 @@ def _episode(demo: h5py.Group, instruction: str, views: tuple[str, ...]) -> Epis
         outcome=_outcome(demo, steps),
         stride=int(demo.attrs.get("stride", 1)),
         person=_flags(demo, "person", steps) if "person" in demo else None,
+        reasoning=_texts(demo, REASONING, steps) if REASONING in demo else None,
     )
+
+
+def _texts(group: h5py.Group, name: str, steps: int) -> np.ndarray:
+    """Reads a data set (T,) of strings."""
+    found = _dataset(group, name)
+    if found.shape != (steps,) or h5py.check_string_dtype(found.dtype) is None:
+        raise ValueError(
+            f"{name!r} is {found.dtype} of shape {found.shape}; accepted: strings of ({steps},)"
+        )
+    return np.asarray(found.asstr()[:], dtype=object)
 
 
 def _flags(group: h5py.Group, name: str, steps: int) -> np.ndarray:

@@ -14,6 +14,7 @@ _ROW_SHAPES: dict[str, tuple[int | None, ...]] = {
     "gripper_opening": (),
     "landmarks": (6,),
     "person": (),
+    "reasoning": (),
 }
 
 
@@ -34,6 +35,7 @@ class Episode:
         init_state: Number of the fixed initial state that it started from, or None.
         stride: Control steps between two recorded steps (1: every step).
         person: (T,) bool, the steps in which a person had the arm; None where unknown.
+        reasoning: (T,) strings, what a reasoning model is to say before it acts, or None.
         outcome: "success" or "failure", as reported; empty where it was not.
 
     Raises:
@@ -51,6 +53,7 @@ class Episode:
     stride: int = 1
     person: np.ndarray | None = None
     outcome: str = ""
+    reasoning: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Checks the shapes; raises ValueError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from heisd_ros import families
 from heisd_ros.errors import CheckpointError, MissingPackageError
+from heisd_ros.families.trainable import Preparation
 from heisd_ros.files.bounded import expanded, shown
 from heisd_ros.vla.checkpoint_files import CONFIG, CheckpointFiles, read_json
 from heisd_ros.vla.token_model import TokenModel
@@ -114,6 +116,24 @@ def load_checkpoint(
             f"{folder} runs on transformers, which is not installed: pip install "
             "'heisd_ros[models]'"
         ) from error
+
+
+def preparation(family: str) -> Preparation:
+    """Returns how models of a family are made to be trained.
+
+    Raises:
+        CheckpointError: there is no such family, or it cannot be trained here.
+    """
+    able = {
+        name: f"{families.__name__}.{name}.training"
+        for name in known_families()
+        if importlib.util.find_spec(f"{families.__name__}.{name}.training")
+    }
+    if family not in able:
+        raise CheckpointError(
+            f"family {shown(family)} cannot be trained here; accepted: {', '.join(able)}"
+        )
+    return cast(Preparation, importlib.import_module(able[family]))
 
 
 def family_of(folder: str | Path) -> str:

@@ -8,6 +8,7 @@ counter: labels that depend on hidden state teach a policy to stand still.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -67,6 +68,22 @@ class Grasp:
 
     offset: np.ndarray
     yaw: float
+
+
+Phase = Literal["approach", "grasp", "carry", "release", "withdraw"]
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What the expert does next.
+
+    Attributes:
+        phase: Part of the task.
+        error: (3,) straight way still to go in it, m, base axes.
+    """
+
+    phase: Phase
+    error: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -219,43 +236,46 @@ class PickPlaceExpert:
         tip = self.scene.grip_pose().position
         return self.placed() and tip[2] > self.place_point()[2] + _CLEARANCE
 
-    def action(self, held: bool | None = None) -> np.ndarray:
-        """The expert's (7,) action for the present state, LIBERO's units, clipped to [-1, 1].
+    def intent(self, held: bool | None = None) -> Intent:
+        """What is to be done in the present state.
 
         Args:
             held: Whether the object is in the hand, where that is known better; None: `held`.
         """
-        tip = self.scene.grip_pose()
-        turn = Rotation.from_matrix(self._rotation @ tip.rotation.T).as_rotvec()
         if self.placed():
-            motion, gripper = np.array([0.0, 0.0, _CLEARANCE]), OPEN_GRIPPER
-        elif self.held() if held is None else held:
-            motion, gripper = self._carry()
-        else:
-            motion, gripper = self._approach(tip.position, float(np.linalg.norm(turn)))
+            return Intent("withdraw", np.array([0.0, 0.0, _CLEARANCE]))
+        if self.held() if held is None else held:
+            error = self.place_point() - self.scene.body(self.task.item).centre
+            over = np.linalg.norm(error[:2]) < _RELEASE_TOLERANCE[0]
+            there = _within(error, _RELEASE_TOLERANCE) or (over and self.down())
+            return Intent("release" if there else "carry", error)
+        error = self.grasp_point() - self.scene.grip_pose().position
+        closing = self.scene.gripper_opening() < _CLOSING
+        # Hysteresis: fingers that have begun to close continue.
+        there = _within(error, _GRASP_TOLERANCE, 2.5 if closing else 1.0)
+        return Intent("grasp" if there else "approach", error)
+
+    def action(self, held: bool | None = None) -> np.ndarray:
+        """The expert's (7,) action for the present state, LIBERO's units, clipped to [-1, 1].
+
+        Args:
+            held: As in `intent`.
+        """
+        turn = Rotation.from_matrix(self._rotation @ self.scene.grip_pose().rotation.T).as_rotvec()
+        intent = self.intent(held)
+        motion = intent.error
+        if intent.phase == "carry":
+            motion = _through_funnel(motion, self._carry_height)
+        elif intent.phase == "approach":
+            motion = _through_funnel(motion, _CLEARANCE, float(np.linalg.norm(turn)))
         command = np.concatenate(
             [
                 _GAIN * motion / METRES_PER_UNIT,
                 _ROTATION_GAIN * turn / RADIANS_PER_UNIT,
-                [gripper],
+                [CLOSE_GRIPPER if intent.phase in ("grasp", "carry") else OPEN_GRIPPER],
             ]
         )
         return np.clip(command, -1.0, 1.0)
-
-    def _approach(self, tip: np.ndarray, turn: float) -> tuple[np.ndarray, float]:
-        error = self.grasp_point() - tip
-        closing = self.scene.gripper_opening() < _CLOSING
-        # Hysteresis: fingers that have begun to close continue.
-        if _within(error, _GRASP_TOLERANCE, 2.5 if closing else 1.0):
-            return error, CLOSE_GRIPPER
-        return _through_funnel(error, _CLEARANCE, turn), OPEN_GRIPPER
-
-    def _carry(self) -> tuple[np.ndarray, float]:
-        error = self.place_point() - self.scene.body(self.task.item).centre
-        over = np.linalg.norm(error[:2]) < _RELEASE_TOLERANCE[0]
-        if _within(error, _RELEASE_TOLERANCE) or (over and self.down()):
-            return error, OPEN_GRIPPER
-        return _through_funnel(error, self._carry_height), CLOSE_GRIPPER
 
 
 def _within(error: np.ndarray, tolerance: tuple[float, float], reach: float = 1.0) -> bool:

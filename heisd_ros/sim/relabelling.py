@@ -1,7 +1,7 @@
-"""Relabels recorded demonstrations with the actions of the current expert.
+"""Relabels recorded demonstrations with the actions of the current expert, and with its reasons.
 
-The expert's action is a function of the scene's state alone, and recordings keep their states. So
-when its law changes, they need not be made and drawn again.
+Both are functions of the scene's state, and recordings keep their states. So when the expert's law
+or the wording changes, recordings need not be made and drawn again.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from heisd_ros.data.demo_files import REASONING
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.files.atomic import replacing
 from heisd_ros.sim.expert import PickPlaceExpert, PickPlaceTask, grasp_candidates
+from heisd_ros.sim.reasoning import AHEAD, Reasoner
 from heisd_ros.sim.scene import CLOSE_GRIPPER, LiberoScene
 
 
@@ -36,7 +38,7 @@ class Relabelled:
 
 
 def relabel(path: Path, destination: Path) -> Relabelled:
-    """Writes a copy of a recording with the actions of the current expert.
+    """Writes a copy of a recording with the actions and the reasonings of the current expert.
 
     Contact of the fingers is not part of a state, so a restored scene may judge otherwise whether
     the object is held. Where the gripper's command shows that, the recording is believed.
@@ -68,18 +70,38 @@ def relabel(path: Path, destination: Path) -> Relabelled:
 
 
 def _relabel_episode(scene: LiberoScene, demo: h5py.Group, candidate: int) -> int:
-    """Replaces an episode's actions; the number of frames in which the recording is believed."""
+    """Replaces an episode's actions and reasonings.
+
+    Returns:
+        The number of frames in which the recording is believed.
+    """
     scene.reset(int(demo.attrs["init_state_index"]))
     scene.place_fixtures(demo.attrs["model_file"])
     item = PickPlaceTask.from_scene(scene).item
     expert = PickPlaceExpert(scene, grasp_candidates(scene, item)[candidate])
-    actions, contradicted = np.asarray(demo["actions"]), 0
-    for frame, state in enumerate(np.asarray(demo["states"])):
+    reasoner = Reasoner(scene, expert)
+    actions, states, contradicted = np.asarray(demo["actions"]), np.asarray(demo["states"]), 0
+    grippers = [_gripper(reasoner, state) for state in states]
+    texts = []
+    for frame, state in enumerate(states):
         scene.restore(state)
+        held: bool | None = None
         action = expert.action()
         if action[6] != actions[frame, 6]:
             contradicted += 1
-            action = expert.action(held=bool(actions[frame, 6] == CLOSE_GRIPPER))
+            held = bool(actions[frame, 6] == CLOSE_GRIPPER)
+            action = expert.action(held)
+        later = min(frame + AHEAD, len(states) - 1)
+        points = grippers[frame], grippers[later]
+        texts.append(reasoner.text(expert.intent(held), action, points))
         actions[frame] = action
     demo["actions"][...] = actions
+    if REASONING in demo:
+        del demo[REASONING]
+    demo.create_dataset(REASONING, data=texts, dtype=h5py.string_dtype())
     return contradicted
+
+
+def _gripper(reasoner: Reasoner, state: np.ndarray) -> tuple[int, int]:
+    reasoner.scene.restore(state)
+    return reasoner.gripper()

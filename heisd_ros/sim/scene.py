@@ -22,6 +22,7 @@ from heisd_ros.errors import SceneError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
+from heisd_ros.sim.projection import Camera, visual_hulls
 from heisd_ros.sim.renderer import default_renderer
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
@@ -116,6 +117,7 @@ class LiberoScene:
         self.goal: list[list[str]] = self._env.env.parsed_problem["goal_state"]
         self._arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
         self._boxes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._hulls: dict[int, dict[int, np.ndarray]] = {}
         self._renderer: Any = None
         self._reset_simulation()
 
@@ -248,6 +250,31 @@ class LiberoScene:
             rotation=rotation,
             centre=position + rotation @ ((low + high) / 2) - self.base_position,
             half_extents=(high - low) / 2,
+        )
+
+    def surface(self, name: str) -> np.ndarray:
+        """(N, 3) points whose hull is what is seen of an object or fixture, m, base frame."""
+        root = self._env.env.obj_body_id[name]
+        if root not in self._hulls:
+            self._hulls[root] = visual_hulls(self._model, root)
+        data = self._data
+        return (
+            np.concatenate(
+                [
+                    data.geom_xpos[geom] + points @ data.geom_xmat[geom].reshape(3, 3).T
+                    for geom, points in self._hulls[root].items()
+                ]
+            )
+            - self.base_position
+        )
+
+    def camera(self, name: str) -> Camera:
+        """One of `CAMERAS` as it stands now, base frame."""
+        index = self._env.sim.model.camera_name2id(name)
+        return Camera(
+            position=np.array(self._data.cam_xpos[index]) - self.base_position,
+            rotation=np.array(self._data.cam_xmat[index]).reshape(3, 3),
+            field_of_view=float(np.radians(self._model.cam_fovy[index])),
         )
 
     def grasped(self, name: str) -> bool:

@@ -35,6 +35,8 @@ class Samples:
         instruction: [N] index into `instructions`.
         landmarks: [N, 6] float32: item and target relative to the tip, m; NaN where unknown.
         instructions: The distinct instructions.
+        chunks: [N, H, 7] float64, the actions of H control steps from each on; None: H is 1.
+        reasonings: [N] strings, what is to be said at each step; None: nothing.
         weights: [N] float32, how often each is drawn, relative to the others; None: all alike.
     """
 
@@ -45,6 +47,8 @@ class Samples:
     landmarks: Tensor
     instructions: tuple[str, ...]
     weights: Tensor | None = None
+    chunks: np.ndarray | None = None
+    reasonings: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -75,6 +79,8 @@ def load_samples(
     policy_weight: float = 1.0,
     control_rate_hz: float = 0.0,
     prepare: Prepare = whole,
+    horizon: int = 1,
+    reasoning: bool = False,
 ) -> Samples:
     """Reads every episode of some sources; discarded ones are left out.
 
@@ -87,16 +93,21 @@ def load_samples(
             2011; Kelly et al., 2019, HG-DAgger), where only the person is learned from.
         control_rate_hz: The model's, which the sources have to have; 0: any.
         prepare: Makes pictures of the model's size.
+        horizon: Control steps of a chunk.
+        reasoning: Whether every step must have its reasoning.
 
     Raises:
         DemonstrationError: The sources are of two robots, of another rate, not fit to be learned
-            from, have pictures of several sizes, or no step that has a weight.
+            from, have pictures of several sizes, no step that has a weight, or an episode without
+            reasonings where these are needed.
         HeisdError: A source cannot be read, or has none of the views.
     """
     robot_of(sources, control_rate_hz, DemonstrationError)
     columns: dict[str, list[np.ndarray]] = {
         name: [] for name in ("images", "proprio", "actions", "instruction", "landmarks", "weights")
     }
+    chunks: list[np.ndarray] = []
+    reasonings: list[np.ndarray] = []
     instructions: list[str] = []
     for source in sources:
         outlines = source.outline()
@@ -120,6 +131,13 @@ def load_samples(
             )
             columns["landmarks"].append(landmarks.astype(np.float32))
             columns["weights"].append(_weights(episode, person_weight, policy_weight))
+            chunks.append(action_chunks(episode, horizon))
+            if reasoning and episode.reasoning is None:
+                raise DemonstrationError(
+                    f"{source.label}: an episode has no reasonings; `heisd relabel` writes them"
+                )
+            if reasoning and episode.reasoning is not None:
+                reasonings.append(episode.reasoning)
     if not sum(weights.sum() for weights in columns["weights"]):
         raise DemonstrationError(
             f"{[source.label for source in sources]} hold no step to learn from: every episode is "
@@ -136,8 +154,25 @@ def load_samples(
         instruction=torch.from_numpy(joined["instruction"]),
         landmarks=torch.from_numpy(joined["landmarks"]),
         instructions=tuple(instructions),
+        chunks=np.concatenate(chunks) if horizon > 1 else None,
+        reasonings=np.concatenate(reasonings) if reasoning else None,
         weights=None if (joined["weights"] == 1.0).all() else torch.from_numpy(joined["weights"]),
     )
+
+
+def action_chunks(episode: Episode, horizon: int) -> np.ndarray:
+    """Returns the actions of H control steps from each recorded step on, (T, H, 7).
+
+    Between recorded steps the pose follows the straight line from one action to the next, and the
+    gripper's command holds; behind the end the last action goes on.
+    """
+    steps = np.arange(len(episode))[:, None] + np.arange(horizon) / episode.stride
+    steps = np.minimum(steps, len(episode) - 1)
+    low = np.floor(steps).astype(int)
+    high, share = np.minimum(low + 1, len(episode) - 1), (steps - low)[..., None]
+    chunks: np.ndarray = episode.actions[low] * (1 - share) + episode.actions[high] * share
+    chunks[..., 6] = episode.actions[low, 6]
+    return chunks
 
 
 def _weights(episode: Episode, person: float, policy: float) -> np.ndarray:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 
-def draw_losses(losses: Sequence[tuple[int, float, float]], path: Path) -> None:
+def draw_losses(losses: Sequence[tuple[float, ...]], path: Path) -> None:
     """Writes the loss curves as PNG.
 
     Args:
-        losses: Rows of step, action loss (nats), landmark loss.
+        losses: Rows of step, action loss (nats), landmark loss, text loss (nats).
         path: File to write.
     """
     import matplotlib
@@ -20,12 +20,14 @@ def draw_losses(losses: Sequence[tuple[int, float, float]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    steps, action, landmarks = np.array(losses, dtype=np.float64).T
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2), constrained_layout=True)
-    for axis, values, label in (
-        (axes[0], action, "action cross-entropy, nats"),
-        (axes[1], landmarks, "landmark loss"),
-    ):
+    steps, action, landmarks, text = np.array(losses, dtype=np.float64).T
+    curves = [(action, "action cross-entropy, nats"), (landmarks, "landmark loss")]
+    if text.any():
+        curves.append((text, "text cross-entropy, nats"))
+    figure, axes = pyplot.subplots(
+        1, len(curves), figsize=(4.5 * len(curves), 3.2), constrained_layout=True
+    )
+    for axis, (values, label) in zip(axes, curves, strict=True):
         width = max(1, len(values) // 100)
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axis.plot(steps, values, color="0.8", linewidth=0.6)

@@ -21,6 +21,7 @@ class TrainingSettings:
         weight_decay: AdamW's, on matrices.
         warmup_steps: Steps of linear warm-up.
         soft_bins: Standard deviation of the soft target, in action bins.
+        text_weight: Weight of the loss on an answer's text, relative to that on its actions.
         landmark_weight: Weight of the auxiliary loss.
         average: Decay of the moving average of the weights.
         brightness: Random gain and offset of the images, at most this share.
@@ -37,6 +38,7 @@ class TrainingSettings:
     weight_decay: Annotated[float, within(0)] = 0.05
     warmup_steps: Annotated[int, within(0)] = 100
     soft_bins: Annotated[float, Field(gt=0)] = 2.0
+    text_weight: Annotated[float, within(0)] = 1.0
     landmark_weight: Annotated[float, within(0)] = 1.0
     average: Annotated[float, Field(ge=0, lt=1)] = 0.995
     brightness: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -15,7 +15,8 @@ from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.types import Observation
 from heisd_ros.errors import CheckpointError, UnknownInstructionError
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
-from heisd_ros.training.train_vla import STATISTICS_KEY, Trainer, small_config
+from heisd_ros.families.openvla.training import STATISTICS_KEY, small_config
+from heisd_ros.training.train_vla import Trainer
 from heisd_ros.training.training_settings import TrainingSettings
 
 SAMPLES = samples(2)
@@ -88,7 +89,7 @@ def test_learns_its_samples_and_the_checkpoint_acts_as_it_learnt(tmp_path):
 def test_an_interrupted_run_resumes_exactly_where_it_was_saved(tmp_path):
     stopped = Trainer(SAMPLES, tmp_path, dataclasses.replace(SHORT, steps=20))
 
-    def stop(step, action_loss, landmark_loss):
+    def stop(*losses):
         stopped.save()
         raise Interrupted
 
@@ -110,7 +111,7 @@ def test_a_finished_run_has_nothing_left_to_do_and_more_samples_keep_its_actions
     assert all(torch.equal(before[name], tensor) for name, tensor in tensors(resumed).items())
     # What the action tokens mean was fixed by the samples that the run began with.
     first = Trainer(SAMPLES, tmp_path / "other", SHORT)
-    assert resumed.statistics.to_dict() == first.statistics.to_dict()
+    assert resumed.subject.statistics.to_dict() == first.subject.statistics.to_dict()
 
 
 def test_a_seed_decides_the_run(tmp_path):
@@ -139,7 +140,7 @@ def test_samples_without_landmarks_train_on_actions_alone(tmp_path):
     blind = dataclasses.replace(SAMPLES, landmarks=torch.full((2, 6), float("nan")))
     trainer = Trainer(blind, tmp_path, SHORT)
     trainer.run(lambda *row: None)
-    (_, action_loss, landmark_loss), *_ = trainer.losses
+    (_, action_loss, landmark_loss, _), *_ = trainer.losses
     assert np.isfinite(action_loss) and landmark_loss == 0.0
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 
@@ -161,8 +162,8 @@ def test_statistics_are_values_like_those_of_a_checkpoint(tmp_path):
     trainer = Trainer(SAMPLES, tmp_path, SHORT)
     trainer.save()
     loaded = load_checkpoint(tmp_path / "checkpoint").statistics[STATISTICS_KEY]
-    assert trainer.statistics == loaded
-    assert hash(trainer.statistics) == hash(loaded)
+    assert trainer.subject.statistics == loaded
+    assert hash(trainer.subject.statistics) == hash(loaded)
 
 
 TINY = dataclasses.replace(SAMPLES, images=SAMPLES.images[:, :, :32, :32].contiguous())
@@ -178,7 +179,7 @@ def test_a_run_goes_on_from_the_weights_tokens_and_scale_of_a_checkpoint(tmp_pat
     before = {name: tensor.clone() for name, tensor in start.model.state_dict().items()}
     trainer = Trainer(TINY, tmp_path / "run", SHORT, start)
     assert all(torch.equal(before[k], v) for k, v in trainer.model.state_dict().items())
-    assert trainer.statistics == start.statistics["test"]
+    assert trainer.subject.statistics == start.statistics["test"]
     trainer.run(lambda *row: None)
     # A loaded checkpoint is frozen: it must not stay so.
     same = [k for k, v in trainer.model.state_dict().items() if torch.equal(before[k], v)]

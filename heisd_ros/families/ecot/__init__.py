@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heisd_ros.families.openvla import reasons
 from heisd_ros.vla.token_model import TokenModel
 
 if TYPE_CHECKING:
@@ -17,9 +18,9 @@ MODEL_TYPES = ("openvla",)
 
 
 def recognises(config: Mapping[str, Any]) -> bool:
-    """Implements `Family.recognises`: the layout of OpenVLA v0.1, one tower and Vicuna."""
+    """Implements `Family.recognises`: OpenVLA v0.1's one tower, or `own`'s answers in words."""
     fused = config.get("use_fused_vision_backbone", True)
-    return config.get("model_type") in MODEL_TYPES and fused is False
+    return config.get("model_type") in MODEL_TYPES and (fused is False or reasons(config))
 
 
 def protocol(config: Mapping[str, Any]) -> str:

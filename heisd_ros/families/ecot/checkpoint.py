@@ -12,7 +12,8 @@ from heisd_ros.families.ecot.codec import EcotCodec
 from heisd_ros.families.ecot.config import MAX_TOKENS, EcotConfig
 from heisd_ros.families.ecot.model import Ecot
 from heisd_ros.families.ecot.network import EcotNetwork
-from heisd_ros.families.openvla.checkpoint import read_statistics
+from heisd_ros.families.ecot.own import OwnEcot
+from heisd_ros.families.openvla.checkpoint import load_as, read_statistics
 from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
 from heisd_ros.vla.generation import GENERATION, GenerationRules
 from heisd_ros.vla.load_weights import load_weights
@@ -28,8 +29,8 @@ def load_checkpoint(
     convention: DataConvention | None = None,
     any_statistics: bool = False,
     max_tokens: int | None = None,
-) -> Ecot:
-    """Loads a folder of ECoT.
+) -> Ecot | OwnEcot:
+    """Loads a folder of ECoT, or of a small model of `own`.
 
     Args:
         folder: as Hugging Face lays it out.
@@ -48,6 +49,11 @@ def load_checkpoint(
     """
     files = CheckpointFiles.find(folder)
     raw = read_json(files.config)
+    if raw.get("use_fused_vision_backbone") is not False:
+        return load_as(
+            OwnEcot, folder, device, dtype, statistics_key,
+            convention=convention, any_statistics=any_statistics,
+        )  # fmt: skip
     rules = GenerationRules.read(files.config.parent)
     if rules.repetition_penalty != 1.0 or not rules.stop_ids:
         raise CheckpointError(

@@ -17,9 +17,15 @@ MODEL_TYPES = ("openvla",)
 
 
 def recognises(config: Mapping[str, Any]) -> bool:
-    """Implements `Family.recognises`; the layout with one tower is `ecot`'s."""
+    """Implements `Family.recognises`; one tower, or answers in words, is `ecot`'s."""
     known = config.get("model_type", "openvla") in MODEL_TYPES and "type" not in config
-    return known and config.get("use_fused_vision_backbone") is not False
+    return known and config.get("use_fused_vision_backbone") is not False and not reasons(config)
+
+
+def reasons(config: Mapping[str, Any]) -> bool:
+    """Whether a ``config.json`` is of a small model whose answers begin with a reasoning."""
+    ours = config.get("heisd")
+    return isinstance(ours, Mapping) and ours.get("max_tokens") is not None
 
 
 def protocol(config: Mapping[str, Any]) -> str:

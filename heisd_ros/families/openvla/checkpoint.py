@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -32,6 +32,7 @@ from heisd_ros.vla.checkpoint_files import (
 from heisd_ros.vla.load_weights import load_weights
 from heisd_ros.vla.tokenizer import read_tokenizer
 
+_VLA = TypeVar("_VLA", bound=VLA)
 __all__ = ["fingerprint", "load_checkpoint", "save_checkpoint", "statistics_of"]
 
 
@@ -62,6 +63,23 @@ def load_checkpoint(
         UnknownStatisticsError: no such statistics.
         DeviceMemoryError: the device has no room.
     """
+    return load_as(
+        VLA, folder, device, dtype, statistics_key,
+        convention=convention, any_statistics=any_statistics,
+    )  # fmt: skip
+
+
+def load_as(
+    kind: type[_VLA],
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    statistics_key: str | None = None,
+    *,
+    convention: DataConvention | None = None,
+    any_statistics: bool = False,
+) -> _VLA:
+    """Loads a folder as a model of a class; the rest is as in `load_checkpoint`."""
     files = CheckpointFiles.find(folder)
     raw = read_json(files.config)
     config = _read_config(files, raw)
@@ -80,12 +98,12 @@ def load_checkpoint(
     # Built without memory, then allocated once where and as what it is wanted: a 7B model needs
     # neither a random initialisation nor a float32 copy.
     with torch.device("meta"):
-        model = VLAModel(config).to(dtype)
+        model = kind.network(config, tokenizer).to(dtype)
     unused = model.vision_backbone.unused_prefixes()
     load_weights(model, files, torch.device(device), unused)
     if torch.device(device).type == "cpu":
         model.arrange_for_cpu()
-    return VLA(model, tokenizer, statistics, statistics_key, convention)
+    return kind(model, tokenizer, statistics, statistics_key, convention)
 
 
 def save_checkpoint(

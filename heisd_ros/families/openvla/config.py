@@ -43,6 +43,8 @@ class VLAConfig:
         prompt: template with ``{instruction}``, which is lower-cased.
         prompt_suffix: token ids that end every prompt (appended unless already there).
         instructions: the instructions that the model was trained on (None: any is accepted).
+        max_tokens: tokens of an answer that begins with a reasoning, at most (None: an answer is an
+            action alone).
     """
 
     towers: tuple[TowerConfig, TowerConfig]
@@ -56,6 +58,7 @@ class VLAConfig:
     prompt: str = OPENVLA_PROMPT
     prompt_suffix: tuple[int, ...] = ()
     instructions: tuple[str, ...] | None = None
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         require(len(self.towers) == 2, f"{len(self.towers)} towers; exactly 2")
@@ -87,6 +90,9 @@ class VLAConfig:
             self.control_rate_hz is None or self.control_rate_hz > 0,
             f"control_rate_hz is {self.control_rate_hz}; above 0 or null",
         )
+        if self.max_tokens is not None:
+            room = self.language.max_position_embeddings - self.prefix_tokens
+            require_whole("max_tokens", self.max_tokens, most=room)
         require(self.instructions != (), "instructions is empty; name some, or null for any")
         require("{instruction}" in self.prompt, f"prompt {self.prompt!r} lacks '{{instruction}}'")
         require_template("prompt", self.prompt, "instruction")
@@ -145,7 +151,7 @@ class VLAConfig:
         towers = ours.pop("towers", None)
         hints = get_type_hints(cls)
         own_fields = {"projector_width", "views", "proprio_size", "control_rate_hz", "prompt"}
-        reject_unknown("heisd", ours, {*own_fields, "prompt_suffix", "instructions"})
+        reject_unknown("heisd", ours, {*own_fields, "prompt_suffix", "instructions", "max_tokens"})
         given = {key: typed(hints[key], value, f"heisd.{key}") for key, value in ours.items()}
         if "heisd" not in config:
             given["prompt_suffix"] = (OPENVLA_EMPTY_TOKEN,)

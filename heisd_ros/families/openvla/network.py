@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heisd_ros.families.openvla.codec import OpenVLAAnswer
-from heisd_ros.families.openvla.config import ACTION_DIMENSIONS, VLAConfig
+from heisd_ros.families.openvla.config import ACTION_BINS, ACTION_DIMENSIONS, VLAConfig
 from heisd_ros.families.openvla.vision import Projector, ProprioProjector, VisionBackbone
+from heisd_ros.vla.action_codec import AnswerFormat
 from heisd_ros.vla.llama import KVCache, LanguageModel
 from heisd_ros.vla.packed_linear import pack
 
@@ -49,7 +50,7 @@ class TrainOutput(NamedTuple):
     """Teacher-forced outputs.
 
     Attributes:
-        logits: [B, 7, 256] over the action ids; column c is token id ``real_vocab_size - 256 + c``.
+        logits: [B, A, R] over the requested ids, by default the 256 action ids.
         visual_features: [B, V * N, D], both towers concatenated, before the projector.
         visual_tokens: [B, V * N, hidden], after it.
     """
@@ -60,9 +61,14 @@ class TrainOutput(NamedTuple):
 
 
 class VLAModel(nn.Module):
-    """OpenVLA's architecture. Parameter names are those of its checkpoint."""
+    """OpenVLA's architecture. Parameter names are those of its checkpoint.
 
-    def __init__(self, config: VLAConfig) -> None:
+    Args:
+        config: sizes.
+        answer: how its answers are written (None: as OpenVLA's).
+    """
+
+    def __init__(self, config: VLAConfig, answer: AnswerFormat | None = None) -> None:
         super().__init__()
         self.config = config
         self.vision_backbone = VisionBackbone(config)
@@ -72,9 +78,8 @@ class VLAModel(nn.Module):
             self.proprio_projector = ProprioProjector(
                 config.proprio_size, config.language.hidden_size
             )
-        self.answer = OpenVLAAnswer(config.real_vocab_size)
-        ids = self.answer.action_ids
-        self.action_rows = slice(ids.start, ids.stop)
+        self.answer = answer or OpenVLAAnswer(config.real_vocab_size)
+        self.action_rows = slice(config.real_vocab_size - ACTION_BINS, config.real_vocab_size)
 
     @property
     def prefix_columns(self) -> int:
@@ -180,34 +185,36 @@ class VLAModel(nn.Module):
         self,
         pixels: Tensor,
         ids: Tensor,
-        action_tokens: Tensor,
+        answers: Tensor,
         proprio: Tensor | None = None,
         lengths: Tensor | None = None,
+        rows: slice | None = None,
     ) -> TrainOutput:
         """Runs a teacher-forced pass, equal to prefill and decode with the same tokens.
 
         Args:
             pixels: [B, V, 6, S, S].
             ids: [B, T] prompt ids, the first of them BOS, padded on the right with any id.
-            action_tokens: [B, 7] token ids of the actions to predict.
+            answers: [B, A] token ids of the answers to predict, padded on the right with any id.
             proprio: [B, P] if the model takes it.
             lengths: [B] ids of each prompt (None: all T).
+            rows: ids that get a logit (None: the 256 action ids).
 
         Returns:
-            logits at the 7 positions that predict an action, over the 256 action ids only.
+            logits at the A positions that predict an answer's token.
         """
         batch, longest = ids.shape
         if lengths is None:
             lengths = torch.full((batch,), longest, device=ids.device)
-        steps = torch.arange(ACTION_DIMENSIONS, device=ids.device)
-        # Each sample's actions follow its own text directly, so padding comes last and the causal
+        steps = torch.arange(answers.shape[1], device=ids.device)
+        # Each sample's answer follows its own text directly, so padding comes last and the causal
         # mask alone hides it from every column that is read.
-        sequence = F.pad(ids, (0, ACTION_DIMENSIONS - 1))
-        sequence = sequence.scatter(1, lengths[:, None] + steps[:-1], action_tokens[:, :-1])
+        sequence = F.pad(ids, (0, len(steps) - 1))
+        sequence = sequence.scatter(1, lengths[:, None] + steps[:-1], answers[:, :-1])
         features = self.vision_features(pixels)
         visual_tokens = self.project(features)
         hidden = self.language_model.model(self.embed(sequence, visual_tokens, proprio))
         columns = self.config.prefix_tokens + lengths[:, None] - 1 + steps
         read = hidden.gather(1, columns[..., None].expand(-1, -1, hidden.shape[-1]))
-        logits = self.language_model.logits(read, self.action_rows)
+        logits = self.language_model.logits(read, rows or self.action_rows)
         return TrainOutput(logits, features, visual_tokens)

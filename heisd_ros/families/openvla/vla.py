@@ -19,6 +19,7 @@ from heisd_ros.families.openvla.network import OpenVLAInputs, VLAModel
 from heisd_ros.families.openvla.preprocessing import ImagePreprocessor, PromptTokenizer
 from heisd_ros.families.own_network import OwnNetworkModel
 from heisd_ros.families.shapes import Work, byte_size, matrix_size
+from heisd_ros.vla.action_codec import ActionCodec
 from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.token_model import ObservationSpec
 
@@ -54,9 +55,7 @@ class VLA(OwnNetworkModel):
         self.convention = convention or DataConvention()
         self.images = ImagePreprocessor(self.config, self.convention.images)
         self.prompts = PromptTokenizer(self.config, tokenizer)
-        self.codec = OpenVLACodec(
-            self.config.real_vocab_size, self.statistics[self.statistics_key], self.convention
-        )
+        self.codec = self._codec(tokenizer)
         self.language = self.config.language
         self.spec = ObservationSpec(
             views=self.config.views,
@@ -64,6 +63,16 @@ class VLA(OwnNetworkModel):
             proprio_size=self.config.proprio_size,
             control_rate_hz=self.config.control_rate_hz,
             instructions=self.config.instructions,
+        )
+
+    @classmethod
+    def network(cls, config: VLAConfig, tokenizer: Tokenizer) -> VLAModel:
+        """Makes the network of a configuration, without weights that mean anything."""
+        return VLAModel(config)
+
+    def _codec(self, tokenizer: Tokenizer) -> ActionCodec:
+        return OpenVLACodec(
+            self.config.real_vocab_size, self.statistics[self.statistics_key], self.convention
         )
 
     @property
