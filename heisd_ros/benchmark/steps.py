@@ -222,7 +222,7 @@ def forced(accepted: int) -> Judge:
         greedy: Sequence[int],
         tokens: Sequence[int],
         answer: AnswerFormat,
-        own: Sequence[int],
+        own: Sequence[int] = (),
     ) -> tuple[int, ...]:
         accept(rule, tree, greedy, tokens, answer, own)
         return tuple(range(min(accepted, len(tree))))

@@ -31,7 +31,7 @@ class Judge(Protocol):
         greedy: Sequence[int],
         tokens: Sequence[int],
         answer: AnswerFormat,
-        own: Sequence[int],
+        own: Sequence[int] = (),
     ) -> tuple[int, ...]:
         """Returns the nodes of the accepted path, starting at the root."""
         ...
