@@ -56,7 +56,7 @@ Box = tuple[Corner, Corner]
 
 
 def _rgb(source: str) -> tuple[float, float, float]:
-    known = Source.find(source)
+    known = Source.named(source)
     return (1.0, 1.0, 1.0) if known is None else known.rgb
 
 
