@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from heisd_ros.decoding.types import Decoder, Observation, Settled, Source, StepResult
+from heisd_ros.decoding.types import Decoder, Observation, Source, StepResult
 from heisd_ros.kinematics.proprio import PROPRIO_SIZE
 from heisd_ros.serving.address import Address
 from heisd_ros.serving.exchange import StepRequest, question
@@ -23,7 +23,7 @@ from heisd_ros.serving.server import ModelServer
 START_SEC = 60.0
 
 
-class Free:
+class Free(Decoder):
     """A decoder that costs nothing."""
 
     def infer(self, observation: Observation) -> StepResult:
@@ -36,17 +36,6 @@ class Free:
             timings_ms={"total": 0.0},
             passes=0,
         )
-
-    def settle(self) -> Settled | None:
-        """Returns None, since nothing is deferred."""
-        return None
-
-    def warning(self) -> str:
-        """Returns no warning."""
-        return ""
-
-    def reset(self, success: bool | None = None) -> None:
-        """There is nothing to forget."""
 
 
 def measure(side: int, views: int, rounds: int) -> dict[str, Any]:

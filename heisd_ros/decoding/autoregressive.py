@@ -7,11 +7,11 @@ import torch
 from heisd_ros.decoding.answer_actions import action_of
 from heisd_ros.decoding.perception import Perceived, perceive
 from heisd_ros.decoding.stopwatch import Stopwatch
-from heisd_ros.decoding.types import Observation, Source, StepResult
+from heisd_ros.decoding.types import Decoder, Observation, Source, StepResult
 from heisd_ros.vla.token_model import TokenModel
 
 
-class AutoregressiveDecoder:
+class AutoregressiveDecoder(Decoder):
     """One prefill, then one pass for each further token.
 
     Each token is the argmax over the whole vocabulary. An answer that encodes no action becomes
@@ -25,16 +25,6 @@ class AutoregressiveDecoder:
     def __init__(self, vla: TokenModel, *, allow_unknown: bool = False) -> None:
         self.vla = vla
         self._allow_unknown = allow_unknown
-
-    def settle(self) -> None:
-        """Does nothing: no work is deferred."""
-
-    def warning(self) -> str:
-        """Returns the empty string: every problem of this decoder is an exception."""
-        return ""
-
-    def reset(self, success: bool | None = None) -> None:
-        """Does nothing: no state is kept between steps."""
 
     @torch.inference_mode()
     def infer(self, observation: Observation) -> StepResult:

@@ -82,7 +82,7 @@ class Source(str, metaclass=_SourceType):
         return source
 
     @classmethod
-    def find(cls, text: str) -> Source | None:
+    def named(cls, text: str) -> Source | None:
         """Returns the source with this name or letter; None if there is none."""
         return next((each for each in cls if text in (each, each.letter)), None)
 
@@ -228,7 +228,10 @@ class Settled(NamedTuple):
 
 
 class Decoder(Protocol):
-    """A policy: an observation in, an action out."""
+    """A policy: an observation in, an action out.
+
+    A class that inherits from it defers nothing, warns of nothing and keeps no state.
+    """
 
     def infer(self, observation: Observation) -> StepResult:
         """Decides one step: returns the action for an observation."""
@@ -236,11 +239,11 @@ class Decoder(Protocol):
 
     def settle(self) -> Settled | None:
         """Does the work that may be done while the arm moves; None if there was none."""
-        ...
+        return None
 
     def warning(self) -> str:
         """Returns a problem for the diagnostics that is no error; empty while all is well."""
-        ...
+        return ""
 
     def reset(self, success: bool | None = None) -> None:
         """Forgets the episode.
@@ -248,4 +251,4 @@ class Decoder(Protocol):
         Args:
             success: how it ended; None if unknown.
         """
-        ...
+        return

@@ -106,6 +106,6 @@ def _source_handles(used: set[str]) -> list[Line2D]:
 
 
 def _source(letter: str) -> Source:
-    found = Source.find(letter)
+    found = Source.named(letter)
     assert found is not None, f"no source begins with {letter!r}"
     return found

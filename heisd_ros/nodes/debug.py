@@ -55,15 +55,11 @@ Box = tuple[Corner, Corner]
 """Least and largest corner of the workspace, m, base frame."""
 
 
-def _rgb(source: str) -> tuple[float, float, float]:
-    known = Source.find(source)
-    return (1.0, 1.0, 1.0) if known is None else known.rgb
-
-
-def colour(source: str, alpha: float = 1.0) -> ColorRGBA:
+def colour(source: str) -> ColorRGBA:
     """Returns the colour of a source; white for an unknown one."""
-    red, green, blue = _rgb(source)
-    return ColorRGBA(r=red, g=green, b=blue, a=alpha)
+    known = Source.named(source)
+    red, green, blue = (1.0, 1.0, 1.0) if known is None else known.rgb
+    return ColorRGBA(r=red, g=green, b=blue, a=1.0)
 
 
 def path_markers(path: Iterable[tuple[np.ndarray, str]], header: Header) -> list[Marker]:
@@ -115,7 +111,8 @@ def overlay(pixels: np.ndarray, step: StepTelemetry | None) -> np.ndarray:
     lines = overlay_lines(step, (picture.width - 8) // CHARACTER_WIDTH)
     top = max(0, picture.height - 12 * len(lines) - 4)
     draw.rectangle((0, top, picture.width, picture.height), fill=(0, 0, 0, 150))
-    shade = tuple(int(127 + 128 * part) for part in _rgb(step.source if step else ""))
+    tint = colour(step.source if step else "")
+    shade = tuple(int(127 + 128 * part) for part in (tint.r, tint.g, tint.b))
     for number, line in enumerate(lines):
         draw.text((4, top + 2 + 12 * number), line, fill=shade)
     return np.asarray(picture)

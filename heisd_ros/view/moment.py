@@ -71,7 +71,7 @@ class Moment:
     @property
     def label(self) -> str:
         """What decided it, in words."""
-        known = Source.find(self.source)
+        known = Source.named(self.source)
         return known.label if known else self.source
 
     @property
@@ -133,7 +133,7 @@ class Moment:
 
 def colour_of(source: str) -> tuple[int, int, int]:
     """Returns red, green and blue of a source, 0 to 255; white for an unknown one."""
-    known = Source.find(source)
+    known = Source.named(source)
     rgb = known.rgb if known else (1.0, 1.0, 1.0)
     red, green, blue = (round(255 * part) for part in rgb)
     return red, green, blue
@@ -179,7 +179,7 @@ def of_row(row: Mapping[str, Any], index: int, boundary: float = math.nan) -> Mo
         boundary: The mode's boundary of the metric.
     """
     letter = row["source"][index]
-    source = Source.find(letter)
+    source = Source.named(letter)
     times = {"total": row["ms"][index]} if row.get("ms") else {}
     similarity, metric = row["similarity"][index], row["metric"][index]
     accepted = row["accepted"][index]

@@ -42,7 +42,7 @@ def test_a_proposer_is_one_class(monkeypatch):
     mode = ModeSettings.from_dict({"propose": "oracle"})
     result = build_decoder(vla, mode).infer(seen)
     assert (result.source, result.tokens, result.passes) == ("oracle", own, 1)
-    assert Source.find("o") is Oracle.source and Oracle.source in deciding()  # tables and figures
+    assert Source.named("o") is Oracle.source and Oracle.source in deciding()  # tables and figures
 
 
 def test_two_sources_never_share_a_letter():

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from heisd_ros.control.policy import DEFAULT_RATE_HZ, Policy
-from heisd_ros.decoding.types import Observation, Settled, Source, StepResult
+from heisd_ros.decoding.types import Decoder, Observation, Source, StepResult
 from heisd_ros.nodes.process import run_node
 from heisd_ros.nodes.vla_node import VlaNode, run
 from heisd_ros.robot.parameters import VlaNodeParameters
@@ -23,7 +23,7 @@ STEP, CYCLE = 1e-7, 100_000
 """Difference between consecutive actions, by which commands are identified."""
 
 
-class FreeDecoder:
+class FreeDecoder(Decoder):
     """Resizes the pictures as a model would, and returns an action at once."""
 
     def __init__(self) -> None:
@@ -46,17 +46,6 @@ class FreeDecoder:
             timings_ms={"preprocess": ms, "total": ms},
             passes=0,
         )
-
-    def settle(self) -> Settled | None:
-        """Returns None, since nothing is deferred."""
-        return None
-
-    def warning(self) -> str:
-        """Returns no warning."""
-        return ""
-
-    def reset(self, success: bool | None = None) -> None:
-        """Does nothing, since there is no state."""
 
 
 def load_free(parameters: VlaNodeParameters) -> Policy:
