@@ -7,7 +7,13 @@ import os
 
 from heisd_ros.nodes.tools.domain import DOMAINS, is_free
 
-ROS_ROOMS = ("test/nodes/", "test/launch/", "test/cli/test_bench.py")
+ROS_ROOMS = (
+    "test/nodes/",
+    "test/launch/",
+    "test/cli/test_bench.py",
+    "test/robot/test_parameters.py",
+    "test/robot/test_robot_file.py",
+)
 """Tests of running nodes. Many measure time, and none of them runs beside another."""
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
