@@ -32,7 +32,7 @@ demo: install  ## a simulated Panda does what an instruction says, over ROS 2
 	@$(BIN)/heisd demo $(ARGS)
 
 test: lint  ## style, types, then all tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 $(ARGS)
 
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 
 import pytest
 from hypothesis import settings
-from support.tiny_vla import save_tiny_checkpoint
+from support.workers import next_domain_id, scheduler, share_of
 
 from heisd_ros.sim.renderer import default_renderer
 
 # Tests talk over real DDS. A domain of their own and no traffic beyond this machine keep them apart
-# from robots in the network and from another run beside them. (On Linux domains to 101 are safe.)
-os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+# from robots in the network and from another run beside them.
+os.environ["ROS_DOMAIN_ID"] = str(next_domain_id())
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("ROS_LOG_DIR", tempfile.mkdtemp(prefix="heisd_ros_log_"))
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -27,9 +28,26 @@ settings.register_profile("ci", parent=settings.get_profile("heisd"), derandomiz
 settings.load_profile("ci" if os.environ.get("CI") else "heisd")
 
 
+def pytest_configure(config):
+    """Workers, and the processes that they start, have one core each."""
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish(session):
+    """What was imported stays: a node that frees its memory does not look through all of it."""
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return scheduler(config, log)
+
+
 @pytest.fixture
-def world():
+def world(request):
     """ROS in a domain of its own; every command that a bench heard is checked at the end."""
+    assert share_of(request.node.nodeid) == "ros", "support.workers.ROS_ROOMS lacks this file"
     from support.recorder import assert_commands_within_limits  # these import rclpy
     from support.ros import World
 
@@ -42,4 +60,6 @@ def world():
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """Folder of a tiny random model with two views and proprioception."""
+    from support.tiny_vla import save_tiny_checkpoint  # which imports PyTorch
+
     return save_tiny_checkpoint(tmp_path_factory.mktemp("tiny_vla"))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from support.workers import next_domain_id
 
 from heisd_ros.models import shipped_model
 
@@ -17,6 +18,7 @@ def run_demo(folder, *arguments):
     """Returns the finished process and the episodes of its report."""
     report = folder / "demo.json"
     command = [sys.executable, "-m", "heisd_ros.cli.main", "demo", *arguments]
+    command += ["--domain-id", str(next_domain_id())]
     run = subprocess.run(
         [*command, "--output", str(folder), "--json", str(report)],
         capture_output=True,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from heisd_ros.errors import CheckpointError
 from heisd_ros.vla.checkpoint_files import CheckpointFiles
@@ -15,6 +18,27 @@ from heisd_ros.vla.tensor_files import TensorFiles
 
 _FLOATS = ("BF16", "F16", "F32", "F64")
 _MOST_LISTED = 50
+
+
+class _NoInitialValues(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Modules that are built in here have shapes and types, and no memory: `load_weights`.
+
+    No initial values are drawn: on the device "meta" that makes PyTorch import its compiler, which
+    takes 2 s.
+    """
+    with torch.device("meta"), _NoInitialValues():
+        yield
 
 
 def load_weights(

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.tiny_vla import save_tiny_checkpoint
+from support.workers import next_domain_id
 
 from heisd_ros.cli.demo import NodeEndedError, _open_view
 from heisd_ros.cli.demo_figure import save_film, save_strip
@@ -121,6 +122,7 @@ def start(tmp_path, *options):
     model = save_tiny_checkpoint(tmp_path / "model", instructions=None)
     command = [sys.executable, "-m", "heisd_ros.cli.main", "demo", "--model", str(model)]
     command += ["--task", "0", "--output", str(tmp_path / "output"), *options]
+    command += ["--domain-id", str(next_domain_id())]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 

@@ -19,7 +19,7 @@ import pytest
 from builtin_interfaces.msg import Time
 from std_msgs.msg import String
 from support.cell import ARM_TIMEOUT_SEC, ZERO, Cell
-from support.drive import MOST_STALLS_SEC, SETTINGS, STOP_WITHIN_SEC, SUCCESS, drives
+from support.drive import MOST_STALLS_SEC, PATIENCE_SEC, SETTINGS, STOP_WITHIN_SEC, SUCCESS, drives
 from support.fake_scene import REST
 from support.mischief import Hang
 from support.process import launch
@@ -242,9 +242,9 @@ def test_a_model_that_fails(start, where, fault, words):
     drive.goes_on()
 
 
-def hang(drive, seconds):
-    """Lets the next inference hang, and waits until it does."""
-    hang = Hang(seconds)
+def hang(drive):
+    """Lets the next inference hang until it is released, and waits until it does."""
+    hang = Hang(PATIENCE_SEC)
     drive.decoder.before = hang
     drive.until(hang.begun.is_set, "the hang")
     return hang
@@ -253,13 +253,17 @@ def hang(drive, seconds):
 def test_a_model_that_hangs_and_its_late_action(start):
     drive = start({"command.max_action_age_sec": LIMIT_SEC})
     cell, since = drive.cell, time.monotonic()
-    hang(drive, 5.0)
+    hung, next_one = hang(drive), Hang(PATIENCE_SEC)
     # The newest action may have been acted on just before the hang began.
     drive.stands("action_too_old", since, lambda: time_of(cell.steps()[-1], cell) + LIMIT_SEC)
     at = len(cell.heard)
-    drive.wait(5.0)  # longer than the hang: the late action came
+    drive.decoder.before = next_one
+    hung.release()
+    drive.until(next_one.begun.is_set, "the late action")
+    drive.wait(0.5)
     assert all(heard.twist == ZERO for heard in cell.heard[at:])
     drive.decoder.before = lambda: None
+    next_one.release()
     drive.goes_on()
 
 
@@ -272,7 +276,7 @@ def time_of(step, cell):
 def test_a_model_over_its_budget(start):
     drive = start({"model.budget_sec": LIMIT_SEC})
     since = time.monotonic()
-    hung = hang(drive, 5.0)
+    hung = hang(drive)
     began = time.monotonic()
     drive.stands("over_budget", since, lambda: began + LIMIT_SEC)
     drive.decoder.before = lambda: None
@@ -282,7 +286,7 @@ def test_a_model_over_its_budget(start):
 
 def test_deactivation_while_the_model_hangs(start):
     drive = start()
-    cell, hung, since = drive.cell, hang(drive, 5.0), time.monotonic()
+    cell, hung, since = drive.cell, hang(drive), time.monotonic()
     assert drive.node.trigger_deactivate() == SUCCESS
     drive.wait(0.3)
     # Cell and node share a thread: when the stop was sent counts, not when it was received.
@@ -326,7 +330,7 @@ def test_pictures_of_another_size(start):
 
 def test_an_instruction_that_changes_mid_step_voids_the_step(start):
     drive = start()
-    cell, hung = drive.cell, hang(drive, 3.0)
+    cell, hung = drive.cell, hang(drive)
     drive.decoder.before = lambda: None
     done = drive.node._control.step
     cell.instruction.publish(String(data=INSTRUCTIONS[1]))

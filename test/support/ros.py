@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 
 import numpy as np
@@ -17,24 +16,14 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Float64, String
 from support.fake_scene import REST
+from support.workers import next_domain_id
 
 from heisd_ros.kinematics.robots import PANDA_FINGER_JOINTS, PANDA_JOINTS
 from heisd_ros.nodes import qos
-from heisd_ros.nodes.tools.domain import DOMAINS, is_free
 
 TIMEOUT_SEC = 120.0
 DO_NOT_FOLLOW = {"input.frozen_joint_sec": 0.0, "input.follow_distance_m": 0.0}
 """Parameters with which an arm may stand whatever it is told."""
-_numbers = itertools.count(int(os.environ.get("ROS_DOMAIN_ID", "1")))
-
-
-def next_domain_id():
-    """Returns an unused domain that no test of this run had before."""
-    for number in itertools.islice(_numbers, len(DOMAINS)):
-        domain_id = DOMAINS[number % len(DOMAINS)]
-        if is_free(domain_id):
-            return domain_id
-    raise OSError("no free ROS domain")
 
 
 class World:

@@ -16,7 +16,7 @@ from heisd_ros.families.ecot.own import OwnEcot
 from heisd_ros.families.openvla.checkpoint import load_as, read_statistics
 from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
 from heisd_ros.vla.generation import GENERATION, GenerationRules
-from heisd_ros.vla.load_weights import load_weights
+from heisd_ros.vla.load_weights import load_weights, without_memory
 from heisd_ros.vla.tokenizer import read_tokenizer
 
 
@@ -81,7 +81,7 @@ def load_checkpoint(
         statistics[statistics_key],
         convention or DataConvention(),
     )
-    with torch.device("meta"):
+    with without_memory():
         model = EcotNetwork(config, codec).to(dtype)
     load_weights(model, files, torch.device(device), model.unused_prefixes())
     if torch.device(device).type == "cpu":

@@ -29,7 +29,7 @@ from heisd_ros.vla.checkpoint_files import (
     fingerprint,
     read_json,
 )
-from heisd_ros.vla.load_weights import load_weights
+from heisd_ros.vla.load_weights import load_weights, without_memory
 from heisd_ros.vla.tokenizer import read_tokenizer
 
 _VLA = TypeVar("_VLA", bound=VLA)
@@ -97,7 +97,7 @@ def load_as(
         )
     # Built without memory, then allocated once where and as what it is wanted: a 7B model needs
     # neither a random initialisation nor a float32 copy.
-    with torch.device("meta"):
+    with without_memory():
         model = kind.network(config, tokenizer).to(dtype)
     unused = model.vision_backbone.unused_prefixes()
     load_weights(model, files, torch.device(device), unused)

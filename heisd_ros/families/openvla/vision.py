@@ -116,6 +116,10 @@ class Block(nn.Module):
         return x + self.ls2(self.mlp(self.norm2(x)))
 
 
+def _learnt(tokens: int, width: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.normal_(torch.empty(1, tokens, width), std=0.02))
+
+
 class VisionTower(nn.Module):
     """One ViT, up to the block whose output is the feature."""
 
@@ -123,11 +127,11 @@ class VisionTower(nn.Module):
         super().__init__()
         self.config = config
         self.patch_embed = ConvStem(config) if config.stem == "conv" else PatchStem(config)
-        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, config.grid**2, config.width))
+        self.pos_embed = _learnt(config.grid**2, config.width)
         if config.class_token:
-            self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, config.width))
+            self.cls_token = _learnt(1, config.width)
         if config.registers:
-            self.reg_token = nn.Parameter(0.02 * torch.randn(1, config.registers, config.width))
+            self.reg_token = _learnt(config.registers, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks_run))
         if config.final_norm:
             self.norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
