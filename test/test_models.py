@@ -16,5 +16,5 @@ def test_a_folder_is_itself(tmp_path):
 
 
 def test_what_is_neither_is_refused_with_what_there_is():
-    with pytest.raises(ValueError, match="no model 'slow'; accepted: panda.*, or a checkpoint"):
+    with pytest.raises(ValueError, match=r"no model 'slow'; accepted: panda.*, or a checkpoint"):
         find_model("slow")

@@ -11,7 +11,12 @@ from heisd_ros.data.libero_hdf5 import LiberoWriter
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
-from heisd_ros.training.dataset import demonstration_files, episode_proprio, load_samples
+from heisd_ros.training.dataset import (
+    action_chunks,
+    demonstration_files,
+    episode_proprio,
+    load_samples,
+)
 
 ARM = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
 
@@ -118,3 +123,26 @@ def test_a_damaged_file_among_good_ones_is_named(folder):
     (folder / "c_demo.hdf5").write_bytes(b"not HDF5")
     with pytest.raises(DemonstrationError, match=r"c_demo.hdf5"):
         load_samples([folder], VIEWS)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_a_chunk_meets_the_recorded_actions_and_is_straight_between_them(stride):
+    recorded = episode(steps=4, stride=stride)
+    chunks = action_chunks(recorded, 2 * stride + 1)
+    for step in range(4):
+        for later in range(3):
+            expected = recorded.actions[min(step + later, 3)]
+            np.testing.assert_allclose(chunks[step, later * stride], expected)
+    pose, second = chunks[0, : stride + 1, :6], np.diff(chunks[0, : stride + 1, :6], 2, axis=0)
+    np.testing.assert_allclose(second, np.zeros_like(pose[2:]), atol=1e-12)
+    assert set(chunks[..., 6].flatten()) <= {*recorded.actions[:, 6]}
+
+
+def test_reasonings_go_with_their_steps_and_are_missed_by_name(tmp_path, folder):
+    texts = np.array(["TASK: a", "TASK: b"], dtype=object)
+    write(tmp_path / "reasoned", "a", "pick up the bowl", episode(steps=2, reasoning=texts))
+    samples = load_samples([tmp_path / "reasoned"], VIEWS, reasoning=True)
+    assert samples.reasonings.tolist() == [*texts]
+    assert load_samples([folder], VIEWS).reasonings is None
+    with pytest.raises(DemonstrationError, match="without reasonings; `heisd relabel` writes them"):
+        load_samples([folder], VIEWS, reasoning=True)
