@@ -50,7 +50,7 @@ def vla(
         str,
         typer.Option(
             help="openvla: answers are actions; ecot: with the reasoning that `heisd relabel` "
-            "wrote; pi0fast: chunks of actions; empty: as --start-from, or openvla."
+            "wrote; empty: as --start-from, or openvla."
         ),
     ] = "",
     text_weight: Annotated[

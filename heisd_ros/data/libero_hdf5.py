@@ -18,7 +18,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from heisd_ros.data.demo_files import CLOSED, VIEWS, optional_index, read_episode, read_episodes
+from heisd_ros.data.demo_files import (
+    CLOSED,
+    REASONING,
+    VIEWS,
+    optional_index,
+    read_episode,
+    read_episodes,
+)
 from heisd_ros.data.episode import Episode
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.files.atomic import put_in_place
@@ -169,6 +176,8 @@ def _write_episode(
         obs.create_dataset("landmarks", data=episode.landmarks)
     if episode.person is not None:
         demo.create_dataset("person", data=episode.person.astype(np.uint8))
+    if episode.reasoning is not None:
+        demo.create_dataset(REASONING, data=episode.reasoning, dtype=h5py.string_dtype())
     if episode.outcome:
         demo.attrs["outcome"] = episode.outcome
     demo.attrs["init_state"] = states[0]

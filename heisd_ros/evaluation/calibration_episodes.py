@@ -155,11 +155,14 @@ class Judge(DecoderWrapper):
     Args:
         decoder: Decides the steps.
         reference: The model's plain greedy decoding.
+        answer: Format of their answers; None: seven bins.
     """
 
-    def __init__(self, decoder: Decoder, reference: Decoder) -> None:
+    def __init__(
+        self, decoder: Decoder, reference: Decoder, answer: AnswerFormat | None = None
+    ) -> None:
         super().__init__(decoder)
-        self._reference = reference
+        self._reference, self._answer = reference, answer
         self.skipped = self.broken = self.retrieved = 0
 
     def infer(self, observation: Observation) -> StepResult:
@@ -169,7 +172,7 @@ class Judge(DecoderWrapper):
         if result.source == Source.SKIP:
             own = self._reference.infer(observation)
             self.skipped += 1
-            self.broken += not within_tolerance(result.tokens, own.tokens)
+            self.broken += not within_tolerance(result.tokens, own.tokens, self._answer)
         return result
 
 

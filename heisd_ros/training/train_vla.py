@@ -107,14 +107,15 @@ class Trainer:
         """Trains to the end, saving as it goes.
 
         Args:
-            on_step: Called with step and losses of actions, landmarks and text every 10 steps.
+            on_step: Called with step and losses of actions, landmarks and text every 10 steps, and
+                at the last.
             save_every_sec: Seconds between two saved states.
         """
         saved = time.monotonic()
         while self.step < self.settings.steps:
             action, landmark, text = (loss.item() for loss in self._train_step())
             self.step += 1
-            if self.step % 10 == 0:
+            if self.step % 10 == 0 or self.step == self.settings.steps:
                 self.losses.append((self.step, action, landmark, text))
                 on_step(*self.losses[-1])
             if time.monotonic() - saved > save_every_sec:

@@ -56,6 +56,7 @@ def path(tmp_path):
     [
         {},
         {"joint_velocities": None, "landmarks": None, "init_state": None, "stride": 1},
+        {"steps": 2, "reasoning": np.array(["TASK: é", ""], dtype=object)},
         {"steps": 3, "person": np.array([False, True, True]), "outcome": "failure"},
     ],
 )

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from heisd_ros.data.libero_hdf5 import read_episodes
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.sim import demonstrations, expert
 from heisd_ros.sim.demonstrations import collect_task
@@ -54,3 +55,17 @@ def test_a_file_of_something_else_is_refused_and_leaves_nothing(tmp_path):
     with pytest.raises(DemonstrationError, match="is no recording of `heisd demos`"):
         relabel(path, tmp_path / "copy.hdf5")
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_every_frame_gets_its_reasoning_and_again_in_the_same_words(recording, tmp_path):
+    relabel(recording, tmp_path / "first.hdf5")
+    relabel(tmp_path / "first.hdf5", tmp_path / "second.hdf5")
+    first, second = (
+        next(read_episodes(tmp_path / name, ())) for name in ("first.hdf5", "second.hdf5")
+    )
+    assert first.reasoning is not None and len(first.reasoning) == len(first)
+    assert (first.reasoning == second.reasoning).all()
+    assert "SUBTASK: reach the bowl" in first.reasoning[0]
+    assert "SUBTASK: withdraw" in first.reasoning[-1]
+    for text, action in zip(first.reasoning, first.actions, strict=True):
+        assert ("close gripper" in text) == (action[6] > 0)

@@ -15,7 +15,12 @@ from heisd_ros.data.open_sources import Reading, open_sources
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
-from heisd_ros.training.dataset import demonstration_files, episode_proprio, load_samples
+from heisd_ros.training.dataset import (
+    action_chunks,
+    demonstration_files,
+    episode_proprio,
+    load_samples,
+)
 
 ARM = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
 
@@ -158,3 +163,26 @@ def test_what_does_not_fit_is_refused_by_name(folder, tmp_path):
     sources[0].robot = "ur5e"
     with pytest.raises(DemonstrationError, match=r"robots \['panda', 'ur5e'\]; accepted: one"):
         load_samples(sources, VIEWS)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_a_chunk_meets_the_recorded_actions_and_is_straight_between_them(stride):
+    recorded = episode(steps=4, stride=stride)
+    chunks = action_chunks(recorded, 2 * stride + 1)
+    for step in range(4):
+        for later in range(3):
+            expected = recorded.actions[min(step + later, 3)]
+            np.testing.assert_allclose(chunks[step, later * stride], expected)
+    pose, second = chunks[0, : stride + 1, :6], np.diff(chunks[0, : stride + 1, :6], 2, axis=0)
+    np.testing.assert_allclose(second, np.zeros_like(pose[2:]), atol=1e-12)
+    assert set(chunks[..., 6].flatten()) <= {*recorded.actions[:, 6]}
+
+
+def test_reasonings_go_with_their_steps_and_are_missed_by_name(tmp_path, folder):
+    texts = np.array(["TASK: a", "TASK: b"], dtype=object)
+    write(tmp_path / "reasoned", "a", "pick up the bowl", episode(steps=2, reasoning=texts))
+    samples = load(tmp_path / "reasoned", reasoning=True)
+    assert samples.reasonings.tolist() == [*texts]
+    assert load(folder).reasonings is None
+    with pytest.raises(DemonstrationError, match="has no reasonings; `heisd relabel` writes them"):
+        load(folder, reasoning=True)
