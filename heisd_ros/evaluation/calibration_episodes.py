@@ -29,6 +29,7 @@ from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.metric import FusedMetric
 from heisd_ros.retrieval.database import Database, Matches
 from heisd_ros.sim.scene import LiberoScene
+from heisd_ros.vla.action_codec import AnswerFormat
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
 """Default path, strict to loose. It is fixed before anything is measured, as the test demands."""
@@ -183,6 +184,7 @@ def judge_episode(
     start: Start,
     metric: FusedMetric | None,
     inputs: SceneInputs = ALL_INPUTS,
+    answer: AnswerFormat | None = None,
 ) -> EpisodeLoss:
     """Runs one episode and counts what skipping did in it.
 
@@ -193,11 +195,12 @@ def judge_episode(
         start: Where it begins.
         metric: The kinematic metric, if the decoder needs it.
         inputs: The model's inputs from the scene.
+        answer: Format of the decoders' answers; None: seven bins.
 
     Raises:
         SceneError: No such initial state.
     """
-    judge = Judge(decoder, reference)
+    judge = Judge(decoder, reference, answer)
     result = run_episode(begin_at(scene, start), judge, start.init_state, metric, inputs=inputs)
     return EpisodeLoss(
         skipped=judge.skipped,

@@ -46,7 +46,9 @@ class Rig:
             bounds = self._assembly.bounds(self._mode)
             metric = None if bounds is None else FusedMetric(bounds)
         scene = self._scene_of(start.task_index)
-        return judge_episode(scene, decoder, self._reference, start, metric, self._inputs)
+        return judge_episode(
+            scene, decoder, self._reference, start, metric, self._inputs, self._vla.codec
+        )
 
     def _decoder(self, candidate: Calibration) -> Decoder:
         """Makes a decoder without shadow checks and feedback, which only prevent skips."""
