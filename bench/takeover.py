@@ -5,11 +5,11 @@
 
 The limits are those of config/robots/franka.yaml. The joystick drives in random directions and lets
 go at random moments, while the arm speeds up, goes or turns; in between the policy has the arm. It
-is also unplugged at 200 Hz with `teleop.rate_hz`, at the speeds that this allows. At the end one
-JSON line: the time (s) from the release, or from the last message of a joystick that is unplugged,
-to the first command that no longer moves the arm. Every command is checked against the limits. Exit
-code 1 where a median is above 0.15 s, with `teleop.timeout_sec` for one that is unplugged without a
-rate.
+is also unplugged at 200 Hz with `teleop.joy_rate_hz`, at the speeds that this allows. At the end
+one JSON line: the time (s) from the release, or from the last message of a joystick that is
+unplugged, to the first command that no longer moves the arm. Every command is checked against the
+limits. Exit code 1 where a median is above 0.15 s, with `teleop.timeout_sec` for one that is
+unplugged without a rate.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LIMITS = {
     if name.startswith(("command.max_linear", "command.max_angular", "command.rate_hz"))
 }
 TIMEOUT_SEC, JOY_HZ = 0.2, 200.0
-FAST_JOYSTICK = {"teleop.rate_hz": JOY_HZ, "teleop.max_angular_speed": 0.12}
+FAST_JOYSTICK = {"teleop.joy_rate_hz": JOY_HZ, "teleop.max_angular_speed": 0.12}
 AXES = (0, 1, 3, 4, 6, 7)
 
 

@@ -229,7 +229,7 @@ class Takeover:
                 return Hold(
                     HoldReason.STALE_TELEOP,
                     f"{device.name}: nothing for {device.age_sec(now):.2f} s; accepted: up "
-                    f"to {device.silence_sec:g} s (teleop.timeout_sec, teleop.rate_hz)",
+                    f"to {device.silence_sec:g} s (teleop.timeout_sec, teleop.joy_rate_hz)",
                 )
         return None
 

@@ -336,7 +336,7 @@ class VlaNodeParameters(FlatNames):
             if most < speed:
                 event = "deadman is released"
                 if silence > 0.0:
-                    event = "joystick is unplugged ('teleop.rate_hz')"
+                    event = "joystick is unplugged ('teleop.joy_rate_hz')"
                 yield (
                     f"teleop.max_{part}_speed",
                     f"up to {most:.3g}, so that the arm stands {RELEASE_SEC:g} s after the "

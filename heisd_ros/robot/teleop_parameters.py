@@ -49,7 +49,7 @@ class TeleopParameters(Parameters):
         high=2.0,
         looseness=at_most,
     )
-    rate_hz: float = parameter(
+    joy_rate_hz: float = parameter(
         0.0,
         "Rate (Hz) at which the joystick repeats its state, such as joy_node's autorepeat_rate. "
         "With it the joystick counts as released three periods after its newest message, and an "
@@ -109,14 +109,14 @@ class TeleopParameters(Parameters):
     @property
     def silence_sec(self) -> float:
         """Age of the newest message, s, from which a joystick counts as released."""
-        if self.rate_hz == 0.0:
+        if self.joy_rate_hz == 0.0:
             return self.timeout_sec
-        return min(self.timeout_sec, _SILENT_PERIODS / self.rate_hz)
+        return min(self.timeout_sec, _SILENT_PERIODS / self.joy_rate_hz)
 
     @property
     def promised_sec(self) -> float:
         """Part of the time of a stop, s, in which an unplugged joystick is noticed."""
-        return self.silence_sec if self.joy_topic and self.rate_hz > 0.0 else 0.0
+        return self.silence_sec if self.joy_topic and self.joy_rate_hz > 0.0 else 0.0
 
     @property
     def buttons(self) -> dict[str, int]:

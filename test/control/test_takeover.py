@@ -168,7 +168,7 @@ def test_buttons_that_report_different_outcomes_at_once_say_nothing():
 
 
 def test_a_joystick_whose_rate_is_known_counts_as_released_after_three_periods():
-    person, ms = takeover(**{"teleop.rate_hz": 200.0}), NANOSECONDS // 1000
+    person, ms = takeover(**{"teleop.joy_rate_hz": 200.0}), NANOSECONDS // 1000
     person.on_joy(joy(0), 0, CLOCK)
     person.on_joy(joy(10 * ms, {4}), 10 * ms, CLOCK + 10 * ms)
     assert person.wish(25 * ms) is not None and person.wish(26 * ms) is None
@@ -236,7 +236,7 @@ def test_both_buttons_of_the_gripper_say_nothing():
                 "command.rate_hz": 50.0,
                 "command.max_linear_speed": 0.1,
                 "command.max_linear_acceleration": 1.0,
-                "teleop.rate_hz": 50.0,
+                "teleop.joy_rate_hz": 50.0,
                 "teleop.max_linear_speed": 0.1,
             },
             "accepted: up to 0.06, so that the arm stands 0.15 s after the joystick is unplugged",

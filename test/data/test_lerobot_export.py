@@ -233,7 +233,7 @@ def test_writing_a_video_makes_no_thread_a_real_time_one(tmp_path):
     policies = {os.sched_getscheduler(int(task)) for task in os.listdir("/proc/self/task")}
     video.add(np.zeros((3, 64, 64, 3), np.uint8))
     video.close()
-    assert policies | {os.sched_getscheduler(0)} == {os.SCHED_OTHER}
+    assert not (policies | {os.sched_getscheduler(0)}) & {os.SCHED_FIFO, os.SCHED_RR}
 
 
 def test_a_rate_that_is_no_whole_number(tmp_path):

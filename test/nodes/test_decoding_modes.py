@@ -102,7 +102,7 @@ def test_a_skipped_step_commands_the_retrieved_action_and_is_verified_after(
     assert first.latency.settle == 0.0
     corrected = next(step for step in following if step.corrected)
     assert corrected.latency.settle > 0.0 and corrected.source != "skip"
-    shadow = node._control.shadow
+    shadow = node._control.policy.shadow
     assert shadow["checked"] >= shadow["disagreed"] >= 1
 
 

@@ -96,12 +96,15 @@ def test_the_guards_policy_allows_what_it_does_and_little_else(world):
         "~/input/joint_states": "joint_states",
         "~/input/status": "vla_node/status",
         "~/output/twist": "servo_node/delta_twist_cmds",
+        "~/output/gripper": "gripper/command",
         "~/node/estop": "vla_node/estop",
         "~/node/get_parameters": "vla_node/get_parameters",
     }
     remap = [part for names in wired.items() for part in ("-r", ":=".join(names))]
     arguments = ["--ros-args", "--params-file", str(robot_files()["ur5e"]), *remap]
-    world.add(HeisdGuard, cli_args=arguments, parameters={"dry_run": False})
+    # ROS's wheels bring no gripper actions.
+    settings = {"dry_run": False, "gripper.action": ""}
+    world.add(HeisdGuard, cli_args=arguments, parameters=settings)
     looks, mine = world.add(Node, "looks"), ("heisd_guard", "/")
     world.spin_until(lambda: looks.get_publisher_names_and_types_by_node(*mine), "the guard")
     for kind, permission, seen, rest in (

@@ -374,7 +374,7 @@ def test_a_second_node_on_the_command_topic_stops_both(world, start, checkpoint)
     seen.append(time.monotonic())
     drive.stands("rival_commands", since, lambda: seen[0])
     assert "/other" in drive.cell.telemetry[-1].reason
-    assert other._control.holds.current.reason == "rival_commands"
+    assert other._control.arm.holds.current.reason == "rival_commands"
     assert other.trigger_deactivate() == SUCCESS
     drive.goes_on()
 

@@ -40,7 +40,8 @@ class Guarded:
     def moves(self):
         """The arm is moved by commands that are passed, there and back in turn."""
         line = self.line
-        line.driver.rest_at(line.arm.q)
+        if line.arm.stands() or not line.arm.heard:
+            line.driver.rest_at(line.arm.q)
         self.world.spin_until(line.passes, "commands that are passed")
         heard, self._sign = len(line.arm.heard), -self._sign
         line.driver.goal = self._sign * np.array([0.07, 0.03, -0.02, 0.0, 0.0, 0.2])

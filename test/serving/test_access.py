@@ -53,7 +53,7 @@ def test_an_address_says_what_a_server_of_openpi_does_not():
     "change",
     [
         {"dimensions": 8},
-        {"proprio_size": 3},
+        {"proprio_size": -1},
         {"views": {}},
         {"rate_hz": 0.0},
         {"views": np.ones(2)},

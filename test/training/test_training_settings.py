@@ -10,7 +10,7 @@ import pytest
 from heisd_ros.training.training_settings import TrainingSettings
 
 COUNTS = {"steps": 1, "batch_size": 1, "warmup_steps": 0, "seed": 0}
-AT_LEAST_ZERO = ("learning_rate", "weight_decay", "landmark_weight", "proprio_noise")
+AT_LEAST_ZERO = ("learning_rate", "weight_decay", "landmark_weight", "text_weight", "proprio_noise")
 SHARES = ("average", "brightness")
 REFUSED = [
     *(
