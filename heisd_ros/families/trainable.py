@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from heisd_ros.vla.action_codec import ActionCodec
-from heisd_ros.vla.token_model import ObservationSpec, TokenModel
+from heisd_ros.vla.token_model import TokenModel
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,6 @@ class Trainable(Protocol):
     Attributes:
         network: the parameters.
         codec: its answers.
-        spec: what it wants to see.
         rows: ids that get a logit.
         visual_tokens: number and width of `TeacherOutput.visual_tokens`.
     """
@@ -64,9 +63,6 @@ class Trainable(Protocol):
 
     @property
     def codec(self) -> ActionCodec: ...  # noqa: D102
-
-    @property
-    def spec(self) -> ObservationSpec: ...  # noqa: D102
 
     @property
     def rows(self) -> range: ...  # noqa: D102

@@ -131,7 +131,8 @@ def load_samples(
             )
             columns["landmarks"].append(landmarks.astype(np.float32))
             columns["weights"].append(_weights(episode, person_weight, policy_weight))
-            chunks.append(action_chunks(episode, horizon))
+            if horizon > 1:
+                chunks.append(action_chunks(episode, horizon))
             if reasoning and episode.reasoning is None:
                 raise DemonstrationError(
                     f"{source.label}: an episode has no reasonings; `heisd relabel` writes them"
@@ -154,7 +155,7 @@ def load_samples(
         instruction=torch.from_numpy(joined["instruction"]),
         landmarks=torch.from_numpy(joined["landmarks"]),
         instructions=tuple(instructions),
-        chunks=np.concatenate(chunks) if horizon > 1 else None,
+        chunks=np.concatenate(chunks) if chunks else None,
         reasonings=np.concatenate(reasonings) if reasoning else None,
         weights=None if (joined["weights"] == 1.0).all() else torch.from_numpy(joined["weights"]),
     )

@@ -24,7 +24,7 @@ from heisd_ros.families.openvla.tower_config import TowerConfig
 from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.families.trainable import Corpus, Inputs, TeacherOutput
 from heisd_ros.vla.language_config import LanguageConfig
-from heisd_ros.vla.token_model import ObservationSpec, TokenModel
+from heisd_ros.vla.token_model import TokenModel
 
 STATISTICS_KEY = "libero_panda"
 _TEXT_IDS = 1024
@@ -42,11 +42,6 @@ class VLATraining:
         """See `Trainable`."""
         codec: Any = self.vla.codec
         return replace(codec, statistics=self.statistics)
-
-    @property
-    def spec(self) -> ObservationSpec:
-        """See `Trainable`."""
-        return self.vla.spec
 
     @property
     def rows(self) -> range:
