@@ -50,7 +50,7 @@ def vla(
         str,
         typer.Option(
             help="openvla: answers are actions; ecot: with the reasoning that `heisd relabel` "
-            "wrote; empty: as --start-from, or openvla."
+            "wrote; pi0fast: chunks of 10 in FAST tokens; empty: as --start-from, or openvla."
         ),
     ] = "",
     text_weight: Annotated[
@@ -109,7 +109,7 @@ def vla(
             policy_weight,
             rate_hz,
             inputs.resize,
-            horizon=1 if start is None else start.codec.horizon,
+            horizon=inputs.horizon,
             reasoning=inputs.reasoning,
         )
         say_dropped(sources)

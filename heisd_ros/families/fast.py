@@ -7,6 +7,7 @@ range, this raises `AnswerError`.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +17,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.fft import dct, idct
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from heisd_ros.errors import AnswerError, CheckpointError
+from heisd_ros.files.atomic import replacing
 from heisd_ros.files.bounded import read_object, shown
 from heisd_ros.files.typed import typed
 from heisd_ros.vla.tokenizer import read_tokenizer
 
 BIN = 2.0 / 255
 """A bin of OpenVLA's in normalised units."""
+_PROCESSOR = "processor_config.json"
 _MALFORMED = "\ufffd"  # what half a UTF-8 character is decoded to
 _MOST_CHARACTERS = 0xD800  # the next code points are surrogates
 
@@ -50,7 +53,7 @@ class FastTokenizer:
         Raises:
             CheckpointError: a file is missing or damaged.
         """
-        path = folder / "processor_config.json"
+        path = folder / _PROCESSOR
         content = read_object(path, CheckpointError)
         try:
             numbers = {key: typed(hint, content.get(key), key) for key, hint in _NUMBERS.items()}
@@ -64,6 +67,61 @@ class FastTokenizer:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return cls(tokenizer, float(numbers["scale"]), int(numbers["min_token"]))
+
+    @classmethod
+    def fit(cls, chunks: ArrayLike, scale: float = 10.0, vocab_size: int = 1024) -> FastTokenizer:
+        """Learns which coefficients occur, and which of them in a row, from demonstrations.
+
+        The same arithmetic and trainer as ``UniversalActionProcessor.fit``. What it does not see it
+        cannot write.
+
+        Args:
+            chunks: normalised actions [N, H, D].
+            scale: as the attribute.
+            vocab_size: ids, at most.
+
+        Raises:
+            ValueError: there are more different coefficients than ids.
+        """
+        given = np.asarray(chunks, np.float64)
+        scaled = np.rint(dct(given, axis=1, norm="ortho").reshape(len(given), -1) * scale)
+        low, high = int(scaled.min()), int(scaled.max())
+        if high - low > vocab_size:
+            raise ValueError(
+                f"coefficients range from {low} to {high}; accepted: {vocab_size} ids apart"
+            )
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            min_frequency=2,
+            show_progress=False,
+            special_tokens=[],
+            initial_alphabet=[chr(code) for code in range(high - low + 1)],
+            max_token_length=10_000,
+        )
+        codes = (scaled - low).astype(int).tolist()
+        tokenizer.train_from_iterator(("".join(map(chr, row)) for row in codes), trainer)
+        return cls(tokenizer, float(scale), low)
+
+    def save(self, folder: Path) -> None:
+        """Writes a folder that `read` reads, and upstream's class too; each file atomically."""
+        content = {
+            "processor_class": "UniversalActionProcessor",
+            "scale": self.scale,
+            "min_token": self.min_token,
+            "vocab_size": self.size,
+            "time_horizon": None,
+            "action_dim": None,
+        }
+        with (
+            replacing(folder / _PROCESSOR) as numbers,
+            replacing(folder / "tokenizer.json") as pairs,
+        ):
+            self.tokenizer.save(str(pairs))
+            numbers.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     @property
     def size(self) -> int:

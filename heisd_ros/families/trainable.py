@@ -29,12 +29,14 @@ class Corpus:
         proprio: [N, P] float32.
         actions: [N, 7] float64, of one control step each, in the environment's units.
         texts: the distinct reasonings, each from ``TASK:`` on; empty: answers are actions alone.
+        chunks: [N, H, 7] float64, the actions of H control steps each; None: H is 1.
     """
 
     instructions: tuple[str, ...]
     proprio: NDArray[np.float32]
     actions: NDArray[np.float64]
     texts: Sequence[str] = ()
+    chunks: NDArray[np.float64] | None = None
 
 
 class TeacherOutput(NamedTuple):
@@ -121,12 +123,14 @@ class Inputs(NamedTuple):
         resize: makes a picture [H, W, 3] uint8 one of the network's size.
         rate_hz: control steps a second; 0: any.
         reasoning: whether every step has to say why it is taken.
+        horizon: control steps of an answer (H).
     """
 
     views: tuple[str, ...]
     resize: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
     rate_hz: float
     reasoning: bool = False
+    horizon: int = 1
 
 
 class Preparation(Protocol):

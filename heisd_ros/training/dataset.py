@@ -98,8 +98,8 @@ def load_samples(
 
     Raises:
         DemonstrationError: The sources are of two robots, of another rate, not fit to be learned
-            from, have pictures of several sizes, no step that has a weight, or an episode without
-            reasonings where these are needed.
+            from, have pictures of several sizes, no step that has a weight, an episode that is
+            shorter than a chunk, or one without reasonings where these are needed.
         HeisdError: A source cannot be read, or has none of the views.
     """
     robot_of(sources, control_rate_hz, DemonstrationError)
@@ -131,6 +131,11 @@ def load_samples(
             )
             columns["landmarks"].append(landmarks.astype(np.float32))
             columns["weights"].append(_weights(episode, person_weight, policy_weight))
+            if len(episode) * episode.stride < horizon:
+                raise DemonstrationError(
+                    f"{source.label}: an episode lasts {len(episode) * episode.stride} control "
+                    f"steps; a chunk has {horizon}"
+                )
             if horizon > 1:
                 chunks.append(action_chunks(episode, horizon))
             if reasoning and episode.reasoning is None:

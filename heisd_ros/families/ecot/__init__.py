@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heisd_ros.families.openvla import reasons
+from heisd_ros.families.openvla import answers
 from heisd_ros.vla.token_model import TokenModel
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ MODEL_TYPES = ("openvla",)
 def recognises(config: Mapping[str, Any]) -> bool:
     """Implements `Family.recognises`: OpenVLA v0.1's one tower, or `own`'s answers in words."""
     fused = config.get("use_fused_vision_backbone", True)
-    return config.get("model_type") in MODEL_TYPES and (fused is False or reasons(config))
+    return config.get("model_type") in MODEL_TYPES and (
+        fused is False or answers(config) == "reasoning"
+    )
 
 
 def protocol(config: Mapping[str, Any]) -> str:

@@ -7,9 +7,7 @@ from functools import cached_property
 from numpy.typing import ArrayLike
 from tokenizers import Tokenizer
 
-from heisd_ros.families.ecot.codec import TAGS, EcotAnswer, EcotCodec
-from heisd_ros.families.openvla.config import VLAConfig
-from heisd_ros.families.openvla.network import VLAModel
+from heisd_ros.families.ecot.codec import TAGS, EcotCodec
 from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.vla.action_codec import ActionCodec
 
@@ -44,12 +42,6 @@ class OwnEcot(VLA):
     """
 
     answer_frames = None  # type: ignore[assignment]
-
-    @classmethod
-    def network(cls, config: VLAConfig, tokenizer: Tokenizer) -> VLAModel:
-        """See `VLA.network`."""
-        size, most = config.real_vocab_size, config.max_tokens or 0
-        return VLAModel(config, EcotAnswer(size, most, _stops(tokenizer)))
 
     def _codec(self, tokenizer: Tokenizer) -> ActionCodec:
         return OwnEcotCodec(

@@ -14,6 +14,7 @@ from heisd_ros.errors import CheckpointError
 from heisd_ros.families.ecot.codec import TAGS
 from heisd_ros.families.ecot.own import PROMPT, OwnEcot
 from heisd_ros.families.openvla.layers import resized
+from heisd_ros.families.openvla.network import VLAModel
 from heisd_ros.families.openvla.training import VLATraining, start_of
 from heisd_ros.families.openvla.training import inputs as inputs_of
 from heisd_ros.families.openvla.vla import VLA
@@ -75,7 +76,7 @@ def _taught(vla: VLA, texts: Sequence[str]) -> OwnEcot:
         max_tokens=room,
         language=replace(config.language, max_position_embeddings=positions),
     )
-    network = OwnEcot.network(config, tokenizer)
+    network = VLAModel(config)
     state = {**vla.model.state_dict()}
     for name in ("language_model.model.embed_tokens.weight", "language_model.lm_head.weight"):
         state[name] = transplant(state[name], old, tokenizer, config.language.vocab_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from heisd_ros.vla.token_model import TokenModel
 
@@ -19,13 +19,22 @@ MODEL_TYPES = ("openvla",)
 def recognises(config: Mapping[str, Any]) -> bool:
     """Implements `Family.recognises`; one tower, or answers in words, is `ecot`'s."""
     known = config.get("model_type", "openvla") in MODEL_TYPES and "type" not in config
-    return known and config.get("use_fused_vision_backbone") is not False and not reasons(config)
+    fused = config.get("use_fused_vision_backbone") is not False
+    return known and fused and answers(config) == "action"
 
 
-def reasons(config: Mapping[str, Any]) -> bool:
-    """Whether a ``config.json`` is of a small model whose answers begin with a reasoning."""
+def answers(config: Mapping[str, Any]) -> Literal["action", "reasoning", "chunk"]:
+    """How a model of this architecture answers, by its ``config.json``.
+
+    An action in bins; a reasoning and then such an action (`ecot`'s small models); or a chunk of
+    actions in FAST tokens (`pi0fast`'s).
+    """
     ours = config.get("heisd")
-    return isinstance(ours, Mapping) and ours.get("max_tokens") is not None
+    if not isinstance(ours, Mapping):
+        return "action"
+    if ours.get("horizon") is not None:
+        return "chunk"
+    return "action" if ours.get("max_tokens") is None else "reasoning"
 
 
 def protocol(config: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -70,7 +70,7 @@ def load_checkpoint(
 
 
 def load_as(
-    kind: type[_VLA],
+    kind: Callable[..., _VLA],
     folder: str | Path,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -79,7 +79,10 @@ def load_as(
     convention: DataConvention | None = None,
     any_statistics: bool = False,
 ) -> _VLA:
-    """Loads a folder as a model of a class; the rest is as in `load_checkpoint`."""
+    """Loads a folder as a model of a class, which is called as `VLA` is.
+
+    The rest is as in `load_checkpoint`.
+    """
     files = CheckpointFiles.find(folder)
     raw = read_json(files.config)
     config = _read_config(files, raw)
@@ -98,7 +101,7 @@ def load_as(
     # Built without memory, then allocated once where and as what it is wanted: a 7B model needs
     # neither a random initialisation nor a float32 copy.
     with without_memory():
-        model = kind.network(config, tokenizer).to(dtype)
+        model = VLAModel(config).to(dtype)
     unused = model.vision_backbone.unused_prefixes()
     load_weights(model, files, torch.device(device), unused)
     if torch.device(device).type == "cpu":

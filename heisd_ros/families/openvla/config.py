@@ -23,6 +23,8 @@ ACTION_DIMENSIONS = 7  # dx dy dz, drx dry drz, gripper
 ACTION_BINS = 256
 MOST_VIEWS = 16
 """Camera views, at most."""
+MOST_HORIZON = 1000
+"""Actions of an answer, at most."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ class VLAConfig:
         prompt: template with ``{instruction}``, which is lower-cased.
         prompt_suffix: token ids that end every prompt (appended unless already there).
         instructions: the instructions that the model was trained on (None: any is accepted).
-        max_tokens: tokens of an answer that begins with a reasoning, at most (None: an answer is an
-            action alone).
+        max_tokens: tokens of an answer that begins with a reasoning or is a chunk, at most (None:
+            an answer is an action alone).
+        horizon: actions of an answer that is a chunk in FAST tokens (None: an answer has one).
     """
 
     towers: tuple[TowerConfig, TowerConfig]
@@ -59,6 +62,7 @@ class VLAConfig:
     prompt_suffix: tuple[int, ...] = ()
     instructions: tuple[str, ...] | None = None
     max_tokens: int | None = None
+    horizon: int | None = None
 
     def __post_init__(self) -> None:
         require(len(self.towers) == 2, f"{len(self.towers)} towers; exactly 2")
@@ -93,6 +97,9 @@ class VLAConfig:
         if self.max_tokens is not None:
             room = self.language.max_position_embeddings - self.prefix_tokens
             require_whole("max_tokens", self.max_tokens, most=room)
+        if self.horizon is not None:
+            require_whole("horizon", self.horizon, most=MOST_HORIZON)
+            require(self.max_tokens is not None, "horizon needs max_tokens, which is null")
         require(self.instructions != (), "instructions is empty; name some, or null for any")
         require("{instruction}" in self.prompt, f"prompt {self.prompt!r} lacks '{{instruction}}'")
         require_template("prompt", self.prompt, "instruction")
@@ -150,8 +157,9 @@ class VLAConfig:
         ours = dict(typed(dict[str, Any], config.get("heisd", {}), "heisd"))
         towers = ours.pop("towers", None)
         hints = get_type_hints(cls)
-        own_fields = {"projector_width", "views", "proprio_size", "control_rate_hz", "prompt"}
-        reject_unknown("heisd", ours, {*own_fields, "prompt_suffix", "instructions", "max_tokens"})
+        own_fields = {field.name for field in dataclasses.fields(cls)}
+        own_fields -= {"towers", "language", "pad_to_multiple_of", "pad_token_id"}
+        reject_unknown("heisd", ours, own_fields)
         given = {key: typed(hints[key], value, f"heisd.{key}") for key, value in ours.items()}
         if "heisd" not in config:
             given["prompt_suffix"] = (OPENVLA_EMPTY_TOKEN,)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import torch
 
+from heisd_ros.families.openvla.network import VLAModel
 from heisd_ros.families.openvla.vla import VLA
 
 _VLA = TypeVar("_VLA", bound=VLA)
@@ -63,8 +64,7 @@ def shortened(vla: _VLA, layers: int) -> _VLA:
 def _with_layers(vla: _VLA, origins: Sequence[int]) -> _VLA:
     """Makes each layer of one of the old ones; of equal ones all but the first add nothing."""
     language = replace(vla.config.language, num_hidden_layers=len(origins))
-    tokenizer = vla.prompts.tokenizer
-    model = type(vla).network(replace(vla.config, language=language), tokenizer)
+    model = VLAModel(replace(vla.config, language=language))
     trained, state = vla.model.state_dict(), {}
     for name in model.state_dict():
         found = _LAYER.search(name) if name.startswith("language_model.") else None
@@ -76,4 +76,4 @@ def _with_layers(vla: _VLA, origins: Sequence[int]) -> _VLA:
         silent = place > 0 and origins[place] == origins[place - 1] and name.endswith(_RESIDUAL)
         state[name] = torch.zeros_like(weight) if silent else weight
     model.load_state_dict(state)
-    return type(vla)(model, tokenizer, vla.statistics, vla.statistics_key)
+    return vla.around(model)

@@ -109,11 +109,12 @@ def prepare(corpus: Corpus, start: TokenModel | None, layers: int) -> VLATrainin
 
 def start_of(corpus: Corpus, start: TokenModel | None, layers: int) -> VLA:
     """Returns the model that training starts from: random weights, or the given ones."""
-    if start is not None and not isinstance(start, VLA):
-        raise CheckpointError(
-            f"a model of OpenVLA's architecture cannot start from a {type(start).__name__}"
-        )
-    vla = blank(corpus) if start is None else start
+    if start is None:
+        vla = blank(corpus)
+    elif type(start) is VLA:
+        vla = start
+    else:  # a subclass answers in other tokens
+        raise CheckpointError(f"such a model cannot start from a {type(start).__name__}")
     return resized(vla, layers) if layers else vla
 
 
@@ -160,10 +161,10 @@ def blank(corpus: Corpus) -> VLA:
     proprio = torch.from_numpy(corpus.proprio)
     model.proprio_projector.mean.copy_(proprio.mean(0))
     model.proprio_projector.std.copy_(proprio.std(0) + 1e-3)
-    return VLA(model, tokenizer, {STATISTICS_KEY: _statistics(corpus)})
+    return VLA(model, tokenizer, {STATISTICS_KEY: action_statistics(corpus)})
 
 
-def _statistics(corpus: Corpus) -> ActionStatistics:
+def action_statistics(corpus: Corpus) -> ActionStatistics:
     """Computes quantiles of the deltas; the gripper is -1 or 1 already and passes through.
 
     The three rotations share the widest of their ranges: an axis that nearly stands still in the

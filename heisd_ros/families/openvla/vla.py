@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,12 +24,14 @@ from heisd_ros.vla.action_codec import ActionCodec
 from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.token_model import ObservationSpec
 
+_VLA = TypeVar("_VLA", bound="VLA")
+
 
 class VLA(OwnNetworkModel):
     """What a checkpoint folder holds: as `TokenModel`.
 
     Attributes:
-        model: the network, in evaluation mode.
+        model: the network, in evaluation mode; it gets the format of the answers.
         config: its configuration.
         statistics: action statistics by name (``norm_stats``).
         statistics_key: the name in use.
@@ -55,7 +58,7 @@ class VLA(OwnNetworkModel):
         self.convention = convention or DataConvention()
         self.images = ImagePreprocessor(self.config, self.convention.images)
         self.prompts = PromptTokenizer(self.config, tokenizer)
-        self.codec = self._codec(tokenizer)
+        self.codec = model.answer = self._codec(tokenizer)
         self.language = self.config.language
         self.spec = ObservationSpec(
             views=self.config.views,
@@ -65,10 +68,9 @@ class VLA(OwnNetworkModel):
             instructions=self.config.instructions,
         )
 
-    @classmethod
-    def network(cls, config: VLAConfig, tokenizer: Tokenizer) -> VLAModel:
-        """Makes the network of a configuration, without weights that mean anything."""
-        return VLAModel(config)
+    def around(self: _VLA, model: VLAModel) -> _VLA:
+        """Returns the same VLA around another network, which answers with the same tokens."""
+        return type(self)(model, self.prompts.tokenizer, self.statistics, self.statistics_key)
 
     def _codec(self, tokenizer: Tokenizer) -> ActionCodec:
         return OpenVLACodec(

@@ -55,6 +55,16 @@ def grown(tokenizer: Tokenizer, words: Sequence[str]) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(content))
 
 
+def with_actions(tokenizer: Tokenizer, actions: Sequence[str]) -> Tokenizer:
+    """Returns a tokenizer with other action tokens in the place of its bins, at the same place."""
+    content = json.loads(tokenizer.to_str())
+    *kept, pad = content["added_tokens"]
+    kept, pattern, first = kept[:-ACTION_BINS], kept[-1], kept[-ACTION_BINS]["id"]
+    numbered = [{**pattern, "content": text, "id": first + i} for i, text in enumerate(actions)]
+    content["added_tokens"] = [*kept, *numbered, {**pad, "id": first + len(actions)}]
+    return Tokenizer.from_str(json.dumps(content))
+
+
 def transplant(rows: Tensor, old: Tokenizer, new: Tokenizer, size: int) -> Tensor:
     """Rows [V, D] of an embedding or a head, for another tokenizer: [size, D].
 
