@@ -188,7 +188,8 @@ class Trainer:
             self._soft[columns - self.subject.rows.start].flatten(0, 1),
             reduction="none",
         ).view(answers.shape)
-        acts = torch.isin(answers, self._action_ids)
+        ids = self.subject.codec.action_ids
+        acts = (answers >= ids.start) & (answers < ids.stop)
         action_loss, text_loss = (_mean(losses, inside & part) for part in (acts, ~acts))
         known = self._landmarks[index]
         found = self.head(output.visual_tokens, self._instruction[index]).float()
@@ -228,8 +229,6 @@ class Trainer:
         )
         self._instruction = samples.instruction.to(self.device)
         self._landmarks = samples.landmarks.to(self.device)
-        ids = subject.codec.action_ids
-        self._action_ids = torch.arange(ids.start, ids.stop, device=self.device)
         self._soft = _soft_targets(subject.codec, subject.rows, self.settings.soft_bins).to(
             self.device
         )
