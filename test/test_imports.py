@@ -108,6 +108,17 @@ def test_import_is_light(module):
     assert result.stdout.strip() == "[]"
 
 
+def test_training_needs_no_simulator():
+    """It runs on a machine that has a GPU, and neither LIBERO nor ROS."""
+    modules = ["heisd_ros.training.train_vla", "heisd_ros.data.open_sources"]
+    modules += [f"heisd_ros.families.{name}.training" for name in ("ecot", "openvla", "pi0fast")]
+    strange = ["mujoco", "libero", "robosuite", "rclpy", "transformers"]
+    code = f"import sys, {', '.join(modules)}; print([n for n in {strange} if n in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("old", MOVED)
 def test_an_old_import_path_is_the_moved_module(old):
     with pytest.warns(DeprecationWarning, match=f"heisd_ros.{old} has moved to"):

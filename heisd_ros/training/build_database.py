@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 import heisd_ros
 from heisd_ros.data.episode import Episode
@@ -25,7 +24,7 @@ from heisd_ros.retrieval.projection import Projection
 from heisd_ros.retrieval.writer import check_place, write_database
 from heisd_ros.training.build_journal import Journal, Record, Shards
 from heisd_ros.training.compression import choose_projection
-from heisd_ros.training.dataset import episode_proprio
+from heisd_ros.training.dataset import action_chunks, episode_proprio
 from heisd_ros.training.encode_frames import read_frames
 from heisd_ros.training.metric_bounds import trajectory_of
 from heisd_ros.training.selection import (
@@ -303,7 +302,7 @@ def _entries(
             f"episode {number}, {episode.instruction!r}: actions have {episode.actions.shape[1]} "
             f"numbers, the model's {vla.codec.dimensions}"
         )
-    chunks = chunks_of(episode.actions, vla.codec.horizon)[::every]
+    chunks = action_chunks(episode, vla.codec.horizon).reshape(len(episode), -1)[::every]
     episode = episode.thinned(every)
     proprio = episode_proprio(episode, arm, vla.spec.proprio_size)
     frames = read_frames(vla, episode, proprio, batch_size)
@@ -317,17 +316,6 @@ def _entries(
         )
     except DatabaseError as error:
         raise DatabaseError(f"episode {number}, {episode.instruction!r}: {error}") from error
-
-
-def chunks_of(actions: NDArray[np.floating], horizon: int) -> NDArray[np.floating]:
-    """Returns the actions from each step on, (T, horizon * D); the last one is repeated.
-
-    Args:
-        actions: (T, D) demonstrated actions.
-        horizon: actions of an answer.
-    """
-    steps = np.arange(len(actions))[:, None] + np.arange(horizon)
-    return actions[np.minimum(steps, len(actions) - 1)].reshape(len(actions), -1)
 
 
 def _key_parts(vla: TokenModel, size: int) -> tuple[int, ...]:

@@ -167,7 +167,7 @@ def load_samples(
 
 
 def action_chunks(episode: Episode, horizon: int) -> np.ndarray:
-    """Returns the actions of H control steps from each recorded step on, (T, H, 7).
+    """Returns the actions of H control steps from each recorded step on, (T, H, D).
 
     Between recorded steps the pose follows the straight line from one action to the next, and the
     gripper's command holds; behind the end the last action goes on.
@@ -177,7 +177,7 @@ def action_chunks(episode: Episode, horizon: int) -> np.ndarray:
     low = np.floor(steps).astype(int)
     high, share = np.minimum(low + 1, len(episode) - 1), (steps - low)[..., None]
     chunks: np.ndarray = episode.actions[low] * (1 - share) + episode.actions[high] * share
-    chunks[..., 6] = episode.actions[low, 6]
+    chunks[..., -1] = episode.actions[low, -1]
     return chunks
 
 

@@ -6,7 +6,10 @@ import json
 
 import numpy as np
 import pytest
+from scipy.fft import dct
 from support.tree import ROOT
+from tokenizers import ByteLevelBPETokenizer
+from tokenizers.trainers import BpeTrainer
 
 from heisd_ros.errors import AnswerError, CheckpointError
 from heisd_ros.families.fast import FastTokenizer
@@ -78,3 +81,56 @@ def test_the_folder_that_transformers_5_writes(tmp_path, fast):
     for name, place in (("processor_config.json", ""), ("tokenizer.json", "bpe_tokenizer")):
         (tmp_path / place / name).write_bytes((FOLDER / name).read_bytes())
     assert FastTokenizer.read(tmp_path).encode(np.zeros((2, 3))) == fast.encode(np.zeros((2, 3)))
+
+
+def smooth_chunks(count=200, horizon=10, dimensions=7, seed=0):
+    """Random motion with more power in low frequencies, and a gripper that switches once."""
+    rng = np.random.default_rng(seed)
+    speed = np.cumsum(rng.normal(0, 0.2, (count, horizon, dimensions)), axis=1).clip(-1, 1)
+    switch = rng.integers(0, horizon, (count, 1))
+    speed[..., -1] = np.where(np.arange(horizon) < switch, -1.0, 1.0)
+    return speed
+
+
+def fitted_by_upstreams_recipe(chunks, scale, vocab_size):
+    """What ``UniversalActionProcessor.fit`` does, step by step as it is published."""
+    rows = [np.around(dct(chunk, axis=0, norm="ortho").flatten() * scale) for chunk in chunks]
+    low, high = int(np.concatenate(rows).min()), int(np.concatenate(rows).max())
+    bpe = ByteLevelBPETokenizer()
+    trainer = BpeTrainer(
+        vocab_size=vocab_size, min_frequency=2, show_progress=False, special_tokens=[],
+        initial_alphabet=[chr(i) for i in range(high - low + 1)], max_token_length=10000,
+    )  # fmt: skip
+    texts = ("".join(map(chr, (row - low).astype(int))) for row in rows)
+    bpe._tokenizer.train_from_iterator(texts, trainer=trainer)
+    return bpe, low
+
+
+@pytest.mark.parametrize(("scale", "vocab_size"), [(10, 400), (3, 1024)])
+def test_a_fit_is_upstreams(scale, vocab_size):
+    chunks = smooth_chunks()
+    ours = FastTokenizer.fit(chunks, scale, vocab_size)
+    theirs, low = fitted_by_upstreams_recipe(chunks, scale, vocab_size)
+    assert ours.min_token == low
+    assert json.loads(ours.tokenizer.to_str()) == json.loads(theirs.to_str())
+    assert ours.size <= vocab_size
+
+
+def test_what_was_fitted_is_written_within_half_a_step_of_every_coefficient(tmp_path):
+    chunks = smooth_chunks()
+    fast = FastTokenizer.fit(chunks, scale=10.0)
+    fast.save(tmp_path)
+    again = FastTokenizer.read(tmp_path)
+    assert (again.scale, again.min_token, again.size) == (10.0, fast.min_token, fast.size)
+    for chunk in chunks:
+        ids = again.encode(chunk)
+        assert ids == fast.encode(chunk)
+        error = dct(again.decode(ids, 10, 7) - chunk, axis=0, norm="ortho")
+        assert np.abs(error).max() <= 0.5 / fast.scale + 1e-9
+    # Pairs were learnt: fewer ids than coefficients.
+    assert np.mean([len(fast.encode(chunk)) for chunk in chunks]) < 50
+
+
+def test_more_coefficients_than_ids_are_refused():
+    with pytest.raises(ValueError, match="accepted: 20 ids apart"):
+        FastTokenizer.fit(smooth_chunks(), scale=10.0, vocab_size=20)

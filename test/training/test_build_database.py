@@ -26,7 +26,7 @@ from heisd_ros.kinematics.metric import MetricSample, Trajectory
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.entries import AnswerSize
-from heisd_ros.training.build_database import build_database, chunks_of, metric_bounds
+from heisd_ros.training.build_database import build_database, metric_bounds
 from heisd_ros.training.dataset import episode_proprio
 from heisd_ros.training.encode_frames import read_frames
 from heisd_ros.vla.checkpoint_files import fingerprint
@@ -132,17 +132,6 @@ def test_a_model_of_another_family_fills_it_with_its_own_answers(tmp_path):
         )
         assert result.tokens == answers[0]
     assert result.passes < 4
-
-
-@pytest.mark.parametrize("horizon", [1, 3, 9])
-def test_a_chunk_is_what_was_done_next(horizon):
-    actions = np.arange(10.0).reshape(5, 2)
-    chunks = chunks_of(actions, horizon)
-    assert chunks.shape == (5, 2 * horizon)
-    for step in range(5):
-        for ahead in range(horizon):
-            expected = actions[step + ahead] if step + ahead < 5 else actions[-1]
-            np.testing.assert_array_equal(chunks[step, 2 * ahead : 2 * ahead + 2], expected)
 
 
 def test_actions_of_another_size_are_refused(tmp_path, vla, demonstrations, monkeypatch):

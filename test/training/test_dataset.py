@@ -178,6 +178,12 @@ def test_a_chunk_meets_the_recorded_actions_and_is_straight_between_them(stride)
     assert set(chunks[..., 6].flatten()) <= {*recorded.actions[:, 6]}
 
 
+def test_an_episode_that_is_shorter_than_a_chunk_is_refused(folder):
+    assert load(folder, horizon=4).chunks.shape == (9, 4, 7)  # the shortest has 2 steps of 2
+    with pytest.raises(DemonstrationError, match="lasts 4 control steps; a chunk has 5"):
+        load(folder, horizon=5)
+
+
 def test_reasonings_go_with_their_steps_and_are_missed_by_name(tmp_path, folder):
     texts = np.array(["TASK: a", "TASK: b"], dtype=object)
     write(tmp_path / "reasoned", "a", "pick up the bowl", episode(steps=2, reasoning=texts))
