@@ -40,6 +40,9 @@ WIRING = {
     "~/output/twist": "sim_arm_node/command/twist",
     "~/output/gripper": "sim_arm_node/command/gripper",
 }
+# A scene that renders more slowly than real time moves less than it is told to by the clock; a node
+# that checks this holds the arm until it is activated again.
+SLOW_MOTION = {"input.frozen_joint_sec": 0.0, "input.follow_distance_m": 0.0}
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -71,6 +74,7 @@ def start(context: LaunchContext) -> list[Action]:
     file = given["sim_params_file"].perform(context)
     lockstep = given["lockstep"].perform(context).lower() or _lockstep(file)
     stamp = "observation" if lockstep in ("true", True) else "now"
+    follow = {} if stamp == "observation" else SLOW_MOTION
     arm = Node(
         package="heisd_ros",
         executable="sim_arm_node",
@@ -89,7 +93,7 @@ def start(context: LaunchContext) -> list[Action]:
         parameters=[
             given["vla_params_file"],
             parameters(OF_THE_POLICY),
-            {"command.stamp": stamp, "autostart": True},
+            {"command.stamp": stamp, "autostart": True, **follow},
         ],
         remappings=list(WIRING.items()),
     )

@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 from hypothesis import settings
-from support.workers import next_domain_id, scheduler, share_of
+from support.workers import next_domain_id, put_long_ones_first, scheduler, share_of
 
 from heisd_ros.sim.renderer import default_renderer
 
@@ -32,6 +32,11 @@ def pytest_configure(config):
     """Workers, and the processes that they start, have one core each."""
     if config.getoption("numprocesses", None):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        put_long_ones_first(items)
 
 
 def pytest_collection_finish(session):

@@ -12,6 +12,8 @@ import sys
 import pytest
 from support.tree import PACKAGE, ROOT
 
+pytestmark = pytest.mark.slow
+
 PROBE = """
 import importlib, json, pathlib
 import ament_index_python, heisd_ros, heisd_ros.msg

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from support.tree import PACKAGE, ROOT
 
+pytestmark = pytest.mark.slow
+
 SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
 INPUTS = ["heisd_ros", "msg", "action", "launch", "config", "cmake", "CMakeLists.txt"]
 INPUTS += ["package.xml", "setup.py", "pyproject.toml", "README.md", "LICENSE"]

@@ -1,4 +1,4 @@
-"""Two episodes of the shipped `heisd` where it once failed every time; the whole run is by hand.
+"""An episode of the shipped `heisd` where it once failed every time; the whole run is by hand.
 
 States 41 and 44 of task 6 were lost three times of three by settings that let relaxed drafts hold
 the arm and that skipped without an end, and never by the plain loop (docs/results.md).
@@ -26,9 +26,12 @@ def test_the_task_that_was_lost_is_solved():
     parts = Parts(Setup("libero_spatial", *place))
     side_by_side, scene = SideBySide.load(parts), parts.scene(6)
     try:
-        rows = [row for state in (41, 44) for row in side_by_side.run(scene, Start(6, state))]
+        for state in (41, 44):  # one that is solved is enough
+            [row] = side_by_side.run(scene, Start(6, state))
+            assert {"l", "r"} <= set(row["source"]), "it drafts"
+            if row["success"]:
+                break
     finally:
         scene.close()
         torch.set_num_threads(threads)
-    assert any(row["success"] for row in rows), [row["reasons"] for row in rows]
-    assert all({"l", "r"} <= set(row["source"]) for row in rows), "it drafts"
+    assert row["success"], row["reasons"]

@@ -13,20 +13,17 @@ from support.tiny_vla import save_tiny_checkpoint
 from heisd_ros.evaluation.evaluation_page import write_report
 from heisd_ros.evaluation.results import read_results
 
-# Tasks 0 and 1 of libero_spatial, as LIBERO words them.
-INSTRUCTIONS = (
-    "pick up the black bowl between the plate and the ramekin and place it on the plate",
-    "pick up the black bowl next to the ramekin and place it on the plate",
-)
+# Task 0 of libero_spatial, as LIBERO words it; several tasks and workers are run on a fake scene.
+INSTRUCTION = "pick up the black bowl between the plate and the ramekin and place it on the plate"
 
 
 @pytest.mark.slow
 def test_a_small_evaluation_from_command_to_page(tmp_path):
-    checkpoint = save_tiny_checkpoint(tmp_path / "model", instructions=INSTRUCTIONS)
+    checkpoint = save_tiny_checkpoint(tmp_path / "model", instructions=(INSTRUCTION,))
     save_tiny_parts(checkpoint)
     path = tmp_path / "eval.json"
-    command = f"eval --model {checkpoint} --modes ar,heisd_exact,retrieval_only --task 0 --task 1"
-    command += f" --episodes 1 --max-steps 20 --workers 1 --json {path}"
+    command = f"eval --model {checkpoint} --modes ar,heisd_exact,retrieval_only --task 0"
+    command += f" --episodes 2 --max-steps 6 --workers 1 --json {path}"
     result = subprocess.run(
         [sys.executable, "-m", "heisd_ros.cli.main", *command.split()],
         capture_output=True,
@@ -34,11 +31,8 @@ def test_a_small_evaluation_from_command_to_page(tmp_path):
     )
     assert result.returncode == 0, result.stderr + result.stdout
     data = read_results(path)
-    assert {(row["task_index"], row["init_state"]) for row in data["episodes"]} == {
-        (0, 40),
-        (1, 40),
-    }
-    assert [mode["steps"] for mode in data["modes"].values()] == [40] * 3
+    assert {row["init_state"] for row in data["episodes"]} == {40, 41}
+    assert [mode["steps"] for mode in data["modes"].values()] == [12] * 3
     versus = data["modes"]["heisd_exact"]["versus"]
     assert versus["identical"] == versus["pairs"] == 2
     assert data["modes"]["retrieval_only"]["skip_rate"] == 1.0

@@ -97,7 +97,10 @@ def test_commands_answer_observations_where_the_arm_waits_for_them(tmp_path, giv
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": body}}))
     (arm, node), context = start_of("sim", sim_params_file=str(file), **given)
     assert parameters_of(arm, context) == body | ({"lockstep": False} if given else {})
-    assert parameters_of(node, context)["command.stamp"] == stamp
+    told = parameters_of(node, context)
+    assert told["command.stamp"] == stamp
+    # In slow motion the arm does not go as far as it is told to.
+    assert (told.get("input.follow_distance_m") == 0.0) == (stamp == "now")
 
 
 def test_both_arms_have_every_argument_of_one():

@@ -43,32 +43,62 @@ def start(world, checkpoint, record_property):
 
 
 class Bad:
-    """Makes the messages of a fault, and knows when it did."""
+    """Spoils the messages of a fault, and knows when it did.
 
-    def __init__(self, make):
-        self._make, self.times = make, []
+    Args:
+        spoil: Takes the stamp and the good message of that time.
+        counts: Whether the next message counts.
+    """
+
+    def __init__(self, spoil, good, counts=lambda: True):
+        self._spoil, self._good, self._counts = spoil, good, counts
+        self.times = []  # steady times of the messages that count
 
     def __call__(self, stamp):
-        self.times.append(time.monotonic())
-        return self._make(stamp)
+        if self._counts():
+            self.times.append(time.monotonic())
+        return self._spoil(stamp, self._good(stamp))
 
 
-def nan_finger(stamp):
-    return joint_state(fingers=(math.nan, 0.02), stamp=stamp)
+def nan_finger(stamp, message):
+    message.position[-2] = math.nan
+    return message
 
 
-def no_fingers(stamp):
-    message = joint_state(stamp=stamp)
+def no_fingers(stamp, message):
     for name in ("name", "position", "velocity"):
         setattr(message, name, getattr(message, name)[: len(REST)])
     return message
 
 
-def nan_positions(stamp):
-    return joint_state([math.nan, *REST[1:]], stamp=stamp)
+def nan_positions(stamp, message):
+    message.position[0] = math.nan
+    return message
 
 
-def nan_pixels(stamp):
+def in_degrees(stamp, message):
+    message.position = [*map(math.degrees, message.position[:7]), *message.position[7:]]
+    return message
+
+
+def without_stamp(stamp, message):
+    message.header.stamp = Time()
+    return message
+
+
+class Freeze:
+    """Repeats the positions of the first message, which are those of the arm at that time."""
+
+    def __init__(self):
+        self._positions = None
+
+    def __call__(self, stamp, message):
+        self._positions = self._positions or message.position
+        message.position = self._positions
+        return message
+
+
+def nan_pixels(stamp, message):
     message = image(encoding="32FC1", channels=4, stamp=stamp)
     message.data = np.full(len(message.data) // 4, np.nan, np.float32).tobytes()
     return message
@@ -78,84 +108,65 @@ def back(stamp, seconds):
     return Time(sec=stamp.sec - seconds, nanosec=stamp.nanosec)
 
 
-def nothing(stamp):
+def nothing(stamp, message):
     return None
 
 
-def still(stamp):
+def still(stamp, message):
     return image(7, stamp=stamp)
 
 
-def at_rest(stamp):
-    return joint_state(stamp=stamp)
+def empty(stamp, message):
+    return image(size=0, stamp=stamp)
+
+
+def of_another_time(stamp, message):
+    message.header.stamp = back(stamp, 3)
+    return message
 
 
 IMAGES, JOINTS = (
     {"input.image_timeout_sec": LIMIT_SEC},
     {"input.joint_state_timeout_sec": LIMIT_SEC},
 )
+FROZEN_IMAGES = {"input.frozen_images": REPEATS}
+FROZEN_JOINTS = {"input.frozen_joint_states": REPEATS, "input.frozen_joint_sec": 0.0}
+FINGERS = {"input.gripper_timeout_sec": LIMIT_SEC}
 # What is bad, how; the hold; the quick watchdog; and after which bad message and what time from it
-# its limit is over. The last good message may be as old as the time between two.
+# its limit is over. The last good message may be as old as the time between two. Every fault is put
+# into the message of that moment: positions that the arm is not at would be a second one.
 FAULTS = {
     "camera_dies": ("image", nothing, "stale_image", IMAGES, 0, LIMIT_SEC),
-    "camera_freezes": (
-        "image",
-        still,
-        "frozen_image",
-        {"input.frozen_images": REPEATS},
-        REPEATS,
-        0,
-    ),
-    "picture_is_empty": ("image_wrist", lambda s: image(size=0, stamp=s), "bad_image", {}, 0, 0),
+    "camera_freezes": ("image", still, "frozen_image", FROZEN_IMAGES, REPEATS, 0),
+    "picture_is_empty": ("image_wrist", empty, "bad_image", {}, 0, 0),
     "picture_of_nan": ("image", nan_pixels, "bad_image", {}, 0, 0),
-    "joints_in_degrees": (
-        "joints",
-        lambda s: joint_state(np.degrees(REST), stamp=s),
-        "bad_joint_states",
-        {},
-        0,
-        0,
-    ),
-    "stamps_of_another_time": (
-        "image",
-        lambda s: image(7, stamp=back(s, 3)),
-        "bad_stamps",
-        {},
-        0,
-        0,
-    ),
-    "joints_without_stamp": ("joints", lambda s: joint_state(), "bad_stamps", {}, 0, 0),
+    "joints_in_degrees": ("joints", in_degrees, "bad_joint_states", {}, 0, 0),
+    "stamps_of_another_time": ("image", of_another_time, "bad_stamps", {}, 0, 0),
+    "joints_without_stamp": ("joints", without_stamp, "bad_stamps", {}, 0, 0),
     "joints_die": ("joints", nothing, "stale_joint_states", JOINTS, 0, LIMIT_SEC),
-    "joints_freeze": (
-        "joints",
-        at_rest,
-        "frozen_joint_states",
-        {"input.frozen_joint_states": REPEATS},
-        REPEATS,
-        0,
-    ),
+    "joints_freeze": ("joints", Freeze, "frozen_joint_states", FROZEN_JOINTS, REPEATS, 0),
     "nan_positions": ("joints", nan_positions, "bad_joint_states", {}, 0, 0),
     "nan_finger": ("joints", nan_finger, "bad_joint_states", {}, 0, 0),
-    "gripper_dies": (
-        "joints",
-        no_fingers,
-        "bad_joint_states",
-        {"input.gripper_timeout_sec": LIMIT_SEC},
-        0,
-        LIMIT_SEC,
-    ),
+    "gripper_dies": ("joints", no_fingers, "bad_joint_states", FINGERS, 0, LIMIT_SEC),
 }
 
 
 def break_input(drive, fault):
-    """Puts a fault in; returns what takes it out again, and when the limit was over."""
-    where, make, reason, _, count, seconds = FAULTS[fault]
-    cell, bad = drive.cell, Bad(make)
+    """Puts a fault in; returns what takes it out again.
+
+    What is frozen is found while the arm is commanded to move, so only those messages count.
+    """
+    where, spoil, reason, _, count, seconds = FAULTS[fault]
+    cell, buffer = drive.cell, drive.node._session.buffer
+    counts = (lambda: buffer.moving) if count else (lambda: True)
+    spoil = spoil() if isinstance(spoil, type) else spoil
     if where == "joints":
-        good, cell.joints_of = cell.joints_of, bad
+        good = cell.joints_of
+        cell.joints_of = bad = Bad(spoil, good, counts)
         mend = lambda: setattr(cell, "joints_of", good)  # noqa: E731
     else:
-        good, cell.image_of[where] = cell.image_of[where], bad
+        good = cell.image_of[where]
+        cell.image_of[where] = bad = Bad(spoil, good, counts)
         mend = lambda: cell.image_of.update({where: good})  # noqa: E731
     drive.stands(reason, time.monotonic(), lambda: bad.times[count] + seconds)
     return mend

@@ -37,8 +37,15 @@ def share_of(nodeid):
     return "ros" if file.startswith(ROS_ROOMS) else file
 
 
+def put_long_ones_first(items):
+    """Sorts tests: those of running nodes, then shares with slow ones, which would end last."""
+    slow = {share_of(item.nodeid) for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (share_of(item.nodeid) != "ros", share_of(item.nodeid) not in slow))
+
+
 def scheduler(config, log):
-    """Gives the shares out, that with the most tests first."""
+    """Gives the shares out in the order of the tests."""
+    config.option.loadscopereorder = False
     from xdist.scheduler import LoadScopeScheduling  # only there when this is asked for
 
     class ByShare(LoadScopeScheduling):
