@@ -22,11 +22,10 @@ from heisd_ros.vla.device_memory import device_memory_errors
 from heisd_ros.vla.engine import Engine
 from heisd_ros.vla.engine_choice import EngineChoice
 from heisd_ros.vla.language_config import LanguageConfig
+from heisd_ros.vla.load_weights import check_fit
 from heisd_ros.vla.tensor_files import TensorFiles
 from heisd_ros.vla.transformers_engine import TransformersEngine
 
-_FLOATS = ("BF16", "F16", "F32", "F64")
-_MOST_LISTED = 50
 _LONGEST = 1 << 13
 """Columns that a drafter counts, at most: prompts have hundreds, and a table is made of them."""
 _Model = TypeVar("_Model", bound="LibraryModel")
@@ -132,14 +131,7 @@ def load_network(
         ) from error
     shapes = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
     twins = _twins(skeleton, shapes, set(names.values()))
-    problems = _misfits(shapes, names, files, twins)
-    if problems:
-        more = len(problems) - _MOST_LISTED
-        rest = [f"and {more} more"] if more > 0 else []
-        listing = "\n  ".join([*sorted(problems)[:_MOST_LISTED], *rest])
-        raise CheckpointError(
-            f"{weights[0].parent}: {len(problems)} tensors do not fit the config:\n  {listing}"
-        )
+    check_fit(weights[0].parent, shapes, files, rename, spare=twins)
     if device.type == "meta":
         return nn.Module.to(skeleton, dtype).eval()
     tensors = {names[name]: tensor for name, tensor in files}
@@ -169,30 +161,6 @@ def _twins(
     embedding = next((name for name in shapes if name.endswith("embed_tokens.weight")), "")
     pairs = {"lm_head.weight": embedding, embedding: "lm_head.weight"}
     return {name: other for name, other in pairs.items() if name not in given and other in given}
-
-
-def _misfits(
-    shapes: Mapping[str, tuple[int, ...]],
-    names: Mapping[str, str],
-    files: TensorFiles,
-    twins: Mapping[str, str],
-) -> list[str]:
-    given = set(names.values())
-    problems = [f"missing {name}" for name in shapes if name not in given and name not in twins]
-    seen: dict[str, str] = {}
-    for name, header in files.headers.items():
-        new = names[name]
-        if new in seen:
-            problems.append(f"{name} and {seen[new]} are one tensor, {new}")
-        seen[new] = name
-        if new not in shapes:
-            if not name.endswith("rotary_emb.inv_freq"):
-                problems.append(f"unexpected {name}")
-        elif header.shape != shapes[new]:
-            problems.append(f"{name} is {header.shape}, the config says {shapes[new]}")
-        elif header.dtype not in _FLOATS:
-            problems.append(f"{name} is of type {header.dtype}; {', '.join(_FLOATS)} are read")
-    return problems
 
 
 def _check_finite(network: PreTrainedModel, places: Mapping[str, Path]) -> None:

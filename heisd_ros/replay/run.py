@@ -19,6 +19,7 @@ from heisd_ros.replay.sampled_pictures import Frame, Frames
 from heisd_ros.replay.topics import ReplayTopics, find_topics
 from heisd_ros.robot.declare import with_values
 from heisd_ros.robot.parameters import VlaNodeParameters
+from heisd_ros.vla.action_codec import AnswerFormat
 
 REFERENCE = "ar"
 """The mode that all others are compared with; it is always replayed."""
@@ -33,6 +34,7 @@ class Replayed:
         messages: Number of messages read, by topic.
         seconds: Time from the first message read to the last, s.
         modes: Each mode's replay, the reference first.
+        answer: Format of the answers of the model, which is the same in all modes.
         recorded: Commands in the bag; None if it has none.
         frames: Sampled pictures.
         problem: Why it was not read to its end; empty if it was.
@@ -43,6 +45,7 @@ class Replayed:
     messages: Counter[str]
     seconds: float
     modes: dict[str, ModeReplay]
+    answer: AnswerFormat
     recorded: RecordedActions | None
     frames: list[Frame]
     problem: str
@@ -116,6 +119,7 @@ def replay_bag(
         messages=feed.messages,
         seconds=(feed.now - start) / 1e9,
         modes=replays,
+        answer=vla.codec,
         recorded=feed.recorded,
         frames=feed.frames.kept,
         problem=problem,

@@ -19,6 +19,7 @@ from heisd_ros.evaluation.accounting import Row, decoding_summary, step_columns,
 from heisd_ros.replay.mode_replay import ModeReplay, ReplayedStep
 from heisd_ros.replay.recorded import RecordedActions, deviation
 from heisd_ros.replay.run import REFERENCE, Replayed
+from heisd_ros.vla.action_codec import AnswerFormat
 
 FORMAT, KIND = 1, "replay"
 RESULTS, LATENCIES = "replay.json", "latency.json"
@@ -41,9 +42,9 @@ def summarise(replayed: Replayed, described: Mapping[str, Any]) -> dict[str, Any
     for name, replay in replayed.modes.items():
         modes[name] = {
             **described["modes"][name],
-            **mode_summary(replay, reference, replayed.recorded),
+            **mode_summary(replay, reference, replayed.recorded, replayed.answer),
         }
-        steps[name] = _columns(replay, reference)
+        steps[name] = _columns(replay, reference, replayed.answer)
     recording = {
         "topics": replayed.topics.named(),
         "messages": dict(sorted(replayed.messages.items())),
@@ -60,6 +61,7 @@ def mode_summary(
     replay: ModeReplay,
     reference: Mapping[int, ReplayedStep],
     recorded: RecordedActions | None,
+    answer: AnswerFormat,
 ) -> dict[str, Any]:
     """Summarises one mode.
 
@@ -67,6 +69,7 @@ def mode_summary(
         replay: The mode.
         reference: Steps of the reference mode by their time.
         recorded: Commands of the bag.
+        answer: Format of the model's answers.
 
     Returns:
         steps and the rate of the control grid; inputs, what became of them; holds, by reason;
@@ -95,7 +98,7 @@ def mode_summary(
         },
         "skips": {
             "executed": len(skips),
-            "wrong": sum(is_wrong(ours, theirs) for ours, theirs in skips),
+            "wrong": sum(is_wrong(ours, theirs, answer) for ours, theirs in skips),
             "gripper": sum(ours.closing != theirs.closing for ours, theirs in skips),
         },
     }
@@ -103,15 +106,19 @@ def mode_summary(
     return {**summary, **decoding_summary(rows)} if replay.steps else summary
 
 
-def is_wrong(skipped: ReplayedStep, reference: ReplayedStep) -> bool:
+def is_wrong(skipped: ReplayedStep, reference: ReplayedStep, answer: AnswerFormat) -> bool:
     """Whether a step executed unverified is outside the tolerance of verification.
 
-    A later action of a chunk has no tokens: its first one is judged for all.
+    A later action of a chunk has no tokens: its first one is judged for all, where the reference
+    begins a chunk at the same time.
+
+    Args:
+        skipped: The step.
+        reference: The step of the reference mode at the same time.
+        answer: Format of the answers of both.
     """
-    tokens = skipped.record.result.tokens
-    if not tokens:
-        return False
-    return not within_tolerance(tokens, reference.record.result.tokens)
+    tokens, own = skipped.record.result.tokens, reference.record.result.tokens
+    return bool(tokens and own) and not within_tolerance(tokens, own, answer)
 
 
 def summarise_latency(
@@ -177,7 +184,9 @@ def _row(replay: ModeReplay) -> Row:
     return step_columns(records, [step.closing for step in replay.steps])
 
 
-def _columns(replay: ModeReplay, reference: Mapping[int, ReplayedStep]) -> dict[str, Any]:
+def _columns(
+    replay: ModeReplay, reference: Mapping[int, ReplayedStep], answer: AnswerFormat
+) -> dict[str, Any]:
     """Returns the columns of the steps, without times."""
     columns = {name: x for name, x in _row(replay).items() if name not in _TIMED}
     columns["settled"] = [[step, agrees] for step, _, agrees in columns["settled"]]
@@ -187,7 +196,7 @@ def _columns(replay: ModeReplay, reference: Mapping[int, ReplayedStep]) -> dict[
         for index, step in enumerate(steps)
         if step.record.result.source == Source.SKIP
         and step.at in reference
-        and is_wrong(step, reference[step.at])
+        and is_wrong(step, reference[step.at], answer)
     ]
     return {
         **columns,

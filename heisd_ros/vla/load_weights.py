@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,16 +65,8 @@ def load_weights(
     tensors = TensorFiles(files.weights)
     adapter = LoraAdapter(files.adapter) if files.adapter is not None else None
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    problems = _misfits(shapes, tensors, unused)
-    if adapter is not None:
-        problems += adapter.problems(shapes, unused)
-    if problems:
-        more = len(problems) - _MOST_LISTED
-        rest = [f"and {more} more"] if more > 0 else []
-        listing = "\n  ".join([*sorted(problems)[:_MOST_LISTED], *rest])
-        raise CheckpointError(
-            f"{files.config.parent}: {len(problems)} tensors do not fit the config:\n  {listing}"
-        )
+    problems = [] if adapter is None else adapter.problems(shapes, unused)
+    check_fit(files.config.parent, shapes, tensors, unused=unused, problems=problems)
     with device_memory_errors(device, "the model's weights"):
         model.to_empty(device=device).requires_grad_(False)
         if device.type == "meta":  # only a check whether it fits
@@ -88,16 +81,47 @@ def load_weights(
                     raise CheckpointError(f"{place}: {name} holds numbers that are not finite")
 
 
-def _misfits(
-    shapes: Mapping[str, tuple[int, ...]], tensors: TensorFiles, unused: tuple[str, ...]
-) -> list[str]:
-    problems = [f"missing {name}" for name in shapes if name not in tensors.headers]
-    for name, header in tensors.headers.items():
-        if name not in shapes:
+def check_fit(
+    folder: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    files: TensorFiles,
+    rename: Callable[[str], str] = str,
+    *,
+    spare: Container[str] = (),
+    unused: tuple[str, ...] = (),
+    problems: Sequence[str] = (),
+) -> None:
+    """Compares the headers of a checkpoint's files with the tensors of a model.
+
+    Args:
+        folder: of the checkpoint, for the message.
+        shapes: of the model's tensors.
+        files: the checkpoint's tensors.
+        rename: a tensor's name in the files -> its name in the model.
+        spare: names of the model's tensors that the files need not hold.
+        unused: prefixes of names that the files may hold but the model never reads.
+        problems: found before.
+
+    Raises:
+        CheckpointError: with a line for each tensor that is missing, unexpected or of another
+            shape, up to fifty.
+    """
+    found, seen = list(problems), dict[str, str]()
+    for name, header in files.headers.items():
+        new = rename(name)
+        if new in seen:
+            found.append(f"{name} and {seen[new]} are one tensor, {new}")
+        seen[new] = name
+        if new not in shapes:
             if not name.startswith(unused) and not name.endswith("rotary_emb.inv_freq"):
-                problems.append(f"unexpected {name}")
-        elif header.shape != shapes[name]:
-            problems.append(f"{name} is {header.shape}, the config says {shapes[name]}")
+                found.append(f"unexpected {name}")
+        elif header.shape != shapes[new]:
+            found.append(f"{name} is {header.shape}, the config says {shapes[new]}")
         elif header.dtype not in _FLOATS:
-            problems.append(f"{name} is of type {header.dtype}; {', '.join(_FLOATS)} are read")
-    return problems
+            found.append(f"{name} is of type {header.dtype}; {', '.join(_FLOATS)} are read")
+    found += [f"missing {name}" for name in shapes if name not in seen and name not in spare]
+    if found:
+        more = len(found) - _MOST_LISTED
+        rest = [f"and {more} more"] if more > 0 else []
+        listing = "\n  ".join([*sorted(found)[:_MOST_LISTED], *rest])
+        raise CheckpointError(f"{folder}: {len(found)} tensors do not fit the config:\n  {listing}")

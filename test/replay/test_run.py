@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import support
 from support.bags import SECOND, START, image, joint_state, text
 from support.replay_bags import (
     IMAGE,
@@ -20,10 +23,15 @@ from support.replay_bags import (
     telemetry,
 )
 from support.tiny_vla import INSTRUCTIONS
+from support.tree import ROOT
 
+from heisd_ros import families
 from heisd_ros.control.policy import make_policy
 from heisd_ros.decoding.acceptance import within_tolerance
+from heisd_ros.decoding.answer_actions import action_of
+from heisd_ros.decoding.types import Source, StepResult
 from heisd_ros.decoding.wrapper import DecoderWrapper
+from heisd_ros.families.ecot.codec import EcotAnswer
 from heisd_ros.kinematics.robots import (
     PANDA_BASE,
     PANDA_FINGER_JOINTS,
@@ -33,9 +41,16 @@ from heisd_ros.kinematics.robots import (
 )
 from heisd_ros.replay.describe import describe
 from heisd_ros.replay.run import replay_bag
-from heisd_ros.replay.summary import summarise
+from heisd_ros.replay.summary import is_wrong, summarise
 from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
+
+families.__path__.append(str(Path(support.__path__[0]) / "families"))
+
+from heisd_ros.families.toy.codec import ToyCodec  # noqa: E402
+
+KEY = "bridge_orig"
+WORDS = EcotAnswer(356, 64, frozenset({2}))
 
 
 @pytest.fixture
@@ -44,9 +59,8 @@ def replayed(equipped, tmp_path):
 
     def run(recording, modes=("ar",), remaps=(), instruction=None, storage="mcap", **settings):
         bag = recording.write(tmp_path / f"bag{len(list(tmp_path.iterdir()))}", storage)
-        parameters = from_values(
-            VlaNodeParameters, {"model.path": str(equipped), "model.threads": 1, **settings}
-        )
+        model = {"model.path": str(equipped), "model.threads": 1}
+        parameters = from_values(VlaNodeParameters, model | settings)
         came = replay_bag(bag, parameters, modes, dict(remaps), instruction)
         return summarise(came, describe(bag, parameters, list(dict.fromkeys(["ar", *modes]))))
 
@@ -146,6 +160,64 @@ def test_skips_that_the_model_would_not_have_let_pass(replayed, skipping):
     off = results["modes"]["skipping"]["deviation"]["ar"]["axes"]["x"]
     apart = np.abs(np.array(ours["action"]) - np.array(theirs["action"]))[:, 0]
     assert off["mean"] == pytest.approx(apart.mean(), abs=1e-5)
+
+
+class Says(DecoderWrapper):
+    """Answers with the same tokens at each step, as if it skipped."""
+
+    def __init__(self, decoder, codec, tokens):
+        super().__init__(decoder)
+        self.codec, self.tokens = codec, tokens
+
+    def infer(self, observation):
+        action = action_of(self.codec, self.tokens)._asdict()
+        return StepResult(**action, tokens=self.tokens, source=Source.SKIP, reason="",
+                          timings_ms={"total": 1.0}, passes=0)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("moved", "wrong"), [({}, False), ({0: 1}, False), ({0: 1, 1: 1, 2: 1}, True), ({6: 1}, True)]
+)
+def test_skips_of_fast_answers_are_judged_by_their_coefficients(
+    replayed, monkeypatch, moved, wrong
+):
+    """Whatever their ids: a coefficient is 13 bins of a number, and the gripper's are exact."""
+
+    def load(parameters, vla):
+        codec = vla.codec
+        numbers = [moved.get(at, 0) * (parameters.decoding.mode != "ar") for at in range(7)]
+        text = "".join(chr(number - codec._fast.min_token) for number in numbers)
+        ids = codec._fast.tokenizer.encode(text).ids
+        said = (5, *(codec.action_ids.start + each for each in ids), min(codec.stop_ids))
+        policy = make_policy(parameters, vla)
+        return replace(policy, decoder=Says(policy.decoder, codec, said))
+
+    monkeypatch.setattr("heisd_ros.replay.run.make_policy", load)
+    model = {"model.path": str(ROOT / "test/data/nora_reference"), "model.unnorm_key": KEY}
+    results = replayed(cell(3), ["last_command"], **model)
+    skips = results["modes"]["last_command"]["skips"]
+    assert (skips["executed"], skips["wrong"]) == (3, 3 * wrong)
+    assert results["steps"]["last_command"]["wrong_skips"] == [0, 1, 2] * wrong
+    assert results["modes"]["ar"]["skips"]["wrong"] == 0
+
+
+def step_of(tokens):
+    return SimpleNamespace(record=SimpleNamespace(result=SimpleNamespace(tokens=tokens)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "own", "wrong"),
+    [
+        (ToyCodec(), (21, 30, 38), (21, 30, 38), False),
+        (ToyCodec(), (21, 31, 38), (21, 30, 38), True),  # the next id is another number
+        (WORDS, (9, 8, 7, *[210] * 6, 300, 2), (9, 8, 7, *[213] * 6, 300, 2), False),
+        (WORDS, (9, 8, 7, *[210] * 6, 301, 2), (9, 8, 7, *[210] * 6, 300, 2), True),
+        (WORDS, (), (9, 2), False),  # later actions of a chunk
+        (WORDS, (9, 2), (), False),
+    ],
+)
+def test_a_family_says_what_is_near(answer, said, own, wrong):
+    assert is_wrong(step_of(said), step_of(own), answer) == wrong
 
 
 def test_a_gap_holds_for_a_named_reason_and_ends(replayed):

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import torch
 
-from heisd_ros.errors import CheckpointError, UnknownStatisticsError
+from heisd_ros.errors import CheckpointError
 from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.ecot.codec import EcotCodec
 from heisd_ros.families.ecot.config import MAX_TOKENS, EcotConfig
 from heisd_ros.families.ecot.model import Ecot
 from heisd_ros.families.ecot.network import EcotNetwork
 from heisd_ros.families.ecot.own import OwnEcot
-from heisd_ros.families.openvla.checkpoint import load_as, read_statistics
+from heisd_ros.families.openvla.checkpoint import choose_statistics
+from heisd_ros.families.openvla.checkpoint import load_checkpoint as load_own
+from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.vla.checkpoint_files import CheckpointFiles, read_json
 from heisd_ros.vla.generation import GENERATION, GenerationRules
 from heisd_ros.vla.load_weights import load_weights, without_memory
@@ -29,7 +31,7 @@ def load_checkpoint(
     convention: DataConvention | None = None,
     any_statistics: bool = False,
     max_tokens: int | None = None,
-) -> Ecot | OwnEcot:
+) -> Ecot | VLA:
     """Loads a folder of ECoT, or of a small model of `own`.
 
     Args:
@@ -50,9 +52,9 @@ def load_checkpoint(
     files = CheckpointFiles.find(folder)
     raw = read_json(files.config)
     if raw.get("use_fused_vision_backbone") is not False:
-        return load_as(
-            OwnEcot, folder, device, dtype, statistics_key,
-            convention=convention, any_statistics=any_statistics,
+        return load_own(
+            folder, device, dtype, statistics_key,
+            convention=convention, any_statistics=any_statistics, kind=OwnEcot,
         )  # fmt: skip
     rules = GenerationRules.read(files.config.parent)
     if rules.repetition_penalty != 1.0 or not rules.stop_ids:
@@ -65,20 +67,14 @@ def load_checkpoint(
         config = EcotConfig.from_dict(raw, preprocessor)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{files.config}: {error}") from error
-    statistics, default = read_statistics(files, raw)
-    if statistics_key is None:
-        statistics_key = next(iter(statistics), None) if any_statistics else default
-    if statistics_key not in statistics:
-        raise UnknownStatisticsError(
-            f"no statistics {statistics_key!r}; the checkpoint has {sorted(statistics) or 'none'}"
-        )
+    statistics, key = choose_statistics(files, raw, statistics_key, any_statistics)
     tokenizer = read_tokenizer(files.tokenizer)
     codec = EcotCodec(
         config.real_vocab_size,
         max_tokens or min(config.max_tokens, rules.max_new_tokens or MAX_TOKENS),
         rules.stop_ids,
         tokenizer,
-        statistics[statistics_key],
+        statistics[key],
         convention or DataConvention(),
     )
     with without_memory():
@@ -86,4 +82,4 @@ def load_checkpoint(
     load_weights(model, files, torch.device(device), model.unused_prefixes())
     if torch.device(device).type == "cpu":
         model.arrange_for_cpu()
-    return Ecot(model, tokenizer, codec, [*statistics], statistics_key)
+    return Ecot(model, tokenizer, codec, [*statistics], key)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from heisd_ros.errors import CheckpointError, UnknownStatisticsError
+from heisd_ros.errors import CheckpointError
+from heisd_ros.families.action_statistics import chosen
 from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.fast import FastTokenizer
 from heisd_ros.families.fast_codec import DIMENSIONS, FastCodec
@@ -187,11 +188,7 @@ def _quantiles(
 ) -> tuple[str, NDArray[np.float64], NDArray[np.float64]]:
     """Returns the name of the chosen statistics, and their lower and upper quantile [7]."""
     content: Mapping[str, Any] = read_object(path, CheckpointError)
-    if key is None and content and (len(content) == 1 or any_statistics):
-        key = next(iter(content))
-    if key is None or key not in content:
-        asked = "no statistics key was chosen" if key is None else f"no statistics {key!r}"
-        raise UnknownStatisticsError(f"{asked}; {path} has {sorted(content) or 'none'}")
+    key = chosen(content, key, path, any_statistics=any_statistics)
     try:
         sets = typed(dict[str, dict[str, Any]], {key: content[key]}, "the statistics")
         action = typed(dict[str, Any], sets[key].get("action"), f"{key}.action")

@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from heisd_ros.errors import CheckpointError
+from heisd_ros.families.action_statistics import chosen
 from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.openvla.action_tokens import ActionStatistics
 from heisd_ros.families.openvla.config import VLAConfig
@@ -32,7 +33,6 @@ from heisd_ros.vla.checkpoint_files import (
 from heisd_ros.vla.load_weights import load_weights, without_memory
 from heisd_ros.vla.tokenizer import read_tokenizer
 
-_VLA = TypeVar("_VLA", bound=VLA)
 __all__ = ["fingerprint", "load_checkpoint", "save_checkpoint", "statistics_of"]
 
 
@@ -44,6 +44,7 @@ def load_checkpoint(
     *,
     convention: DataConvention | None = None,
     any_statistics: bool = False,
+    kind: Callable[..., VLA] = VLA,
 ) -> VLA:
     """Load OpenVLA's checkpoint folder, or ours.
 
@@ -57,40 +58,19 @@ def load_checkpoint(
             dataset_statistics.json is there the only ones in it).
         convention: what stands between the model and its environment (None: nothing).
         any_statistics: take the first if the choice is ambiguous, for callers that do not act.
+        kind: makes the model; is called as `VLA` is.
 
     Raises:
         CheckpointError: naming the file and everything that is wrong with it.
         UnknownStatisticsError: no such statistics.
         DeviceMemoryError: the device has no room.
     """
-    return load_as(
-        VLA, folder, device, dtype, statistics_key,
-        convention=convention, any_statistics=any_statistics,
-    )  # fmt: skip
-
-
-def load_as(
-    kind: Callable[..., _VLA],
-    folder: str | Path,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-    statistics_key: str | None = None,
-    *,
-    convention: DataConvention | None = None,
-    any_statistics: bool = False,
-) -> _VLA:
-    """Loads a folder as a model of a class, which is called as `VLA` is.
-
-    The rest is as in `load_checkpoint`.
-    """
     files = CheckpointFiles.find(folder)
     raw = read_json(files.config)
     config = _read_config(files, raw)
     if convention is not None and convention.views:
         config = replace(config, views=convention.views)
-    statistics, default = read_statistics(files, raw)
-    if statistics_key is None:
-        statistics_key = next(iter(statistics), None) if any_statistics else default
+    statistics, key = choose_statistics(files, raw, statistics_key, any_statistics)
     tokenizer = read_tokenizer(files.tokenizer)
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
     if not 0 < size <= config.language.vocab_size:
@@ -106,7 +86,7 @@ def load_as(
     load_weights(model, files, torch.device(device), unused)
     if torch.device(device).type == "cpu":
         model.arrange_for_cpu()
-    return kind(model, tokenizer, statistics, statistics_key, convention)
+    return kind(model, tokenizer, statistics, key, convention)
 
 
 def save_checkpoint(
@@ -154,7 +134,7 @@ def statistics_of(folder: str | Path) -> list[str]:
         CheckpointError: its config or statistics are missing or damaged.
     """
     files = CheckpointFiles.find(folder)
-    return list(read_statistics(files, read_json(files.config))[0])
+    return list(_read_statistics(files, read_json(files.config))[0])
 
 
 def _read_config(files: CheckpointFiles, raw: Mapping[str, Any]) -> VLAConfig:
@@ -165,19 +145,25 @@ def _read_config(files: CheckpointFiles, raw: Mapping[str, Any]) -> VLAConfig:
         raise CheckpointError(f"{files.config}: {error}") from error
 
 
-def read_statistics(
+def choose_statistics(
+    files: CheckpointFiles, raw: Mapping[str, Any], key: str | None, any_statistics: bool
+) -> tuple[dict[str, ActionStatistics], str]:
+    """Reads all statistics, and chooses those in use; arguments as in `load_checkpoint`."""
+    statistics, newest = _read_statistics(files, raw)
+    if key is None and len(newest) == 1 and not any_statistics:
+        key = next(iter(newest))
+    return statistics, chosen(statistics, key, any_statistics=any_statistics)
+
+
+def _read_statistics(
     files: CheckpointFiles, raw: Mapping[str, Any]
-) -> tuple[dict[str, ActionStatistics], str | None]:
-    """Reads all statistics, and the name of the default ones if there is no doubt."""
+) -> tuple[dict[str, ActionStatistics], dict[str, ActionStatistics]]:
+    """Reads all statistics, and those of the newest training."""
     statistics = _parse_statistics(files.config, raw.get("norm_stats") or {})
-    newest = statistics
-    if files.statistics is not None:
-        newest = _parse_statistics(files.statistics, read_json(files.statistics))
-        statistics = {**statistics, **newest}
-    return statistics, next(iter(newest)) if len(newest) == 1 else None
-
-
-_read_statistics = read_statistics  # its former name
+    if files.statistics is None:
+        return statistics, statistics
+    newest = _parse_statistics(files.statistics, read_json(files.statistics))
+    return {**statistics, **newest}, newest
 
 
 def _parse_statistics(path: Path, content: Any) -> dict[str, ActionStatistics]:

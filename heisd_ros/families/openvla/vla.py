@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from heisd_ros.errors import ProprioceptionError, UnknownStatisticsError
+from heisd_ros.errors import ProprioceptionError
+from heisd_ros.families.action_statistics import chosen
 from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.openvla.action_tokens import ActionStatistics
 from heisd_ros.families.openvla.codec import OpenVLACodec
@@ -54,7 +55,7 @@ class VLA(OwnNetworkModel):
         super().__init__(model)
         self.config: VLAConfig = model.config
         self.statistics = dict(statistics)
-        self.statistics_key = self._choose(statistics_key)
+        self.statistics_key = chosen(self.statistics, statistics_key)
         self.convention = convention or DataConvention()
         self.images = ImagePreprocessor(self.config, self.convention.images)
         self.prompts = PromptTokenizer(self.config, tokenizer)
@@ -217,12 +218,3 @@ class VLA(OwnNetworkModel):
         if vector.shape != (size,) or not np.isfinite(vector).all():
             raise ProprioceptionError(f"proprioception {vector}; {size} finite numbers are needed")
         return torch.from_numpy(vector).unsqueeze(0).to(self.device, self.dtype)
-
-    def _choose(self, key: str | None) -> str:
-        names = sorted(self.statistics)
-        if key is None and len(names) == 1:
-            return names[0]
-        if key not in self.statistics:
-            asked = "no statistics key was chosen" if key is None else f"no statistics {key!r}"
-            raise UnknownStatisticsError(f"{asked}; the checkpoint has {names or 'none'}")
-        return key

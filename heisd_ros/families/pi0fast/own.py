@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.fast import FastTokenizer
 from heisd_ros.families.fast_codec import FastCodec
 from heisd_ros.families.openvla.action_tokens import ActionStatistics
-from heisd_ros.families.openvla.checkpoint import load_as
+from heisd_ros.families.openvla.checkpoint import load_checkpoint as load_vla
 from heisd_ros.families.openvla.config import VLAConfig
 from heisd_ros.families.openvla.network import VLAModel
 from heisd_ros.families.openvla.vla import VLA
@@ -106,4 +106,5 @@ class OwnFast(VLA):
 def load_own(folder: str | Path, *arguments: Any, **options: Any) -> OwnFast:
     """Loads a folder of a small chunk model; as `openvla.checkpoint.load_checkpoint`."""
     fast = FastTokenizer.read(CheckpointFiles.find(folder).config.parent / FOLDER)
-    return load_as(partial(OwnFast, fast=fast), folder, *arguments, **options)
+    vla = load_vla(folder, *arguments, kind=partial(OwnFast, fast=fast), **options)
+    return cast(OwnFast, vla)
