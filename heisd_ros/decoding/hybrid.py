@@ -23,6 +23,7 @@ from heisd_ros.decoding.boundary import Boundary
 from heisd_ros.decoding.chooser import Chooser
 from heisd_ros.decoding.perception import Perceived, perceive
 from heisd_ros.decoding.proposers import Proposer, Step
+from heisd_ros.decoding.reasoning_calibration import ReasoningCalibration
 from heisd_ros.decoding.redraft import REDRAFT_ROOM as REDRAFT_ROOM  # scripts import it from here
 from heisd_ros.decoding.redraft import redraft as redraft
 from heisd_ros.decoding.router import Router
@@ -58,6 +59,7 @@ class HybridDecoder:
         boundary: chooses between retrieval and drafting, and between keeping a reasoning and
             decoding it; needed by modes that use the metric.
         chooser: chooses between retrieval and drafting in its place, by a predictor.
+        keeping: says how long reasonings are kept; None: the mode does.
         allow_unknown: accept instructions that the model was not trained on.
         keep_frames: return with each verified step what may be kept of it (`StepResult.frame`).
 
@@ -75,6 +77,7 @@ class HybridDecoder:
         gate: SkipGate,
         boundary: Boundary | None,
         chooser: Chooser | None = None,
+        keeping: ReasoningCalibration | None = None,
         allow_unknown: bool = False,
         keep_frames: bool = False,
     ) -> None:
@@ -84,13 +87,14 @@ class HybridDecoder:
         self._allow_unknown, self._keep_frames = allow_unknown, keep_frames
         self.speculation = Speculation(vla, mode, proposers, keep_frames)
         self._router = Router(mode, database, gate, chooser)
-        self._thinking = Thinking(mode.reasoning, vla.codec)
+        limit = None if keeping is None else keeping.limit(mode)
+        self._thinking = Thinking(mode.reasoning, vla.codec, keeping, limit)
         self._last: tuple[int, ...] | None = None
         self._deferred: _Skipped | None = None
 
     def warning(self) -> str:
-        """Returns why a mode that should skip does not; empty while all is well."""
-        return self.gate.warning
+        """Returns why a mode does not skip, or keep reasonings, as calibrated; empty if it does."""
+        return self.gate.warning or self._thinking.warning
 
     def reset(self, success: bool | None = None) -> None:
         """Forgets the episode; its outcome may loosen or tighten the skipping."""
@@ -113,7 +117,9 @@ class HybridDecoder:
                 self._last, source=Source.SKIP, reason=reason, watch=watch, passes=0
             )
         zone = None if self.boundary is None else self.boundary.update(observation.motion)
-        kept, thought = self._thinking.decide(observation.instruction, zone, observation.after_hold)
+        kept, thought = self._thinking.decide(
+            observation.instruction, zone, observation.after_hold, observation.motion
+        )
         seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
         if kept:
             return self._act_on(kept, thought, seen, watch)
