@@ -269,6 +269,7 @@ def build_decoder(
         keeping=calibration if isinstance(calibration, ReasoningCalibration) else None,
         allow_unknown=allow_unknown,
         keep_frames=keep_frames,
+        seed=seed,
     )
 
 

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
+import numpy as np
 from pydantic import Field
 
-from heisd_ros.decoding.conformal import Rule
+from heisd_ros.decoding.conformal import Rule, risk_bounds
 from heisd_ros.decoding.guarantee import Words, guarantee_of
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.errors import CalibrationError
@@ -146,6 +147,23 @@ class CalibratedPath:
     def allows(self, task: str) -> bool:
         """Whether steps of a task, given by its normalised instruction, need not be decoded."""
         return not self.tasks or self.tasks.get(task, 1.0) <= self.risk
+
+    @property
+    def drift_limit(self) -> float:
+        """The mean disagreement of an episode above which shadow checks report drift.
+
+        The level seen while calibrating is no drift, and long episodes weigh more in the share over
+        all skips. With ``disagreement`` the limit is the risk, or that share if it was greater.
+        With ``failure`` nothing bounded the disagreement, so the limit is the bound on a fresh
+        episode's disagreement, computed in the same way as the bound on the risk.
+        """
+        measured = self.measured
+        if measured is None:
+            return self.risk
+        if self.criterion == "disagreement":
+            return max(self.risk, measured.disagreement)
+        mean = np.full((measured.episodes, 1), measured.episode_disagreement)
+        return min(max(self.risk, measured.disagreement, float(risk_bounds(mean)[0])), 0.99)
 
     @property
     def guarantee(self) -> str:

@@ -7,14 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-
 from heisd_ros.decoding.calibrated_path import FILE as FILE
 from heisd_ros.decoding.calibrated_path import FORMAT as FORMAT
 from heisd_ros.decoding.calibrated_path import CalibratedPath, Share
 from heisd_ros.decoding.calibrated_path import Criterion as Criterion
 from heisd_ros.decoding.calibrated_path import TriedSetting as TriedSetting
-from heisd_ros.decoding.conformal import risk_bounds
 from heisd_ros.decoding.guarantee import Words, guarantee_of_pairs
 from heisd_ros.files.typed import within
 
@@ -91,23 +88,6 @@ class Calibration(CalibratedPath):
     def guarantee(self) -> str:
         """See `CalibratedPath.guarantee`."""
         return guarantee_of_pairs(self) if self.criterion == "excess" else super().guarantee
-
-    @property
-    def drift_limit(self) -> float:
-        """The mean disagreement of an episode above which shadow checks report drift.
-
-        The level seen while calibrating is no drift, and long episodes weigh more in the share over
-        all skips. With ``disagreement`` the limit is the risk, or that share if it was greater.
-        With ``failure`` nothing bounded the disagreement, so the limit is the bound on a fresh
-        episode's disagreement, computed in the same way as the bound on the risk.
-        """
-        measured = self.measured
-        if measured is None:
-            return self.risk
-        if self.criterion == "disagreement":
-            return max(self.risk, measured.disagreement)
-        mean = np.full((measured.episodes, 1), measured.episode_disagreement)
-        return min(max(self.risk, measured.disagreement, float(risk_bounds(mean)[0])), 0.99)
 
     @classmethod
     def load(cls, folder: str | Path, database_id: str, model_fingerprint: str) -> Calibration:

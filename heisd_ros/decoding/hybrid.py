@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from heisd_ros.decoding.acceptance import within_tolerance
+from heisd_ros.decoding.acceptance import acts_alike, within_tolerance
 from heisd_ros.decoding.answer_actions import action_of, answer_of, padded
 from heisd_ros.decoding.boundary import Boundary
 from heisd_ros.decoding.chooser import Chooser
@@ -40,10 +40,17 @@ from heisd_ros.vla.token_model import TokenModel
 
 @dataclass(frozen=True)
 class _Skipped:
-    """A step that was executed without verification, which is deferred until the arm moves."""
+    """A step that was not decoded in full, which is deferred until the arm moves.
+
+    Attributes:
+        seen: what it was decided on.
+        tokens: its answer.
+        kept: it was decoded behind a kept reasoning; false: executed without verification.
+    """
 
     seen: Perceived
     tokens: tuple[int, ...]
+    kept: bool = False
 
 
 class HybridDecoder:
@@ -62,6 +69,7 @@ class HybridDecoder:
         keeping: says how long reasonings are kept; None: the mode does.
         allow_unknown: accept instructions that the model was not trained on.
         keep_frames: return with each verified step what may be kept of it (`StepResult.frame`).
+        seed: seed of shadow checks of kept reasonings.
 
     Raises:
         ModeError: the mode keeps reasonings, and answers of the model hold none.
@@ -80,6 +88,7 @@ class HybridDecoder:
         keeping: ReasoningCalibration | None = None,
         allow_unknown: bool = False,
         keep_frames: bool = False,
+        seed: int = 0,
     ) -> None:
         self.vla, self.mode = vla, mode
         self.database, self.proposers = database, proposers
@@ -88,7 +97,7 @@ class HybridDecoder:
         self.speculation = Speculation(vla, mode, proposers, keep_frames)
         self._router = Router(mode, database, gate, chooser)
         limit = None if keeping is None else keeping.limit(mode)
-        self._thinking = Thinking(mode.reasoning, vla.codec, keeping, limit)
+        self._thinking = Thinking(mode.reasoning, vla.codec, keeping, limit, seed)
         self._last: tuple[int, ...] | None = None
         self._deferred: _Skipped | None = None
 
@@ -159,11 +168,13 @@ class HybridDecoder:
 
     @torch.inference_mode()
     def settle(self) -> Settled | None:
-        """Verifies the step that was just executed without it, if verification was deferred."""
+        """Decodes the step that was just executed in full, if that was deferred."""
         skipped, self._deferred = self._deferred, None
         if skipped is None:
             return None
         watch = Stopwatch(self.vla.device)
+        if skipped.kept:
+            return self._settle_kept(skipped, watch)
         verified = self.speculation.verified(self.vla.prompt(*skipped.seen), skipped.tokens)
         agrees = within_tolerance(skipped.tokens, verified, self.vla.codec)
         if self.chooser is not None:
@@ -173,6 +184,14 @@ class HybridDecoder:
         # After a disagreement the next command is the model's own, on a new observation.
         self._router.disagreed = not agrees
         watch.lap("verify")
+        return Settled(watch.timings_ms()["total"], agrees)
+
+    def _settle_kept(self, step: _Skipped, watch: Stopwatch) -> Settled:
+        whole = Step(self.vla.prompt(*step.seen), step.tokens, None)
+        last = self.proposers.get(Source.LAST_COMMAND)
+        fresh, _ = self.speculation.decode(whole, last, watch, "exact")
+        agrees = acts_alike(step.tokens, fresh.tokens, self.vla.codec)
+        self._thinking.observe_shadow(agrees)
         return Settled(watch.timings_ms()["total"], agrees)
 
     def _act_on(
@@ -192,6 +211,8 @@ class HybridDecoder:
             verification, source = self.speculation.decode(whole, last, watch)
             passes += verification.passes
         self._thinking.note(verification.tokens, kept)
+        if kept and self._thinking.shadow():
+            self._deferred = _Skipped(seen, tuple(verification.tokens), kept=True)
         return self._result(
             tuple(verification.tokens),
             source=source,

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from heisd_ros.decoding.acceptance import action_ids, groups_of, within_tolerance
 from heisd_ros.decoding.answer_actions import action_of
 from heisd_ros.decoding.boundary import Boundary, Zone
+from heisd_ros.decoding.conformal import DriftAlarm
 from heisd_ros.decoding.reasoning_calibration import FIX, ReasoningCalibration
 from heisd_ros.decoding.settings import ReasoningSettings
 from heisd_ros.errors import ModeError
@@ -29,6 +32,7 @@ class Thinking:
         codec: of the model's answers.
         calibration: says how long it is kept; None: the settings do.
         limit: the boundary of that calibration; None: that of the mode holds.
+        seed: seed of shadow checks.
 
     Raises:
         ModeError: the settings keep reasonings, and the model's answers hold none.
@@ -40,12 +44,16 @@ class Thinking:
         codec: ActionCodec,
         calibration: ReasoningCalibration | None = None,
         limit: Boundary | None = None,
+        seed: int = 0,
     ) -> None:
         self._settings, self._codec = settings, codec
         self._calibration, self._limit = calibration, limit
         self._steps = settings.steps
-        if calibration is not None:
-            self._steps = 0 if calibration.chosen is None else calibration.steps[calibration.chosen]
+        self._drift: DriftAlarm | None = None
+        self._shadows = np.random.default_rng(seed)
+        if calibration is not None and calibration.chosen is not None:
+            self._steps = calibration.steps[calibration.chosen]
+            self._drift = DriftAlarm(calibration.drift_limit)
         self._reasoning = reasoning_of(codec)
         if settings.keep != "never" and self._reasoning is None:
             raise ModeError(
@@ -63,6 +71,12 @@ class Thinking:
             return f"reasonings are kept without a calibration of this mode; {FIX}"
         if self._calibration.chosen is None:
             return f"no reasoning is kept: {self._calibration.refusal}"
+        if self._drift is not None and self._drift.raised:
+            return (
+                f"drift: {self._drift.losses} of {self._drift.checks} shadow-checked steps left "
+                f"the tolerance, calibrated were {self._drift.limit:.1%}; no reasoning is kept "
+                f"until the node is cleaned up and configured again ({FIX} if this returns)"
+            )
         return ""
 
     def reset(self) -> None:
@@ -74,7 +88,9 @@ class Thinking:
         self._since_gripper = self._settings.clearance
         if self._limit is not None:
             self._limit.reset()
-        self._surprised = False
+        self._surprised = self._disagreed = False
+        if self._drift is not None:
+            self._drift.end_episode()
 
     def decide(
         self,
@@ -135,7 +151,7 @@ class Thinking:
         """
         if self._settings.keep == "never":
             return
-        self._in_a_row = self._in_a_row + 1 if kept else 0
+        self._in_a_row, self._disagreed = self._in_a_row + 1 if kept else 0, False
         if action_of(self._codec, tokens).problem:
             self._answer = self._acted = None
             return
@@ -146,6 +162,16 @@ class Thinking:
         )
         self._answer, self._acted = tuple(tokens), action
 
+    def shadow(self) -> bool:
+        """Draws whether a step that kept a reasoning is decoded in full as well."""
+        return bool(self._shadows.random() < self._settings.shadow_share)
+
+    def observe_shadow(self, agreed: bool) -> None:
+        """Records whether the action behind a fresh reasoning is near that of the newest step."""
+        self._disagreed = not agreed
+        if self._drift is not None:
+            self._drift.add(not agreed)
+
     def _objection(self, zone: Zone | None) -> str:
         """Returns why a reasoning that is there is not kept; empty if it is."""
         settings, calibration = self._settings, self._calibration
@@ -153,6 +179,10 @@ class Thinking:
             return calibration.refusal
         if calibration is not None and not calibration.allows(self._task):
             return "the calibration lets none be kept in this task"
+        if self._drift is not None and self._drift.raised:
+            return "drift"
+        if self._disagreed:
+            return "the action behind a fresh reasoning was another one"
         if self._in_a_row >= self._steps:
             return f"{self._steps} steps in a row have kept it"
         if settings.keep == "count":

@@ -143,7 +143,7 @@ def calibration_mode(mode: ModeSettings) -> ModeSettings:
         CalibrationError: The mode neither skips nor keeps reasonings by calibration.
     """
     if keeps_by_calibration(mode):
-        return mode
+        return replace(mode, reasoning=replace(mode.reasoning, shadow_share=0.0))
     if mode.skip.policy != "calibrated":
         raise CalibrationError(
             f"the mode's skip.policy is {mode.skip.policy!r} and it keeps no reasonings: there is "

@@ -13,6 +13,7 @@ from support.skipping import tried
 
 from heisd_ros.decoding.acceptance import acts_alike
 from heisd_ros.decoding.assembly import Assembly
+from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.boundary import Zone
 from heisd_ros.decoding.calibrated_path import FILE
 from heisd_ros.decoding.calibration import Calibration
@@ -176,6 +177,40 @@ def test_nothing_is_kept_where_no_setting_or_task_passed():
     gated = calibration(tasks={TASK: 0.5, "other": 0.0})
     assert kept_in(thinking(gated), [0.9] * 3) == [False] * 3
     assert kept_in(thinking(gated), [0.9] * 3, "other") == [False, True, True]
+
+
+def test_a_shadow_check_that_disagrees_is_followed_by_thinking_and_by_an_alarm():
+    subject = thinking(calibration(risk=0.3, tried=(tried(disagreement=0.3),) * 3))
+    seen = []
+    for _ in range(12):
+        kept = kept_in(subject, [0.9] * 2)
+        if kept[-1]:
+            subject.observe_shadow(False)
+        seen.append(kept_in(subject, [0.9])[0])
+        subject.reset()
+    assert not any(seen)
+    assert kept_in(subject, [0.9] * 3) == [False] * 3
+    assert "shadow-checked steps left the tolerance, calibrated were 30.0%" in subject.warning
+    calm = thinking(calibration())
+    for _ in range(12):
+        kept_in(calm, [0.9] * 2)
+        calm.observe_shadow(True)
+        calm.reset()
+    assert not calm.warning
+
+
+def test_a_kept_step_is_decoded_in_full_while_the_arm_moves():
+    model, mode = load_checkpoint(REFERENCE.folder), load_mode("freeze")
+    mode = replace(mode, reasoning=replace(mode.reasoning, shadow_share=1.0))
+    decoder, plain = Assembly(REFERENCE.folder).decoder(model, mode), AutoregressiveDecoder(model)
+    for frame in ("ep0", "ep1", "ep2"):
+        seen = Observation((REFERENCE.image(f"image_{frame}.png"),), TASK)
+        result = decoder.infer(seen)
+        settled = decoder.settle()
+        assert (settled is None) == (result.source != "kept")
+        if settled is not None:
+            alike = acts_alike(result.tokens, plain.infer(seen).tokens, model.codec)
+            assert settled.agrees == alike and settled.ms > 0
 
 
 def test_it_lies_beside_the_checkpoint_and_is_of_one_mode_and_scale(tmp_path):
