@@ -103,7 +103,9 @@ class HybridDecoder:
 
     def warning(self) -> str:
         """Returns why a mode does not skip, or keep reasonings, as calibrated; empty if it does."""
-        return self.gate.warning or self._thinking.warning
+        # A calibration of skipping has judged the kept reasonings of its mode too.
+        covered = self.mode.skip.policy == "calibrated"
+        return self.gate.warning or ("" if covered else self._thinking.warning)
 
     def reset(self, success: bool | None = None) -> None:
         """Forgets the episode; its outcome may loosen or tighten the skipping."""
