@@ -21,14 +21,20 @@ from heisd_ros.cli.model_options import (
 from heisd_ros.cli.workers import run_jobs
 
 if TYPE_CHECKING:
-    from heisd_ros.decoding.calibration import Calibration
+    from heisd_ros.decoding.calibrated_path import CalibratedPath
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def calibrate(
-    database: Annotated[Path, typer.Argument(help="Database; the result goes into its folder.")],
+    database: Annotated[
+        Path,
+        typer.Argument(
+            help="Database, or the checkpoint of a mode that keeps reasonings; the result goes "
+            "into its folder."
+        ),
+    ],
     model: Annotated[str, typer.Option(help="Checkpoint folder; empty: the shipped one.")] = "",
     suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
     risk: Annotated[
@@ -37,7 +43,8 @@ def calibrate(
     criterion: Annotated[
         Literal["disagreement", "failure", "excess", "predictor"],
         typer.Option(
-            help="What it loses: the share of its skipped steps that disagree with the model; 1 "
+            help="What it loses: the share of its steps that were skipped, or kept a reasoning, "
+            "and disagree with the model's own; 1 "
             "where it fails; or, of a pair from the same start, 1 where it fails less 1 where the "
             "plain loop does (needs --draw; the risk is the margin). predictor: nothing is "
             "bounded; the predictor of a mode such as heisd_predicted is fitted."
@@ -83,32 +90,40 @@ def calibrate(
     dtype: DtypeOption = "float32",
     workers: WorkersOption = 0,
 ) -> None:
-    """Find the loosest skipping that stays within a risk.
+    """Find the loosest skipping, or how long reasonings may be kept, that stays within a risk.
 
     Episodes start from initial states 32 to 39, which neither the database nor an evaluation holds.
     A run that was stopped is resumed.
     """
-    from heisd_ros.errors import HeisdError
+    from heisd_ros.decoding.assembly import keeps_by_calibration
+    from heisd_ros.decoding.modes import load_mode
+    from heisd_ros.errors import CalibrationError, HeisdError
     from heisd_ros.evaluation.calibration_episodes import instructions_of
     from heisd_ros.evaluation.calibration_rig import run_episode_of
     from heisd_ros.evaluation.calibration_setup import Aim, Place, prepare
     from heisd_ros.models import shipped_model
 
-    folder = model or str(shipped_model())
-    place = Place(
-        suite,
-        folder,
-        str(database),
-        drafter or str(Path(folder) / "drafter"),
-        mode,
-        protocol,
-        unnorm_key,
-        device,
-        dtype,
-    )
     workers = workers or (1 if device.startswith("cuda") else 0)
     tasks = tuple(task) if task else tuple(PICK_AND_PLACE.get(suite, range(10)))
     try:
+        keeps = keeps_by_calibration(load_mode(mode))
+        if keeps and model not in ("", str(database)):
+            raise CalibrationError(
+                f"--model is {model!r}, but the calibration of mode {mode!r} lies beside its "
+                f"checkpoint; accepted: {str(database)!r}"
+            )
+        folder = str(database) if keeps else model or str(shipped_model())
+        place = Place(
+            suite,
+            folder,
+            "" if keeps else str(database),
+            drafter or str(Path(folder) / "drafter"),
+            mode,
+            protocol,
+            unnorm_key,
+            device,
+            dtype,
+        )
         place.read_protocol()  # now, and not in a worker
         if criterion == "predictor":
             fit_predictor_of(place, tasks, episodes, draw, costs, workers)
@@ -121,7 +136,7 @@ def calibrate(
             pending.sort(key=lambda job: plan[job[1]].task_index)
             setting = max(each for each, _ in pending)
             jobs = [(place, walk.candidate, s, number, plan[number]) for s, number in pending]
-            label = f"setting {setting + 1} of {len(walk.candidate.similarity)}, episodes"
+            label = f"setting {setting + 1} of {walk.candidate.length}, episodes"
             for ran, number, loss in run_jobs(run_episode_of, jobs, label, workers):
                 walk.add(ran, number, loss)
                 if walk.fails(ran):
@@ -134,15 +149,15 @@ def calibrate(
     typer.echo(f"{calibration.guarantee}\ncalibration: {path}")
 
 
-def _print(calibration: Calibration) -> None:
-    headings = ("setting", "cosine >=", "bins <=", "in a row", "episodes", "loss", "bound")
-    table = Table(*headings, "skipped", "disagree", "success", caption="* chosen")
+def _print(calibration: CalibratedPath) -> None:
+    path = _columns(calibration)
+    table = Table("setting", *path, "episodes", "loss", "bound", caption="* chosen")
+    for heading in (calibration.PART, "disagree", "success"):
+        table.add_column(heading)
     for number, row in enumerate(calibration.tried):
         table.add_row(
             f"{number + 1}{' *' if number == calibration.chosen else ''}",
-            f"{calibration.similarity[number]:.4f}",
-            f"{calibration.dispersion[number]:.1f}",
-            str(calibration.longest_run(number, calibration.max_consecutive)),
+            *(column[number] for column in path.values()),
             str(row.episodes),
             f"{row.loss:.2%}",
             f"{row.bound:.2%}",
@@ -151,3 +166,22 @@ def _print(calibration: Calibration) -> None:
             f"{row.success_rate:.0%}",
         )
     Console().print(table)
+
+
+def _columns(calibration: CalibratedPath) -> dict[str, list[str]]:
+    """Returns the columns of a path by their headings."""
+    from heisd_ros.decoding.calibration import Calibration
+    from heisd_ros.decoding.reasoning_calibration import ReasoningCalibration
+
+    if isinstance(calibration, Calibration):
+        most, settings = calibration.max_consecutive, range(calibration.length)
+        return {
+            "cosine >=": [f"{value:.4f}" for value in calibration.similarity],
+            "bins <=": [f"{value:.1f}" for value in calibration.dispersion],
+            "in a row": [str(calibration.longest_run(number, most)) for number in settings],
+        }
+    assert isinstance(calibration, ReasoningCalibration)
+    columns = {"in a row": [str(value) for value in calibration.steps]}
+    if calibration.boundary:
+        columns["F >="] = [f"{value:.2f}" for value in calibration.boundary]
+    return columns

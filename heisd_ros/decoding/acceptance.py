@@ -125,6 +125,16 @@ def within_tolerance(
     return all(total <= GROUP_BIAS for total in sums.values())
 
 
+def acts_alike(tokens: Sequence[int], verified: Sequence[int], answer: AnswerFormat) -> bool:
+    """Whether the actions of two answers are within tolerance, whatever words are around them."""
+    return within_tolerance(action_ids(tokens, answer), action_ids(verified, answer), answer)
+
+
+def action_ids(tokens: Sequence[int], answer: AnswerFormat) -> tuple[int, ...]:
+    """Returns the ids of an answer that stand for its actions."""
+    return tuple(token for token in tokens if token in answer.action_ids)
+
+
 def groups_of(answer: AnswerFormat) -> tuple[range, ...]:
     """Returns the places whose tokens are accepted together; see `place_of`."""
     return answer.action_groups if isinstance(answer, PlacedActions) else answer.groups

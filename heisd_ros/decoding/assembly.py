@@ -8,12 +8,14 @@ from pathlib import Path
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.boundary import Boundary
-from heisd_ros.decoding.calibration import FILE, Calibration
+from heisd_ros.decoding.calibrated_path import FILE, CalibratedPath
+from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.chooser import Chooser
 from heisd_ros.decoding.hybrid import HybridDecoder
 from heisd_ros.decoding.predictor import FIX as FIX_PREDICTOR
 from heisd_ros.decoding.predictor import Predictor
 from heisd_ros.decoding.proposers import proposers_of
+from heisd_ros.decoding.reasoning_calibration import ReasoningCalibration
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import SkipGate
 from heisd_ros.decoding.types import Decoder
@@ -74,13 +76,22 @@ class Assembly:
         identity = self.database.manifest.database_id
         return Calibration.load(self.database.folder, identity, self.fingerprint)
 
-    def calibration(self, mode: ModeSettings) -> Calibration | None:
-        """Returns the calibration that a mode skips by; None if it uses none, or none was made.
+    def calibration(self, mode: ModeSettings) -> CalibratedPath | None:
+        """Returns what a mode skips or keeps reasonings by; None if it uses none, or none was made.
 
         Raises:
-            CalibrationError: it is damaged, or older than the database.
+            CalibrationError: it is damaged, or older than the database or the model.
         """
-        return self._calibration if uses_calibration(mode) else None
+        if uses_calibration(mode):
+            return self._calibration
+        return self._keeping(mode) if keeps_by_calibration(mode) else None
+
+    def _keeping(self, mode: ModeSettings) -> ReasoningCalibration | None:
+        """Returns the calibration of a mode's reasonings; that of another mode is none."""
+        if not (self._folder / FILE).is_file():
+            return None
+        found = ReasoningCalibration.load(self._folder, self.fingerprint)
+        return found if found.fits(mode, self.bounds(mode)) else None
 
     def predictor(self, mode: ModeSettings) -> Predictor | None:
         """Returns the predictor by which a mode chooses; None if it uses none.
@@ -127,13 +138,15 @@ class Assembly:
             self.database.check_k(mode.retrieval.k)
             _check(mode, self.calibration(mode))
             self.predictor(mode)
+        elif keeps_by_calibration(mode):
+            self.calibration(mode)
 
     def decoder(
         self,
         vla: TokenModel,
         mode: ModeSettings,
         *,
-        calibration: Calibration | None = None,
+        calibration: CalibratedPath | None = None,
         seed: int = 0,
         extend: Extend | None = None,
         keep_frames: bool = False,
@@ -143,7 +156,7 @@ class Assembly:
         Args:
             vla: the model.
             mode: the mode.
-            calibration: used instead of the one in the database's folder.
+            calibration: used instead of the one in the folder of the database or of the model.
             seed: as in `build_decoder`.
             extend: makes the store to search; None: the database itself is searched.
             keep_frames: as in `build_decoder`.
@@ -153,11 +166,13 @@ class Assembly:
                 not fit.
         """
         store: Store | None = None
+        if mode.retrieves or keeps_by_calibration(mode):
+            calibration = calibration or self.calibration(mode)
         if mode.retrieves:
             self.database.check_k(mode.retrieval.k)
             _check_answers(self.database, vla.codec)
-            calibration = calibration or self.calibration(mode)
-            store = self.database if extend is None else extend(self.database, calibration)
+            skipping = calibration if isinstance(calibration, Calibration) else None
+            store = self.database if extend is None else extend(self.database, skipping)
         return build_decoder(
             vla,
             mode,
@@ -183,13 +198,18 @@ def uses_calibration(mode: ModeSettings) -> bool:
     return mode.skip.policy == "calibrated" or by_rate
 
 
+def keeps_by_calibration(mode: ModeSettings) -> bool:
+    """Whether a calibration beside the checkpoint may decide how long a mode keeps reasonings."""
+    return mode.reasoning.keep != "never" and not uses_calibration(mode)
+
+
 def build_decoder(
     vla: TokenModel,
     mode: ModeSettings,
     *,
     database: Store | None = None,
     drafter: Drafter | None = None,
-    calibration: Calibration | None = None,
+    calibration: CalibratedPath | None = None,
     predictor: Predictor | None = None,
     seed: int = 0,
     allow_unknown: bool = False,
@@ -203,7 +223,8 @@ def build_decoder(
         mode: the mode.
         database: needed by modes that retrieve.
         drafter: needed by modes that draft.
-        calibration: of the database; without one a calibrated mode does not skip, and says so.
+        calibration: of skipping: without one a calibrated mode does not skip, and says so; or of
+            how long reasonings are kept: without one the mode does as its settings say.
         predictor: needed by modes whose boundary is predicted.
         seed: seed of random skips and shadow verification.
         allow_unknown: accept instructions that the model was not trained on.
@@ -236,16 +257,19 @@ def build_decoder(
         if bounds is None:
             raise ModeError("the mode needs the metric's bounds; none were given")
         boundary = Boundary(bounds.boundary, mode.boundary.hysteresis)
+    skipping = calibration if isinstance(calibration, Calibration) else None
     return HybridDecoder(
         vla,
         mode,
         database=database,
         proposers=proposers,
-        gate=SkipGate(mode.skip, calibration, seed, vla.codec.groups),
+        gate=SkipGate(mode.skip, skipping, seed, vla.codec.groups),
         boundary=boundary,
         chooser=None if predictor is None else Chooser(predictor, vla.codec.groups, proposers),
+        keeping=calibration if isinstance(calibration, ReasoningCalibration) else None,
         allow_unknown=allow_unknown,
         keep_frames=keep_frames,
+        seed=seed,
     )
 
 
@@ -261,6 +285,7 @@ def _check_answers(database: Database, codec: ActionCodec) -> None:
         )
 
 
-def _check(mode: ModeSettings, calibration: Calibration | None) -> None:
-    if calibration is not None and mode.skip.policy == "calibrated":
+def _check(mode: ModeSettings, calibration: CalibratedPath | None) -> None:
+    reasons = isinstance(calibration, ReasoningCalibration)
+    if calibration is not None and (reasons or mode.skip.policy == "calibrated"):
         calibration.check_mode(mode)

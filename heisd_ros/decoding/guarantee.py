@@ -2,48 +2,64 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from heisd_ros.decoding.calibration import Calibration, TriedSetting
+    from heisd_ros.decoding.calibrated_path import CalibratedPath
+    from heisd_ros.decoding.calibration import Calibration
 
 
-def guarantee_of(calibration: Calibration) -> str:
+class Words(NamedTuple):
+    """What the text calls a part of a mode.
+
+    Attributes:
+        nothing: what holds where no setting is within the risk.
+        loses: what an episode loses by ``disagreement``.
+        were: what the steps did that were not decoded in full.
+        gate: what holds for tasks that lost more than the risk.
+        parts: what an episode must share with those of the calibration.
+    """
+
+    nothing: str
+    loses: str
+    were: str
+    gate: str
+    parts: str
+
+
+def guarantee_of(calibration: CalibratedPath) -> str:
     """Returns the text to show beside a calibration's numbers."""
-    measured = calibration.measured
-    if calibration.criterion == "excess":
-        return _of_pairs(calibration, measured)
+    measured, words = calibration.measured, calibration.WORDS
     if measured is None:
         return (
             f"No setting kept the risk of {calibration.risk:.1%} over {calibration.episodes} "
-            "episodes: nothing is skipped."
+            f"episodes: {words.nothing}."
         )
     what, other = (
         ("fail the task", "not about disagreement with the VLA")
         if calibration.criterion == "failure"
-        else (
-            "leave the tolerance around the VLA's own action, of its skipped steps",
-            "not about failing the task",
-        )
+        else (words.loses, "not about failing the task")
     )
     condition = (
         ""
-        if calibration.rule == "path_maximum" or len(calibration.similarity) == 1
+        if calibration.rule == "path_maximum" or calibration.length == 1
         else ", if no episode's loss falls from a setting to a looser one"
     )
     return (
         f"Proved (conformal risk control, rule {calibration.rule}): the mean of what fresh "
         f"episodes lose ({what}), over calibrations like this one and over all tasks together, is "
         f"at most {calibration.risk:.1%}{condition}. Measured: {measured.loss:.1%} in "
-        f"{measured.episodes} episodes, in which {measured.skip_rate:.0%} of the steps were "
-        f"skipped, {measured.disagreement:.0%} of them outside the tolerance; "
+        f"{measured.episodes} episodes, in which {measured.skip_rate:.0%} of the steps "
+        f"{words.were}, {measured.disagreement:.0%} of them outside the tolerance; "
         f"{measured.bound:.1%} with one lost episode added, which is compared to the risk and "
         "bounds nothing. Not proved: the loss at this one calibration, of one task, or beside "
         f"the plain loop. {_gates(calibration)} It is {other}, and {_scope(calibration)}"
     )
 
 
-def _of_pairs(calibration: Calibration, measured: TriedSetting | None) -> str:
+def guarantee_of_pairs(calibration: Calibration) -> str:
+    """Returns the text of a calibration by ``excess``."""
+    measured = calibration.measured
     runs, margin = ", ".join(map(str, calibration.runs)), f"{100 * calibration.risk:g} points"
     test = (
         f"betting test of the mean excess against {margin} at level {calibration.delta:.0%}, in "
@@ -69,16 +85,16 @@ def _of_pairs(calibration: Calibration, measured: TriedSetting | None) -> str:
     )
 
 
-def _gates(calibration: Calibration) -> str:
+def _gates(calibration: CalibratedPath) -> str:
     refused = sum(not calibration.allows(task) for task in calibration.tasks)
     return (
-        f"{refused} of {len(calibration.tasks)} tasks lost more than the risk and are not skipped "
-        "in, a gate that the calibration ran without."
+        f"{refused} of {len(calibration.tasks)} tasks lost more than the risk and "
+        f"{calibration.WORDS.gate}, a gate that the calibration ran without."
     )
 
 
-def _scope(calibration: Calibration) -> str:
+def _scope(calibration: CalibratedPath) -> str:
     return (
-        "holds for episodes that come about as these did: same tasks, scenes, cameras, model, "
-        f"database and settings of the mode ({calibration.mode}, {calibration.mode_hash[:12]})."
+        "holds for episodes that come about as these did: same tasks, scenes, cameras, "
+        f"{calibration.WORDS.parts} of the mode ({calibration.mode}, {calibration.mode_hash[:12]})."
     )

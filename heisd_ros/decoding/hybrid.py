@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from heisd_ros.decoding.acceptance import within_tolerance
+from heisd_ros.decoding.acceptance import acts_alike, within_tolerance
 from heisd_ros.decoding.answer_actions import action_of, answer_of, padded
 from heisd_ros.decoding.boundary import Boundary
 from heisd_ros.decoding.chooser import Chooser
 from heisd_ros.decoding.perception import Perceived, perceive
 from heisd_ros.decoding.proposers import Proposer, Step
+from heisd_ros.decoding.reasoning_calibration import ReasoningCalibration
 from heisd_ros.decoding.redraft import REDRAFT_ROOM as REDRAFT_ROOM  # scripts import it from here
 from heisd_ros.decoding.redraft import redraft as redraft
 from heisd_ros.decoding.router import Router
@@ -39,10 +40,17 @@ from heisd_ros.vla.token_model import TokenModel
 
 @dataclass(frozen=True)
 class _Skipped:
-    """A step that was executed without verification, which is deferred until the arm moves."""
+    """A step that was not decoded in full, which is deferred until the arm moves.
+
+    Attributes:
+        seen: what it was decided on.
+        tokens: its answer.
+        kept: it was decoded behind a kept reasoning; false: executed without verification.
+    """
 
     seen: Perceived
     tokens: tuple[int, ...]
+    kept: bool = False
 
 
 class HybridDecoder:
@@ -58,8 +66,10 @@ class HybridDecoder:
         boundary: chooses between retrieval and drafting, and between keeping a reasoning and
             decoding it; needed by modes that use the metric.
         chooser: chooses between retrieval and drafting in its place, by a predictor.
+        keeping: says how long reasonings are kept; None: the mode does.
         allow_unknown: accept instructions that the model was not trained on.
         keep_frames: return with each verified step what may be kept of it (`StepResult.frame`).
+        seed: seed of shadow checks of kept reasonings.
 
     Raises:
         ModeError: the mode keeps reasonings, and answers of the model hold none.
@@ -75,8 +85,10 @@ class HybridDecoder:
         gate: SkipGate,
         boundary: Boundary | None,
         chooser: Chooser | None = None,
+        keeping: ReasoningCalibration | None = None,
         allow_unknown: bool = False,
         keep_frames: bool = False,
+        seed: int = 0,
     ) -> None:
         self.vla, self.mode = vla, mode
         self.database, self.proposers = database, proposers
@@ -84,13 +96,16 @@ class HybridDecoder:
         self._allow_unknown, self._keep_frames = allow_unknown, keep_frames
         self.speculation = Speculation(vla, mode, proposers, keep_frames)
         self._router = Router(mode, database, gate, chooser)
-        self._thinking = Thinking(mode.reasoning, vla.codec)
+        limit = None if keeping is None else keeping.limit(mode)
+        self._thinking = Thinking(mode.reasoning, vla.codec, keeping, limit, seed)
         self._last: tuple[int, ...] | None = None
         self._deferred: _Skipped | None = None
 
     def warning(self) -> str:
-        """Returns why a mode that should skip does not; empty while all is well."""
-        return self.gate.warning
+        """Returns why a mode does not skip, or keep reasonings, as calibrated; empty if it does."""
+        # A calibration of skipping has judged the kept reasonings of its mode too.
+        covered = self.mode.skip.policy == "calibrated"
+        return self.gate.warning or ("" if covered else self._thinking.warning)
 
     def reset(self, success: bool | None = None) -> None:
         """Forgets the episode; its outcome may loosen or tighten the skipping."""
@@ -113,7 +128,9 @@ class HybridDecoder:
                 self._last, source=Source.SKIP, reason=reason, watch=watch, passes=0
             )
         zone = None if self.boundary is None else self.boundary.update(observation.motion)
-        kept, thought = self._thinking.decide(observation.instruction, zone, observation.after_hold)
+        kept, thought = self._thinking.decide(
+            observation.instruction, zone, observation.after_hold, observation.motion
+        )
         seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
         if kept:
             return self._act_on(kept, thought, seen, watch)
@@ -153,11 +170,13 @@ class HybridDecoder:
 
     @torch.inference_mode()
     def settle(self) -> Settled | None:
-        """Verifies the step that was just executed without it, if verification was deferred."""
+        """Decodes the step that was just executed in full, if that was deferred."""
         skipped, self._deferred = self._deferred, None
         if skipped is None:
             return None
         watch = Stopwatch(self.vla.device)
+        if skipped.kept:
+            return self._settle_kept(skipped, watch)
         verified = self.speculation.verified(self.vla.prompt(*skipped.seen), skipped.tokens)
         agrees = within_tolerance(skipped.tokens, verified, self.vla.codec)
         if self.chooser is not None:
@@ -167,6 +186,14 @@ class HybridDecoder:
         # After a disagreement the next command is the model's own, on a new observation.
         self._router.disagreed = not agrees
         watch.lap("verify")
+        return Settled(watch.timings_ms()["total"], agrees)
+
+    def _settle_kept(self, step: _Skipped, watch: Stopwatch) -> Settled:
+        whole = Step(self.vla.prompt(*step.seen), step.tokens, None)
+        last = self.proposers.get(Source.LAST_COMMAND)
+        fresh, _ = self.speculation.decode(whole, last, watch, "exact")
+        agrees = acts_alike(step.tokens, fresh.tokens, self.vla.codec)
+        self._thinking.observe_shadow(agrees)
         return Settled(watch.timings_ms()["total"], agrees)
 
     def _act_on(
@@ -186,6 +213,8 @@ class HybridDecoder:
             verification, source = self.speculation.decode(whole, last, watch)
             passes += verification.passes
         self._thinking.note(verification.tokens, kept)
+        if kept and self._thinking.shadow():
+            self._deferred = _Skipped(seen, tuple(verification.tokens), kept=True)
         return self._result(
             tuple(verification.tokens),
             source=source,

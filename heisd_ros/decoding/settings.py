@@ -143,12 +143,15 @@ class ReasoningSettings:
             ``motion`` and the action.
         steps: steps in a row that keep it, at most.
         clearance: steps after a change of the gripper in which all is decoded (``motion``).
+        shadow_share: share of the steps that kept it that are decoded in full as well, while the
+            arm moves, to detect drift.
     """
 
     keep: Literal["never", "count", "motion"] = "never"
     again: Part = "action"
     steps: Annotated[int, within(1, 100)] = 4
     clearance: Annotated[int, within(0, 1000)] = 4
+    shadow_share: Annotated[float, within(0.0, 1.0)] = 0.0
 
 
 def _proposers() -> list[str]:

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heisd_ros.decoding.acceptance import groups_of, within_tolerance
+import numpy as np
+
+from heisd_ros.decoding.acceptance import action_ids, groups_of, within_tolerance
 from heisd_ros.decoding.answer_actions import action_of
-from heisd_ros.decoding.boundary import Zone
+from heisd_ros.decoding.boundary import Boundary, Zone
+from heisd_ros.decoding.conformal import DriftAlarm
+from heisd_ros.decoding.reasoning_calibration import FIX, ReasoningCalibration
 from heisd_ros.decoding.settings import ReasoningSettings
 from heisd_ros.errors import ModeError
 from heisd_ros.instructions import normalise_instruction
+from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.vla.action_codec import ActionCodec
 from heisd_ros.vla.reasoning import reasoning_of
 
@@ -25,13 +30,30 @@ class Thinking:
     Args:
         settings: when a reasoning is kept.
         codec: of the model's answers.
+        calibration: says how long it is kept; None: the settings do.
+        limit: the boundary of that calibration; None: that of the mode holds.
+        seed: seed of shadow checks.
 
     Raises:
         ModeError: the settings keep reasonings, and the model's answers hold none.
     """
 
-    def __init__(self, settings: ReasoningSettings, codec: ActionCodec) -> None:
+    def __init__(
+        self,
+        settings: ReasoningSettings,
+        codec: ActionCodec,
+        calibration: ReasoningCalibration | None = None,
+        limit: Boundary | None = None,
+        seed: int = 0,
+    ) -> None:
         self._settings, self._codec = settings, codec
+        self._calibration, self._limit = calibration, limit
+        self._steps = settings.steps
+        self._drift: DriftAlarm | None = None
+        self._shadows = np.random.default_rng(seed)
+        if calibration is not None and calibration.chosen is not None:
+            self._steps = calibration.steps[calibration.chosen]
+            self._drift = DriftAlarm(calibration.drift_limit)
         self._reasoning = reasoning_of(codec)
         if settings.keep != "never" and self._reasoning is None:
             raise ModeError(
@@ -40,6 +62,23 @@ class Thinking:
             )
         self.reset()
 
+    @property
+    def warning(self) -> str:
+        """Why reasonings are not kept as a calibration of the mode says; empty if they are."""
+        if self._settings.keep == "never":
+            return ""
+        if self._calibration is None:
+            return f"reasonings are kept without a calibration of this mode; {FIX}"
+        if self._calibration.chosen is None:
+            return f"no reasoning is kept: {self._calibration.refusal}"
+        if self._drift is not None and self._drift.raised:
+            return (
+                f"drift: {self._drift.losses} of {self._drift.checks} shadow-checked steps left "
+                f"the tolerance, calibrated were {self._drift.limit:.1%}; no reasoning is kept "
+                f"until the node is cleaned up and configured again ({FIX} if this returns)"
+            )
+        return ""
+
     def reset(self) -> None:
         """Forgets the episode."""
         self._answer: tuple[int, ...] | None = None
@@ -47,10 +86,18 @@ class Thinking:
         self._task = ""
         self._in_a_row = 0
         self._since_gripper = self._settings.clearance
-        self._surprised = False
+        if self._limit is not None:
+            self._limit.reset()
+        self._surprised = self._disagreed = False
+        if self._drift is not None:
+            self._drift.end_episode()
 
     def decide(
-        self, instruction: str, zone: Zone | None, after_hold: bool = False
+        self,
+        instruction: str,
+        zone: Zone | None,
+        after_hold: bool = False,
+        motion: MetricSample | None = None,
     ) -> tuple[tuple[int, ...], str]:
         """Decides about one step; `note` must follow, or the next step keeps nothing.
 
@@ -58,6 +105,7 @@ class Thinking:
             instruction: the task of the step.
             zone: of the metric; None: the mode does not use it.
             after_hold: the arm was held since the step before.
+            motion: the metric; used with a calibrated boundary.
 
         Returns:
             the beginning of the answer to keep (empty: all is decoded), and the reason for the
@@ -68,6 +116,8 @@ class Thinking:
         if (task := normalise_instruction(instruction)) != self._task:
             self.reset()
             self._task = task
+        if self._limit is not None:
+            zone = self._limit.update(motion)
         # Taken: a step that fails before its answer is known leaves nothing to keep.
         answer, self._answer = self._answer, None
         if answer is None:
@@ -78,7 +128,7 @@ class Thinking:
         if not kept:
             return (), "thinks: the last answer has nothing to keep"
         why = f"; {zone.reason}" if zone is not None else ""
-        return kept, f"keeps the reasoning, {self._in_a_row + 1} of {self._settings.steps}{why}"
+        return kept, f"keeps the reasoning, {self._in_a_row + 1} of {self._steps}{why}"
 
     def problem(self, tokens: Sequence[int]) -> str:
         """Returns why an answer behind a kept reasoning is not to be executed; empty if it is.
@@ -88,7 +138,7 @@ class Thinking:
         """
         if problem := action_of(self._codec, tokens).problem:
             return problem
-        if self._settings.keep == "motion" and self._turns_gripper(self._action(tokens)):
+        if self._settings.keep == "motion" and self._turns_gripper(action_ids(tokens, self._codec)):
             return "the gripper would change"
         return ""
 
@@ -101,22 +151,40 @@ class Thinking:
         """
         if self._settings.keep == "never":
             return
-        self._in_a_row = self._in_a_row + 1 if kept else 0
+        self._in_a_row, self._disagreed = self._in_a_row + 1 if kept else 0, False
         if action_of(self._codec, tokens).problem:
             self._answer = self._acted = None
             return
-        action = self._action(tokens)
+        action = action_ids(tokens, self._codec)
         self._since_gripper = 0 if self._turns_gripper(action) else self._since_gripper + 1
         self._surprised = self._acted is not None and not within_tolerance(
             action, self._acted, self._codec
         )
         self._answer, self._acted = tuple(tokens), action
 
+    def shadow(self) -> bool:
+        """Draws whether a step that kept a reasoning is decoded in full as well."""
+        return bool(self._shadows.random() < self._settings.shadow_share)
+
+    def observe_shadow(self, agreed: bool) -> None:
+        """Records whether the action behind a fresh reasoning is near that of the newest step."""
+        self._disagreed = not agreed
+        if self._drift is not None:
+            self._drift.add(not agreed)
+
     def _objection(self, zone: Zone | None) -> str:
         """Returns why a reasoning that is there is not kept; empty if it is."""
-        settings = self._settings
-        if self._in_a_row >= settings.steps:
-            return f"{settings.steps} steps in a row have kept it"
+        settings, calibration = self._settings, self._calibration
+        if calibration is not None and calibration.chosen is None:
+            return calibration.refusal
+        if calibration is not None and not calibration.allows(self._task):
+            return "the calibration lets none be kept in this task"
+        if self._drift is not None and self._drift.raised:
+            return "drift"
+        if self._disagreed:
+            return "the action behind a fresh reasoning was another one"
+        if self._in_a_row >= self._steps:
+            return f"{self._steps} steps in a row have kept it"
         if settings.keep == "count":
             return ""
         if zone is None or not zone.retrieval:
@@ -126,9 +194,6 @@ class Thinking:
         if self._since_gripper < settings.clearance:
             return f"{self._since_gripper} steps after the gripper changed"
         return ""
-
-    def _action(self, tokens: Sequence[int]) -> tuple[int, ...]:
-        return tuple(token for token in tokens if token in self._codec.action_ids)
 
     def _turns_gripper(self, action: tuple[int, ...]) -> bool:
         groups = groups_of(self._codec)

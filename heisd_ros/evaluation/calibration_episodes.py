@@ -1,8 +1,9 @@
-"""Closed-loop episodes that calibrate skipping: every skipped action is executed and judged.
+"""Closed-loop episodes of a calibration: every shortened step is executed and judged.
 
-The loss of an episode is, by one criterion, the share of its skipped steps whose action is outside
-the tolerance around the model's own greedy action on the same frame; by the other, 1 if it fails.
-Both are measured with skipping active, so they hold for the states that skipping leads to.
+A step is shortened if it was executed without verification or behind a kept reasoning. The loss of
+an episode is, by one criterion, the share of these steps whose action is outside the tolerance
+around the model's own greedy action on the same frame, decoded in full in shadow; by the other, 1
+if it fails. Both are measured in closed loop, so they hold for the states that short steps lead to.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from heisd_ros.decoding.acceptance import within_tolerance
-from heisd_ros.decoding.calibration import Criterion
+from heisd_ros.decoding.acceptance import acts_alike, within_tolerance
+from heisd_ros.decoding.assembly import keeps_by_calibration
+from heisd_ros.decoding.calibrated_path import Criterion
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import dispersion
 from heisd_ros.decoding.types import Decoder, Observation, Source, StepResult
@@ -42,7 +44,7 @@ class EpisodeLoss:
     """Counts of one episode.
 
     Attributes:
-        skipped: Steps executed without verification.
+        skipped: Steps executed without verification, or behind a kept reasoning.
         broken: Those of them outside the tolerance.
         retrieved: Steps in the zone of retrieval, the slow and the skipped ones included.
         steps: All steps.
@@ -138,25 +140,28 @@ def calibration_mode(mode: ModeSettings) -> ModeSettings:
     """Returns a mode as it is calibrated: one fixed setting, without shadow checks.
 
     Raises:
-        CalibrationError: The mode doesn't skip by calibration.
+        CalibrationError: The mode neither skips nor keeps reasonings by calibration.
     """
+    if keeps_by_calibration(mode):
+        return replace(mode, reasoning=replace(mode.reasoning, shadow_share=0.0))
     if mode.skip.policy != "calibrated":
         raise CalibrationError(
-            f"the mode's skip.policy is {mode.skip.policy!r}: there is nothing to calibrate; "
-            "give a mode with skip.policy 'calibrated', such as heisd"
+            f"the mode's skip.policy is {mode.skip.policy!r} and it keeps no reasonings: there is "
+            "nothing to calibrate; give a mode with skip.policy 'calibrated', such as heisd, or "
+            "one that keeps reasonings, such as heisd_reason"
         )
     return replace(mode, skip=replace(mode.skip, shadow_share=0.0, feedback=False))
 
 
 class Judge(DecoderWrapper):
-    """A decoder whose skipped steps are compared with a reference decoder on the same frames.
+    """A decoder whose shortened steps are compared with a reference decoder on the same frames.
 
     A reset keeps the counts.
 
     Args:
         decoder: Decides the steps.
         reference: The model's plain greedy decoding.
-        answer: Format of their answers; None: seven bins.
+        answer: Format of their answers; None: seven bins, and no words.
     """
 
     def __init__(
@@ -167,13 +172,17 @@ class Judge(DecoderWrapper):
         self.skipped = self.broken = self.retrieved = 0
 
     def infer(self, observation: Observation) -> StepResult:
-        """Returns the decoder's step, and judges it if it was skipped."""
+        """Returns the decoder's step, and judges it if it was shortened."""
         result = self._decoder.infer(observation)
         self.retrieved += result.source in (Source.RETRIEVAL, Source.LAST_COMMAND, Source.SKIP)
-        if result.source == Source.SKIP:
-            own = self._reference.infer(observation)
+        if result.source in (Source.SKIP, Source.KEPT):
+            tokens, own = result.tokens, self._reference.infer(observation).tokens
             self.skipped += 1
-            self.broken += not within_tolerance(result.tokens, own.tokens, self._answer)
+            if result.source == Source.KEPT and self._answer is not None:
+                near = acts_alike(tokens, own, self._answer)
+            else:
+                near = within_tolerance(tokens, own, self._answer)
+            self.broken += not near
         return result
 
 
@@ -190,7 +199,7 @@ def judge_episode(
 
     Args:
         scene: Scene of the episode's task.
-        decoder: The decoder that skips.
+        decoder: The decoder that skips or keeps reasonings.
         reference: The decoder that judges.
         start: Where it begins.
         metric: The kinematic metric, if the decoder needs it.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from heisd_ros.decoding.calibration import Calibration, TriedSetting
+from heisd_ros.decoding.calibrated_path import CalibratedPath, TriedSetting
 from heisd_ros.errors import CalibrationError
 from heisd_ros.evaluation.calibration_episodes import EpisodeLoss
 from heisd_ros.files.atomic import replace_text
@@ -73,20 +73,15 @@ class LossTable:
             )
 
 
-def header_of(candidate: Calibration, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def header_of(candidate: CalibratedPath, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what determines the losses of a walk along a candidate's path.
 
     Args:
-        candidate: The `Calibration`, without a chosen setting.
+        candidate: The calibration, without a chosen setting.
         provenance: What else determines them, for instance the mode's settings.
     """
     return {
-        "database_id": candidate.database_id,
-        "model_fingerprint": candidate.model_fingerprint,
-        "suite": candidate.suite,
-        "similarity": candidate.similarity,
-        "dispersion": candidate.dispersion,
-        **({"runs": candidate.runs} if candidate.runs else {}),
+        **candidate.identity,
         "criterion": candidate.criterion,
         "provenance": dict(provenance),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
+from heisd_ros.decoding.calibrated_path import CalibratedPath
 from heisd_ros.decoding.calibration import Calibration
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.evaluation.calibration_episodes import EpisodeLoss, judge_episode
@@ -31,7 +32,7 @@ class Rig:
         self._reference = AutoregressiveDecoder(self._vla)
         self._scene: LiberoScene | None = None
 
-    def run(self, candidate: Calibration, setting: int, start: Start) -> EpisodeLoss:
+    def run(self, candidate: CalibratedPath, setting: int, start: Start) -> EpisodeLoss:
         """Runs one episode with a new decoder, so that nothing is carried over.
 
         Args:
@@ -50,10 +51,10 @@ class Rig:
             scene, decoder, self._reference, start, metric, self._inputs, self._vla.codec
         )
 
-    def _decoder(self, candidate: Calibration) -> Decoder:
+    def _decoder(self, candidate: CalibratedPath) -> Decoder:
         """Makes a decoder without shadow checks and feedback, which only prevent skips."""
         mode = self._mode
-        if candidate.runs:
+        if isinstance(candidate, Calibration) and candidate.runs:
             # The path's run length counts.
             mode = replace(mode, skip=replace(mode.skip, max_consecutive=candidate.runs[-1]))
         own = replace(candidate, settings=mode.decisive())
@@ -72,7 +73,7 @@ _rigs: dict[Place, Rig] = {}
 
 
 def run_episode_of(
-    place: Place, candidate: Calibration, setting: int, number: int, start: Start
+    place: Place, candidate: CalibratedPath, setting: int, number: int, start: Start
 ) -> tuple[int, int, EpisodeLoss]:
     """Runs one job in a worker; returns setting, number of the episode, and its loss."""
     if place not in _rigs:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from heisd_ros.decoding.calibration import Calibration, TriedSetting
+from heisd_ros.decoding.calibrated_path import CalibratedPath, TriedSetting
 from heisd_ros.decoding.conformal import choose, least_bound, least_episodes
 from heisd_ros.errors import CalibrationError
 from heisd_ros.evaluation.calibration_episodes import EpisodeLoss
@@ -38,7 +38,9 @@ class CalibrationRun:
         CalibrationError: Too few episodes for the risk, or the file is damaged or another run's.
     """
 
-    def __init__(self, candidate: Calibration, file: Path, provenance: Mapping[str, Any]) -> None:
+    def __init__(
+        self, candidate: CalibratedPath, file: Path, provenance: Mapping[str, Any]
+    ) -> None:
         least = least_episodes(candidate.risk)
         if candidate.episodes < least:
             raise CalibrationError(
@@ -46,9 +48,7 @@ class CalibrationRun:
                 f"at least {least} are needed, and several times as many are useful"
             )
         self.candidate = candidate
-        self._losses = LossTable(
-            file, header_of(candidate, provenance), range(len(candidate.similarity))
-        )
+        self._losses = LossTable(file, header_of(candidate, provenance), range(candidate.length))
 
     def pending(self) -> list[tuple[int, int]]:
         """Returns setting and number of the next episodes, all of one setting; empty at the end."""
@@ -69,7 +69,7 @@ class CalibrationRun:
 
     def result(
         self, plan: Sequence[Start] = (), instructions: Mapping[int, str] = NO_TASKS
-    ) -> Calibration:
+    ) -> CalibratedPath:
         """Returns the calibration of the finished walk.
 
         Args:
@@ -99,7 +99,7 @@ class CalibrationRun:
 
     @property
     def _settings(self) -> range:
-        return range(len(self.candidate.similarity))
+        return range(self.candidate.length)
 
     def _undecided(self) -> int | None:
         """Returns the current setting of the walk; None if it has ended."""

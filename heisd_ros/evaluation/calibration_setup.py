@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.data.libero_source import ROBOT
 from heisd_ros.decoding.answer_actions import padded
-from heisd_ros.decoding.assembly import Assembly
+from heisd_ros.decoding.assembly import Assembly, keeps_by_calibration
 from heisd_ros.decoding.calibration import RUN_SETTING, Calibration, Criterion
 from heisd_ros.decoding.conformal import Rule
 from heisd_ros.decoding.modes import load_mode
+from heisd_ros.decoding.reasoning_calibration import (
+    ReasoningCalibration,
+    path_of_keeping,
+    scale_of,
+)
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.errors import CalibrationError
 from heisd_ros.evaluation.calibration_episodes import (
@@ -41,9 +47,9 @@ class Place:
     Attributes:
         suite: LIBERO suite.
         model: folder of the checkpoint.
-        database: folder of the database.
+        database: folder of the database; empty: as in `Assembly`.
         drafter: folder of the drafter.
-        mode: the mode that skips.
+        mode: the mode that skips or keeps reasonings.
         protocol: name or file of the protocol; empty: by the checkpoint.
         unnorm_key: action statistics; empty: by the protocol.
         device: that runs the model.
@@ -144,46 +150,81 @@ def prepare(place: Place, aim: Aim) -> CalibrationRun | PairedRun:
         HeisdError: An input is missing, damaged or does not fit, or there are too few episodes.
     """
     settings, assembly = place.open()
-    opened = assembly.database
-    check_left_out(place, opened)
-    runs = (aim.runs or RUNS) if aim.paired else ()
-    levels = aim.levels or ((LEVEL,) if aim.paired else LEVELS)
-    path = path_of(opened, settings.retrieval.k, levels, _executed(place, settings))
-    decisive = load_mode(place.mode).decisive()
-    if runs:
-        # The path consists of run lengths, all at one threshold.
-        path = path[0] * len(runs), path[1] * len(runs)
-        decisive.pop(RUN_SETTING)
-    candidate = Calibration(
-        similarity=path[0],
-        dispersion=path[1],
-        chosen=None,
-        risk=aim.risk,
-        criterion=aim.criterion,
-        rule=aim.rule,
-        tried=(),
-        k=settings.retrieval.k,
-        max_consecutive=runs[-1] if runs else settings.skip.max_consecutive,
-        clearance=settings.skip.clearance,
-        speed=settings.skip.speed,
-        mode=Path(place.mode).stem,
-        suite=place.suite,
-        episodes=aim.episodes,
-        database_id=opened.manifest.database_id,
-        model_fingerprint=assembly.fingerprint,
-        created="",
-        settings=decisive,
-        runs=runs,
-        delta=aim.delta,
-    )
-    kind, file = (PairedRun, PAIRS) if aim.paired else (CalibrationRun, FILE)
+    if settings.retrieves:
+        check_left_out(place, assembly.database)
+    keeps = keeps_by_calibration(settings)
+    candidate = (_keeping if keeps else _skipping)(place, aim, settings, assembly)
     provenance = {
         "tasks": list(aim.tasks),
         "mode": settings.recorded(),
         "drafter": assembly.drafter_hash(settings),
         **({"draw": aim.draw} if aim.draw else {}),
     }
-    return kind(candidate, Path(place.database) / file, provenance)
+    folder = Path(place.model if keeps else place.database)
+    if isinstance(candidate, Calibration) and aim.paired:
+        return PairedRun(candidate, folder / PAIRS, provenance)
+    return CalibrationRun(candidate, folder / FILE, provenance)
+
+
+def _common(place: Place, aim: Aim, assembly: Assembly) -> dict[str, Any]:
+    """Returns the fields of `CalibratedPath` before the walk."""
+    return {
+        "chosen": None,
+        "risk": aim.risk,
+        "criterion": aim.criterion,
+        "rule": aim.rule,
+        "tried": (),
+        "mode": Path(place.mode).stem,
+        "suite": place.suite,
+        "episodes": aim.episodes,
+        "model_fingerprint": assembly.fingerprint,
+        "created": "",
+        "settings": load_mode(place.mode).decisive(),
+    }
+
+
+def _keeping(
+    place: Place, aim: Aim, settings: ModeSettings, assembly: Assembly
+) -> ReasoningCalibration:
+    """Returns the path of a mode that keeps reasonings."""
+    if aim.paired or aim.levels:
+        raise CalibrationError(
+            f"criterion excess and levels are of skipping, and mode {place.mode!r} keeps "
+            "reasonings; accepted with it: criterion disagreement or failure, and no level"
+        )
+    steps, boundary = path_of_keeping(settings)
+    bounds = assembly.bounds(settings)
+    common = _common(place, aim, assembly)
+    found = ReasoningCalibration(
+        **common, steps=steps, boundary=boundary, scale=scale_of(settings, bounds)
+    )
+    found.at(len(steps) - 1).limit(settings)  # now, and not in a worker
+    return found
+
+
+def _skipping(place: Place, aim: Aim, settings: ModeSettings, assembly: Assembly) -> Calibration:
+    """Returns the path of a mode that skips."""
+    opened = assembly.database
+    runs = (aim.runs or RUNS) if aim.paired else ()
+    levels = aim.levels or ((LEVEL,) if aim.paired else LEVELS)
+    path = path_of(opened, settings.retrieval.k, levels, _executed(place, settings))
+    common = _common(place, aim, assembly)
+    if runs:
+        # The path consists of run lengths, all at one threshold.
+        path = path[0] * len(runs), path[1] * len(runs)
+        common["settings"].pop(RUN_SETTING)
+    return Calibration(
+        **common,
+        similarity=path[0],
+        dispersion=path[1],
+        k=settings.retrieval.k,
+        max_consecutive=runs[-1] if runs else settings.skip.max_consecutive,
+        clearance=settings.skip.clearance,
+        speed=settings.skip.speed,
+        database_id=opened.manifest.database_id,
+        runs=runs,
+        delta=aim.delta,
+    )
 
 
 def check_left_out(place: Place, opened: Database | None = None) -> None:

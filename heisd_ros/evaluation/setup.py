@@ -9,7 +9,7 @@ from typing import Any
 
 from heisd_ros.data.libero_source import ROBOT
 from heisd_ros.decoding.assembly import Assembly
-from heisd_ros.decoding.calibration import Calibration
+from heisd_ros.decoding.calibrated_path import CalibratedPath
 from heisd_ros.decoding.chunks import ChunkUse
 from heisd_ros.decoding.modes import load_mode
 from heisd_ros.decoding.settings import ModeSettings
@@ -70,7 +70,8 @@ class Parts:
         model: Fingerprint of the model.
         database: None where no mode retrieves.
         protocol: How episodes are run.
-        calibration: The database's; None where no mode asks for one, or none was made.
+        calibration: The database's or the model's, of the first mode that asks for one; None where
+            none does, or none was made.
 
     Raises:
         UnknownStatisticsError: The model has none of those that the protocol names for the suite.
@@ -93,7 +94,7 @@ class Parts:
         self._assembly = Assembly(setup.model, setup.database, setup.drafter, ROBOT)
         self.model = self._assembly.fingerprint
         self.database: Database | None = None
-        self.calibration: Calibration | None = None
+        self.calibration: CalibratedPath | None = None
         for mode in self.modes.values():
             self._assembly.check(mode)
             if mode.retrieves:
@@ -180,7 +181,7 @@ def mode_name(mode: str) -> str:
     return Path(mode).stem if mode.endswith((".yaml", ".yml")) else mode
 
 
-def _described(calibration: Calibration | None) -> dict[str, Any] | None:
+def _described(calibration: CalibratedPath | None) -> dict[str, Any] | None:
     if calibration is None:
         return None
     return {

@@ -24,6 +24,14 @@ def require_whole(what: str, value: object, least: int = 1, most: int | None = N
     )
 
 
+def require_fixed(given: Mapping[str, Any], fixed: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raises ValueError if a key is given with none of its accepted values; it may be absent."""
+    for key, accepted in fixed.items():
+        if key in given:
+            value = given[key]
+            require(value in accepted, f"{key} is {shown(value)}; only {accepted[0]!r}")
+
+
 def reject_unknown(where: str, given: Mapping[str, Any], known: set[str]) -> None:
     """Raises ValueError if a mapping has unknown keys, which are most likely misspelt."""
     unknown = sorted(set(given) - known)

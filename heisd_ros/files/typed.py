@@ -69,9 +69,9 @@ def check_fields(instance: Any) -> None:
     Raises:
         ValueError: as in `typed`.
     """
-    values = dataclasses.asdict(instance)
-    for name, hint in get_type_hints(type(instance), include_extras=True).items():
-        typed(hint, values[name], name)
+    hints = get_type_hints(type(instance), include_extras=True)
+    for name, value in dataclasses.asdict(instance).items():
+        typed(hints[name], value, name)
 
 
 def within(low: float, high: float = math.inf) -> AfterValidator:

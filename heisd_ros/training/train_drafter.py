@@ -8,70 +8,43 @@ trainer's state, the VLA's outputs for the frames, and the drafter so far.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from heisd_ros.errors import DemonstrationError
+from heisd_ros.files.typed import within
 from heisd_ros.training.distillation import TeacherFrames
 from heisd_ros.training.draft_acceptance import DraftAcceptance, measure_acceptance
-from heisd_ros.training.optimizer import make_optimizer
-from heisd_ros.training.state import resume_state, save_state
+from heisd_ros.training.training_run import TrainingRun
+from heisd_ros.training.training_settings import RunSettings
 from heisd_ros.vla.drafter import Drafter, load_drafter, save_drafter
 from heisd_ros.vla.token_model import TokenModel
 
 DEPTH = 6
 """Levels that are learnt, at most: those of the deepest tree (`DrafterSettings.depth`)."""
-_STATE, _DRAFTER = "trainer.pt", "drafter"
+_DRAFTER = "drafter"
 
 
-@dataclass(frozen=True)
-class DistillationSettings:
-    """Settings of a drafter's training run.
+@dataclass(frozen=True, kw_only=True)
+class DistillationSettings(RunSettings):
+    """Settings of a drafter's training run, see `RunSettings`.
 
     Attributes:
-        steps: Optimiser steps.
-        batch_size: Frames a step.
-        learning_rate: Peak of the cosine schedule.
-        weight_decay: AdamW's, on matrices.
-        warmup_steps: Steps of linear warm-up.
         feature_weight: Weight of the smooth L1 loss between guessed and true hidden states.
         token_weight: Weight of the cross-entropy against the VLA's distribution.
         greedy_weight: Weight of the cross-entropy against the VLA's greedy token. The VLA spreads
             its probability over neighbouring bins; a draft is accepted for one of them.
-        seed: Seed of weights and order.
-
-    Raises:
-        ValueError: A value is not accepted.
     """
 
-    steps: int = 4000
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    warmup_steps: int = 100
-    feature_weight: float = 1.0
-    token_weight: float = 0.1
-    greedy_weight: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Checks every field; raises ValueError, also for NaN."""
-        for name, least in {"steps": 1, "batch_size": 1, "warmup_steps": 0, "seed": 0}.items():
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value}")
-        weights = ("feature_weight", "token_weight", "greedy_weight")
-        for name in ("learning_rate", "weight_decay", *weights):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be finite and at least 0, got {value}")
+    learning_rate: Annotated[float, within(0)] = 2e-3
+    feature_weight: Annotated[float, within(0)] = 1.0
+    token_weight: Annotated[float, within(0)] = 0.1
+    greedy_weight: Annotated[float, within(0)] = 1.0
 
 
 class Losses(NamedTuple):
@@ -88,7 +61,7 @@ class Losses(NamedTuple):
     greedy: Tensor
 
 
-class DrafterTrainer:
+class DrafterTrainer(TrainingRun[DistillationSettings]):
     """One training run in one folder.
 
     Args:
@@ -113,10 +86,8 @@ class DrafterTrainer:
         settings: DistillationSettings,
     ) -> None:
         torch.manual_seed(settings.seed)
-        self.frames, self.fingerprint = frames, fingerprint
-        self.folder, self.settings = folder, settings
-        self.device, self.vla = vla.device, vla
-        self.drafter = Drafter.of(vla).to(self.device)
+        self.frames, self.fingerprint, self.vla = frames, fingerprint, vla
+        self.drafter = Drafter.of(vla).to(vla.device)
         self._learnt = torch.nonzero(~frames.held_out & (frames.answers > 1))[:, 0]
         if not len(self._learnt):
             raise DemonstrationError("the VLA's answers have one token: there is nothing to draft")
@@ -124,50 +95,12 @@ class DrafterTrainer:
         # Its guesses are to resemble the output of the VLA's last norm, channel by channel.
         last = frames.hidden[self._learnt, frames.embeds.shape[1] - 1].float()
         self.drafter.norm.weight.data.copy_(last.square().mean(dim=0).sqrt())
-        self.optimizer, self.schedule = make_optimizer(
-            [*self.drafter.parameters()],
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            warmup_steps=settings.warmup_steps,
-            steps=settings.steps,
-        )
-        self.step = 0
-        self.losses: list[tuple[int, float, float, float]] = []
-        resume_state(folder / _STATE, self._layout(), self.device, self._restore)
-
-    def run(
-        self, on_step: Callable[[int, float, float, float], None], save_every_sec: float = 60
-    ) -> None:
-        """Trains to the end, saving as it goes.
-
-        Args:
-            on_step: Called with step and the losses (feature, token, greedy) every 10 steps.
-            save_every_sec: Seconds between two saved states.
-        """
-        saved = time.monotonic()
-        while self.step < self.settings.steps:
-            losses = self._train_step()
-            self.step += 1
-            if self.step % 10 == 0:
-                feature, token, greedy = (loss.item() for loss in losses)
-                self.losses.append((self.step, feature, token, greedy))
-                on_step(*self.losses[-1])
-            if time.monotonic() - saved > save_every_sec:
-                self.save()
-                saved = time.monotonic()
-        self.save()
+        super().__init__(folder, settings, vla.device, [*self.drafter.parameters()])
+        self._resume()
 
     def save(self) -> None:
         """Writes the trainer's state and the drafter so far."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            "drafter": self.drafter.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "step": self.step,
-            "losses": self.losses,
-        }
-        save_state(self.folder / _STATE, self._layout(), state)
+        self._save_state({"drafter": self.drafter.state_dict()})
         self._save_drafter({})
 
     def measure(self, limit: int = 2000) -> dict[str, DraftAcceptance]:
@@ -251,9 +184,7 @@ class DrafterTrainer:
             + settings.token_weight * losses.token
             + settings.greedy_weight * losses.greedy
         ).backward()
-        nn.utils.clip_grad_norm_(self.drafter.parameters(), 1.0)
-        self.optimizer.step()
-        self.schedule.step()
+        self._update()
         return Losses(*(loss.detach() for loss in losses))
 
     def _losses(self, index: Tensor) -> Losses:
@@ -278,13 +209,8 @@ class DrafterTrainer:
         )
 
     def _layout(self) -> dict[str, Any]:
-        """What must be the same when the run is resumed."""
         return {"model": self.fingerprint}
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.drafter.load_state_dict(state["drafter"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.step, self.losses = state["step"], state["losses"]
-        # A new seed for the rest of the run, so that the first part's draws are not repeated.
-        torch.manual_seed(self.settings.seed + self.step)
+        super()._restore(state)

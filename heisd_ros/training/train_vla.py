@@ -8,8 +8,7 @@ resumable: its folder holds the trainer's state, the loss curve, and the checkpo
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from heisd_ros.families.checkpoint import preparation
 from heisd_ros.families.trainable import Corpus, Trainable
 from heisd_ros.training.dataset import Samples
-from heisd_ros.training.optimizer import make_optimizer
-from heisd_ros.training.state import resume_state, save_state
+from heisd_ros.training.training_run import TrainingRun
 from heisd_ros.training.training_settings import TrainingSettings
 from heisd_ros.vla.action_codec import ActionCodec
 from heisd_ros.vla.token_model import TokenModel
 
-_STATE = "trainer.pt"
 _LANDMARK_SCALE = 0.1
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
@@ -49,7 +46,7 @@ class LandmarkHead(nn.Module):
         return position
 
 
-class Trainer:
+class Trainer(TrainingRun[TrainingSettings]):
     """One training run in one folder.
 
     Args:
@@ -77,73 +74,36 @@ class Trainer:
         layers: int = 0,
     ) -> None:
         torch.manual_seed(settings.seed)
-        self.samples, self.folder, self.settings = samples, folder, settings
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.samples = samples
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.subject: Trainable = preparation(family).prepare(_corpus(samples), start, layers)
         # A loaded checkpoint is frozen, for inference.
-        self.model = self.subject.network.train().requires_grad_(True).to(self.device)
-        self.head = LandmarkHead(*self.subject.visual_tokens, len(samples.instructions)).to(
-            self.device
-        )
+        self.model = self.subject.network.train().requires_grad_(True).to(device)
+        self.head = LandmarkHead(*self.subject.visual_tokens, len(samples.instructions)).to(device)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average)
         )
-        self.optimizer, self.schedule = make_optimizer(
-            self._parameters(),
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            warmup_steps=settings.warmup_steps,
-            steps=settings.steps,
-        )
         # Asked at every step: on a GPU it would wait for the device there.
         self.average.n_averaged = self.average.n_averaged.cpu()
+        trained = [*self.model.parameters(), *self.head.parameters()]
+        super().__init__(folder, settings, device, trained)
         self._short = self.device.type != "cpu" or _computes_bfloat16()
-        self.step = 0
-        self.losses: list[tuple[int, float, float, float]] = []
-        resume_state(self.folder / _STATE, self._layout(), self.device, self._restore)
+        self._resume()
         self._encode()
-
-    def run(
-        self, on_step: Callable[[int, float, float, float], None], save_every_sec: float = 120
-    ) -> None:
-        """Trains to the end, saving as it goes.
-
-        Args:
-            on_step: Called with step and losses of actions, landmarks and text every 10 steps, and
-                at the last.
-            save_every_sec: Seconds between two saved states.
-        """
-        saved = time.monotonic()
-        while self.step < self.settings.steps:
-            losses = self._train_step()
-            self.step += 1
-            if self.step % 10 == 0 or self.step == self.settings.steps:
-                # Read here alone: reading them waits for the device.
-                action, landmark, text = torch.stack(losses).tolist()
-                self.losses.append((self.step, action, landmark, text))
-                on_step(*self.losses[-1])
-            if time.monotonic() - saved > save_every_sec:
-                self.save()
-                saved = time.monotonic()
-        self.save()
 
     def save(self) -> None:
         """Writes trainer state, loss curve and checkpoint (of the averaged weights).
 
         A run is resumed from the state alone; the others are written again at each save.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            "model": self.model.state_dict(),
-            "average": self.average.module.state_dict(),
-            "head": self.head.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "step": self.step,
-            "losses": self.losses,
-            "statistics": self.subject.scale(),
-        }
-        save_state(self.folder / _STATE, self._layout(), state)
+        self._save_state(
+            {
+                "model": self.model.state_dict(),
+                "average": self.average.module.state_dict(),
+                "head": self.head.state_dict(),
+                "statistics": self.subject.scale(),
+            }
+        )
         (self.folder / "losses.json").write_text(json.dumps(self.losses))
         self.subject.save(self.folder / "checkpoint", self.average.module, torch.float16)
 
@@ -165,9 +125,7 @@ class Trainer:
                 + self.settings.landmark_weight * landmark_loss
                 + self.settings.text_weight * text_loss
             ).backward()
-        nn.utils.clip_grad_norm_(self._parameters(), 1.0)
-        self.optimizer.step()
-        self.schedule.step()
+        self._update()
         self.average.update_parameters(self.model)
         return action_loss.detach(), landmark_loss.detach(), text_loss.detach()
 
@@ -233,9 +191,6 @@ class Trainer:
             self.device
         )
 
-    def _parameters(self) -> list[nn.Parameter]:
-        return [*self.model.parameters(), *self.head.parameters()]
-
     def _layout(self) -> dict[str, Any]:
         """What must be the same when the run is resumed: the network and what its ids mean.
 
@@ -254,14 +209,9 @@ class Trainer:
         self.average.module.load_state_dict(state["average"])
         self.average.n_averaged.fill_(1)
         self.head.load_state_dict(state["head"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
         # There may be more demonstrations now, but action tokens must keep their meaning.
         self.subject.rescale(state["statistics"])
-        # A run of an earlier version has no column for the loss of text.
-        self.step, self.losses = state["step"], [(*row, 0.0)[:4] for row in state["losses"]]
-        # A new seed for the rest of the run, so that the first part's draws are not repeated.
-        torch.manual_seed(self.settings.seed + self.step)
+        super()._restore(state)
 
 
 class _Ids:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from support.evaluations import made_up_results
+from support.fake_scene import KinematicScene
 from support.probed import ROW, table
+from support.references import FamilyReference
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
+from support.tree import ROOT
 from typer.testing import CliRunner
 
 from heisd_ros.cli import calibrate, calibrate_predictor
 from heisd_ros.cli.main import app
+from heisd_ros.decoding import reasoning_calibration
+from heisd_ros.decoding.assembly import Assembly
 from heisd_ros.decoding.calibration import FILE, Calibration
 from heisd_ros.decoding.modes import load_mode
 from heisd_ros.decoding.predictor import FILE as PREDICTOR
 from heisd_ros.decoding.predictor import Predictor
+from heisd_ros.decoding.reasoning_calibration import MEASURED, ReasoningCalibration
 from heisd_ros.evaluation import calibration_rig, predictor_rig
 from heisd_ros.evaluation.calibration_episodes import EpisodeLoss
 from heisd_ros.evaluation.calibration_run import FILE as RUN
@@ -27,6 +34,7 @@ from heisd_ros.retrieval.projection import Projection
 from heisd_ros.retrieval.writer import write_database
 from heisd_ros.vla.checkpoint_files import fingerprint
 
+ECOT = ROOT / "test" / "data" / "ecot_reference"
 SIZE, EPISODES, FRAMES = 6, 4, 5
 
 
@@ -71,7 +79,8 @@ def world(tmp_path, model, monkeypatch):
 
     def episode(place, candidate, setting, number, start):
         ran.append((setting, start.task_index, start.init_state))
-        lost = (number % 2 == 0 and setting == 2) if candidate.runs else False
+        runs = getattr(candidate, "runs", ())
+        lost = (number % 2 == 0 and setting == 2) if runs else False
         return setting, number, EpisodeLoss((setting + 1) * 10, setting, 50, 100, not lost)
 
     def run_jobs(function, jobs, label, workers):
@@ -187,6 +196,82 @@ def test_what_cannot_be_done_is_an_error_that_says_why(world, options, problem):
     # The terminal breaks lines within a box.
     assert problem in " ".join(result.output.replace("│", " ").split())
     assert not world.episodes
+
+
+@pytest.fixture
+def reasoning(world, tmp_path):
+    """The world with the checkpoint of a model that reasons in the place of its database."""
+    world.folder = tmp_path / "ecot"
+    shutil.copytree(ECOT, world.folder)
+    world.call = lambda *options: CliRunner().invoke(
+        calibrate.app, [str(word) for word in (world.folder, "--task", 0, "--task", 1, *options)]
+    )
+    return world
+
+
+def test_how_long_reasonings_are_kept_is_chosen_and_lies_beside_the_checkpoint(reasoning):
+    # Losses of the settings: 0, 1/20, 2/30, 3/40; the sixth is the first above 12%.
+    options = ("--mode", "heisd_reason", "--risk", 0.12, "--episodes", 30)
+    result = reasoning.call(*options)
+    assert result.exit_code == 0, result.output
+    folder, mode = reasoning.folder, load_mode("heisd_reason")
+    found = ReasoningCalibration.load(folder, fingerprint(folder))
+    measured = [setting / (10 * setting + 10) for setting in range(len(MEASURED))]
+    within = [(30 * loss + 1) / 31 <= 0.12 for loss in measured]
+    assert found.chosen == within.index(False) - 1 if False in within else len(MEASURED) - 1
+    assert (found.steps, found.boundary) == tuple(zip(*MEASURED, strict=True))
+    assert found == Assembly(folder).calibration(mode), "the decoder of the mode finds it"
+    said = " ".join(result.output.replace("│", " ").split())
+    assert "the action behind a fresh reasoning" in said and "F >=" in said
+    before = len(reasoning.episodes)
+    assert reasoning.call(*options).exit_code == 0 and len(reasoning.episodes) == before
+    assert Assembly(folder).calibration(load_mode("freeze")) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--criterion", "excess", "--draw", 1), "are of skipping, and mode 'freeze'"),
+        (("--level", 0.5), "are of skipping, and mode 'freeze'"),
+        (("--model", "elsewhere"), "lies beside its checkpoint; accepted:"),
+        (("--mode", "heisd"), "heisd db build` makes one"),
+    ],
+)
+def test_what_is_of_skipping_is_refused_for_reasonings(reasoning, options, problem):
+    result = reasoning.call("--mode", "freeze", *options)
+    assert result.exit_code == 2 and not reasoning.episodes
+    assert problem in " ".join(result.output.replace("│", " ").split())
+
+
+class Table(KinematicScene):
+    """The fake scene as one of LIBERO with the reference's pictures; solved after three steps."""
+
+    suite, task_index = "libero_spatial", 0
+
+    def __init__(self):
+        super().__init__(goal_steps=3)
+        self.instruction = "put the spoon on the towel"
+
+    def images(self):
+        return {"agentview": FamilyReference("ecot").image(f"image_ep{len(self.actions)}.png")}
+
+
+def test_a_kept_step_of_an_episode_is_decoded_in_full_in_shadow(monkeypatch, tmp_path):
+    """A tiny model that reasons, from its checkpoint to the file that its mode then uses."""
+    folder, protocol = tmp_path / "ecot", tmp_path / "protocol.yaml"
+    shutil.copytree(ECOT, folder)
+    protocol.write_text("data: {views: [agentview]}\n")
+    monkeypatch.setattr(reasoning_calibration, "COUNTED", (1, 2))
+    monkeypatch.setattr(calibration_rig, "make_scene", lambda *_: Table())
+    monkeypatch.setattr(calibrate, "run_jobs", lambda f, jobs, *_: (f(*job) for job in jobs))
+    words = [folder, "--mode", "freeze", "--task", 0, "--episodes", 1, "--risk", 0.9,
+             "--protocol", protocol, "--unnorm-key", "bridge_orig"]  # fmt: skip
+    result = CliRunner().invoke(calibrate.app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    found = Assembly(folder).calibration(load_mode("freeze"))
+    assert [row.skip_rate for row in found.tried] == pytest.approx([1 / 3, 2 / 3])
+    assert found.chosen == sum(row.bound <= 0.9 for row in found.tried) - 1
+    assert {row.success_rate for row in found.tried} == {1.0}
 
 
 def test_a_database_of_the_states_to_calibrate_with_is_refused(world, model):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.skipping import matches
 
+from heisd_ros.decoding.modes import load_mode
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.types import StepResult
 from heisd_ros.errors import CalibrationError
@@ -23,10 +24,12 @@ from heisd_ros.evaluation.calibration_episodes import (
     plan_episodes,
 )
 from heisd_ros.evaluation.starts import CALIBRATION_STATES, MovedStart, Start
+from heisd_ros.families.ecot.codec import EcotAnswer
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.sim.demonstrations import HELD_OUT_STATES
 
 TOKENS = (500,) * 7
+WORDS = EcotAnswer(356, 64, frozenset({2}))
 
 
 class PushScene:
@@ -146,6 +149,19 @@ def test_only_skipped_steps_are_judged_on_the_same_frame_and_nothing_is_changed(
     assert (decoder.settled, decoder.resets) == (1, [True])
 
 
+def test_a_step_behind_a_kept_reasoning_is_judged_by_its_action_alone():
+    """Bins of the action count, whatever words the fresh reasoning has."""
+    fresh = (7, 8, 9, *[200] * 6, 300, 2)
+    script = [("kept", (5, *[action] * 6, gripper, 2))
+              for action, gripper in ((210, 300), (216, 300), (200, 301))]  # fmt: skip
+    reference = ScriptedDecoder([("autoregressive", fresh)])
+    judge = Judge(ScriptedDecoder([*script, ("tags", fresh)]), reference, WORDS)
+    for frame in range(4):
+        judge.infer(frame)
+    assert (judge.skipped, judge.broken, judge.retrieved) == (3, 2, 0)
+    assert reference.seen == [0, 1, 2], "each is decoded in full, in shadow"
+
+
 def test_an_episode_counts_what_skipping_did():
     script = [("skip", TOKENS), ("skip", near(20)), ("last_command", TOKENS), ("drafter", TOKENS)]
     scene, decoder = PushScene(), ScriptedDecoder(script, speed=0.125)
@@ -237,5 +253,7 @@ def test_a_mode_is_calibrated_at_a_fixed_setting_without_shadows():
     mode = ModeSettings.from_dict({"propose": "retrieval", "skip": skip})
     fixed = calibration_mode(mode).skip
     assert (fixed.policy, fixed.shadow_share, fixed.feedback) == ("calibrated", 0.0, False)
+    keeping = load_mode("heisd_reason")
+    assert calibration_mode(keeping) == keeping
     with pytest.raises(CalibrationError, match="'never'"):
         calibration_mode(ModeSettings(propose="retrieval"))

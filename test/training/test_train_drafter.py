@@ -250,7 +250,7 @@ def test_a_token_that_is_no_action_can_be_learnt_from(frames, vla, tmp_path):
 @pytest.mark.parametrize("name", ["steps", "batch_size", "warmup_steps", "seed"])
 @pytest.mark.parametrize("value", [-1, 1.5, True])
 def test_settings_refuse_what_is_no_count(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least"):
+    with pytest.raises(ValueError, match=f"{name} is .*; accepted: "):
         DistillationSettings(**{name: value})
 
 
@@ -259,5 +259,5 @@ def test_settings_refuse_what_is_no_count(name, value):
 )
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 def test_settings_refuse_weights_that_are_not_finite_or_negative(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be finite and at least 0"):
+    with pytest.raises(ValueError, match=f"{name} is .*; accepted: "):
         DistillationSettings(**{name: value})

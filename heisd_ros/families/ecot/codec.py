@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 from heisd_ros.errors import AnswerError
 from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.openvla.action_tokens import ActionStatistics, ActionTokenizer
-from heisd_ros.families.openvla.config import ACTION_BINS, ACTION_DIMENSIONS
+from heisd_ros.families.openvla.codec import BinnedActions
+from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
 from heisd_ros.vla.action_codec import POSE_GROUPS
 from heisd_ros.vla.reasoning import Part
 
@@ -37,28 +38,20 @@ MOTION_TAGS = ("MOVE REASONING:", "GRIPPER POSITION:")
 
 
 @dataclass(frozen=True)
-class EcotAnswer:
-    """Implements `AnswerFormat`.
+class EcotAnswer(BinnedActions):
+    """Implements `AnswerFormat`, and `PlacedActions`.
 
     Attributes:
-        vocab_size: the real vocabulary size, without padding rows.
         max_tokens: tokens of an answer, at most.
         stop_ids: ids that end an answer.
     """
 
-    vocab_size: int
     max_tokens: int
     stop_ids: frozenset[int]
 
     counted = False
     groups: ClassVar[tuple[range, ...]] = ()
     action_groups = POSE_GROUPS
-    action_space = "end_effector"
-
-    @property
-    def action_ids(self) -> range:
-        """The last 256 ids of the real vocabulary."""
-        return range(self.vocab_size - ACTION_BINS, self.vocab_size)
 
     def finished(self, tokens: Sequence[int]) -> bool:
         """Implements `AnswerFormat.finished`."""
@@ -70,14 +63,6 @@ class EcotAnswer:
         while place < len(tokens) and tokens[-1 - place] in ids:
             place += 1
         return place
-
-    def distance(self, token: int, greedy: int, position: int) -> int | None:
-        """Implements `PlacedActions.distance`: bins of the pose, none of text and gripper."""
-        if token == greedy:
-            return 0
-        ids = self.action_ids
-        ordered = position < POSE_GROUPS[-1].stop and token in ids and greedy in ids
-        return abs(token - greedy) if ordered else None
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from heisd_ros.families.openvla.config import ACTION_BINS
+from heisd_ros.families.openvla.config import ACTION_BINS, FIXED_TEXT
 from heisd_ros.families.openvla.tower_config import TowerConfig, timm_tower
 from heisd_ros.files.bounded import shown
-from heisd_ros.files.checks import reject_unknown, require
+from heisd_ros.files.checks import reject_unknown, require, require_fixed
 from heisd_ros.files.typed import typed
 from heisd_ros.vla.language_config import LanguageConfig
 
@@ -30,14 +30,6 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "n_action_bins": (ACTION_BINS,),
     "use_fused_vision_backbone": (False,),
     "timm_override_act_layers": ([None],),
-}
-_FIXED_TEXT: dict[str, tuple[Any, ...]] = {
-    "model_type": ("llama",),
-    "hidden_act": ("silu",),
-    "rope_scaling": (None,),
-    "attention_bias": (False,),
-    "mlp_bias": (False,),
-    "tie_word_embeddings": (False,),
 }
 
 
@@ -91,10 +83,8 @@ class EcotConfig:
             ValueError: naming what is unknown, missing or out of range.
         """
         text = typed(dict[str, Any], config.get("text_config", {}), "text_config")
-        for where, fixed in ((config, _FIXED), (text, _FIXED_TEXT)):
-            for key, accepted in fixed.items():
-                value = where.get(key, accepted[0])
-                require(value in accepted, f"{key} is {shown(value)}; only {accepted[0]!r}")
+        require_fixed(config, _FIXED)
+        require_fixed(text, FIXED_TEXT)
         require(
             preprocessor.get("tvf_do_letterbox", True) is True,
             f"tvf_do_letterbox is {shown(preprocessor.get('tvf_do_letterbox'))}; only true",

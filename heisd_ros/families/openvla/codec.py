@@ -16,8 +16,8 @@ from heisd_ros.vla.action_codec import POSE_GROUPS
 
 
 @dataclass(frozen=True)
-class OpenVLAAnswer:
-    """Implements `AnswerFormat`: ids are bins, but for the gripper's, which is open or closed.
+class BinnedActions:
+    """The ids of actions in the last bins of a vocabulary; the gripper's is open or closed.
 
     Attributes:
         vocab_size: the real vocabulary size, without padding rows.
@@ -25,9 +25,6 @@ class OpenVLAAnswer:
 
     vocab_size: int
 
-    max_tokens = ACTION_DIMENSIONS
-    counted = True
-    groups = POSE_GROUPS
     action_space = "end_effector"
 
     @property
@@ -35,17 +32,26 @@ class OpenVLAAnswer:
         """The last 256 ids of the real vocabulary."""
         return range(self.vocab_size - ACTION_BINS, self.vocab_size)
 
-    def finished(self, tokens: Sequence[int]) -> bool:
-        """Implements `AnswerFormat.finished`."""
-        return len(tokens) >= ACTION_DIMENSIONS
-
     def distance(self, token: int, greedy: int, position: int) -> int | None:
-        """Implements `AnswerFormat.distance`."""
+        """Implements `AnswerFormat.distance`: bins of the pose, none of text and gripper."""
         if token == greedy:
             return 0
         ids = self.action_ids
         ordered = position < POSE_GROUPS[-1].stop and token in ids and greedy in ids
         return abs(token - greedy) if ordered else None
+
+
+@dataclass(frozen=True)
+class OpenVLAAnswer(BinnedActions):
+    """Implements `AnswerFormat`."""
+
+    max_tokens = ACTION_DIMENSIONS
+    counted = True
+    groups = POSE_GROUPS
+
+    def finished(self, tokens: Sequence[int]) -> bool:
+        """Implements `AnswerFormat.finished`."""
+        return len(tokens) >= ACTION_DIMENSIONS
 
 
 @dataclass(frozen=True)

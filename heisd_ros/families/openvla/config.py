@@ -13,7 +13,13 @@ from typing import Any, get_type_hints
 
 from heisd_ros.families.openvla.tower_config import TowerConfig, timm_towers, written_towers
 from heisd_ros.files.bounded import shown
-from heisd_ros.files.checks import reject_unknown, require, require_template, require_whole
+from heisd_ros.files.checks import (
+    reject_unknown,
+    require,
+    require_fixed,
+    require_template,
+    require_whole,
+)
 from heisd_ros.files.typed import typed
 from heisd_ros.vla.language_config import MOST_WIDTH, LanguageConfig
 
@@ -149,11 +155,9 @@ class VLAConfig:
                 f"{key} is {shown(config.get(key))}; a model with such a head or input does not "
                 "run here, only OpenVLA and its fine-tunes, whose actions are tokens",
             )
-        for key, accepted in _FIXED_KEYS.items():
-            _require_fixed(config, key, accepted)
+        require_fixed(config, _FIXED_KEYS)
         text = typed(dict[str, Any], config.get("text_config", {}), "text_config")
-        for key, accepted in _FIXED_TEXT_KEYS.items():
-            _require_fixed(text, key, accepted)
+        require_fixed(text, FIXED_TEXT)
         ours = dict(typed(dict[str, Any], config.get("heisd", {}), "heisd"))
         towers = ours.pop("towers", None)
         hints = get_type_hints(cls)
@@ -207,7 +211,7 @@ _FIXED_KEYS: dict[str, tuple[Any, ...]] = {
     "use_fused_vision_backbone": (True, None),
     "timm_override_act_layers": ([None, None],),
 }
-_FIXED_TEXT_KEYS: dict[str, tuple[Any, ...]] = {
+FIXED_TEXT: dict[str, tuple[Any, ...]] = {
     "model_type": ("llama",),
     "hidden_act": ("silu",),
     "rope_scaling": (None,),
@@ -231,8 +235,3 @@ def _refuse_v01(config: Mapping[str, Any]) -> None:
         f"llm_backbone_id is {llm!r}, whose prompt is another; only '...-pure', as "
         "'llama2-7b-pure'",
     )
-
-
-def _require_fixed(config: Mapping[str, Any], key: str, accepted: tuple[Any, ...]) -> None:
-    if key in config:
-        require(config[key] in accepted, f"{key} is {shown(config[key])}; only {accepted[0]!r}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from heisd_ros.errors import CheckpointError
 from heisd_ros.files.bounded import read_object, shown
-from heisd_ros.files.checks import require, require_whole
+from heisd_ros.files.checks import require, require_fixed, require_whole
 from heisd_ros.files.typed import typed
 from heisd_ros.vla.language_config import MOST_LAYERS, MOST_WIDTH
 
@@ -169,9 +169,7 @@ class Pi0FastConfig:
         Raises:
             ValueError: naming what is unknown, missing or out of range.
         """
-        for key, accepted in _FIXED.items():
-            if key in raw and raw[key] not in accepted:
-                raise ValueError(f"{key} is {shown(raw[key])}; accepted: {shown(accepted[0])}")
+        require_fixed(raw, _FIXED)
         inputs = typed(dict[str, dict[str, Any]], raw.get("input_features"), "input_features")
         outputs = typed(dict[str, dict[str, Any]], raw.get("output_features"), "output_features")
         cameras = [name for name, feature in inputs.items() if feature.get("type") == "VISUAL"]
