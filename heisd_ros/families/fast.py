@@ -175,9 +175,11 @@ class FastTokenizer:
                 f"the answer holds {found.size} coefficients; {horizon} actions of {dimensions} "
                 f"numbers need {horizon * dimensions}"
             )
-        chunk: NDArray[np.float64] = idct(
-            found.reshape(horizon, dimensions) / self.scale, axis=0, norm="ortho"
-        )
+        return self.actions(found.reshape(horizon, dimensions))
+
+    def actions(self, coefficients: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Transforms rounded coefficients [H, D] to normalised actions [H, D]."""
+        chunk: NDArray[np.float64] = idct(coefficients / self.scale, axis=0, norm="ortho")
         return chunk
 
     def encode(self, chunk: ArrayLike) -> tuple[int, ...]:

@@ -83,18 +83,22 @@ def test_it_does_what_it_was_taught(tmp_path):
         np.testing.assert_array_equal(np.sign(result.chunk[:, 6]), chunk[:, 6])
 
 
-def test_an_answer_is_ids_of_chunks_and_a_stop():
+def test_an_answer_ends_with_its_last_coefficient():
     subject = preparation("pi0fast").prepare(corpus(), small_vla(), 0)
     codec = subject.codec
     for chunk in SAMPLES.chunks:
-        *ids, stop = answer = subject.answer(chunk, "")
-        assert set(ids) <= {*codec.action_ids} and stop not in codec.action_ids
-        assert codec.finished(answer) and not codec.finished(answer[:-1])
-        assert codec.encode(codec.decode(answer)) == answer
-        with pytest.raises(AnswerError, match="did not end"):
-            codec.decode(ids)
-        with pytest.raises(AnswerError, match="4 actions of 7 numbers need 28"):
-            codec.decode([*ids[:-1], stop])
+        answer = subject.answer(chunk, "")
+        assert set(answer) <= {*codec.action_ids}
+        assert codec.finished(answer)
+        assert not any(codec.finished(answer[:n]) for n in range(len(answer)))
+        again = codec.decode(answer)
+        assert codec.encode(again) == answer
+        # What the last id brings beyond the last coefficient is no motion.
+        np.testing.assert_array_equal(codec.decode((*answer, *answer[-2:])), again)
+        with pytest.raises(AnswerError, match="28 are needed"):
+            codec.decode(answer[:-1])
+        with pytest.raises(AnswerError, match=r"the ids \[3\], which are no actions"):
+            codec.decode([3, *answer])
     assert subject.network.answer is subject.vla.codec
 
 
@@ -132,20 +136,20 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         texts = dataclasses.replace(SAMPLES, reasonings=np.array(["TASK: a"] * 2, dtype=object))
         with pytest.raises(CheckpointError, match="cannot start from a OwnFast"):
             Trainer(texts, tmp_path, SHORT, trained.vla, family)
-    far = dataclasses.replace(SAMPLES, chunks=20 * SAMPLES.chunks)
+    far = dataclasses.replace(SAMPLES, chunks=SAMPLES.chunks * ([0.1] * 6 + [1.0]))
     with pytest.raises(ValueError, match="the FAST tokenizer was fitted on others"):
         Trainer(far, tmp_path, SHORT, trained.vla, "pi0fast")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"max_tokens": None}, "horizon needs max_tokens"), ({"horizon": 0}, "horizon is 0")],
+    [({"max_tokens": 9}, "has no max_tokens"), ({"horizon": 0}, "horizon is 0")],
 )
 def test_a_horizon_makes_it_a_chunk_model(tmp_path, change, message):
     subject = preparation("pi0fast").prepare(corpus(), small_vla(), 0)
     subject.save(tmp_path, subject.network, torch.float32)
     content = json.loads((tmp_path / "config.json").read_text())
-    for changed, family in ((change, "pi0fast"), ({"horizon": None}, "ecot")):
+    for changed, family in ((change, "pi0fast"), ({"horizon": None}, "openvla")):
         ours = {**content["heisd"], **changed}
         (tmp_path / "config.json").write_text(json.dumps({**content, "heisd": ours}))
         assert family_of(tmp_path) == family

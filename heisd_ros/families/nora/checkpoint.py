@@ -16,8 +16,8 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from heisd_ros.errors import CheckpointError, UnknownStatisticsError
 from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.fast import FastTokenizer
-from heisd_ros.families.fast_codec import DIMENSIONS, FastCodec
 from heisd_ros.families.library import load_network
+from heisd_ros.families.nora.codec import DIMENSIONS, NoraCodec
 from heisd_ros.families.nora.model import Nora
 from heisd_ros.families.nora.preprocessing import Patches, prompt_ids
 from heisd_ros.files.bounded import expanded, read_object
@@ -122,7 +122,7 @@ def load_checkpoint(
         torch.device(device),
         dtype,
     )
-    codec = FastCodec(
+    codec = NoraCodec(
         fast,
         low,
         high,
