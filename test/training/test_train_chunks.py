@@ -136,7 +136,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         texts = dataclasses.replace(SAMPLES, reasonings=np.array(["TASK: a"] * 2, dtype=object))
         with pytest.raises(CheckpointError, match="cannot start from a OwnFast"):
             Trainer(texts, tmp_path, SHORT, trained.vla, family)
-    far = dataclasses.replace(SAMPLES, chunks=SAMPLES.chunks * ([0.1] * 6 + [1.0]))
+    far = dataclasses.replace(SAMPLES, chunks=SAMPLES.chunks * ([0.9] * 6 + [1.0]))
     with pytest.raises(ValueError, match="the FAST tokenizer was fitted on others"):
         Trainer(far, tmp_path, SHORT, trained.vla, "pi0fast")
 
