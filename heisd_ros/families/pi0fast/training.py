@@ -36,6 +36,14 @@ HORIZON = 10
 """Actions of an answer, as in pi0-FAST's and openpi's models of LIBERO."""
 FAST_IDS = 1024
 """Ids kept for FAST tokens: the vocabulary that upstream fits unless it is told another one."""
+ZERO = ord("M")
+"""The character of coefficient 0.
+
+From -12 to 13 all are capital letters, which no split parts. Upstream's choice would make 0 a blank
+here, at which texts are split: of 1514 chunks that took 19.2 ids on average instead of 13.6. What
+occurs in a chunk of 10 within [-1, 1], -32 to 32, is printable ASCII, which the byte level can
+always write, seen or not.
+"""
 _TABLES = ("language_model.model.embed_tokens.weight", "language_model.lm_head.weight")
 
 
@@ -103,7 +111,7 @@ def _chunked(vla: VLA, corpus: Corpus, chunks: NDArray[np.float64]) -> OwnFast:
     horizon = chunks.shape[1]
     statistics = action_statistics(corpus)
     tokenizer = with_actions(vla.prompts.tokenizer, [f"<fast_{i}>" for i in range(FAST_IDS)])
-    fast = FastTokenizer.fit(statistics.normalise(chunks), vocab_size=FAST_IDS)
+    fast = FastTokenizer.fit(statistics.normalise(chunks), vocab_size=FAST_IDS, zero=ZERO)
     config = with_vocabulary(vla.config, tokenizer)
     prompts = max(len(vla.prompts.encode(text)) for text in corpus.instructions)
     room = config.prefix_tokens + prompts + horizon * ACTION_DIMENSIONS
