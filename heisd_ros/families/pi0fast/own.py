@@ -32,7 +32,9 @@ class OwnFastCodec:
     """Implements `ActionCodec`: an answer is FAST ids alone, up to H * 7 coefficients.
 
     There is no stop id: the id that brings the last coefficient ends the answer, and what else it
-    brings is ignored. So a model cannot end an answer too early or too late.
+    brings is ignored. A stop id could end an answer too early, and as the arm is held then, the
+    same picture would give the same answer again. The price is that a model that lost count is not
+    found out by the number of coefficients.
 
     Attributes:
         action_ids: ids that stand for FAST ids, which count from 0.
