@@ -28,6 +28,7 @@ from heisd_ros.vla.tokenizer import read_tokenizer
 BIN = 2.0 / 255
 """A bin of OpenVLA's in normalised units."""
 _PROCESSOR = "processor_config.json"
+_PRINTABLE = range(ord("!"), ord("~") + 1)
 _MALFORMED = "\ufffd"  # what half a UTF-8 character is decoded to
 _MOST_CHARACTERS = 0xD800  # the next code points are surrogates
 
@@ -69,27 +70,38 @@ class FastTokenizer:
         return cls(tokenizer, float(numbers["scale"]), int(numbers["min_token"]))
 
     @classmethod
-    def fit(cls, chunks: ArrayLike, scale: float = 10.0, vocab_size: int = 1024) -> FastTokenizer:
-        """Learns which coefficients occur, and which of them in a row, from demonstrations.
+    def fit(
+        cls,
+        chunks: ArrayLike,
+        scale: float = 10.0,
+        vocab_size: int = 1024,
+        zero: int | None = None,
+    ) -> FastTokenizer:
+        """Learns which coefficients follow each other, from demonstrations.
 
-        The same arithmetic and trainer as ``UniversalActionProcessor.fit``. What it does not see it
-        cannot write.
+        The same arithmetic and trainer as ``UniversalActionProcessor.fit``.
 
         Args:
             chunks: normalised actions [N, H, D].
             scale: as the attribute.
             vocab_size: ids, at most.
+            zero: code point of coefficient 0 (None: as upstream, such that the lowest one is 0).
+                The byte level splits texts as GPT-2 does, at blanks and between letters, digits and
+                other characters, and no id crosses a split. Printable ASCII can then be written
+                whether it was seen or not.
 
         Raises:
-            ValueError: there are more different coefficients than ids.
+            ValueError: there are more different coefficients than ids, or one below code point 0.
         """
         given = np.asarray(chunks, np.float64)
         scaled = np.rint(dct(given, axis=1, norm="ortho").reshape(len(given), -1) * scale)
-        low, high = int(scaled.min()), int(scaled.max())
-        if high - low > vocab_size:
+        lowest, high = int(scaled.min()), int(scaled.max())
+        low = lowest if zero is None else -zero
+        if not low <= lowest <= high <= low + vocab_size:
             raise ValueError(
-                f"coefficients range from {low} to {high}; accepted: {vocab_size} ids apart"
+                f"coefficients range from {lowest} to {high}; accepted: {low} to {low + vocab_size}"
             )
+        alphabet = range(high - low + 1) if zero is None else _PRINTABLE
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -99,7 +111,7 @@ class FastTokenizer:
             min_frequency=2,
             show_progress=False,
             special_tokens=[],
-            initial_alphabet=[chr(code) for code in range(high - low + 1)],
+            initial_alphabet=[chr(code) for code in alphabet],
             max_token_length=10_000,
         )
         codes = (scaled - low).astype(int).tolist()
@@ -175,9 +187,11 @@ class FastTokenizer:
                 f"the answer holds {found.size} coefficients; {horizon} actions of {dimensions} "
                 f"numbers need {horizon * dimensions}"
             )
-        chunk: NDArray[np.float64] = idct(
-            found.reshape(horizon, dimensions) / self.scale, axis=0, norm="ortho"
-        )
+        return self.actions(found.reshape(horizon, dimensions))
+
+    def actions(self, coefficients: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Transforms rounded coefficients [H, D] to normalised actions [H, D]."""
+        chunk: NDArray[np.float64] = idct(coefficients / self.scale, axis=0, norm="ortho")
         return chunk
 
     def encode(self, chunk: ArrayLike) -> tuple[int, ...]:

@@ -19,11 +19,11 @@ from heisd_ros.decoding.acceptance import (
 )
 from heisd_ros.decoding.tree import DraftTree
 from heisd_ros.families.fast import BIN, FastTokenizer
-from heisd_ros.families.fast_codec import FastCodec
+from heisd_ros.families.nora.codec import NoraCodec
 
 FAST = FastTokenizer.read(ROOT / "test" / "data" / "pi0fast_reference" / "action_tokenizer")
 HORIZON, DIMENSIONS, FIRST, STOP, WORD = 5, 7, 100, 1, 50
-CODEC = FastCodec(
+CODEC = NoraCodec(
     FAST,
     np.full(DIMENSIONS, -1.0),
     np.full(DIMENSIONS, 1.0),

@@ -132,5 +132,5 @@ def test_what_was_fitted_is_written_within_half_a_step_of_every_coefficient(tmp_
 
 
 def test_more_coefficients_than_ids_are_refused():
-    with pytest.raises(ValueError, match="accepted: 20 ids apart"):
+    with pytest.raises(ValueError, match=r"accepted: (-\d+) to"):
         FastTokenizer.fit(smooth_chunks(), scale=10.0, vocab_size=20)

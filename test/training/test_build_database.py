@@ -19,15 +19,17 @@ from heisd_ros.decoding.modes import load_mode
 from heisd_ros.decoding.types import Observation
 from heisd_ros.errors import DatabaseError, DemonstrationError, UnknownInstructionError
 from heisd_ros.families.checkpoint import load_checkpoint as load_any
+from heisd_ros.families.checkpoint import preparation
 from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
+from heisd_ros.families.trainable import Corpus
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.metric import MetricSample, Trajectory
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.entries import AnswerSize
 from heisd_ros.training.build_database import build_database, metric_bounds
-from heisd_ros.training.dataset import episode_proprio
+from heisd_ros.training.dataset import action_chunks, episode_proprio
 from heisd_ros.training.encode_frames import read_frames
 from heisd_ros.vla.checkpoint_files import fingerprint
 
@@ -132,6 +134,18 @@ def test_a_model_of_another_family_fills_it_with_its_own_answers(tmp_path):
         )
         assert result.tokens == answers[0]
     assert result.passes < 4
+
+
+def test_chunks_are_of_control_steps_not_of_recorded_ones(vla, tmp_path):
+    recorded = recording(INSTRUCTIONS[0], 3, steps=5)
+    write(tmp_path / "demos", "task0", recorded)
+    chunks = action_chunks(recorded, 4)
+    state = episode_proprio(recorded, ARM)
+    corpus = Corpus(INSTRUCTIONS, state, recorded.actions, (), chunks)
+    chunked = preparation("pi0fast").prepare(corpus, vla, 0).vla
+    build(chunked, [tmp_path / "demos"], tmp_path / "db")
+    (shard,) = Database.open(tmp_path / "db", "f" * 64)
+    np.testing.assert_allclose(shard.columns["actions"], chunks.reshape(5, -1), rtol=1e-6)
 
 
 def test_actions_of_another_size_are_refused(tmp_path, vla, demonstrations, monkeypatch):

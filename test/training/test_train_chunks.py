@@ -8,6 +8,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.fft import dct
 from support.small_models import CONFIG, small_vla
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
@@ -31,7 +34,7 @@ def chunks(count):
 
 
 def samples(count=2):
-    given = chunks(2)[np.arange(count) % 2]
+    motion = chunks(2)[np.arange(count) % 2]
     shade = torch.arange(count)[:, None, None, None, None] * 200 // count
     return Samples(
         images=shade.expand(count, 2, 32, 32, 3).to(torch.uint8),
@@ -40,7 +43,7 @@ def samples(count=2):
         instruction=torch.arange(count) % 2,
         landmarks=torch.full((count, 6), float("nan")),
         instructions=CONFIG.instructions or (),
-        chunks=given,
+        chunks=motion,
     )
 
 
@@ -60,8 +63,9 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def corpus(given=SAMPLES):
-    return Corpus(given.instructions, given.proprio.numpy(), given.actions, (), given.chunks)
+def corpus():
+    actions, motion = np.repeat(SAMPLES.actions, 100, axis=0), SAMPLES.chunks
+    return Corpus(SAMPLES.instructions, SAMPLES.proprio.numpy(), actions, (), motion)
 
 
 def test_it_does_what_it_was_taught(tmp_path):
@@ -83,18 +87,22 @@ def test_it_does_what_it_was_taught(tmp_path):
         np.testing.assert_array_equal(np.sign(result.chunk[:, 6]), chunk[:, 6])
 
 
-def test_an_answer_is_ids_of_chunks_and_a_stop():
+def test_an_answer_ends_with_its_last_coefficient():
     subject = preparation("pi0fast").prepare(corpus(), small_vla(), 0)
     codec = subject.codec
     for chunk in SAMPLES.chunks:
-        *ids, stop = answer = subject.answer(chunk, "")
-        assert set(ids) <= {*codec.action_ids} and stop not in codec.action_ids
-        assert codec.finished(answer) and not codec.finished(answer[:-1])
-        assert codec.encode(codec.decode(answer)) == answer
-        with pytest.raises(AnswerError, match="did not end"):
-            codec.decode(ids)
-        with pytest.raises(AnswerError, match="4 actions of 7 numbers need 28"):
-            codec.decode([*ids[:-1], stop])
+        answer = subject.answer(chunk, "")
+        assert set(answer) <= {*codec.action_ids}
+        assert codec.finished(answer)
+        assert not any(codec.finished(answer[:n]) for n in range(len(answer)))
+        again = codec.decode(answer)
+        assert codec.encode(again) == answer
+        # What the last id brings beyond the last coefficient is no motion.
+        np.testing.assert_array_equal(codec.decode((*answer, *answer[-2:])), again)
+        with pytest.raises(AnswerError, match="28 are needed"):
+            codec.decode(answer[:-1])
+        with pytest.raises(AnswerError, match=r"the ids \[3\], which are no actions"):
+            codec.decode([3, *answer])
     assert subject.network.answer is subject.vla.codec
 
 
@@ -132,20 +140,33 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         texts = dataclasses.replace(SAMPLES, reasonings=np.array(["TASK: a"] * 2, dtype=object))
         with pytest.raises(CheckpointError, match="cannot start from a OwnFast"):
             Trainer(texts, tmp_path, SHORT, trained.vla, family)
-    far = dataclasses.replace(SAMPLES, chunks=20 * SAMPLES.chunks)
-    with pytest.raises(ValueError, match="the FAST tokenizer was fitted on others"):
-        Trainer(far, tmp_path, SHORT, trained.vla, "pi0fast")
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return preparation("pi0fast").prepare(corpus(), small_vla(), 0).codec
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 10.0))
+@settings(max_examples=30, deadline=None)
+def test_every_chunk_can_be_written_whatever_was_seen(codec, seed, size):
+    chunk = np.random.default_rng(seed).uniform(-size, size, (HORIZON, 7))
+    chunk[:, 6] = np.sign(chunk[:, 6])
+    answer = codec.encode(chunk)
+    assert codec.finished(answer)
+    error = codec.decode(answer) - np.clip(chunk, -1, 1)
+    assert np.abs(dct(error, axis=0, norm="ortho")).max() <= 0.05 + 1e-9
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"max_tokens": None}, "horizon needs max_tokens"), ({"horizon": 0}, "horizon is 0")],
+    [({"max_tokens": 9}, "has no max_tokens"), ({"horizon": 0}, "horizon is 0")],
 )
 def test_a_horizon_makes_it_a_chunk_model(tmp_path, change, message):
     subject = preparation("pi0fast").prepare(corpus(), small_vla(), 0)
     subject.save(tmp_path, subject.network, torch.float32)
     content = json.loads((tmp_path / "config.json").read_text())
-    for changed, family in ((change, "pi0fast"), ({"horizon": None}, "ecot")):
+    for changed, family in ((change, "pi0fast"), ({"horizon": None}, "openvla")):
         ours = {**content["heisd"], **changed}
         (tmp_path / "config.json").write_text(json.dumps({**content, "heisd": ours}))
         assert family_of(tmp_path) == family

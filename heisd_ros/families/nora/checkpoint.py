@@ -17,8 +17,8 @@ from heisd_ros.errors import CheckpointError
 from heisd_ros.families.action_statistics import chosen
 from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.fast import FastTokenizer
-from heisd_ros.families.fast_codec import DIMENSIONS, FastCodec
 from heisd_ros.families.library import load_network
+from heisd_ros.families.nora.codec import DIMENSIONS, NoraCodec
 from heisd_ros.families.nora.model import Nora
 from heisd_ros.families.nora.preprocessing import Patches, prompt_ids
 from heisd_ros.files.bounded import expanded, read_object
@@ -123,7 +123,7 @@ def load_checkpoint(
         torch.device(device),
         dtype,
     )
-    codec = FastCodec(
+    codec = NoraCodec(
         fast,
         low,
         high,

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from heisd_ros.errors import ImageError, ProprioceptionError
-from heisd_ros.families.fast_codec import FastCodec
 from heisd_ros.families.library import LibraryModel
+from heisd_ros.families.nora.codec import NoraCodec
 from heisd_ros.families.nora.preprocessing import SIDE, Patches, prompt_ids, rope_positions
 from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.token_model import ObservationSpec
@@ -52,7 +52,7 @@ class Nora(LibraryModel):
         network: Qwen2_5_VLForConditionalGeneration,
         tokenizer: Tokenizer,
         patches: Patches,
-        codec: FastCodec,
+        codec: NoraCodec,
         penalty: float,
         control_rate_hz: float | None = None,
         statistics: Sequence[str] = (),

@@ -51,8 +51,8 @@ class VLAConfig:
         prompt: template with ``{instruction}``, which is lower-cased.
         prompt_suffix: token ids that end every prompt (appended unless already there).
         instructions: the instructions that the model was trained on (None: any is accepted).
-        max_tokens: tokens of an answer that begins with a reasoning or is a chunk, at most (None:
-            an answer is an action alone).
+        max_tokens: tokens of an answer that begins with a reasoning, at most (None: an answer has
+            none).
         horizon: actions of an answer that is a chunk in FAST tokens (None: an answer has one).
     """
 
@@ -105,7 +105,7 @@ class VLAConfig:
             require_whole("max_tokens", self.max_tokens, most=room)
         if self.horizon is not None:
             require_whole("horizon", self.horizon, most=MOST_HORIZON)
-            require(self.max_tokens is not None, "horizon needs max_tokens, which is null")
+            require(self.max_tokens is None, "a chunk of actions (horizon) has no max_tokens")
         require(self.instructions != (), "instructions is empty; name some, or null for any")
         require("{instruction}" in self.prompt, f"prompt {self.prompt!r} lacks '{{instruction}}'")
         require_template("prompt", self.prompt, "instruction")

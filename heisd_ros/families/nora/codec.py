@@ -1,4 +1,4 @@
-"""Answers in FAST ids, among whatever else is written, up to a stop id."""
+"""Answers of NORA: FAST ids among whatever else is written, up to a stop id."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from heisd_ros.families.fast import FastTokenizer
 DIMENSIONS = 7
 
 
-class FastCodec:
+class NoraCodec:
     """Implements `ActionCodec`: an answer is a chunk of H actions.
 
-    NORA's upstream puts the middle of every range where an answer does not decode; here it is an
+    Upstream puts the middle of every range where an answer does not decode; here it is an
     `AnswerError`.
 
     Attributes:
@@ -100,13 +100,7 @@ class FastCodec:
             ValueError: the FAST tokenizer cannot write a coefficient.
         """
         given = self.convention.to_model(chunk)
-        ids = self._fast.encode(normalised(given, self._low, self._high))
+        width = np.where(self._high > self._low, self._high - self._low, 1.0)
+        normalised = np.where(self._high > self._low, 2.0 * (given - self._low) / width - 1.0, 0.0)
+        ids = self._fast.encode(normalised)
         return (*(self.action_ids.start + index for index in ids), max(self.stop_ids))
-
-
-def normalised(
-    actions: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Actions [..., D] in robot units -> -1 at `low`, 1 at `high`; a range of no width gives 0."""
-    width = np.where(high > low, high - low, 1.0)
-    return np.where(high > low, 2.0 * (actions - low) / width - 1.0, 0.0)
