@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -121,6 +122,7 @@ def group(kind: type[Parameters]) -> Any:
     return dataclasses.field(default_factory=kind, metadata={"ros": kind})
 
 
+@functools.cache
 def parameters_of(kind: type[Parameters]) -> tuple[ParameterInfo, ...]:
     """Returns the parameters of a parameter dataclass and of its groups, in order."""
     found: list[ParameterInfo] = []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-from pathlib import Path
 
 NANOSECONDS = 1e9
 
@@ -19,7 +19,7 @@ class Stalls:
     """
 
     def __init__(self, pid="self"):
-        self._tasks = Path(f"/proc/{pid}/task")
+        self._tasks = f"/proc/{pid}/task"
         self._notes = []
         self.note()
 
@@ -27,8 +27,12 @@ class Stalls:
         """Reads the counters now; to be called often."""
         total = 0.0
         try:
-            for task in self._tasks.iterdir():
-                total += int((task / "schedstat").read_text().split()[1]) / NANOSECONDS
+            for task in os.listdir(self._tasks):  # fast: this is called fifty times a second
+                file = os.open(f"{self._tasks}/{task}/schedstat", os.O_RDONLY)
+                try:
+                    total += int(os.read(file, 100).split()[1]) / NANOSECONDS
+                finally:
+                    os.close(file)
         except (OSError, IndexError):
             return  # a thread, or the process, has just ended
         self._notes.append((time.monotonic(), total))
