@@ -321,10 +321,10 @@ def test_a_flood_of_inputs_neither_starves_the_watchdog_nor_queues_up(start, rec
             one()
             sent += 1
 
-    done = len(cell.steps())
     cell.publish = flood
     drive.wait(1.0)
     record_property("flood_hz", round(sent / (time.monotonic() - began)))
+    done = len(cell.steps())
     # Were inputs queued up, those that are acted on would be ever older by now.
     drive.until(
         lambda: len(cell.steps()) > done and cell.steps()[-1].ages.joint_states < LIMIT_SEC,
