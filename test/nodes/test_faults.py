@@ -19,12 +19,12 @@ import pytest
 from builtin_interfaces.msg import Time
 from std_msgs.msg import String
 from support.cell import ARM_TIMEOUT_SEC, ZERO, Cell
-from support.drive import MOST_STALLS_SEC, PATIENCE_SEC, SETTINGS, STOP_WITHIN_SEC, SUCCESS, drives
+from support.drive import PATIENCE_SEC, SETTINGS, STOP_WITHIN_SEC, SUCCESS, drives
 from support.fake_scene import REST
 from support.mischief import Hang
 from support.process import launch
 from support.ros import DO_NOT_FOLLOW, image, joint_state
-from support.stalls import Stalls
+from support.stalls import MOST_STALLS_SEC, Stalls
 from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.nodes.vla_node import VlaNode

@@ -6,6 +6,8 @@ import os
 import time
 
 NANOSECONDS = 1e9
+MOST_STALLS_SEC = 5.0
+"""Waiting for a CPU that is forgiven."""
 
 
 class Stalls:
@@ -44,3 +46,8 @@ class Stalls:
         later = [total for at, total in self._notes if at > until][:1]
         # What is known of the end is the first note after it.
         return max((later or after)[-1] - before[-1], 0.0)
+
+    def without(self, since, until):
+        """Seconds between two steady times in which the process could run."""
+        self.note()
+        return until - since - min(self.within(since, until), MOST_STALLS_SEC)
