@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -122,9 +121,17 @@ def group(kind: type[Parameters]) -> Any:
     return dataclasses.field(default_factory=kind, metadata={"ros": kind})
 
 
-@functools.cache
+_KNOWN: dict[type[Parameters], tuple[ParameterInfo, ...]] = {}
+
+
 def parameters_of(kind: type[Parameters]) -> tuple[ParameterInfo, ...]:
     """Returns the parameters of a parameter dataclass and of its groups, in order."""
+    if kind not in _KNOWN:
+        _KNOWN[kind] = _parameters_of(kind)
+    return _KNOWN[kind]
+
+
+def _parameters_of(kind: type[Parameters]) -> tuple[ParameterInfo, ...]:
     found: list[ParameterInfo] = []
     for field in dataclasses.fields(kind):
         about = field.metadata["ros"]
