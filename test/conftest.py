@@ -50,9 +50,10 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 @pytest.fixture
-def world(request):
+def world(request, monkeypatch):
     """ROS in a domain of its own; every command that a bench heard is checked at the end."""
     assert share_of(request.node.nodeid) == "ros", "support.workers.ROS_ROOMS lacks this file"
+    monkeypatch.setattr("heisd_ros.nodes.updater.PERIOD_SEC", 0.2)  # many tests wait for it
     from support.recorder import assert_commands_within_limits  # these import rclpy
     from support.ros import World
 

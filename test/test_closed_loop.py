@@ -32,8 +32,8 @@ def run_demo(folder, *arguments):
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ar", "heisd"])
 def test_the_demo_succeeds_in_lock_step(tmp_path, mode):
-    # The model solves nine of ten episodes: one of two is enough, and the second rarely needed.
-    for task in ("1", "3"):
+    # The first was solved in every recorded run, in 61 to 65 steps; one of two is enough.
+    for task in ("0", "3"):
         run, [episode] = run_demo(tmp_path, "--mode", mode, "--task", task)
         assert run.returncode == (0 if episode["success"] else 1), run.stdout + run.stderr
         if episode["success"]:

@@ -35,18 +35,21 @@ REMAPPINGS = {
     "/sim_arm_node/command/gripper": "/vla_node/output/gripper",
 }
 """The wiring of the two nodes; the same rules serve both processes."""
-SLOW_MOTION = {
+PATIENCE = {
     "input.image_timeout_sec": 30.0,
     "input.joint_state_timeout_sec": 30.0,
+    "command.max_action_age_sec": 30.0,
+}
+"""Parameters of the VLA node: a scene that is rendered in software takes its time. To hold the arm
+meanwhile would only drop inferences that are half done."""
+SLOW_MOTION = {
     "input.max_stamp_age_sec": 0.0,
     "input.frozen_joint_sec": 0.0,
     "input.follow_distance_m": 0.0,
-    "command.max_action_age_sec": 30.0,
 }
-"""Parameters of the VLA node in real time. A scene that renders more slowly than 20 times a second
-runs in slow motion: by the clock its pictures are late, and its arm does not go as far as it is
-told to. On a real arm both are faults; one that does not follow is held until it is activated
-again, so the demo would never end."""
+"""Further ones in real time. A scene that renders more slowly than 20 times a second runs in slow
+motion: by the clock its arm does not go as far as it is told to. A real arm that does not follow is
+held until it is activated again, so the demo would never end."""
 NEEDED_SUCCESSES = 2
 INTERRUPTED = 130
 
@@ -205,6 +208,7 @@ def _node_arguments(settings: Settings) -> dict[str, list[str]]:
         "model.path": f"'{Path(settings.model).resolve()}'" if settings.model else "''",
         "decoding.mode": f"'{settings.mode}'",
         "command.stamp": "now" if settings.real_time else "observation",
+        **PATIENCE,
         **(SLOW_MOTION if settings.real_time else {}),
     }
     extra = [part for value in settings.ros_parameters for part in ("-p", value)]

@@ -50,15 +50,22 @@ class Following:
         self._twist, self._since = twist * told, now
         self._turns = np.zeros(0) if joints is None else joints * told
 
-    def seen(self, arm: ArmState | None, now: int, age_sec: float = 0.0) -> None:
+    def seen(
+        self,
+        arm: ArmState | None,
+        now: int,
+        age_sec: float = 0.0,
+        elapsed_sec: float | None = None,
+    ) -> None:
         """Records the measured arm, after the last command was in force until now.
 
         Args:
             arm: Newest state; None if it is not known.
             now: Steady time, ns.
             age_sec: Age of that state by its stamp, s.
+            elapsed_sec: Time of the scene since the last command, s, in lock-step; None: a step.
         """
-        seconds = self._seconds(now)
+        seconds = self._seconds(now, elapsed_sec)
         self._tip.command(self._twist[:3], seconds)
         self._ways.append((now, np.concatenate([self._twist[:3], self._turns]) * seconds))
         while self._ways and now - self._ways[0][0] >= age_sec * NANOSECONDS:
@@ -117,13 +124,15 @@ class Following:
         """Returns the hold while the arm does not follow; None if it does."""
         return self._frozen() or self._behind()
 
-    def _seconds(self, now: int) -> float:
+    def _seconds(self, now: int, elapsed_sec: float | None) -> float:
         """Returns the time for which the last command was in force, s.
 
-        The arm drops a command after its own timeout, which is not known here.
+        The arm drops a command after its own timeout, which is not known here. In lock-step a
+        command moves it by one step, and not at all where the same observation is answered again.
         """
         if self.parameters.command.stamp == "observation":
-            return self._step_sec
+            step = self._step_sec
+            return step if elapsed_sec is None else min(max(elapsed_sec, 0.0), step)
         return min((now - self._since) / NANOSECONDS, self.parameters.command.max_action_age_sec)
 
     def _frozen(self) -> Hold | None:

@@ -156,9 +156,10 @@ class ArmDriver:
         """Sends the command of this tick."""
         now = time.monotonic_ns()
         arm = None if self._closing else self._buffer.arm(now)
-        self._following.seen(arm, now, self._buffer.arm_age_sec(now))
-        measured = arm.tip() if arm else None
         elapsed_sec = self._elapsed(stamp)
+        in_scene = None if self._ramped else elapsed_sec
+        self._following.seen(arm, now, self._buffer.arm_age_sec(now), in_scene)
+        measured = arm.tip() if arm else None
         if self._wanted is not None:
             command = self._filter.step(self._wanted, arm, elapsed_sec)
         else:

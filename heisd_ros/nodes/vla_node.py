@@ -343,9 +343,12 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         for name in values:
             if name not in LIVE and not name.startswith("qos_overrides."):
                 return f"parameter '{name}' takes effect at configure; clean up first"
+        live = {name: value for name, value in values.items() if name in LIVE}
+        if not live:  # the settings of a topic's quality of service, many at every activation
+            return ""
         before = self._session.parameters
         try:
-            after = with_values(before, {name: values[name] for name in values if name in LIVE})
+            after = with_values(before, live)
         except ValueError as error:
             return str(error)
         return loosened(before, after) if self._control is not None else ""

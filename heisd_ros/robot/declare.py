@@ -121,8 +121,17 @@ def group(kind: type[Parameters]) -> Any:
     return dataclasses.field(default_factory=kind, metadata={"ros": kind})
 
 
+_KNOWN: dict[type[Parameters], tuple[ParameterInfo, ...]] = {}
+
+
 def parameters_of(kind: type[Parameters]) -> tuple[ParameterInfo, ...]:
     """Returns the parameters of a parameter dataclass and of its groups, in order."""
+    if kind not in _KNOWN:
+        _KNOWN[kind] = _parameters_of(kind)
+    return _KNOWN[kind]
+
+
+def _parameters_of(kind: type[Parameters]) -> tuple[ParameterInfo, ...]:
     found: list[ParameterInfo] = []
     for field in dataclasses.fields(kind):
         about = field.metadata["ros"]

@@ -68,3 +68,13 @@ def test_what_was_told_since_an_old_joint_state_counts():
         following.seen(ArmState(ARM, late, None, None), tick * TICK, 0.5)
         following.sent(AHEAD, tick * TICK)
     assert reckoned(following, AHEAD)[0] >= 0.049
+
+
+@pytest.mark.parametrize(("elapsed_sec", "held"), [(0.05, True), (1.0, True), (1e-9, False)])
+def test_in_lock_step_an_answer_to_the_same_observation_is_no_motion(elapsed_sec, held):
+    settings = {"command.stamp": "observation", "input.frozen_joint_sec": 0.0}
+    following = Following(with_values(VlaNodeParameters(), settings), 0.05)
+    for tick in range(60):
+        following.seen(STILL, tick * TICK, 0.0, elapsed_sec)
+        following.sent(AHEAD, tick * TICK)
+    assert (following.problem() is not None) == held

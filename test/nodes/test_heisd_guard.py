@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 from support.guarded import SETTINGS, Line, nan, shaking
+from support.stalls import Stalls
 
 from heisd_ros.nodes import heisd_guard
 from heisd_ros.nodes.heisd_guard import HeisdGuard
@@ -57,14 +58,14 @@ class Guarded:
         for _ in range(4):
             self.moves()
             spoil(*arguments)
-            since = time.monotonic()
+            since, stalls = time.monotonic(), Stalls()
             self.world.spin_until(lambda: line.statuses[-1].code > 8, reason)
             self.world.spin_until(line.arm.stands, "a stand")
             if line.said(reason):
                 break
             assert line.statuses[-1].message.split(":")[0] in STALLED, line.statuses[-1]
             self.mends()
-        assert line.said(reason) and time.monotonic() - since < 2.0 * STOP_SEC
+        assert line.said(reason) and stalls.without(since, time.monotonic()) < 2.0 * STOP_SEC
         code = ArmStatus.ESTOP if reason == "estop" else ArmStatus.HELD
         assert line.statuses[-1].code == code
 

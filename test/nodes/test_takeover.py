@@ -73,7 +73,7 @@ def test_hand_overs_at_random_moments_start_from_rest(start, interface, times, r
         sent = arm.release()
         arm.until(lambda: not count.taken, "the return")
         arm.until(lambda sent=sent: arm.zeros(sent), "a stand")
-        late.append(arm.zeros(sent)[0] - sent)
+        late.append(arm.late(sent))
     record_property("released_sec", sorted(late)[-3:])
     assert sorted(late)[len(late) // 2] < RELEASED_SEC
     arm.policy_moves()
@@ -185,7 +185,7 @@ def test_a_fault_of_the_joystick_stops_the_arm_until_it_was_released(start):
     arm.joystick = None  # unplugged in motion
     since = time.monotonic()
     arm.stands("stale_teleop: joy: nothing for", since)
-    assert arm.zeros(since)[0] - since < 0.2 + RELEASED_SEC + SLACK_SEC
+    assert arm.late(since) < 0.2 + RELEASED_SEC + SLACK_SEC
     arm.joystick = arm.joy
     arm.until(lambda: "has to be released first" in arm.reason(), "the release")
     arm.held = {RETURN}

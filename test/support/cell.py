@@ -142,8 +142,9 @@ class Cell(Bench):
 
     def value(self, key):
         """Newest value of a key in diagnostics; None where there is none."""
-        pairs = [pair for report in self.reports for s in report.status for pair in s.values]
-        return next((pair.value for pair in reversed(pairs) if pair.key == key), None)
+        newest_first = (s for report in reversed(self.reports) for s in reversed(report.status))
+        pairs = (pair for s in newest_first for pair in reversed(s.values))
+        return next((pair.value for pair in pairs if pair.key == key), None)
 
     def _hear_twist(self, message):
         self._hear(message, numbers(message))

@@ -8,7 +8,7 @@ import numpy as np
 from rclpy.lifecycle import TransitionCallbackReturn
 from support.cell import ARM_TIMEOUT_SEC, LIMITS, ZERO, Cell
 from support.mischief import Mischief
-from support.stalls import Stalls
+from support.stalls import MOST_STALLS_SEC, Stalls
 from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.control.policy import load_policy
@@ -18,8 +18,6 @@ SUCCESS = TransitionCallbackReturn.SUCCESS
 PATIENCE_SEC = 10.0
 """Limit of every watchdog that a test is not about."""
 STOP_WITHIN_SEC = 0.15
-MOST_STALLS_SEC = 5.0
-"""Waiting for a CPU that is forgiven."""
 SETTINGS = {
     **LIMITS,
     "model.threads": 1,

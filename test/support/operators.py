@@ -12,6 +12,7 @@ from sensor_msgs.msg import Joy
 from std_srvs.srv import SetBool
 from support.cell import LIMITS, ZERO, Cell
 from support.mischief import Mischief
+from support.stalls import Stalls
 
 from heisd_ros.nodes.tools.bench_policy import load_free
 from heisd_ros.nodes.vla_node import VlaNode
@@ -45,7 +46,7 @@ class Operated:
     """
 
     def __init__(self, world, parameters=None, activate=True):
-        self._world = world
+        self._world, self._stalls = world, Stalls()
         self.cell = world.add(Cell, views=("image",))
         self.axes, self.held = [0.0] * 8, set()
         self.joystick = self.joy
@@ -92,6 +93,7 @@ class Operated:
 
     def say(self):
         """Publishes what the joystick says, if it is plugged in."""
+        self._stalls.note()
         message = self.joystick(self.now()) if self.joystick else None
         if message is not None:
             self._joy.publish(message)
@@ -134,15 +136,19 @@ class Operated:
         """Steady times at which commands to stand were sent after a moment."""
         return [h.sent for h in self.cell.heard if h.sent >= since and h.twist == ZERO]
 
+    def late(self, since):
+        """Seconds from a moment to the first command to stand, without waiting for a CPU."""
+        return self._stalls.without(since, self.zeros(since)[0])
+
     def stands(self, reason, since):
-        """The arm stands with a reason, which telemetry and diagnostics name; returns when."""
+        """The arm stands with a reason, which telemetry and diagnostics name; returns how late."""
         cell = self.cell
         self.until(lambda: self.reason().startswith(reason), reason)
         self.until(lambda: cell.standstill(since) is not None, "a stop")
         self.until(lambda: cell.named(reason), "the diagnostic")
         self.wait(0.1)
         assert not self.moves()
-        return cell.standstill(since).sent - since
+        return self._stalls.without(since, cell.standstill(since).sent)
 
     def policy_moves(self):
         done = len(self.cell.steps())

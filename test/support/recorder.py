@@ -16,6 +16,9 @@ PARTS = (("linear", slice(0, 3)), ("angular", slice(3, 6)))
 ROUND_OFF = 1e-9
 SLACK, JITTER_SEC = 1.05, 0.01
 """Of differences of targets: a stamp is read a moment before the time that the node counts by."""
+LATE_TICKS, BUSY_SHARE, STALL_SEC = 1.9, 0.25, 0.1
+"""Ticks from which a target is late; share of late ones on a machine that is too busy, and how long
+that may stall between the stamp and the time that the node counts by."""
 
 
 def numbers(twist):
@@ -90,15 +93,18 @@ def _check_poses(bench, heard, settings):
     if len(settings) > 1 or len(places) < 2:
         return
     (one,), turns = settings, Rotation.from_quat(turns)
-    clocked = one["command.rate_hz"] > 0.0
     spans = np.diff(_stamps(heard))
+    # Which ticks a target counts for is not seen where the machine is too busy for most of them.
+    busy = (spans * one["command.rate_hz"] > LATE_TICKS).mean() > BUSY_SHARE
+    clocked = one["command.rate_hz"] > 0.0 and not busy
     for part, steps in (
         ("linear", np.diff(places, axis=0)),
         ("angular", (turns[1:] * turns[:-1].inv()).as_rotvec()),
     ):
         speed = one[f"command.max_{part}_speed"]
         if not clocked:
-            assert (_lengths(steps) <= speed * (spans + JITTER_SEC)).all(), part
+            slack_sec = STALL_SEC if busy else JITTER_SEC
+            assert (_lengths(steps) <= speed * (spans + slack_sec)).all(), part
             continue
         tick, timeout = 1.0 / one["command.rate_hz"], one["command.controller_timeout_sec"]
         # After a gap that is longer than the timeout of a controller the target starts from rest.
@@ -123,13 +129,14 @@ def _check_poses(bench, heard, settings):
 def _ticks(steps, spans, tick):
     """(n,), ticks that the targets count for that come by a clock.
 
-    A late one counts for one tick, or, from the third in a row, for those that passed.
+    A late one counts for one tick, or, from the third in a row, for those that passed: by the
+    node's steady clock, which on a busy machine is read some time after the stamp.
     """
     counts, late, before = [], 0, np.zeros(3)
     for step, span in zip(steps, spans, strict=True):
-        late = late + 1 if span > 1.9 * tick else 0
+        late = late + 1 if span > LATE_TICKS * tick else 0
         most = int(span / tick + 0.1) if late >= 3 else 1
-        choices = sorted({1, max(1, most - 1), most})
+        choices = sorted({1, max(1, most - 1), most, most + (late >= 3)})
         counts.append(min(choices, key=lambda n, b=before, s=step: _lengths(s / (n * tick) - b)))
         before = step / (counts[-1] * tick)
     return np.array(counts, np.float64)

@@ -41,6 +41,10 @@ GRIPPER_WAIT_SEC = 0.002
 LISTEN_SEC = 0.01
 """Least time for callbacks in each real-time step, s: an arm that renders slower than real time
 still gets its commands and service calls."""
+PATIENCE, MOST_PATIENCE_SEC = 2.0, 5.0
+"""How many times longer than the last answer took an observation waits, in lock-step, before it is
+published again, and how long at most, s: one that is still being answered would be answered twice,
+and a slow model would mostly work on answers that nobody waits for."""
 LOG_PERIOD_SEC = 5.0
 _TOPICS = ("~/image", "~/image_wrist")
 
@@ -68,6 +72,7 @@ class SimArmNode(StoppableNode):
         self._twist, self._twist_at = np.zeros(6), -math.inf
         self._gripper = OPEN_GRIPPER
         self._answered = False  # in lock-step: a command for the newest observation came
+        self._answer_sec = 0.0  # in lock-step: how long the last one took
         self._restarted = False
         self._stamp = 0  # of the newest observation, ns
         self._stamps: list[int] = []  # of the newest observation, each time it was published
@@ -160,7 +165,9 @@ class SimArmNode(StoppableNode):
             )
 
     def _lockstep_turn(self, executor: SingleThreadedExecutor, stopping: threading.Event) -> None:
-        images = self._render()
+        images, began = self._render(), time.monotonic()
+        patience = min(PATIENCE * self._answer_sec, MOST_PATIENCE_SEC)
+        timeout = max(self._settings.lockstep_timeout_sec, patience)
         self._answered = False
         self._old_stamps.extend(self._stamps)
         self._stamps = []
@@ -169,9 +176,9 @@ class SimArmNode(StoppableNode):
                 self._stamp += 1  # the same time, but not a duplicate message
             self._stamps.append(self._stamp)
             self._publish(images)
-            timeout = self._settings.lockstep_timeout_sec
             self._spin_until(executor, stopping, time.monotonic() + timeout)
         if self._answered and not self._restarted:
+            self._answer_sec = time.monotonic() - began
             self._drain(executor)
             self._step(self._twist)
             self._stamp = self._stamps[0] + PERIOD_NS

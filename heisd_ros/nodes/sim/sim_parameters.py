@@ -40,7 +40,8 @@ class SimArmParameters(Parameters):
     )
     lockstep_timeout_sec: float = parameter(
         0.25,
-        "Time (s) without a command after which the observation is published again.",
+        "Least time (s) without a command after which the observation is published again; twice as "
+        "long as the last command took, up to 5 s.",
         low=0.01,
         high=60.0,
         read_only=True,
