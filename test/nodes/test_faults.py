@@ -359,6 +359,8 @@ def test_an_instruction_that_changes_mid_step_voids_the_step(start):
     drive = start()
     cell, hung = drive.cell, hang(drive)
     drive.decoder.before = lambda: None
+    worker = drive.node._session.worker
+    drive.until(lambda: worker._done is None, "the step before")
     done = drive.node._control.step
     cell.instruction.publish(String(data=INSTRUCTIONS[1]))
     drive.until(lambda: drive.node._instruction == INSTRUCTIONS[1], "the instruction")

@@ -121,7 +121,15 @@ class Operated:
     def press(self, axis=1, share=1.0):
         """Takes the arm over and moves it along an axis."""
         self.axes[axis], self.held = share, {*self.held, DEADMAN}
-        self.until(lambda: self.source() == "person" and self.moves(), "the person")
+
+        def commands():
+            if "has to be released first" in self.reason():  # a stall of the machine was silence
+                self.held = self.held - {DEADMAN}
+                self.ready()
+                self.held = {*self.held, DEADMAN}
+            return self.source() == "person" and self.moves()
+
+        self.until(commands, "the person")
 
     def release(self):
         """Lets the deadman go; returns the steady time at which that was said."""
