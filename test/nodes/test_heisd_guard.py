@@ -185,10 +185,13 @@ def test_a_trip_stops_the_node_and_so_does_motion_from_the_first(world, monkeypa
     node.create_service(Trigger, "/heisd_guard/node/estop", answer)
     cell.trips("bad_command", cell.bend, nan)
     world.spin_until(lambda: called, "a call of ~/estop")
-    cell.mends()
+    # Nothing is commanded meanwhile: one command from rest would be passed, and motion be a jump.
+    cell.bend(lambda message: None)
+    world.spin_until(lambda: cell.reset().success, "a reset")
     called.clear()
-    cell.line.driver.goal[0] = 0.05
+    cell.line.driver.goal = np.array([0.05, 0.0, 0.0, 0.0, 0.0, 0.0])
     cell.line.driver.runs_at(cell.line.driver.goal)
+    cell.bend(lambda message: message)
     world.spin_until(lambda: cell.line.said("not_from_rest"), "commands that move from the first")
     world.spin_until(lambda: called, "a call of ~/estop")
     cell.moves()
