@@ -20,7 +20,8 @@ SLACK, JITTER_SEC = 1.05, 0.01
 LATE_TICKS, BUSY_SHARE, STALL_SEC = 1.9, 0.25, 0.1
 """Ticks from which a target is late; share of late ones on a machine that is too busy, and how long
 that may stall between the stamp and the time that the node counts by."""
-WINDOW = 10
+WINDOW, NEAR = 10, 4
+"""Commands over which changes are added up; ticks on both sides of a late one that it changes."""
 
 
 def numbers(twist):
@@ -107,52 +108,48 @@ def _check_poses(bench, heard, settings):
         return
     (one,), turns = settings, Rotation.from_quat(turns)
     spans = np.diff(_stamps(heard))
-    # Which ticks a target counts for is not seen where the machine is too busy for most of them.
-    busy = _is_busy(_stamps(heard), one)
-    clocked = one["command.rate_hz"] > 0.0 and not busy
     for part, steps in (
         ("linear", np.diff(places, axis=0)),
         ("angular", (turns[1:] * turns[:-1].inv()).as_rotvec()),
     ):
+        clocked = one["command.rate_hz"] > 0.0
+        slack_sec = STALL_SEC if clocked else JITTER_SEC
         speed = one[f"command.max_{part}_speed"]
+        assert (_lengths(steps) <= speed * (spans + slack_sec)).all(), part
         if not clocked:
-            slack_sec = STALL_SEC if busy else JITTER_SEC
-            assert (_lengths(steps) <= speed * (spans + slack_sec)).all(), part
             continue
-        tick, timeout = 1.0 / one["command.rate_hz"], one["command.controller_timeout_sec"]
         # After a gap that is longer than the timeout of a controller the target starts from rest.
-        starts = np.flatnonzero(spans > timeout)
+        starts = np.flatnonzero(spans > one["command.controller_timeout_sec"])
         for i, leg in enumerate(np.split(steps, starts)):
             passed = np.split(spans, starts)[i]
             if i > 0:
-                passed[0] = tick
-            times = tick * _ticks(leg, passed, tick)
-            values = leg / times[:, None]
-            for order in ("speed", "acceleration", "jerk"):
-                most = one[f"command.max_{part}_{order}"] or np.inf
-                worst = _lengths(values).max(initial=0.0)
-                assert worst <= most * SLACK, (part, order, worst)
-                if len(values) < 2:
-                    break
-                # From the middle of one span to that of the next.
-                times = (times[1:] + times[:-1]) / 2.0
-                values = np.diff(values, axis=0) / times[:, None]
+                passed[0] = 1.0 / one["command.rate_hz"]
+            _check_leg(leg, passed, part, one)
 
 
-def _ticks(steps, spans, tick):
-    """(n,), ticks that the targets count for that come by a clock.
+def _check_leg(steps, spans, part, one):
+    """The motion of targets that come by a clock is within speed, acceleration and jerk.
 
-    A late one counts for one tick, or, from the third in a row, for those that passed: by the
-    node's steady clock, which on a busy machine is read some time after the stamp.
+    Near a late tick it is not seen for how many ticks a target counts: a late one counts for one,
+    or, from the third in a row, for those that passed by the node's own clock. There the speeds on
+    both sides are compared, over the time between.
     """
-    counts, late, before = [], 0, np.zeros(3)
-    for step, span in zip(steps, spans, strict=True):
-        late = late + 1 if span > LATE_TICKS * tick else 0
-        most = int(span / tick + 0.1) if late >= 3 else 1
-        choices = sorted({1, max(1, most - 1), most, most + (late >= 3)})
-        counts.append(min(choices, key=lambda n, b=before, s=step: _lengths(s / (n * tick) - b)))
-        before = step / (counts[-1] * tick)
-    return np.array(counts, np.float64)
+    tick = 1.0 / one["command.rate_hz"]
+    late = np.convolve(spans > LATE_TICKS * tick, np.ones(2 * NEAR + 1))[NEAR:-NEAR] > 0.0
+    calm = np.flatnonzero(~late)
+    velocities, ends = steps[calm] / tick, np.cumsum(spans)[calm]
+    apart = np.diff(ends) + STALL_SEC
+    apart[np.diff(calm) == 1] = tick
+    changes = np.diff(velocities, axis=0) / apart[:, None]
+    beside = np.flatnonzero((np.diff(calm, n=2) == 0) & (np.diff(calm)[1:] == 1))
+    for order, values in (
+        ("speed", velocities),
+        ("acceleration", changes),
+        ("jerk", np.diff(changes, axis=0)[beside] / tick),
+    ):
+        most = one[f"command.max_{part}_{order}"] or np.inf
+        worst = _lengths(values).max(initial=0.0)
+        assert worst <= most * SLACK, (part, order, worst)
 
 
 def _check_deltas(bench, heard, settings):
