@@ -69,3 +69,14 @@ def checkpoint(tmp_path_factory):
     from support.tiny_vla import save_tiny_checkpoint  # which imports PyTorch
 
     return save_tiny_checkpoint(tmp_path_factory.mktemp("tiny_vla"))
+
+
+@pytest.fixture
+def one_thread():
+    """Sums are the same from run to run."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

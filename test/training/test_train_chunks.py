@@ -55,12 +55,7 @@ SETTINGS = TrainingSettings(
 SHORT = dataclasses.replace(SETTINGS, steps=10)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def corpus():

@@ -28,12 +28,7 @@ SHORT = DistillationSettings(steps=20, batch_size=4, warmup_steps=2)
 PADDING = 3
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
