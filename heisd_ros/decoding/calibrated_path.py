@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -65,7 +66,7 @@ class TriedSetting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibratedPath:
+class CalibratedPath(ABC):
     """A path of settings from strict to loose, and how far along it a mode may go.
 
     Attributes:
@@ -123,14 +124,14 @@ class CalibratedPath:
             raise CalibrationError(f"a calibration whose {error}; {self.FIX}") from error
 
     @property
+    @abstractmethod
     def length(self) -> int:
         """Number of settings of the path."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def identity(self) -> dict[str, Any]:
         """What determines the losses along the path, beside criterion and settings of the mode."""
-        raise NotImplementedError
 
     @property
     def measured(self) -> TriedSetting | None:
