@@ -23,7 +23,7 @@ def check(
         bool,
         typer.Option(
             "--guard",
-            help="Check it for heisd_guard too (docs/safety.md); so is a file with guard.* of its own.",
+            help="Check it for heisd_guard too (docs/safety.md); a file with own guard.* is.",
         ),
     ] = False,
 ) -> None:

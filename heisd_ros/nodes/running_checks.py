@@ -190,7 +190,7 @@ class Listener(Node):
         if self._guarded is not None and GUARD in rivals:
             rivals.remove(GUARD)
         elif self._guarded is not None:
-            yield "warning", name, f"{GUARD} runs and does not command it: a dry run, or other topics"
+            yield "warning", name, f"{GUARD} runs and does not command it: a dry run, other topics?"
         if self._guarded is not None and "vla_node" in rivals:
             yield "bad", name, f"vla_node commands it past {GUARD}; see docs/safety.md"
         elif rivals:
