@@ -20,7 +20,11 @@ def check(
         ),
     ] = None,
     guard: Annotated[
-        bool, typer.Option("--guard", help="Check it for heisd_guard too (docs/safety.md).")
+        bool,
+        typer.Option(
+            "--guard",
+            help="Check it for heisd_guard too (docs/safety.md); a file with own guard.* is.",
+        ),
     ] = False,
 ) -> None:
     """Validate a robot's YAML: keys, types, ranges, and frames and joints against its URDF.
@@ -31,6 +35,7 @@ def check(
     from heisd_ros.files.bounded import naming
     from heisd_ros.robot.cell_parameters import guard_settings
     from heisd_ros.robot.declare import with_values
+    from heisd_ros.robot.guard_parameters import GuardParameters
     from heisd_ros.robot.robot_arm import make_reader, touching, unguarded, urdf_text
     from heisd_ros.robot.robot_file import read_robot_file
     from heisd_ros.serving.address import Address, is_address
@@ -40,7 +45,7 @@ def check(
         if urdf is not None:
             parameters = with_values(parameters, {"robot.source": "file", "robot.urdf": str(urdf)})
         asked = ""
-        if guard:
+        if guard or parameters.guard != GuardParameters():
             for gap in guard_settings(parameters).gaps():
                 typer.echo(f"{file}: {gap}", err=True)
             asked = "; heisd_guard starts with it"

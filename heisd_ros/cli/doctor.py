@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heisd_ros.cli.machine_checks import Finding, look
+
+if TYPE_CHECKING:
+    from heisd_ros.robot.parameters import VlaNodeParameters
 
 app = typer.Typer(add_completion=False)
 
@@ -56,25 +59,22 @@ def _findings(robot: Path | None, namespace: str, seconds: float) -> Iterator[Fi
         yield Finding("bad", str(robot), str(error))
         return
     if is_address(cell.model.path):
-        yield served(cell.model.path)
+        yield served(cell)
     yield from (Finding(*seen) for seen in wanted(cell))
     yield from (Finding(*seen) for seen in running(cell, namespace, seconds))
 
 
-def served(model_path: str) -> Finding:
+def served(parameters: VlaNodeParameters) -> Finding:
     """Whether the server of a model answers, and what it says of the model.
 
     Args:
-        model_path: Its address.
+        parameters: They name it.
     """
-    import os
-
+    from heisd_ros.control.remote_policy import connect
     from heisd_ros.errors import RemoteModelError
-    from heisd_ros.serving.address import TOKEN, Address
-    from heisd_ros.serving.link import Link
 
     try:
-        link = Link(Address.parse(model_path), os.environ.get(TOKEN, ""))
+        link = connect(parameters)
     except (RemoteModelError, ValueError) as error:
         return Finding("bad", "model", str(error))
     layout = link.layout

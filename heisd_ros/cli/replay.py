@@ -123,7 +123,14 @@ def _parameters(params: Path | None, model: str, db: str, drafter: str) -> VlaNo
 
 def _table(results: Mapping[str, Any], latencies: Mapping[str, Any]) -> Table:
     table = Table(
-        "mode", "steps", "off ar (mean x, max x)", "accepted", "skipped", "wrong", "p50 ms", "p95"
+        "mode",
+        "steps",
+        "off ar (mean x, max x)",
+        "accepted",
+        "skipped",
+        "wrong of judged",
+        "p50 ms",
+        "p95",
     )
     for name, mode in results["modes"].items():
         if not mode["steps"]:
@@ -136,7 +143,7 @@ def _table(results: Mapping[str, Any], latencies: Mapping[str, Any]) -> Table:
             f"{off['mean']:.3f}, {off['max']:.3f}",
             "" if length is None else f"{length:.2f}",
             f"{mode['skip_rate']:.0%}",
-            f"{mode['skips']['wrong']}/{mode['skips']['executed']}",
+            f"{mode['skips']['wrong']}/{mode['skips']['judged']}",
             f"{times['p50']:.1f}",
             f"{times['p95']:.1f}",
         )

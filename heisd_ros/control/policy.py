@@ -21,6 +21,7 @@ from heisd_ros.files.bounded import expanded
 from heisd_ros.fleet.online_growth import OnlineGrowth
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.kinematics.pose import ACTION_SIZE, END_EFFECTOR
+from heisd_ros.kinematics.proprio import STATE_SIZES
 from heisd_ros.models import shipped_model
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.growing import GrowingStore
@@ -280,6 +281,11 @@ def action_space(parameters: VlaNodeParameters, name: str, said: str) -> str:
             "a person commands the end effector"
         )
     return space
+
+
+def state_sizes(parameters: VlaNodeParameters) -> dict[str, int]:
+    """Returns the numbers of each state that a model may take, by the names of `model.state`."""
+    return {**STATE_SIZES, "joints": len(parameters.robot.joint_names) + 1}
 
 
 def least_actions(parameters: VlaNodeParameters) -> int:

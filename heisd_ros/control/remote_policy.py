@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from heisd_ros.control import growth
-from heisd_ros.control.policy import Policy, action_space, least_actions
+from heisd_ros.control.policy import Policy, action_space, least_actions, state_sizes
+from heisd_ros.kinematics.pose import ACTION_SIZE
+from heisd_ros.robot.command_parameters import JOINT_INTERFACES
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.serving.address import TOKEN, Address
 from heisd_ros.serving.layout import Layout, view_keys
@@ -29,7 +31,7 @@ def open_remote(parameters: VlaNodeParameters) -> Policy:
             f"parameter 'model.path' is {parameters.model.path!r}; accepted with 'growth.mode' or "
             "'fleet.uri': a model that runs here"
         )
-    link = Link(Address.parse(parameters.model.path), os.environ.get(TOKEN, ""))
+    link = connect(parameters)
     layout, mode = link.layout, parameters.decoding.mode
     try:
         if mode not in (LEFT_TO_THE_SERVER, layout.mode):
@@ -60,6 +62,25 @@ def open_remote(parameters: VlaNodeParameters) -> Policy:
         horizon=layout.horizon if layout.own else 0,
         least_actions=least_actions(parameters),
     )
+
+
+def connect(parameters: VlaNodeParameters) -> Link:
+    """Connects to the server that the parameters name.
+
+    A server of openpi's says nothing of its model: its actions are those of `model.action_space`,
+    its state is `model.state`.
+
+    Raises:
+        RemoteModelError: It cannot be reached, or serves what cannot be used.
+        ValueError: The address is none.
+    """
+    model, joints = parameters.model, len(parameters.robot.joint_names)
+    assumed = Layout(
+        action_space=model.action_space,
+        dimensions=joints + 1 if model.action_space in JOINT_INTERFACES else ACTION_SIZE,
+        proprio_size=state_sizes(parameters)[model.state],
+    )
+    return Link(Address.parse(model.path), os.environ.get(TOKEN, ""), assumed)
 
 
 def layout_of(policy: Policy, mode: str, model: str) -> Layout:

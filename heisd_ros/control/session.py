@@ -22,7 +22,7 @@ from heisd_ros.control.inference import (
 from heisd_ros.control.ingest import ObservationBuffer
 from heisd_ros.control.inputs import IngestLimits
 from heisd_ros.control.motion_feed import MotionFeed, load_bounds
-from heisd_ros.control.policy import Policy, PolicyLoader
+from heisd_ros.control.policy import Policy, PolicyLoader, state_sizes
 from heisd_ros.control.worker import InferenceWorker
 from heisd_ros.data import images
 from heisd_ros.decoding.chunks import ChunkedDecoder
@@ -32,7 +32,6 @@ from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import ArmState, JointStateReader
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.kinematics.pose import END_EFFECTOR
-from heisd_ros.kinematics.proprio import STATE_SIZES
 from heisd_ros.robot.command_parameters import JOINT_INTERFACES
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader, urdf_text
@@ -182,7 +181,7 @@ def check_actions(policy: Policy, parameters: VlaNodeParameters) -> None:
             f"parameter 'robot.joint_names' is {joints}; accepted: {size - 1} joints, as an action "
             f"of the model {policy.name} has {size} numbers, the last one for the gripper"
         )
-    sizes = {**STATE_SIZES, "joints": len(joints) + 1}
+    sizes = state_sizes(parameters)
     state, taken = parameters.model.state, policy.proprio_size
     if taken not in (0, sizes[state]):
         fitting = [repr(other) for other, size in sizes.items() if size == taken]

@@ -165,6 +165,59 @@ class DriftAlarm:
         self._episode.clear()
 
 
+class TaskAlarms:
+    """A drift alarm over all tasks and one for each, as a bad task may hide among good ones.
+
+    Args:
+        limit: as in `DriftAlarm`, for all of them.
+
+    Raises:
+        ValueError: the limit is not in (0, 1).
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self._all = DriftAlarm(limit)
+        self._tasks: dict[str, DriftAlarm] = {}
+
+    def add(self, task: str, lost: bool) -> None:
+        """Adds the check of one step of a task; `lost`: it failed."""
+        self._all.add(lost)
+        self._tasks.setdefault(task, DriftAlarm(self.limit)).add(lost)
+
+    def end_episode(self) -> None:
+        """Ends the episode of all alarms."""
+        for alarm in (self._all, *self._tasks.values()):
+            alarm.end_episode()
+
+    def raised(self, task: str) -> bool:
+        """Whether the alarm of all tasks or that of this one was raised."""
+        return self._all.raised or (task in self._tasks and self._tasks[task].raised)
+
+    def doubtful(self, task: str) -> bool:
+        """Whether the alarm of this task is doubtful, see `DriftAlarm.doubtful`."""
+        return task in self._tasks and self._tasks[task].doubtful
+
+    def describe(self, checks: str, were: str, off: str) -> str:
+        """Returns in words the alarm that counts most; empty if none was raised.
+
+        Args:
+            checks: what was checked, in the plural.
+            were: how the limit was found.
+            off: what is off because of it; it says ``{task}`` where the task belongs, if it is of
+                one.
+        """
+        for task, alarm in [("", self._all), *self._tasks.items()]:
+            if alarm.raised:
+                within = off.format(task=f"in {task!r} " if task else "")
+                return (
+                    f"drift: {alarm.losses} of {alarm.checks} {checks} left the tolerance, {were} "
+                    f"were {alarm.limit:.1%}; {within} until the node is cleaned up and configured "
+                    "again"
+                )
+        return ""
+
+
 def _check_risk(risk: float) -> None:
     if not 0.0 < risk < 1.0:
         raise ValueError(f"a risk must be in (0, 1), got {risk}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heisd_ros.decoding.calibration import FIX, Calibration, TriedSetting
-from heisd_ros.decoding.conformal import DriftAlarm
+from heisd_ros.decoding.conformal import TaskAlarms
 from heisd_ros.decoding.settings import SkipSettings
 from heisd_ros.errors import CalibrationError
 from heisd_ros.retrieval.database import Matches
@@ -115,18 +115,17 @@ class SkipGate:
         # The calibration that limits this gate; a random gate only takes its rate from it.
         self._path = calibration if settings.policy == "calibrated" else None
         self._setting: int | None = None
-        self._drift: DriftAlarm | None = None
-        self._tasks: dict[str, DriftAlarm] = {}
+        self._drift: TaskAlarms | None = None
         self._task = ""
         self._executed: set[tuple[int, int]] = set()
         self._agreed = False
         if self._path is not None:
             _check_covered(settings, self._path)
             self._setting = self._path.chosen
-            self._drift = DriftAlarm(self._path.drift_limit)
+            self._drift = TaskAlarms(self._path.drift_limit)
         if settings.policy == "predicted":
             # Each skip was said to be harmless with at least this chance.
-            self._drift = DriftAlarm(min(max(1.0 - settings.chance, 0.01), 0.99))
+            self._drift = TaskAlarms(min(max(1.0 - settings.chance, 0.01), 0.99))
         # Separate generators, so that shadow verification does not change which steps are skipped.
         self._draws, self._shadows = np.random.default_rng(seed).spawn(2)
         self._skips_in_a_row = 0
@@ -140,18 +139,11 @@ class SkipGate:
     @property
     def alarm(self) -> str:
         """Why skipping was turned off, for diagnostics; empty while all is well."""
-        raised = [(task, alarm) for task, alarm in self._tasks.items() if alarm.raised]
-        if self._drift is not None and self._drift.raised:
-            raised.insert(0, ("", self._drift))
-        if not raised:
+        if self._drift is None:
             return ""
-        task, alarm = raised[0]
-        return (
-            f"drift: {alarm.losses} of {alarm.checks} shadow-verified skips left the tolerance, "
-            f"{'calibrated' if self._path else 'predicted'} were {alarm.limit:.1%}; skipping "
-            f"{f'in {task!r} ' if task else ''}is off until the node is cleaned up and configured "
-            f"again ({FIX} if the alarm returns)"
-        )
+        were = "calibrated" if self._path else "predicted"
+        words = self._drift.describe("shadow-verified skips", were, "skipping {task}is off")
+        return f"{words} ({FIX} if the alarm returns)" if words else ""
 
     @property
     def warning(self) -> str:
@@ -223,8 +215,7 @@ class SkipGate:
     def observe_shadow(self, agreed: bool) -> None:
         """Records the outcome of a skipped step that was verified nevertheless."""
         if self._drift is not None:
-            self._drift.add(not agreed)
-            self._of_task(self._drift.limit).add(not agreed)
+            self._drift.add(self._task, not agreed)
 
     def reset(self, success: bool | None = None) -> None:
         """Ends an episode. An alarm stays.
@@ -237,24 +228,18 @@ class SkipGate:
         self._skips_in_a_row = self.settings.max_consecutive if begins_verified else 0
         self._executed.clear()
         self._agreed = False
-        for alarm in self._alarms():
-            alarm.end_episode()
+        if self._drift is not None:
+            self._drift.end_episode()
         if self.settings.feedback and success is not None:
             self._feed_back(success)
 
-    def _alarms(self) -> list[DriftAlarm]:
-        return [] if self._drift is None else [self._drift, *self._tasks.values()]
-
-    def _of_task(self, limit: float) -> DriftAlarm:
-        """Returns the drift alarm of the newest step's task."""
-        return self._tasks.setdefault(self._task, DriftAlarm(limit))
-
     def _longest_run(self) -> int:
         """Returns the number of skips in a row that the current task may have."""
-        alarm, most = self._tasks.get(self._task), self.settings.max_consecutive
+        most = self.settings.max_consecutive
         if self._path is not None:
             most = self._path.longest_run(self._setting, most)
-        return min(most, 1) if alarm is not None and alarm.doubtful else most
+        doubtful = self._drift is not None and self._drift.doubtful(self._task)
+        return min(most, 1) if doubtful else most
 
     def _feed_back(self, success: bool) -> None:
         if self._path is None or self._path.chosen is None or self._setting is None:
@@ -338,9 +323,7 @@ class SkipGate:
 
     def _drifted(self) -> bool:
         """Whether an alarm was raised, over all tasks or for the current one."""
-        return self._drift is not None and (
-            self._drift.raised or self._of_task(self._drift.limit).raised
-        )
+        return self._drift is not None and self._drift.raised(self._task)
 
     def _by_chance_of(self, matches: Matches, context: SkipContext) -> tuple[bool, str]:
         """Whether the predictor's chance is great enough; false for NaN."""

@@ -14,7 +14,7 @@ import numpy as np
 from heisd_ros.decoding.acceptance import action_ids, groups_of, within_tolerance
 from heisd_ros.decoding.answer_actions import action_of
 from heisd_ros.decoding.boundary import Boundary, Zone
-from heisd_ros.decoding.conformal import DriftAlarm
+from heisd_ros.decoding.conformal import TaskAlarms
 from heisd_ros.decoding.reasoning_calibration import FIX, ReasoningCalibration
 from heisd_ros.decoding.settings import ReasoningSettings
 from heisd_ros.errors import ModeError
@@ -49,11 +49,11 @@ class Thinking:
         self._settings, self._codec = settings, codec
         self._calibration, self._limit = calibration, limit
         self._steps = settings.steps
-        self._drift: DriftAlarm | None = None
+        self._drift: TaskAlarms | None = None
         self._shadows = np.random.default_rng(seed)
         if calibration is not None and calibration.chosen is not None:
             self._steps = calibration.steps[calibration.chosen]
-            self._drift = DriftAlarm(calibration.drift_limit)
+            self._drift = TaskAlarms(calibration.drift_limit)
         self._reasoning = reasoning_of(codec)
         if settings.keep != "never" and self._reasoning is None:
             raise ModeError(
@@ -71,13 +71,11 @@ class Thinking:
             return f"reasonings are kept without a calibration of this mode; {FIX}"
         if self._calibration.chosen is None:
             return f"no reasoning is kept: {self._calibration.refusal}"
-        if self._drift is not None and self._drift.raised:
-            return (
-                f"drift: {self._drift.losses} of {self._drift.checks} shadow-checked steps left "
-                f"the tolerance, calibrated were {self._drift.limit:.1%}; no reasoning is kept "
-                f"until the node is cleaned up and configured again ({FIX} if this returns)"
-            )
-        return ""
+        if self._drift is None:
+            return ""
+        off = "no reasoning {task}is kept"
+        words = self._drift.describe("shadow-checked steps", "calibrated", off)
+        return f"{words} ({FIX} if this returns)" if words else ""
 
     def reset(self) -> None:
         """Forgets the episode."""
@@ -170,7 +168,7 @@ class Thinking:
         """Records whether the action behind a fresh reasoning is near that of the newest step."""
         self._disagreed = not agreed
         if self._drift is not None:
-            self._drift.add(not agreed)
+            self._drift.add(self._task, not agreed)
 
     def _objection(self, zone: Zone | None) -> str:
         """Returns why a reasoning that is there is not kept; empty if it is."""
@@ -179,7 +177,7 @@ class Thinking:
             return calibration.refusal
         if calibration is not None and not calibration.allows(self._task):
             return "the calibration lets none be kept in this task"
-        if self._drift is not None and self._drift.raised:
+        if self._drift is not None and self._drift.raised(self._task):
             return "drift"
         if self._disagreed:
             return "the action behind a fresh reasoning was another one"

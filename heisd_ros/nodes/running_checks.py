@@ -22,6 +22,7 @@ from heisd_ros.errors import HeisdError, ImageError
 from heisd_ros.msg import ArmStatus
 from heisd_ros.nodes import optional, qos
 from heisd_ros.robot.cell_parameters import CellParameters, guard_settings
+from heisd_ros.robot.guard_parameters import GuardParameters
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader
 
@@ -160,9 +161,11 @@ class Listener(Node):
         self._guarded = message
 
     def _guard(self) -> Iterator[Seen]:
-        """Checks heisd_guard, where it runs."""
+        """Checks whether heisd_guard runs, and what it does."""
         said = self._guarded
         if said is None:
+            level = "good" if self._cell.guard == GuardParameters() else "warning"
+            yield level, GUARD, "does not run: nothing checks commands between node and controller"
             return
         try:
             gaps = guard_settings(self._cell).gaps()
@@ -186,6 +189,8 @@ class Listener(Node):
         readers = self.get_subscriptions_info_by_topic(name)
         if self._guarded is not None and GUARD in rivals:
             rivals.remove(GUARD)
+        elif self._guarded is not None:
+            yield "warning", name, f"{GUARD} runs and does not command it: a dry run, other topics?"
         if self._guarded is not None and "vla_node" in rivals:
             yield "bad", name, f"vla_node commands it past {GUARD}; see docs/safety.md"
         elif rivals:

@@ -90,7 +90,15 @@ def _provenance(results: Mapping[str, Any], latencies: Mapping[str, Any]) -> str
 
 def _decoding_table(modes: Mapping[str, Any], latencies: Mapping[str, Any]) -> str:
     header = ["mode", "steps", "acceptance length", "passes a step", "skip rate", "wrong skips"]
-    header += ["gripper otherwise", "p50 ms", "p95 ms", "p99 ms", "mean ms", "compute ms"]
+    header += [
+        "not judged",
+        "gripper otherwise",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "mean ms",
+        "compute ms",
+    ]
     lines = []
     for name, mode in modes.items():
         length, skips, times = mode["acceptance_length"], mode["skips"], latencies["modes"][name]
@@ -100,7 +108,8 @@ def _decoding_table(modes: Mapping[str, Any], latencies: Mapping[str, Any]) -> s
                 "" if length is None else f"{length:.2f}",
                 f"{mode['passes_per_step']:.2f}",
                 f"{mode['skip_rate']:.1%}",
-                f"{skips['wrong']}/{skips['executed']}" if skips["executed"] else "",
+                f"{skips['wrong']}/{skips['judged']}" if skips["judged"] else "",
+                str(skips["not judged"]) if skips["executed"] else "",
                 str(skips["gripper"]) if skips["executed"] else "",
                 *(f"{times['step_ms'][key]:.1f}" for key in ("p50", "p95", "p99", "mean")),
                 f"{times['compute_ms']:.1f}",

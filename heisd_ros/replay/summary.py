@@ -73,12 +73,14 @@ def mode_summary(
 
     Returns:
         steps and the rate of the control grid; inputs, what became of them; holds, by reason;
-        deviation from `ar` and from the `recorded` command; skips, how many and how many of them
-        the model would not have let pass, or that move the gripper otherwise; where there are
-        steps, what `decoding_summary` says.
+        deviation from `ar` and from the `recorded` command; skips, how many were executed, how many
+        of these were judged by the reference, not judged, judged wrong, and how many move the
+        gripper otherwise; where there are steps, what `decoding_summary` says.
     """
     pairs = [(step, reference[step.at]) for step in replay.steps if step.at in reference]
     skips = [(ours, theirs) for ours, theirs in pairs if ours.record.result.source == Source.SKIP]
+    executed = sum(step.record.result.source == Source.SKIP for step in replay.steps)
+    judged = sum(is_judged(ours, theirs) for ours, theirs in skips)
     summary = {
         "steps": len(replay.steps),
         "rate_hz": replay.rate_hz,
@@ -97,7 +99,9 @@ def mode_summary(
             "recorded": None if recorded is None else _from_recorded(replay.steps, recorded),
         },
         "skips": {
-            "executed": len(skips),
+            "executed": executed,
+            "judged": judged,
+            "not judged": executed - judged,
             "wrong": sum(is_wrong(ours, theirs, answer) for ours, theirs in skips),
             "gripper": sum(ours.closing != theirs.closing for ours, theirs in skips),
         },
@@ -106,8 +110,8 @@ def mode_summary(
     return {**summary, **decoding_summary(rows)} if replay.steps else summary
 
 
-def is_wrong(skipped: ReplayedStep, reference: ReplayedStep, answer: AnswerFormat) -> bool:
-    """Whether a step executed unverified is outside the tolerance of verification.
+def is_judged(skipped: ReplayedStep, reference: ReplayedStep) -> bool:
+    """Whether a step executed unverified can be compared with that of the reference.
 
     A later action of a chunk has no tokens: its first one is judged for all, where the reference
     begins a chunk at the same time.
@@ -115,10 +119,20 @@ def is_wrong(skipped: ReplayedStep, reference: ReplayedStep, answer: AnswerForma
     Args:
         skipped: The step.
         reference: The step of the reference mode at the same time.
+    """
+    return bool(skipped.record.result.tokens and reference.record.result.tokens)
+
+
+def is_wrong(skipped: ReplayedStep, reference: ReplayedStep, answer: AnswerFormat) -> bool:
+    """Whether a step executed unverified is judged, and is outside the tolerance of verification.
+
+    Args:
+        skipped: The step.
+        reference: The step of the reference mode at the same time.
         answer: Format of the answers of both.
     """
     tokens, own = skipped.record.result.tokens, reference.record.result.tokens
-    return bool(tokens and own) and not within_tolerance(tokens, own, answer)
+    return is_judged(skipped, reference) and not within_tolerance(tokens, own, answer)
 
 
 def summarise_latency(

@@ -28,13 +28,24 @@ class CellParameters(VlaNodeParameters):
 OF_OTHERS = ("guard.", "topics.", "recording.")
 """Prefixes of the parameters that the node ignores."""
 
+GUARDED = ("twist", "pose", "gripper")
+"""Commands that `heisd_guard` takes and passes on, as `TopicParameters` names them."""
+
 
 def guard_settings(cell: CellParameters) -> GuardNodeParameters:
     """Returns the settings of `heisd_guard` with a robot's file.
 
     Raises:
-        ValueError: The guard would refuse the file at start; the message names the parameter.
+        ValueError: The guard would refuse the file at start, or would hear its own commands; the
+            message names the parameter.
     """
+    for kind in GUARDED:
+        topic = getattr(cell.topics, kind)
+        if f"/{topic}".endswith(f"/heisd_guard/input/{kind}"):
+            raise ValueError(
+                f"parameter 'topics.{kind}' is {topic!r}; accepted: the controller's own topic, as "
+                "heisd_guard publishes on it what it heard on the other"
+            )
     values, names = values_of(cell), {info.name for info in parameters_of(GuardNodeParameters)}
     return from_values(
         GuardNodeParameters, {name: values[name] for name in values if name in names}

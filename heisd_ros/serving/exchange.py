@@ -84,7 +84,9 @@ def question(layout: Layout, observation: Observation, request: StepRequest) -> 
     message: dict[str, Any] = dict(zip(keys, observation.images, strict=True))
     message[PROMPT] = observation.instruction
     if observation.proprio is not None:
-        message[layout.state] = np.asarray(observation.proprio, np.float32)
+        state, names = np.asarray(observation.proprio, np.float32), layout.state.split(",")
+        parts = np.split(state, [-1]) if len(names) > 1 else [state]
+        message |= dict(zip(names, parts, strict=True))
     return message | own_part(request) if layout.own else message
 
 

@@ -35,7 +35,8 @@ class Layout:
     Attributes:
         views: camera views in the model's order, each with its key in an observation.
         image_size: side of the images that the model sees, pixels; any size may be sent.
-        state: key of proprioception.
+        state: key of proprioception; of two keys, ``KEY,KEY``, the second gets the last number, the
+            gripper's (openpi's DROID).
         proprio_size: size of proprioception; 0: the model takes none.
         rate_hz: control rate at which the model was trained, Hz.
         horizon: actions in an answer, one for each control step; of a server of openpi's, which
@@ -94,14 +95,19 @@ class Layout:
         return {OWN: said}
 
     @classmethod
-    def read(cls, metadata: Mapping[str, Any], options: Mapping[str, str]) -> Layout:
+    def read(
+        cls,
+        metadata: Mapping[str, Any],
+        options: Mapping[str, str],
+        assumed: Layout | None = None,
+    ) -> Layout:
         """Reads the metadata of a server.
 
         Args:
-            metadata: the first message; without `OWN` it is a server of openpi's, for which the
-                defaults hold.
+            metadata: the first message; without `OWN` it is a server of openpi's.
             options: of the address, for such a server: ``views`` (``view:key,view:key``), ``state``
-                (key of proprioception; empty: none), ``rate_hz`` and ``image_size``.
+                (keys of proprioception; empty: none), ``rate_hz`` and ``image_size``.
+            assumed: what such a server serves where the options do not say; None: the defaults.
 
         Raises:
             RemoteModelError: the metadata or the options cannot be used.
@@ -112,7 +118,7 @@ class Layout:
                 if options:
                     raise ValueError(f"{', '.join(options)}: the server gives this itself")
                 return replace(typed(cls, _known(said)), own=True)
-            return cls(**_of_options(options))
+            return replace(assumed or cls(), **_of_options(options))
         except (ValueError, TypeError) as error:
             raise RemoteModelError(f"the model cannot be used: {error}") from error
 
@@ -135,6 +141,8 @@ def _of_options(options: Mapping[str, str]) -> dict[str, Any]:
                 pairs = [pair.split(":") for pair in text.split(",")]
                 given["views"] = {view: key for view, key in pairs}
             elif name == "state":
+                if text.count(",") > 1:
+                    raise ValueError("accepted: one key, or two with a comma between them")
                 given |= {"state": text} if text else {"proprio_size": 0}
             else:
                 given[name] = float(text) if name == "rate_hz" else int(text)

@@ -50,6 +50,7 @@ class Link:
     Args:
         address: Of the server.
         token: Token that it requires; empty: none.
+        assumed: What it serves if it does not say so; see `Layout.read`.
 
     Attributes:
         layout: The server's description of its model.
@@ -58,8 +59,8 @@ class Link:
         RemoteModelError: It cannot be reached, or its model cannot be used.
     """
 
-    def __init__(self, address: Address, token: str = "") -> None:
-        self._address, self._token = address, token
+    def __init__(self, address: Address, token: str = "", assumed: Layout | None = None) -> None:
+        self._address, self._token, self._assumed = address, token, assumed
         self._lock = threading.Lock()
         self._lost, self._closing = threading.Event(), threading.Event()
         self._problem, self._since = "", 0.0
@@ -195,7 +196,7 @@ class Link:
             said = connection.recv(timeout=OPEN_SEC)
             if isinstance(said, str):
                 raise MessageError(f"it begins with {said[:80]!r}")
-            return connection, Layout.read(unpack(said), self._address.options)
+            return connection, Layout.read(unpack(said), self._address.options, self._assumed)
         except Exception as error:
             if connection is not None:
                 _abort(connection)

@@ -70,9 +70,16 @@ def test_a_file_is_checked_for_the_guard_where_that_is_asked(tmp_path):
         ("guard.command_timeout_sec: 0.03", "at least 2 / 'command.rate_hz', 0.04 s"),
     ):
         file.write_text(text.replace(head, f"{head}    {line}\n", 1), encoding="utf-8")
-        assert check(file).exit_code == 0, line
-        refused = check(file, "--guard")
+        refused = check(file)  # it sets the guard's parameters, so it is for the guard
         assert refused.exit_code == 1 and words in refused.output
+    file.write_text(text.replace(head, f"{head}    guard.margin_m: 0.02\n", 1), encoding="utf-8")
+    assert "heisd_guard starts with it" in check(file).output
+    assert "heisd_guard" not in check(FILES["ur5e"]).output
+    for topic in ("heisd_guard/input/twist", "/heisd_guard/input/twist"):
+        looped = text.replace("topics.twist: servo_node/delta_twist_cmds", f"topics.twist: {topic}")
+        file.write_text(looped, encoding="utf-8")
+        refused = check(file, "--guard")
+        assert refused.exit_code == 1 and f"'topics.twist' is {topic!r}" in refused.output
     assert "heisd_guard checks no linear jerk" not in good.output
     file.write_text(text.replace("max_linear_jerk: 40.0", "max_linear_jerk: 0.0"), encoding="utf-8")
     assert "heisd_guard checks no linear jerk" in check(file, "--guard").output

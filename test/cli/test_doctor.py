@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from heisd_ros.cli import doctor, machine_checks
 from heisd_ros.cli.machine_checks import Finding
 from heisd_ros.cli.main import app
+from heisd_ros.robot.declare import with_values
+from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.sim import renderer
 
 
@@ -107,7 +109,8 @@ def test_a_robot_file_that_is_wrong_is_one_line(monkeypatch):
 
 def test_a_models_server_is_asked(tmp_path):
     with serving(Counting()) as server:
-        asked = doctor.served(server.uri)
+        cell = with_values(VlaNodeParameters(), {"model.path": server.uri})
+        asked = doctor.served(cell)
         assert asked.level == "good" and "mode ar, views agentview, wrist, 20 Hz" in asked.text
-    gone = doctor.served(server.uri)
+    gone = doctor.served(cell)
     assert gone.level == "bad" and "refused" in gone.text

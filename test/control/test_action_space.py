@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.serving import LAYOUT, Counting, serving
+from support.serving import LAYOUT, Counting, observation, openpi_serving, serving
 
 from heisd_ros.control.commands import CommandMapper
 from heisd_ros.control.inference import joint_state
 from heisd_ros.control.policy import Policy, action_space, load_policy
 from heisd_ros.control.remote_policy import layout_of
 from heisd_ros.control.session import check_actions
+from heisd_ros.errors import RemoteModelError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
@@ -128,6 +129,66 @@ def test_what_a_server_says_of_its_actions_fits_the_parameters(said, size, given
             policy = load_policy(fitting)
             assert (policy.action_space, policy.action_size) == (said, size)
             policy.close()
+
+
+DROID = (
+    "?views=agentview:observation/exterior_image_1_left,wrist:observation/wrist_image_left"
+    "&state=observation/joint_position,observation/gripper_position&rate_hz=15"
+)
+JOINT_MODEL = {**JOINTS, "model.action_space": "joint_velocity", "model.state": "joints"}
+
+
+def test_a_server_of_openpis_drives_the_joints_where_the_parameters_say_so():
+    asked, actions = [], np.arange(80.0, dtype=np.float32).reshape(10, 8)
+
+    def answer(question):
+        asked.append(question)
+        return actions[:, : 8 - (question["prompt"] == "seven")]
+
+    with openpi_serving(answer) as uri:
+        given = settings(**JOINT_MODEL, **{"model.path": uri + DROID})
+        policy = load_policy(given)
+        assert (policy.action_space, policy.action_size) == ("joint_velocity", 8)
+        assert (policy.proprio_size, policy.rate_hz) == (8, 15.0)
+        check_actions(policy, given)
+        state = np.arange(8, dtype=np.float32)
+        seen = replace(observation(), proprio=state)
+        np.testing.assert_array_equal(policy.decoder.infer(seen).actions, actions)
+        (question,) = asked
+        assert set(question) == {
+            "observation/exterior_image_1_left",
+            "observation/wrist_image_left",
+            "observation/joint_position",
+            "observation/gripper_position",
+            "prompt",
+        }
+        np.testing.assert_array_equal(question["observation/joint_position"], state[:7])
+        np.testing.assert_array_equal(question["observation/gripper_position"], state[7:])
+        with pytest.raises(RemoteModelError, match=r"\(10, 7\).*accepted: .*\(H, 8\).*joint_vel"):
+            policy.decoder.infer(replace(seen, instruction="seven"))
+        policy.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (JOINTS, r"'model\.action_space' is ''; accepted: one of"),
+        ({**JOINT_MODEL, "teleop.joy_topic": "joy"}, "a person commands the end effector"),
+    ],
+)
+def test_what_a_server_of_openpis_does_not_say_is_refused_where_it_matters(given, words):
+    nothing = openpi_serving(lambda question: np.zeros((1, 8)))
+    with nothing as uri, pytest.raises(ValueError, match=words):
+        load_policy(settings(**given, **{"model.path": uri}))
+
+
+def test_a_server_of_openpis_gets_the_state_that_the_parameters_say():
+    with openpi_serving(lambda question: np.zeros((1, 7))) as uri:
+        policy = load_policy(settings(**{"model.path": uri, "model.state": "pose"}))
+        assert policy.proprio_size == 8 and policy.action_space == "end_effector"
+        policy.close()
+        with pytest.raises(RemoteModelError, match="option 'state' is 'a,b,c': accepted: one key"):
+            load_policy(settings(**{"model.path": f"{uri}?state=a,b,c"}))
 
 
 @pytest.mark.parametrize(

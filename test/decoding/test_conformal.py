@@ -9,6 +9,7 @@ from scipy.stats import binom
 
 from heisd_ros.decoding.conformal import (
     DriftAlarm,
+    TaskAlarms,
     choose,
     least_bound,
     least_episodes,
@@ -191,6 +192,28 @@ def test_twice_the_calibrated_disagreement_is_noticed_within_ten_episodes(limit,
     drifted = np.full(60, min(2 * limit, 1.0))
     delays = [episodes_until_alarm(DriftAlarm(limit), drifted, checks, rng) for _ in range(100)]
     assert np.median(delays) <= 10 and np.mean(np.array(delays) <= 30) >= 0.9
+
+
+@pytest.mark.parametrize(("limit", "checks"), [(0.2, 5), (0.3, 3), (0.45, 2)])
+def test_a_bad_task_does_not_hide_among_good_ones(limit, checks):
+    """Ten tasks in turn, one of them at twice the limit and the others at half of it."""
+    rng = np.random.default_rng(0)
+    delays, pooled = [], []
+    for _ in range(50):
+        alarms, alone = TaskAlarms(limit), DriftAlarm(limit)
+        delays.append(0)
+        while delays[-1] < 30 and not alarms.raised("0"):
+            delays[-1] += 1
+            for task in range(10):
+                mean = min(2.0 * limit, 1.0) if task == 0 else 0.5 * limit
+                for lost in rng.random(checks) < mean:
+                    alarms.add(str(task), bool(lost))
+                    alone.add(bool(lost))
+                alarms.end_episode()
+                alone.end_episode()
+        pooled.append(alone.raised)
+    assert np.median(delays) <= 10
+    assert np.mean(pooled) < 0.2, "over all tasks there is little to see"
 
 
 def test_drift_is_noticed_also_after_a_long_good_time():

@@ -199,6 +199,18 @@ def test_a_shadow_check_that_disagrees_is_followed_by_thinking_and_by_an_alarm()
     assert not calm.warning
 
 
+def test_the_alarm_of_a_task_ends_the_keeping_in_that_task_alone():
+    subject = thinking(calibration(risk=0.5, tried=(tried(disagreement=0.5),) * 3))
+    for _ in range(12):
+        for task, agreed in ((TASK, False), ("other", True), ("third", True)):
+            if kept_in(subject, [0.9] * 2, task)[-1]:
+                subject.observe_shadow(agreed)
+            subject.reset()
+    assert kept_in(subject, [0.9] * 2) == [False] * 2
+    assert kept_in(subject, [0.9] * 2, "other") == [False, True]
+    assert f"no reasoning in {TASK!r} is kept until" in subject.warning
+
+
 def test_a_kept_step_is_decoded_in_full_while_the_arm_moves():
     model, mode = load_checkpoint(REFERENCE.folder), load_mode("freeze")
     mode = replace(mode, reasoning=replace(mode.reasoning, shadow_share=1.0))

@@ -13,7 +13,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from std_srvs.srv import Trigger
 from support.fake_scene import REST
 from support.joint_cell import JointCell
-from support.serving import serving_policy
+from support.serving import openpi_serving, serving_policy
 from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.control.policy import load_policy
@@ -66,12 +66,16 @@ class Chunks(Puppet):
         self.first, self.answers, self.go = first, 0, threading.Event()
         self.go.set()
 
-    def infer(self, observation):
+    def actions(self):
         self.go.wait(20.0)
         self.answers += 1
         chunk = np.tile(self.first, (10, 1))
         chunk[:, 0] += self.answers / 1000
         chunk[:, 1] += np.arange(10) / 1000
+        return chunk
+
+    def infer(self, observation):
+        chunk = self.actions()
         return replace(self._decoder.infer(observation), action=chunk[0], chunk=chunk)
 
 
@@ -215,10 +219,10 @@ def test_an_action_that_is_none_holds_the_arm(world, start):
 
 
 @pytest.mark.parametrize(
-    ("interface", "served"), [("joint_velocity", False), ("joint_position", True)]
+    ("interface", "openpi"), [("joint_velocity", True), ("joint_position", False)]
 )
-def test_chunks_of_joint_actions_keep_the_limits_and_end_in_a_stop(
-    world, checkpoint, interface, served
+def test_chunks_of_a_server_move_the_joints_within_limits_and_end_in_a_stop(
+    world, checkpoint, interface, openpi
 ):
     path = {"model.path": str(checkpoint), "model.threads": 1}
     first = ACTION if interface == "joint_velocity" else np.append(REST + 0.2, 1.0)
@@ -228,13 +232,15 @@ def test_chunks_of_joint_actions_keep_the_limits_and_end_in_a_stop(
     policy = replace(local, decoder=chunks, plain=None, **actions)
     cell = world.add(JointCell, interface)
     with ExitStack() as ending:
-        load = lambda _: policy  # noqa: E731
-        if served:
+        if openpi:
+            uri = ending.enter_context(openpi_serving(lambda question: chunks.actions()))
+            said = {"model.action_space": interface, "model.state": "joints"}
+            path |= {"model.path": f"{uri}?state=joint_position,gripper_position", **said}
+        else:
             path["model.path"] = ending.enter_context(serving_policy(policy)).uri
-            load = load_policy
         ending.callback(chunks.go.set)
         node = world.add(
-            VlaNode, load, parameters={**SETTINGS, **path, "command.interface": interface}
+            VlaNode, load_policy, parameters={**SETTINGS, **path, "command.interface": interface}
         )
         assert node.trigger_configure() == node.trigger_activate() == SUCCESS
         third = lambda: any(step.chunk.number >= 3 for step in cell.steps())  # noqa: E731
@@ -246,8 +252,8 @@ def test_chunks_of_joint_actions_keep_the_limits_and_end_in_a_stop(
     assert places == sorted(set(places)) and max(index for _, index in places) > 4
     for step in cell.steps():
         assert step.action[1] == pytest.approx(first[1] + step.chunk.index / 1000)
-    assert (np.sign(cell.q - REST) == np.sign(first[:7] - REST * served)).all()
-    if served:
+    assert (np.sign(cell.q - REST) == np.sign(first[:7] - REST * (not openpi))).all()
+    if not openpi:
         targets = np.array([REST, *(each.numbers for each in cell.heard)])
         assert (np.abs(np.diff(targets, axis=0)) <= 3.0 * SPEEDS / RATE_HZ).all()
     else:

@@ -32,6 +32,7 @@ def test_an_empty_system_lacks_everything(world):
     for topic in ("/camera/image_raw", "/joint_states", "/robot_description"):
         assert seen[topic][0] == "bad" and "no publisher" in seen[topic][1]
     assert seen["/target_pose"] == ("warning", "no subscriber: is the controller up?")
+    assert seen["heisd_guard"][0] == "good" and "does not run" in seen["heisd_guard"][1]
 
 
 def test_a_system_that_fits_is_good(world):
@@ -94,6 +95,14 @@ def test_a_guard_that_runs_is_no_rival_and_says_how_it_is(world, code, level, wo
     seen = listen(world, 0.5, lambda: status.publish(said))
     assert seen["/target_pose"][0] == "good"
     assert seen["heisd_guard"][0] == level and words in seen["heisd_guard"][1]
+
+
+def test_a_guard_that_commands_nothing_is_named(world):
+    guard = world.add(Node, "heisd_guard")
+    status = guard.create_publisher(ArmStatus, "/heisd_guard/status", qos.reliable())
+    seen = listen(world, 0.5, lambda: status.publish(ArmStatus(code=ArmStatus.INACTIVE)))
+    level, words = seen["/target_pose"]
+    assert level == "warning" and "heisd_guard runs and does not command it" in words
 
 
 def test_a_node_that_goes_past_the_guard_is_named(world):

@@ -165,21 +165,30 @@ def test_skips_that_the_model_would_not_have_let_pass(replayed, skipping):
 class Says(DecoderWrapper):
     """Answers with the same tokens at each step, as if it skipped."""
 
-    def __init__(self, decoder, codec, tokens):
+    def __init__(self, decoder, codec, tokens, length=1):
         super().__init__(decoder)
-        self.codec, self.tokens = codec, tokens
+        self.codec, self.tokens, self.length = codec, tokens, length
 
     def infer(self, observation):
         action = action_of(self.codec, self.tokens)._asdict()
+        if self.length > 1:
+            action["chunk"] = np.tile(action["action"], (self.length, 1))
         return StepResult(**action, tokens=self.tokens, source=Source.SKIP, reason="",
                           timings_ms={"total": 1.0}, passes=0)  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("moved", "wrong"), [({}, False), ({0: 1}, False), ({0: 1, 1: 1, 2: 1}, True), ({6: 1}, True)]
+    ("moved", "length", "wrong"),
+    [
+        ({}, 1, False),
+        ({0: 1}, 1, False),
+        ({0: 1, 1: 1, 2: 1}, 1, True),
+        ({6: 1}, 1, True),
+        ({6: 1}, 3, True),
+    ],
 )
 def test_skips_of_fast_answers_are_judged_by_their_coefficients(
-    replayed, monkeypatch, moved, wrong
+    replayed, monkeypatch, moved, length, wrong
 ):
     """Whatever their ids: a coefficient is 13 bins of a number, and the gripper's are exact."""
 
@@ -190,14 +199,17 @@ def test_skips_of_fast_answers_are_judged_by_their_coefficients(
         ids = codec._fast.tokenizer.encode(text).ids
         said = (5, *(codec.action_ids.start + each for each in ids), min(codec.stop_ids))
         policy = make_policy(parameters, vla)
-        return replace(policy, decoder=Says(policy.decoder, codec, said))
+        many = 1 if parameters.decoding.mode == "ar" else length
+        return replace(policy, decoder=Says(policy.decoder, codec, said, many))
 
     monkeypatch.setattr("heisd_ros.replay.run.make_policy", load)
     model = {"model.path": str(ROOT / "test/data/nora_reference"), "model.unnorm_key": KEY}
     results = replayed(cell(3), ["last_command"], **model)
     skips = results["modes"]["last_command"]["skips"]
-    assert (skips["executed"], skips["wrong"]) == (3, 3 * wrong)
-    assert results["steps"]["last_command"]["wrong_skips"] == [0, 1, 2] * wrong
+    judged = [step for step in range(3) if step % length == 0]  # not later actions of a chunk
+    assert (skips["executed"], skips["judged"]) == (3, len(judged))
+    assert (skips["not judged"], skips["wrong"]) == (3 - len(judged), len(judged) * wrong)
+    assert results["steps"]["last_command"]["wrong_skips"] == judged * wrong
     assert results["modes"]["ar"]["skips"]["wrong"] == 0
 
 

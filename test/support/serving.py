@@ -9,11 +9,13 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 from support.tiny_vla import INSTRUCTIONS
+from websockets.sync.server import serve
 
 from heisd_ros.control.remote_policy import layout_of
 from heisd_ros.decoding.types import Observation, Source, StepResult
 from heisd_ros.errors import RemoteModelError
 from heisd_ros.serving.layout import Layout, view_keys
+from heisd_ros.serving.messages import pack, unpack
 from heisd_ros.serving.server import ModelServer
 
 VIEWS = ("agentview", "wrist")
@@ -70,6 +72,25 @@ def serving(decoder, layout=LAYOUT, **kwargs):
     finally:
         server.close()
         thread.join(10.0)
+
+
+@contextmanager
+def openpi_serving(answer):
+    """A server that speaks openpi's protocol alone.
+
+    Args:
+        answer: the actions [H, D] to a question, as it came.
+    """
+
+    def handler(connection):
+        connection.send(pack({"reset_pose": [0.0]}))
+        for question in connection:
+            timing = {"infer_ms": 1.0}
+            connection.send(pack({"actions": answer(unpack(question)), "server_timing": timing}))
+
+    with serve(handler, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
 
 
 def serving_policy(policy, decoder=None, mode="ar", **kwargs):
