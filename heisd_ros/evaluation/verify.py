@@ -7,6 +7,7 @@ off has to be refused here.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from heisd_ros.errors import ReferenceDataError
 from heisd_ros.evaluation.decode_paths import PATHS
-from heisd_ros.families.checkpoint import family_of, known_families, load_checkpoint
+from heisd_ros.families.checkpoint import family_of, load_checkpoint, modules_of
 from heisd_ros.families.comparison import Comparison, equal_or_tied, full_precision
 from heisd_ros.families.reference import Reference, ReferenceCase
 from heisd_ros.families.stages import Decoded, Stages
@@ -49,7 +50,10 @@ def verify(
     """
     if path not in PATHS:
         raise ReferenceDataError(f"no decoding path {path!r}; there are {sorted(PATHS)}")
-    stages = known_families()[family_of(checkpoint)].reference_stages(Reference.load(reference))
+    family, able = family_of(checkpoint), modules_of("stages")
+    if family not in able:
+        raise ReferenceDataError(f"references of {family} are not read; only of {[*able]}")
+    stages: Stages = importlib.import_module(able[family]).FamilyStages(Reference.load(reference))
     for dtype in dtypes:
         loaded: tuple[dict[str, Any], TokenModel, Engine] | None = None
         for case in stages.reference.cases:
