@@ -69,11 +69,6 @@ class Roofline:
 class Workloads:
     """The work of each part of a step.
 
-    Args:
-        model: the model.
-        drafter: the drafter.
-        columns: of the prompt.
-
     Attributes:
         vision: work of the vision towers on all views.
         project: work of the projector on all visual tokens.

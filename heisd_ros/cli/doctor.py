@@ -62,11 +62,7 @@ def _findings(robot: Path | None, namespace: str, seconds: float) -> Iterator[Fi
 
 
 def served(model_path: str) -> Finding:
-    """Whether the server of a model answers, and what it says of the model.
-
-    Args:
-        model_path: Its address.
-    """
+    """Whether the server of a model answers, and what it says of the model."""
     import os
 
     from heisd_ros.errors import RemoteModelError

@@ -163,12 +163,7 @@ class Predictor:
                 raise PredictorError(f"{name} of {missing} are missing")
 
     def cost(self, way: str, chance: float) -> float:
-        """Returns the expected time of a step, ms, without the search, whose draft may pass.
-
-        Args:
-            way: of `WAYS`.
-            chance: that the draft passes.
-        """
+        """Returns the expected time of a step, ms, without the search, whose draft may pass."""
         hit, miss = self.passes[way]
         extra = self.costs.drafter if way == DRAFTER else 0.0
         passes = chance * hit + (1.0 - chance) * miss

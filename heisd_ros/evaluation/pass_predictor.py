@@ -99,13 +99,7 @@ class Foreseen(NamedTuple):
 
 
 def foreseen(steps: Steps, terms: Sequence[str] = TERMS, seed: int = 0) -> Foreseen:
-    """Judges steps by fits of some terms, each on the other folds' episodes.
-
-    Args:
-        steps: The steps.
-        terms: Of `TERMS`.
-        seed: Of the folds.
-    """
+    """Judges steps by fits of some terms, each on the other folds' episodes."""
     columns = steps.terms[:, [TERMS.index(term) for term in terms]]
     return judged(columns, steps.passed, steps.episode, seed)
 

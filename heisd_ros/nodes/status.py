@@ -48,12 +48,7 @@ def limit_status(notes: Mapping[str, str], twist: np.ndarray, commander: str = "
 
 
 class StatusTopic:
-    """Publishes on `~/status` once a second, and when code, commander or reason of a hold change.
-
-    Args:
-        node: The node that owns the topic.
-        current: Returns the current status.
-    """
+    """Publishes on `~/status` once a second, and when code, commander or a hold's reason change."""
 
     def __init__(self, node: Node, current: Callable[[], ArmStatus]) -> None:
         self._node, self._current = node, current
