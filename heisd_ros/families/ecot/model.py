@@ -78,8 +78,6 @@ class Ecot(OwnNetworkModel):
         images: Sequence[NDArray[np.uint8]],
         instruction: str,
         proprio: ArrayLike | None = None,
-        *,
-        allow_unknown: bool = False,
     ) -> EcotInputs:
         """Implements `TokenModel.encode`."""
         if len(images) != 1:
