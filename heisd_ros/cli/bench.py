@@ -62,7 +62,7 @@ def decode(
     import torch
 
     from heisd_ros.benchmark import decode as steps
-    from heisd_ros.benchmark import family_shapes, result_lines
+    from heisd_ros.benchmark import family_shapes
     from heisd_ros.benchmark.subject import known_shapes
     from heisd_ros.errors import HeisdError
     from heisd_ros.families.shapes import Published
@@ -91,7 +91,7 @@ def decode(
             lines = family_shapes.lines(result)
         else:
             result = steps.run(settings, say)
-            lines = list(result_lines.lines(result))
+            lines = list(steps.lines(result))
     except (HeisdError, RuntimeError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(1) from error
