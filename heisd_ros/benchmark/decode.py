@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,40 @@ def run(settings: Settings, say: Callable[[str], None] = lambda line: None) -> d
     if settings.evaluation is not None:
         result["prediction"] = predict(settings.evaluation, _step_times(times))
     return result
+
+
+def lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a table of the cases, then peers and prediction."""
+    yield f"{result['device']}; {result['shape']}: weights {result['weights']}; {result['engine']}"
+    yield (
+        f"{result['bandwidth_gb_s']} GB/s, {result['rate_tflop_s']} TFLOP/s measured; "
+        f"{result['prompt_columns']} columns; {result['busy']}; "
+        f"{result['peak_memory_gib']} GiB at most; times by {result['clock']}"
+    )
+    alike, count = result["tokens_as_plain"], result["tokens"]
+    yield f"{alike} of {count} tokens as the plain engine's on unquantised weights"
+    yield f"{'':42s}{'p50 ms':>10s}{'p99 ms':>10s}{'roofline':>10s}{'times':>8s}{'vs eager':>10s}"
+    for case in result["cases"]:
+        numbers = [case["roofline_ms"], case["ratio_to_roofline"], case["ratio_to_eager"]]
+        roofline, times, eager = ("" if n is None else f"{n:.2f}" for n in numbers)
+        yield (
+            f"{case['name']:42s}{case['p50_ms']:10.2f}{case['p99_ms']:10.2f}"
+            f"{roofline:>10s}{times:>8s}{eager:>10s}"
+        )
+    for peer in result["peers"]:
+        yield (
+            f"{peer['name']} ({peer['version']}): {peer['ratio_to_ours']:.2f} times as long as "
+            f"ours, {peer['tokens_as_ours']} of {count} tokens alike"
+        )
+    yield from result["notes"]
+    if "prediction" in result:
+        yield result["prediction"]["note"]
+        for name, mode in result["prediction"]["modes"].items():
+            if mode is not None:
+                yield (
+                    f"  {name:18s} {mode['mean_ms']:8.2f} ms a step, {mode['over_eager']:.2f} "
+                    f"times the eager loop, {mode['over_optimised']:.2f} the optimised one"
+                )
 
 
 def _description(settings: Settings, subject: Subject, engine: Engine) -> dict[str, Any]:

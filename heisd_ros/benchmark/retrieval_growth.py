@@ -83,15 +83,14 @@ def growth(
     return {"measured": rows, f"extrapolated_to_{FAR}": far}
 
 
-def extrapolate(rows: Sequence[dict[str, Any]], far: int = FAR) -> dict[str, float]:
-    """Extrapolates the measured sizes to a larger one by a power law.
+def extrapolate(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Extrapolates the measured sizes to `FAR` by a power law.
 
     A graph's time grows like a logarithm, which a power law overestimates; memory grows evenly.
     Times that fall are noise, and are held level.
 
     Args:
         rows: of `growth`, at least two.
-        far: the larger size.
 
     Returns:
         exponent and median of the time of a query on the CPU, and MiB of memory.
@@ -102,8 +101,8 @@ def extrapolate(rows: Sequence[dict[str, Any]], far: int = FAR) -> dict[str, flo
     offset = np.mean(np.log(times) - exponent * np.log(sizes))
     return {
         "query_exponent": float(exponent),
-        "query_cpu_ms_p50": float(np.exp(offset + exponent * np.log(far))),
-        "memory_mib": float(rows[-1]["memory_mib"] / sizes[-1] * far),
+        "query_cpu_ms_p50": float(np.exp(offset + exponent * np.log(FAR))),
+        "memory_mib": float(rows[-1]["memory_mib"] / sizes[-1] * FAR),
     }
 
 

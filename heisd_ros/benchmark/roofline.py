@@ -69,11 +69,6 @@ class Roofline:
 class Workloads:
     """The work of each part of a step.
 
-    Args:
-        model: the model.
-        drafter: the drafter.
-        columns: of the prompt.
-
     Attributes:
         vision: work of the vision towers on all views.
         project: work of the projector on all visual tokens.
@@ -118,12 +113,10 @@ class Workloads:
         )
 
 
-def _least_seconds(
-    function: Callable[[], object], device: torch.device, clock: Clock, seconds: float = 0.5
-) -> float:
-    """Returns the shortest of at least 3 runs within some time."""
+def _least_seconds(function: Callable[[], object], device: torch.device, clock: Clock) -> float:
+    """Returns the shortest of at least 3 runs within half a second."""
     times: list[float] = []
-    while len(times) < 3 or sum(times) < seconds:
+    while len(times) < 3 or sum(times) < 0.5:
         synchronize(device)
         start = clock()
         function()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from heisd_ros.errors import BenchmarkError
-from heisd_ros.families.checkpoint import known_families, load_checkpoint
+from heisd_ros.families.checkpoint import load_checkpoint, modules_of
 from heisd_ros.families.shapes import Shape, TimedModel, Whole, fill
 from heisd_ros.models import shipped_model
 from heisd_ros.retrieval.database import Database, Shard
@@ -52,8 +53,8 @@ class Subject:
 
 def known_shapes() -> dict[str, Shape]:
     """Returns the shapes that the families offer, by name."""
-    families = known_families().values()
-    return {name: shape for family in families for name, shape in family.bench_shapes().items()}
+    modules = map(importlib.import_module, modules_of("shapes").values())
+    return {name: shape for module in modules for name, shape in module.SHAPES.items()}
 
 
 def load_subject(shape: str, device: torch.device, dtype: torch.dtype) -> Subject:

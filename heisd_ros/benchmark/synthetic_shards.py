@@ -15,12 +15,7 @@ from heisd_ros.retrieval.manifest import UNNAMED_ANSWER
 
 
 class SyntheticShards(Mapping[str, Entries]):
-    """Entries by instruction, read from disk on each access.
-
-    Args:
-        folder: folder of the keys.
-        sizes: entries of each shard.
-    """
+    """Entries by instruction, read from disk on each access."""
 
     def __init__(self, folder: Path, sizes: Sequence[int]) -> None:
         self.folder, self.sizes = folder, tuple(sizes)

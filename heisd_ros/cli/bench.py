@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -60,7 +62,7 @@ def decode(
     import torch
 
     from heisd_ros.benchmark import decode as steps
-    from heisd_ros.benchmark import family_shapes, result_lines
+    from heisd_ros.benchmark import family_shapes
     from heisd_ros.benchmark.subject import known_shapes
     from heisd_ros.errors import HeisdError
     from heisd_ros.families.shapes import Published
@@ -89,7 +91,7 @@ def decode(
             lines = family_shapes.lines(result)
         else:
             result = steps.run(settings, say)
-            lines = list(result_lines.lines(result))
+            lines = list(steps.lines(result))
     except (HeisdError, RuntimeError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(1) from error
@@ -194,9 +196,33 @@ def retrieval(
     ] = None,
 ) -> None:
     """Search in a database of the paper's size, against faiss HNSW and exact search."""
-    from heisd_ros.cli.bench_retrieval import run
+    from heisd_ros.benchmark.retrieval_bench import Plan, measure
+    from heisd_ros.benchmark.retrieval_growth import picture
 
-    run(vectors, dim, shards, queries, peer_shards, out, figure, scratch)
+    console = Console()
+    plan = Plan(
+        vectors=vectors,
+        dim=dim,
+        shards=shards,
+        queries=queries,
+        peer_shards=min(peer_shards, shards),
+        unsharded=tuple(vectors // share for share in (10, 4, 1)),
+        unsharded_peers=tuple(vectors // share for share in (80, 40, 20)),
+    )
+    with tempfile.TemporaryDirectory(dir=scratch) as folder, console.status("keys") as status:
+        result = measure(plan, Path(folder), status.update)
+    table = Table("", "query p50, ms", "p99, ms", "on the CPU p50", "recall@1", "recall@5", "MiB")
+    rows = {"ours": {**result, "memory_mib": result["resident_mib"]}, **result["peers"]}
+    for name, row in rows.items():
+        wall, cpu = row["query_ms"], row["query_cpu_ms"]
+        times = [f"{ms:.3f}" for ms in (wall["p50"], wall["p99"], cpu["p50"])]
+        recall = [f"{row[f'recall_at_{k}']:.4f}" for k in (1, 5)]
+        table.add_row(name, *times, *recall, f"{row['memory_mib']:.0f}")
+    console.print(table)
+    console.print(f"built in {result['build_s']:.0f} s, opened in {result['open_s']:.2f} s")
+    if figure is not None:
+        picture(result["unsharded"], figure)
+    _write(result, out)
 
 
 @app.command()

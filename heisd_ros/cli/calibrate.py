@@ -18,7 +18,9 @@ from heisd_ros.cli.model_options import (
     UnnormKeyOption,
     WorkersOption,
 )
+from heisd_ros.cli.refusals import refusing
 from heisd_ros.cli.workers import run_jobs
+from heisd_ros.errors import CalibrationError, HeisdError
 
 if TYPE_CHECKING:
     from heisd_ros.decoding.calibrated_path import CalibratedPath
@@ -27,6 +29,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command()
+@refusing(HeisdError)
 def calibrate(
     database: Annotated[
         Path,
@@ -97,7 +100,6 @@ def calibrate(
     """
     from heisd_ros.decoding.assembly import keeps_by_calibration
     from heisd_ros.decoding.modes import load_mode
-    from heisd_ros.errors import CalibrationError, HeisdError
     from heisd_ros.evaluation.calibration_episodes import instructions_of
     from heisd_ros.evaluation.calibration_rig import run_episode_of
     from heisd_ros.evaluation.calibration_setup import Aim, Place, prepare
@@ -105,46 +107,43 @@ def calibrate(
 
     workers = workers or (1 if device.startswith("cuda") else 0)
     tasks = tuple(task) if task else tuple(PICK_AND_PLACE.get(suite, range(10)))
-    try:
-        keeps = keeps_by_calibration(load_mode(mode))
-        if keeps and model not in ("", str(database)):
-            raise CalibrationError(
-                f"--model is {model!r}, but the calibration of mode {mode!r} lies beside its "
-                f"checkpoint; accepted: {str(database)!r}"
-            )
-        folder = str(database) if keeps else model or str(shipped_model())
-        place = Place(
-            suite,
-            folder,
-            "" if keeps else str(database),
-            drafter or str(Path(folder) / "drafter"),
-            mode,
-            protocol,
-            unnorm_key,
-            device,
-            dtype,
+    keeps = keeps_by_calibration(load_mode(mode))
+    if keeps and model not in ("", str(database)):
+        raise CalibrationError(
+            f"--model is {model!r}, but the calibration of mode {mode!r} lies beside its "
+            f"checkpoint; accepted: {str(database)!r}"
         )
-        place.read_protocol()  # now, and not in a worker
-        if criterion == "predictor":
-            fit_predictor_of(place, tasks, episodes, draw, costs, workers)
-            return
-        levels, lengths = tuple(level or ()), tuple(run or ())
-        aim = Aim(tasks, risk, criterion, episodes, levels, rule, draw, lengths, delta)
-        walk, plan = prepare(place, aim), aim.starts()
-        while pending := walk.pending():
-            # Task by task, so that a worker seldom has to make another scene.
-            pending.sort(key=lambda job: plan[job[1]].task_index)
-            setting = max(each for each, _ in pending)
-            jobs = [(place, walk.candidate, s, number, plan[number]) for s, number in pending]
-            label = f"setting {setting + 1} of {walk.candidate.length}, episodes"
-            for ran, number, loss in run_jobs(run_episode_of, jobs, label, workers):
-                walk.add(ran, number, loss)
-                if walk.fails(ran):
-                    break  # the jobs that have not begun are cancelled
-        calibration = walk.result(plan, instructions_of(suite, tasks))
-        path = calibration.save(database)
-    except HeisdError as error:
-        raise typer.BadParameter(str(error)) from error
+    folder = str(database) if keeps else model or str(shipped_model())
+    place = Place(
+        suite,
+        folder,
+        "" if keeps else str(database),
+        drafter or str(Path(folder) / "drafter"),
+        mode,
+        protocol,
+        unnorm_key,
+        device,
+        dtype,
+    )
+    place.read_protocol()  # now, and not in a worker
+    if criterion == "predictor":
+        fit_predictor_of(place, tasks, episodes, draw, costs, workers)
+        return
+    levels, lengths = tuple(level or ()), tuple(run or ())
+    aim = Aim(tasks, risk, criterion, episodes, levels, rule, draw, lengths, delta)
+    walk, plan = prepare(place, aim), aim.starts()
+    while pending := walk.pending():
+        # Task by task, so that a worker seldom has to make another scene.
+        pending.sort(key=lambda job: plan[job[1]].task_index)
+        setting = max(each for each, _ in pending)
+        jobs = [(place, walk.candidate, s, number, plan[number]) for s, number in pending]
+        label = f"setting {setting + 1} of {walk.candidate.length}, episodes"
+        for ran, number, loss in run_jobs(run_episode_of, jobs, label, workers):
+            walk.add(ran, number, loss)
+            if walk.fails(ran):
+                break  # the jobs that have not begun are cancelled
+    calibration = walk.result(plan, instructions_of(suite, tasks))
+    path = calibration.save(database)
     _print(calibration)
     typer.echo(f"{calibration.guarantee}\ncalibration: {path}")
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from heisd_ros.cli.refusals import refusing
 from heisd_ros.cli.workers import run_jobs
 
 if TYPE_CHECKING:
@@ -45,10 +46,8 @@ def fit_predictor_of(
     parts = FittedParts.of(place)
     episodes = probed_episodes(place, parts, draw)
     plan = calibration_starts(tasks, count, draw) if draw else plan_episodes(tasks, count)
-    try:
+    with refusing(ValueError, option="--costs"):
         timed = None if costs is None else read_results(costs)["episodes"]
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--costs") from error
     jobs = [(place, number, plan[number]) for number in episodes.pending(count)]
     for number, row, steps in run_jobs(probe_of, jobs, "episodes, every way tried", workers):
         episodes.add(number, row, steps)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from heisd_ros.cli.reading import Features, Params, Urdf, reading_of
+from heisd_ros.cli.refusals import failing
 
 if TYPE_CHECKING:
     from heisd_ros.data.read_report import Outline
@@ -30,6 +31,7 @@ def data() -> None:
 
 
 @app.command()
+@failing(before="heisd data inspect: ")
 def inspect(
     path: Annotated[Path, typer.Argument(help="A bag, a LeRobot data set, HDF5, or a folder.")],
     params: Params = None,
@@ -42,23 +44,19 @@ def inspect(
 ) -> None:
     """Show topics, rates, gaps, episodes, statistics, and what is left out and why."""
     from heisd_ros.data.open_sources import open_sources
-    from heisd_ros.errors import HeisdError
 
-    try:
-        sources = open_sources([path], reading_of(params, features, urdf, rate_hz))
-        for source in sources:
-            _show(source, params)
-        if picture is not None:
-            from heisd_ros.data.picture import draw
+    sources = open_sources([path], reading_of(params, features, urdf, rate_hz))
+    for source in sources:
+        _show(source, params)
+    if picture is not None:
+        from heisd_ros.data.picture import draw
 
-            draw(sources[0], picture)
-            typer.echo(f"drawn: {picture}")
-    except (HeisdError, ValueError, OSError) as error:
-        typer.echo(f"heisd data inspect: {error}", err=True)
-        raise typer.Exit(1) from error
+        draw(sources[0], picture)
+        typer.echo(f"drawn: {picture}")
 
 
 @app.command()
+@failing(before="heisd data export: ")
 def export(
     sources: Annotated[
         list[Path],
@@ -91,27 +89,22 @@ def export(
     from heisd_ros.data.lerobot_export import export_lerobot
     from heisd_ros.data.open_sources import open_sources
     from heisd_ros.data.rlds_export import export_rlds
-    from heisd_ros.errors import HeisdError
     from heisd_ros.files.bounded import read_text
 
     formats = {"lerobot": export_lerobot, "rlds": export_rlds}
-    try:
-        if to not in formats:
-            raise ValueError(f"--to is {to!r}; accepted: {', '.join(formats)}")
-        choices = Choices(images, tuple(leave_out or ()), read_text(params) if params else "")
-        found = open_sources(sources, reading_of(params, features, urdf, rate_hz))
-        console = Console(stderr=True)
-        with Progress(console=console, disable=not console.is_terminal) as progress:
-            bar = progress.add_task("frames", total=None)
-            done = formats[to](
-                found,
-                folder,
-                choices,
-                lambda n, all_: progress.update(bar, completed=n, total=all_),
-            )
-    except (HeisdError, ValueError, OSError) as error:
-        typer.echo(f"heisd data export: {error}", err=True)
-        raise typer.Exit(1) from error
+    if to not in formats:
+        raise ValueError(f"--to is {to!r}; accepted: {', '.join(formats)}")
+    choices = Choices(images, tuple(leave_out or ()), read_text(params) if params else "")
+    found = open_sources(sources, reading_of(params, features, urdf, rate_hz))
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("frames", total=None)
+        done = formats[to](
+            found,
+            folder,
+            choices,
+            lambda n, all_: progress.update(bar, completed=n, total=all_),
+        )
     for source in found:
         for line in source.report.lines():
             typer.echo(f"{source.label}: {line}", err=True)

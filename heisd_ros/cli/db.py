@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +12,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from heisd_ros.cli.db_jobs import BuildJob, load_model, numbered_record, open_demonstrations
-from heisd_ros.cli.model_options import DtypeOption, ProtocolOption, UnnormKeyOption
+from heisd_ros.cli.model_options import DtypeOption, ProtocolOption, SuiteOption, UnnormKeyOption
 from heisd_ros.cli.ray_jobs import ray_results
-from heisd_ros.cli.reading import Features, Only, Params, Urdf, say_dropped
+from heisd_ros.cli.reading import Demonstrations, Features, Only, Params, Urdf, say_dropped
+from heisd_ros.cli.refusals import refusing
 from heisd_ros.files.ranges import parse_ranges
 
 if TYPE_CHECKING:
@@ -31,22 +31,16 @@ def db() -> None:
 
 
 Model = Annotated[str, typer.Option(help="Checkpoint folder; empty: the shipped one.")]
-Suite = Annotated[
-    str, typer.Option(help="LIBERO suite, by which a protocol chooses the statistics.")
-]
 BatchSize = Annotated[int, typer.Option(help="Frames at a time.", min=1)]
-Demonstrations = Annotated[
-    list[Path],
-    typer.Argument(help="Bags, LeRobot data sets, *_demo.hdf5 files, or folders of them."),
-]
 
 
 @app.command()
+@refusing()
 def build(
     demonstrations: Demonstrations,
     folder: Annotated[Path, typer.Argument(help="Where it goes; one that is there is replaced.")],
     model: Model = "",
-    suite: Suite = "libero_spatial",
+    suite: SuiteOption = "libero_spatial",
     protocol: ProtocolOption = "",
     unnorm_key: UnnormKeyOption = "",
     dtype: DtypeOption = "float32",
@@ -100,7 +94,7 @@ def build(
     def there(numbers: list[int]) -> Iterator[tuple[int, Record]]:
         return ray_results(ray, numbered_record, [(job, number) for number in numbers])
 
-    with _one_line(), Progress() as progress:
+    with Progress() as progress:
         vla, identity, rate_hz = load_model(model, suite, protocol, unnorm_key, dtype)
         sources = open_demonstrations(demonstrations, params, features, urdf, rate_hz, only or ())
         manifest = build_database(
@@ -121,11 +115,12 @@ def build(
 
 
 @app.command()
+@refusing()
 def add(
     folder: Annotated[Path, typer.Argument(help="A database.")],
     demonstrations: Demonstrations,
     model: Model = "",
-    suite: Suite = "libero_spatial",
+    suite: SuiteOption = "libero_spatial",
     protocol: ProtocolOption = "",
     dtype: DtypeOption = "float32",
     params: Params = None,
@@ -138,7 +133,7 @@ def add(
     from heisd_ros.retrieval.manifest import Manifest
     from heisd_ros.training.editing import add_to_database
 
-    with _one_line(), Progress() as progress:
+    with Progress() as progress:
         old = Manifest.read(folder)
         vla, identity, _ = load_model(model, suite, protocol, old.statistics_key, dtype)
         sources = open_demonstrations(
@@ -152,6 +147,7 @@ def add(
 
 
 @app.command()
+@refusing()
 def merge(
     folders: Annotated[list[Path], typer.Argument(help="Databases; the boundary is the first's.")],
     target: Annotated[Path, typer.Argument(help="Where the new one goes.")],
@@ -159,12 +155,12 @@ def merge(
     """Make one database of several of the same model and robot."""
     from heisd_ros.training.editing import merge_databases
 
-    with _one_line():
-        manifest = merge_databases(folders, target)
+    manifest = merge_databases(folders, target)
     _print(target, manifest)
 
 
 @app.command()
+@refusing()
 def prune(
     folder: Annotated[Path, typer.Argument(help="A database.")],
     target: Annotated[
@@ -184,22 +180,22 @@ def prune(
 
     gone = parse_states(episodes) if episodes else set()
     pruning = Pruning(tuple(instruction or ()), gone, every)
-    with _one_line():
-        manifest = prune_database(folder, pruning, target or folder)
+    manifest = prune_database(folder, pruning, target or folder)
     _print(target or folder, manifest)
 
 
 @app.command()
+@refusing()
 def convert(folder: Annotated[Path, typer.Argument(help="A database of format 1.")]) -> None:
     """Bring a database of the format before to this version's; its calibration stays in force."""
     from heisd_ros.retrieval.convert import convert_database
 
-    with _one_line():
-        manifest = convert_database(folder)
+    manifest = convert_database(folder)
     _print(folder, manifest)
 
 
 @app.command()
+@refusing()
 def verify(
     folder: Annotated[Path, typer.Argument(help="A database.")],
     model: Annotated[str, typer.Option(help="Checkpoint folder that it has to fit.")] = "",
@@ -208,21 +204,9 @@ def verify(
     from heisd_ros.training.editing import verify_database
     from heisd_ros.vla.checkpoint_files import fingerprint
 
-    with _one_line():
-        for line in verify_database(folder, fingerprint(model) if model else None):
-            typer.echo(line)
+    for line in verify_database(folder, fingerprint(model) if model else None):
+        typer.echo(line)
     typer.echo(f"{folder}: good")
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """Prints an error in one line, with exit code 2."""
-    from heisd_ros.errors import HeisdError
-
-    try:
-        yield
-    except (HeisdError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def _bar(progress: Progress) -> Callable[[int, int], None]:
@@ -232,21 +216,18 @@ def _bar(progress: Progress) -> Callable[[int, int], None]:
 
 
 @app.command()
+@refusing()
 def info(
     folder: Annotated[Path, typer.Argument(help="A database.")],
     model: Annotated[str, typer.Option(help="Checkpoint folder that it has to fit.")] = "",
 ) -> None:
     """Say what a database holds, after checking every file of it."""
-    from heisd_ros.errors import HeisdError
     from heisd_ros.retrieval.database import Database
     from heisd_ros.retrieval.manifest import Manifest
     from heisd_ros.vla.checkpoint_files import fingerprint
 
-    try:
-        wanted = fingerprint(model) if model else Manifest.read(folder).model_fingerprint
-        manifest = Database.open(folder, wanted).manifest
-    except HeisdError as error:
-        raise typer.BadParameter(str(error)) from error
+    wanted = fingerprint(model) if model else Manifest.read(folder).model_fingerprint
+    manifest = Database.open(folder, wanted).manifest
     _print(folder, manifest)
 
 

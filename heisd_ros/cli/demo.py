@@ -19,6 +19,7 @@ from heisd_ros.cli.node_process import (
     environment,
     terminate_as_interrupt,
 )
+from heisd_ros.cli.refusals import refusing
 from heisd_ros.cli.view_server import PAGE
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def demo(
 
     tasks = tuple(task or (1, 3, 0))
     states = tuple(init_state or (40 + number % 10 for number in range(len(tasks))))
-    try:
+    with refusing(ValueError):
         settings = Settings(
             suite=suite,
             tasks=tasks,
@@ -122,8 +123,6 @@ def demo(
             ros_parameters=tuple(ros_parameter or ()),
             view=view,
         )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     output.mkdir(parents=True, exist_ok=True)
     screen = make_view()
     episodes: list[Episode] = []

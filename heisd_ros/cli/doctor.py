@@ -65,11 +65,7 @@ def _findings(robot: Path | None, namespace: str, seconds: float) -> Iterator[Fi
 
 
 def served(parameters: VlaNodeParameters) -> Finding:
-    """Whether the server of a model answers, and what it says of the model.
-
-    Args:
-        parameters: They name it.
-    """
+    """Whether the server of a model answers, and what it says of the model."""
     from heisd_ros.control.remote_policy import connect
     from heisd_ros.errors import RemoteModelError
 

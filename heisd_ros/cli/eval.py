@@ -21,6 +21,7 @@ from heisd_ros.cli.model_options import (
     WorkersOption,
 )
 from heisd_ros.cli.ray_jobs import run_jobs_on_ray
+from heisd_ros.cli.refusals import refusing
 from heisd_ros.cli.workers import cores, run_jobs, threads_each
 from heisd_ros.sim.suites import PICK_AND_PLACE
 
@@ -108,18 +109,16 @@ def evaluate(
     """
     from heisd_ros.benchmark.machine import processor
     from heisd_ros.decoding.chunks import ChunkUse
-    from heisd_ros.errors import ClusterError, HeisdError, MissingPackageError
+    from heisd_ros.errors import ClusterError, MissingPackageError
     from heisd_ros.evaluation.results import Results
     from heisd_ros.evaluation.setup import Parts, Setup
     from heisd_ros.evaluation.skip_rates import measured_rates
     from heisd_ros.evaluation.starts import evaluation_starts
     from heisd_ros.models import find_model
 
-    try:
+    with refusing(ValueError):
         folder = find_model(model)
         rates = measured_rates(rate_of) if rate_of is not None else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     setup = Setup(
         suite=suite,
         model=str(folder),
@@ -136,7 +135,7 @@ def evaluate(
         chunk=ChunkUse(chunk_execute, chunk_blend),
     )
     workers = workers or (1 if device.startswith("cuda") else cores())
-    try:
+    with refusing():
         parts = Parts(setup)
         states = parts.protocol.states(0 if draw else episodes)
         header = parts.describe() | {
@@ -147,8 +146,6 @@ def evaluate(
             **({"ray": True} if ray else {}),
         }
         results = Results.resume(header, json_file, os.getloadavg()[0])
-    except (HeisdError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from error
     done = results.done
     # The published protocol is that of all tasks, also of those that our expert doesn't know.
     known = range(10) if parts.protocol.name != "heisd" else PICK_AND_PLACE.get(suite, range(10))
@@ -162,11 +159,9 @@ def evaluate(
         if ray
         else run_jobs(_group, jobs, label, workers)
     )
-    try:
+    with refusing((ClusterError, MissingPackageError), "--ray"):
         for rows in running:
             results.add(rows)
-    except (ClusterError, MissingPackageError) as error:
-        raise typer.BadParameter(str(error), param_hint="--ray") from error
     console = Console()
     console.print(modes_table(results.finish()))
     if len(header["modes"]) == 1:

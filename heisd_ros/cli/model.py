@@ -9,6 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from heisd_ros.cli.refusals import refusing
+from heisd_ros.errors import HeisdError
+
 if TYPE_CHECKING:
     from heisd_ros.vla.token_model import TokenModel
 
@@ -21,6 +24,7 @@ def model() -> None:
 
 
 @app.command()
+@refusing(HeisdError)
 def verify(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of the model, or of a LoRA adapter.")],
     reference: Annotated[
@@ -40,7 +44,6 @@ def verify(
     Prompt ids, pixels (bit for bit), towers, projector, logits of each step, tokens, actions. Stops
     at the first comparison that fails, with exit code 1.
     """
-    from heisd_ros.errors import HeisdError
     from heisd_ros.evaluation import verify as verification
 
     table = Table("case", "stage", "difference", "accepted", "")
@@ -58,8 +61,6 @@ def verify(
             if row.passed is False:
                 failed = row
                 break
-    except HeisdError as error:
-        raise typer.BadParameter(str(error)) from error
     finally:
         if table.row_count:
             Console().print(table)
@@ -77,19 +78,16 @@ def verify(
 
 
 @app.command()
+@refusing(HeisdError)
 def info(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of the model, or of a LoRA adapter.")],
 ) -> None:
     """Say what a checkpoint is, after checking that every tensor fits its config."""
-    from heisd_ros.errors import HeisdError
     from heisd_ros.families.checkpoint import family_of, load_checkpoint
 
-    try:
-        family = family_of(checkpoint)
-        model = load_checkpoint(checkpoint, "meta", any_statistics=True)
-        lines = {"family": family, **_common(model), **_own(model, checkpoint)}
-    except HeisdError as error:
-        raise typer.BadParameter(str(error)) from error
+    family = family_of(checkpoint)
+    model = load_checkpoint(checkpoint, "meta", any_statistics=True)
+    lines = {"family": family, **_common(model), **_own(model, checkpoint)}
     for name, text in lines.items():
         Console().print(f"{name:>12}  {_plain(text)}", highlight=False, soft_wrap=True)
 

@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
+SuiteOption = Annotated[
+    str, typer.Option(help="LIBERO suite, by which a protocol chooses the statistics.")
+]
 ProtocolOption = Annotated[
     str,
     typer.Option(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from heisd_ros.cli.refusals import failing
+
 app = typer.Typer(add_completion=False)
 
 
@@ -34,11 +36,8 @@ def play(
     from heisd_ros.replay.topics import read_remaps
 
     rules = [part for rule in remap or () for part in ("-r", rule)]
-    try:
+    with failing((ReplayError, ValueError)):
         read_remaps(remap or ())
         settings = PlaySettings(bag, rate, loop, tuple(topics or ()), clock, delay)
-    except (ReplayError, ValueError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
     arguments = ["heisd", "--ros-args", *rules] if rules else ["heisd"]
     raise typer.Exit(run_node(lambda: Player(settings), run, arguments))

@@ -29,15 +29,7 @@ def run_jobs_on_ray(
     label: str,
     gpus_each: float = 0.0,
 ) -> Iterator[Any]:
-    """Yields what `ray_results` does, with a progress bar.
-
-    Args:
-        address: As there.
-        function: As there.
-        jobs: As there.
-        label: What the progress bar says.
-        gpus_each: As there.
-    """
+    """Yields what `ray_results` does, with a progress bar."""
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         results = ray_results(address, function, jobs, gpus_each)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from heisd_ros.data.source import Source
     from heisd_ros.robot.cell_parameters import CellParameters
 
+Demonstrations = Annotated[
+    list[Path],
+    typer.Argument(help="Bags, LeRobot data sets, *_demo.hdf5 files, or folders of them."),
+]
 Params = Annotated[
     Path | None,
     typer.Option(

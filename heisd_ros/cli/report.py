@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from heisd_ros.cli.refusals import refusing
+
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
+@refusing(ValueError)
 def report(
     results: Annotated[list[Path], typer.Argument(help="Results files of `heisd eval`.")],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
@@ -36,11 +39,8 @@ def report(
         for path in results
     ]
     ladder = [name.strip() for name in ablation.split(",") if name.strip()]
-    try:
-        data = {name: read_results(path) for name, path in zip(names, results, strict=True)}
-        write_report(data, out, base, ladder)
-        if plot is not None:
-            save_plot(data[names[0]], plot, base)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    data = {name: read_results(path) for name, path in zip(names, results, strict=True)}
+    write_report(data, out, base, ladder)
+    if plot is not None:
+        save_plot(data[names[0]], plot, base)
     typer.echo(f"report: {out}")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from heisd_ros.cli.model_options import DeviceOption, DtypeOption, UnnormKeyOption
+from heisd_ros.cli.refusals import failing
 
 app = typer.Typer(add_completion=False)
 
@@ -68,7 +69,6 @@ def serve(
     from heisd_ros.control.policy import load_policy
     from heisd_ros.control.remote_policy import layout_of
     from heisd_ros.control.session import warm_up
-    from heisd_ros.errors import HeisdError
     from heisd_ros.kinematics.pose import JOINT_SPACES
     from heisd_ros.robot.declare import from_values
     from heisd_ros.robot.parameters import VlaNodeParameters
@@ -76,7 +76,7 @@ def serve(
     from heisd_ros.serving.server import ModelServer, tls_context
     from heisd_ros.vla.checkpoint_files import fingerprint
 
-    try:
+    with failing():
         if is_address(model):
             raise ValueError(f"--model is {model!r}; accepted: a folder of this machine")
         if clients > 1 and mode != "ar":
@@ -112,9 +112,6 @@ def serve(
             clients=clients,
             say=typer.echo,
         )
-    except (HeisdError, ValueError, OSError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
     typer.echo(f"{policy.folder} in mode {mode}, warm step {warm_ms:.0f} ms, at {server.uri}")
     _run(server)
 

@@ -10,8 +10,10 @@ import typer
 from rich.progress import Progress, TextColumn
 
 from heisd_ros.cli.db_jobs import open_demonstrations
-from heisd_ros.cli.model_options import ProtocolOption, UnnormKeyOption
-from heisd_ros.cli.reading import Features, Only, Params, Urdf, say_dropped
+from heisd_ros.cli.model_options import ProtocolOption, SuiteOption, UnnormKeyOption
+from heisd_ros.cli.reading import Demonstrations, Features, Only, Params, Urdf, say_dropped
+from heisd_ros.cli.refusals import refusing
+from heisd_ros.errors import HeisdError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -23,10 +25,7 @@ def train() -> None:
 
 @app.command()
 def vla(
-    demonstrations: Annotated[
-        list[Path],
-        typer.Argument(help="Bags, LeRobot data sets, *_demo.hdf5 files, or folders of them."),
-    ],
+    demonstrations: Demonstrations,
     folder: Annotated[Path, typer.Argument(help="Folder of the run; a run is resumed.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 4000,
     batch_size: Annotated[int, typer.Option(help="Samples a step.", min=1)] = 64,
@@ -76,7 +75,6 @@ def vla(
     """Train a small VLA by imitation, on the GPU where there is one."""
     import torch
 
-    from heisd_ros.errors import HeisdError
     from heisd_ros.families.checkpoint import family_of, load_checkpoint, preparation
     from heisd_ros.sim.scene import CONTROL_RATE_HZ
     from heisd_ros.training.dataset import load_samples
@@ -96,7 +94,7 @@ def vla(
         text_weight=text_weight,
         seed=seed,
     )
-    try:
+    with refusing():
         start = load_checkpoint(start_from) if start_from else None
         family = family or (family_of(start_from) if start_from else "openvla")
         inputs = preparation(family).inputs(start)
@@ -115,8 +113,6 @@ def vla(
         say_dropped(sources)
         typer.echo(f"{len(samples)} samples of {len(samples.instructions)} instructions")
         trainer = Trainer(samples, folder, settings, start, family, layers)
-    except (HeisdError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from error
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[losses]}"))
     with Progress(*columns) as progress:
         bar = progress.add_task("training", total=steps, completed=trainer.step, losses="")
@@ -138,11 +134,9 @@ def vla(
 
 
 @app.command()
+@refusing(HeisdError)
 def drafter(
-    demonstrations: Annotated[
-        list[Path],
-        typer.Argument(help="Bags, LeRobot data sets, *_demo.hdf5 files, or folders of them."),
-    ],
+    demonstrations: Demonstrations,
     folder: Annotated[Path, typer.Argument(help="Folder of the run; a run is resumed.")],
     model: Annotated[
         str, typer.Option(help="Checkpoint to draft for; empty: the one that ships.")
@@ -151,9 +145,7 @@ def drafter(
     batch_size: Annotated[int, typer.Option(help="Frames a step.", min=1)] = 64,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.", min=0)] = 2e-3,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.", min=0)] = 0,
-    suite: Annotated[
-        str, typer.Option(help="LIBERO suite, by which a protocol chooses the statistics.")
-    ] = "libero_spatial",
+    suite: SuiteOption = "libero_spatial",
     protocol: ProtocolOption = "",
     unnorm_key: UnnormKeyOption = "",
     params: Params = None,
@@ -162,7 +154,6 @@ def drafter(
 ) -> None:
     """Train a drafter for a model of any family on its own tokens, on the GPU if there is one."""
     from heisd_ros.cli.db_jobs import load_model, open_demonstrations
-    from heisd_ros.errors import HeisdError
     from heisd_ros.training.distillation import teacher_frames
     from heisd_ros.training.train_drafter import DistillationSettings, DrafterTrainer
 
@@ -170,33 +161,30 @@ def drafter(
         steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed
     )
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[note]}"))
-    try:
-        teacher, identity, rate_hz = load_model(model, suite, protocol, unnorm_key, "float32")
-        sources = open_demonstrations(demonstrations, params, features, urdf, rate_hz)
-        with Progress(*columns) as progress:
-            reading = progress.add_task("running the VLA", total=None, note="")
-            frames = teacher_frames(
-                sources,
-                teacher,
-                identity,
-                rate_hz,
-                folder / "frames",
-                lambda done, of: progress.update(
-                    reading, completed=done, total=of, note=f"{done} of {of} episodes"
-                ),
-            )
-            trainer = DrafterTrainer(frames, teacher, identity, folder, settings)
-            training = progress.add_task("training", total=steps, completed=trainer.step, note="")
+    teacher, identity, rate_hz = load_model(model, suite, protocol, unnorm_key, "float32")
+    sources = open_demonstrations(demonstrations, params, features, urdf, rate_hz)
+    with Progress(*columns) as progress:
+        reading = progress.add_task("running the VLA", total=None, note="")
+        frames = teacher_frames(
+            sources,
+            teacher,
+            identity,
+            rate_hz,
+            folder / "frames",
+            lambda done, of: progress.update(
+                reading, completed=done, total=of, note=f"{done} of {of} episodes"
+            ),
+        )
+        trainer = DrafterTrainer(frames, teacher, identity, folder, settings)
+        training = progress.add_task("training", total=steps, completed=trainer.step, note="")
 
-            def show(step: int, feature: float, token: float, greedy: float) -> None:
-                note = f"feature {feature:.3f} token {token:.3f} greedy {greedy:.3f}"
-                progress.update(training, completed=step, note=note)
+        def show(step: int, feature: float, token: float, greedy: float) -> None:
+            note = f"feature {feature:.3f} token {token:.3f} greedy {greedy:.3f}"
+            progress.update(training, completed=step, note=note)
 
-            trainer.run(show)
-        typer.echo(f"drafter: {folder / 'drafter'}, {len(frames)} frames")
-        measured = trainer.measure()
-    except HeisdError as error:
-        raise typer.BadParameter(str(error)) from error
+        trainer.run(show)
+    typer.echo(f"drafter: {folder / 'drafter'}, {len(frames)} frames")
+    measured = trainer.measure()
     chain, tree = measured["chain"], measured["tree"]
     typer.echo(
         f"on {chain.frames} held-out frames the VLA accepts {chain.length:.2f} of {chain.depth} "

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heisd_ros.cli.node_process import terminate_as_interrupt
+from heisd_ros.cli.refusals import failing
 from heisd_ros.cli.view_server import LOOPBACK, PAGE, PORT, ViewServer
 from heisd_ros.errors import ViewError
 
@@ -29,10 +30,11 @@ app = typer.Typer(add_completion=False)
 MOST_EPISODES = 100
 """More episodes at once make the viewer slow."""
 POLL_SEC, FINISH_SEC = 0.5, 2.0
-BAD_INPUT, INCOMPLETE, INTERRUPTED = 1, 2, 130
+INCOMPLETE, INTERRUPTED = 2, 130
 
 
 @app.command()
+@failing()
 def view(
     source: Annotated[
         Path | None,
@@ -72,7 +74,6 @@ def view(
     It runs until Ctrl-C; with --save a recording is written and the command ends. Exit code: 1
     where an input is bad or the server ends; 2 where a recording breaks off before its end.
     """
-    from heisd_ros.errors import HeisdError
     from heisd_ros.view import sdk
 
     opened = partial(_output, bind, port, memory, save, browser)
@@ -87,9 +88,6 @@ def view(
                 code = _bag(opened, source, params, node)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except (HeisdError, ValueError, OSError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(BAD_INPUT) from error
     raise typer.Exit(code)
 
 

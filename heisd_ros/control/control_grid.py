@@ -9,11 +9,7 @@ LEEWAY = 0.1
 
 
 class ControlGrid:
-    """Tells whether an event comes before its control period.
-
-    Args:
-        rate_hz: Control rate.
-    """
+    """Tells whether an event comes before its control period."""
 
     def __init__(self, rate_hz: float) -> None:
         self.period = 1.0 / rate_hz

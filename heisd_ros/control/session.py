@@ -340,7 +340,7 @@ def ingest_limits(parameters: VlaNodeParameters) -> IngestLimits:
     )
 
 
-def warm_up(policy: Policy, decoder: Decoder, steps: int = 3) -> float:
+def warm_up(policy: Policy, decoder: Decoder) -> float:
     """Runs a decoder on blank observations, so that the first real step is not the slow one.
 
     Returns:
@@ -352,6 +352,6 @@ def warm_up(policy: Policy, decoder: Decoder, steps: int = 3) -> float:
         instruction=policy.instructions[0] if policy.instructions else "warm up",
         proprio=np.zeros(policy.proprio_size, np.float32) if policy.proprio_size else None,
     )
-    times = [decoder.infer(blank).timings_ms["total"] for _ in range(steps)]
+    times = [decoder.infer(blank).timings_ms["total"] for _ in range(3)]
     decoder.reset()
     return float(np.mean(times[1:]))

@@ -16,11 +16,7 @@ UPTIME_SEC = 10.0 * 365 * 86400
 
 
 class StampAges:
-    """Ages of header stamps at the arrival of their messages, by source.
-
-    Args:
-        names: Names of the sources.
-    """
+    """Ages of header stamps at the arrival of their messages, by source."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = list(names)

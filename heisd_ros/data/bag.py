@@ -95,9 +95,6 @@ class Bag:
     def require(self, wanted: Mapping[str, Collection[str]]) -> None:
         """Checks that topics are there and of an accepted type.
 
-        Args:
-            wanted: Accepted types by topic.
-
         Raises:
             BagError: Names the first topic that is missing or has another type.
         """

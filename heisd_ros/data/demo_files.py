@@ -122,21 +122,18 @@ def open_demos(path: Path, told: str = "") -> Iterator[DemoFile]:
             ) from error
 
 
-def read_episodes(
-    path: Path, views: tuple[str, ...] = ("agentview", "wrist"), told: str = ""
-) -> Iterator[Episode]:
+def read_episodes(path: Path, views: tuple[str, ...] = tuple(VIEWS)) -> Iterator[Episode]:
     """Yields the episodes of one file.
 
     Args:
         path: A `*.hdf5` file.
         views: Which views to read, of `agentview` and `wrist`.
-        told: As in `open_demos`.
 
     Raises:
         DemonstrationError: As in `open_demos`.
     """
     _check_views(views)
-    with open_demos(path, told) as file:
+    with open_demos(path) as file:
         for number in range(len(file.demos)):
             yield file.episode(number, views)
 

@@ -64,11 +64,7 @@ class Encoding:
         return self.channels * np.dtype(self.dtype).itemsize
 
     def rows(self, height: int) -> int:
-        """Returns the number of rows of bytes of an image.
-
-        Args:
-            height: Height of the image, pixels.
-        """
+        """Returns the number of rows of bytes of an image."""
         return height + height // 2 if self.chroma else height
 
 

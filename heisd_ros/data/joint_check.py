@@ -28,11 +28,7 @@ class _Count:
 
 
 class JointCheck:
-    """Checks runs of joint positions.
-
-    Args:
-        arm: The arm that the joints belong to.
-    """
+    """Checks runs of joint positions."""
 
     def __init__(self, arm: ArmKinematics) -> None:
         self._arm, self._total = arm, 0

@@ -16,10 +16,6 @@ MARKS = ("success", "corrected")
 class MarkedSource:
     """A `Source`: the episodes of another one that have at least one of some marks.
 
-    Args:
-        source: The other one.
-        only: The marks, of `MARKS`.
-
     Raises:
         ValueError: A mark is unknown.
     """

@@ -36,9 +36,6 @@ def write_record(file: BinaryIO, content: bytes) -> None:
 def example(features: Mapping[str, Values]) -> bytes:
     """Encodes a `tf.train.Example`.
 
-    Args:
-        features: Values by name.
-
     Raises:
         ValueError: It is larger than protobuf can read.
     """

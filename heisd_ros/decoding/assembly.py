@@ -84,14 +84,15 @@ class Assembly:
         """
         if uses_calibration(mode):
             return self._calibration
-        return self._keeping(mode) if keeps_by_calibration(mode) else None
+        found = self._keeping if keeps_by_calibration(mode) else None
+        # That of another mode is none.
+        return found if found is not None and found.fits(mode, self.bounds(mode)) else None
 
-    def _keeping(self, mode: ModeSettings) -> ReasoningCalibration | None:
-        """Returns the calibration of a mode's reasonings; that of another mode is none."""
+    @cached_property
+    def _keeping(self) -> ReasoningCalibration | None:
         if not (self._folder / FILE).is_file():
             return None
-        found = ReasoningCalibration.load(self._folder, self.fingerprint)
-        return found if found.fits(mode, self.bounds(mode)) else None
+        return ReasoningCalibration.load(self._folder, self.fingerprint)
 
     def predictor(self, mode: ModeSettings) -> Predictor | None:
         """Returns the predictor by which a mode chooses; None if it uses none.
@@ -212,7 +213,6 @@ def build_decoder(
     calibration: CalibratedPath | None = None,
     predictor: Predictor | None = None,
     seed: int = 0,
-    allow_unknown: bool = False,
     keep_frames: bool = False,
     bounds: MetricBounds | None = None,
 ) -> Decoder:
@@ -227,7 +227,6 @@ def build_decoder(
             how long reasonings are kept: without one the mode does as its settings say.
         predictor: needed by modes whose boundary is predicted.
         seed: seed of random skips and shadow verification.
-        allow_unknown: accept instructions that the model was not trained on.
         keep_frames: return with each verified step what may be kept of it (`StepResult.frame`).
         bounds: of the metric, for modes that use it (None: those of the database).
 
@@ -240,7 +239,7 @@ def build_decoder(
     if mode.engine != "auto":
         vla = vla.with_engine(mode.engine)
     if mode.propose == "none":
-        return AutoregressiveDecoder(vla, allow_unknown=allow_unknown)
+        return AutoregressiveDecoder(vla)
     if mode.retrieves and database is None:
         raise ModeError("the mode needs a database (`heisd db build` makes one); none was given")
     if mode.drafts and drafter is None:
@@ -267,7 +266,6 @@ def build_decoder(
         boundary=boundary,
         chooser=None if predictor is None else Chooser(predictor, vla.codec.groups, proposers),
         keeping=calibration if isinstance(calibration, ReasoningCalibration) else None,
-        allow_unknown=allow_unknown,
         keep_frames=keep_frames,
         seed=seed,
     )

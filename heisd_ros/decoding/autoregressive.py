@@ -16,21 +16,16 @@ class AutoregressiveDecoder(Decoder):
 
     Each token is the argmax over the whole vocabulary. An answer that encodes no action becomes
     NaN, and the arm is held (`StepResult.problem`).
-
-    Args:
-        vla: the model.
-        allow_unknown: accept instructions that the model was not trained on.
     """
 
-    def __init__(self, vla: TokenModel, *, allow_unknown: bool = False) -> None:
+    def __init__(self, vla: TokenModel) -> None:
         self.vla = vla
-        self._allow_unknown = allow_unknown
 
     @torch.inference_mode()
     def infer(self, observation: Observation) -> StepResult:
         """Decodes one action; raises what `TokenModel.encode` raises."""
         watch = Stopwatch(self.vla.device)
-        seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
+        seen = perceive(self.vla, observation, watch=watch)
         chosen = self.answer(seen, watch)
         action = action_of(self.vla.codec, chosen)
         watch.lap("detokenise")

@@ -93,11 +93,6 @@ class Calibration(CalibratedPath):
     def load(cls, folder: str | Path, database_id: str, model_fingerprint: str) -> Calibration:
         """Reads a database's calibration.
 
-        Args:
-            folder: the database's folder.
-            database_id: id of the database in use.
-            model_fingerprint: fingerprint of the model in use.
-
         Raises:
             CalibrationError: there is none, it is damaged, or it was made for another database or
                 model.

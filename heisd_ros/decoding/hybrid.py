@@ -67,7 +67,6 @@ class HybridDecoder:
             decoding it; needed by modes that use the metric.
         chooser: chooses between retrieval and drafting in its place, by a predictor.
         keeping: says how long reasonings are kept; None: the mode does.
-        allow_unknown: accept instructions that the model was not trained on.
         keep_frames: return with each verified step what may be kept of it (`StepResult.frame`).
         seed: seed of shadow checks of kept reasonings.
 
@@ -86,14 +85,13 @@ class HybridDecoder:
         boundary: Boundary | None,
         chooser: Chooser | None = None,
         keeping: ReasoningCalibration | None = None,
-        allow_unknown: bool = False,
         keep_frames: bool = False,
         seed: int = 0,
     ) -> None:
         self.vla, self.mode = vla, mode
         self.database, self.proposers = database, proposers
         self.gate, self.boundary, self.chooser = gate, boundary, chooser
-        self._allow_unknown, self._keep_frames = allow_unknown, keep_frames
+        self._keep_frames = keep_frames
         self.speculation = Speculation(vla, mode, proposers, keep_frames)
         self._router = Router(mode, database, gate, chooser)
         limit = None if keeping is None else keeping.limit(mode)
@@ -131,7 +129,7 @@ class HybridDecoder:
         kept, thought = self._thinking.decide(
             observation.instruction, zone, observation.after_hold, observation.motion
         )
-        seen = perceive(self.vla, observation, watch=watch, allow_unknown=self._allow_unknown)
+        seen = perceive(self.vla, observation, watch=watch)
         if kept:
             return self._act_on(kept, thought, seen, watch)
         route, matches = self._router.route(observation, zone, self._last), None

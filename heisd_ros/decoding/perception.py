@@ -24,11 +24,7 @@ class Perceived(NamedTuple):
 
 
 def perceive(
-    vla: TokenModel,
-    observation: Observation,
-    *,
-    watch: Stopwatch | None = None,
-    allow_unknown: bool = False,
+    vla: TokenModel, observation: Observation, *, watch: Stopwatch | None = None
 ) -> Perceived:
     """Preprocesses an observation and runs the vision towers.
 
@@ -36,17 +32,11 @@ def perceive(
         vla: the model.
         observation: the observation of this step.
         watch: times the laps ``preprocess`` and ``vision``.
-        allow_unknown: accept an instruction that the model was not trained on.
 
     Raises:
         ImageError, UnknownInstructionError, ProprioceptionError: see `TokenModel.encode`.
     """
-    inputs = vla.encode(
-        observation.images,
-        observation.instruction,
-        observation.proprio,
-        allow_unknown=allow_unknown,
-    )
+    inputs = vla.encode(observation.images, observation.instruction, observation.proprio)
     if watch is not None:
         watch.lap("preprocess")
     features = vla.features(inputs)

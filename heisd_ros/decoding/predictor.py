@@ -85,10 +85,10 @@ class Fit:
         """Returns the chance of a step with these terms, [len(TERMS)]."""
         return float(self._logistic(terms[self._columns]))
 
-    def explain(self, terms: NDArray[np.float64], most: int = 2) -> str:
-        """Returns the terms that weigh most in a step, with the log-odds that each adds."""
+    def explain(self, terms: NDArray[np.float64]) -> str:
+        """Returns the two terms that weigh most in a step, with the log-odds that each adds."""
         added = self._logistic.contributions(terms[self._columns])
-        heaviest = np.argsort(-np.abs(added), kind="stable")[:most]
+        heaviest = np.argsort(-np.abs(added), kind="stable")[:2]
         return ", ".join(f"{self.terms[i]} {added[i]:+.1f}" for i in heaviest)
 
     @cached_property
@@ -163,12 +163,7 @@ class Predictor:
                 raise PredictorError(f"{name} of {missing} are missing")
 
     def cost(self, way: str, chance: float) -> float:
-        """Returns the expected time of a step, ms, without the search, whose draft may pass.
-
-        Args:
-            way: of `WAYS`.
-            chance: that the draft passes.
-        """
+        """Returns the expected time of a step, ms, without the search, whose draft may pass."""
         hit, miss = self.passes[way]
         extra = self.costs.drafter if way == DRAFTER else 0.0
         passes = chance * hit + (1.0 - chance) * miss

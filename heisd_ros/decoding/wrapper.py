@@ -6,11 +6,7 @@ from heisd_ros.decoding.types import Decoder, Observation, Settled, StepResult
 
 
 class DecoderWrapper:
-    """Delegates every call to another decoder; subclasses add to it.
-
-    Args:
-        decoder: The decoder that decides.
-    """
+    """Delegates every call to another decoder; subclasses add to it."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder

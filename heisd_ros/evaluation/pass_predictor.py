@@ -98,27 +98,20 @@ class Foreseen(NamedTuple):
     auc: float
 
 
-def foreseen(steps: Steps, terms: Sequence[str] = TERMS, seed: int = 0) -> Foreseen:
-    """Judges steps by fits of some terms, each on the other folds' episodes.
-
-    Args:
-        steps: The steps.
-        terms: Of `TERMS`.
-        seed: Of the folds.
-    """
+def foreseen(steps: Steps, terms: Sequence[str] = TERMS) -> Foreseen:
+    """Judges steps by fits of some terms, each on the other folds' episodes."""
     columns = steps.terms[:, [TERMS.index(term) for term in terms]]
-    return judged(columns, steps.passed, steps.episode, seed)
+    return judged(columns, steps.passed, steps.episode)
 
 
 def judged(
     columns: NDArray[np.float64],
     passed: NDArray[np.bool_],
     episode: NDArray[np.int64],
-    seed: int = 0,
 ) -> Foreseen:
     """Judges steps by their terms, [n, d], each by a fit on the other folds' episodes."""
     episodes = np.unique(episode)
-    fold_of = np.random.default_rng(seed).permutation(len(episodes)) % FOLDS
+    fold_of = np.random.default_rng(0).permutation(len(episodes)) % FOLDS
     fold = fold_of[np.searchsorted(episodes, episode)]
     chances, areas = np.zeros(len(columns)), []
     for each in range(FOLDS):

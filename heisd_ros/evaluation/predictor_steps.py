@@ -73,11 +73,7 @@ def acting_mode(mode: ModeSettings) -> ModeSettings:
 
 
 class Prober(DecoderWrapper):
-    """A decoder beside which every way of drafting is tried at each step.
-
-    Args:
-        decoder: Decides the steps.
-    """
+    """A decoder beside which every way of drafting is tried at each step."""
 
     def __init__(self, decoder: HybridDecoder) -> None:
         super().__init__(decoder)

@@ -154,16 +154,11 @@ def overview_table(results: Mapping[str, Mapping[str, Any]], base: str, ours: st
     return note + table(header, names, lines, base, ours)
 
 
-def reasons_table(modes: Mapping[str, Mode], most: int = 8) -> str:
-    """Builds the folded table of the reasons of each mode's steps.
-
-    Args:
-        modes: Summaries by name.
-        most: Reasons shown of a mode.
-    """
+def reasons_table(modes: Mapping[str, Mode]) -> str:
+    """Builds the folded table of the eight most frequent reasons of each mode's steps, by name."""
     rows = []
     for name, mode in modes.items():
-        for reason, share in list(mode["reasons"].items())[:most]:
+        for reason, share in list(mode["reasons"].items())[:8]:
             text = escape(reason)
             rows.append(f"<tr><td>{escape(name)}</td><td>{share:.1%}</td><td>{text}</td></tr>")
     return (

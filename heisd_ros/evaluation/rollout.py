@@ -206,7 +206,7 @@ def run_episode(
         result = decoder.infer(observation)
         on_step(observation, result)
         tip, joints = scene.tip_pose().position, scene.joint_positions()
-        gripper = _gripper_of(result.action, gripper)
+        gripper = float(result.action[-1]) if np.isfinite(result.action[-1]) else gripper
         scene.step(executable(result.action, gripper))
         # A real arm moves meanwhile; this one waits, which changes nothing that it does.
         records.append(StepRecord(result, motion, metric_ms, decoder.settle(), tip, joints))
@@ -231,10 +231,6 @@ def executable(action: NDArray[np.float64], gripper: float) -> NDArray[np.float6
         gripper: the newest command of the gripper.
     """
     return action if np.isfinite(action).all() else np.append(np.zeros(6), gripper)
-
-
-def _gripper_of(action: NDArray[np.float64], before: float) -> float:
-    return float(action[-1]) if np.isfinite(action[-1]) else before
 
 
 def _joint_state(scene: LiberoScene) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -88,12 +88,7 @@ def begin_at(scene: LiberoScene, start: Start) -> LiberoScene:
 
 
 class MovedStart:
-    """A scene whose episodes begin after a small motion of the arm, mostly sideways.
-
-    Args:
-        scene: The wrapped scene.
-        start: Determines the motion.
-    """
+    """A scene whose episodes begin after a small motion of the arm, mostly sideways."""
 
     def __init__(self, scene: LiberoScene, start: Start) -> None:
         self._scene, self._start = scene, start

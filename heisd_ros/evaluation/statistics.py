@@ -88,10 +88,6 @@ def _correlation(both: int, first: int, second: int, neither: int) -> float:
 def mcnemar(first: int, second: int) -> float:
     """McNemar's exact two-sided p-value, from the pairs in which one alone succeeded.
 
-    Args:
-        first: Pairs in which the first alone succeeded.
-        second: Pairs in which the second alone succeeded.
-
     Returns:
         The chance of a split at least so uneven if both were equally good; 1 without such pairs.
     """

@@ -7,7 +7,8 @@ off has to be refused here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,29 @@ import torch
 from numpy.typing import NDArray
 
 from heisd_ros.errors import ReferenceDataError
-from heisd_ros.evaluation.decode_paths import PATHS
-from heisd_ros.families.checkpoint import family_of, known_families, load_checkpoint
+from heisd_ros.families.checkpoint import family_of, load_checkpoint, modules_of
 from heisd_ros.families.comparison import Comparison, equal_or_tied, full_precision
 from heisd_ros.families.reference import Reference, ReferenceCase
 from heisd_ros.families.stages import Decoded, Stages
 from heisd_ros.vla.engine import Engine
+from heisd_ros.vla.llama_twin import transformers_twin
 from heisd_ros.vla.token_model import TokenModel
+
+
+def _library(model: TokenModel) -> Engine:
+    """Returns the engine that runs the decoder of `transformers`."""
+    network = getattr(model, "model", None)  # one of our own
+    return model.engine if network is None else transformers_twin(network)
+
+
+PATHS: dict[str, Callable[[TokenModel], Engine]] = {
+    "plain": lambda model: model.with_engine("plain").engine,
+    "static": lambda model: model.with_engine("static").engine,
+    "compiled": lambda model: model.with_engine("compiled").engine,
+    "transformers": _library,
+}
+"""The engine of a model by the names that `--path` takes, which must all give the same tokens;
+EngineError: the model has none such."""
 
 
 def verify(
@@ -49,7 +66,10 @@ def verify(
     """
     if path not in PATHS:
         raise ReferenceDataError(f"no decoding path {path!r}; there are {sorted(PATHS)}")
-    stages = known_families()[family_of(checkpoint)].reference_stages(Reference.load(reference))
+    family, able = family_of(checkpoint), modules_of("stages")
+    if family not in able:
+        raise ReferenceDataError(f"references of {family} are not read; only of {[*able]}")
+    stages: Stages = importlib.import_module(able[family]).FamilyStages(Reference.load(reference))
     for dtype in dtypes:
         loaded: tuple[dict[str, Any], TokenModel, Engine] | None = None
         for case in stages.reference.cases:

@@ -7,7 +7,7 @@ import importlib.util
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 
@@ -17,11 +17,6 @@ from heisd_ros.families.trainable import Preparation
 from heisd_ros.files.bounded import expanded, shown
 from heisd_ros.vla.checkpoint_files import CONFIG, CheckpointFiles, read_json
 from heisd_ros.vla.token_model import TokenModel
-
-if TYPE_CHECKING:
-    from heisd_ros.families.reference import Reference
-    from heisd_ros.families.shapes import Shape
-    from heisd_ros.families.stages import Stages
 
 
 class Family(Protocol):
@@ -52,18 +47,6 @@ class Family(Protocol):
         """
         ...
 
-    def reference_stages(self, reference: Reference) -> Stages:
-        """Returns what `heisd model verify` compares with outputs of upstream's code.
-
-        Raises:
-            ReferenceDataError: such references are not read.
-        """
-        ...
-
-    def bench_shapes(self) -> Mapping[str, Shape]:
-        """Returns the shapes that `heisd bench decode` times with random weights, by name."""
-        ...
-
     def load(
         self,
         folder: str | Path,
@@ -81,6 +64,12 @@ def known_families() -> dict[str, Family]:
     names = sorted(found.name for found in pkgutil.iter_modules(families.__path__) if found.ispkg)
     modules = {name: importlib.import_module(f"{families.__name__}.{name}") for name in names}
     return {name: cast(Family, module) for name, module in modules.items()}
+
+
+def modules_of(part: str) -> dict[str, str]:
+    """Returns the full names of the modules ``training``, say, of families that have one."""
+    names = {family: f"{families.__name__}.{family}.{part}" for family in known_families()}
+    return {family: name for family, name in names.items() if importlib.util.find_spec(name)}
 
 
 def load_checkpoint(
@@ -124,11 +113,7 @@ def preparation(family: str) -> Preparation:
     Raises:
         CheckpointError: there is no such family, or it cannot be trained here.
     """
-    able = {
-        name: f"{families.__name__}.{name}.training"
-        for name in known_families()
-        if importlib.util.find_spec(f"{families.__name__}.{name}.training")
-    }
+    able = modules_of("training")
     if family not in able:
         raise CheckpointError(
             f"family {shown(family)} cannot be trained here; accepted: {', '.join(able)}"

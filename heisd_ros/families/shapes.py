@@ -29,11 +29,7 @@ class Work(NamedTuple):
 
 
 class TimedModel(TokenModel, Protocol):
-    """A model of which whole steps are timed.
-
-    Attributes:
-        model: its network.
-    """
+    """A model of which whole steps are timed."""
 
     @property
     def model(self) -> Network: ...  # noqa: D102

@@ -67,11 +67,7 @@ class Layout:
         return typed(cls, {name: value for name, value in values.items() if name in known})
 
     def difference(self, other: Layout) -> str:
-        """Returns the differences in words, ``size 24, not 16``; empty if both are equal.
-
-        Args:
-            other: the layout that is required.
-        """
+        """Returns the differences in words, ``size 24, not 16``; empty if both are equal."""
         pairs = [(e.name, getattr(self, e.name), getattr(other, e.name)) for e in fields(self)]
         return ", ".join(
             f"{name} {_short(own)}, not {_short(wanted)}"

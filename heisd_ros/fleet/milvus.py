@@ -213,7 +213,7 @@ class MilvusStore:
     def _rows(self, instruction: str, most: int) -> Iterator[dict[str, Any]]:
         iterator = self._client.query_iterator(
             self.collection,
-            filter=_of(shard_id(instruction)),
+            filter=f'shard == "{shard_id(instruction)}"',
             output_fields=["key", "payload"],
             batch_size=_BATCH,
             limit=most,
@@ -255,10 +255,6 @@ class MilvusStore:
 def shard_id(instruction: str) -> str:
     """Returns a task's name on the server: letters and digits, whatever the instruction is."""
     return hashlib.sha256(normalise_instruction(instruction).encode()).hexdigest()[:32]
-
-
-def _of(shard: str) -> str:
-    return f'shard == "{shard}"'
 
 
 def _plain(entries: Entries, column: str, row: int) -> Any:

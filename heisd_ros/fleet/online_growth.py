@@ -83,7 +83,8 @@ class OnlineGrowth:
                     f"beside {self._journal.path}, are no whole episode"
                 )
             if append:
-                self._replay(self._journal)
+                for _, record in self._journal.read(0):
+                    self._add(RecordedEpisode.unpack(record))
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._link: FleetLink | None = None
         if connect is not None:
@@ -148,10 +149,6 @@ class OnlineGrowth:
                 self.store.add(episode.instruction, episode.entries)
             except HeisdError as error:
                 self._problem = f"an episode was recorded, but not added: {error}"
-
-    def _replay(self, journal: Journal) -> None:
-        for _, record in journal.read(0):
-            self._add(RecordedEpisode.unpack(record))
 
     def _take(self, instruction: str, entries: Entries) -> None:
         """Adds a shard of the fleet, unless the robot has one by now."""

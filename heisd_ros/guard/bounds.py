@@ -36,9 +36,6 @@ class Bounds:
 
     A path is where a command leads if it is stopped a tick later: it may leave a limit no further
     than the arm already is, so that an arm beyond a limit can come back.
-
-    Args:
-        settings: Limits and tolerances.
     """
 
     def __init__(self, settings: GuardNodeParameters) -> None:

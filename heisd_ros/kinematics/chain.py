@@ -79,9 +79,6 @@ class Description:
         A mimic of a mimic is written as one of the joint that both follow. Links that cannot be
         told, because their names are doubled or they hang on nothing, are left out.
 
-        Args:
-            frames: names of links.
-
         Raises:
             UrdfError: a link is not in the description, or its place in the tree is not clear.
         """

@@ -128,10 +128,6 @@ class JointStateReader:
     def read_fingers(self, message: Any, now: int = 0) -> None:
         """Reads the finger joints in a message, whatever else it names.
 
-        Args:
-            message: The message.
-            now: As in `read`.
-
         Raises:
             JointStateError: A finger's position is missing or not finite.
         """

@@ -22,9 +22,6 @@ _FEWEST, _SHARE = 2, 0.05
 def allowed(arm: ArmKinematics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Returns the range of plausible positions of an arm's joints.
 
-    Args:
-        arm: The arm.
-
     Returns:
         Two of shape (n,): the lowest and the highest position, rad or m; infinite without limits.
     """

@@ -49,9 +49,7 @@ class TopicPublisher:
 
     def __init__(self, node: Node, kind: type, name: str) -> None:
         self._node = node
-        self._publisher: Any = node.create_publisher(
-            kind, name, qos.reliable(), qos_overriding_options=qos.overrides()
-        )
+        self._publisher: Any = qos.publisher(node, kind, name)
 
     def publish(self, message: Any) -> None:
         """Publishes a message."""

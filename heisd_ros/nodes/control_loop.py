@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from heisd_ros.control.holds import Hold, HoldReason
@@ -24,6 +23,7 @@ from heisd_ros.control.watch import Watch
 from heisd_ros.data.marks import Outcome
 from heisd_ros.msg import ArmStatus, StepTelemetry
 from heisd_ros.nodes.actuation import LOG_PERIOD_SEC, Actuation
+from heisd_ros.nodes.clock import steady_timer
 from heisd_ros.nodes.driver import ArmDriver
 from heisd_ros.nodes.person import Person
 from heisd_ros.nodes.person_steps import PersonSteps
@@ -77,15 +77,13 @@ class ControlLoop:
         self.ticks = TickWatch(self._driver.tick_sec, command.late_share, command.late_limit)
         self.policy.take_instruction(instruction)
 
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
         periods = [(session.parameters.watchdog_hz, self._on_watchdog)]
         if teleop.enabled:
             periods.append((session.mapper.rate_hz, self._person_steps.step))
         if self.arm.clocked:
             periods.append((command.rate_hz, self._on_tick))
         self._timers = [
-            node.create_timer(1.0 / rate, self._guarding(callback), clock=steady)
-            for rate, callback in periods
+            steady_timer(node, 1.0 / rate, self._guarding(callback)) for rate, callback in periods
         ]
 
     def set_instruction(self, text: str) -> None:

@@ -24,7 +24,6 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
 from PIL import Image as Picture
 from PIL import ImageDraw
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import ColorRGBA, Header
@@ -36,6 +35,7 @@ from heisd_ros.decoding.types import Source
 from heisd_ros.errors import ImageError
 from heisd_ros.msg import StepTelemetry
 from heisd_ros.nodes import qos
+from heisd_ros.nodes.clock import steady_timer
 from heisd_ros.nodes.image_message import image_message
 from heisd_ros.robot.limit_parameters import Corner, WorkspaceParameters
 
@@ -182,13 +182,10 @@ class DebugViews:
         self._path: deque[tuple[np.ndarray, str]] = deque(maxlen=PATH_POINTS)
         self._step: StepTelemetry | None = None
         self._markers, self._overlay = (
-            node.create_publisher(
-                kind, topic, qos.reliable(), qos_overriding_options=qos.overrides()
-            )
+            qos.publisher(node, kind, topic)
             for kind, topic in ((MarkerArray, "~/debug/markers"), (Image, "~/debug/overlay"))
         )
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = node.create_timer(1.0 / RATE_HZ, self._look, clock=steady)
+        self._timer = steady_timer(node, 1.0 / RATE_HZ, self._look)
         self._work: queue.Queue[list[Callable[[], None]] | None] = queue.Queue(1)
         self._thread = threading.Thread(target=self._run, name="debug views", daemon=True)
         self._thread.start()

@@ -76,11 +76,6 @@ def given(node: Node) -> set[str]:
 def check_names(node: Node, kind: type[Parameters], names: Iterable[str]) -> None:
     """Checks that no parameter is misspelt, which would leave a limit at its default.
 
-    Args:
-        node: The node that declared its parameters.
-        kind: The dataclass.
-        names: Parameters that were set.
-
     Raises:
         ValueError: A parameter is neither the node's nor, in a robot's file, for another tool.
     """

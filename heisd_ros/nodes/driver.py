@@ -35,10 +35,6 @@ way is tried, since a wall may be in it."""
 class ArmDriver:
     """Sends commands within the limits. It starts from rest, held.
 
-    Args:
-        node: The node that owns the command topic.
-        session: The configured session.
-
     Attributes:
         tick_sec: Time from one command to the next, s.
         twist: (6,), the newest command, along the axes of `command.frame_id`, m/s and rad/s.

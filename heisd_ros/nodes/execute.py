@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.timer import Timer
 
@@ -20,6 +19,7 @@ from heisd_ros.control.holds import HoldReason
 from heisd_ros.data.marks import Outcome
 from heisd_ros.decoding.types import Source
 from heisd_ros.msg import StepTelemetry
+from heisd_ros.nodes.clock import steady_timer
 from heisd_ros.robot.instruction import instruction_problem
 
 CANCELLED, TIMEOUT, PREEMPTED = "cancelled", "timeout", "preempted"
@@ -134,8 +134,7 @@ class ExecuteServer:
         )
         seconds = goal.request.timeout_sec
         if seconds > 0.0:
-            steady = Clock(clock_type=ClockType.STEADY_TIME)
-            self._timer = self._node.create_timer(seconds, self._on_timeout, clock=steady)
+            self._timer = steady_timer(self._node, seconds, self._on_timeout)
 
     def _cancel(self, goal: ServerGoalHandle) -> CancelResponse:
         self.end(CANCELLED)

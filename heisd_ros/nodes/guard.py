@@ -7,6 +7,7 @@ overridden here are all that rclpy uses, also for parameters, lifecycle, actions
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -24,13 +25,16 @@ class GuardedNode(Node):
     """A node whose callbacks are all guarded."""
 
     def on_fault(self, where: str, error: Exception) -> None:
-        """Handles an exception of a callback.
+        """Handles an exception of a callback; logs it here.
 
         Args:
             where: The callback, such as ``topic ~/input/image``.
             error: The exception.
         """
-        raise NotImplementedError
+        self.get_logger().error(
+            f"{where} failed:\n{''.join(traceback.format_exception(error))}",
+            throttle_duration_sec=1.0,
+        )
 
     def guarded(
         self,

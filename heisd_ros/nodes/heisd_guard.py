@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 import threading
 import time
-import traceback
 from typing import Any, NoReturn
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
@@ -29,6 +27,7 @@ from heisd_ros.guard.trips import Trip, TripReason
 from heisd_ros.kinematics.urdf import MAX_CHARACTERS
 from heisd_ros.msg import ArmStatus
 from heisd_ros.nodes import optional, qos
+from heisd_ros.nodes.clock import steady_timer
 from heisd_ros.nodes.command_publishers import command_publisher
 from heisd_ros.nodes.declaration import check_names, declare, given, read
 from heisd_ros.nodes.geometry_messages import pose_message, twist_message
@@ -36,9 +35,8 @@ from heisd_ros.nodes.gripper import GripperOutput
 from heisd_ros.nodes.guard import GuardedNode
 from heisd_ros.nodes.input_topics import InputTopics
 from heisd_ros.nodes.node_limits import NodeLimits
-from heisd_ros.nodes.other_commanders import other_commanders
 from heisd_ros.nodes.process import StoppableNode, leave, realtime, run_node, spin
-from heisd_ros.nodes.publisher_names import publishers
+from heisd_ros.nodes.publishers import other_commanders, publishers, several
 from heisd_ros.nodes.status import StatusTopic
 from heisd_ros.nodes.updater import DiagnosticsUpdater, status
 from heisd_ros.robot.guard_parameters import GuardNodeParameters
@@ -104,8 +102,7 @@ class HeisdGuard(GuardedNode, StoppableNode):
         self._node_limits = NodeLimits(self)
         self._status = StatusTopic(self, self._arm_status)
         DiagnosticsUpdater(self, self._report)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = self.create_timer(self._gate.tick_sec, self._on_tick, clock=steady)
+        self._timer = steady_timer(self, self._gate.tick_sec, self._on_tick)
         self.add_on_set_parameters_callback(self._may_set)  # last: QoS overrides are declared here
 
     def stop(self) -> None:
@@ -122,10 +119,7 @@ class HeisdGuard(GuardedNode, StoppableNode):
 
     def on_fault(self, where: str, error: Exception) -> None:
         """Trips after an exception of a callback."""
-        self.get_logger().error(
-            f"{where} failed:\n{''.join(traceback.format_exception(error))}",
-            throttle_duration_sec=1.0,
-        )
+        super().on_fault(where, error)
         self._trip(Trip(TripReason.CONTROL_ERROR, f"{where}: {type(error).__name__}: {error}"))
 
     def _listen(self) -> None:
@@ -156,9 +150,7 @@ class HeisdGuard(GuardedNode, StoppableNode):
             )
 
     def _on_gripper(self, message: Float64) -> None:
-        problem, heard = "", self.resolve_topic_name("~/input/gripper")
-        if self.count_publishers(heard) > 1:
-            problem = f"{heard} is published by {', '.join(publishers(self, heard))}; accepted: one"
+        problem = several(self, "~/input/gripper")
         if self._gate.grip(message.data, time.monotonic_ns(), problem):
             self._fingers.send(message.data)
         self._tell()
@@ -246,9 +238,7 @@ class HeisdGuard(GuardedNode, StoppableNode):
 
     def _rival(self) -> Trip | None:
         """Returns the trip while a topic of commands has another publisher."""
-        heard = self.resolve_topic_name(f"~/input/{self._name}")
-        if self.count_publishers(heard) > 1:
-            words = f"{heard} is published by {', '.join(publishers(self, heard))}; accepted: one"
+        if words := several(self, f"~/input/{self._name}"):
             return Trip(TripReason.RIVAL_COMMANDS, words)
         return None if self._settings.dry_run else Trip.of(other_commanders(self, self._name))
 

@@ -19,11 +19,7 @@ MAX_BYTES = 32_768
 
 
 class InputTopics:
-    """Creates subscriptions one by one and destroys them together.
-
-    Args:
-        node: The node that owns them.
-    """
+    """Creates subscriptions one by one and destroys them together."""
 
     def __init__(self, node: GuardedNode) -> None:
         self._node = node

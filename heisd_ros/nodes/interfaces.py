@@ -100,12 +100,7 @@ class _Published:
 
 
 class TwistInterface(_Published):
-    """Publishes TwistStamped on `~/output/twist`, in SI units or in shares of Servo's scales.
-
-    Args:
-        node: The node that owns the topic.
-        parameters: Frame and units.
-    """
+    """Publishes TwistStamped on `~/output/twist`, in SI units or in shares of Servo's scales."""
 
     def __init__(self, node: Node, parameters: VlaNodeParameters) -> None:
         super().__init__(

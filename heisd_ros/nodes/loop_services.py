@@ -31,9 +31,7 @@ class LoopServices:
         node.create_service(SetBool, "~/takeover", self._on_takeover)
         node.create_service(SetBool, "~/report_episode", self._on_outcome)
         node.create_service(Trigger, "~/discard_episode", self._on_discard)
-        self._outcomes = node.create_publisher(
-            String, "~/outcome", qos.reliable(DEPTH), qos_overriding_options=qos.overrides()
-        )
+        self._outcomes = qos.publisher(node, String, "~/outcome", qos.reliable(DEPTH))
 
     def tell(self, outcome: Outcome) -> None:
         """Publishes how an episode ended, for recordings."""

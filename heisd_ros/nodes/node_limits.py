@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rcl_interfaces.srv import GetParameters
-from rclpy.clock import Clock, ClockType
 from rclpy.parameter import parameter_value_to_python
 
+from heisd_ros.nodes.clock import steady_timer
 from heisd_ros.nodes.guard import GuardedNode
 from heisd_ros.robot.declare import parameters_of
 from heisd_ros.robot.parameters import VlaNodeParameters
@@ -39,8 +39,7 @@ class NodeLimits:
         self._values["gripper.action"] = ""
         self._client = node.create_client(GetParameters, "~/node/get_parameters")
         self._asked: Any = None
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        node.create_timer(PERIOD_SEC, self._ask, clock=steady)
+        steady_timer(node, PERIOD_SEC, self._ask)
 
     def _ask(self) -> None:
         if self._asked is not None:

@@ -27,7 +27,7 @@ from heisd_ros.kinematics.joint_states import ArmState
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.driver import ArmDriver
 from heisd_ros.nodes.input_topics import InputTopics
-from heisd_ros.nodes.publisher_names import publishers
+from heisd_ros.nodes.publishers import publishers, several
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 DEPTH = 8
@@ -253,8 +253,6 @@ class Person:
     def _rivals(self) -> str:
         """Returns the problem of a topic with several publishers; empty if there is none."""
         for device in self.takeover.devices:
-            topic = self._node.resolve_topic_name(device.name)
-            if self._node.count_publishers(topic) > 1:
-                names = ", ".join(self.publishers(device))
-                return f"{topic} is published by {names}; accepted: one teleoperator"
+            if problem := several(self._node, device.name, "one teleoperator"):
+                return problem
         return ""

@@ -21,7 +21,7 @@ from heisd_ros.decoding.types import ChunkPlace, StepResult
 from heisd_ros.msg import StepLatency
 from heisd_ros.nodes import telemetry
 from heisd_ros.nodes.actuation import LOG_PERIOD_SEC, Actuation
-from heisd_ros.nodes.one_shot import OneShot
+from heisd_ros.nodes.clock import steady_timer
 from heisd_ros.nodes.person import Person
 
 
@@ -59,7 +59,7 @@ class PolicySteps:
         self._node, self._session, self._arm = node, session, arm
         self._person, self._watch, self._growth = person, watch, session.policy.growth
         # Without a clock, a later action of a chunk is sent when it is due.
-        self._due = OneShot(node, guarded(self._on_due))
+        self._due = _OneShot(node, guarded(self._on_due))
 
     def take_instruction(self, text: str) -> None:
         """Acts on this instruction from now on; running inference for another is dropped."""
@@ -173,3 +173,37 @@ class PolicySteps:
         """Returns the hold between a chunk of several actions and the next one."""
         why = self._arm.chunks.awaited
         return Hold(HoldReason.NO_CHUNK, f"{why}; the next one is awaited") if why else None
+
+
+class _OneShot:
+    """Calls a function once, at a steady time that is set again for each call.
+
+    Args:
+        node: The node whose executor calls it.
+        callback: What is called.
+    """
+
+    def __init__(self, node: Node, callback: Callable[[], None]) -> None:
+        self._node, self._callback = node, callback
+        self._timer = steady_timer(node, 1.0, self._fire)
+        self._timer.cancel()
+
+    def set(self, at: int | None) -> None:
+        """Sets the next call, in place of one that is still to come.
+
+        Args:
+            at: Steady time, ns; None: no call.
+        """
+        if at is None:
+            self._timer.cancel()
+        else:
+            self._timer.timer_period_ns = max(1, at - time.monotonic_ns())
+            self._timer.reset()
+
+    def close(self) -> None:
+        """Destroys the timer."""
+        self._node.destroy_timer(self._timer)
+
+    def _fire(self) -> None:
+        self._timer.cancel()
+        self._callback()

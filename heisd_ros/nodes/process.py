@@ -126,9 +126,6 @@ def leave(code: int) -> NoReturn:
 
     The teardown takes more than a second of CPU time with PyTorch loaded, and on a busy machine
     longer than `ros2 launch` waits. Call it from a program's entry point, after `run_node`.
-
-    Args:
-        code: Exit code of the process.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
@@ -24,6 +26,13 @@ def overrides(entity_id: str | None = None) -> QoSOverridingOptions:
         entity_id: Distinguishes two subscriptions of a node to the same topic.
     """
     return QoSOverridingOptions(_POLICIES, entity_id=entity_id)
+
+
+def publisher(node: Node, kind: type, topic: str, profile: QoSProfile | None = None) -> Publisher:
+    """Creates a publisher, `reliable` without a profile, with QoS overrides by parameters."""
+    return node.create_publisher(
+        kind, topic, profile or reliable(), qos_overriding_options=overrides()
+    )
 
 
 def sensor_data(depth: int = 1) -> QoSProfile:

@@ -55,12 +55,7 @@ def wanted(parameters: VlaNodeParameters) -> Iterator[Seen]:
 
 
 class Listener(Node):
-    """Listens to the topics of a robot's file, and reports what does not fit.
-
-    Args:
-        cell: The robot, and its topics.
-        **kwargs: Passed on to rclpy's Node.
-    """
+    """Listens to the topics of a robot's file, and reports what does not fit."""
 
     def __init__(self, cell: CellParameters, **kwargs: Any) -> None:
         super().__init__("heisd_doctor", **kwargs)

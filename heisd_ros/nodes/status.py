@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from heisd_ros.control.holds import Hold, HoldReason
 from heisd_ros.msg import ArmStatus
 from heisd_ros.nodes import qos
+from heisd_ros.nodes.clock import steady_timer
 
 PERIOD_SEC = 1.0
 LIMITS = {
@@ -48,21 +48,13 @@ def limit_status(notes: Mapping[str, str], twist: np.ndarray, commander: str = "
 
 
 class StatusTopic:
-    """Publishes on `~/status` once a second, and when code, commander or reason of a hold change.
-
-    Args:
-        node: The node that owns the topic.
-        current: Returns the current status.
-    """
+    """Publishes on `~/status` once a second, and when code, commander or a hold's reason change."""
 
     def __init__(self, node: Node, current: Callable[[], ArmStatus]) -> None:
         self._node, self._current = node, current
         self._said: tuple[int, str, str] | None = None
-        self._publisher = node.create_publisher(
-            ArmStatus, "~/status", qos.reliable(), qos_overriding_options=qos.overrides()
-        )
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        node.create_timer(PERIOD_SEC, self._publish, clock=steady)
+        self._publisher = qos.publisher(node, ArmStatus, "~/status")
+        steady_timer(node, PERIOD_SEC, self._publish)
 
     def update(self) -> None:
         """Publishes the status if it has changed."""

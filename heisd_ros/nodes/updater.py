@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from heisd_ros.nodes import optional
+from heisd_ros.nodes.clock import steady_timer
 
 PERIOD_SEC = 1.0
 
@@ -49,8 +49,7 @@ class DiagnosticsUpdater:
         else:
             node.destroy_timer(self._updater.timer)
             period_sec = self._updater.period
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        node.create_timer(period_sec, self._publish, clock=steady)
+        steady_timer(node, period_sec, self._publish)
 
     def _publish(self) -> None:
         statuses = self._statuses()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
@@ -39,9 +38,8 @@ from heisd_ros.nodes.execute import DEACTIVATED, PREEMPTED, ExecuteServer
 from heisd_ros.nodes.guard import GuardedNode
 from heisd_ros.nodes.input_topics import InputTopics
 from heisd_ros.nodes.loop_services import LoopServices
-from heisd_ros.nodes.other_commanders import other_commanders
 from heisd_ros.nodes.process import StoppableNode, leave, realtime, run_node, spin
-from heisd_ros.nodes.publisher_names import publishers
+from heisd_ros.nodes.publishers import other_commanders, publishers
 from heisd_ros.nodes.status import StatusTopic, hold_status
 from heisd_ros.nodes.transitions import transition
 from heisd_ros.nodes.updater import DiagnosticsUpdater
@@ -88,12 +86,8 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         self._views: DebugViews | None = None
         self._inputs = InputTopics(self)
         self._wake = self.create_guard_condition(self._on_inference)
-        self._telemetry = self.create_publisher(
-            StepTelemetry,
-            "~/telemetry",
-            qos.reliable(TELEMETRY_DEPTH),
-            qos_overriding_options=qos.overrides(),
-        )
+        deep = qos.reliable(TELEMETRY_DEPTH)
+        self._telemetry = qos.publisher(self, StepTelemetry, "~/telemetry", deep)
         self._execute = ExecuteServer(self, self._refusal, self._set_instruction)
         self._estop = EmergencyStop(self, self._on_estop)
         self._status = StatusTopic(self, self._arm_status)
@@ -176,10 +170,7 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
 
     def on_fault(self, where: str, error: Exception) -> None:
         """Holds the arm after an exception of a callback, until the node is activated again."""
-        self.get_logger().error(
-            f"{where} failed:\n{''.join(traceback.format_exception(error))}",
-            throttle_duration_sec=1.0,
-        )
+        super().on_fault(where, error)
         if self._control is not None:
             self._control.fail(error, where)
 

@@ -24,11 +24,6 @@ _ELSEWHERE = frozenset(
 def describe(bag: Path, parameters: VlaNodeParameters, modes: Sequence[str]) -> dict[str, Any]:
     """Describes what is run.
 
-    Args:
-        bag: The recording.
-        parameters: Settings of the node.
-        modes: The decoding modes.
-
     Returns:
         bag (digest), seed, model (fingerprint), database, drafter, calibration, modes (settings and
         boundary of each), and parameters, those of the node that differ from the default.

@@ -73,7 +73,6 @@ class ModeReplay:
         holds: Number of holds by reason.
         rejected: Messages that could not be used, by input and reason.
         refused: Why instructions were refused.
-        metric_kind: Kind of the metric.
         rate_hz: Control steps per second.
 
     Raises:
@@ -91,7 +90,6 @@ class ModeReplay:
         self._parameters = with_values(parameters, {"model.budget_sec": 0.0})
         intake = open_intake(self._parameters, self._policy)
         self._buffer, self._runner, self.rate_hz = intake.buffer, intake.runner, intake.rate_hz
-        self.metric_kind = intake.motion.kind
         self._mapper = CommandMapper(self._parameters, self.rate_hz, policy.action_space)
         if parameters.robot.source != "topic":
             self._buffer.set_robot(make_reader(parameters, urdf_text(parameters)))

@@ -33,9 +33,6 @@ def observation_digest(observation: Observation) -> str:
 class ObservationTap(DecoderWrapper):
     """Passes everything to a decoder, and keeps the newest observation.
 
-    Args:
-        decoder: The wrapped decoder.
-
     Attributes:
         newest: The newest observation; None before the first.
     """

@@ -21,9 +21,6 @@ def convert_database(folder: Path) -> Manifest:
     What searches read stays the same byte for byte, and so do the id and the calibration that is
     bound to it. If the process is killed at any moment, a database of one of the formats is left.
 
-    Args:
-        folder: the database.
-
     Returns:
         the new manifest.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -89,7 +89,7 @@ class Database:
         self.manifest = manifest
         self.space = space
         self._shards = {normalise(shard.instruction): shard for shard in shards}
-        self._nearest = lru_cache(maxsize=256)(self._find_nearest)
+        self._nearest = lru_cache(maxsize=256)(partial(nearest_shard, shards=self._shards))
 
     @classmethod
     def open(cls, folder: str | Path, model_fingerprint: str, robot: str | None = None) -> Database:
@@ -185,9 +185,6 @@ class Database:
         """
         shard = self._shards.get(normalise(instruction))
         return (shard, EXACT) if shard is not None else self._nearest(instruction)
-
-    def _find_nearest(self, instruction: str) -> tuple[Shard | None, str]:
-        return nearest_shard(instruction, self._shards)
 
 
 def nearest_shard(instruction: str, shards: Mapping[str, S]) -> tuple[S | None, str]:

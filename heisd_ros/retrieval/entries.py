@@ -163,12 +163,7 @@ class Matches:
 
 
 def joined(name: str, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Concatenates a column of several parts; answers are padded to the longest one.
-
-    Args:
-        name: name of the column.
-        parts: its rows in each part.
-    """
+    """Concatenates a column of several parts; answers are padded to the longest one."""
     if name == "tokens":
         width = max(part.shape[1] for part in parts)
         parts = [widened(part, width) for part in parts]

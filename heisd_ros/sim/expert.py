@@ -168,11 +168,9 @@ class PickPlaceExpert:
         down = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
         # Carried at the greater height of where it comes from and where it goes: out of a drawer,
         # off a cabinet, over a rim.
-        self._carry_height = max(0.0, self._start_height() - self.place_point()[2]) + _CLEARANCE
+        height = float(scene.body(self.task.item).centre[2])
+        self._carry_height = max(0.0, height - self.place_point()[2]) + _CLEARANCE
         self._rotation = Rotation.from_euler("z", grasp.yaw).as_matrix() @ down
-
-    def _start_height(self) -> float:
-        return float(self.scene.body(self.task.item).centre[2])
 
     def grasp_point(self) -> np.ndarray:
         """(3,) where the tip has to go to take the object, m, base frame."""

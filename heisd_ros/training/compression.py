@@ -64,14 +64,7 @@ def shortest(
     pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
     recall: float = RECALL,
 ) -> tuple[Projection, Fidelity]:
-    """Truncates a projection to the fewest components that keep the recall of full keys.
-
-    Args:
-        full: All components.
-        quantiser: That of the database.
-        pairs: As in `measure`.
-        recall: As in `choose_projection`.
-    """
+    """Truncates a projection to the fewest components that keep the recall of full keys."""
     for size in (*(size for size in _SIZES if size < full.kept), full.kept):
         projection = full.truncated(size)
         fidelity = measure(KeySpace.as_stored(projection, quantiser), pairs)

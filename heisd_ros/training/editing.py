@@ -232,13 +232,12 @@ def prune_database(folder: Path, pruning: Pruning, target: Path) -> Manifest:
     return _rewritten(target, replace(old, provenance=provenance), Shards(parts))
 
 
-def verify_database(folder: Path, fingerprint: str | None = None, queries: int = 200) -> list[str]:
-    """Checks a database from end to end.
+def verify_database(folder: Path, fingerprint: str | None = None) -> list[str]:
+    """Checks a database from end to end; up to 200 frames of each task must find themselves.
 
     Args:
         folder: The database.
         fingerprint: Fingerprint of the model that it must fit; None: any.
-        queries: Frames of each task that are searched for and must be found.
 
     Returns:
         What was checked, in words.
@@ -257,7 +256,7 @@ def verify_database(folder: Path, fingerprint: str | None = None, queries: int =
         shard, _ = database.shard_for(info.instruction)
         assert shard is not None, "a shard of the manifest"
         keys = entries.keys / np.linalg.norm(entries.keys, axis=1, keepdims=True)
-        for row in np.unique(np.linspace(0, len(entries) - 1, queries).astype(int)):
+        for row in np.unique(np.linspace(0, len(entries) - 1, 200).astype(int)):
             asked += 1
             found += bool(shard.search(keys[row], 1).similarity[0] >= FOUND)
     if found < 0.99 * asked:

@@ -37,12 +37,6 @@ def resume_state(
 ) -> bool:
     """Restores a saved state into a run that resumes it.
 
-    Args:
-        path: The file.
-        layout: Layout of this run.
-        device: Device of the tensors.
-        restore: Called with the state.
-
     Returns:
         False if there is no file.
 

@@ -22,12 +22,6 @@ _Settings = TypeVar("_Settings", bound=RunSettings)
 class TrainingRun(ABC, Generic[_Settings]):
     """One training run in one folder; `_resume` comes last in the constructor of what is trained.
 
-    Args:
-        folder: Folder of the run.
-        settings: Settings of the run.
-        device: Where it runs.
-        parameters: What is trained.
-
     Attributes:
         step: Steps done.
         losses: Step and losses, every 10 steps and at the last.

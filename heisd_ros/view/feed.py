@@ -36,12 +36,7 @@ class Pace:
 
 
 class Feed:
-    """Decodes messages and shows them; what cannot be shown is noted once.
-
-    Args:
-        screen: Where they are shown.
-        parameters: The robot.
-    """
+    """Decodes messages and shows them; what cannot be shown is noted once."""
 
     def __init__(self, screen: Screen, parameters: VlaNodeParameters) -> None:
         self._screen, self._pace = screen, Pace()

@@ -29,9 +29,6 @@ class CudaGraphs:
 
     All graphs share one memory pool. Results are kept as long as graphs may be replayed, so that no
     graph uses another's result as scratch space: they can be replayed in any order.
-
-    Args:
-        device: a CUDA device.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -182,11 +182,7 @@ class Engine(Protocol):
 
 
 class PlainEngine:
-    """Runs any shape directly; keys and values are in buffers allocated for each prompt.
-
-    Args:
-        model: the network.
-    """
+    """Runs any shape directly; keys and values are in buffers allocated for each prompt."""
 
     def __init__(self, model: Network) -> None:
         self.model = model

@@ -26,10 +26,6 @@ class Reasoning(Protocol):
     def kept(self, tokens: Sequence[int], again: Part) -> tuple[int, ...]:
         """Returns the beginning of an answer up to what is decoded again.
 
-        Args:
-            tokens: a finished answer.
-            again: what is decoded again.
-
         Returns:
             the ids; empty if the answer has nothing to keep.
         """

@@ -109,8 +109,6 @@ class TokenModel(Vocabulary, Protocol):
         images: Sequence[NDArray[np.uint8]],
         instruction: str,
         proprio: ArrayLike | None = None,
-        *,
-        allow_unknown: bool = False,
     ) -> ModelInputs:
         """Preprocesses one observation.
 
@@ -118,7 +116,6 @@ class TokenModel(Vocabulary, Protocol):
             images: RGB uint8 [H, W, 3], one per view, in the order of `ObservationSpec.views`.
             instruction: the task in words.
             proprio: [P] in the units of the demonstrations, if the model takes it.
-            allow_unknown: accept an instruction that the model was not trained on.
 
         Raises:
             ImageError: an image is missing or malformed.

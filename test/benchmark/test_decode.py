@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from heisd_ros.benchmark import decode
 from heisd_ros.benchmark.decode import Settings
-from heisd_ros.benchmark.result_lines import lines
 from heisd_ros.benchmark.roofline import Roofline
 from heisd_ros.benchmark.steps import DRAFTED, EAGER, OPTIMISED, RETRIEVED, Steps, forced
 from heisd_ros.benchmark.subject import Subject, random_shard
@@ -104,7 +103,7 @@ def test_a_run_holds_every_case_its_roofline_and_the_peer(tiny):
     # The same weights, so the same tokens as transformers'.
     assert [peer["tokens_as_ours"] for peer in result["peers"]] == [7, 7]
     assert all(peer["ratio_to_ours"] > 0 for peer in result["peers"])
-    assert any(EAGER in line for line in lines(result))
+    assert any(EAGER in line for line in decode.lines(result))
 
 
 def test_int8_says_how_many_tokens_it_kept(tiny):

@@ -13,8 +13,7 @@ from support.second_reference import random_tensors, write_checkpoint, write_ref
 from support.tree import ROOT
 
 from heisd_ros.errors import ReferenceDataError
-from heisd_ros.evaluation.decode_paths import PATHS
-from heisd_ros.evaluation.verify import verify
+from heisd_ros.evaluation.verify import PATHS, verify
 
 UPSTREAM = ROOT / "test" / "data" / "openvla_reference"
 

@@ -13,7 +13,6 @@ from support.ros import DO_NOT_FOLLOW, Bench
 from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.data import bridge
-from heisd_ros.nodes.vla_node import VlaNode
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 
@@ -39,9 +38,7 @@ def refusals(bench):
 
 def start(world, checkpoint):
     bench = world.add(Bench)
-    given = {"model.path": str(checkpoint), "instruction": INSTRUCTIONS[0], "model.threads": 1}
-    node = world.add(VlaNode, parameters=given)
-    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+    world.vla_node(checkpoint)
     return bench
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -15,6 +14,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
+from support.directed import Directed, directing
 from support.recorder import numbers
 from support.ros import Bench
 from support.serving import serving
@@ -44,26 +44,20 @@ CLOCKED = {
 }
 
 
-class Chunks:
+class Chunks(Directed):
     """Answers with chunks whose numbers say which they are; slow, or hung, on request.
 
     The first number of an action counts the answers, the second the actions of the answer.
     """
 
     def __init__(self, decoder):
-        self._decoder = decoder
+        super().__init__(decoder)
         self.answers, self.delay_sec, self.actions = 0, 0.1, ACTIONS
         self.spoil = lambda chunk: chunk
-        self.go = threading.Event()
-        self.go.set()
-
-    def __getattr__(self, name):
-        return getattr(self._decoder, name)
 
     def infer(self, observation):
-        result = self._decoder.infer(observation)
+        result = self.answer(observation)
         time.sleep(self.delay_sec)
-        self.go.wait(20.0)
         self.answers += 1
         chunk = np.zeros((self.actions, 7))
         chunk[:, 0], chunk[:, 1] = self.answers / 1000, np.arange(self.actions) / 1000
@@ -85,33 +79,12 @@ def answers(bench):
 @pytest.fixture
 def start(world, checkpoint):
     """Starts a bench and an active node, whose decoder is given back."""
-    made = []
 
-    def load(settings):
-        policy = load_policy(settings)
-        made.append(Chunks(policy.decoder))
-        return replace(policy, decoder=made[-1], horizon=ACTIONS)
+    def forget(decoder):
+        decoder.answers = 0  # those of warming up
 
-    def begin(parameters=None, activate=True):
-        bench = world.add(Bench)
-        settings = {
-            "model.path": str(checkpoint),
-            "model.threads": 1,
-            "instruction": INSTRUCTIONS[0],
-            "command.max_action_age_sec": 5.0,
-            "input.image_timeout_sec": 5.0,
-            "input.joint_state_timeout_sec": 5.0,
-            **(parameters or {}),
-        }
-        node = world.add(VlaNode, load, parameters=settings)
-        assert node.trigger_configure() == SUCCESS
-        made[-1].answers = 0  # those of warming up
-        assert node.trigger_activate() == SUCCESS
-        return bench, node, made[-1]
-
-    yield begin
-    for each in made:
-        each.go.set()
+    with directing(world, checkpoint, Chunks, forget, horizon=ACTIONS) as begin:
+        yield begin
 
 
 def assert_executed_once(bench):
@@ -299,15 +272,7 @@ def test_pi0_fast_executes_the_chunk_of_its_reference(world, monkeypatch):
     with np.load(PI0FAST / "reference.npz") as reference:
         state, expected = reference["two_cams/state"], reference["two_cams/actions"]
     monkeypatch.setattr("heisd_ros.control.inference.pose_vector", lambda *_: state)
-    settings = {
-        "model.path": str(PI0FAST),
-        "model.threads": 1,
-        "model.state": "pose",
-        "instruction": "pick up the red block",
-        "command.max_action_age_sec": 20.0,
-    }
-    node = world.add(VlaNode, parameters=settings)
-    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+    world.vla_node(PI0FAST, {"model.state": "pose", "instruction": "pick up the red block"})
     two = lambda: any(step.chunk.number == 2 for step in bench.steps())  # noqa: E731
     world.spin_until(two, "two chunks", bench.publish)
     assert [step.chunk.index for step in bench.steps()][:3] == [0, 1, 2]

@@ -31,16 +31,7 @@ def equipped(tmp_path_factory):
 
 def start(world, folder, mode):
     bench = world.add(Bench)
-    parameters = {
-        "model.path": str(folder),
-        "model.threads": 1,
-        "instruction": INSTRUCTIONS[0],
-        "command.max_action_age_sec": 30.0,
-        "decoding.mode": str(mode),
-    }
-    node = world.add(VlaNode, parameters=parameters)
-    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
-    return bench, node
+    return bench, world.vla_node(folder, {"decoding.mode": str(mode)})
 
 
 def mode_file(folder, text):

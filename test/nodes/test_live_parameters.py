@@ -10,7 +10,6 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from support.recorder import numbers
 from support.ros import Bench
-from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.nodes.vla_node import VlaNode
 from heisd_ros.robot.declare import parameters_of
@@ -36,15 +35,11 @@ def active(world, checkpoint):
     """A bench and an active node that moves slowly."""
     bench = world.add(Bench)
     settings = {
-        "model.path": str(checkpoint),
-        "model.threads": 1,
-        "instruction": INSTRUCTIONS[0],
         "command.max_linear_speed": 0.05,
         "input.image_timeout_sec": 10.0,
         "command.max_action_age_sec": 10.0,
     }
-    node = world.add(VlaNode, parameters=settings)
-    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+    node = world.vla_node(checkpoint, settings)
     world.spin_until(lambda: len(bench.steps()) >= 2, "steps", bench.publish)
     return bench, node
 

@@ -19,20 +19,15 @@ REFERENCE = ROOT / "test" / "data" / "openvla_reference"
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 INSTRUCTION = "put the spoon on the towel"
 SETTINGS = {
-    "model.path": str(REFERENCE),
     "model.unnorm_key": "bridge_orig",
-    "model.threads": 1,
     "instruction": INSTRUCTION,
-    "command.max_action_age_sec": 30.0,
 }
 
 
 def test_it_acts_as_the_model_does(world):
     """One view, no proprioception, any instruction: all as the checkpoint says."""
     bench = world.add(Bench, views=("image",))
-    node = world.add(VlaNode, parameters=SETTINGS)
-    assert node.trigger_configure() == SUCCESS
-    assert node.trigger_activate() == SUCCESS
+    world.vla_node(REFERENCE, SETTINGS)
     bench.shade = iter(lambda: 77, None)  # always the same picture
     world.spin_until(lambda: len(bench.steps()) >= 2, "steps", bench.publish)
     vla = load_checkpoint(REFERENCE, statistics_key="bridge_orig")
@@ -46,9 +41,7 @@ def test_it_acts_as_the_model_does(world):
 def test_a_protocol_names_the_view_and_turns_the_gripper(world):
     bench = world.add(Bench, views=("image",))
     settings = {**SETTINGS, "model.protocol": "openvla_libero"}
-    node = world.add(VlaNode, parameters=settings)
-    assert node.trigger_configure() == SUCCESS
-    assert node.trigger_activate() == SUCCESS
+    world.vla_node(REFERENCE, settings)
     world.spin_until(bench.steps, "a step", bench.publish)
     assert bench.steps()[0].action[6] in (-1.0, 1.0)
 

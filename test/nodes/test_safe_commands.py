@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
 import time
 from dataclasses import replace
 
@@ -18,13 +17,13 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
+from support.directed import Directed, directing
 from support.fake_scene import REST
 from support.recorder import numbers
-from support.ros import Bench, image, joint_state
+from support.ros import image, joint_state
 from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.control.inputs import NANOSECONDS, stamp_ns
-from heisd_ros.control.policy import load_policy
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.robots import PANDA_BASE, PANDA_JOINTS, PANDA_TIP, panda_urdf
 from heisd_ros.nodes.vla_node import VlaNode
@@ -45,21 +44,15 @@ SMOOTH = {
 ACTION = np.array([1.0, 0.5, -0.5, 0.0, 0.3, 0.0, -1.0])
 
 
-class Puppet:
+class Puppet(Directed):
     """A decoder whose action the test chooses, and which hangs or dawdles on request."""
 
     def __init__(self, decoder):
-        self._decoder = decoder
+        super().__init__(decoder)
         self.action, self.total_ms = ACTION, None
-        self.go = threading.Event()
-        self.go.set()
-
-    def __getattr__(self, name):
-        return getattr(self._decoder, name)
 
     def infer(self, observation):
-        result = self._decoder.infer(observation)
-        self.go.wait(20.0)
+        result = self.answer(observation)
         timings = dict(result.timings_ms)
         timings["total"] = self.total_ms or timings["total"]
         return replace(result, action=np.array(self.action), timings_ms=timings)
@@ -68,31 +61,8 @@ class Puppet:
 @pytest.fixture
 def start(world, checkpoint):
     """Starts a bench and an active node, whose decoder is given back."""
-    puppets = []
-
-    def load(settings):
-        policy = load_policy(settings)
-        puppets.append(Puppet(policy.decoder))
-        return replace(policy, decoder=puppets[0])
-
-    def begin(parameters=None):
-        bench = world.add(Bench)
-        settings = {
-            "model.path": str(checkpoint),
-            "model.threads": 1,
-            "instruction": INSTRUCTIONS[0],
-            "command.max_action_age_sec": 5.0,
-            "input.image_timeout_sec": 5.0,
-            "input.joint_state_timeout_sec": 5.0,
-            **(parameters or {}),
-        }
-        node = world.add(VlaNode, load, parameters=settings)
-        assert node.trigger_configure() == node.trigger_activate() == SUCCESS
-        return bench, node, puppets[0]
-
-    yield begin
-    for puppet in puppets:
-        puppet.go.set()
+    with directing(world, checkpoint, Puppet) as begin:
+        yield begin
 
 
 def listen(bench, kind, name):

@@ -40,17 +40,7 @@ ZERO = [0.0] * 6
 def start(world, checkpoint, parameters=None, bench=None, activate=True):
     """A bench and a configured node, activated unless told otherwise."""
     bench = bench or world.add(Bench)
-    parameters = {
-        "model.path": str(checkpoint),
-        "instruction": INSTRUCTIONS[0],
-        "model.threads": 1,
-        "command.max_action_age_sec": 30.0,
-        **(parameters or {}),
-    }
-    node = world.add(VlaNode, parameters=parameters)
-    assert node.trigger_configure() == SUCCESS
-    if activate:
-        assert node.trigger_activate() == SUCCESS
+    node = world.vla_node(checkpoint, parameters, activate=activate)
     return bench, node
 
 

@@ -11,6 +11,7 @@ from geometry_msgs.msg import PoseStamped, TwistStamped
 from heisd_ros.msg import ActionDelta, StepTelemetry
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image, JointState
@@ -45,6 +46,24 @@ class World:
         node = make(*args, context=self.context, parameter_overrides=overrides, **kwargs)
         self.executor.add_node(node)
         self.nodes.append(node)
+        return node
+
+    def vla_node(self, folder, parameters=None, load=(), activate=True):
+        """Makes a VLA node with the model of a folder; active unless told otherwise."""
+        from support.tiny_vla import INSTRUCTIONS  # which imports PyTorch
+
+        from heisd_ros.nodes.vla_node import VlaNode
+
+        given = {
+            "model.path": str(folder),
+            "model.threads": 1,
+            "instruction": INSTRUCTIONS[0],
+            "command.max_action_age_sec": 30.0,
+            **(parameters or {}),
+        }
+        node = self.add(VlaNode, *load, parameters=given)
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert not activate or node.trigger_activate() == TransitionCallbackReturn.SUCCESS
         return node
 
     def spin_until(self, condition, what="condition", doing=None):

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from heisd_ros.families.openvla import answers
 from heisd_ros.vla.token_model import TokenModel
-
-if TYPE_CHECKING:
-    from heisd_ros.families.reference import Reference
-    from heisd_ros.families.shapes import Shape
-    from heisd_ros.families.stages import Stages
 
 MODEL_TYPES = ("openvla",)
 
@@ -35,20 +30,6 @@ def statistics(folder: str | Path) -> list[str]:
     from heisd_ros.families.openvla.checkpoint import statistics_of
 
     return statistics_of(folder)
-
-
-def reference_stages(reference: Reference) -> Stages:
-    """Implements `Family.reference_stages`."""
-    from heisd_ros.families.ecot.stages import EcotStages
-
-    return EcotStages(reference)
-
-
-def bench_shapes() -> Mapping[str, Shape]:
-    """Implements `Family.bench_shapes`."""
-    from heisd_ros.families.ecot.shapes import SHAPES
-
-    return SHAPES
 
 
 def load(*arguments: Any, **options: Any) -> TokenModel:

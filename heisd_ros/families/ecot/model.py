@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageOps
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from heisd_ros.errors import ImageError, ProprioceptionError
 from heisd_ros.families.ecot.codec import EcotCodec
-from heisd_ros.families.ecot.config import PROMPT
+from heisd_ros.families.ecot.config import PROMPT, EcotConfig
 from heisd_ros.families.ecot.network import EcotNetwork
-from heisd_ros.families.ecot.preprocessing import prepare_image
 from heisd_ros.families.own_network import OwnNetworkModel
 from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.language_config import LanguageConfig
@@ -78,8 +78,6 @@ class Ecot(OwnNetworkModel):
         images: Sequence[NDArray[np.uint8]],
         instruction: str,
         proprio: ArrayLike | None = None,
-        *,
-        allow_unknown: bool = False,
     ) -> EcotInputs:
         """Implements `TokenModel.encode`."""
         if len(images) != 1:
@@ -120,3 +118,28 @@ class Ecot(OwnNetworkModel):
         pooled = features[0].float().mean(dim=0)
         key: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=0).cpu().numpy()
         return key
+
+
+def prepare_image(image: NDArray[np.uint8], config: EcotConfig) -> Tensor:
+    """RGB uint8 [H, W, 3] -> normalised float32 [3, S, S], equal to upstream bit for bit.
+
+    Raises:
+        ImageError: the picture is malformed.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ImageError(f"an image is {image.dtype} {image.shape}; RGB uint8 [H, W, 3] is needed")
+    picture, side = Image.fromarray(image), config.tower.image_size
+    longest = max(picture.size)
+    # Of an odd difference half a pixel is lost on each side; the crop below evens it.
+    across, down = ((longest - size) // 2 for size in picture.size)
+    picture = ImageOps.expand(picture, (across, down), fill=config.fill)
+    width, height = picture.size
+    short = min(width, height)
+    size = int(side * width / short), int(side * height / short)
+    if size != picture.size:
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    left, top = (round((length - side) / 2) for length in size)
+    picture = picture.crop((left, top, left + side, top + side))
+    pixels = torch.tensor(np.asarray(picture)).permute(2, 0, 1).contiguous().float().div(255)
+    mean, std = (torch.tensor(c).view(3, 1, 1) for c in (config.tower.mean, config.tower.std))
+    return (pixels - mean) / std

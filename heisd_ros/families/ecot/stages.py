@@ -13,7 +13,7 @@ from heisd_ros.families.reference import ReferenceCase
 from heisd_ros.families.stages import Decoded, Stages, given, thinned
 
 
-class EcotStages(Stages):
+class FamilyStages(Stages):
     """Compares the stages of ECoT."""
 
     def options(self, case: ReferenceCase) -> dict[str, Any]:  # noqa: D102

@@ -73,8 +73,6 @@ class Nora(LibraryModel):
         images: Sequence[NDArray[np.uint8]],
         instruction: str,
         proprio: ArrayLike | None = None,
-        *,
-        allow_unknown: bool = False,
     ) -> NoraInputs:
         """Implements `TokenModel.encode`."""
         if len(images) != 1:

@@ -16,7 +16,7 @@ from heisd_ros.families.reference import ReferenceCase
 from heisd_ros.families.stages import Decoded, Stages, given, thinned
 
 
-class NoraStages(Stages):
+class FamilyStages(Stages):
     """Compares the stages of NORA."""
 
     def options(self, case: ReferenceCase) -> dict[str, Any]:  # noqa: D102

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from heisd_ros.vla.token_model import TokenModel
-
-if TYPE_CHECKING:
-    from heisd_ros.families.reference import Reference
-    from heisd_ros.families.shapes import Shape
-    from heisd_ros.families.stages import Stages
 
 MODEL_TYPES = ("openvla",)
 
@@ -47,20 +42,6 @@ def statistics(folder: str | Path) -> list[str]:
     from heisd_ros.families.openvla.checkpoint import statistics_of
 
     return statistics_of(folder)
-
-
-def reference_stages(reference: Reference) -> Stages:
-    """Implements `Family.reference_stages`."""
-    from heisd_ros.families.openvla.stages import OpenVLAStages
-
-    return OpenVLAStages(reference)
-
-
-def bench_shapes() -> Mapping[str, Shape]:
-    """Implements `Family.bench_shapes`."""
-    from heisd_ros.families.openvla.shapes import SHAPES
-
-    return SHAPES
 
 
 def load(*arguments: Any, **options: Any) -> TokenModel:

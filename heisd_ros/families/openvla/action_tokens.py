@@ -45,10 +45,6 @@ class ActionTokenizer:
         """Token ids -> normalised actions, the centres of their bins."""
         return BIN_CENTRES[self.bins(tokens)]
 
-    def column_to_bin(self) -> NDArray[np.int64]:
-        """[256]: the bin of each column of `TrainOutput.logits`, in the order of the ids."""
-        return self.bins(np.arange(self.vocab_size - ACTION_BINS, self.vocab_size))
-
 
 @dataclass(frozen=True)
 class ActionStatistics:

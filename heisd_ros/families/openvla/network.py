@@ -51,24 +51,17 @@ class TrainOutput(NamedTuple):
 
     Attributes:
         logits: [B, A, R] over the requested ids, by default the 256 action ids.
-        visual_features: [B, V * N, D], both towers concatenated, before the projector.
-        visual_tokens: [B, V * N, hidden], after it.
+        visual_tokens: [B, V * N, hidden].
     """
 
     logits: Tensor
-    visual_features: Tensor
     visual_tokens: Tensor
 
 
 class VLAModel(nn.Module):
-    """OpenVLA's architecture. Parameter names are those of its checkpoint.
+    """OpenVLA's architecture. Parameter names are those of its checkpoint."""
 
-    Args:
-        config: sizes.
-        answer: how its answers are written (None: as OpenVLA's).
-    """
-
-    def __init__(self, config: VLAConfig, answer: AnswerFormat | None = None) -> None:
+    def __init__(self, config: VLAConfig) -> None:
         super().__init__()
         self.config = config
         self.vision_backbone = VisionBackbone(config)
@@ -78,7 +71,7 @@ class VLAModel(nn.Module):
             self.proprio_projector = ProprioProjector(
                 config.proprio_size, config.language.hidden_size
             )
-        self.answer = answer or OpenVLAAnswer(config.real_vocab_size)
+        self.answer: AnswerFormat = OpenVLAAnswer(config.real_vocab_size)
         self.action_rows = slice(config.real_vocab_size - ACTION_BINS, config.real_vocab_size)
 
     @property
@@ -155,24 +148,16 @@ class VLAModel(nn.Module):
         """Makes an empty cache with this model's type and device."""
         return self.language_model.new_cache(batch, capacity)
 
-    def prefill(
-        self,
-        embeds: Tensor,
-        cache: KVCache | None = None,
-        position_ids: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> Prefill:
+    def prefill(self, embeds: Tensor, cache: KVCache | None = None) -> Prefill:
         """Runs the prompt; the LM head is applied to its last column only.
 
         Args:
             embeds: [B, T, hidden] from `embed`, possibly followed by drafted columns.
             cache: an empty cache to fill; by default one that has room for the 7 action tokens.
-            position_ids: as in `LlamaModel.forward`.
-            mask: as in `LlamaModel.forward`.
         """
         if cache is None:
             cache = self.new_cache(embeds.shape[0], embeds.shape[1] + ACTION_DIMENSIONS)
-        hidden = self.language_model.model(embeds, cache, position_ids, mask)
+        hidden = self.language_model.model(embeds, cache)
         return Prefill(self.language_model.logits(hidden[:, -1]), cache, hidden)
 
     def decode(self, token: Tensor, cache: KVCache) -> Tensor:
@@ -211,10 +196,9 @@ class VLAModel(nn.Module):
         # mask alone hides it from every column that is read.
         sequence = F.pad(ids, (0, len(steps) - 1))
         sequence = sequence.scatter(1, lengths[:, None] + steps[:-1], answers[:, :-1])
-        features = self.vision_features(pixels)
-        visual_tokens = self.project(features)
+        visual_tokens = self.project(self.vision_features(pixels))
         hidden = self.language_model.model(self.embed(sequence, visual_tokens, proprio))
         columns = self.config.prefix_tokens + lengths[:, None] - 1 + steps
         read = hidden.gather(1, columns[..., None].expand(-1, -1, hidden.shape[-1]))
         logits = self.language_model.logits(read, rows or self.action_rows)
-        return TrainOutput(logits, features, visual_tokens)
+        return TrainOutput(logits, visual_tokens)

@@ -96,12 +96,8 @@ class PromptTokenizer:
         """Returns the text that the model reads."""
         return self._template.format(instruction=instruction.lower())
 
-    def encode(self, instruction: str, *, allow_unknown: bool = False) -> list[int]:
+    def encode(self, instruction: str) -> list[int]:
         """Token ids, BOS first.
-
-        Args:
-            instruction: the task in words.
-            allow_unknown: accept what the model wasn't trained on.
 
         Raises:
             UnknownInstructionError: the model has a list of instructions and this isn't on it.
@@ -109,9 +105,9 @@ class PromptTokenizer:
         # A literal match needs no other: two instructions may differ only in their punctuation.
         if self._known is not None and instruction not in self._verbatim:
             known = self._known.get(normalise_instruction(instruction))
-            if known is None and not allow_unknown:
+            if known is None:
                 raise UnknownInstructionError(self._unknown(instruction, self._known))
-            instruction = instruction if known is None else known
+            instruction = known
         return list(self._ids(instruction))
 
     @staticmethod

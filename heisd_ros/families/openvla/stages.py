@@ -35,7 +35,7 @@ _ARRAY_KEYS = {
 _THINNED = re.compile(r"pixel_values_every(\d+)")
 
 
-class OpenVLAStages(Stages):
+class FamilyStages(Stages):
     """Compares the stages of OpenVLA; a case may name its own statistics."""
 
     def options(self, case: ReferenceCase) -> dict[str, Any]:  # noqa: D102

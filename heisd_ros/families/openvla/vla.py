@@ -89,23 +89,9 @@ class VLA(OwnNetworkModel):
         images: Sequence[NDArray[np.uint8]],
         instruction: str,
         proprio: ArrayLike | None = None,
-        *,
-        allow_unknown: bool = False,
     ) -> OpenVLAInputs:
-        """Preprocess one observation.
-
-        Args:
-            images: RGB uint8 [H, W, 3], one per view of the config, in its order.
-            instruction: what the robot is to do.
-            proprio: [P] in the units of the demonstrations, if the model takes it.
-            allow_unknown: accept an instruction that the model wasn't trained on.
-
-        Raises:
-            ImageError: an image is missing or malformed.
-            UnknownInstructionError: see `PromptTokenizer.encode`.
-            ProprioceptionError: the vector is missing, unasked, of the wrong size or not finite.
-        """
-        ids = self.prompts.encode(instruction, allow_unknown=allow_unknown)
+        """Implements `TokenModel.encode`."""
+        ids = self.prompts.encode(instruction)
         pixels = self.images(images).to(self.device, self.dtype)
         return OpenVLAInputs(
             pixels, torch.tensor([ids], device=self.device), self._proprio(proprio)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from heisd_ros.families.openvla import answers
 from heisd_ros.files.bounded import expanded
 from heisd_ros.vla.checkpoint_files import CONFIG, CheckpointFiles, read_json
 from heisd_ros.vla.token_model import TokenModel
-
-if TYPE_CHECKING:
-    from heisd_ros.families.reference import Reference
-    from heisd_ros.families.shapes import Shape
-    from heisd_ros.families.stages import Stages
 
 MODEL_TYPES = ("pi0_fast",)
 
@@ -36,20 +31,6 @@ def statistics(folder: str | Path) -> list[str]:
     from heisd_ros.families.openvla.checkpoint import statistics_of
 
     return statistics_of(folder)
-
-
-def reference_stages(reference: Reference) -> Stages:
-    """Implements `Family.reference_stages`."""
-    from heisd_ros.families.pi0fast.stages import Pi0FastStages
-
-    return Pi0FastStages(reference)
-
-
-def bench_shapes() -> Mapping[str, Shape]:
-    """Implements `Family.bench_shapes`."""
-    from heisd_ros.families.pi0fast.shapes import SHAPES
-
-    return SHAPES
 
 
 def load(folder: str | Path, *arguments: Any, **options: Any) -> TokenModel:

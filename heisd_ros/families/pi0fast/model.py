@@ -76,8 +76,6 @@ class Pi0Fast(LibraryModel):
         images: Sequence[NDArray[np.uint8] | None],
         instruction: str,
         proprio: ArrayLike | None = None,
-        *,
-        allow_unknown: bool = False,
     ) -> Pi0FastInputs:
         """Implements `TokenModel.encode`; a missing camera is None, and at least one is needed."""
         if len(images) != len(self.spec.views) or all(image is None for image in images):

@@ -14,7 +14,7 @@ from heisd_ros.families.reference import ReferenceCase
 from heisd_ros.families.stages import PIXEL_TOLERANCE, Decoded, Stages, given
 
 
-class Pi0FastStages(Stages):
+class FamilyStages(Stages):
     """Compares the stages of LeRobot's pi0-FAST."""
 
     def inputs(self, model: Any, case: ReferenceCase) -> Any:  # noqa: D102

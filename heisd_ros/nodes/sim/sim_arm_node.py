@@ -78,12 +78,12 @@ class SimArmNode(StoppableNode):
         self._stamps: list[int] = []  # of the newest observation, each time it was published
         self._old_stamps: deque[int] = deque(maxlen=1000)
 
-        self._images = [self._publisher(Image, topic) for topic in _TOPICS]
-        self._joint_states = self._publisher(JointState, "~/joint_states")
-        self._ee_pose = self._publisher(PoseStamped, "~/ee_pose")
-        self._success = self._publisher(Bool, "~/success")
-        self._instruction = self._publisher(String, "~/instruction", latched=True)
-        self._description = self._publisher(String, "robot_description", latched=True)
+        self._images = [qos.publisher(self, Image, topic) for topic in _TOPICS]
+        self._joint_states = qos.publisher(self, JointState, "~/joint_states")
+        self._ee_pose = qos.publisher(self, PoseStamped, "~/ee_pose")
+        self._success = qos.publisher(self, Bool, "~/success")
+        self._instruction = qos.publisher(self, String, "~/instruction", qos.latched())
+        self._description = qos.publisher(self, String, "robot_description", qos.latched())
         self._description.publish(String(data=panda_urdf()))
         for kind, topic, callback in (
             (TwistStamped, "~/command/twist", self._on_twist),
@@ -116,10 +116,6 @@ class SimArmNode(StoppableNode):
         if self._scene is not None:
             self._scene.close()
             self._scene = None
-
-    def _publisher(self, kind: type, topic: str, latched: bool = False) -> Any:
-        profile = qos.latched() if latched else qos.reliable()
-        return self.create_publisher(kind, topic, profile, qos_overriding_options=qos.overrides())
 
     def _begin_episode(self) -> str:
         """Starts the episode that the parameters name.

@@ -9,16 +9,12 @@ DOMAINS = range(1, 102)
 """Domains whose ports stay below Linux's ephemeral ones; 0 is everybody's default."""
 
 
-def discovery_port(domain_id: int) -> int:
-    """Returns the UDP port of the first participant of a domain (DDSI-RTPS 2.5, 9.6.2)."""
-    return 7400 + 250 * domain_id + 10
-
-
 def is_free(domain_id: int) -> bool:
     """Whether no participant of the domain runs on this machine."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.bind(("", discovery_port(domain_id)))
+            # The port of the domain's first participant (DDSI-RTPS 2.5, 9.6.2).
+            probe.bind(("", 7400 + 250 * domain_id + 10))
         except OSError:
             return False
     return True

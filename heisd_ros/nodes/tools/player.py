@@ -182,9 +182,7 @@ class Player(StoppableNode):
             except (BagError, ImportError):
                 missing.append(f"{topic} ({kind})")
                 continue
-            publishers[topic] = self.create_publisher(
-                cls, topic, _profile(kind), qos_overriding_options=qos.overrides()
-            )
+            publishers[topic] = qos.publisher(self, cls, topic, _profile(kind))
         if not publishers:
             raise BagError(
                 f"{self._settings.bag}: nothing to play; no definition or package here for "

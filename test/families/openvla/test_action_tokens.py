@@ -39,7 +39,7 @@ def test_ids_that_are_no_actions_clip_to_the_nearer_end():
 
 
 def test_columns_follow_the_ids():
-    columns = TOKENIZER.column_to_bin()
+    columns = TOKENIZER.bins(range(TOKENIZER.vocab_size - 256, TOKENIZER.vocab_size))
     assert columns.shape == (256,)
     assert columns[0] == columns[1] == 254 and columns[255] == 0
 

@@ -50,7 +50,6 @@ def test_images_and_instructions_are_checked(vla):
         vla.encode(random_images()[:1], INSTRUCTIONS[0], PROPRIO)
     with pytest.raises(UnknownInstructionError, match="dance"):
         vla.encode(random_images(), "dance", PROPRIO)
-    vla.encode(random_images(), "dance", PROPRIO, allow_unknown=True)
 
 
 def test_tokens_become_actions_in_robot_units(vla):

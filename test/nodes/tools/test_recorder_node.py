@@ -26,7 +26,6 @@ from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.nodes import qos
 from heisd_ros.nodes.tools.definitions import MessageTypes
 from heisd_ros.nodes.tools.recorder_node import RecorderNode, model_name
-from heisd_ros.nodes.vla_node import VlaNode
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 PARAMS = """\
@@ -70,15 +69,7 @@ def params(tmp_path):
 def drive(world, checkpoint):
     """A cell whose arm a node moves with a tiny model."""
     cell = world.add(Cell)
-    settings = {
-        **LIMITS,
-        "model.path": str(checkpoint),
-        "model.threads": 1,
-        "instruction": INSTRUCTIONS[0],
-        "command.max_action_age_sec": 5.0,
-    }
-    node = world.add(VlaNode, parameters=settings)
-    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+    world.vla_node(checkpoint, {**LIMITS, "command.max_action_age_sec": 5.0})
     world.spin_until(lambda: len(cell.steps()) >= 3 and cell.moves(), "motion", cell.publish)
     return cell
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from heisd_ros.errors import ReferenceDataError
-
 MODEL_TYPES = ("toy",)
 
 
@@ -17,14 +15,6 @@ def protocol(config):
 
 def statistics(folder):
     return []
-
-
-def reference_stages(reference):
-    raise ReferenceDataError("references of the toy family are not read")
-
-
-def bench_shapes():
-    return {}
 
 
 def load(folder, device, dtype, statistics_key, **options):

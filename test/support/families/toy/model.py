@@ -103,7 +103,7 @@ class ToyModel:
     def logits(self, hidden, rows=slice(None)):
         return self.network.head(hidden)[..., rows]
 
-    def encode(self, images, instruction, proprio=None, *, allow_unknown=False):
+    def encode(self, images, instruction, proprio=None):
         pixels = torch.from_numpy(np.stack(images).mean(axis=(1, 2))) / 255
         words = torch.tensor([[len(word) % 20 for word in instruction.split()]])
         return pixels[None].to(self.dtype), words
