@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from heisd_ros.cli.workers import cores, hold_to
+from heisd_ros.cli.workers import cores, end_with, hold_to
 from heisd_ros.sim.suites import PICK_AND_PLACE
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ def demos(
         "libero_spatial"
     ),
     episodes: Annotated[int, typer.Option(help="Episodes of each task.", min=1)] = 50,
+    first_seed: Annotated[
+        int,
+        typer.Option(
+            help="Seed of a file's first episode; it decides the start. A policy that leads needs "
+            "others than those it was trained from.",
+            min=0,
+        ),
+    ] = 0,
     stride: Annotated[int, typer.Option(help="Record every n-th control step.", min=1)] = 2,
     lead: Annotated[
         str, typer.Option(help="Checkpoint that begins each episode; the expert labels it.")
@@ -56,7 +65,7 @@ def demos(
         raise typer.BadParameter("--until-stall says how long --lead leads: name a checkpoint")
     # In rounds over the tasks, so that a run that is cut short leaves balanced data.
     rounds = [*range(_ROUND, episodes, _ROUND), episodes]
-    collect = partial(_collect, suite, folder, stride, lead, until_stall=until_stall)
+    collect = partial(_collect, suite, folder, first_seed, stride, lead, until_stall=until_stall)
     record_rounds(collect, task or PICK_AND_PLACE[suite], rounds, suite, workers)
 
 
@@ -90,7 +99,7 @@ def record_rounds(
         bar = progress.add_task(label, total=rounds[-1] * len(tasks))
         for upto in rounds:
             with ProcessPoolExecutor(
-                workers or cores(), context, initializer=_share, initargs=(recorded,)
+                workers or cores(), context, initializer=_begin, initargs=(recorded, os.getpid())
             ) as pool:
                 running = {
                     pool.submit(_record, collect, slot, index, upto)
@@ -112,9 +121,10 @@ _recorded: Any = None
 """In a worker: the episodes that each task has."""
 
 
-def _share(recorded: Any) -> None:
+def _begin(recorded: Any, parent: int) -> None:
     global _recorded
     _recorded = recorded
+    end_with(parent)
 
 
 def _record(collect: Collector, slot: int, task: int, episodes: int) -> None:
@@ -127,6 +137,7 @@ def _record(collect: Collector, slot: int, task: int, episodes: int) -> None:
 def _collect(
     suite: str,
     folder: Path,
+    first_seed: int,
     stride: int,
     lead: str,
     task: int,
@@ -138,8 +149,8 @@ def _collect(
 
     policy = _lead_policy(lead) if lead else None
     collect_task(
-        suite, task, folder, episodes, stride=stride, lead=policy, until_stall=until_stall,
-        on_episode=on_episode,
+        suite, task, folder, episodes, first_seed=first_seed, stride=stride, lead=policy,
+        until_stall=until_stall, on_episode=on_episode,
     )  # fmt: skip
 
 

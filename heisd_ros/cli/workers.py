@@ -51,7 +51,7 @@ def run_jobs(
         ProcessPoolExecutor(
             workers,
             mp_context=context,
-            initializer=_end_with,
+            initializer=end_with,
             initargs=(os.getpid(),),
         ) as pool,
         Progress(*columns) as progress,
@@ -65,7 +65,7 @@ def run_jobs(
             raise
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Ends a worker whose parent was killed; otherwise it would keep running."""
 
     def watch() -> None:

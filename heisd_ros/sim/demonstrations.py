@@ -73,6 +73,7 @@ def collect_task(
     folder: Path,
     episodes: int,
     *,
+    first_seed: int = 0,
     stride: int = 2,
     image_size: int = 128,
     lead: LeadPolicy | None = None,
@@ -86,6 +87,7 @@ def collect_task(
         task_index: Task of the suite.
         folder: Where `<task>_demo.hdf5` is written; an existing file is continued.
         episodes: Number of episodes that the file shall hold.
+        first_seed: Seed of the file's first episode; the next ones count up.
         stride: Record (and render) every n-th control step.
         image_size: Height and width of the images, pixels.
         lead: A policy whose own actions begin each episode; None: the expert alone.
@@ -103,7 +105,7 @@ def collect_task(
     environment = {"suite": suite, "task_index": task_index, "rendering": RENDERING}
     writer = LiberoWriter(path, scene.instruction, scene.bddl_path.name, environment)
     seeds = writer.seeds()
-    recorded, seed = len(seeds), max(seeds, default=-1) + 1
+    recorded, seed = len(seeds), max(seeds, default=first_seed - 1) + 1
     on_episode(recorded)
     grasp = writer.grasp_candidate
     if recorded < episodes and grasp is None:
@@ -262,12 +264,12 @@ def record_episode(
             )
         steps += 1
 
-    if (
-        run_expert(
-            scene, grasp_index, seed, record, disturbance=disturbance, lead=lead, stall=stall
-        )
-        is None
-    ):
+    # A person who drops the object takes it up again: the way out of the stall is worth recording.
+    finished = run_expert(
+        scene, grasp_index, seed, record, disturbance=disturbance, lead=lead, stall=stall,
+        drops_fail=stall is None,
+    )  # fmt: skip
+    if finished is None:
         return None
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     # Rendering costs more than the physics, so only what succeeded is drawn, from its states.

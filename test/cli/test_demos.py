@@ -81,13 +81,14 @@ def test_options_reach_the_recording(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(demos, "record_rounds", lambda *arguments: calls.append(arguments))
     options = ["--suite", "libero_goal", "--episodes", "25", "--stride", "3", "--lead", "model"]
+    options += ["--first-seed", "40"]
     runner = CliRunner()
     assert runner.invoke(demos.app, [str(tmp_path), *options, "--workers", "1"]).exit_code == 0
     assert (
         runner.invoke(demos.app, [str(tmp_path), "--episodes", "10", "--task", "7"]).exit_code == 0
     )
     (collect, tasks, rounds, label, workers), (_, some, few, *_) = calls
-    assert collect.args == ("libero_goal", tmp_path, 3, "model")
+    assert collect.args == ("libero_goal", tmp_path, 40, 3, "model")
     assert collect.keywords == {"until_stall": False}
     assert runner.invoke(demos.app, [str(tmp_path), *options, "--until-stall"]).exit_code == 0
     assert calls[-1][0].keywords == {"until_stall": True}

@@ -12,11 +12,19 @@ import torch
 
 from heisd_ros.cli.workers import cores, run_jobs, threads_each
 
-RUN = """
+JOBS = """
 import time
 from heisd_ros.cli.workers import run_jobs
 if __name__ == "__main__":
     list(run_jobs(time.sleep, [(60.0,)], "asleep", workers=1))
+"""
+ROUNDS = """
+import time
+from heisd_ros.cli.demos import record_rounds
+def collect(task, episodes, note):
+    time.sleep(60.0)
+if __name__ == "__main__":
+    record_rounds(collect, [0], [1], "asleep", workers=1)
 """
 PATIENCE_SEC = 30.0
 
@@ -56,9 +64,10 @@ def test_processes_share_the_cores(workers, monkeypatch):
     assert workers * threads <= max(workers, cores())
 
 
-def test_no_worker_outlives_a_process_that_was_killed(tmp_path):
+@pytest.mark.parametrize("run", [JOBS, ROUNDS])
+def test_no_worker_outlives_a_process_that_was_killed(run, tmp_path):
     script = tmp_path / "run.py"
-    script.write_text(RUN)
+    script.write_text(run)
     with subprocess.Popen([sys.executable, script], stdout=subprocess.DEVNULL) as process:
         try:
             wait_until(lambda: workers_of(process.pid))

@@ -138,15 +138,15 @@ def test_a_task_is_collected_with_a_lead_and_continued(tmp_path, monkeypatch):
     monkeypatch.setattr(demonstrations, "choose_grasp", lambda scene: 0)
     lead, counts = Still(), []
     options = {"stride": 20, "image_size": 32, "lead": lead, "on_episode": counts.append}
-    path = collect_task("libero_spatial", 2, tmp_path, 1, **options)
+    path = collect_task("libero_spatial", 2, tmp_path, 1, first_seed=50, **options)
     assert len(lead.tips) % 20 == 0 and lead.tips
     collect_task("libero_spatial", 2, tmp_path, 2, **options)
     assert counts == [0, 1, 1, 2]
     first, second = read_episodes(path)
-    assert first.init_state != second.init_state
+    assert first.init_state >= 50 % len(DEMONSTRATION_STATES) < second.init_state
     assert first.images["wrist"].shape[1:] == (32, 32, 3)
     with h5py.File(path) as file:
         environment = json.loads(file["data"].attrs["env_args"])
     assert environment == {"suite": "libero_spatial", "task_index": 2, "rendering": RENDERING}
     writer = LiberoWriter(path, first.instruction, "x.bddl", environment)
-    assert writer.grasp_candidate == 0 and len(writer.seeds()) == 2
+    assert writer.grasp_candidate == 0 and 50 <= min(writer.seeds()) < max(writer.seeds())
