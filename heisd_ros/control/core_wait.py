@@ -33,7 +33,7 @@ def waited_ns(tasks: Path = TASKS) -> dict[str, int]:
 
 
 class CoreWait:
-    """Averages the waiting over the last seconds.
+    """Averages the waiting over the last seconds; `now` is steady time, ns.
 
     Args:
         read: Returns how long each thread has waited so far, ns.
@@ -46,11 +46,7 @@ class CoreWait:
         self._notes: deque[tuple[int, int]] = deque([(time.monotonic_ns(), 0)])
 
     def note(self, now: int) -> None:
-        """Reads the counters; call it about once a second.
-
-        Args:
-            now: Steady time, ns.
-        """
+        """Reads the counters; call it about once a second."""
         waited = self._read()
         # Thread by thread: the count of a thread that has ended is gone.
         self._total += sum(max(0, ns - self._before.get(name, 0)) for name, ns in waited.items())

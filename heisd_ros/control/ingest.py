@@ -40,7 +40,7 @@ CLOCK_JUMP = NANOSECONDS // 2
 
 
 class ObservationBuffer:
-    """Thread-safe buffer of the inputs of the VLA node.
+    """Thread-safe buffer of the inputs of the VLA node. Times `now` are steady, ns.
 
     Args:
         views: Names of the camera views, in the model's order; none: it has joint states only.
@@ -170,20 +170,12 @@ class ObservationBuffer:
             return image, self._joints[-1].content if self._joints else None
 
     def arm(self, now: int) -> ArmState | None:
-        """Returns the arm's state; None if the newest joint states are stale or cannot be used.
-
-        Args:
-            now: Steady time, ns.
-        """
+        """Returns the arm's state; None if the newest joint states are stale or cannot be used."""
         with self._condition:
             return None if self._joint_problem(now) else self._arm
 
     def arm_age_sec(self, now: int) -> float:
-        """Returns the age of `arm` by its stamp, s; 0 if stamps are not checked.
-
-        Args:
-            now: Steady time, ns.
-        """
+        """Returns the age of `arm` by its stamp, s; 0 if stamps are not checked."""
         with self._condition:
             age = self.stamps.newest(self.joint_health.name)
             if age is None or self.limits.max_stamp_age_sec == 0.0:
@@ -203,11 +195,7 @@ class ObservationBuffer:
             self._clear()
 
     def problem(self, now: int) -> Hold | None:
-        """Returns the hold for the inputs, the most basic fault first; None if there is none.
-
-        Args:
-            now: Steady time, ns.
-        """
+        """Returns the hold for the inputs, the most basic fault first; None if there is none."""
         with self._condition:
             for view, health in enumerate(self.image_health):
                 hold = self._image_problem(view, health, now)
@@ -216,11 +204,7 @@ class ObservationBuffer:
             return self._joint_problem(now) or self._sync_problem(now)
 
     def joint_problem(self, now: int) -> Hold | None:
-        """Returns the hold for the joint states alone; None if there is none.
-
-        Args:
-            now: Steady time, ns.
-        """
+        """Returns the hold for the joint states alone; None if there is none."""
         with self._condition:
             return self._joint_problem(now)
 

@@ -81,7 +81,7 @@ class Device:
 
 
 class Takeover:
-    """Takes the messages of a person's devices, and knows who has the arm.
+    """Takes the messages of a person's devices, and knows who has the arm; `now` is steady, ns.
 
     Args:
         parameters: The node's settings.
@@ -183,11 +183,7 @@ class Takeover:
             device.ready = False
 
     def problem(self, now: int) -> Hold | None:
-        """Returns why the person does not move the arm now; None if the person does.
-
-        Args:
-            now: Steady time, ns.
-        """
+        """Returns why the person does not move the arm now; None if the person does."""
         hold = self._fault(now)
         if hold is not None:
             self.disarm()

@@ -11,7 +11,7 @@ RECENT = 200
 
 
 class TickWatch:
-    """Counts late ticks. Imports no ROS.
+    """Counts late ticks; `now` is steady time, ns.
 
     Args:
         tick_sec: Time from one tick to the next, s.
@@ -30,11 +30,7 @@ class TickWatch:
         self.late, self.worst_sec = 0, 0.0
 
     def note(self, now: int) -> None:
-        """Records a tick; the next one is due a period later.
-
-        Args:
-            now: Steady time, ns.
-        """
+        """Records a tick; the next one is due a period later."""
         last, self._last = self._last, now
         if last is None:
             return

@@ -17,7 +17,7 @@ from heisd_ros.control.inputs import NANOSECONDS, ObservationSet
 
 
 class InferenceWorker:
-    """Runs a policy on the newest observation set in a thread of its own.
+    """Runs a policy on the newest observation set in a thread of its own; `now` is steady, ns.
 
     Args:
         runner: Maps a set to a result.
@@ -93,11 +93,7 @@ class InferenceWorker:
             return done
 
     def inferring_sec(self, now: int) -> float:
-        """Returns how long the running inference has taken so far, s; 0 if none runs.
-
-        Args:
-            now: Steady time, ns.
-        """
+        """Returns how long the running inference has taken so far, s; 0 if none runs."""
         since = self._inferring_since
         return 0.0 if since is None else (now - since) / NANOSECONDS
 

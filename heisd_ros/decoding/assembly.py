@@ -84,15 +84,14 @@ class Assembly:
         """
         if uses_calibration(mode):
             return self._calibration
-        found = self._keeping if keeps_by_calibration(mode) else None
-        # That of another mode is none.
-        return found if found is not None and found.fits(mode, self.bounds(mode)) else None
+        return self._keeping(mode) if keeps_by_calibration(mode) else None
 
-    @cached_property
-    def _keeping(self) -> ReasoningCalibration | None:
+    def _keeping(self, mode: ModeSettings) -> ReasoningCalibration | None:
+        """Returns the calibration of a mode's reasonings; that of another mode is none."""
         if not (self._folder / FILE).is_file():
             return None
-        return ReasoningCalibration.load(self._folder, self.fingerprint)
+        found = ReasoningCalibration.load(self._folder, self.fingerprint)
+        return found if found.fits(mode, self.bounds(mode)) else None
 
     def predictor(self, mode: ModeSettings) -> Predictor | None:
         """Returns the predictor by which a mode chooses; None if it uses none.

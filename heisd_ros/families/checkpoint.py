@@ -86,7 +86,9 @@ def load_checkpoint(
         device: where the model goes.
         dtype: what the weights become, whatever they are on disk.
         statistics_key: which statistics bring actions into robot units (None: the family's choice).
-        options: further ones of the family.
+        options: `convention`, what stands between the model and its environment (None: nothing);
+            `any_statistics`, take the first if the choice is ambiguous, for callers that do not
+            act; and further ones of the family.
 
     Raises:
         CheckpointError: naming the file and everything that is wrong with it; or no family, or more

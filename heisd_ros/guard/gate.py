@@ -57,7 +57,7 @@ class Stop:
 
 
 class Gate:
-    """Decides on every command, and makes those that stop the arm.
+    """Decides on every command, and makes those that stop the arm. Times `now` are steady, ns.
 
     Args:
         settings: Limits, timeouts and tolerances.
@@ -232,11 +232,7 @@ class Gate:
             self._halt.begin(passed.command.target, passed.at, now)
 
     def stopping(self, now: int) -> Stop | None:
-        """Returns the guard's own command at this tick; None if it has none to send.
-
-        Args:
-            now: Steady time, ns.
-        """
+        """Returns the guard's own command at this tick; None if it has none to send."""
         if not self._halt.active:
             return None
         arm = self.joints.arm(now)

@@ -58,7 +58,7 @@ class PersonStep:
 
 
 class Person:
-    """Subscribes to a person's devices, and turns what they ask for into wanted motion.
+    """Turns what a person's devices ask for into wanted motion; `now` is steady time, ns.
 
     Args:
         node: The node that owns the subscriptions.
@@ -166,11 +166,7 @@ class Person:
         self._policy = time.monotonic_ns(), outcome
 
     def twist(self, now: int) -> np.ndarray:
-        """Returns the motion that the person asks for, (6,), in the command frame.
-
-        Args:
-            now: Steady time, ns.
-        """
+        """Returns the motion that the person asks for, (6,), in the command frame."""
         wish = self.takeover.wish(now)
         if wish is None:
             return np.zeros(6)

@@ -98,8 +98,9 @@ def test_another_robot_description_is_refused_while_the_arm_may_move(world, star
         cell.until(cell.wants_motion, "motion")
         if told:
             cell.until(lambda told=told: cell.named(told), "the diagnostic")
+    size = "message has 10000009 bytes; accepted: up to 4000000"
+    cell.until(lambda: size in session.refused_robot, "the refusal of the last")
     assert session.buffer._reader is reader and session.urdf == panda_urdf()
-    assert "message has 10000009 bytes; accepted: up to 4000000" in session.refused_robot
 
     assert node.trigger_deactivate() == SUCCESS
     cell.description.publish(String(data=panda_urdf() + "\n"))

@@ -32,22 +32,9 @@ def load_checkpoint(
     any_statistics: bool = False,
     max_tokens: int | None = None,
 ) -> Ecot | VLA:
-    """Loads a folder of ECoT, or of a small model of `own`.
+    """Loads a folder of ECoT, or of a small model of `own`, as `families.checkpoint` does.
 
-    Args:
-        folder: as Hugging Face lays it out.
-        device: where the model goes.
-        dtype: of the weights.
-        statistics_key: which statistics un-normalise actions (None: the only ones).
-        convention: what stands between the model and its environment (None: nothing).
-        any_statistics: take the first if the choice is ambiguous, for callers that do not act.
-        max_tokens: tokens of an answer, at most (None: as the files say, 1024 where they are
-            silent).
-
-    Raises:
-        CheckpointError: naming the file and what is wrong with it.
-        UnknownStatisticsError: no such statistics.
-        DeviceMemoryError: the device has no room.
+    An answer has at most `max_tokens` (None: as the files say, 1024 where they are silent).
     """
     files = CheckpointFiles.find(folder)
     raw = read_json(files.config)

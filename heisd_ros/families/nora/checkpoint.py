@@ -77,22 +77,10 @@ def load_checkpoint(
     any_statistics: bool = False,
     settings: NoraSettings | None = None,
 ) -> Nora:
-    """Loads a folder of NORA.
+    """Loads a folder of NORA, as `families.checkpoint` does.
 
-    Args:
-        folder: the model's, with ``norm_stats.json``, and the files of
-            ``physical-intelligence/fast`` in ``fast/``.
-        device: where the model goes.
-        dtype: of the weights.
-        statistics_key: which statistics un-normalise actions (None: the only ones).
-        convention: what stands between the model and its environment (None: nothing).
-        any_statistics: take the first if the choice is ambiguous, for callers that do not act.
-        settings: instead of the section ``heisd`` of ``config.json``.
-
-    Raises:
-        CheckpointError: naming the file and what is wrong with it.
-        UnknownStatisticsError: no such statistics.
-        DeviceMemoryError: the device has no room.
+    It holds ``norm_stats.json`` too, and the files of ``physical-intelligence/fast`` in ``fast/``.
+    `settings` are taken instead of the section ``heisd`` of ``config.json``.
     """
     folder = expanded(folder)
     raw = read_object(folder / CONFIG, CheckpointError)

@@ -38,23 +38,12 @@ def load_checkpoint(
     convention: DataConvention | None = None,
     any_statistics: bool = False,
 ) -> Pi0Fast:
-    """Loads a policy.
+    """Loads a policy, as `families.checkpoint` does.
 
-    Args:
-        folder: what LeRobot's ``save_pretrained`` wrote, both pipelines included, with the text
-            tokenizer in ``tokenizer/`` and the FAST tokenizer in ``action_tokenizer/``, or where
-            ``config.json`` names them.
-        device: where the model goes.
-        dtype: of the decoder; the vision tower, the projector and the norms stay float32, as in
-            LeRobot.
-        statistics_key: a policy has one set of statistics, which has no name: None.
-        convention: what stands between the model and its environment (None: nothing).
-        any_statistics: ignored.
-
-    Raises:
-        CheckpointError: naming the file and what is wrong with it.
-        UnknownStatisticsError: statistics were requested by name.
-        DeviceMemoryError: the device has no room.
+    The folder is what LeRobot's ``save_pretrained`` wrote, both pipelines included, with the text
+    tokenizer in ``tokenizer/`` and the FAST tokenizer in ``action_tokenizer/``, or where
+    ``config.json`` names them. `dtype` is of the decoder; the vision tower, the projector and the
+    norms stay float32, as in LeRobot. A policy has one set of statistics, which has no name.
     """
     folder = expanded(folder)
     if statistics_key is not None:
