@@ -129,6 +129,7 @@ def _table(results: Mapping[str, Any], latencies: Mapping[str, Any]) -> Table:
         "accepted",
         "skipped",
         "wrong of judged",
+        "not judged",
         "p50 ms",
         "p95",
     )
@@ -144,6 +145,7 @@ def _table(results: Mapping[str, Any], latencies: Mapping[str, Any]) -> Table:
             "" if length is None else f"{length:.2f}",
             f"{mode['skip_rate']:.0%}",
             f"{mode['skips']['wrong']}/{mode['skips']['judged']}",
+            str(mode["skips"]["not judged"]),
             f"{times['p50']:.1f}",
             f"{times['p95']:.1f}",
         )

@@ -34,8 +34,16 @@ def resume_state(
     layout: Mapping[str, Any],
     device: torch.device,
     restore: Callable[[dict[str, Any]], None],
+    remedies: Mapping[str, str] | None = None,
 ) -> bool:
     """Restores a saved state into a run that resumes it.
+
+    Args:
+        path: The file.
+        layout: Layout of this run.
+        device: Device of the tensors.
+        restore: Called with the state.
+        remedies: What to do where a value of the layout differs, by its dotted name.
 
     Returns:
         False if there is no file.
@@ -52,7 +60,9 @@ def resume_state(
         raise CheckpointError(f"{path} holds no state of a run: {error!r}; {_ADVICE}") from error
     if differing:
         names = ", ".join(differing)
-        raise CheckpointError(f"{path} is of another run, which differs in {names}; {_ADVICE}")
+        own = next((text for name, text in (remedies or {}).items() if name in differing), "")
+        advice = f"{own}; or {_ADVICE}" if own else _ADVICE
+        raise CheckpointError(f"{path} is of another run, which differs in {names}; {advice}")
     try:
         restore(state)
     except _DAMAGE as error:

@@ -204,6 +204,14 @@ class Trainer(TrainingRun[TrainingSettings]):
             ],
         }
 
+    def _remedies(self) -> dict[str, str]:
+        start = self.folder / "checkpoint"
+        return {
+            "config.words": "the words of its answers come from its demonstrations, and these hold "
+            f"others: go on in another folder with `--start-from {start}`, where new words are "
+            "spelled by letters"
+        }
+
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.average.module.load_state_dict(state["average"])

@@ -100,7 +100,12 @@ class TrainingRun(ABC, Generic[_Settings]):
         save_state(self.folder / _STATE, self._layout(), state)
 
     def _resume(self) -> None:
-        resume_state(self.folder / _STATE, self._layout(), self.device, self._restore)
+        state = self.folder / _STATE
+        resume_state(state, self._layout(), self.device, self._restore, self._remedies())
+
+    def _remedies(self) -> dict[str, str]:
+        """What to do where a run of this folder was another one, see `resume_state`."""
+        return {}
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])

@@ -78,12 +78,21 @@ def test_an_answer_decodes_to_its_action_and_its_parts():
 
 def test_a_resumed_run_has_the_same_words(tmp_path):
     short = dataclasses.replace(SETTINGS, steps=10)
-    Trainer(SAMPLES, tmp_path, short, small_vla(), "ecot").run(lambda *row: None)
-    resumed = Trainer(SAMPLES, tmp_path, short, small_vla(), "ecot")
+    run = tmp_path / "run"
+    Trainer(SAMPLES, run, short, small_vla(), "ecot").run(lambda *row: None)
+    resumed = Trainer(SAMPLES, run, short, small_vla(), "ecot")
     assert resumed.step == 10
-    other = dataclasses.replace(SAMPLES, reasonings=np.array([TEXTS[0]] * 2, dtype=object))
-    with pytest.raises(CheckpointError, match=r"differs in config"):
-        Trainer(other, tmp_path, short, small_vla(), "ecot")
+    for others in ([TEXTS[0]] * 2, [TEXTS[0], TEXTS[1].replace("up", "sideways")]):
+        other = dataclasses.replace(SAMPLES, reasonings=np.array(others, dtype=object))
+        with pytest.raises(CheckpointError, match=r"differs in config.*hold others: go on .*`--st"):
+            Trainer(other, run, short, small_vla(), "ecot")
+    # What the message says to do: the same words, and the new one by letters.
+    start = load_checkpoint(run / "checkpoint")
+    further = Trainer(other, tmp_path / "further", short, start, "ecot")
+    assert further.step == 0
+    codec = further.subject.codec
+    said = codec.parts(further.subject.answer(SAMPLES.actions[:1], others[1]))
+    assert said["MOVE"] == "sideways"
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path):
