@@ -20,6 +20,7 @@ from heisd_ros.families.own_network import OwnNetworkModel
 from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.token_model import ObservationSpec
+from heisd_ros.vla.tokenizer import known_ids
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class Ecot(OwnNetworkModel):
 
     def prompt_ids(self, instruction: str) -> list[int]:
         """Token ids of the prompt, BOS first."""
-        return self.tokenizer.encode(PROMPT.format(instruction=instruction.lower())).ids
+        ids = self.tokenizer.encode(PROMPT.format(instruction=instruction.lower())).ids
+        return known_ids(ids, self.language.vocab_size)
 
     def features(self, inputs: EcotInputs) -> Tensor:
         """Implements `TokenModel.features`."""

@@ -11,6 +11,9 @@ from torch import Tensor
 from heisd_ros.errors import ImageError
 from heisd_ros.families.ecot.config import EcotConfig
 
+_LONGEST = 8192
+"""Longest side of a picture, pixels: its square takes three times the square of it, in bytes."""
+
 
 def prepare_image(image: NDArray[np.uint8], config: EcotConfig) -> Tensor:
     """RGB uint8 [H, W, 3] -> normalised float32 [3, S, S].
@@ -22,6 +25,10 @@ def prepare_image(image: NDArray[np.uint8], config: EcotConfig) -> Tensor:
         raise ImageError(f"an image is {image.dtype} {image.shape}; RGB uint8 [H, W, 3] is needed")
     picture, side = Image.fromarray(image), config.tower.image_size
     longest = max(picture.size)
+    if longest > _LONGEST:
+        raise ImageError(
+            f"an image is {image.shape}, which becomes a square; accepted: up to {_LONGEST} a side"
+        )
     # Of an odd difference half a pixel is lost on each side; the crop below evens it.
     across, down = ((longest - size) // 2 for size in picture.size)
     picture = ImageOps.expand(picture, (across, down), fill=config.fill)
