@@ -20,7 +20,7 @@ from heisd_ros.control.inference import (
     tip_state,
 )
 from heisd_ros.control.ingest import ObservationBuffer
-from heisd_ros.control.inputs import IngestLimits
+from heisd_ros.control.inputs import IngestLimits, image_inputs
 from heisd_ros.control.motion_feed import MotionFeed, load_bounds
 from heisd_ros.control.policy import Policy, PolicyLoader, state_sizes
 from heisd_ros.control.worker import InferenceWorker
@@ -161,6 +161,20 @@ def check_fingers(policy: Policy, parameters: VlaNodeParameters) -> None:
         )
 
 
+def check_views(policy: Policy) -> None:
+    """Checks that every view of the model has a topic of its own.
+
+    Raises:
+        ValueError: Two have the same, and one picture would be taken for both.
+    """
+    topics = image_inputs(policy.views)
+    if len(set(topics)) < len(topics):
+        raise ValueError(
+            f"the views {list(policy.views)} of the model {policy.name} have the topics {topics}; "
+            "accepted: names of views that differ in letters or digits"
+        )
+
+
 def check_actions(policy: Policy, parameters: VlaNodeParameters) -> None:
     """Checks that the command interface takes the model's actions, and the model its state.
 
@@ -295,10 +309,11 @@ def open_intake(parameters: VlaNodeParameters, policy: Policy) -> Intake:
     """Connects the inputs of a policy; the buffer still needs its robot description.
 
     Raises:
-        ValueError: The metric's bounds do not fit, or the model takes or gives other numbers than
-            the parameters say.
+        ValueError: The metric's bounds do not fit, two views have one topic, or the model takes or
+            gives other numbers than the parameters say.
     """
     check_actions(policy, parameters)
+    check_views(policy)
     if policy.bounds is not None:
         bounds, bounds_source = policy.bounds, "of the decoding mode"
     else:

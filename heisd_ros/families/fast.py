@@ -58,8 +58,9 @@ class FastTokenizer:
         content = read_object(path, CheckpointError)
         try:
             numbers = {key: typed(hint, content.get(key), key) for key, hint in _NUMBERS.items()}
-            if not numbers["scale"] > 0:
-                raise ValueError(f"scale is {numbers['scale']}; accepted: above 0")
+            for key, (least, most) in _RANGES.items():
+                if not least <= numbers[key] <= most:
+                    raise ValueError(f"{key} is {numbers[key]}; accepted: {least:g} to {most:g}")
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from error
         # `save_pretrained` of transformers 5 writes a folder of its own for the tokenizer.
@@ -219,3 +220,4 @@ class FastTokenizer:
 
 
 _NUMBERS: dict[str, type] = {"scale": float, "min_token": int}
+_RANGES = {"scale": (0.01, 1e6), "min_token": (-_MOST_CHARACTERS, _MOST_CHARACTERS)}

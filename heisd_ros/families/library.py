@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging as library_logging
 
-from heisd_ros.errors import CheckpointError, EngineError
+from heisd_ros.errors import CheckpointError, EngineError, HeisdError
 from heisd_ros.files.bounded import shown
 from heisd_ros.vla.device_memory import device_memory_errors
 from heisd_ros.vla.engine import Engine
@@ -24,11 +25,13 @@ from heisd_ros.vla.engine_choice import EngineChoice
 from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.load_weights import check_fit
 from heisd_ros.vla.tensor_files import TensorFiles
+from heisd_ros.vla.token_model import TokenModel
 from heisd_ros.vla.transformers_engine import TransformersEngine
 
 _LONGEST = 1 << 13
 """Columns that a drafter counts, at most: prompts have hundreds, and a table is made of them."""
 _Model = TypeVar("_Model", bound="LibraryModel")
+_Token = TypeVar("_Token", bound=TokenModel)
 
 
 class LibraryModel:
@@ -92,6 +95,32 @@ class LibraryModel:
         if choice not in ("auto", "plain"):
             raise EngineError(f"engine {choice!r} runs networks of our own; accepted: auto, plain")
         return self
+
+
+def tried(model: _Token, folder: Path) -> _Token:
+    """Returns a model after a pass over a blank observation; one on ``meta`` is not run.
+
+    The library builds networks of sizes with which it cannot run them.
+
+    Raises:
+        CheckpointError: the pass fails.
+        DeviceMemoryError: the device has no room for it.
+    """
+    if model.device.type == "meta":
+        return model
+    spec = model.spec
+    blank = np.zeros((spec.image_size, spec.image_size, 3), np.uint8)
+    state = np.zeros(spec.proprio_size, np.float32) if spec.proprio_size else None
+    try:
+        with torch.inference_mode(), device_memory_errors(model.device, "a pass of the model"):
+            inputs = model.encode([blank] * len(spec.views), "lift", state)
+            model.engine.start(model.prompt(inputs, model.features(inputs)))
+    except HeisdError:
+        raise
+    except Exception as error:  # whatever the library makes of them
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise CheckpointError(f"{folder}: the network cannot run: {problem}") from error
+    return model
 
 
 def load_network(

@@ -13,6 +13,8 @@ from heisd_ros.errors import CommandError
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.robot.parameters import VlaNodeParameters
 
+_MOST = 1e3
+"""Greatest number of a command, m or rad or per second: arithmetic with it cannot overflow."""
 _UNIT = 1e-3
 """Greatest difference of a quaternion's length from 1."""
 
@@ -53,7 +55,8 @@ class CommandReader:
         """Returns the command in a message.
 
         Raises:
-            CommandError: Its frame is another one, or its numbers are not finite or no rotation.
+            CommandError: Its frame is another one, or its numbers are not finite, absurd, or no
+                rotation.
         """
         frame_id = message.header.frame_id
         if frame_id != self._frame_id:
@@ -77,6 +80,6 @@ def _xyz(part: Any) -> list[float]:
 
 
 def _finite(name: str, values: list[float]) -> np.ndarray:
-    if not np.isfinite(values).all():
-        raise CommandError(f"{name} is {values}; accepted: finite numbers")
+    if not (np.abs(values) <= _MOST).all():
+        raise CommandError(f"{name} is {values}; accepted: finite numbers, up to {_MOST:g}")
     return np.array(values)

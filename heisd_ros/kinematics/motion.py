@@ -20,6 +20,8 @@ VelocitySource = Literal["velocity", "position_difference"]
 
 _DEFAULT_WINDOW = {"paper": 15, "legacy": 5, "speed": 2}
 _LEAST_WINDOW = {"paper": 3, "legacy": 3, "speed": 2}
+MOST_WINDOW = 1000
+"""Samples of the longest window: each new one takes time in proportion."""
 LEAST_EXTENT = 1e-3
 """Metres: the shape of a shorter path is sensor noise or a twitch."""
 _LEEWAY = 0.1
@@ -61,9 +63,10 @@ class MetricSettings:
         least = _LEAST_WINDOW[self.kind]
         if self.window is None:
             object.__setattr__(self, "window", _DEFAULT_WINDOW[self.kind])
-        elif self.window < least:
+        elif not least <= self.window <= MOST_WINDOW:
             raise ValueError(
-                f"window is {self.window}; accepted for kind {self.kind!r}: {least} or more"
+                f"window is {self.window}; accepted for kind {self.kind!r}: {least} to "
+                f"{MOST_WINDOW}"
             )
 
 

@@ -172,6 +172,7 @@ class HeisdGuard(GuardedNode, StoppableNode):
         self._tell()
 
     def _refuse_command(self, problem: str) -> None:
+        self._log(f"topic ~/input/{self._name}: {problem}")
         if self._gate.state is State.PASSING:
             self._trip(Trip(TripReason.BAD_COMMAND, problem))
 

@@ -6,19 +6,23 @@ A request is openpi's: images and proprioception by key, ``prompt``. A reply is 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any
 
 import numpy as np
 
 from heisd_ros.decoding.types import Observation, Settled, Source, StepResult, deciding
 from heisd_ros.errors import ImageError, MessageError, ProprioceptionError
 from heisd_ros.files.bounded import LONGEST_TEXT, one_line
-from heisd_ros.files.typed import typed
+from heisd_ros.files.typed import typed, within
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.serving.layout import MOST_ACTIONS, OWN, Layout
 
 PROMPT, ACTIONS = "prompt", "actions"
+_Count = Annotated[int, within(0, 2**31 - 1)]
+"""What telemetry can hold."""
+_MOST_SIDE = 16_384
+"""Longest side of a picture, pixels: some models pad it to a square."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,12 @@ class StepReply:
     """
 
     step: int = 0
-    tokens: tuple[int, ...] = ()
+    tokens: tuple[_Count, ...] = ()
     source: str = Source.AUTOREGRESSIVE
     reason: str = "not given by the server"
     timings_ms: dict[str, float] = field(default_factory=dict)
-    passes: int = 0
-    accepted: int | None = None
+    passes: _Count = 0
+    accepted: _Count | None = None
     similarity: float | None = None
     warning: str = ""
     problem: str = ""
@@ -103,8 +107,10 @@ def read_question(layout: Layout, message: dict[str, Any]) -> Observation:
     """
     images = tuple(_image(message, key) for key in layout.views.values())
     prompt, state = message.get(PROMPT), None
-    if not isinstance(prompt, str):
-        raise MessageError(f"{PROMPT!r} is missing or no text")
+    if not isinstance(prompt, str) or len(prompt) > LONGEST_TEXT:
+        raise MessageError(
+            f"{PROMPT!r} is missing, no text, or longer than {LONGEST_TEXT} characters"
+        )
     if layout.proprio_size:
         state = message.get(layout.state)
         wanted = (layout.proprio_size,)
@@ -162,7 +168,9 @@ def read_reply(message: dict[str, Any], request: StepRequest, layout: Layout) ->
     reply = _own(StepReply, message)
     if layout.own and reply.step != request.step:
         raise MessageError(f"it replies to request {reply.step}; sent was {request.step}")
-    return reply
+    texts = ("reason", "warning", "problem")  # of every step's telemetry
+    cut = {name: getattr(reply, name)[:LONGEST_TEXT] for name in texts}
+    return replace(reply, **cut)
 
 
 def read_result(
@@ -215,8 +223,10 @@ def _own(kind: Any, message: dict[str, Any]) -> Any:
 def _image(message: dict[str, Any], key: str) -> np.ndarray:
     image = message.get(key)
     shape: tuple[int, ...] = image.shape if isinstance(image, np.ndarray) else ()
-    good = len(shape) == 3 and shape[2] == 3 and 0 not in shape
+    good = len(shape) == 3 and shape[2] == 3 and min(shape) > 0 and max(shape) <= _MOST_SIDE
     if not isinstance(image, np.ndarray) or not good or image.dtype != np.uint8:
         got = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else "not there"
-        raise ImageError(f"{key!r} is {got}; accepted: RGB, uint8, [height, width, 3]")
+        raise ImageError(
+            f"{key!r} is {got}; accepted: RGB, uint8, [height, width, 3], up to {_MOST_SIDE} a side"
+        )
     return image

@@ -30,7 +30,7 @@ from heisd_ros.errors import (
 )
 from heisd_ros.serving.address import TOKEN, Address
 from heisd_ros.serving.layout import Layout
-from heisd_ros.serving.messages import MAX_BYTES, pack, unpack
+from heisd_ros.serving.messages import MAX_REPLY_BYTES, pack, unpack
 
 OPEN_SEC, CLOSE_SEC = 3.0, 0.5
 LOOK_SEC = 0.5
@@ -96,7 +96,7 @@ class Link:
             try:
                 answer = self._exchange(connection, pack(question), timeout_sec)
                 if isinstance(answer, bytes):
-                    return unpack(answer)
+                    return unpack(answer, MAX_REPLY_BYTES)
             except BaseException as error:
                 problem = self._words(error, timeout_sec)
                 self._drop(connection, problem)
@@ -190,13 +190,14 @@ class Link:
                 open_timeout=OPEN_SEC,
                 close_timeout=CLOSE_SEC,
                 ping_interval=None,  # each request has its deadline
-                max_size=MAX_BYTES,
+                max_size=MAX_REPLY_BYTES,
                 proxy=None,
             ).__enter__()  # open for longer than a block: websockets 17 connects nowhere else
             said = connection.recv(timeout=OPEN_SEC)
             if isinstance(said, str):
                 raise MessageError(f"it begins with {said[:80]!r}")
-            return connection, Layout.read(unpack(said), self._address.options, self._assumed)
+            metadata = unpack(said, MAX_REPLY_BYTES)
+            return connection, Layout.read(metadata, self._address.options, self._assumed)
         except Exception as error:
             if connection is not None:
                 _abort(connection)

@@ -15,9 +15,14 @@ import numpy as np
 from heisd_ros.errors import MessageError
 
 MAX_BYTES = 32 * 2**20
-"""Largest message that either side takes: five raw pictures of 1920 x 1080 pixels."""
+"""Largest message that a server takes: five raw pictures of 1920 x 1080 pixels."""
+MAX_REPLY_BYTES = 2**20
+"""Largest message that a client takes: 1,000 actions of 64 numbers, twice. While it is read, no
+other thread of the node runs."""
 _DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
 _MOST_ITEMS, _MOST_AXES = 4096, 8
+_MOST_VALUES = 16_384
+"""Values of all lists and mappings of a message: an empty list takes one byte, and 64 in memory."""
 
 
 def pack(message: dict[str, Any]) -> bytes:
@@ -32,19 +37,33 @@ def pack(message: dict[str, Any]) -> bytes:
         raise MessageError(f"cannot be sent: {error}") from error
 
 
-def unpack(data: bytes) -> dict[str, Any]:
+def unpack(data: bytes, most: int = MAX_BYTES) -> dict[str, Any]:
     """Reads a message; its arrays are copies.
 
+    Args:
+        data: The message.
+        most: Bytes that it may have.
+
     Raises:
-        MessageError: The data are no message, too long, or hold a value that is neither number
-            nor text.
+        MessageError: The data are no message, too long, or hold too many values, or one that is
+            neither number nor text.
     """
-    if len(data) > MAX_BYTES:
-        raise MessageError(f"a message of {len(data)} bytes; accepted: up to {MAX_BYTES}")
+    if len(data) > most:
+        raise MessageError(f"a message of {len(data)} bytes; accepted: up to {most}")
+    values = 0
+
+    def counted(group: Any) -> Any:
+        nonlocal values
+        values += 1 + len(group)
+        if values > _MOST_VALUES:
+            raise MessageError(f"a message of more than {_MOST_VALUES} values")
+        return group
+
     try:
         message = msgpack.unpackb(
             data,
-            object_hook=_read,
+            object_hook=lambda mapping: _read(counted(mapping)),
+            list_hook=counted,
             ext_hook=_refuse_extension,
             max_array_len=_MOST_ITEMS,
             max_map_len=_MOST_ITEMS,

@@ -12,6 +12,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+MOST_TOKENS = 1 << 13
+"""Tokens of the longest answer: nothing interrupts a model that does not end one."""
+MOST_ACTIONS = 1000
+"""Actions of the longest answer."""
+MOST_NUMBERS = 64
+"""Numbers of an action, at most."""
 POSE_GROUPS = (range(3), range(3, 6))
 """Position, then rotation, of an action that is a step of the end effector, one id a number."""
 

@@ -15,12 +15,18 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from heisd_ros.errors import CheckpointError
+from heisd_ros.files.bounded import shown
 from heisd_ros.vla.action_codec import ActionCodec
 from heisd_ros.vla.engine import Engine, Prompt
 from heisd_ros.vla.engine_choice import EngineChoice
 from heisd_ros.vla.language_config import LanguageConfig
 
 __all__ = ["BatchModel", "ModelInputs", "ObservationSpec", "Prompt", "TokenModel", "Vocabulary"]
+
+MOST_RATE_HZ = 1000.0
+"""Highest control rate of a model: it divides the motion of an action, so zero or a negative one
+would command another motion."""
 
 ModelInputs = Any
 """One observation on the model's device; its content is private to the model's family."""
@@ -36,6 +42,9 @@ class ObservationSpec:
         proprio_size: numbers in the proprioception vector; 0: the model takes none.
         control_rate_hz: rate at which the policy was demonstrated, Hz (None: unknown).
         instructions: those that the model was trained on (None: any is accepted).
+
+    Raises:
+        CheckpointError: views share a name, or the rate is none.
     """
 
     views: tuple[str, ...]
@@ -43,6 +52,18 @@ class ObservationSpec:
     proprio_size: int = 0
     control_rate_hz: float | None = None
     instructions: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if len(set(self.views)) < len(self.views):
+            raise CheckpointError(
+                f"the model's views are {shown(self.views)}; accepted: all differ"
+            )
+        rate = self.control_rate_hz
+        if rate is not None and not 0.0 < rate <= MOST_RATE_HZ:
+            raise CheckpointError(
+                f"the model's control_rate_hz is {rate}; accepted: above 0, up to {MOST_RATE_HZ:g}"
+            )
 
 
 class Vocabulary(Protocol):

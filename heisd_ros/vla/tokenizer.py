@@ -8,8 +8,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers
 from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 
-from heisd_ros.errors import CheckpointError
-from heisd_ros.files.bounded import MOST_BYTES, check_plain
+from heisd_ros.errors import CheckpointError, UnknownInstructionError
+from heisd_ros.files.bounded import MOST_BYTES, check_plain, shown
 
 _SPACE = "\u2581"  # how sentencepiece writes a space
 
@@ -32,6 +32,21 @@ def read_tokenizer(path: Path) -> Tokenizer:
     except BaseException as error:  # the bindings raise bare Exception; a panic of Rust is none
         raise CheckpointError(f"{path} is no tokenizer: {' '.join(str(error).split())}") from error
     return tokenizer
+
+
+def known_ids(ids: list[int], rows: int) -> list[int]:
+    """Returns the ids of a prompt, if a model with so many rows of its embedding knows them all.
+
+    Raises:
+        UnknownInstructionError: it does not: the tokenizer is another model's, or the instruction
+            holds the text of a token that was added to it.
+    """
+    strange = [index for index in ids if not 0 <= index < rows]
+    if strange:
+        raise UnknownInstructionError(
+            f"the prompt has the ids {shown(strange)}; accepted: 0 to {rows - 1}, the model's own"
+        )
+    return ids
 
 
 def _from_sentencepiece(path: Path) -> Tokenizer:

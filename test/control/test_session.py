@@ -7,24 +7,20 @@ from pathlib import Path
 import pytest
 
 from heisd_ros.control.policy import Policy, least_actions
-from heisd_ros.control.session import check_actions, check_chunk
+from heisd_ros.control.session import check_actions, check_chunk, check_views
 from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 
+def policy_of(**given):
+    fields = {"views": ("a",), "image_size": 32, "proprio_size": 0, "rate_hz": 20.0}
+    return Policy(decoder=None, folder=Path("model"), instructions=None, **(fields | given))
+
+
 def check(horizon, values, proprio_size=0):
     parameters = from_values(VlaNodeParameters, values)
-    policy = Policy(
-        decoder=None,
-        folder=Path("model"),
-        views=("a",),
-        image_size=32,
-        proprio_size=proprio_size,
-        rate_hz=20.0,
-        instructions=None,
-        horizon=horizon,
-        least_actions=least_actions(parameters),
-    )
+    least = least_actions(parameters)
+    policy = policy_of(proprio_size=proprio_size, horizon=horizon, least_actions=least)
     check_actions(policy, parameters)
     check_chunk(policy, parameters)
 
@@ -63,3 +59,9 @@ def test_a_state_of_another_size_is_refused_with_what_fits():
         check(1, {}, proprio_size=8)
     with pytest.raises(ValueError, match=r"accepted: none, as the model .* takes 32"):
         check(1, {}, proprio_size=32)
+
+
+def test_views_that_share_a_topic_are_refused():
+    check_views(policy_of(views=("a", "a b", "c")))
+    with pytest.raises(ValueError, match="have the topics"):
+        check_views(policy_of(views=("a", "a b", "a/b")))

@@ -64,6 +64,7 @@ def test_coefficients_that_the_vocabulary_lacks(fast):
     ("content", "message"),
     [
         ({"scale": 0, "min_token": 0}, "scale is 0"),
+        ({"scale": 10, "min_token": 2**62}, "min_token is 4611686018427387904"),
         ({"scale": "10", "min_token": 0}, "scale"),
         ({"scale": 10}, "min_token"),
         ([], "JSON object"),

@@ -72,8 +72,17 @@ def squashed(message):
     return message
 
 
+def absurd(message):
+    if hasattr(message, "pose"):
+        message.pose.position.x = -1e308
+    else:
+        message.twist.linear.x = 1.7e308
+    return message
+
+
 BENT = [
     (nan, "bad_command"),
+    (absurd, "bad_command"),
     (squashed, "bad_command"),
     (other_frame, "bad_command: frame is 'camera'; accepted: 'panda_link0'"),
     (leap, "jump"),

@@ -24,7 +24,7 @@ from heisd_ros.errors import (
     RemoteModelError,
 )
 from heisd_ros.serving import server as servers
-from heisd_ros.serving.messages import MAX_BYTES, pack
+from heisd_ros.serving.messages import MAX_BYTES, MAX_REPLY_BYTES, pack
 
 
 def test_a_server_that_ends_and_comes_back(dial):
@@ -190,6 +190,9 @@ ANSWERS = {
     "a list": {"actions": [[0.0] * 7]},
     "unknown source": {"actions": np.zeros((1, 7)), "heisd": {"step": 1, "source": "hold"}},
     "array for a number": {"actions": np.zeros((1, 7)), "heisd": {"step": np.ones(1)}},
+    "a long answer": {"actions": np.zeros((1, 7)), "pad": bytes(MAX_REPLY_BYTES)},
+    "a token of no id": {"actions": np.zeros((1, 7)), "heisd": {"step": 1, "tokens": [-1]}},
+    "passes": {"actions": np.zeros((1, 7)), "heisd": {"step": 1, "passes": 2**40}},
     "unknown key": {"actions": np.zeros((1, 7)), "heisd": {"step": 1, "evil": 1}},
 }
 

@@ -69,6 +69,8 @@ def test_what_is_no_number_is_not_sent(value):
         (b"\x81\xa1a\xa2\xff\xfe", "not a msgpack"),
         (b"\x81\xa1a" + b"\x91" * 100_000 + b"\xc0", "not a msgpack"),
         (msgpack.packb({"a": [0] * 5000}), "not a msgpack"),
+        (msgpack.packb({"a": [[[]] * 4000] * 5}), "more than 16384 values"),
+        (msgpack.packb({"a": [[{}] * 4000] * 5}), "more than 16384 values"),
         (bytes(MAX_BYTES + 1), "accepted: up to"),
     ],
 )

@@ -10,8 +10,9 @@ from typing import Any
 from heisd_ros.families.openvla.config import ACTION_BINS, FIXED_TEXT
 from heisd_ros.families.openvla.tower_config import TowerConfig, timm_tower
 from heisd_ros.files.bounded import shown
-from heisd_ros.files.checks import reject_unknown, require, require_fixed
+from heisd_ros.files.checks import reject_unknown, require, require_fixed, require_whole
 from heisd_ros.files.typed import typed
+from heisd_ros.vla.action_codec import MOST_TOKENS
 from heisd_ros.vla.language_config import LanguageConfig
 
 PROMPT = (
@@ -54,14 +55,20 @@ class EcotConfig:
     control_rate_hz: float | None = None
 
     def __post_init__(self) -> None:
+        require_whole("pad_to_multiple_of", self.pad_to_multiple_of, least=0)
+        require(
+            all(0 <= grey <= 255 for grey in self.fill),
+            f"tvf_letterbox_fill is {self.fill}; three numbers from 0 to 255",
+        )
         require(
             self.real_vocab_size > ACTION_BINS,
             f"vocab_size {self.language.vocab_size} leaves {self.real_vocab_size} ids; more than "
             f"{ACTION_BINS} action ids are needed",
         )
         require(
-            0 < self.max_tokens < self.language.max_position_embeddings - self.tower.tokens,
-            f"max_tokens is {self.max_tokens}; above 0, and below "
+            0 < self.max_tokens <= MOST_TOKENS
+            and self.max_tokens < self.language.max_position_embeddings - self.tower.tokens,
+            f"max_tokens is {self.max_tokens}; above 0, up to {MOST_TOKENS}, and below "
             f"{self.language.max_position_embeddings - self.tower.tokens}, the positions that the "
             "picture leaves",
         )

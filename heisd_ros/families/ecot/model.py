@@ -20,6 +20,10 @@ from heisd_ros.families.own_network import OwnNetworkModel
 from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.token_model import ObservationSpec
+from heisd_ros.vla.tokenizer import known_ids
+
+_LONGEST = 8192
+"""Longest side of a picture, pixels: its square takes three times the square of it, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ class Ecot(OwnNetworkModel):
 
     def prompt_ids(self, instruction: str) -> list[int]:
         """Token ids of the prompt, BOS first."""
-        return self.tokenizer.encode(PROMPT.format(instruction=instruction.lower())).ids
+        ids = self.tokenizer.encode(PROMPT.format(instruction=instruction.lower())).ids
+        return known_ids(ids, self.language.vocab_size)
 
     def features(self, inputs: EcotInputs) -> Tensor:
         """Implements `TokenModel.features`."""
@@ -130,6 +135,10 @@ def prepare_image(image: NDArray[np.uint8], config: EcotConfig) -> Tensor:
         raise ImageError(f"an image is {image.dtype} {image.shape}; RGB uint8 [H, W, 3] is needed")
     picture, side = Image.fromarray(image), config.tower.image_size
     longest = max(picture.size)
+    if longest > _LONGEST:
+        raise ImageError(
+            f"an image is {image.shape}, which becomes a square; accepted: up to {_LONGEST} a side"
+        )
     # Of an odd difference half a pixel is lost on each side; the crop below evens it.
     across, down = ((longest - size) // 2 for size in picture.size)
     picture = ImageOps.expand(picture, (across, down), fill=config.fill)

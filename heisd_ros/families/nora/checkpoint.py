@@ -17,13 +17,14 @@ from heisd_ros.errors import CheckpointError
 from heisd_ros.families.action_statistics import chosen
 from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.fast import FastTokenizer
-from heisd_ros.families.library import load_network
+from heisd_ros.families.library import load_network, tried
 from heisd_ros.families.nora.codec import DIMENSIONS, NoraCodec
 from heisd_ros.families.nora.model import Nora
-from heisd_ros.families.nora.preprocessing import Patches, prompt_ids
+from heisd_ros.families.nora.preprocessing import PREPROCESSOR, Patches, prompt_ids
 from heisd_ros.files.bounded import expanded, read_object
 from heisd_ros.files.checks import require_whole
 from heisd_ros.files.typed import typed
+from heisd_ros.vla.action_codec import MOST_ACTIONS, MOST_TOKENS
 from heisd_ros.vla.checkpoint_files import CONFIG, TOKENIZER, weight_files
 from heisd_ros.vla.generation import GENERATION, GenerationRules
 from heisd_ros.vla.language_config import MOST_LAYERS, MOST_WIDTH
@@ -59,12 +60,10 @@ class NoraSettings:
     control_rate_hz: float | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("horizon", 1), ("max_new_tokens", 1)):
+        for name, most in (("horizon", MOST_ACTIONS), ("max_new_tokens", MOST_TOKENS)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} is {value}; accepted: {least} or more")
-        if self.control_rate_hz is not None and not self.control_rate_hz > 0:
-            raise ValueError(f"control_rate_hz is {self.control_rate_hz}; accepted: above 0")
+            if value is not None and not 1 <= value <= most:
+                raise ValueError(f"{name} is {value}; accepted: 1 to {most}")
 
 
 def load_checkpoint(
@@ -100,9 +99,16 @@ def load_checkpoint(
     actions = _action_ids(folder / TOKENIZER, tokenizer, config.get_text_config().vocab_size)
     key, low, high = _quantiles(folder / STATISTICS, statistics_key, any_statistics)
     patches, rules = Patches.read(folder), GenerationRules.read(folder)
+    _check_patches(folder, patches, config.vision_config)
     if not rules.stop_ids:
         raise CheckpointError(f"{folder / GENERATION} names no eos_token_id, which ends an answer")
-    shortest = len(prompt_ids(tokenizer, "", patches.tokens**2))
+    blank = prompt_ids(tokenizer, "", patches.tokens**2)
+    if blank.count(config.image_token_id) != patches.tokens**2:
+        raise CheckpointError(
+            f"{folder / CONFIG}: image_token_id is {config.image_token_id}, which stands "
+            f"{blank.count(config.image_token_id)} times in a prompt; accepted: the id of the "
+            f"{patches.tokens**2} visual tokens"
+        )
     network = load_network(
         Qwen2_5_VLForConditionalGeneration,
         config,
@@ -118,11 +124,11 @@ def load_checkpoint(
         ours.horizon,
         actions,
         rules.stop_ids,
-        ours.max_new_tokens or rules.room(shortest),
+        ours.max_new_tokens or min(rules.room(len(blank)), MOST_TOKENS),
         convention,
     )
     assert isinstance(network, Qwen2_5_VLForConditionalGeneration)
-    return Nora(
+    model = Nora(
         network,
         tokenizer,
         patches,
@@ -132,6 +138,7 @@ def load_checkpoint(
         statistics_of(folder),
         key,
     )
+    return tried(model, folder)
 
 
 def statistics_of(folder: str | Path) -> list[str]:
@@ -159,6 +166,17 @@ def _check_sizes(config: Any) -> None:
     for name, value in typed(dict[str, Any], config, "a part of the config").items():
         if name in _SIZES:
             require_whole(name, value, most=_SIZES[name])
+
+
+def _check_patches(folder: Path, patches: Patches, vision: Any) -> None:
+    """Raises CheckpointError unless pictures are cut as the network takes them."""
+    cut = patches.patch, patches.merge, patches.frames
+    taken = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
+    if cut != taken:
+        raise CheckpointError(
+            f"{folder / PREPROCESSOR}: patch_size, merge_size and temporal_patch_size are {cut}; "
+            f"accepted: {taken}, as in {CONFIG}"
+        )
 
 
 def _action_ids(path: Path, tokenizer: Tokenizer, vocabulary: int) -> range:

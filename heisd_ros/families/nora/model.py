@@ -18,6 +18,7 @@ from heisd_ros.families.nora.codec import NoraCodec
 from heisd_ros.families.nora.preprocessing import SIDE, Patches, prompt_ids, rope_positions
 from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.token_model import ObservationSpec
+from heisd_ros.vla.tokenizer import known_ids
 from heisd_ros.vla.transformers_engine import TransformersEngine
 
 
@@ -79,7 +80,10 @@ class Nora(LibraryModel):
             raise ImageError(f"{len(images)} images are given; the model takes 1")
         if proprio is not None:
             raise ProprioceptionError("the model takes no numbers; a vector was given")
-        ids = prompt_ids(self.tokenizer, instruction, self.patches.tokens**2)
+        ids = known_ids(
+            prompt_ids(self.tokenizer, instruction, self.patches.tokens**2),
+            self.network.config.get_text_config().vocab_size,
+        )
         patches = self.patches(self.codec.convention.images(images[0]))
         return NoraInputs(patches.to(self.device, self.dtype), ids)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from heisd_ros.errors import CheckpointError, ImageError, UnknownInstructionError
 from heisd_ros.files.bounded import read_object, shown
+from heisd_ros.files.checks import require_whole
 from heisd_ros.files.typed import typed
 
 SIDE = 224
@@ -46,8 +47,12 @@ class Patches:
 
     def __post_init__(self) -> None:
         for name in ("patch", "merge", "frames"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; accepted: 1 or more")
+            require_whole(name, getattr(self, name), most=SIDE)
+        for name, least, most in (("mean", 0.0, 1.0), ("std", 0.01, 10.0)):
+            if not all(least <= value <= most for value in getattr(self, name)):
+                raise ValueError(
+                    f"image_{name} is {getattr(self, name)}; accepted: {least:g} to {most:g}"
+                )
         if SIDE % (self.patch * self.merge):
             raise ValueError(
                 f"patches of {self.patch} px, merged by {self.merge}: {SIDE} px is no multiple"

@@ -21,6 +21,7 @@ from heisd_ros.files.checks import (
     require_whole,
 )
 from heisd_ros.files.typed import typed
+from heisd_ros.vla.action_codec import MOST_ACTIONS, MOST_TOKENS
 from heisd_ros.vla.language_config import MOST_WIDTH, LanguageConfig
 
 OPENVLA_PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
@@ -29,8 +30,6 @@ ACTION_DIMENSIONS = 7  # dx dy dz, drx dry drz, gripper
 ACTION_BINS = 256
 MOST_VIEWS = 16
 """Camera views, at most."""
-MOST_HORIZON = 1000
-"""Actions of an answer, at most."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +99,18 @@ class VLAConfig:
             self.control_rate_hz is None or self.control_rate_hz > 0,
             f"control_rate_hz is {self.control_rate_hz}; above 0 or null",
         )
+        room = self.language.max_position_embeddings - self.prefix_tokens
         if self.max_tokens is not None:
-            room = self.language.max_position_embeddings - self.prefix_tokens
-            require_whole("max_tokens", self.max_tokens, most=room)
+            require_whole("max_tokens", self.max_tokens, most=min(room, MOST_TOKENS))
         if self.horizon is not None:
-            require_whole("horizon", self.horizon, most=MOST_HORIZON)
+            require_whole("horizon", self.horizon, most=MOST_ACTIONS)
             require(self.max_tokens is None, "a chunk of actions (horizon) has no max_tokens")
+        answer = self.max_tokens or ACTION_DIMENSIONS * (self.horizon or 1)
+        require(
+            answer <= room,
+            f"max_position_embeddings {self.language.max_position_embeddings} leaves {room} "
+            f"positions for an answer; {answer} are needed",
+        )
         require(self.instructions != (), "instructions is empty; name some, or null for any")
         require("{instruction}" in self.prompt, f"prompt {self.prompt!r} lacks '{{instruction}}'")
         require_template("prompt", self.prompt, "instruction")

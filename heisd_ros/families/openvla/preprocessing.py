@@ -17,6 +17,7 @@ from heisd_ros.errors import ImageError, UnknownInstructionError
 from heisd_ros.families.image_steps import ImageSteps
 from heisd_ros.families.openvla.config import VLAConfig
 from heisd_ros.instructions import normalise_instruction
+from heisd_ros.vla.tokenizer import known_ids
 
 
 class ImagePreprocessor:
@@ -82,7 +83,7 @@ class PromptTokenizer:
 
     def __init__(self, config: VLAConfig, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self._template = config.prompt
+        self._template, self._rows = config.prompt, config.language.vocab_size
         self._suffix = config.prompt_suffix
         self._verbatim = frozenset(config.instructions or ())
         self._known = (
@@ -122,4 +123,4 @@ class PromptTokenizer:
         ids = self.tokenizer.encode(self.prompt(instruction)).ids
         if self._suffix and tuple(ids[-len(self._suffix) :]) != self._suffix:
             ids = [*ids, *self._suffix]
-        return tuple(ids)
+        return tuple(known_ids(ids, self._rows))

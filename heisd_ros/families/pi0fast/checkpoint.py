@@ -16,7 +16,7 @@ from transformers import (
 from heisd_ros.errors import CheckpointError, UnknownStatisticsError
 from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.fast import FastTokenizer
-from heisd_ros.families.library import load_network
+from heisd_ros.families.library import load_network, tried
 from heisd_ros.families.pi0fast.codec import Pi0FastCodec
 from heisd_ros.families.pi0fast.config import POSTPROCESSOR, PREPROCESSOR, Pi0FastConfig
 from heisd_ros.families.pi0fast.config import processor_step as step_of
@@ -76,7 +76,7 @@ def load_checkpoint(
         float32=("vision_tower", "multi_modal_projector", "norm"),
     )
     assert isinstance(network, PaliGemmaForConditionalGeneration)
-    return Pi0Fast(network, config, text, codec, states)
+    return tried(Pi0Fast(network, config, text, codec, states), folder)
 
 
 def _rename(name: str) -> str:

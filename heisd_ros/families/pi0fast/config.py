@@ -11,6 +11,7 @@ from heisd_ros.errors import CheckpointError
 from heisd_ros.files.bounded import read_object, shown
 from heisd_ros.files.checks import require, require_fixed, require_whole
 from heisd_ros.files.typed import typed
+from heisd_ros.vla.action_codec import MOST_ACTIONS, MOST_NUMBERS, MOST_TOKENS
 from heisd_ros.vla.language_config import MOST_LAYERS, MOST_WIDTH
 
 MODEL_TYPE = "pi0_fast"
@@ -19,7 +20,14 @@ CONFIG, PREPROCESSOR, POSTPROCESSOR = (
 )  # fmt: skip
 SIZES = "tiny_sizes.json"
 _IMAGES, _STATE, _ACTION = "observation.images.", "observation.state", "action"
-_MOST = 1 << 20
+_MOST = {
+    "state_size": MOST_NUMBERS,
+    "action_size": MOST_NUMBERS,
+    "chunk_size": MOST_ACTIONS,
+    "resolution": 4096,
+    "prompt_length": MOST_TOKENS,
+    "max_tokens": MOST_TOKENS,
+}
 
 # Settings that change what is asked or answered, and what is accepted of each.
 _FIXED: dict[str, tuple[Any, ...]] = {
@@ -128,10 +136,9 @@ class Pi0FastConfig:
     action_tokenizer: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("state_size", "action_size", "chunk_size", "resolution", "max_tokens"):
-            value = getattr(self, name)
-            if not 1 <= value <= _MOST:
-                raise ValueError(f"{name} is {value}; accepted: 1 to {_MOST}")
+        for name, most in _MOST.items():
+            require_whole(name, getattr(self, name), most=most)
+        require_whole("fast_skip_tokens", self.skipped, least=0)
         if not self.cameras:
             raise ValueError("input_features names no camera that is not an empty one")
         if self.resolution % self.vision.patch_size:

@@ -25,6 +25,7 @@ from heisd_ros.families.pi0fast.preprocessing import (
 )
 from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.token_model import ObservationSpec
+from heisd_ros.vla.tokenizer import known_ids
 from heisd_ros.vla.transformers_engine import TransformersEngine
 
 
@@ -101,7 +102,8 @@ class Pi0Fast(LibraryModel):
         """Ids of the text, its own <bos> in front and LeRobot's second one behind."""
         bins = state_bins(proprio, self.states, self.config.state_size)
         text = prompt_text(instruction, bins.tolist())
-        return [*prompt_ids(self.tokenizer, text, self.config.prompt_length), self._bos]
+        ids = [*prompt_ids(self.tokenizer, text, self.config.prompt_length), self._bos]
+        return known_ids(ids, self.network.config.get_text_config().vocab_size)
 
     def features(self, inputs: Pi0FastInputs) -> Tensor:
         """Implements `TokenModel.features`: the cameras' patches in a row, [1, C * N, D]."""

@@ -44,8 +44,8 @@ class Normalisation:
             size: numbers of the feature (D).
 
         Raises:
-            CheckpointError: a file is damaged, the statistics are absent or of another size, or the
-                mode is unknown.
+            CheckpointError: a file is damaged, the statistics are absent, of another size or
+                reversed, or the mode is unknown.
         """
         if mode not in _MODES:
             raise CheckpointError(f"{pipeline}: mode {mode!r} of {feature}; accepted: {[*_MODES]}")
@@ -66,7 +66,15 @@ class Normalisation:
                     "needed"
                 )
             arrays.append(array)
-        return cls(mode, *arrays)
+        first, second = arrays
+        least = np.zeros(size) if mode == "MEAN_STD" else first
+        if (second < least).any():  # would turn motion round
+            names = " and ".join(f"{feature}.{part}" for part in _MODES[mode])
+            raise CheckpointError(
+                f"{pipeline.parent / name}: {names} are {first.tolist()} and {second.tolist()}; "
+                "accepted: no negative std, and no minimum or lower quantile above the other end"
+            )
+        return cls(mode, first, second)
 
     def forward(self, values: ArrayLike) -> NDArray[np.float32]:
         """[..., D] in units of the robot -> as the model has them."""

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from support.references import FamilyReference, drafted_answer, plain_answer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.types import Observation
-from heisd_ros.errors import AnswerError, CheckpointError, ImageError, ProprioceptionError
+from heisd_ros.errors import (
+    AnswerError,
+    CheckpointError,
+    ImageError,
+    ProprioceptionError,
+    UnknownInstructionError,
+)
 from heisd_ros.families.checkpoint import load_checkpoint
 from heisd_ros.families.data_convention import DataConvention
 from heisd_ros.families.ecot.config import PROMPT, EcotConfig
@@ -159,6 +170,30 @@ def test_inputs_that_it_does_not_take(model):
     for wrong in ([], [picture, picture], [picture[0]]):
         with pytest.raises(ImageError):
             model.encode(wrong, "lift")
+
+
+def test_a_picture_too_long_for_a_square_is_refused(model):
+    with pytest.raises(ImageError, match="becomes a square"):
+        model.encode([np.zeros((1, 10_000, 3), np.uint8)], "lift")
+
+
+def test_an_id_that_the_network_lacks_is_refused(model, monkeypatch):
+    other = Tokenizer(WordLevel({"another": 10**6}, unk_token="another"))
+    monkeypatch.setattr(model, "tokenizer", other)
+    with pytest.raises(UnknownInstructionError, match="1000000"):
+        model.encode([np.zeros((8, 8, 3), np.uint8)], "lift")
+
+
+@pytest.mark.parametrize(
+    "ours", [{"control_rate_hz": -20.0}, {"max_tokens": 10**6}, {"pad_to_multiple_of": -300}]
+)
+def test_numbers_out_of_range_are_refused(tmp_path, ours):
+    shutil.copytree(REFERENCE.folder, tmp_path, dirs_exist_ok=True)
+    config = read_json(tmp_path / "config.json")
+    section = {} if "pad_to_multiple_of" in ours else {"heisd": ours}
+    (tmp_path / "config.json").write_text(json.dumps({**config, **ours, **section}))
+    with pytest.raises(CheckpointError, match=next(iter(ours))):
+        load_checkpoint(tmp_path, "meta")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from heisd_ros.errors import (
 from heisd_ros.families.checkpoint import load_checkpoint
 from heisd_ros.families.nora.checkpoint import NoraSettings
 from heisd_ros.families.nora.preprocessing import chat_text
+from heisd_ros.vla.action_codec import MOST_TOKENS
 
 REFERENCE = FamilyReference("nora")
 ARRAYS = REFERENCE.arrays
@@ -165,6 +166,10 @@ def test_what_no_file_of_upstream_says(tmp_path):
     [
         ("config.json", {"heisd": {"horizon": 0}}, "horizon is 0"),
         ("config.json", {"heisd": {"hoirzon": 5}}, "hoirzon"),
+        ("config.json", {"heisd": {"horizon": 10**9}}, "horizon is 1000000000; accepted: 1 to"),
+        ("config.json", {"heisd": {"max_new_tokens": 10**9}}, "max_new_tokens is 1000000000"),
+        ("config.json", {"heisd": {"control_rate_hz": -5.0}}, "control_rate_hz is -5"),
+        ("config.json", {"image_token_id": 5}, "image_token_id is 5"),
         ("config.json", {"hidden_size": 32}, "tensors do not fit"),
         ("config.json", {"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
         ("config.json", {"hidden_size": 17}, "no network of this config"),
@@ -173,6 +178,8 @@ def test_what_no_file_of_upstream_says(tmp_path):
         ("generation_config.json", {"eos_token_id": None}, "names no eos_token_id"),
         ("generation_config.json", {"repetition_penalty": 0}, "repetition_penalty is 0"),
         ("preprocessor_config.json", {"min_pixels": 10**6}, "min_pixels 1000000"),
+        ("preprocessor_config.json", {"image_std": [0, 0, 0]}, "image_std is"),
+        ("preprocessor_config.json", {"patch_size": 7}, r"are \(7, 2, 2\); accepted: \(14, 2, 2\)"),
         ("fast/processor_config.json", {"scale": 0}, "scale is 0"),
         ("norm_stats.json", {"bridge_orig": {"action": {"q01": [0]}}}, "bridge_orig.action"),
     ],
@@ -181,6 +188,17 @@ def test_files_that_do_not_fit_are_named(tmp_path, name, content, message):
     folder = changed(tmp_path, name, content)
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(folder, "meta", any_statistics=True)
+
+
+def test_a_network_that_cannot_run_is_refused(tmp_path):
+    folder = changed(tmp_path, "config.json", {"rope_scaling": None})
+    with pytest.raises(CheckpointError, match="the network cannot run: RuntimeError"):
+        load_checkpoint(folder, any_statistics=True)
+
+
+def test_an_answer_is_of_a_bounded_length(tmp_path):
+    folder = changed(tmp_path, "generation_config.json", {"max_length": 10**15})
+    assert load_checkpoint(folder, "meta", any_statistics=True).codec.max_tokens == MOST_TOKENS
 
 
 def test_without_fast_tokenizer(tmp_path):

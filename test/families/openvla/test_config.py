@@ -120,6 +120,7 @@ def test_language_model_refuses(changes, message):
         ({"views": ()}, "one or more different names"),
         ({"proprio_size": -1}, "proprio_size is -1"),
         ({"control_rate_hz": 0.0}, "control_rate_hz is 0.0"),
+        ({"horizon": 1000}, "positions for an answer; 7000 are needed"),
         ({"prompt": "do it"}, "lacks '{instruction}'"),
         ({"instructions": ()}, "instructions is empty"),
     ],

@@ -58,6 +58,15 @@ def test_there_and_back(pipeline, mode, expected):
     np.testing.assert_allclose(rule.inverse(normalised), STATE, atol=1e-6)
 
 
+@pytest.mark.parametrize(("mode", "part"), [("MEAN_STD", "std"), ("QUANTILES", "q99")])
+def test_statistics_that_would_turn_motion_round_are_refused(pipeline, mode, part):
+    tensors = {f"action.{key}": torch.tensor(value) for key, value in NUMBERS.items()}
+    tensors[f"action.{part}"][0] = -1.0
+    save_file(tensors, pipeline.parent / "s.safetensors")
+    with pytest.raises(CheckpointError, match=rf"action\.{part} are"):
+        read(pipeline, mode)
+
+
 def test_nothing_is_clipped(pipeline):
     assert read(pipeline, "QUANTILES").inverse([3.0, -3.0, 0.0])[0] == pytest.approx(1.5)
 

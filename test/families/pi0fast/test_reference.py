@@ -187,6 +187,10 @@ def edit(path, **changes):
     ("changes", "message"),
     [
         ({"n_action_steps": 5}, "n_action_steps is 5; accepted: 10"),
+        ({"chunk_size": 10**6, "n_action_steps": 10**6}, "chunk_size is 1000000"),
+        ({"max_decoding_steps": 10**9}, "max_tokens is 1000000000"),
+        ({"tokenizer_max_length": -1}, "prompt_length is -1"),
+        ({"fast_skip_tokens": -1}, "fast_skip_tokens is -1"),
         ({"temperature": 0.7}, "temperature is 0.7"),
         ({"use_relative_actions": True}, "use_relative_actions is True"),
         ({"image_resolution": [112, 224]}, "a square"),
