@@ -1,4 +1,4 @@
-"""How the scripted expert moves, task by task, as the kinematic metric of the shipped model sees it.
+"""How the scripted expert moves, task by task, as the shipped kinematic metric sees it.
 
     python bench/motion_by_task.py --suite heisd_curves --json out/motion.json
 

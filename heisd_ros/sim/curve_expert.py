@@ -86,7 +86,8 @@ class ArcExpert:
         """The expert's (7,) action for the present state, LIBERO's units, clipped to [-1, 1]."""
         intent, away = self.intent(), self._away()
         if intent.phase == "follow":
-            tangent = np.array([-away[1], away[0], 0.0]) / np.linalg.norm(away[:2])
+            angle = np.arctan2(away[1], away[0])
+            tangent = np.array([-np.sin(angle), np.cos(angle), 0.0])
             motion = _AHEAD * tangent + _RESTORE * intent.error
         else:
             motion = through_funnel(intent.error, CLEARANCE)
@@ -138,7 +139,7 @@ class PourExpert(PickPlaceExpert):
 
     def place_point(self) -> np.ndarray:
         """(3,) where the rim that is poured over has to go, m, base frame."""
-        return self.scene.body(self.task.target).position + [0.0, 0.0, _POUR_HEIGHT]
+        return self.scene.body(self.task.target).position + np.array([0.0, 0.0, _POUR_HEIGHT])
 
     def grasp_point(self) -> np.ndarray:
         """(3,) where the tip has to be to hold the bowl, however that is tilted, m, base frame."""
