@@ -15,7 +15,7 @@ from pathlib import Path
 
 from heisd_ros.cli.workers import run_jobs
 from heisd_ros.evaluation.statistics import wilson_interval
-from heisd_ros.sim.suites import PICK_AND_PLACE
+from heisd_ros.sim.suites import SCRIPTED
 
 
 def solve(suite: str, task: int, states: int) -> tuple[str, list[int | None]]:
@@ -40,13 +40,13 @@ def solve(suite: str, task: int, states: int) -> tuple[str, list[int | None]]:
 def main() -> None:
     """Prints a line a task and the total."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--suite", choices=sorted(PICK_AND_PLACE), default="libero_spatial")
+    parser.add_argument("--suite", choices=sorted(SCRIPTED), default="libero_spatial")
     parser.add_argument(
         "--states", type=int, choices=range(1, 11), default=10, help="held-out states of each task"
     )
     parser.add_argument("--json", type=Path, help="file of the results")
     options = parser.parse_args()
-    jobs = [(options.suite, task, options.states) for task in PICK_AND_PLACE[options.suite]]
+    jobs = [(options.suite, task, options.states) for task in SCRIPTED[options.suite]]
     tasks = dict(run_jobs(solve, jobs, options.suite))
     for name, steps in sorted(tasks.items()):
         print(f"{sum(s is not None for s in steps)}/{len(steps)}  {name}  {steps}")

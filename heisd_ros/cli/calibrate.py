@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from heisd_ros.cli.calibrate_predictor import fit_predictor_of
-from heisd_ros.cli.demos import PICK_AND_PLACE
 from heisd_ros.cli.model_options import (
     DeviceOption,
     DtypeOption,
@@ -21,6 +20,7 @@ from heisd_ros.cli.model_options import (
 from heisd_ros.cli.refusals import refusing
 from heisd_ros.cli.workers import run_jobs
 from heisd_ros.errors import CalibrationError, HeisdError
+from heisd_ros.sim.suites import SCRIPTED
 
 if TYPE_CHECKING:
     from heisd_ros.decoding.calibrated_path import CalibratedPath
@@ -106,7 +106,7 @@ def calibrate(
     from heisd_ros.models import shipped_model
 
     workers = workers or (1 if device.startswith("cuda") else 0)
-    tasks = tuple(task) if task else tuple(PICK_AND_PLACE.get(suite, range(10)))
+    tasks = tuple(task) if task else tuple(SCRIPTED.get(suite, range(10)))
     keeps = keeps_by_calibration(load_mode(mode))
     if keeps and model not in ("", str(database)):
         raise CalibrationError(

@@ -14,7 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from heisd_ros.cli.workers import cores, end_with, hold_to
-from heisd_ros.sim.suites import PICK_AND_PLACE
+from heisd_ros.sim.suites import SCRIPTED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,9 +30,7 @@ _REFRESH_SEC = 0.5
 @app.command()
 def demos(
     folder: Annotated[Path, typer.Argument(help="Where the HDF5 files go; a run is resumed.")],
-    suite: Annotated[str, typer.Option(help=f"One of {', '.join(PICK_AND_PLACE)}.")] = (
-        "libero_spatial"
-    ),
+    suite: Annotated[str, typer.Option(help=f"One of {', '.join(SCRIPTED)}.")] = ("libero_spatial"),
     episodes: Annotated[int, typer.Option(help="Episodes of each task.", min=1)] = 50,
     first_seed: Annotated[
         int,
@@ -57,16 +55,16 @@ def demos(
     task: Annotated[list[int] | None, typer.Option(help="Only these tasks.")] = None,
     workers: Annotated[int, typer.Option(help="Processes; 0: one a core.", min=0)] = 0,
 ) -> None:
-    """Record demonstrations of a suite's pick-and-place tasks in LIBERO's file layout."""
-    if suite not in PICK_AND_PLACE:
-        accepted = ", ".join(PICK_AND_PLACE)
+    """Record demonstrations of a suite's scripted tasks in LIBERO's file layout."""
+    if suite not in SCRIPTED:
+        accepted = ", ".join(SCRIPTED)
         raise typer.BadParameter(f"{suite!r} has no scripted tasks; accepted: {accepted}")
     if until_stall and not lead:
         raise typer.BadParameter("--until-stall says how long --lead leads: name a checkpoint")
     # In rounds over the tasks, so that a run that is cut short leaves balanced data.
     rounds = [*range(_ROUND, episodes, _ROUND), episodes]
     collect = partial(_collect, suite, folder, first_seed, stride, lead, until_stall=until_stall)
-    record_rounds(collect, task or PICK_AND_PLACE[suite], rounds, suite, workers)
+    record_rounds(collect, task or SCRIPTED[suite], rounds, suite, workers)
 
 
 Collector = Callable[[int, int, Callable[[int], None]], Any]

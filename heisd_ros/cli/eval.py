@@ -23,7 +23,7 @@ from heisd_ros.cli.model_options import (
 from heisd_ros.cli.ray_jobs import run_jobs_on_ray
 from heisd_ros.cli.refusals import refusing
 from heisd_ros.cli.workers import cores, run_jobs, threads_each
-from heisd_ros.sim.suites import PICK_AND_PLACE
+from heisd_ros.sim.suites import SCRIPTED
 
 if TYPE_CHECKING:
     from heisd_ros.evaluation.setup import Parts, Setup
@@ -148,7 +148,7 @@ def evaluate(
         results = Results.resume(header, json_file, os.getloadavg()[0])
     done = results.done
     # The published protocol is that of all tasks, also of those that our expert doesn't know.
-    known = range(10) if parts.protocol.name != "heisd" else PICK_AND_PLACE.get(suite, range(10))
+    known = range(10) if parts.protocol.name != "heisd" else SCRIPTED.get(suite, range(10))
     tasks = task or list(known)
     # State by state over the tasks, so that a run that is cut short has seen all of them.
     starts = evaluation_starts(tasks, states, episodes or len(states), draw)

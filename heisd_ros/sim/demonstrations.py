@@ -24,7 +24,7 @@ import numpy as np
 from heisd_ros.data.episode import Episode
 from heisd_ros.data.libero_hdf5 import LiberoWriter
 from heisd_ros.data.marks import Outcome
-from heisd_ros.sim.expert import PickPlaceExpert, PickPlaceTask, grasp_candidates
+from heisd_ros.sim.curve_expert import candidates, expert_of
 from heisd_ros.sim.scene import OPEN_GRIPPER, RENDERING, LiberoScene
 from heisd_ros.sim.stall import Stall
 
@@ -58,6 +58,14 @@ class Disturbance:
 
 
 CALM = Disturbance(noise=0.0, push_rate=0.0)
+_SLOW_SHARE = 0.5
+"""Share of the usual disturbance in slow tasks, whose own motion is as large as the noise."""
+
+
+def disturbance_of(scene: LiberoScene) -> Disturbance:
+    """Returns the disturbance of a scene's task."""
+    return Disturbance() if scene.curve is None else Disturbance().scaled(_SLOW_SHARE)
+
 
 LeadPolicy = Callable[[LiberoScene], np.ndarray]
 """Maps a scene to the (7,) action of a trained policy."""
@@ -83,7 +91,7 @@ def collect_task(
     """Records demonstrations of one task until its file holds `episodes` of them.
 
     Args:
-        suite: LIBERO suite.
+        suite: One of `heisd_ros.sim.scene.SUITES`.
         task_index: Task of the suite.
         folder: Where `<task>_demo.hdf5` is written; an existing file is continued.
         episodes: Number of episodes that the file shall hold.
@@ -98,7 +106,7 @@ def collect_task(
         The file.
 
     Raises:
-        SceneError: No such task, or not a pick-and-place task.
+        SceneError: No such task, or no scripted expert knows it.
     """
     scene = LiberoScene(suite, task_index, image_size=image_size)
     path = folder / f"{scene.task_name}_demo.hdf5"
@@ -113,7 +121,7 @@ def collect_task(
     failures = 0
     while recorded < episodes:
         # In confined spaces such as a drawer, the task limits the disturbance.
-        disturbance = Disturbance().scaled(0.7**failures)
+        disturbance = disturbance_of(scene).scaled(0.7**failures)
         stall = Stall() if until_stall else None
         result = record_episode(scene, grasp or 0, seed, stride, disturbance, lead, stall)
         failures = 0 if result is not None else failures + 1
@@ -133,10 +141,11 @@ def choose_grasp(scene: LiberoScene, trials: int = 8) -> int:
     One grasp a task keeps the demonstrations consistent: two ways to take the same object from the
     same view average to none.
     """
-    task = PickPlaceTask.from_scene(scene)
     scene.reset(DEMONSTRATION_STATES[0])
     solved: list[int] = []
-    for candidate in range(len(grasp_candidates(scene, task.item))):
+    if candidates(scene) == 1:
+        return 0
+    for candidate in range(candidates(scene)):
         best, failures = max(solved, default=0), 0
         for trial in range(trials):
             failures += run_expert(scene, candidate, seed=trial) is None
@@ -168,7 +177,7 @@ def run_expert(
         on_step: Called before each step with the expert's (7,) clean action, or with that of a
             policy that leads until it stalls.
         state: Initial state; None lets the seed choose among `DEMONSTRATION_STATES`.
-        disturbance: What acts on the episodes that are not calm; None takes the default.
+        disturbance: What acts on the episodes that are not calm; None takes the task's.
         lead: A policy that acts for the first steps, as many as the seed says of `LEAD_STEPS`.
         drops_fail: Whether an object dropped on the way ends the episode; else the expert takes it
             up again, which is no demonstration to learn from.
@@ -179,10 +188,9 @@ def run_expert(
         failed, or if the expert dropped the object or took more than `MAX_STEPS`.
     """
     rng = np.random.default_rng([scene.task_index, seed])
-    disturbance = CALM if seed % 4 == 0 else disturbance or Disturbance()
+    disturbance = CALM if seed % 4 == 0 else disturbance or disturbance_of(scene)
     scene.reset(DEMONSTRATION_STATES[seed % len(DEMONSTRATION_STATES)] if state is None else state)
-    candidates = grasp_candidates(scene, PickPlaceTask.from_scene(scene).item)
-    expert = PickPlaceExpert(scene, candidates[grasp_index])
+    expert = expert_of(scene, grasp_index)
     _wander(scene, rng, disturbance)
     noise, push, held = np.zeros(6), np.zeros(6), False
     lead_steps = 0 if lead is None else int(rng.integers(*LEAD_STEPS))
@@ -245,7 +253,7 @@ def record_episode(
     """
     rows: list[dict[str, np.ndarray]] = []
     steps = 0
-    task = PickPlaceTask.from_scene(scene)
+    task = expert_of(scene, grasp_index).task
 
     def record(action: np.ndarray) -> None:
         nonlocal steps

@@ -30,7 +30,7 @@ Twice as much saves an eighth of the steps, but a policy that sees where things 
 centimetre then jumps by 20 of its 256 bins from one step to the next: no draft can foresee that.
 """
 _ROTATION_GAIN = 1.5
-_CLEARANCE = 0.09
+CLEARANCE = 0.09
 """Height over the grasp or the target kept while far from it sideways, m."""
 _FUNNEL = (0.008, 0.06)
 """Sideways distance, m, at which the approach is fully down, and fully at clearance height."""
@@ -70,7 +70,7 @@ class Grasp:
     yaw: float
 
 
-Phase = Literal["approach", "grasp", "carry", "release", "withdraw"]
+Phase = Literal["approach", "grasp", "carry", "release", "withdraw", "reach", "follow", "tilt"]
 
 
 @dataclass(frozen=True)
@@ -159,18 +159,20 @@ class PickPlaceExpert:
     Args:
         scene: The scene, already reset.
         grasp: How to take the object; it follows the object if that moves.
+        task: What to take where; None: what the scene's goal says.
     """
 
-    def __init__(self, scene: LiberoScene, grasp: Grasp) -> None:
+    plan = "reach, grasp, carry, let go"
+
+    def __init__(self, scene: LiberoScene, grasp: Grasp, task: PickPlaceTask | None = None) -> None:
         self.scene = scene
-        self.task = PickPlaceTask.from_scene(scene)
+        self.task = task or PickPlaceTask.from_scene(scene)
         self.grasp = grasp
-        down = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
         # Carried at the greater height of where it comes from and where it goes: out of a drawer,
         # off a cabinet, over a rim.
         height = float(scene.body(self.task.item).centre[2])
-        self._carry_height = max(0.0, height - self.place_point()[2]) + _CLEARANCE
-        self._rotation = Rotation.from_euler("z", grasp.yaw).as_matrix() @ down
+        self.carry_height = max(0.0, height - self.place_point()[2]) + CLEARANCE
+        self.rotation = pointing_down(grasp.yaw)
 
     def grasp_point(self) -> np.ndarray:
         """(3,) where the tip has to go to take the object, m, base frame."""
@@ -232,7 +234,7 @@ class PickPlaceExpert:
     def finished(self) -> bool:
         """Whether the object is placed and the hand has withdrawn upwards."""
         tip = self.scene.grip_pose().position
-        return self.placed() and tip[2] > self.place_point()[2] + _CLEARANCE
+        return self.placed() and tip[2] > self.place_point()[2] + CLEARANCE
 
     def intent(self, held: bool | None = None) -> Intent:
         """What is to be done in the present state.
@@ -241,17 +243,21 @@ class PickPlaceExpert:
             held: Whether the object is in the hand, where that is known better; None: `held`.
         """
         if self.placed():
-            return Intent("withdraw", np.array([0.0, 0.0, _CLEARANCE]))
+            return Intent("withdraw", np.array([0.0, 0.0, CLEARANCE]))
         if self.held() if held is None else held:
-            error = self.place_point() - self.scene.body(self.task.item).centre
-            over = np.linalg.norm(error[:2]) < _RELEASE_TOLERANCE[0]
-            there = _within(error, _RELEASE_TOLERANCE) or (over and self.down())
-            return Intent("release" if there else "carry", error)
+            return self.deliver()
         error = self.grasp_point() - self.scene.grip_pose().position
         closing = self.scene.gripper_opening() < _CLOSING
         # Hysteresis: fingers that have begun to close continue.
         there = _within(error, _GRASP_TOLERANCE, 2.5 if closing else 1.0)
         return Intent("grasp" if there else "approach", error)
+
+    def deliver(self) -> Intent:
+        """What is to be done while the object is held."""
+        error = self.place_point() - self.scene.body(self.task.item).centre
+        over = np.linalg.norm(error[:2]) < _RELEASE_TOLERANCE[0]
+        there = _within(error, _RELEASE_TOLERANCE) or (over and self.down())
+        return Intent("release" if there else "carry", error)
 
     def action(self, held: bool | None = None) -> np.ndarray:
         """The expert's (7,) action for the present state, LIBERO's units, clipped to [-1, 1].
@@ -259,21 +265,53 @@ class PickPlaceExpert:
         Args:
             held: As in `intent`.
         """
-        turn = Rotation.from_matrix(self._rotation @ self.scene.grip_pose().rotation.T).as_rotvec()
+        turn = turn_to(self.rotation, self.scene)
         intent = self.intent(held)
         motion = intent.error
         if intent.phase == "carry":
-            motion = _through_funnel(motion, self._carry_height)
+            motion = through_funnel(motion, self.carry_height)
         elif intent.phase == "approach":
-            motion = _through_funnel(motion, _CLEARANCE, float(np.linalg.norm(turn)))
-        command = np.concatenate(
-            [
-                _GAIN * motion / METRES_PER_UNIT,
-                _ROTATION_GAIN * turn / RADIANS_PER_UNIT,
-                [CLOSE_GRIPPER if intent.phase in ("grasp", "carry") else OPEN_GRIPPER],
-            ]
-        )
-        return np.clip(command, -1.0, 1.0)
+            motion = through_funnel(motion, CLEARANCE, float(np.linalg.norm(turn)))
+        return towards(motion, turn, close=intent.phase in ("grasp", "carry"))
+
+
+def pointing_down(yaw: float = 0.0) -> np.ndarray:
+    """(3, 3) rotation of a hand that points down, turned from its rest pose by a yaw, rad."""
+    down = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
+    return np.asarray(Rotation.from_euler("z", yaw).as_matrix() @ down)
+
+
+def turn_to(rotation: np.ndarray, scene: LiberoScene) -> np.ndarray:
+    """(3,) rotation vector, rad, from the hand's present rotation to another one (3, 3)."""
+    return np.asarray(Rotation.from_matrix(rotation @ scene.grip_pose().rotation.T).as_rotvec())
+
+
+def towards(motion: np.ndarray, turn: np.ndarray, *, close: bool) -> np.ndarray:
+    """Returns the (7,) action that makes for a motion, in LIBERO's units, clipped to [-1, 1].
+
+    Args:
+        motion: (3,) way still to go, m.
+        turn: (3,) rotation vector still to go, rad.
+        close: Whether the fingers close.
+    """
+    action = np.concatenate(
+        [
+            _GAIN * motion / METRES_PER_UNIT,
+            _ROTATION_GAIN * turn / RADIANS_PER_UNIT,
+            [CLOSE_GRIPPER if close else OPEN_GRIPPER],
+        ]
+    )
+    return np.clip(action, -1.0, 1.0)
+
+
+def carried_along(turn: np.ndarray, arm: np.ndarray) -> np.ndarray:
+    """(3,) motion, m, that lets `towards` make a turn about a point away from the hand.
+
+    Args:
+        turn: (3,) rotation vector, rad.
+        arm: (3,) from that point to the hand, m.
+    """
+    return np.asarray(_ROTATION_GAIN / _GAIN * np.cross(turn, arm))
 
 
 def _within(error: np.ndarray, tolerance: tuple[float, float], reach: float = 1.0) -> bool:
@@ -282,7 +320,7 @@ def _within(error: np.ndarray, tolerance: tuple[float, float], reach: float = 1.
     return bool(np.linalg.norm(error[:2]) < reach * sideways and error[2] > -reach * above)
 
 
-def _through_funnel(error: np.ndarray, clearance: float, turn: float = 0.0) -> np.ndarray:
+def through_funnel(error: np.ndarray, clearance: float, turn: float = 0.0) -> np.ndarray:
     """Shapes a straight error into a path over the goal and down: (3,) motion still to go, m."""
     sideways = float(np.linalg.norm(error[:2]))
     share = max(_ramp(sideways, _FUNNEL), _ramp(turn, _TURN_FUNNEL))

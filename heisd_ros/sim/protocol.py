@@ -25,8 +25,9 @@ MAX_STEPS = {
     "libero_goal": 300,
     "libero_10": 520,
     "libero_90": 400,
+    "heisd_curves": 300,
 }
-"""Control steps after which an episode has failed, as OpenVLA evaluates LIBERO."""
+"""Control steps after which an episode has failed, as OpenVLA evaluates LIBERO; ours at the end."""
 MOST_STEPS = 100_000
 """Steps, states or episodes, at most."""
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heisd_ros.sim.expert import Intent, Phase, PickPlaceExpert
+from heisd_ros.sim.curve_expert import Expert
+from heisd_ros.sim.expert import Intent, Phase
 from heisd_ros.sim.scene import CLOSE_GRIPPER, LiberoScene
 
 FRAME = 256
@@ -47,7 +48,7 @@ class Reasoner:
     """
 
     scene: LiberoScene
-    expert: PickPlaceExpert
+    expert: Expert
 
     def gripper(self) -> tuple[int, int]:
         """Column and row of the grip site in the frame."""
@@ -61,7 +62,7 @@ class Reasoner:
         Others with the same name as the object to take are called by it with `other`.
         """
         task, names = self.expert.task, list(self.scene.object_positions())
-        first = [name for name in (task.item, task.target) if name in names]
+        first = [name for name in dict.fromkeys((task.item, task.target)) if name in names]
         camera, boxes, called = self.scene.camera(VIEW), {}, set[str]()
         for name in [*first, *sorted(set(names) - {*first})]:
             word = f"other {spoken(name)}" if spoken(name) in called else spoken(name)
@@ -81,12 +82,12 @@ class Reasoner:
         """
         item, target = spoken(self.expert.task.item), spoken(self.expert.task.target)
         why, subtask = (part.format(item=item, target=target) for part in _PHASES[intent.phase])
-        sought = target if intent.phase in ("carry", "release") else item
+        sought = item if intent.phase in ("approach", "grasp", "withdraw") else target
         seen = ", ".join(f"{name} {list(box)}" for name, box in self.objects().items())
         where = "the task is done" if intent.phase == "withdraw" else place(sought, intent.error)
         points = [number for point in grippers for number in point]
         return (
-            f"TASK: {self.scene.instruction} PLAN: reach, grasp, carry, let go "
+            f"TASK: {self.scene.instruction} PLAN: {self.expert.plan} "
             f"VISIBLE OBJECTS: {seen} SUBTASK REASONING: {why} SUBTASK: {subtask} "
             f"MOVE REASONING: {where} MOVE: {move(action)} GRIPPER POSITION: {points}"
         )
@@ -98,6 +99,9 @@ _PHASES: dict[Phase, tuple[str, str]] = {
     "carry": ("the hand holds the {item}", "carry the {item} to the {target}"),
     "release": ("the {item} is over the {target}", "let go of the {item}"),
     "withdraw": ("the {item} is on the {target}", "withdraw"),
+    "reach": ("the hand is off the arc", "reach the {target}"),
+    "follow": ("the hand is on the arc", "follow the arc"),
+    "tilt": ("the {item} is over the {target}", "tilt the {item}"),
 }
 """Why a subtask is due, and what it is."""
 

@@ -18,7 +18,7 @@ import numpy as np
 from heisd_ros.data.demo_files import REASONING
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.files.atomic import replacing
-from heisd_ros.sim.expert import PickPlaceExpert, PickPlaceTask, grasp_candidates
+from heisd_ros.sim.curve_expert import expert_of
 from heisd_ros.sim.reasoning import AHEAD, Reasoner
 from heisd_ros.sim.scene import CLOSE_GRIPPER, LiberoScene
 
@@ -49,7 +49,7 @@ def relabel(path: Path, destination: Path) -> Relabelled:
 
     Raises:
         DemonstrationError: The file lacks what a recording of `heisd demos` holds.
-        SceneError: Its task is not pick-and-place.
+        SceneError: No scripted expert knows its task.
     """
     frames = contradicted = 0
     try:
@@ -77,8 +77,7 @@ def _relabel_episode(scene: LiberoScene, demo: h5py.Group, candidate: int) -> in
     """
     scene.reset(int(demo.attrs["init_state_index"]))
     scene.place_fixtures(demo.attrs["model_file"])
-    item = PickPlaceTask.from_scene(scene).item
-    expert = PickPlaceExpert(scene, grasp_candidates(scene, item)[candidate])
+    expert = expert_of(scene, candidate)
     reasoner = Reasoner(scene, expert)
     actions, states, contradicted = np.asarray(demo["actions"]), np.asarray(demo["states"]), 0
     grippers = [_gripper(reasoner, state) for state in states]

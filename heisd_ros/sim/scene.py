@@ -22,10 +22,14 @@ from heisd_ros.errors import SceneError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.kinematics.robots import PANDA_JOINTS, PANDA_TIP, panda_urdf
+from heisd_ros.sim import curves
 from heisd_ros.sim.projection import Camera, visual_hulls
 from heisd_ros.sim.renderer import default_renderer
 
-SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
+SUITES = (
+    *("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90"),
+    curves.SUITE,
+)
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 CONTROL_RATE_HZ = 20.0
 METRES_PER_UNIT = 0.05
@@ -86,35 +90,31 @@ class LiberoScene:
             raise SceneError(f"suite {suite!r} is unknown; accepted: {', '.join(SUITES)}")
         # LIBERO, robosuite and their dependencies print to standard output when imported.
         with contextlib.redirect_stdout(io.StringIO()):
-            from libero.libero import benchmark, get_libero_path
             from libero.libero.envs.env_wrapper import ControlEnv
 
-            tasks = benchmark.get_benchmark(suite)()
-            if not 0 <= task_index < tasks.n_tasks:
-                last = tasks.n_tasks - 1
-                raise SceneError(
-                    f"task_index {task_index} is outside {suite}; accepted: 0 to {last}"
-                )
-            task = tasks.get_task(task_index)
-            bddl = Path(get_libero_path("bddl_files")) / task.problem_folder / task.bddl_file
+            task = _curve(task_index) if suite == curves.SUITE else _libero(suite, task_index)
             # MuJoCo's own renderer draws the images when asked; robosuite's would at each step.
             self._env = ControlEnv(
-                bddl_file_name=str(bddl),
+                bddl_file_name=str(task.bddl),
                 use_camera_obs=False,
                 has_offscreen_renderer=False,
                 ignore_done=True,
                 hard_reset=False,
             )
-            self._init_states = np.asarray(tasks.get_task_init_states(task_index))
         self.suite = suite
         self.task_index = task_index
-        self.task_name: str = task.name
-        self.bddl_path = bddl
-        self.instruction: str = task.language
+        self.task_name = task.name
+        self.bddl_path = task.bddl
+        self.instruction = task.instruction
+        self.curve = task.curve
+        self._init_states = task.init_states
+        self._progress: curves.Progress | None = None
         self.cameras = cameras
         self._reduced_rendering, self._settle_steps = reduced_rendering, settle_steps
         self.image_size = image_size
         self.goal: list[list[str]] = self._env.env.parsed_problem["goal_state"]
+        if task.curve is not None:
+            self.goal = [[task.curve.verb, task.curve.item, task.curve.target]]
         self._arm = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
         self._boxes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._hulls: dict[int, dict[int, np.ndarray]] = {}
@@ -123,8 +123,8 @@ class LiberoScene:
 
     @property
     def n_init_states(self) -> int:
-        """Number of fixed initial states that LIBERO ships for the task."""
-        return len(self._init_states)
+        """Number of fixed initial states of the task: those that LIBERO ships, or seeds."""
+        return curves.N_INIT_STATES if self._init_states is None else len(self._init_states)
 
     def reset(self, init_state: int) -> None:
         """Starts an episode from one of the task's fixed initial states, settled.
@@ -138,9 +138,13 @@ class LiberoScene:
                 f"{self.n_init_states - 1}"
             )
         self._reset_simulation(init_state)
-        self.restore(self._init_states[init_state])
+        if self._init_states is not None:
+            self.restore(self._init_states[init_state])
+        self._progress = None
         for _ in range(self._settle_steps):
             self.step(np.array([0, 0, 0, 0, 0, 0, OPEN_GRIPPER]))
+        if self.curve is not None:
+            self._progress = curves.Progress(self.curve.arc, CONTROL_RATE_HZ)
 
     def step(self, action: np.ndarray) -> None:
         """Advances the scene by one control step of 1/20 s.
@@ -149,9 +153,13 @@ class LiberoScene:
             action: (7,), LIBERO's units; values outside [-1, 1] are clipped by the controller.
         """
         self._env.env.step(np.asarray(action, dtype=np.float64))
+        if self.curve is not None and self._progress is not None:
+            self._progress.note(self.curve.offset(self))
 
     def success(self) -> bool:
-        """Whether LIBERO's goal predicate of the task holds now."""
+        """Whether the goal is reached: LIBERO's predicate now, or a curve since the reset."""
+        if self.curve is not None:
+            return self._progress is not None and self._progress.done
         return bool(self._env.check_success())
 
     def images(self) -> dict[str, np.ndarray]:
@@ -341,6 +349,34 @@ class LiberoScene:
             corners.append((world - origin) @ axes)
         points = np.concatenate(corners)
         return points.min(axis=0), points.max(axis=0)
+
+
+@dataclass(frozen=True)
+class _Task:
+    name: str
+    instruction: str
+    bddl: Path
+    init_states: np.ndarray | None
+    """None: an initial state is what LIBERO draws with its number as the seed."""
+    curve: curves.Curve | None = None
+
+
+def _curve(task_index: int) -> _Task:
+    curve = curves.curve(task_index)
+    return _Task(curve.name, curve.instruction, curves.BDDL, None, curve)
+
+
+def _libero(suite: str, task_index: int) -> _Task:
+    from libero.libero import benchmark, get_libero_path
+
+    tasks = benchmark.get_benchmark(suite)()
+    if not 0 <= task_index < tasks.n_tasks:
+        last = tasks.n_tasks - 1
+        raise SceneError(f"task_index {task_index} is outside {suite}; accepted: 0 to {last}")
+    task = tasks.get_task(task_index)
+    bddl = Path(get_libero_path("bddl_files")) / task.problem_folder / task.bddl_file
+    states = np.asarray(tasks.get_task_init_states(task_index))
+    return _Task(task.name, task.language, bddl, states)
 
 
 def _make_renderer(model: Any, image_size: int, reduced: bool) -> Any:

@@ -1,8 +1,9 @@
-"""The expert's tasks in LIBERO's suites, without loading a simulator."""
+"""The tasks that have a scripted expert, by suite, without loading a simulator."""
 
-PICK_AND_PLACE = {
+SCRIPTED = {
     "libero_spatial": tuple(range(10)),
     "libero_object": tuple(range(10)),
     "libero_goal": (1, 2, 4, 6, 8),
+    "heisd_curves": (0, 1, 2),
 }
-"""The tasks that the expert knows; of libero_goal, those that only put something somewhere."""
+"""Of libero_goal, those that only put something somewhere."""

@@ -14,8 +14,8 @@ from heisd_ros.sim.expert import (
     PickPlaceExpert,
     PickPlaceTask,
     _ramp,
-    _through_funnel,
     grasp_candidates,
+    through_funnel,
 )
 from heisd_ros.sim.scene import LiberoScene
 
@@ -29,29 +29,29 @@ angles = st.floats(-np.pi, np.pi)
 @given(far, angles, st.floats(-CLEARANCE + 0.05, 0.6), st.floats(0, 1))
 def test_far_below_the_needed_height_it_only_rises(distance, angle, height, turn):
     error = np.array([distance * np.cos(angle), distance * np.sin(angle), height])
-    motion = _through_funnel(error, CLEARANCE, turn)
+    motion = through_funnel(error, CLEARANCE, turn)
     np.testing.assert_array_equal(motion[:2], 0.0)
     assert motion[2] > 0
 
 
 @given(errors, st.floats(0, np.pi))
 def test_it_never_travels_sideways_beyond_or_away_from_the_goal(error, turn):
-    motion = _through_funnel(error, CLEARANCE, turn)
+    motion = through_funnel(error, CLEARANCE, turn)
     for travel, wanted in zip(motion[:2], error[:2], strict=True):
         assert 0 <= travel * np.sign(wanted) <= abs(wanted)
 
 
 @given(metres)
 def test_over_the_goal_no_clearance_is_kept(height):
-    at_goal = _through_funnel(np.array([0.0, 0.0, height]), CLEARANCE)
-    np.testing.assert_array_equal(at_goal, _through_funnel(np.array([0.0, 0.0, height]), 0.0))
+    at_goal = through_funnel(np.array([0.0, 0.0, height]), CLEARANCE)
+    np.testing.assert_array_equal(at_goal, through_funnel(np.array([0.0, 0.0, height]), 0.0))
     assert height - 0.01 <= at_goal[2] <= height
 
 
 @given(metres)
 def test_a_hand_that_is_not_turned_yet_stays_up(height):
-    straight = _through_funnel(np.array([0.0, 0.0, height]), CLEARANCE)
-    turned = _through_funnel(np.array([0.0, 0.0, height]), CLEARANCE, turn=1.0)
+    straight = through_funnel(np.array([0.0, 0.0, height]), CLEARANCE)
+    turned = through_funnel(np.array([0.0, 0.0, height]), CLEARANCE, turn=1.0)
     assert turned[2] - straight[2] == pytest.approx(CLEARANCE)
 
 
@@ -60,14 +60,14 @@ def test_high_enough_it_travels_the_whole_way_sideways(distance, angle, spare):
     error = np.array(
         [distance * np.cos(angle), distance * np.sin(angle), -CLEARANCE + 0.01 - spare]
     )
-    np.testing.assert_array_equal(_through_funnel(error, CLEARANCE)[:2], error[:2])
+    np.testing.assert_array_equal(through_funnel(error, CLEARANCE)[:2], error[:2])
 
 
 @given(st.tuples(metres, metres), metres, st.floats(0, 0.3), st.floats(0, 0.3))
 def test_more_clearance_never_means_lower(sideways, height, one, other):
     error = np.array([*sideways, height])
     low, high = sorted((one, other))
-    assert _through_funnel(error, low)[2] <= _through_funnel(error, high)[2]
+    assert through_funnel(error, low)[2] <= through_funnel(error, high)[2]
 
 
 @given(st.floats(-1, 2), st.floats(-1, 2))
