@@ -28,6 +28,7 @@ from heisd_ros.errors import (
     RemoteModelError,
     UnknownInstructionError,
 )
+from heisd_ros.files.bounded import one_line
 from heisd_ros.serving.address import TOKEN, Address
 from heisd_ros.serving.layout import Layout
 from heisd_ros.serving.messages import MAX_REPLY_BYTES, pack, unpack
@@ -109,6 +110,7 @@ class Link:
         Returns:
             The error to raise.
         """
+        problem = one_line(problem, _MOST_WORDS)
         with self._lock:
             if self._connection is not None:
                 self._drop(self._connection, problem)
@@ -205,6 +207,10 @@ class Link:
             raise RemoteModelError(f"{self.uri}: {problem}") from error
 
     def _words(self, error: BaseException, timeout_sec: float) -> str:
+        """Says what is wrong in one line, whatever the server wrote into it."""
+        return one_line(self._cause(error, timeout_sec), _MOST_WORDS)
+
+    def _cause(self, error: BaseException, timeout_sec: float) -> str:
         if isinstance(error, TimeoutError | BlockingIOError):
             return f"no answer within {timeout_sec:g} s"
         if isinstance(error, InvalidStatus):

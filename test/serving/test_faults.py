@@ -188,6 +188,7 @@ ANSWERS = {
     "no action": {"actions": np.zeros((0, 7))},
     "whole numbers": {"actions": np.zeros((1, 7), int)},
     "a list": {"actions": [[0.0] * 7]},
+    "a long source": {"actions": np.zeros((1, 7)), "heisd": {"step": 1, "source": "x" * 10**5}},
     "unknown source": {"actions": np.zeros((1, 7)), "heisd": {"step": 1, "source": "hold"}},
     "array for a number": {"actions": np.zeros((1, 7)), "heisd": {"step": np.ones(1)}},
     "a long answer": {"actions": np.zeros((1, 7)), "pad": bytes(MAX_REPLY_BYTES)},
@@ -212,8 +213,9 @@ def test_an_answer_that_cannot_be_used_is_none(dial, name, own):
     with serve(handler, "127.0.0.1", 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         decoder = dial(f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
-        with pytest.raises(RemoteModelError):
+        with pytest.raises(RemoteModelError) as caught:
             decoder.infer(observation())
+        assert len(str(caught.value)) < 1000, "it is part of every step's telemetry"
 
 
 def test_what_was_not_asked_for_is_never_an_answer(dial):
