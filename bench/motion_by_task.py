@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,8 @@ from heisd_ros.sim.suites import SCRIPTED
 
 SLOW = 0.12
 """Speed, m/s, under which the modes take motion for slow."""
+_TRIES = 4
+"""Episodes tried for each one that is wanted, at most."""
 
 
 def motion_of(suite: str, task: int, episodes: int) -> tuple[str, list[Motion]]:
@@ -36,7 +37,7 @@ def motion_of(suite: str, task: int, episodes: int) -> tuple[str, list[Motion]]:
 
     scene, arm = LiberoScene(suite, task), ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
     window, every, solved = MotionWindow(bounds()[0].settings), list[Motion](), 0
-    for seed in count():
+    for seed in range(_TRIES * episodes):
         window.reset()
         motions: list[Motion] = []
 

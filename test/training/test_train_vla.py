@@ -15,6 +15,7 @@ from support.training import assert_same_state, tensors
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.types import Observation
 from heisd_ros.errors import CheckpointError, UnknownInstructionError
+from heisd_ros.families.checkpoint import preparation
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
 from heisd_ros.families.openvla.training import STATISTICS_KEY, small_config
 from heisd_ros.training.train_vla import Trainer
@@ -223,6 +224,11 @@ def test_the_state_of_other_instructions_or_another_order_is_refused(tmp_path, i
     )
     with pytest.raises(CheckpointError, match=r"differs in .*prompts; give a new folder"):
         Trainer(other, tmp_path, SHORT)
+
+
+def test_the_inputs_of_a_new_model_are_known_before_its_instructions():
+    inputs = preparation("openvla").inputs(None)
+    assert (inputs.views, inputs.rate_hz) == (("agentview", "wrist"), 20.0)
 
 
 def test_the_model_that_ships_sees_few_visual_tokens():

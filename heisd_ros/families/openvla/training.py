@@ -97,7 +97,7 @@ class VLATraining:
 
 def inputs(start: TokenModel | None) -> Inputs:
     """Implements `Preparation.inputs`."""
-    config = start.config if isinstance(start, VLA) else small_config((), 0)
+    config = start.config if isinstance(start, VLA) else small_config(None, _TEXT_IDS)
     resize = ImagePreprocessor(config).resize
     return Inputs(config.views, resize, float(config.control_rate_hz or 0.0))
 
@@ -118,7 +118,7 @@ def start_of(corpus: Corpus, start: TokenModel | None, layers: int) -> VLA:
     return resized(vla, layers) if layers else vla
 
 
-def small_config(instructions: tuple[str, ...], vocab_size: int) -> VLAConfig:
+def small_config(instructions: tuple[str, ...] | None, vocab_size: int) -> VLAConfig:
     """The architecture of the model that ships: deep and narrow, few visual tokens."""
     tower = TowerConfig(
         image_size=128,
