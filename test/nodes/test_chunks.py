@@ -275,7 +275,9 @@ def test_pi0_fast_executes_the_chunk_of_its_reference(world, monkeypatch):
     world.vla_node(PI0FAST, {"model.state": "pose", "instruction": "pick up the red block"})
     two = lambda: any(step.chunk.number == 2 for step in bench.steps())  # noqa: E731
     world.spin_until(two, "two chunks", bench.publish)
-    assert [step.chunk.index for step in bench.steps()][:3] == [0, 1, 2]
+    # An action that a busy machine makes late is left out, so their numbers may have gaps.
+    first = [step.chunk.index for step in bench.steps() if step.chunk.number == 1]
+    assert first[0] == 0 and first == sorted(first) and len(first) > 1
     for step in bench.steps():
         assert step.chunk.length == 10
         np.testing.assert_allclose(step.action, expected[step.chunk.index], atol=1e-4)
