@@ -19,6 +19,7 @@ REFERENCE = ROOT / "test" / "data" / "openvla_reference"
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 INSTRUCTION = "put the spoon on the towel"
 SETTINGS = {
+    "model.path": str(REFERENCE),
     "model.unnorm_key": "bridge_orig",
     "instruction": INSTRUCTION,
 }
