@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
-from support.guarded import SETTINGS, Line, nan, shaking
+from support.guarded import BY_STALLS, SETTINGS, Line, nan, shaking
 from support.stalls import Stalls
 
 from heisd_ros.nodes import heisd_guard
@@ -27,7 +27,6 @@ PATIENT = {
     "input.joint_state_timeout_sec": 0.5,
 }
 """A busy machine stalls for as long as the timeouts of a real arm are."""
-STALLED = {"stale_joint_states", "no_commands", "bad_stamps"}
 
 
 class Guarded:
@@ -52,7 +51,7 @@ class Guarded:
     def trips(self, reason, spoil, *arguments):
         """Something is spoilt while the arm moves: it stands, and the status names the reason.
 
-        Where the machine stalls for as long as a timeout, that is what trips first: once more then.
+        Where a stall of the machine is what trips first, once more.
         """
         line = self.line
         for _ in range(4):
@@ -63,7 +62,7 @@ class Guarded:
             self.world.spin_until(line.arm.stands, "a stand")
             if line.said(reason):
                 break
-            assert line.statuses[-1].message.split(":")[0] in STALLED, line.statuses[-1]
+            assert line.statuses[-1].message.split(":")[0] in BY_STALLS, line.statuses[-1]
             self.mends()
         assert line.said(reason) and stalls.without(since, time.monotonic()) < 2.0 * STOP_SEC
         code = ArmStatus.ESTOP if reason == "estop" else ArmStatus.HELD

@@ -11,7 +11,7 @@ from heisd_ros.msg import ArmStatus
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from support.cell import LIMITS, ZERO, Cell
-from support.guarded import SETTINGS, Line
+from support.guarded import BY_STALLS, SETTINGS, Line
 from support.process import launch
 
 from heisd_ros.nodes import node_limits
@@ -72,8 +72,11 @@ def test_a_node_that_hangs_or_is_killed_is_stopped_and_moves_nothing_by_itself_a
     until(lambda: cell.named(words), "a warning")
 
     node.send_signal(signal.SIGSTOP)
-    held = ArmStatus.HELD
-    trip = lambda: statuses[-1].message.startswith("no_commands") and statuses[-1].code == held  # noqa: E731
+
+    def trip():
+        reason = statuses[-1].message.split(":")[0]
+        return statuses[-1].code == ArmStatus.HELD and reason in BY_STALLS
+
     until(trip, "a trip")
     until(lambda: cell.heard[-1].twist == ZERO and not cell.moves(), "a stand")
     node.send_signal(signal.SIGCONT)
