@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "test"))
 
 import yaml
-from support.operators import DEADMAN, RETURN, Operated
+from support.operators import RETURN, Operated
 from support.recorder import assert_commands_within_limits
 from support.ros import World
 
@@ -58,8 +58,7 @@ def stop_times(
         arm.ready()
         for axis in chance.sample(AXES, chance.randint(1, 4)):
             arm.axes[axis] = chance.choice([-1.0, 1.0])
-        arm.held = {DEADMAN}
-        arm.until(lambda: arm.source() == "person" and arm.moves(), "the person")
+        arm.press(axis, arm.axes[axis])
         arm.wait(chance.uniform(0.0, 0.4))
         if unplugged:
             arm.joystick, since = None, time.monotonic()
