@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from heisd_ros.cli.workers import run_jobs
+from heisd_ros.decoding.modes import load_mode
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.kinematics.motion import Motion, MotionWindow
 from heisd_ros.models import shipped_model
 from heisd_ros.sim.suites import SCRIPTED
 
-SLOW = 0.12
-"""Speed, m/s, under which the modes take motion for slow."""
+SLOW = load_mode("heisd").skip.speed
+"""Speed, m/s, under which that mode takes motion for slow."""
 _TRIES = 4
 """Episodes tried for each one that is wanted, at most."""
 

@@ -84,8 +84,9 @@ class ArcExpert:
 
     def action(self, held: bool | None = None) -> np.ndarray:
         """The expert's (7,) action for the present state, LIBERO's units, clipped to [-1, 1]."""
-        intent, away = self.intent(), self._away()
+        intent = self.intent()
         if intent.phase == "follow":
+            away = self._away()
             angle = np.arctan2(away[1], away[0])
             tangent = np.array([-np.sin(angle), np.cos(angle), 0.0])
             motion = _AHEAD * tangent + _RESTORE * intent.error
