@@ -123,7 +123,7 @@ class Ramp:
         if self._fading > jerk:
             # After a change of limits, motion that exceeds the new ones ends under the old ones.
             speeds = [float(np.linalg.norm(each)) for each in (goal, wanted, self._value)]
-            if size > acceleration or speeds[0] > max(speeds[1:]) + _ROUND_OFF:
+            if size > acceleration * (1.0 + _ROUND_OFF) or speeds[0] > max(speeds[1:]) + _ROUND_OFF:
                 jerk = self._fading
                 goal = self._goal(jerk * self._tick)
             else:

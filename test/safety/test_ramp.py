@@ -60,6 +60,20 @@ def test_limits_may_change_at_any_tick(legs):
     assert_smooth(values, *(max(each[i] for each, _, _ in legs) for i in (0, 1)))
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.2, 2.0), st.integers(2, 40))
+def test_braking_at_the_very_limit_keeps_the_new_jerk(acceleration, ticks):
+    """Rounding puts such an acceleration above its limit, and what is above ends under old ones."""
+    ramp, jerk = Ramp(TICK, acceleration, math.inf), acceleration * 5.0
+    for _ in range(ticks):
+        ramp.take(ramp.plan(np.array([50.0, 0.0, 0.0])))
+    ramp.set_limits(acceleration, jerk)
+    values = [ramp.value, ramp.take(ramp.reserve)]
+    values += [ramp.take(ramp.plan(np.array([50.0, 0.0, 0.0]))) for _ in range(10)]
+    jerks = np.diff(np.diff(values, axis=0), axis=0) / TICK**2
+    assert np.linalg.norm(jerks, axis=1).max() <= jerk * (1 + ROUND_OFF)
+
+
 def test_what_is_wanted_is_reached_to_the_last_bit_and_a_stand_is_one():
     ramp, wanted = Ramp(TICK, 1.0, 40.0), np.array([0.1, -0.05, 0.02])
     for _ in range(20):
