@@ -195,19 +195,21 @@ def candidates(scene: LiberoScene) -> int:
     return len(grasp_candidates(scene, scene.curve.item)) if scene.curve.verb == "pour" else 1
 
 
-def expert_of(scene: LiberoScene, candidate: int) -> Expert:
+def expert_of(scene: LiberoScene, candidate: int, corrects: bool = False) -> Expert:
     """Returns the expert for a scene's task, in one of its ways.
 
     Args:
         scene: The scene, already reset.
         candidate: Which of `candidates`.
+        corrects: As in `PickPlaceExpert`.
 
     Raises:
         SceneError: No scripted expert knows the task.
     """
     if scene.curve is None:
         item = PickPlaceTask.from_scene(scene).item
-        return PickPlaceExpert(scene, grasp_candidates(scene, item)[candidate])
+        grasp = grasp_candidates(scene, item)[candidate]
+        return PickPlaceExpert(scene, grasp, corrects=corrects)
     if scene.curve.verb == "pour":
         grasp = grasp_candidates(scene, scene.curve.item)[candidate]
         return PourExpert(scene, grasp, scene.curve)

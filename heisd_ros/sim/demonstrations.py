@@ -185,12 +185,15 @@ def run_expert(
 
     Returns:
         The number of steps until the object was placed and the hand withdrawn, or None if that
-        failed, or if the expert dropped the object or took more than `MAX_STEPS`.
+        failed, or if the expert dropped the object or took more than `MAX_STEPS`, twice as many
+        after a stall.
     """
     rng = np.random.default_rng([scene.task_index, seed])
     disturbance = CALM if seed % 4 == 0 else disturbance or disturbance_of(scene)
     scene.reset(DEMONSTRATION_STATES[seed % len(DEMONSTRATION_STATES)] if state is None else state)
-    expert = expert_of(scene, grasp_index)
+    expert = expert_of(scene, grasp_index, corrects=stall is not None)
+    # A person who takes over may have to take the object up twice.
+    most = MAX_STEPS if stall is None else 2 * MAX_STEPS
     _wander(scene, rng, disturbance)
     noise, push, held = np.zeros(6), np.zeros(6), False
     lead_steps = 0 if lead is None else int(rng.integers(*LEAD_STEPS))
@@ -201,7 +204,7 @@ def run_expert(
             lead_steps = step
         if stall is not None and step == lead_steps:
             stall.at = step
-        if step >= lead_steps + MAX_STEPS:
+        if step >= lead_steps + most:
             return None
         action = expert.action()
         led = lead(scene) if lead is not None and step < lead_steps else None

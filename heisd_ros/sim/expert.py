@@ -160,12 +160,20 @@ class PickPlaceExpert:
         scene: The scene, already reset.
         grasp: How to take the object; it follows the object if that moves.
         task: What to take where; None: what the scene's goal says.
+        corrects: Whether an object counts as placed only where the scene's goal is reached. Else
+            one that lies a little beside it does, where a policy may have left it.
     """
 
     plan = "reach, grasp, carry, let go"
 
-    def __init__(self, scene: LiberoScene, grasp: Grasp, task: PickPlaceTask | None = None) -> None:
-        self.scene = scene
+    def __init__(
+        self,
+        scene: LiberoScene,
+        grasp: Grasp,
+        task: PickPlaceTask | None = None,
+        corrects: bool = False,
+    ) -> None:
+        self.scene, self._corrects = scene, corrects
         self.task = task or PickPlaceTask.from_scene(scene)
         self.grasp = grasp
         # Carried at the greater height of where it comes from and where it goes: out of a drawer,
@@ -219,7 +227,8 @@ class PickPlaceExpert:
         error = self.scene.body(self.task.item).centre - self.place_point()
         below = error[2] < (0.0 if self.task.from_above else 0.02)
         near = np.linalg.norm(error[:2]) < (0.08 if self.task.from_above else 0.035)
-        return bool(near and (below or self.down()) and not self.held())
+        there = near and (below or self.down()) and not self.held()
+        return bool(there and (not self._corrects or self.scene.success()))
 
     def down(self) -> bool:
         """Whether the object stands on something at about the height of the place point.

@@ -132,6 +132,21 @@ def test_it_solves_a_held_out_state(scene):
     assert (np.abs(actions) <= 1.0).all()
 
 
+def test_what_lies_beside_its_target_is_corrected(scene):
+    assert run_expert(scene, 0, seed=0, state=HELD_OUT_STATES[0])
+    task = PickPlaceTask.from_scene(scene)
+    state, bowl = scene.simulator_state(), scene.body(task.item).position + scene.base_position
+    at = int(np.argmin([np.abs(state[i : i + 3] - bowl).max() for i in range(len(state) - 2)]))
+    state[at] += scene.region_position(task.target)[0] + scene.base_position[0] + 0.032 - bowl[0]
+    grasp = grasp_candidates(scene, task.item)[0]
+    expert, corrector = (PickPlaceExpert(scene, grasp, corrects=each) for each in (False, True))
+    assert expert.intent().phase == corrector.intent().phase == "withdraw"
+    scene.restore(state)
+    assert not scene.success()
+    assert expert.intent().phase == "withdraw"
+    assert corrector.intent().phase == "approach"
+
+
 def test_a_task_that_is_not_pick_and_place_is_refused():
     pytest.importorskip("libero")
     drawer = LiberoScene("libero_goal", 0)
