@@ -22,12 +22,31 @@ def fast():
     return FastTokenizer.read(FOLDER)
 
 
+def decoded(fast, ids):
+    try:
+        return fast.decode(ids, 10, 7)
+    except AnswerError:
+        return None
+
+
 def test_a_chunk_and_back(fast):
     rows = np.linspace(-1, 1, 10)[:, None] * np.linspace(0.2, 1, 7)
     ids = fast.encode(rows)
     again = fast.decode(ids, 10, 7)
     assert np.abs(again - rows).max() < 0.5 / fast.scale * np.sqrt(10)
     assert fast.encode(again) == ids
+
+
+def test_the_last_id_still_moves_the_first_action(fast):
+    """So no part of a chunk can be executed before the whole answer is verified."""
+    rows = np.zeros((10, 7))
+    rows[-1] = 1.0
+    ids = fast.encode(rows)
+    chunk = fast.decode(ids, 10, 7)
+    others = (decoded(fast, [*ids[:-1], last]) for last in range(fast.size) if last != ids[-1])
+    moved = [np.abs(other[0] - chunk[0]).max() for other in others if other is not None]
+    assert len(moved) > 10
+    assert min(moved) > 0.0
 
 
 def test_ids_outside_the_vocabulary(fast):
