@@ -195,6 +195,9 @@ class _Run:
     def __init__(self, work: Path, found: Survey, writer: Writer) -> None:
         self._work, self._set = work, work / "set"
         self._found, self._writer = found, writer
+        if not self._set.is_dir():  # records that outlived their files: it was put in place before
+            for record in work.glob("group-*.json"):
+                record.unlink()
         self._records = list(self._completed())
         self._sizes: dict[str, list[int]] = self._records[-1]["sizes"] if self._records else {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +163,23 @@ def test_a_killed_export_leaves_no_data_set_and_resumes(tmp_path, monkeypatch):
     assert (done.episodes, done.resumed, seen) == (5, 2, [15, 20, 25])
     assert contents(tmp_path / "set") == contents(tmp_path / "whole")
     assert not (tmp_path / ".set.exporting").exists()
+
+
+def test_an_export_that_was_killed_when_complete_is_whole_when_made_again(tmp_path, monkeypatch):
+    """Its records may be left, and its files have gone with the data set."""
+    monkeypatch.setattr("heisd_ros.data.lerobot_group.LONGEST_SEC", 0.1)
+    wanted = [smooth(3, n) for n in range(3)]
+
+    def killed(self):
+        (self.folder / "plan.json").unlink()  # in the middle of it
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("heisd_ros.files.work_folder.WorkFolder.remove", killed)
+        export_lerobot([MemorySource(wanted)], tmp_path / "set", H264)
+    os.rename(tmp_path / "set", tmp_path / "whole")
+    assert export_lerobot([MemorySource(wanted)], tmp_path / "set", H264).resumed == 0
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
 
 
 def test_a_full_disk_leaves_no_data_set_and_resumes(tmp_path, monkeypatch):
