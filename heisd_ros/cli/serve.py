@@ -72,7 +72,7 @@ def serve(
     from heisd_ros.kinematics.pose import JOINT_SPACES
     from heisd_ros.robot.declare import from_values
     from heisd_ros.robot.parameters import VlaNodeParameters
-    from heisd_ros.serving.address import TOKEN, is_address
+    from heisd_ros.serving.address import is_address, own_token
     from heisd_ros.serving.server import ModelServer, tls_context
     from heisd_ros.vla.checkpoint_files import fingerprint
 
@@ -83,6 +83,9 @@ def serve(
             raise ValueError(
                 f"--clients is {clients}; accepted with --mode {mode}: 1, as it remembers its steps"
             )
+        token = own_token()
+        if key and not certificate:
+            raise ValueError(f"--key is {key}; accepted: with --certificate, or it serves ws://")
         parameters = from_values(
             VlaNodeParameters,
             {
@@ -107,7 +110,7 @@ def serve(
             plain=policy.plain,
             host=host,
             port=port,
-            token=os.environ.get(TOKEN, ""),
+            token=token,
             tls=tls_context(str(certificate), str(key) if key else "") if certificate else None,
             clients=clients,
             say=typer.echo,

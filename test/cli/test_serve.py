@@ -60,6 +60,7 @@ def test_a_process_serves_until_a_signal(checkpoint, number):
         (["--action-space", "tendons"], "'end_effector', 'joint_velocity', 'joint_position'"),
         (["--action-space", "joint_velocity"], "accepted: 'end_effector' or ''"),
         (["--certificate", "/nowhere.pem"], "No such file"),
+        (["--key", "key.pem"], "--key is key.pem; accepted: with --certificate"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(checkpoint, monkeypatch, arguments, words):
