@@ -165,6 +165,10 @@ def test_buttons_that_report_different_outcomes_at_once_say_nothing():
     for now, held in enumerate(((), {5, 6}, (), {5}, {5}, {5, 6}), 1):
         person.on_joy(joy(now, held), now, CLOCK + now)
     assert told == ["success", "failure"]  # the last one was pressed alone, while one was held
+    person._rivals = lambda: "joy is published by two nodes"
+    for now, held in enumerate((set(), {5}, (), {5}), 10):  # one says pressed, the other not
+        person.on_joy(joy(now, held), now, CLOCK + now)
+    assert len(told) == 2
 
 
 def test_a_joystick_whose_rate_is_known_counts_as_released_after_three_periods():

@@ -157,6 +157,8 @@ def test_a_second_publisher_on_either_side_trips_and_is_named(world, side):
     assert "/teleop" in cell.line.statuses[-1].message
     world.spin_for(0.2)
     assert not cell.line.passes()
+    answer = cell.reset()
+    assert not answer.success and "/teleop" in answer.message
 
 
 def test_malformed_and_huge_messages_trip_unread(world):
