@@ -157,6 +157,9 @@ def export(
     noted = {source.report.notes.get(PARAMETERS_NOTE, "") for source in sources}
     if not choices.robot_file and len(noted) == 1:
         choices = replace(choices, robot_file=noted.pop())
+    elif not choices.robot_file:
+        words = f"the sources hold {len(noted)} different robot files or none; {ROBOT_FILE} is not"
+        sources[0].report.remarks.append(f"{words} written without --params")
     plan = {
         "format": form,
         "pictures": choices.pictures,

@@ -254,6 +254,17 @@ def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
     assert (tmp_path / "set/meta/info.json").is_file()
 
 
+def test_different_robot_files_in_the_sources_are_said(tmp_path):
+    sources = [MemorySource([smooth(3, n)], label=f"bag{n}") for n in range(2)]
+    for source, text in zip(sources, ("a: 1\n", "a: 2\n"), strict=True):
+        source.report.notes["parameters"] = text
+    export_lerobot(sources, tmp_path / "set", H264)
+    assert not (tmp_path / "set/meta/robot.yaml").exists()
+    assert "2 different robot files" in sources[0].report.lines()[0]
+    export_lerobot(sources, tmp_path / "one", replace(H264, robot_file="a: 1\n"))
+    assert (tmp_path / "one/meta/robot.yaml").read_text() == "a: 1\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
