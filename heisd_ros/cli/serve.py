@@ -75,8 +75,9 @@ def serve(
     from heisd_ros.serving.address import is_address, own_token
     from heisd_ros.serving.server import ModelServer, tls_context
     from heisd_ros.vla.checkpoint_files import fingerprint
+    from heisd_ros.vla.device_memory import device_memory_errors
 
-    with failing():
+    with failing(), device_memory_errors(device, "the model"):
         if is_address(model):
             raise ValueError(f"--model is {model!r}; accepted: a folder of this machine")
         if clients > 1 and mode != "ar":

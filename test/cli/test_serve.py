@@ -69,3 +69,14 @@ def test_what_cannot_be_served_is_one_line(checkpoint, monkeypatch, arguments, w
     result = serve(*model, "--threads", 1, "--port", 0, *arguments)
     assert result.exit_code == 1 and words in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+def test_a_model_that_has_no_room_is_one_line(checkpoint, monkeypatch):
+    def full(parameters):
+        raise MemoryError
+
+    monkeypatch.setattr("heisd_ros.control.policy.load_policy", full)
+    result = serve("--model", checkpoint, "--port", 0)
+    assert result.exit_code == 1
+    assert result.output.startswith("cpu has no memory left for the model")
+    assert len(result.output.strip().splitlines()) == 1
