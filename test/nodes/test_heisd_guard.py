@@ -147,6 +147,13 @@ def test_openings_of_the_gripper_pass_with_the_commands_of_the_arm_alone(world):
     cell.mends()
     cell.moves()
     world.spin_until(lambda: 0.0 in heard, "a closing", lambda: fingers.publish(Float64(data=0.0)))
+    other = world.add(Node, "other_fingers")
+    other.create_publisher(Float64, "/heisd_guard/input/gripper", 1)
+    world.spin_until(lambda: cell.guard.count_publishers("/heisd_guard/input/gripper") == 2, "both")
+    cell.trips("bad_gripper", fingers.publish, Float64(data=0.08))
+    assert "/other_fingers" in line.statuses[-1].message
+    answer = cell.reset()
+    assert not answer.success and "/other_fingers" in answer.message
 
 
 @pytest.mark.parametrize("side", ["input", "output"])
