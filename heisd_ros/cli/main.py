@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from typing import Any
 
 import typer
@@ -31,6 +32,9 @@ COMMANDS = {
 }
 """Sub-command `name` lives in the module `heisd_ros.cli.name`, which has a typer.Typer `app`."""
 
+ROS = re.compile(r"(rclpy|rosidl_\w+|\w+_(msgs|srvs|interfaces)|heisd_ros\.(msg|action))(\..*)?")
+"""Modules that come with ROS 2, or with the messages that are built for it."""
+
 
 class LazyGroup(TyperGroup):
     """Loads the module of a sub-command only when that sub-command is wanted."""
@@ -51,6 +55,17 @@ class LazyGroup(TyperGroup):
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the sub-command; says so where it needs ROS and there is none."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if not ROS.fullmatch(error.name or ""):
+                raise
+            words = "source the setup.bash of ROS 2 and of the workspace with heisd_ros"
+            typer.echo(f"this command needs ROS 2, and there is no {error.name}: {words}", err=True)
+            raise typer.Exit(1) from error
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Writes the help page with all sub-commands."""

@@ -20,6 +20,10 @@ _RETRIES = 3
 """Times that a job is run again whose worker or machine died."""
 _CONNECT_SEC = 5.0
 """Time in which a cluster must answer; Ray itself waits for minutes."""
+_SETTINGS = b"\4"
+"""Kind of the frame with which either side of HTTP/2 begins."""
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _SETTINGS + bytes(5)
+"""What a client says first: that it speaks HTTP/2, and an empty frame."""
 
 
 def run_jobs_on_ray(
@@ -118,10 +122,16 @@ def _run(folder: str, version: str, function: Callable[..., Any], job: tuple[Any
 
 
 def _check_answers(address: str) -> None:
-    """Raises OSError if nothing listens at HOST:PORT."""
+    """Raises OSError if nothing listens at HOST:PORT, or what speaks no HTTP/2, as gRPC does."""
     place = re.fullmatch(r"(?:ray://)?([^/:]+):([0-9]{1,5})", address)
-    if place is not None:
-        socket.create_connection((place[1], int(place[2])), _CONNECT_SEC).close()
+    if place is None:
+        return
+    with socket.create_connection((place[1], int(place[2])), _CONNECT_SEC) as there:
+        if "RAY_USE_TLS" in os.environ:
+            return
+        there.sendall(_HTTP2)
+        if there.recv(9)[3:4] != _SETTINGS:
+            raise OSError("something else listens there, such as Ray's dashboard")
 
 
 def _words(error: Exception) -> str:

@@ -72,17 +72,21 @@ def serve(
     from heisd_ros.kinematics.pose import JOINT_SPACES
     from heisd_ros.robot.declare import from_values
     from heisd_ros.robot.parameters import VlaNodeParameters
-    from heisd_ros.serving.address import TOKEN, is_address
+    from heisd_ros.serving.address import is_address, own_token
     from heisd_ros.serving.server import ModelServer, tls_context
     from heisd_ros.vla.checkpoint_files import fingerprint
+    from heisd_ros.vla.device_memory import device_memory_errors
 
-    with failing():
+    with failing(), device_memory_errors(device, "the model"):
         if is_address(model):
             raise ValueError(f"--model is {model!r}; accepted: a folder of this machine")
         if clients > 1 and mode != "ar":
             raise ValueError(
                 f"--clients is {clients}; accepted with --mode {mode}: 1, as it remembers its steps"
             )
+        token = own_token()
+        if key and not certificate:
+            raise ValueError(f"--key is {key}; accepted: with --certificate, or it serves ws://")
         parameters = from_values(
             VlaNodeParameters,
             {
@@ -107,7 +111,7 @@ def serve(
             plain=policy.plain,
             host=host,
             port=port,
-            token=os.environ.get(TOKEN, ""),
+            token=token,
             tls=tls_context(str(certificate), str(key) if key else "") if certificate else None,
             clients=clients,
             say=typer.echo,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from heisd_ros.control import growth
@@ -10,7 +9,7 @@ from heisd_ros.control.policy import Policy, action_space, least_actions, state_
 from heisd_ros.kinematics.pose import ACTION_SIZE
 from heisd_ros.robot.command_parameters import JOINT_INTERFACES
 from heisd_ros.robot.parameters import VlaNodeParameters
-from heisd_ros.serving.address import TOKEN, Address
+from heisd_ros.serving.address import Address, own_token
 from heisd_ros.serving.layout import Layout, view_keys
 from heisd_ros.serving.link import Link
 from heisd_ros.serving.remote import RemoteDecoder
@@ -72,7 +71,7 @@ def connect(parameters: VlaNodeParameters) -> Link:
 
     Raises:
         RemoteModelError: It cannot be reached, or serves what cannot be used.
-        ValueError: The address is none.
+        ValueError: The address is none, or the token cannot be sent.
     """
     model, joints = parameters.model, len(parameters.robot.joint_names)
     assumed = Layout(
@@ -80,7 +79,7 @@ def connect(parameters: VlaNodeParameters) -> Link:
         dimensions=joints + 1 if model.action_space in JOINT_INTERFACES else ACTION_SIZE,
         proprio_size=state_sizes(parameters)[model.state],
     )
-    return Link(Address.parse(model.path), os.environ.get(TOKEN, ""), assumed)
+    return Link(Address.parse(model.path), own_token(), assumed)
 
 
 def layout_of(policy: Policy, mode: str, model: str) -> Layout:

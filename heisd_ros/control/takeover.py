@@ -138,7 +138,8 @@ class Takeover:
             if ("return" in clicked or let_go) and not self._rivals():
                 self.give_back(self.joy.name, now)
         reported = [outcome for outcome in Outcome if outcome.value in clicked]
-        if len(reported) == 1:  # several at once say nothing
+        # Several at once say nothing, and of two joysticks one would press again and again.
+        if len(reported) == 1 and not self._rivals():
             self._on_outcome(reported[0])
 
     def on_twist(self, message: Any, now: int, clock: int) -> None:

@@ -157,6 +157,9 @@ def export(
     noted = {source.report.notes.get(PARAMETERS_NOTE, "") for source in sources}
     if not choices.robot_file and len(noted) == 1:
         choices = replace(choices, robot_file=noted.pop())
+    elif not choices.robot_file:
+        words = f"the sources hold {len(noted)} different robot files or none; {ROBOT_FILE} is not"
+        sources[0].report.remarks.append(f"{words} written without --params")
     plan = {
         "format": form,
         "pictures": choices.pictures,
@@ -195,6 +198,9 @@ class _Run:
     def __init__(self, work: Path, found: Survey, writer: Writer) -> None:
         self._work, self._set = work, work / "set"
         self._found, self._writer = found, writer
+        if not self._set.is_dir():  # records that outlived their files: it was put in place before
+            for record in work.glob("group-*.json"):
+                record.unlink()
         self._records = list(self._completed())
         self._sizes: dict[str, list[int]] = self._records[-1]["sizes"] if self._records else {}
 

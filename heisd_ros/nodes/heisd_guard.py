@@ -268,7 +268,8 @@ class HeisdGuard(GuardedNode, StoppableNode):
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         problem = "the emergency stop of the VLA node is latched: call its ~/reset_estop first"
         if not self._stopped_node():
-            problem = self._gate.reset(time.monotonic_ns(), self._clock_ns())
+            rival = str(self._rival() or several(self, "~/input/gripper"))
+            problem = rival or self._gate.reset(time.monotonic_ns(), self._clock_ns())
         response.success = not problem
         response.message = problem or "reset: waits for a command from rest"
         self._tell()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,6 +15,21 @@ TOKEN = "HEISD_MODEL_TOKEN"
 def is_address(path: str) -> bool:
     """Whether a ``model.path`` names a server and not a folder."""
     return path.startswith(SCHEMES)
+
+
+def own_token() -> str:
+    """Returns the token of this side; empty: none.
+
+    Raises:
+        ValueError: no header can carry it. It is not shown.
+    """
+    token = os.environ.get(TOKEN, "")
+    if not re.fullmatch("[!-~]*", token):
+        raise ValueError(
+            f"the environment variable {TOKEN} holds a space, a line's end or a letter that is not "
+            "ASCII; accepted: printable ASCII"
+        )
+    return token
 
 
 @dataclass(frozen=True)

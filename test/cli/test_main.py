@@ -34,3 +34,20 @@ def test_a_sub_command_has_an_app_and_help(name):
 
 def test_an_unknown_sub_command_is_an_error():
     assert CliRunner().invoke(app, ["juggle"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("lacking", "command"),
+    [("rclpy", ["record", "bag"]), ("sensor_msgs", ["view"]), ("heisd_ros.msg", ["view"])],
+)
+def test_a_command_that_needs_ros_says_so_where_there_is_none(tmp_path, lacking, command):
+    code = (
+        f"import sys; sys.modules[{lacking!r}] = None\n"
+        f"from heisd_ros.cli.main import app; app({command!r})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 1 and not done.stdout
+    assert f"needs ROS 2, and there is no {lacking}" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -109,3 +112,23 @@ def test_a_missing_ray_and_a_missing_cluster_are_named(monkeypatch):
     for away in ("ray-is-not-here", "127.0.0.1:1"):  # Ray would wait for minutes at the second
         with pytest.raises(ClusterError, match=f"no Ray cluster at '{away}'"):
             list(run_jobs_on_ray(away, where, [(1,)], "jobs"))
+
+
+@pytest.mark.parametrize(
+    "first", [b"HTTP/1.1 400 Bad Request\r\n", b"", bytes(3) + b"\4" + bytes(5)]
+)
+def test_what_listens_and_is_no_cluster_is_named_at_once(first):
+    def answer():
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(100)
+            connection.sendall(first)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        good = first.startswith(bytes(3))
+        with nullcontext() if good else pytest.raises(OSError, match="something else"):
+            ray_jobs._check_answers(address)
+        thread.join()

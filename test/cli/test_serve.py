@@ -60,6 +60,7 @@ def test_a_process_serves_until_a_signal(checkpoint, number):
         (["--action-space", "tendons"], "'end_effector', 'joint_velocity', 'joint_position'"),
         (["--action-space", "joint_velocity"], "accepted: 'end_effector' or ''"),
         (["--certificate", "/nowhere.pem"], "No such file"),
+        (["--key", "key.pem"], "--key is key.pem; accepted: with --certificate"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(checkpoint, monkeypatch, arguments, words):
@@ -67,4 +68,15 @@ def test_what_cannot_be_served_is_one_line(checkpoint, monkeypatch, arguments, w
     model = [] if "--model" in arguments else ["--model", checkpoint]
     result = serve(*model, "--threads", 1, "--port", 0, *arguments)
     assert result.exit_code == 1 and words in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_a_model_that_has_no_room_is_one_line(checkpoint, monkeypatch):
+    def full(parameters):
+        raise MemoryError
+
+    monkeypatch.setattr("heisd_ros.control.policy.load_policy", full)
+    result = serve("--model", checkpoint, "--port", 0)
+    assert result.exit_code == 1
+    assert result.output.startswith("cpu has no memory left for the model")
     assert len(result.output.strip().splitlines()) == 1

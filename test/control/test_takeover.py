@@ -149,6 +149,32 @@ def test_a_release_counts_after_a_stamp_of_the_future_or_a_clock_that_was_set_ba
     assert person.wish(now) is None and person.taken, "it stops, and gives nothing back"
 
 
+def test_two_devices_at_once_move_nothing_until_the_joystick_was_released():
+    person, ms = takeover(), NANOSECONDS // 1000
+    push = [0.0, 1.0, *[0.0] * 6]
+    person.on_joy(joy(0), 0, CLOCK)
+    person.on_joy(joy(10 * ms, {4}, push), 10 * ms, CLOCK + 10 * ms)
+    assert person.wish(10 * ms) is not None
+    person.on_twist(twist(20 * ms, 0.05), 20 * ms, CLOCK + 20 * ms)
+    assert person.problem(20 * ms).detail.startswith("joy and twist command at once")
+    for now in range(60 * ms, 400 * ms, 40 * ms):  # the twists are silent, the deadman is held
+        person.on_joy(joy(now, {4}, push), now, CLOCK + now)
+        assert person.wish(now) is None
+    assert "joy has to be released first" in person.problem(now).detail
+
+
+@pytest.mark.parametrize("jump_sec", [-3600, -5, 5, 3600])
+def test_a_clock_that_is_set_takes_the_arm_from_nobody_for_long(jump_sec):
+    person, ms, clock = takeover(), NANOSECONDS // 1000, CLOCK
+    for now, held in ((0, ()), (10, {4}), (20, {4}), (500, ()), (510, {4})):
+        if now == 20:
+            clock += jump_sec * NANOSECONDS
+        message = joy(0, held, [0.0, 1.0, *[0.0] * 6])
+        message.header = header(clock + now * ms)
+        person.on_joy(message, now * ms, clock + now * ms)
+        assert (person.wish(now * ms) is not None) == (held == {4}), now
+
+
 def test_of_two_joysticks_the_released_one_gives_nothing_back():
     person = takeover(**{"teleop.on_release": "policy"})
     person._rivals = lambda: "joy is published by two nodes"
@@ -165,6 +191,10 @@ def test_buttons_that_report_different_outcomes_at_once_say_nothing():
     for now, held in enumerate(((), {5, 6}, (), {5}, {5}, {5, 6}), 1):
         person.on_joy(joy(now, held), now, CLOCK + now)
     assert told == ["success", "failure"]  # the last one was pressed alone, while one was held
+    person._rivals = lambda: "joy is published by two nodes"
+    for now, held in enumerate((set(), {5}, (), {5}), 10):  # one says pressed, the other not
+        person.on_joy(joy(now, held), now, CLOCK + now)
+    assert len(told) == 2
 
 
 def test_a_joystick_whose_rate_is_known_counts_as_released_after_three_periods():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,23 @@ def test_a_killed_export_leaves_no_data_set_and_resumes(tmp_path, monkeypatch):
     assert not (tmp_path / ".set.exporting").exists()
 
 
+def test_an_export_that_was_killed_when_complete_is_whole_when_made_again(tmp_path, monkeypatch):
+    """Its records may be left, and its files have gone with the data set."""
+    monkeypatch.setattr("heisd_ros.data.lerobot_group.LONGEST_SEC", 0.1)
+    wanted = [smooth(3, n) for n in range(3)]
+
+    def killed(self):
+        (self.folder / "plan.json").unlink()  # in the middle of it
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("heisd_ros.files.work_folder.WorkFolder.remove", killed)
+        export_lerobot([MemorySource(wanted)], tmp_path / "set", H264)
+    os.rename(tmp_path / "set", tmp_path / "whole")
+    assert export_lerobot([MemorySource(wanted)], tmp_path / "set", H264).resumed == 0
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+
+
 def test_a_full_disk_leaves_no_data_set_and_resumes(tmp_path, monkeypatch):
     """A limit on the size of files stands for it: writing fails in the same place."""
     monkeypatch.setattr("heisd_ros.data.lerobot_group.LONGEST_SEC", 1.0)
@@ -234,6 +252,17 @@ def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
         export_lerobot([MemorySource([smooth(3)])], tmp_path / "set")
     export_lerobot([MemorySource([smooth(3)])], tmp_path / "set", Choices("png"))
     assert (tmp_path / "set/meta/info.json").is_file()
+
+
+def test_different_robot_files_in_the_sources_are_said(tmp_path):
+    sources = [MemorySource([smooth(3, n)], label=f"bag{n}") for n in range(2)]
+    for source, text in zip(sources, ("a: 1\n", "a: 2\n"), strict=True):
+        source.report.notes["parameters"] = text
+    export_lerobot(sources, tmp_path / "set", H264)
+    assert not (tmp_path / "set/meta/robot.yaml").exists()
+    assert "2 different robot files" in sources[0].report.lines()[0]
+    export_lerobot(sources, tmp_path / "one", replace(H264, robot_file="a: 1\n"))
+    assert (tmp_path / "one/meta/robot.yaml").read_text() == "a: 1\n"
 
 
 @pytest.mark.parametrize(

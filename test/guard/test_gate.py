@@ -229,6 +229,26 @@ def test_a_guard_that_stood_still_itself_does_not_pass_what_comes_then():
     assert not np.any(line.arm.heard[-1][2]), "the arm has stopped by itself: no ramp"
 
 
+def test_a_target_that_stands_since_its_node_went_silent_is_not_moved_on():
+    line = moving("pose")
+    line.bend = lambda message: None
+    last = line.arm.heard[-1][2][0]
+    line.run(20)
+    assert line.tripped().startswith("no_commands") and np.abs(line.driver.velocity).max() > 0.0
+    assert np.abs(line.arm.heard[-1][2][0] - last).max() < 1e-9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reset_waits_for_the_stop_and_an_emergency_stop_is_the_reason_that_stays(kind):
+    line = moving(kind)
+    line.gate.stop(Trip(TripReason.CONTROL_ERROR, "of the test"), line.now)
+    assert line.gate.reset(line.now, line.now) == "the arm is still being stopped"
+    for reason in (TripReason.ESTOP, TripReason.CONTROL_ERROR):
+        line.gate.stop(Trip(reason, "pressed"), line.now)
+        assert line.tripped() == "estop: pressed"
+    assert line.run(25, line.arm.stands)
+
+
 def test_a_target_that_the_arm_was_moved_away_from_is_not_repeated():
     line = moving("pose")
     line.bend = nan

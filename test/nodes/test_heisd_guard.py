@@ -147,6 +147,13 @@ def test_openings_of_the_gripper_pass_with_the_commands_of_the_arm_alone(world):
     cell.mends()
     cell.moves()
     world.spin_until(lambda: 0.0 in heard, "a closing", lambda: fingers.publish(Float64(data=0.0)))
+    other = world.add(Node, "other_fingers")
+    other.create_publisher(Float64, "/heisd_guard/input/gripper", 1)
+    world.spin_until(lambda: cell.guard.count_publishers("/heisd_guard/input/gripper") == 2, "both")
+    cell.trips("bad_gripper", fingers.publish, Float64(data=0.08))
+    assert "/other_fingers" in line.statuses[-1].message
+    answer = cell.reset()
+    assert not answer.success and "/other_fingers" in answer.message
 
 
 @pytest.mark.parametrize("side", ["input", "output"])
@@ -157,6 +164,8 @@ def test_a_second_publisher_on_either_side_trips_and_is_named(world, side):
     assert "/teleop" in cell.line.statuses[-1].message
     world.spin_for(0.2)
     assert not cell.line.passes()
+    answer = cell.reset()
+    assert not answer.success and "/teleop" in answer.message
 
 
 def test_malformed_and_huge_messages_trip_unread(world):

@@ -15,7 +15,17 @@ from sensor_msgs.msg import Joy
 from std_srvs.srv import SetBool, Trigger
 from support.cell_bags import layout
 from support.fake_scene import REST
-from support.operators import CLOSE, DEADMAN, DONE, FORTH, OPEN, RETURN, Operated, largest
+from support.operators import (
+    CLOSE,
+    DEADMAN,
+    DONE,
+    FORTH,
+    OPEN,
+    RETURN,
+    SUCCESS,
+    Operated,
+    largest,
+)
 from support.ros import DO_NOT_FOLLOW, joint_state
 
 from heisd_ros.data.bag_source import BagSource
@@ -252,7 +262,7 @@ def test_what_outranks_a_person_and_what_does_not(world, start):
     arm = start(activate=False)
     assert arm.ask(True).message == "the node is not active"
     arm.held, arm.axes[1] = {DEADMAN}, 1.0  # pressed at activation
-    assert arm.node.trigger_activate()
+    assert arm.node.trigger_activate() == SUCCESS
     arm.until(lambda: "joy has to be released first" in arm.reason(), "the release")
     assert not arm.moves()
     arm.held = set()
@@ -261,10 +271,7 @@ def test_what_outranks_a_person_and_what_does_not(world, start):
     arm.policy_moves()
 
     # A hold of the policy: that is when a person is needed.
-    arm.cell.image_of["image"] = lambda stamp: None
-    arm.node.set_parameters([])
     arm.decoder.before = lambda: 1 / 0
-    arm.cell.image_of["image"] = arm.cell._fresh_image
     arm.until(lambda: arm.reason().startswith("model_error"), "the policy's hold")
     arm.press()
     would = "the policy would hold: model_error"
@@ -283,3 +290,40 @@ def test_what_outranks_a_person_and_what_does_not(world, start):
     arm.until(lambda: arm.reason().startswith("bad_joint_states"), "the hold")
     arm.until(lambda: not arm.moves(), "a stand")
     assert arm.cell.telemetry[-1].commander == "person"
+
+
+def test_nothing_of_a_chunk_is_executed_after_a_hand_over(start):
+    arm = start()
+
+    def answers(result):
+        arm.acts(result)
+        object.__setattr__(result, "chunk", np.tile(result.action, (40, 1)))  # 2 s
+
+    arm.decoder.after = answers
+    arm.ready()
+    arm.until(lambda: arm.cell.steps()[-1].chunk.index > 3, "the middle of a chunk")
+    assert arm.ask(True).success
+    arm.until(lambda: not arm.moves(), "a stand")
+    done = len(arm.cell.steps())
+    old = arm.cell.steps()[-1].chunk.number
+    assert arm.ask(False).success
+    arm.until(lambda: arm.cell.steps()[done:], "the policy")
+    first = arm.cell.steps()[done]
+    assert (first.commander, first.chunk.index) == ("policy", 0) and first.chunk.number > old
+
+
+def test_a_deactivation_stops_the_person_and_forgets_who_had_the_arm(start):
+    arm = start()
+    arm.ready()
+    arm.press()
+    since = time.monotonic()
+    assert arm.node.trigger_deactivate() == SUCCESS
+    arm.until(lambda: arm.zeros(since), "a stand")
+    arm.wait(0.2)
+    assert not arm.moves() and arm.ask(False).message == "the node is not active"
+    assert arm.node.trigger_activate() == SUCCESS  # with the deadman held all the time
+    arm.until(lambda: "joy has to be released first" in arm.reason(), "the release")
+    assert not arm.moves()
+    arm.held = {RETURN}
+    arm.policy_moves()
+    assert arm.node.trigger_deactivate() == arm.node.trigger_cleanup() == SUCCESS

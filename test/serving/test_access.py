@@ -22,7 +22,7 @@ from heisd_ros.errors import (
 )
 from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
-from heisd_ros.serving.address import Address
+from heisd_ros.serving.address import TOKEN, Address, own_token
 from heisd_ros.serving.layout import Layout
 from heisd_ros.serving.link import Link
 from heisd_ros.serving.server import ModelServer, tls_context
@@ -73,6 +73,16 @@ def test_a_token_is_asked_for(dial):
             with pytest.raises(RemoteModelError, match="refuses the token: set HEISD_MODEL_TOKEN"):
                 dial(server.uri, token=wrong)
         assert dial(server.uri, token="secret").infer(observation()).action[0] == 1
+
+
+@pytest.mark.parametrize("token", [" padded ", "two\nlines", "gehéim", "a b"])
+def test_a_token_that_no_header_carries_is_refused_and_not_shown(monkeypatch, token):
+    monkeypatch.setenv(TOKEN, token)
+    with pytest.raises(ValueError, match=f"{TOKEN} holds .*accepted: printable ASCII") as caught:
+        load_policy(from_values(VlaNodeParameters, {"model.path": "ws://127.0.0.1:1"}))
+    assert token not in str(caught.value)
+    monkeypatch.setenv(TOKEN, "0123abcdef==")
+    assert own_token() == "0123abcdef=="
 
 
 @pytest.fixture
