@@ -49,7 +49,8 @@ def run(
         The JSON's content.
 
     Raises:
-        BenchmarkError: Half the layers or more are asked for, or an option is of other shapes.
+        BenchmarkError: Half the layers or more are asked for, an option is of other shapes, or a
+            pass over more layers took less time.
     """
     if settings.compiler or settings.int8 or settings.evaluation:
         raise BenchmarkError(
@@ -69,9 +70,7 @@ def run(
         gc.collect()
     ms = measured[depths[-1]]
     if layers:
-        few, more = measured[depths[0]], measured[depths[-1]]
-        rest = (whole.layers - depths[-1]) / layers
-        ms = {name: more[name] + rest * (more[name] - few[name]) for name in more}
+        ms = _extrapolated(measured, layers, whole.layers)
     return {
         "shape": settings.shape,
         "device": device_name(settings.device),
@@ -127,6 +126,23 @@ def _passes(stages: Passes, settings: Settings) -> dict[str, float]:
     ]
     times |= measure(passes, settings.device, settings.rounds, settings.clock)
     return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def _extrapolated(
+    measured: dict[int, dict[str, float]], layers: int, all_layers: int
+) -> dict[str, float]:
+    """Continues each pass along a straight line; vision has no layers of the decoder."""
+    few, more = measured[layers], measured[2 * layers]
+    ms = {"vision": (few["vision"] + more["vision"]) / 2.0}
+    for name in few.keys() - ms:
+        growth = more[name] - few[name]
+        if growth <= 0.0:
+            raise BenchmarkError(
+                f"{name}: {few[name]:.1f} ms with {layers} layers, {more[name]:.1f} ms with "
+                f"{2 * layers}, which is noise; ask for more layers, on an idle machine"
+            )
+        ms[name] = more[name] + growth * (all_layers / layers - 2.0)
+    return {name: ms[name] for name in few}
 
 
 def _answers(ms: dict[str, float], tokens: int) -> dict[str, float]:

@@ -47,18 +47,33 @@ def test_all_layers_are_measured(tmp_path):
     assert answers["answer, 4 tokens a pass"] == pytest.approx(drafted, abs=0.02)
 
 
-def test_two_depths_give_the_line_to_all_layers(monkeypatch, tmp_path):
+NAMES = ["vision", "prefill", "prefill with a draft", "one token", "one token with a draft"]
+
+
+def timed(monkeypatch, a_layer_ms):
     def passes(stages, settings):
         depth = len(stages.engine.model.language_model.model.layers)
-        names = ["vision", "prefill", "prefill with a draft", "one token", "one token with a draft"]
-        return dict.fromkeys(names, 5.0 + 3.0 * depth)
+        return dict.fromkeys(NAMES, 5.0 + a_layer_ms * depth)
 
     monkeypatch.setattr(family_shapes, "_passes", passes)
+
+
+def test_two_depths_give_the_line_to_all_layers(monkeypatch, tmp_path):
+    timed(monkeypatch, 3.0)
     result = bench("--layers", "2", "--json", str(tmp_path / "out.json"))
     assert "2 and 4 of 6 layers, extrapolated" in result.output
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["measured_layers"] == [2, 4]
-    assert set(written["ms"].values()) == {5.0 + 3.0 * 6}
+    vision, *passes = (written["ms"][name] for name in NAMES)
+    assert vision == 5.0 + 3.0 * 3, "the mean: these layers are not the decoder's"
+    assert passes == [5.0 + 3.0 * 6] * 4
+
+
+def test_more_layers_in_less_time_are_noise(monkeypatch):
+    timed(monkeypatch, -1.0)
+    result = bench("--layers", "2")
+    assert result.exit_code == 1
+    assert "3.0 ms with 2 layers, 1.0 ms with 4, which is noise" in result.output
 
 
 @pytest.mark.parametrize(
