@@ -102,7 +102,7 @@ def evaluate(
 ) -> None:
     """Run decoding modes side by side on initial states that training never saw.
 
-    A checkpoint of OpenVLA's own is run as OpenVLA evaluates LIBERO (docs/openvla.md).
+    A checkpoint of OpenVLA's own is run as OpenVLA evaluates LIBERO (docs/models.md).
     All modes run each initial state back to back in the same process, in shuffled order, so that
     episodes are paired and a slow moment of the machine meets all modes alike. `heisd report` makes
     a page of the results.
