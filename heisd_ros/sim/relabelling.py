@@ -77,7 +77,8 @@ def _relabel_episode(scene: LiberoScene, demo: h5py.Group, candidate: int) -> in
     """
     scene.reset(int(demo.attrs["init_state_index"]))
     scene.place_fixtures(demo.attrs["model_file"])
-    expert = expert_of(scene, candidate)
+    # In an episode that a person corrected, as when it was recorded.
+    expert = expert_of(scene, candidate, corrects="person" in demo)
     reasoner = Reasoner(scene, expert)
     actions, states, contradicted = np.asarray(demo["actions"]), np.asarray(demo["states"]), 0
     grippers = [_gripper(reasoner, state) for state in states]

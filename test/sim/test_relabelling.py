@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from heisd_ros.errors import DemonstrationError
 from heisd_ros.sim import demonstrations, expert
 from heisd_ros.sim.demonstrations import collect_task
 from heisd_ros.sim.relabelling import relabel
+from heisd_ros.sim.scene import LiberoScene
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +72,22 @@ def test_every_frame_gets_its_reasoning_and_again_in_the_same_words(recording, t
     assert "SUBTASK: withdraw" in first.reasoning[-1]
     for text, action in zip(first.reasoning, first.actions, strict=True):
         assert ("close gripper" in text) == (action[6] > 0)
+
+
+def test_in_a_corrected_episode_what_misses_the_goal_is_not_left_there(
+    recording, tmp_path, monkeypatch
+):
+    """The goal is stricter than the expert's place: a person takes the object up again."""
+    corrected = tmp_path / "corrected.hdf5"
+    shutil.copy(recording, corrected)
+    with h5py.File(corrected, "r+") as file:
+        demo = file["data/demo_0"]
+        demo.create_dataset("person", data=np.ones(len(demo["actions"]), np.uint8))
+    monkeypatch.setattr(LiberoScene, "success", lambda scene: False)
+    last = []
+    for source in (recording, corrected):
+        relabel(source, tmp_path / "relabelled.hdf5")
+        episode = next(read_episodes(tmp_path / "relabelled.hdf5", ()))
+        assert episode.reasoning is not None
+        last.append("SUBTASK: withdraw" in episode.reasoning[-1])
+    assert last == [True, False]
