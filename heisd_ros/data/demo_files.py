@@ -25,6 +25,8 @@ from heisd_ros.errors import DemonstrationError, HeisdError
 
 VIEWS = {"agentview": "agentview_rgb", "wrist": "eye_in_hand_rgb"}
 """View name to LIBERO's data set. LIBERO stores images bottom row first; an Episode is upright."""
+PERSON = "person"
+"""Data set of a demo, (T,) flags: the steps in which a person had the arm."""
 REASONING = "reasoning"
 """Data set of a demo, (T,) strings: what a reasoning model is to say at each step."""
 CLOSED = "num_samples"
@@ -251,7 +253,7 @@ def _episode(demo: h5py.Group, instruction: str, views: tuple[str, ...]) -> Epis
         init_state=optional_index(demo, "init_state_index"),
         outcome=_outcome(demo, steps),
         stride=int(demo.attrs.get("stride", 1)),
-        person=_flags(demo, "person", steps) if "person" in demo else None,
+        person=_flags(demo, PERSON, steps) if PERSON in demo else None,
         reasoning=_texts(demo, REASONING, steps) if REASONING in demo else None,
     )
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from heisd_ros.data.demo_files import (
     CLOSED,
+    PERSON,
     REASONING,
     VIEWS,
     optional_index,
@@ -175,7 +176,7 @@ def _write_episode(
     if episode.landmarks is not None:
         obs.create_dataset("landmarks", data=episode.landmarks)
     if episode.person is not None:
-        demo.create_dataset("person", data=episode.person.astype(np.uint8))
+        demo.create_dataset(PERSON, data=episode.person.astype(np.uint8))
     if episode.reasoning is not None:
         demo.create_dataset(REASONING, data=episode.reasoning, dtype=h5py.string_dtype())
     if episode.outcome:

@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from heisd_ros.data.demo_files import REASONING
+from heisd_ros.data.demo_files import PERSON, REASONING
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.files.atomic import replacing
 from heisd_ros.sim.curve_expert import expert_of
@@ -77,8 +77,8 @@ def _relabel_episode(scene: LiberoScene, demo: h5py.Group, candidate: int) -> in
     """
     scene.reset(int(demo.attrs["init_state_index"]))
     scene.place_fixtures(demo.attrs["model_file"])
-    # In an episode that a person corrected, as when it was recorded.
-    expert = expert_of(scene, candidate, corrects="person" in demo)
+    # The expert that recorded it: the simulated person keeps to the scene's goal.
+    expert = expert_of(scene, candidate, corrects=PERSON in demo)
     reasoner = Reasoner(scene, expert)
     actions, states, contradicted = np.asarray(demo["actions"]), np.asarray(demo["states"]), 0
     grippers = [_gripper(reasoner, state) for state in states]

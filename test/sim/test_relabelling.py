@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from heisd_ros.data.demo_files import PERSON
 from heisd_ros.data.libero_hdf5 import read_episodes
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.sim import demonstrations, expert
@@ -82,7 +83,7 @@ def test_in_a_corrected_episode_what_misses_the_goal_is_not_left_there(
     shutil.copy(recording, corrected)
     with h5py.File(corrected, "r+") as file:
         demo = file["data/demo_0"]
-        demo.create_dataset("person", data=np.ones(len(demo["actions"]), np.uint8))
+        demo.create_dataset(PERSON, data=np.ones(len(demo["actions"]), np.uint8))
     monkeypatch.setattr(LiberoScene, "success", lambda scene: False)
     last = []
     for source in (recording, corrected):
