@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from heisd_ros.decoding.assembly import build_decoder
+from heisd_ros.decoding.modes import load_mode
+from heisd_ros.decoding.types import Observation
+from heisd_ros.families.checkpoint import load_checkpoint
 from heisd_ros.models import find_model, shipped_model, shipped_models
+from heisd_ros.vla.checkpoint_files import fingerprint
+from heisd_ros.vla.drafter import load_drafter
+
+BOWL = "pick up the black bowl from table center and place it on the plate"
 
 
 def test_a_shipped_model_is_found_by_its_short_name():
@@ -18,3 +27,24 @@ def test_a_folder_is_itself(tmp_path):
 def test_what_is_neither_is_refused_with_what_there_is():
     with pytest.raises(ValueError, match=r"no model 'slow'; accepted: panda.*, or a checkpoint"):
         find_model("slow")
+
+
+def test_the_model_of_chunks_is_small_and_drafts_leave_its_tokens_as_they_are():
+    folder = find_model("fast")
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 16 * 2**20
+    model = load_checkpoint(folder)
+    assert model.codec.horizon == 10
+    drafter = load_drafter(folder / "drafter", fingerprint(folder), model)
+    modes = {name: load_mode(name) for name in ("ar", "last_command", "dsd")}
+    decoders = {
+        name: build_decoder(model, mode, drafter=drafter if name == "dsd" else None)
+        for name, mode in modes.items()
+    }
+    shape, rng = (128, 128, 3), np.random.default_rng(0)
+    for _ in range(3):
+        views = tuple(rng.integers(0, 256, shape, np.uint8) for _ in model.spec.views)
+        seen = Observation(views, BOWL, np.zeros(model.spec.proprio_size))
+        results = {name: decoder.infer(seen) for name, decoder in decoders.items()}
+        assert results["ar"].chunk.shape == (10, 7)
+        assert len({tuple(result.tokens) for result in results.values()}) == 1

@@ -70,7 +70,7 @@ def demo(
         typer.Option(help="Initial state of each episode; 40 to 49 are held out from training."),
     ] = None,
     model: Annotated[
-        str, typer.Option(help="A shipped model by name (panda), or a folder; empty: panda.")
+        str, typer.Option(help="A shipped model by name (panda, fast), or a folder; empty: panda.")
     ] = "",
     mode: Annotated[
         str, typer.Option(help="Decoding mode: a name in config/modes, or a YAML file.")

@@ -37,7 +37,7 @@ app = typer.Typer(add_completion=False)
 def evaluate(
     suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
     model: Annotated[
-        str, typer.Option(help="A shipped model by name (panda), or a folder; empty: panda.")
+        str, typer.Option(help="A shipped model by name (panda, fast), or a folder; empty: panda.")
     ] = "",
     modes: Annotated[
         str, typer.Option(help="Decoding modes (config/modes) or YAML files, with commas between.")
