@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heisd_ros.cli.demo_report import Episode, Settings, latency_summary, write_json
+from heisd_ros.cli.model_options import ModelOption
 from heisd_ros.cli.node_process import (
     ChildProcess,
     NodeProcess,
@@ -69,9 +70,7 @@ def demo(
         list[int] | None,
         typer.Option(help="Initial state of each episode; 40 to 49 are held out from training."),
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="A shipped model by name (panda, fast), or a folder; empty: panda.")
-    ] = "",
+    model: ModelOption = "",
     mode: Annotated[
         str, typer.Option(help="Decoding mode: a name in config/modes, or a YAML file.")
     ] = "ar",

@@ -16,6 +16,7 @@ from rich.table import Table
 from heisd_ros.cli.model_options import (
     DeviceOption,
     DtypeOption,
+    ModelOption,
     ProtocolOption,
     UnnormKeyOption,
     WorkersOption,
@@ -36,9 +37,7 @@ app = typer.Typer(add_completion=False)
 @app.command(name="eval")
 def evaluate(
     suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
-    model: Annotated[
-        str, typer.Option(help="A shipped model by name (panda, fast), or a folder; empty: panda.")
-    ] = "",
+    model: ModelOption = "",
     modes: Annotated[
         str, typer.Option(help="Decoding modes (config/modes) or YAML files, with commas between.")
     ] = "ar",
