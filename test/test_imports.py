@@ -24,7 +24,7 @@ ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "instructions": set(),
-    "models": set(),
+    "models": {"errors"},
     "_moved": set(),
     "kinematics": {"errors", "files"},
     "vla": {"errors", "files"},

@@ -8,6 +8,7 @@ import pytest
 from heisd_ros.decoding.assembly import Assembly
 from heisd_ros.decoding.modes import load_mode
 from heisd_ros.decoding.types import Observation
+from heisd_ros.errors import CheckpointError
 from heisd_ros.families.checkpoint import load_checkpoint
 from heisd_ros.models import find_model, shipped_model, shipped_models
 
@@ -23,7 +24,9 @@ def test_a_folder_is_itself(tmp_path):
 
 
 def test_what_is_neither_is_refused_with_what_there_is():
-    with pytest.raises(ValueError, match=r"no model 'slow'; accepted: panda.*, or a checkpoint"):
+    with pytest.raises(
+        CheckpointError, match=r"no model 'slow'; accepted: panda.*, or a checkpoint"
+    ):
         find_model("slow")
 
 

@@ -13,6 +13,7 @@ from heisd_ros.cli.calibrate_predictor import fit_predictor_of
 from heisd_ros.cli.model_options import (
     DeviceOption,
     DtypeOption,
+    ModelOption,
     ProtocolOption,
     UnnormKeyOption,
     WorkersOption,
@@ -38,7 +39,7 @@ def calibrate(
             "into its folder."
         ),
     ],
-    model: Annotated[str, typer.Option(help="Checkpoint folder; empty: the shipped one.")] = "",
+    model: ModelOption = "",
     suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
     risk: Annotated[
         float, typer.Option(help="What an episode may be expected to lose, 0 to 1.")
@@ -103,7 +104,7 @@ def calibrate(
     from heisd_ros.evaluation.calibration_episodes import instructions_of
     from heisd_ros.evaluation.calibration_rig import run_episode_of
     from heisd_ros.evaluation.calibration_setup import Aim, Place, prepare
-    from heisd_ros.models import shipped_model
+    from heisd_ros.models import find_model
 
     workers = workers or (1 if device.startswith("cuda") else 0)
     tasks = tuple(task) if task else tuple(SCRIPTED.get(suite, range(10)))
@@ -113,7 +114,7 @@ def calibrate(
             f"--model is {model!r}, but the calibration of mode {mode!r} lies beside its "
             f"checkpoint; accepted: {str(database)!r}"
         )
-    folder = str(database) if keeps else model or str(shipped_model())
+    folder = str(database) if keeps else str(find_model(model))
     place = Place(
         suite,
         folder,

@@ -12,7 +12,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from heisd_ros.cli.db_jobs import BuildJob, load_model, numbered_record, open_demonstrations
-from heisd_ros.cli.model_options import DtypeOption, ProtocolOption, SuiteOption, UnnormKeyOption
+from heisd_ros.cli.model_options import (
+    DtypeOption,
+    ModelOption,
+    ProtocolOption,
+    SuiteOption,
+    UnnormKeyOption,
+)
 from heisd_ros.cli.ray_jobs import ray_results
 from heisd_ros.cli.reading import Demonstrations, Features, Only, Params, Urdf, say_dropped
 from heisd_ros.cli.refusals import refusing
@@ -30,7 +36,6 @@ def db() -> None:
     """Build a database of demonstrated frames, change one, and look at one."""
 
 
-Model = Annotated[str, typer.Option(help="Checkpoint folder; empty: the shipped one.")]
 BatchSize = Annotated[int, typer.Option(help="Frames at a time.", min=1)]
 
 
@@ -39,7 +44,7 @@ BatchSize = Annotated[int, typer.Option(help="Frames at a time.", min=1)]
 def build(
     demonstrations: Demonstrations,
     folder: Annotated[Path, typer.Argument(help="Where it goes; one that is there is replaced.")],
-    model: Model = "",
+    model: ModelOption = "",
     suite: SuiteOption = "libero_spatial",
     protocol: ProtocolOption = "",
     unnorm_key: UnnormKeyOption = "",
@@ -72,11 +77,12 @@ def build(
 
     Interrupted or killed, it resumes when it is run again.
     """
+    from heisd_ros.models import find_model
     from heisd_ros.training.build_database import build_database
 
     chosen = parse_states(states)
     job = BuildJob(
-        model=str(Path(model).absolute()) if model else "",
+        model=str(find_model(model).absolute()),
         suite=suite,
         protocol=protocol,
         unnorm_key=unnorm_key,
@@ -119,7 +125,7 @@ def build(
 def add(
     folder: Annotated[Path, typer.Argument(help="A database.")],
     demonstrations: Demonstrations,
-    model: Model = "",
+    model: ModelOption = "",
     suite: SuiteOption = "libero_spatial",
     protocol: ProtocolOption = "",
     dtype: DtypeOption = "float32",

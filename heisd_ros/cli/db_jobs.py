@@ -20,7 +20,7 @@ class BuildJob:
     """All that a worker needs for the episodes of a build; every path is the same on its machine.
 
     Attributes:
-        model: Checkpoint folder; empty: the shipped one.
+        model: Checkpoint folder.
         demonstrations: Where the demonstrations are.
         states: Initial states whose episodes are taken.
         every: Take every n-th recorded frame.
@@ -66,15 +66,15 @@ def numbered_record(job: BuildJob, number: int) -> tuple[int, Record]:
 def load_model(
     model: str, suite: str, protocol: str, unnorm_key: str, dtype: str
 ) -> tuple[TokenModel, str, float]:
-    """Loads the model; also returns its fingerprint and its control rate, Hz."""
+    """Loads a model by name or folder; also returns its fingerprint and its control rate, Hz."""
     import torch
 
-    from heisd_ros.models import shipped_model
+    from heisd_ros.models import find_model
     from heisd_ros.sim.protocol import load_for_suite, load_protocol
     from heisd_ros.sim.scene import CONTROL_RATE_HZ
     from heisd_ros.vla.checkpoint_files import fingerprint
 
-    checkpoint = model or shipped_model()
+    checkpoint = find_model(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     vla = load_for_suite(
         checkpoint,

@@ -106,7 +106,7 @@ def demo(
 
     tasks = tuple(task or (1, 3, 0))
     states = tuple(init_state or (40 + number % 10 for number in range(len(tasks))))
-    with refusing(ValueError):
+    with refusing():
         settings = Settings(
             suite=suite,
             tasks=tasks,

@@ -115,7 +115,7 @@ def evaluate(
     from heisd_ros.evaluation.starts import evaluation_starts
     from heisd_ros.models import find_model
 
-    with refusing(ValueError):
+    with refusing():
         folder = find_model(model)
         rates = measured_rates(rate_of) if rate_of is not None else None
     setup = Setup(

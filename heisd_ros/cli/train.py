@@ -10,7 +10,7 @@ import typer
 from rich.progress import Progress, TextColumn
 
 from heisd_ros.cli.db_jobs import open_demonstrations
-from heisd_ros.cli.model_options import ProtocolOption, SuiteOption, UnnormKeyOption
+from heisd_ros.cli.model_options import ModelOption, ProtocolOption, SuiteOption, UnnormKeyOption
 from heisd_ros.cli.reading import Demonstrations, Features, Only, Params, Urdf, say_dropped
 from heisd_ros.cli.refusals import refusing
 from heisd_ros.errors import HeisdError
@@ -138,9 +138,7 @@ def vla(
 def drafter(
     demonstrations: Demonstrations,
     folder: Annotated[Path, typer.Argument(help="Folder of the run; a run is resumed.")],
-    model: Annotated[
-        str, typer.Option(help="Checkpoint to draft for; empty: the one that ships.")
-    ] = "",
+    model: ModelOption = "",
     steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 4000,
     batch_size: Annotated[int, typer.Option(help="Frames a step.", min=1)] = 64,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.", min=0)] = 2e-3,

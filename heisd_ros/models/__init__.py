@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from heisd_ros.errors import CheckpointError
+
 _PREFIX = "libero_"
 _USUAL = "libero_panda"
 
@@ -26,7 +28,7 @@ def find_model(name: str) -> Path:
     """Folder of a model: a shipped one by name, else a folder; empty: `shipped_model`.
 
     Raises:
-        ValueError: It is neither.
+        CheckpointError: It is neither.
     """
     if not name:
         return shipped_model()
@@ -35,6 +37,6 @@ def find_model(name: str) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    raise ValueError(
+    raise CheckpointError(
         f"no model {name!r}; accepted: {', '.join(shipped_models())}, or a checkpoint's folder"
     )

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from heisd_ros.errors import DrafterError
@@ -310,7 +310,8 @@ def save_drafter(
     }
     content = {"format": FORMAT, "model": model_fingerprint, **(record or {})}
     with replacing(folder / WEIGHTS) as weights, replacing(folder / RECORD) as text:
-        save_file(tensors, weights, metadata={"format": "pt"})
+        # Not save_file, which lets none but the owner read the file.
+        weights.write_bytes(save(tensors, metadata={"format": "pt"}))
         text.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -183,6 +183,7 @@ def test_what_is_saved_drafts_the_same(tmp_path, dtype):
 def test_a_folder_holds_two_files_and_nothing_of_the_vla(tmp_path):
     save_drafter(tmp_path, small_drafter(), MODEL, {"acceptance": 1.5})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["drafter.json", "drafter.safetensors"]
+    assert len({p.stat().st_mode for p in tmp_path.iterdir()}) == 1  # who reads one reads both
     record = json.loads((tmp_path / "drafter.json").read_text())
     assert record == {"format": 1, "model": MODEL, "acceptance": 1.5}
     tensors = load_file(tmp_path / "drafter.safetensors")

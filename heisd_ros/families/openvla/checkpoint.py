@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tokenizers import Tokenizer
 
 from heisd_ros.errors import CheckpointError
@@ -122,7 +122,8 @@ def save_checkpoint(
         replacing(folder / TOKENIZER) as text_side,
         replacing(folder / WEIGHTS) as weights,
     ):
-        save_file(tensors, weights, metadata={"format": "pt"})
+        # Not save_file, which lets none but the owner read the file.
+        weights.write_bytes(save(tensors, metadata={"format": "pt"}))
         tokenizer.save(str(text_side))
         config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

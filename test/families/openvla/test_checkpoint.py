@@ -51,6 +51,10 @@ def test_round_trip(folder):
         torch.testing.assert_close(loaded[name], tensor, rtol=0, atol=0)
 
 
+def test_who_reads_one_file_of_a_checkpoint_reads_all(folder):
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
+
+
 def test_saving_again_replaces_only_its_own_files(folder):
     (folder / "MODEL_CARD.md").write_text("kept")
     before = fingerprint(folder)
