@@ -12,6 +12,9 @@ model's first choices, and at each position its second choice with what follows 
 SECOND_CHOICES = 8
 """Positions that are drafted by the model's second choice as well: all of a short answer, and few
 enough of a long one that they do not crowd out its first choices."""
+GUESSES = 32
+"""First choices behind the newest token of a long answer that are drafted beside what its proposer
+drafts there: words that change singly, such as numbers, then cost one pass together."""
 
 
 def redraft(
@@ -30,13 +33,20 @@ def redraft(
         rule: the acceptance rule of the new draft.
         level: position of the first draft's first level within the answer.
     """
-    tails, answers = draft.tails(len(verification.tokens) - level), verification.answers
-    if not answers:
-        return tails
-    # Beyond the end of the draft that was verified, the first draft continues.
-    rest = tails.chains()[0][len(answers) :] if len(tails) else ()
-    chains = [(*answers, *rest)]
+    if not verification.answers:
+        return draft.tails(len(verification.tokens) - level)
+    rest = expected(verification, draft, level)
+    chains = [rest]
     second_choices = verification.second_choices() if rule == "exact" else ()
     for place, second in enumerate(second_choices[:SECOND_CHOICES]):
-        chains.append((*answers[:place], second, *answers[place + 1 :], *rest))
+        chains.append((*rest[:place], second, *rest[place + 1 :]))
     return DraftTree.from_chains(chains)
+
+
+def expected(verification: Verification, draft: DraftTree, level: int = 0) -> tuple[int, ...]:
+    """Returns what is expected behind the known tokens; the arguments are those of `redraft`.
+
+    That is the model's own guesses, and beyond the draft that it read last, the first draft.
+    """
+    tails, answers = draft.tails(len(verification.tokens) - level), verification.answers
+    return (*answers, *(tails.chains()[0][len(answers) :] if len(tails) else ()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from heisd_ros.decoding.proposers import Proposer, Step
-from heisd_ros.decoding.redraft import REDRAFT_ROOM, redraft
+from heisd_ros.decoding.redraft import GUESSES, REDRAFT_ROOM, expected, redraft
 from heisd_ros.decoding.settings import AcceptanceRule, ModeSettings
 from heisd_ros.decoding.stopwatch import Stopwatch
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
@@ -34,6 +34,8 @@ class Speculation:
     ) -> None:
         self._vla, self._mode = vla, mode
         self._proposers, self._keep_frames = proposers, keep_frames
+        # Of an answer of a fixed length all of the rest is guessed, by `redraft`.
+        self._guesses = GUESSES if mode.redraft and not vla.codec.counted else 0
 
     def decode(
         self,
@@ -61,7 +63,7 @@ class Speculation:
         room = REDRAFT_ROOM if mode.redraft else 0
         if proposer is not None:
             source, rule = proposer.source, accept or proposer.accept
-            room = max(room, len(draft), proposer.room)
+            room = max(room, len(draft), proposer.room + self._guesses)
         verification = Verification.start(
             self._vla.engine,
             step.prompt,
@@ -83,7 +85,10 @@ class Speculation:
             if unseen and not verification.correcting:
                 tree = draft.tails(len(verification.tokens) - level)
             elif not verification.correcting and (tree := _next(proposer, step, verification)):
-                pass
+                if self._guesses:
+                    rest = expected(verification, draft, level)
+                    draft, level = DraftTree.from_chains([rest]), len(verification.tokens)
+                    tree = DraftTree.from_chains([rest[: self._guesses], *tree.chains()])
             elif mode.redraft or verification.correcting:
                 tree = redraft(verification, draft, rule, level)
             else:

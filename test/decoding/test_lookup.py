@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.references import FamilyReference
 
+from heisd_ros.decoding import speculation
 from heisd_ros.decoding.assembly import build_decoder
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.lookup import LENGTH, ROOM, continuations
@@ -66,3 +67,18 @@ def test_an_episode_of_reasoning_is_lossless_in_a_third_of_the_passes():
     exact.reset()
     plain = AutoregressiveDecoder(model).infer(observation)
     assert exact.infer(observation).tokens == plain.tokens
+
+
+def test_the_models_own_guesses_save_passes_beside_the_last_answer(monkeypatch):
+    reference = FamilyReference("ecot")
+    model, passes = load_checkpoint(reference.folder), {}
+    for guesses in (0, speculation.GUESSES):
+        monkeypatch.setattr(speculation, "GUESSES", guesses)
+        exact = build_decoder(model, load_mode("last_command"))
+        for name in ("ep0", "ep3", "ep4"):
+            case = reference.cases[name]
+            seen = Observation((reference.image(case["image"]),), case["instruction"])
+            result = exact.infer(seen)
+            assert list(result.tokens) == case["generated_ids"]
+        passes[guesses] = result.passes
+    assert passes[speculation.GUESSES] < passes[0]
