@@ -13,8 +13,8 @@ LONGEST_MATCH = 8
 """Greatest number of tokens that are compared at a position; more add nothing."""
 LEAST_MATCH = 2
 """Least number of tokens compared; fewer occur too often to identify a position."""
-LENGTH = 16
-"""Tokens of a draft, at most: the next difference is seldom farther."""
+LENGTH = 8
+"""Tokens of a draft, at most: more save few passes, and each takes time on a CPU."""
 
 # Newest tokens that may be new, and old ones in whose place they stand: none, one for one, one put
 # in, two for two.

@@ -12,7 +12,7 @@ model's first choices, and at each position its second choice with what follows 
 SECOND_CHOICES = 8
 """Positions that are drafted by the model's second choice as well: all of a short answer, and few
 enough of a long one that they do not crowd out its first choices."""
-GUESSES = 32
+GUESSES = 16
 """First choices behind the newest token of a long answer that are drafted beside what its proposer
 drafts there: words that change singly, such as numbers, then cost one pass together."""
 
