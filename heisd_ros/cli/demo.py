@@ -41,17 +41,18 @@ PATIENCE = {
     "input.image_timeout_sec": 30.0,
     "input.joint_state_timeout_sec": 30.0,
     "command.max_action_age_sec": 30.0,
-}
-"""Parameters of the VLA node: a scene that is rendered in software takes its time. To hold the arm
-meanwhile would only drop inferences that are half done."""
-SLOW_MOTION = {
-    "input.max_stamp_age_sec": 0.0,
-    "input.frozen_joint_sec": 0.0,
     "input.follow_distance_m": 0.0,
 }
+"""Parameters of the VLA node: a scene that is rendered in software takes its time. To hold the arm
+meanwhile would only drop inferences that are half done. A real arm that does not follow, since it
+pushes against something, is held until it is activated again; here that episode goes on and fails,
+and the next one begins."""
+SLOW_MOTION = {"input.max_stamp_age_sec": 0.0, "input.frozen_joint_sec": 0.0}
 """Further ones in real time. A scene that renders more slowly than 20 times a second runs in slow
-motion: by the clock its arm does not go as far as it is told to. A real arm that does not follow is
-held until it is activated again, so the demo would never end."""
+motion: by the clock its arm does not go as far as it is told to."""
+HELD_SEC = 40.0
+"""Time for which the arm is held after which an episode failed: longer than any patience. A model
+whose answer stands for no action says the same of a picture that stays the same."""
 NEEDED_SUCCESSES = 2
 INTERRUPTED = 130
 
@@ -230,13 +231,17 @@ def _episode(
     headline = f"episode {number + 1}/{len(settings.tasks)}: task {task}, initial state {state}"
     _wait_for_nodes(monitor, nodes, deadline)
     monitor.begin_episode(settings.suite, task, state, max(1.0, deadline - time.monotonic()))
-    began = time.monotonic()
+    began = moved = time.monotonic()
     now = monitor.snapshot()
     while not now.success and now.step < settings.max_steps and time.monotonic() < deadline:
         monitor.spin(0.1)
         _check(nodes)
         now = monitor.snapshot()
         view.show(headline, now)
+        if not now.hold:
+            moved = time.monotonic()
+        elif time.monotonic() - moved > HELD_SEC:
+            break
     seconds = time.monotonic() - began
     picture = None
     frames = monitor.frames()
