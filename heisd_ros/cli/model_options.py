@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 ModelOption = Annotated[
-    str, typer.Option(help="A shipped model by name (panda, fast), or a folder; empty: panda.")
+    str,
+    typer.Option(help="A shipped model by name (panda, reason, fast), or a folder; empty: panda."),
 ]
 SuiteOption = Annotated[
     str, typer.Option(help="LIBERO suite, by which a protocol chooses the statistics.")

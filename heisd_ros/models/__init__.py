@@ -16,7 +16,7 @@ def shipped_model() -> Path:
 
 
 def shipped_models() -> dict[str, Path]:
-    """Folders of all shipped checkpoints by short name: `panda`, and `reason` and `fast` if there.
+    """Folders of all shipped checkpoints by short name: `panda`, `reason` and `fast`.
 
     `libero_panda` is `panda`; of `libero_panda_reason` it is the last word.
     """
