@@ -101,7 +101,7 @@ def build(
         return ray_results(ray, numbered_record, [(job, number) for number in numbers])
 
     with Progress() as progress:
-        vla, identity, rate_hz = load_model(model, suite, protocol, unnorm_key, dtype)
+        vla, identity, rate_hz = load_model(job.model, suite, protocol, unnorm_key, dtype)
         sources = open_demonstrations(demonstrations, params, features, urdf, rate_hz, only or ())
         manifest = build_database(
             vla,

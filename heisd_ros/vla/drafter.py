@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from heisd_ros.errors import DrafterError
@@ -32,6 +32,7 @@ from heisd_ros.vla.llama import (
     rotate,
 )
 from heisd_ros.vla.packed_linear import pack
+from heisd_ros.vla.tensor_files import write_tensors
 from heisd_ros.vla.token_model import TokenModel, Vocabulary
 
 WEIGHTS, RECORD = "drafter.safetensors", "drafter.json"
@@ -303,15 +304,12 @@ def save_drafter(
         record: how it was trained and what it achieved.
     """
     folder = Path(folder)
-    # Cloned, because parts of fused weights share memory, which safetensors refuses.
     tensors = {
-        name: tensor.to("cpu", torch.float16).clone().contiguous()
-        for name, tensor in drafter.state_dict().items()
+        name: tensor.to("cpu", torch.float16) for name, tensor in drafter.state_dict().items()
     }
     content = {"format": FORMAT, "model": model_fingerprint, **(record or {})}
     with replacing(folder / WEIGHTS) as weights, replacing(folder / RECORD) as text:
-        # Not save_file, which lets none but the owner read the file.
-        weights.write_bytes(save(tensors, metadata={"format": "pt"}))
+        write_tensors(weights, tensors)
         text.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,12 +1,13 @@
-"""Safetensors files read tensor by tensor, their headers first."""
+"""Safetensors files: read tensor by tensor, their headers first, and written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from heisd_ros.errors import CheckpointError
@@ -72,3 +73,13 @@ class TensorFiles:
         with safe_open(self.headers[name].path, framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
             return tensor
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes tensors as a safetensors file with the permissions that new files have.
+
+    `save_file` of the library lets none but the owner read what it writes.
+    """
+    # Cloned, because parts of fused weights share memory, which safetensors refuses.
+    own = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+    path.write_bytes(save(own, metadata={"format": "pt"}))

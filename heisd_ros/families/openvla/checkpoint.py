@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from tokenizers import Tokenizer
 
 from heisd_ros.errors import CheckpointError
@@ -31,6 +30,7 @@ from heisd_ros.vla.checkpoint_files import (
     read_json,
 )
 from heisd_ros.vla.load_weights import load_weights, without_memory
+from heisd_ros.vla.tensor_files import write_tensors
 from heisd_ros.vla.tokenizer import read_tokenizer
 
 __all__ = ["fingerprint", "load_checkpoint", "save_checkpoint", "statistics_of"]
@@ -109,9 +109,8 @@ def save_checkpoint(
     """
     folder = Path(folder)
     buffers = {name for name, _ in model.named_buffers()}  # units of the robot: never rounded
-    # Cloned, because parts of fused weights share memory, which safetensors refuses.
     tensors = {
-        name: tensor.to("cpu", tensor.dtype if name in buffers else dtype).clone().contiguous()
+        name: tensor.to("cpu", tensor.dtype if name in buffers else dtype)
         for name, tensor in model.state_dict().items()
     }
     norm_stats = {key: {"action": value.to_dict()} for key, value in statistics.items()}
@@ -122,8 +121,7 @@ def save_checkpoint(
         replacing(folder / TOKENIZER) as text_side,
         replacing(folder / WEIGHTS) as weights,
     ):
-        # Not save_file, which lets none but the owner read the file.
-        weights.write_bytes(save(tensors, metadata={"format": "pt"}))
+        write_tensors(weights, tensors)
         tokenizer.save(str(text_side))
         config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
