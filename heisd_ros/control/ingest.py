@@ -112,7 +112,8 @@ class ObservationBuffer:
                 return
             health.accept(now, self.limits.recovery_sec)
             if self._arm is not None:
-                self._pictures[view].note(message.data, self._arm.positions, self.moving)
+                picture, taken_at = self._pictures[view], self._positions_at(stamp)
+                picture.note(message.data, self._arm.positions, self.moving, taken_at)
             if not self._in_order(self._images[view], stamp):
                 return
             history = self._images[view]
@@ -325,6 +326,14 @@ class ObservationBuffer:
         elif self.moving:
             self._repeats += 1
         self._arm = arm
+
+    def _positions_at(self, stamp: int) -> np.ndarray | None:
+        """The joints' positions within the tolerance of a stamp; None if none are kept."""
+        if not self._joints:
+            return None
+        arm = _nearest(self._joints, stamp)
+        within = abs(arm.stamp - stamp) <= self.limits.sync_tolerance_sec * NANOSECONDS
+        return arm.content.positions if within else None
 
     def _match(self, now: int) -> None:
         """Forms a set around the newest unused image of the first view that has partners."""

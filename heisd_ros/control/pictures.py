@@ -16,13 +16,13 @@ class _Content:
 
     Attributes:
         data: Its bytes.
-        positions: (n,), rad, where the joints were when it was new.
+        positions: (n,), rad, where the joints were when it was taken; None until that is known.
         motion: How far a joint has moved since, rad.
         repeats: How often it was repeated while the arm was commanded to move.
     """
 
     data: Any
-    positions: np.ndarray
+    positions: np.ndarray | None
     motion: float = 0.0
     repeats: int = 0
 
@@ -37,20 +37,26 @@ class FrozenPicture:
     def __init__(self) -> None:
         self._content: _Content | None = None
 
-    def note(self, data: Any, positions: np.ndarray, moving: bool) -> None:
+    def note(
+        self, data: Any, positions: np.ndarray, moving: bool, taken_at: np.ndarray | None
+    ) -> None:
         """Adds the picture that arrived.
 
         Args:
             data: Its bytes.
             positions: (n,), rad, where the joints are.
             moving: Whether the arm is commanded to move.
+            taken_at: (n,), rad, where they were by the picture's stamp. None where its joint state
+                is still to come: the newest one may be far away, from before a simulation's reset.
         """
         last = self._content
         if last is None or not _same(last.data, data):
-            self._content = _Content(data, positions)
-        else:
-            last.motion = max(last.motion, float(np.abs(positions - last.positions).max()))
-            last.repeats += moving
+            self._content = _Content(data, taken_at)
+            return
+        if last.positions is None:
+            last.positions = positions
+        last.motion = max(last.motion, float(np.abs(positions - last.positions).max()))
+        last.repeats += moving
 
     def fault(self, limits: IngestLimits) -> str | None:
         """Returns why the picture counts as frozen; None if it does not."""

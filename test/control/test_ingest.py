@@ -192,6 +192,21 @@ def test_a_picture_is_not_frozen_because_the_joints_came_first():
     assert reason(buffer, MS) is None
 
 
+def test_a_picture_is_not_frozen_because_it_came_before_its_joints():
+    """A reset moves the arm at once; in lock-step the still picture is then sent again."""
+    buffer = buffer_of(views=("a",))
+    buffer.add_joint_state(joints(MS, REST + 1.4), 0)
+    buffer.add_image(0, image(MS, "end of an episode"), 0)
+    for step, now in enumerate((1000 * MS, 1200 * MS, 1400 * MS)):
+        buffer.add_image(0, image(now, "start of the next"), now)
+        buffer.add_joint_state(joints(now, REST), now)
+        assert reason(buffer, now) is None, step
+    moved = 1600 * MS
+    buffer.add_joint_state(joints(moved, REST + 0.3), moved)
+    buffer.add_image(0, image(moved, "start of the next"), moved)
+    assert reason(buffer, moved) is HoldReason.FROZEN_IMAGE
+
+
 def test_a_gripper_may_report_in_messages_of_its_own():
     buffer = buffer_of(views=("a",))
     buffer.add_joint_state(joints(MS), 0)
