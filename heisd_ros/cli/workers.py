@@ -19,8 +19,12 @@ def cores() -> int:
 
 
 def threads_each(workers: int) -> int:
-    """Returns the threads of each of so many parallel processes: its share of the cores."""
-    return max(1, cores() // workers)
+    """Returns the threads of each of so many parallel processes.
+
+    That is its share of the cores, or fewer where OMP_NUM_THREADS asks for fewer.
+    """
+    asked, share = os.environ.get("OMP_NUM_THREADS", ""), max(1, cores() // workers)
+    return min(share, max(1, int(asked))) if asked.isdecimal() else share
 
 
 def hold_to(threads: int) -> None:

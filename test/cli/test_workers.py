@@ -64,6 +64,12 @@ def test_processes_share_the_cores(workers, monkeypatch):
     assert workers * threads <= max(workers, cores())
 
 
+def test_a_worker_takes_no_more_threads_than_asked_for(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("LP_NUM_THREADS", "7")
+    assert list(run_jobs(torch.get_num_threads, [()], "threads", 1)) == [1]
+
+
 @pytest.mark.parametrize("run", [JOBS, ROUNDS])
 def test_no_worker_outlives_a_process_that_was_killed(run, tmp_path):
     script = tmp_path / "run.py"
