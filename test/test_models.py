@@ -54,6 +54,7 @@ def test_the_model_that_reasons_says_what_it_does_before_it_acts():
     folder = find_model("reason")
     model = load_checkpoint(folder)
     decoder = Assembly(folder).decoder(model, load_mode("heisd_reason"))
+    assert not decoder.warning(), "its calibration is of another mode"
     grey = np.full((128, 128, 3), 128, np.uint8)
     result = decoder.infer(Observation((grey, grey), BOWL, np.zeros(model.spec.proprio_size)))
     parts = model.codec.parts(result.tokens)

@@ -31,7 +31,7 @@ from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import SkipDecision, SkipGate
 from heisd_ros.decoding.speculation import Speculation
 from heisd_ros.decoding.stopwatch import Stopwatch
-from heisd_ros.decoding.thinking import Thinking
+from heisd_ros.decoding.thinking import Thinking, Thought
 from heisd_ros.decoding.types import Observation, Settled, Source, StepResult, VerifiedFrame
 from heisd_ros.decoding.verifier import Verification
 from heisd_ros.retrieval.database import Matches, SearchableShard, Store
@@ -126,15 +126,15 @@ class HybridDecoder:
                 self._last, source=Source.SKIP, reason=reason, watch=watch, passes=0
             )
         zone = None if self.boundary is None else self.boundary.update(observation.motion)
-        kept, thought = self._thinking.decide(
+        thought = self._thinking.decide(
             observation.instruction, zone, observation.after_hold, observation.motion
         )
         seen = perceive(self.vla, observation, watch=watch)
-        if kept:
-            return self._act_on(kept, thought, seen, watch)
+        if thought.kept:
+            return self._act_on(thought, seen, watch)
         route, matches = self._router.route(observation, zone, self._last), None
-        if thought:
-            route = route._replace(reason=f"{route.reason}; {thought}")
+        if thought.reason:
+            route = route._replace(reason=f"{route.reason}; {thought.reason}")
         if route.shard is not None:
             matches = self.retrieve(route.shard, seen.features)
             found = self._router.may_skip(matches, route, observation, self._last)
@@ -149,7 +149,7 @@ class HybridDecoder:
             step,
             self.proposers.get(route.source),
             watch,
-            self._router.rule(observation.motion),
+            thought.accept or self._router.rule(observation.motion),
         )
         self._thinking.note(verification.tokens)
         if matches is not None:
@@ -194,21 +194,21 @@ class HybridDecoder:
         self._thinking.observe_shadow(agrees)
         return Settled(watch.timings_ms()["total"], agrees)
 
-    def _act_on(
-        self, kept: tuple[int, ...], reason: str, seen: Perceived, watch: Stopwatch
-    ) -> StepResult:
+    def _act_on(self, thought: Thought, seen: Perceived, watch: Stopwatch) -> StepResult:
         """Decodes what follows a kept reasoning, or all of it if that action is not to be used."""
         self.gate.note_verified()
+        kept, reason, accept = thought
         prompt, source = self.vla.prompt(*seen), Source.KEPT
         last = self.proposers.get(Source.LAST_COMMAND)
         ids = torch.tensor([kept], device=self.vla.device)
         begun = prompt.followed_by(self.vla.embed_tokens(ids), ids)
-        verification, _ = self.speculation.decode(Step(begun, self._last, None), last, watch)
+        step = Step(begun, self._last, None)
+        verification, _ = self.speculation.decode(step, last, watch, accept)
         passes = verification.passes
         if problem := self._thinking.problem(verification.tokens):
             reason, kept = f"{reason}; decoded again: {problem}", ()
             whole = Step(prompt, self._last, None)
-            verification, source = self.speculation.decode(whole, last, watch)
+            verification, source = self.speculation.decode(whole, last, watch, accept)
             passes += verification.passes
         self._thinking.note(verification.tokens, kept)
         if kept and self._thinking.shadow():

@@ -16,7 +16,7 @@ from heisd_ros.kinematics.metric import MetricBounds
 FIX = "run `heisd calibrate CHECKPOINT --mode MODE`"
 COUNTED = (1, 2, 3, 4, 6, 8, 12)
 """Steps in a row of modes that count, the path. It is fixed before anything is measured."""
-MEASURED = ((1, 0.6), (1, 0.4), (2, 0.4), (2, 0.25), (4, 0.25), (8, 0.25), (8, 0.15))
+MEASURED = ((1, 0.4), (2, 0.25), (4, 0.15))
 """Steps in a row, and the boundary of the metric, of modes that go by the motion: the path."""
 
 

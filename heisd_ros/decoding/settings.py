@@ -141,6 +141,8 @@ class ReasoningSettings:
             action was not near the one before (``sequence_relaxed``) or changed the gripper.
         again: what is decoded behind it: the ``action`` alone, or the words about the next
             ``motion`` and the action.
+        accept: acceptance rule of drafts in fast, straight motion by the metric, in steps that keep
+            a reasoning and in others (``motion``); elsewhere it is that of the proposer.
         steps: steps in a row that keep it, at most.
         clearance: steps after a change of the gripper in which all is decoded (``motion``).
         shadow_share: share of the steps that kept it that are decoded in full as well, while the
@@ -149,6 +151,7 @@ class ReasoningSettings:
 
     keep: Literal["never", "count", "motion"] = "never"
     again: Part = "action"
+    accept: AcceptanceRule = "exact"
     steps: Annotated[int, within(1, 100)] = 4
     clearance: Annotated[int, within(0, 1000)] = 4
     shadow_share: Annotated[float, within(0.0, 1.0)] = 0.0

@@ -8,6 +8,7 @@ beginning, and not those of the plain loop. ``count`` is upstream ECoT's freezin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,12 +17,26 @@ from heisd_ros.decoding.answer_actions import action_of
 from heisd_ros.decoding.boundary import Boundary, Zone
 from heisd_ros.decoding.conformal import TaskAlarms
 from heisd_ros.decoding.reasoning_calibration import FIX, ReasoningCalibration
-from heisd_ros.decoding.settings import ReasoningSettings
+from heisd_ros.decoding.settings import AcceptanceRule, ReasoningSettings
 from heisd_ros.errors import ModeError
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.metric import MetricSample
 from heisd_ros.vla.action_codec import ActionCodec
 from heisd_ros.vla.reasoning import reasoning_of
+
+
+class Thought(NamedTuple):
+    """How an answer is decoded.
+
+    Attributes:
+        kept: the beginning of the answer that is kept; empty: all is decoded.
+        reason: explanation for the telemetry; empty in modes that never keep one.
+        accept: acceptance rule of drafts; None: that of their proposer.
+    """
+
+    kept: tuple[int, ...] = ()
+    reason: str = ""
+    accept: AcceptanceRule | None = None
 
 
 class Thinking:
@@ -96,7 +111,7 @@ class Thinking:
         zone: Zone | None,
         after_hold: bool = False,
         motion: MetricSample | None = None,
-    ) -> tuple[tuple[int, ...], str]:
+    ) -> Thought:
         """Decides about one step; `note` must follow, or the next step keeps nothing.
 
         Args:
@@ -104,29 +119,28 @@ class Thinking:
             zone: of the metric; None: the mode does not use it.
             after_hold: the arm was held since the step before.
             motion: the metric; used with a calibrated boundary.
-
-        Returns:
-            the beginning of the answer to keep (empty: all is decoded), and the reason for the
-            telemetry, empty in modes that never keep one.
         """
         if self._settings.keep == "never" or self._reasoning is None:
-            return (), ""
+            return Thought()
         if (task := normalise_instruction(instruction)) != self._task:
             self.reset()
             self._task = task
         if self._limit is not None:
             zone = self._limit.update(motion)
+        # In slow motion a difference within the bounds can hold the arm for good.
+        accept = self._settings.accept if zone is not None and zone.retrieval else None
         # Taken: a step that fails before its answer is known leaves nothing to keep.
         answer, self._answer = self._answer, None
         if answer is None:
-            return (), "thinks: no answer before it"
+            return Thought((), "thinks: no answer before it", accept)
         if why := "the arm was held" if after_hold else self._objection(zone):
-            return (), f"thinks: {why}"
+            return Thought((), f"thinks: {why}", accept)
         kept = self._reasoning.kept(answer, self._settings.again)
         if not kept:
-            return (), "thinks: the last answer has nothing to keep"
+            return Thought((), "thinks: the last answer has nothing to keep", accept)
         why = f"; {zone.reason}" if zone is not None else ""
-        return kept, f"keeps the reasoning, {self._in_a_row + 1} of {self._steps}{why}"
+        row = f"keeps the reasoning, {self._in_a_row + 1} of {self._steps}{why}"
+        return Thought(kept, row, accept)
 
     def problem(self, tokens: Sequence[int]) -> str:
         """Returns why an answer behind a kept reasoning is not to be executed; empty if it is.

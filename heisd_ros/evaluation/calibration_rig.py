@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.calibrated_path import CalibratedPath
 from heisd_ros.decoding.calibration import Calibration
+from heisd_ros.decoding.modes import load_mode
 from heisd_ros.decoding.types import Decoder
 from heisd_ros.evaluation.calibration_episodes import EpisodeLoss, judge_episode
 from heisd_ros.evaluation.calibration_losses import BASE
@@ -29,7 +29,9 @@ class Rig:
         self._mode, self._assembly = place.open()
         self._vla, self._protocol = place.load_model()
         self._inputs = SceneInputs.of(self._vla.spec)
-        self._reference = AutoregressiveDecoder(self._vla)
+        # Both give the plain loop's tokens; a long answer takes it several times as long.
+        exact = load_mode("ar" if self._vla.codec.counted else "last_command")
+        self._reference = self._assembly.decoder(self._vla, exact)
         self._scene: LiberoScene | None = None
 
     def run(self, candidate: CalibratedPath, setting: int, start: Start) -> EpisodeLoss:

@@ -154,7 +154,7 @@ def kept_in(subject, values, task=TASK):
     seen = []
     for value in values:
         motion = MetricSample(value, 0.1, 0.1, 0.1, "paper", True, "velocity")
-        kept, _ = subject.decide(task, FAST, motion=motion)
+        kept = subject.decide(task, FAST, motion=motion).kept
         subject.note(answer(), kept)
         seen.append(bool(kept))
     return seen
