@@ -254,6 +254,8 @@ def test_a_mode_is_calibrated_at_a_fixed_setting_without_shadows():
     fixed = calibration_mode(mode).skip
     assert (fixed.policy, fixed.shadow_share, fixed.feedback) == ("calibrated", 0.0, False)
     keeping = load_mode("heisd_reason")
-    assert calibration_mode(keeping) == keeping
+    silent = replace(keeping.reasoning, shadow_share=0.0)
+    assert keeping.reasoning.shadow_share > 0.0
+    assert calibration_mode(keeping) == replace(keeping, reasoning=silent)
     with pytest.raises(CalibrationError, match="'never'"):
         calibration_mode(ModeSettings(propose="retrieval"))
