@@ -139,8 +139,8 @@ class Thinking:
         if not kept:
             return Thought((), "thinks: the last answer has nothing to keep", accept)
         why = f"; {zone.reason}" if zone is not None else ""
-        row = f"keeps the reasoning, {self._in_a_row + 1} of {self._steps}{why}"
-        return Thought(kept, row, accept)
+        count = f"{self._in_a_row + 1} of {self._steps}"
+        return Thought(kept, f"keeps the reasoning, {count}{why}", accept)
 
     def problem(self, tokens: Sequence[int]) -> str:
         """Returns why an answer behind a kept reasoning is not to be executed; empty if it is.
