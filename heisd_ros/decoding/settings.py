@@ -233,6 +233,11 @@ class ModeSettings:
                 f"reasoning.keep is {self.reasoning.keep!r}, but propose 'none' is the plain loop; "
                 "accepted with it: 'never', or another propose, such as 'last_command'"
             )
+        if self.reasoning.accept != "exact" and self.reasoning.keep != "motion":
+            raise ModeError(
+                f"reasoning.accept is {self.reasoning.accept!r}, which holds in fast motion by the "
+                f"metric, but reasoning.keep is {self.reasoning.keep!r}; accepted with it: 'exact'"
+            )
         if self.drafter.last and not self.one_pass:
             raise ModeError(
                 "drafter.last drafts in the prefill, which one_pass: false keeps free of drafts; "

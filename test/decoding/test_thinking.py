@@ -262,6 +262,12 @@ def test_an_answer_without_words_has_nothing_to_keep():
     assert thinking.decide(TASK, FAST)[:2] == ((), "thinks: the last answer has nothing to keep")
 
 
+def test_bounds_for_fast_motion_are_refused_where_no_metric_is_used():
+    mode = load_mode("heisd_reason")
+    with pytest.raises(ModeError, match=r"reasoning.accept is .*keep is 'count'; accepted .*exact"):
+        replace(mode, reasoning=replace(mode.reasoning, keep="count"))
+
+
 @pytest.mark.parametrize("name", ["freeze", "heisd_reason"])
 def test_a_model_that_does_not_reason_refuses_the_mode(name):
     with pytest.raises(ModeError, match=r"reasoning.keep is .*hold no reasoning; accepted .*never"):
