@@ -13,6 +13,9 @@ from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.safety.dead_reckoning import ReckonedTip, StillJoints, foremost
 from heisd_ros.safety.joints import Posture
 
+MOVING = np.array([0.005] * 3 + [0.02] * 3)
+"""Motion faster than this (m/s, rad/s) on any axis must be visible in pictures and joint states."""
+
 
 class Following:
     """Compares commanded with measured motion, from activation on.

@@ -12,6 +12,8 @@ from heisd_ros.kinematics.pose import Pose
 from heisd_ros.robot.command_parameters import STOP_SEC
 from heisd_ros.robot.guard_parameters import GuardNodeParameters
 from heisd_ros.robot.safety_limits import collision_guard, safety_limits
+from heisd_ros.safety.collision import MARGIN_M
+from heisd_ros.safety.creep import Creep
 from heisd_ros.safety.joints import Posture, parse_limits
 from heisd_ros.safety.lead import Lead
 from heisd_ros.safety.limits import PartLimits
@@ -35,7 +37,8 @@ class Bounds:
     """The limits of the robot's file, wider by the guard's tolerances.
 
     A path is where a command leads if it is stopped a tick later: it may leave a limit no further
-    than the arm already is, so that an arm beyond a limit can come back.
+    than the arm already is, so that an arm beyond a limit can come back. What all commands come to
+    is remembered from `begin` on.
     """
 
     def __init__(self, settings: GuardNodeParameters) -> None:
@@ -57,6 +60,13 @@ class Bounds:
         self._joint_share = min(1.0, (joints.velocity_scale or 1.0) * self._share)
         self._collision = collision_guard(settings.collision)
         self._slack = min(guard.margin_m, settings.collision.stop_m)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forgets where the arm was: another one, or it was reset."""
+        self._out_of_box, self._out_of_range = Creep(_ROUND_OFF), Creep(_ROUND_OFF)
+        self._too_near = Creep(MARGIN_M)
+        self._ahead = [Creep(_ROUND_OFF) for _ in self._parts]
 
     def speed(self, twist: np.ndarray) -> Iterator[Trip]:
         """Checks the speed of a twist, (6,), m/s and rad/s."""
@@ -129,10 +139,12 @@ class Bounds:
             path: (n, 6), displacements of the path, m and rad.
         """
         way = position + path[:, :3]
-        beyond = np.maximum(self._low - way, way - self._high).max(axis=0)
-        beyond -= np.maximum(np.maximum(self._low - position, position - self._high), 0.0)
+        beyond = self._out_of_box.excess(
+            np.maximum(self._low - position, position - self._high),
+            np.maximum(self._low - way, way - self._high).max(axis=0),
+        )
         worst = int(np.argmax(beyond))
-        if beyond[worst] > _ROUND_OFF:
+        if beyond[worst] > 0.0:
             end = way[np.argmax(np.maximum(self._low - way, way - self._high)[:, worst]), worst]
             yield Trip(
                 TripReason.WORKSPACE,
@@ -166,16 +178,17 @@ class Bounds:
         lower, upper = lower + self._stop_rad, upper - self._stop_rad
         q = posture.positions
         way = q + path @ posture.turns(path[-1])
-        beyond = np.maximum(lower - way, way - upper).max(axis=0)
-        beyond -= np.maximum(np.maximum(lower - q, q - upper), 0.0)
+        beyond = self._out_of_range.excess(
+            np.maximum(lower - q, q - upper), np.maximum(lower - way, way - upper).max(axis=0)
+        )
         worst = int(np.argmax(beyond))
-        if beyond[worst] > _ROUND_OFF:
+        if beyond[worst] > 0.0:
             yield Trip(
                 TripReason.JOINT_LIMIT,
                 f"leads {arm.joint_names[worst]} to {way[-1, worst]:.3f} rad; accepted: "
                 f"{lower[worst]:.3f} to {upper[worst]:.3f}",
             )
-        near = self._collision.encroached(posture, path[-1], self._slack)
+        near = self._collision.encroached(posture, path[-1], self._slack, self._too_near)
         if near:
             yield Trip(TripReason.COLLISION, f"leads {near}, collision.stop_m less a margin")
 
@@ -187,9 +200,10 @@ class Bounds:
             before: The previous target.
             measured: Measured pose.
         """
-        for (_, unit, part, _), most in zip(self._parts, self._lead, strict=True):
+        parts = zip(self._parts, self._lead, self._ahead, strict=True)
+        for (_, unit, part, _), most, creep in parts:
             ahead, earlier = (_distance(measured, each, part) for each in (target, before))
-            if ahead > max(most, earlier + _ROUND_OFF):
+            if creep.excess(np.array([earlier - most]), np.array([ahead - most]))[0] > 0.0:
                 words = f"target leads the arm by {ahead:.3g} {unit}; accepted: up to {most:.3g}"
                 yield Trip(TripReason.LEAD, words)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from heisd_ros.control.following_check import Following
+from heisd_ros.control.following_check import MOVING, Following
 from heisd_ros.control.ingest import ObservationBuffer
 from heisd_ros.control.inputs import NANOSECONDS, IngestLimits
 from heisd_ros.errors import CommandError
@@ -32,6 +32,8 @@ _OF_MOTION = frozenset({TripReason.NOT_FOLLOWING, TripReason.FROZEN_JOINT_STATES
 """Faults that end with the motion."""
 _STILL = 1e-6
 """Change of a command, m or rad or per second, that is none."""
+_JITTER_TICKS = 2.0
+"""Ticks by which a command may come early."""
 _NOTHING = Trip(TripReason.NO_COMMANDS, "nothing received yet")
 
 
@@ -81,6 +83,7 @@ class Gate:
                 max_stamp_age_sec=inputs.max_stamp_age_sec,
                 recovery_sec=inputs.recovery_sec,
                 joint_margin_rad=inputs.joint_margin_rad,
+                frozen_joint_states=inputs.frozen_joint_states,
             ),
             check_image=lambda message: None,
         )
@@ -97,6 +100,9 @@ class Gate:
         self._judge = Judge(settings)
         self._turn = np.eye(3)  # from the axes of twists to those of the base, last measured
         self._passed: Passed | None = None
+        # Ticks by which commands may still come sooner than one a tick, as after a delay.
+        self._most_credit = settings.guard.command_timeout_sec / self.tick_sec + _JITTER_TICKS
+        self._credit = self._most_credit
         self._newest: Command | None = None
         self._heard: int | None = None  # when any command came, good or bad, steady ns
         self._unsettled = False  # whether that one is bad or moves the arm
@@ -117,6 +123,7 @@ class Gate:
     def set_robot(self, reader: JointStateReader) -> None:
         """Sets the arm, while nothing is passed."""
         self.joints.set_robot(reader)
+        self._judge.bounds.begin()
 
     def take(self, message: Any, now: int, clock: int) -> bool:
         """Takes a command.
@@ -151,6 +158,9 @@ class Gate:
         if self._passed is None and self._unsettled:
             words = "commands move the arm from the first; accepted: those of a node that holds it"
             self._refuse(Trip(TripReason.NOT_FROM_REST, words), now)
+            return False
+        if (often := self._too_often(now)) is not None:
+            self._refuse(often, now)
             return False
         arm = self.joints.arm(now)
         assert arm is not None, "there would be a fault"
@@ -259,12 +269,14 @@ class Gate:
             return ""
         if not self.at_rest:
             return "the arm is still being stopped"
+        self.joints.forget_repeats()
         fault = self.fault(now, clock)
         if fault is not None and fault.reason not in _OF_MOTION:
             return str(fault)
         if self._unsettled and not self._quiet(now):
             return "commands still move the arm; accepted: none, or those of a node that holds it"
         self.trip, self.waiting = None, _NOTHING
+        self._judge.bounds.begin()
         self._halt = Halt(self.settings, self.tick_sec)
         self._following = Following(self.settings, self.tick_sec)
         return ""
@@ -280,10 +292,26 @@ class Gate:
             return Trip(TripReason.NO_CLOCK, "the guard's clock stands at 0")
         return Trip.of(self.joints.problem(now) or self._following.problem())
 
+    def _too_often(self, now: int) -> Trip | None:
+        """Counts a command, each of which may lead a tick further; returns a trip if they are many.
+
+        The first of a motion begins the count.
+        """
+        if self._passed is None:
+            self._credit = self._most_credit
+            return None
+        elapsed = (now - self._passed.at) / NANOSECONDS / self.tick_sec
+        self._credit = min(self._credit + elapsed, self._most_credit) - 1.0
+        if self._credit >= 0.0:
+            return None
+        words = f"commands come faster than one in {self.tick_sec:g} s, by command.rate_hz"
+        return Trip(TripReason.TOO_FAST, words)
+
     def _account(self, twist: np.ndarray, arm: ArmState | None, now: int) -> None:
         """Compares what was commanded until now with the measured motion, as the node does."""
         self._following.seen(arm, now, self.joints.arm_age_sec(now))
         self._following.sent(twist, now)
+        self.joints.moving = not self.settings.dry_run and bool((np.abs(twist) > MOVING).any())
 
     def _refuse(self, trip: Trip, now: int) -> None:
         """Does not pass a command; trips if the one before was passed."""

@@ -14,7 +14,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 
-from heisd_ros.control.following_check import Following
+from heisd_ros.control.following_check import MOVING, Following
 from heisd_ros.control.holds import Hold
 from heisd_ros.control.inputs import NANOSECONDS
 from heisd_ros.control.motion import Command, along_tip, make_motion
@@ -24,8 +24,6 @@ from heisd_ros.kinematics.pose import Pose, turn
 from heisd_ros.nodes.interfaces import Outgoing, make_interface
 from heisd_ros.robot.parameters import VlaNodeParameters
 
-MOVING = np.array([0.005] * 3 + [0.02] * 3)
-"""Motion faster than this (m/s, rad/s) on any axis must be visible in pictures and joint states."""
 ANCHOR_SHARE, ANCHORED, ANCHOR_SEC = 0.25, 1.2, 3.0
 """Share of the largest lead that a target may keep when the arm changes hands, so that an arm that
 sags does not sink at every change; how much more ends the way back to it; and for how long, s, that
@@ -193,6 +191,10 @@ class ArmDriver:
         self._filter.rest()
         self.send(stamp)
         return self._interface.close(timeout_sec)
+
+    def abandon(self) -> None:
+        """Destroys the publisher of a driver that has commanded nothing yet."""
+        self._interface.close(0.0)
 
     def _elapsed(self, stamp: Time) -> float | None:
         """Returns the seconds since the previous command; None if there was none.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heisd_ros.safety.creep import Creep
 from heisd_ros.safety.walls import Walls
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ NO_TABLE = -10.0
 """Table height that stands for no table, m."""
 _MOST_WALLS = 48
 """Number of nearest solids and lowest points that bound a twist, so that a tick stays short."""
-_MARGIN_M = 5e-4
+MARGIN_M = 5e-4
 """The arm brakes this much earlier, since predicted distances are not exact. Twists are bent by the
 same amount earlier still, so that an arm that slides along an obstacle is not braked."""
 _ROUND_OFF = 1e-6
@@ -89,7 +90,7 @@ class CollisionGuard:
             return Walls.none(len(twist)), ""
         distances = self._distances(posture, geometry)
         turns = np.abs(posture.inverse @ twist) * settle_sec
-        stop = min(self.stop_m + 2.0 * _MARGIN_M, self.slow_m)
+        stop = min(self.stop_m + 2.0 * MARGIN_M, self.slow_m)
         near = distances < max(self.slow_m, stop + geometry.most_change(turns))
         chosen = [
             indices[np.argsort(distances[indices])][:_MOST_WALLS]
@@ -129,7 +130,7 @@ class CollisionGuard:
         geometry = posture.kinematics.geometry
         if self.slow_m == 0.0 or geometry is None:
             return lambda motion: True
-        stop, floor = self.stop_m + _MARGIN_M, self._floor(geometry)
+        stop, floor = self.stop_m + MARGIN_M, self._floor(geometry)
         now = self._distances(posture, geometry)
 
         def least(motion: np.ndarray) -> np.ndarray:
@@ -154,13 +155,14 @@ class CollisionGuard:
 
         return holds
 
-    def encroached(self, posture: Posture, motion: np.ndarray, slack_m: float) -> str:
+    def encroached(self, posture: Posture, motion: np.ndarray, slack_m: float, creep: Creep) -> str:
         """Describes what a motion leads too near, and nearer than it is; empty if nothing.
 
         Args:
             posture: Posture of the arm.
             motion: (6,), displacement of the tip, m and rad.
             slack_m: How much nearer than `stop_m` is accepted, m.
+            creep: Judges what all motions of an arm come to.
         """
         geometry = posture.kinematics.geometry
         if self.slow_m == 0.0 or geometry is None:
@@ -172,9 +174,9 @@ class CollisionGuard:
             return ""
         there = geometry.distances(posture.ahead(motion), near) - self._floor(geometry)
         there = geometry.least(there)
-        short = np.minimum(stop, geometry.least(now)) - there
+        short = creep.excess(stop - geometry.least(now), stop - there)
         worst = int(near[np.argmax(short[near])])
-        if short[worst] <= _MARGIN_M:
+        if short[worst] <= 0.0:
             return ""
         return f"{geometry.words(worst)} to {there[worst]:.3f} m; accepted: {stop:.3g}"
 

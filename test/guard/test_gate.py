@@ -13,6 +13,7 @@ from support.guarded import (
     ACCELERATION,
     HIGH,
     JERK,
+    MARGIN_M,
     READY,
     SETTINGS,
     SPEED,
@@ -38,6 +39,7 @@ from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.guard_parameters import GuardNodeParameters
 from heisd_ros.robot.robot_arm import make_reader
 from heisd_ros.robot.safety_limits import safety_limits
+from heisd_ros.safety.creep import CREEP
 from heisd_ros.safety.joints import Posture
 from heisd_ros.safety.lead import Lead
 from heisd_ros.safety.limits import SafetyFilter
@@ -276,6 +278,116 @@ def test_an_arm_beyond_a_limit_may_come_back():
     assert gate.state is State.PASSING
     line.driver.goal = np.array([0.08, 0.0, 0.0, 0.0, 0.0, 0.0])
     assert line.run(60, lambda: line.tripped()) and line.tripped().startswith("workspace")
+
+
+@pytest.mark.parametrize("speed", [0.001, 0.0048])
+def test_an_arm_is_not_led_out_of_the_box_step_by_step(speed):
+    """Each command leads no further beyond the wall than rounding might."""
+    gate = gate_of("twist")
+    line = Simulated(gate, "twist")
+    line.run(3)
+    line.driver.goal = np.array([0.09, 0.0, 0.0, 0.0, 0.0, 0.0])
+    inside = HIGH[0] - 0.004
+    assert line.run(2000, lambda: tip(line.arm.q)[0][0] > inside) and not line.tripped()
+    line.driver.goal = np.array([speed, 0.0, 0.0, 0.0, 0.0, 0.0])
+    assert line.run(round(0.03 / speed / TICK_SEC), lambda: line.tripped())
+    assert line.tripped().startswith("workspace")
+    assert tip(line.arm.q)[0][0] < HIGH[0] + MARGIN_M + CREEP + 0.001
+
+
+def test_a_target_does_not_run_away_from_a_blocked_arm_step_by_step():
+    chance = np.random.default_rng(0)
+    given = {"input.follow_distance_m": 0.0, "command.max_lead_m": 0.02}
+    gate = gate_of("pose", given)
+    line = Simulated(gate, "pose")
+    line.run(3)
+    blocked = line.arm.q.copy()
+    line.arm.advance = lambda now, seconds: setattr(
+        line.arm, "q", blocked + 3e-4 * chance.standard_normal(7)
+    )
+    line.driver.goal = np.array([0.03, 0.0, 0.0, 0.0, 0.0, 0.0])
+    line.run(20)
+    line.driver.goal = np.array([0.004, 0.0, 0.0, 0.0, 0.0, 0.0])
+    assert line.run(800, lambda: line.tripped()) and line.tripped().startswith("lead")
+    lead = np.linalg.norm(line.driver.target[0] - tip(blocked)[0])
+    assert lead < 0.02 + MARGIN_M + CREEP + 0.002
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_commands_that_come_too_often_trip(kind):
+    """Each is within the limits of a tick, and they are five times as many."""
+    line = moving(kind)
+    for _ in range(10):
+        line.now += int(TICK_SEC / 5 * 1e9)
+        message = command_message(kind, line.driver.next(), line.stamp())
+        line.gate.joints.add_joint_state(joint_message(line.arm.q, line.stamp()), line.now)
+        line.gate.take(message, line.now, line.now)
+    assert line.tripped().startswith("too_fast: commands come faster than one in 0.02 s")
+
+
+def test_a_delay_lets_commands_come_together():
+    line = moving("twist")
+    late = []
+    line.bend = late.append
+    line.run(3)
+    for message in late:
+        line.gate.take(message, line.now, line.now)
+    line.bend = lambda message: message
+    line.run(20)
+    assert not line.tripped()
+
+
+def test_an_arm_whose_joint_states_repeat_while_it_is_moved_trips():
+    given = {"input.frozen_joint_states": 10, "input.frozen_joint_sec": 0.0}
+    line = moving("twist", given | {"input.follow_distance_m": 0.0})
+    still = line.arm.q.copy()
+    line.joints_of = lambda q, stamp: joint_message(still, stamp)
+    assert line.run(40, lambda: line.tripped())
+    assert line.tripped().startswith("frozen_joint_states")
+    line.driver.rest_at(line.arm.q)
+    line.arm.q = still
+    line.run(20)
+    assert not line.gate.reset(line.now, line.now)
+    line.run(5)
+    assert line.gate.state is State.PASSING
+    line.joints_of = joint_message
+    line.driver.goal = AWAY
+    line.run(20)
+    assert not line.tripped() and not line.arm.stands()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_target_that_stands_beside_an_arm_that_was_turned_away_trips_nothing(seed):
+    """It is sent again and again, and differs by rounding."""
+    chance = np.random.default_rng(seed)
+    gate = gate_of("pose", {"input.follow_distance_m": 0.0})
+    line = Simulated(gate, "pose")
+    line.arm.advance = lambda now, seconds: None
+    line.run(3)
+    line.arm.q = line.arm.q + 0.25 * np.append(np.zeros(6), 1.0) + 1e-3 * chance.normal(size=7)
+    line.run(150)
+    assert not line.tripped()
+
+
+def test_an_arm_is_not_led_out_in_portions_with_pauses_between():
+    gate = gate_of("twist")
+    line = Simulated(gate, "twist")
+    line.run(3)
+    line.driver.goal = np.array([0.09, 0.0, 0.0, 0.0, 0.0, 0.0])
+    assert line.run(2000, lambda: tip(line.arm.q)[0][0] > HIGH[0] - 0.004)
+    for _ in range(60):
+        line.driver.goal = np.array([0.002, 0.0, 0.0, 0.0, 0.0, 0.0])
+        line.run(18)
+        line.driver.goal = np.zeros(6)
+        line.run(10)
+        line.bend = lambda message: None
+        line.run(7)
+        line.bend = lambda message: message
+        line.run(4)
+        if line.tripped():
+            break
+    assert line.tripped().startswith("workspace")
+    assert tip(line.arm.q)[0][0] < HIGH[0] + MARGIN_M + CREEP + 0.002
 
 
 DOWN = np.array([0.0, 0.0, -0.09, 0.0, 0.0, 0.0])
