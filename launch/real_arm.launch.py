@@ -55,8 +55,8 @@ TOPICS = {
 }
 
 # The first remapping of a name counts: the node's commands go to the guard, which stops it as well.
-PASSED = ("twist", "pose", "gripper")
-INTO_GUARD = [(f"~/output/{kind}", f"heisd_guard/input/{kind}") for kind in PASSED]
+PASSED = ("twist", "pose")
+INTO_GUARD = [(f"~/output/{kind}", f"heisd_guard/input/{kind}") for kind in (*PASSED, "gripper")]
 OF_NODE = [
     ("~/input/status", "vla_node/status"),
     *((f"~/node/{service}", f"vla_node/{service}") for service in ("estop", "get_parameters")),
@@ -91,6 +91,12 @@ def start(context: LaunchContext) -> list[Action]:
     file = file or f"{CONFIG}/robots/{given['robot'].perform(context)}.yaml"
     wires = remappings(file, {name: given[name].perform(context) for name in TOPICS})
     guarded = IfCondition(given["guard"]).evaluate(context)
+    if guarded and (interface := setting(file, "command", "interface") or "twist") not in PASSED:
+        # The guard would end, and the node command the arm without it.
+        raise ValueError(
+            f"guard:=true, but command.interface is {interface!r} in {file}; accepted with the "
+            "guard: 'twist' or 'pose'"
+        )
     # What gripper.action names is commanded by one of the two.
     fingers = [{"gripper.action": ""}] if guarded else []
     node = LifecycleNode(
@@ -150,16 +156,20 @@ def parameters(
     return [ParameterFile(file), values]
 
 
-def remappings(file: str, asked: dict[str, str]) -> list[tuple[str, str]]:
-    """Where inputs and outputs go: as asked, else as the file says, else to the usual names."""
+def setting(file: str, group: str, name: str) -> Any:
+    """A parameter in the file; None where it has none. ROS reads groups either way."""
     try:
         body: Any = yaml.safe_load(Path(file).read_text(encoding="utf-8"))["/**"]["ros__parameters"]
-    except (TypeError, KeyError):
-        body = {}  # the node will say at configure what is wrong with the file
-    nested = body.get("topics") or {}  # ROS reads groups either way
+        return body.get(f"{group}.{name}") or (body.get(group) or {}).get(name)
+    except (TypeError, KeyError, AttributeError):
+        return None  # the node will say at configure what is wrong with the file
+
+
+def remappings(file: str, asked: dict[str, str]) -> list[tuple[str, str]]:
+    """Where inputs and outputs go: as asked, else as the file says, else to the usual names."""
     pairs = []
     for name, (end, usual) in TOPICS.items():
-        topic = asked[name] or body.get(f"topics.{name}") or nested.get(name) or usual
+        topic = asked[name] or setting(file, "topics", name) or usual
         pairs.append((end, topic))
         if name.startswith("image"):
             pairs.append((f"{end}/compressed", f"{topic}/compressed"))

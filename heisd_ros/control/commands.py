@@ -150,7 +150,7 @@ class GripperSwitch:
         before = self._open
         if before is None:
             self._open = openness >= 0.5
-        elif abs(openness - 0.5) > self._parameters.gripper.hysteresis:
+        elif openness != 0.5 and abs(openness - 0.5) >= self._parameters.gripper.hysteresis:
             self._open = openness > 0.5
         resend = self._parameters.gripper.resend_sec
         due = self._sent is not None and resend > 0.0 and now_sec - self._sent >= resend

@@ -111,9 +111,10 @@ class ObservationBuffer:
             if self._wrong_time(health, stamp, now, clock):
                 return
             health.accept(now, self.limits.recovery_sec)
-            if self._arm is not None:
+            if self._arm is not None and self._reader is not None:
                 picture, taken_at = self._pictures[view], self._positions_at(stamp)
-                picture.note(message.data, self._arm.positions, self.moving, taken_at)
+                way = self._reader.kinematics.way
+                picture.note(message.data, self._arm.positions, self.moving, taken_at, way)
             if not self._in_order(self._images[view], stamp):
                 return
             history = self._images[view]
@@ -189,6 +190,11 @@ class ObservationBuffer:
             self._clear()
             self._pictures = [FrozenPicture() for _ in self._pictures]
             self._arm, self._repeats, self.moving = None, 0, False
+
+    def forget_repeats(self) -> None:
+        """Lets joint states repeat from now on, as those of an arm that stood while it was held."""
+        with self._condition:
+            self._repeats, self.moving = 0, False
 
     def discard(self) -> None:
         """Drops all sets and messages, so that the next set is made of new ones only."""
@@ -290,9 +296,10 @@ class ObservationBuffer:
     def _foreign_joint_state(self, reader: JointStateReader, message: Any, now: int) -> None:
         """Handles a message without any joint of the arm: a gripper's, or one with wrong names."""
         reader.read_fingers(message, now)
-        if self.joint_health.age_sec(now) > self.limits.joint_state_timeout_sec:
+        health = self.joint_health
+        if health.received is None and health.fault is None:  # no word of the arm yet
             expected = list(reader.kinematics.joint_names)
-            self.joint_health.reject(
+            health.reject(
                 f"joint names are {list(message.name)}; accepted: messages that name {expected}"
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,12 @@ class FrozenPicture:
         self._content: _Content | None = None
 
     def note(
-        self, data: Any, positions: np.ndarray, moving: bool, taken_at: np.ndarray | None
+        self,
+        data: Any,
+        positions: np.ndarray,
+        moving: bool,
+        taken_at: np.ndarray | None,
+        way: Callable[[np.ndarray, np.ndarray], np.ndarray],
     ) -> None:
         """Adds the picture that arrived.
 
@@ -48,6 +54,7 @@ class FrozenPicture:
             moving: Whether the arm is commanded to move.
             taken_at: (n,), rad, where they were by the picture's stamp. None where its joint state
                 is still to come: the newest one may be far away, from before a simulation's reset.
+            way: `ArmKinematics.way` of the arm.
         """
         last = self._content
         if last is None or not _same(last.data, data):
@@ -55,7 +62,7 @@ class FrozenPicture:
             return
         if last.positions is None:
             last.positions = positions
-        last.motion = max(last.motion, float(np.abs(positions - last.positions).max()))
+        last.motion = max(last.motion, float(np.abs(way(last.positions, positions)).max()))
         last.repeats += moving
 
     def fault(self, limits: IngestLimits) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -52,6 +53,7 @@ class Policy:
         rate_hz: Control steps per second at which the model was trained.
         instructions: The instructions it knows; None: any.
         bounds: Bounds of the metric for the decoder's boundary; None: it uses none.
+        boundary: The boundary by which it decides; NaN: none; None: that of `bounds`.
         plain: Plain decoding with the same model, as reference for speed; None: `decoder` itself.
         growth: Records successful episodes and connects to the fleet; None: off.
         robot: Name, in its URDF, of the robot whose motions are retrieved; empty: no retrieval.
@@ -74,6 +76,7 @@ class Policy:
     rate_hz: float
     instructions: tuple[str, ...] | None
     bounds: MetricBounds | None = None
+    boundary: float | None = None
     plain: Decoder | None = None
     growth: OnlineGrowth | None = None
     robot: str = ""
@@ -237,6 +240,7 @@ def make_policy(parameters: VlaNodeParameters, vla: TokenModel) -> Policy:
         rate_hz=spec.control_rate_hz or DEFAULT_RATE_HZ,
         instructions=spec.instructions,
         bounds=assembly.bounds(mode),
+        boundary=math.nan if (boundary := assembly.boundary(mode)) is None else boundary,
         plain=AutoregressiveDecoder(vla),
         growth=opened[0] if opened else None,
         robot=assembly.database.manifest.robot if mode.retrieves else "",

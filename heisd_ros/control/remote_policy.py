@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 from heisd_ros.control import growth
 from heisd_ros.control.policy import Policy, action_space, least_actions, state_sizes
+from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.kinematics.pose import ACTION_SIZE
 from heisd_ros.robot.command_parameters import JOINT_INTERFACES
 from heisd_ros.robot.parameters import VlaNodeParameters
@@ -82,6 +85,13 @@ def connect(parameters: VlaNodeParameters) -> Link:
     return Link(Address.parse(model.path), own_token(), assumed)
 
 
+def _told(policy: Policy) -> MetricBounds | None:
+    """The bounds that a client is told: with the boundary by which the policy decides."""
+    if policy.bounds is None or policy.boundary is None or math.isnan(policy.boundary):
+        return policy.bounds
+    return replace(policy.bounds, boundary=policy.boundary)
+
+
 def layout_of(policy: Policy, mode: str, model: str) -> Layout:
     """What a server says of a policy that runs here.
 
@@ -102,5 +112,5 @@ def layout_of(policy: Policy, mode: str, model: str) -> Layout:
         model=model,
         mode=mode,
         robot=policy.robot,
-        bounds=policy.bounds,
+        bounds=_told(policy),
     )

@@ -34,7 +34,7 @@ class PlausibleJoints:
     def __init__(
         self, kinematics: ArmKinematics, limits: Mapping[str, tuple[float, float]]
     ) -> None:
-        self._names = kinematics.joint_names
+        self._names, self._way = kinematics.joint_names, kinematics.way
         self._lower, self._upper = (np.array(ends) for ends in kinematics.position_limits)
         for index, name in enumerate(self._names):
             if name in limits:
@@ -67,7 +67,7 @@ class PlausibleJoints:
             return
         before, stamp_before, received_before = last
         seconds = max(abs(stamp - stamp_before), received - received_before)
-        step = np.abs(positions - before)
+        step = np.abs(self._way(before, positions))
         excess = step - (STEP_SHARE * self._speeds * seconds + STEP_SLACK)
         worst = int(np.argmax(excess))
         if excess[worst] > 0.0:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import astuple
 
 import numpy as np
@@ -75,13 +76,16 @@ class Actuation:
             round(NANOSECONDS / session.mapper.rate_hz), *astuple(parameters.chunk)
         )
         self.gripper = GripperSwitch(parameters)
-        self.fingers = GripperOutput(node, parameters)
+        with ExitStack() as undo:
+            self._servo = ServoSetup(node, parameters)
+            undo.callback(self._servo.close)
+            self.fingers = GripperOutput(node, parameters)
+            undo.pop_all()
         self.reports = StepReports(node, session, driver, person, watch, self.gripper, report)
         self.broken: Hold | None = None
         self.clocked = parameters.command.rate_hz > 0.0
         self._node, self._session, self._driver = node, session, driver
         self._person, self._watch, self._veto = person, watch, veto
-        self._servo = ServoSetup(node, parameters)
         self._observation_stamps = parameters.command.stamp == "observation"
         self._answered = 0  # stamp of the observation that the newest command answers, ns
 

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
 from rclpy.node import Node
@@ -65,13 +66,19 @@ class ControlLoop:
         command, teleop = session.parameters.command, session.parameters.teleop
         session.buffer.begin()
         session.motion.reset()
-        self._driver = ArmDriver(node, session)
         self._watch = Watch(session.parameters, "", time.monotonic_ns())
-        self.person = Person(
-            node, session, self._driver, self._on_other_hands, self._on_person, self._on_button
-        )
         self._reported = 0  # the step at which an episode's end was reported last
-        self.arm = Actuation(node, session, self._driver, self.person, self._watch, veto, report)
+        with ExitStack() as undo:  # a publisher that is left behind would be a rival for good
+            self._driver = ArmDriver(node, session)
+            undo.callback(self._driver.abandon)
+            self.person = Person(
+                node, session, self._driver, self._on_other_hands, self._on_person, self._on_button
+            )
+            undo.callback(self.person.close)
+            self.arm = Actuation(
+                node, session, self._driver, self.person, self._watch, veto, report
+            )
+            undo.pop_all()
         self.policy = PolicySteps(node, session, self.arm, self.person, self._watch, self._guarding)
         self._person_steps = PersonSteps(session, self.arm, self._driver, self.person, self._watch)
         self.ticks = TickWatch(self._driver.tick_sec, command.late_share, command.late_limit)

@@ -40,13 +40,19 @@ class ExecuteServer:
     Args:
         node: The node that owns the server.
         refusal: Returns why the node refuses instructions now; empty if it accepts them.
-        set_instruction: Makes the node act on a text; empty: the arm is held.
+        set_instruction: Makes the node act on a text.
+        clear_instruction: Ends that: the arm is held unless the node acts on another text by now.
     """
 
     def __init__(
-        self, node: Node, refusal: Callable[[], str], set_instruction: Callable[[str], None]
+        self,
+        node: Node,
+        refusal: Callable[[], str],
+        set_instruction: Callable[[str], None],
+        clear_instruction: Callable[[str], None],
     ) -> None:
-        self._node, self._refusal, self._set_instruction = node, refusal, set_instruction
+        self._node, self._refusal = node, refusal
+        self._set_instruction, self._clear_instruction = set_instruction, clear_instruction
         self._goal: ServerGoalHandle | None = None
         self._outcome = ""
         self._said = Execute.Feedback()  # the newest feedback of the current goal
@@ -63,6 +69,11 @@ class ExecuteServer:
             handle_accepted_callback=self._start,
             cancel_callback=self._cancel,
         )
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a goal whose result was not made yet."""
+        return self._goal is not None
 
     def destroy(self) -> None:
         """Destroys the action server."""
@@ -150,7 +161,7 @@ class ExecuteServer:
             return
         self._stop_timer()
         if self._outcome != PREEMPTED:
-            self._set_instruction("")
+            self._clear_instruction(goal.request.instruction)
         self._node.get_logger().info(f"goal ended: {self._outcome}")
         goal.execute()
 

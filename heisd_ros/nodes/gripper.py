@@ -37,21 +37,20 @@ class GripperOutput:
 
     def __init__(self, node: Node, parameters: VlaNodeParameters) -> None:
         self._node, self._parameters = node, parameters
-        self._topic = command_publisher(node, Float64, "~/output/gripper", parameters.dry_run)
         self._joint: Any = None
         self._client: ActionClient | None = None
         self._told: float | None = None  # opening of the newest goal
         self._sent: Future | None = None  # the newest goal's handle, once the server answered
         self._attempts = 0
         self.failure, self.failures = "", 0
-        kind = parameters.gripper.action
-        if kind == "joint_state":
-            self._joint = command_publisher(
-                node, JointState, "~/output/gripper_joint", parameters.dry_run
-            )
-        elif kind and not parameters.dry_run:
+        kind, dry = parameters.gripper.action, parameters.dry_run
+        if kind and kind != "joint_state" and not dry:
+            # First: a name that ROS refuses must leave no publisher behind.
             self._type = optional.gripper_action(kind)
             self._client = ActionClient(node, self._type, parameters.gripper.action_name)
+        self._topic = command_publisher(node, Float64, "~/output/gripper", dry)
+        if kind == "joint_state":
+            self._joint = command_publisher(node, JointState, "~/output/gripper_joint", dry)
 
     def send(self, opening: float) -> None:
         """Commands an opening of the gripper, m."""

@@ -129,8 +129,14 @@ class HeisdGuard(GuardedNode, StoppableNode):
         # The newest only: what waited behind a stalled guard is not for now.
         topic, refuse = f"~/input/{interface}", self._refuse_command
         listen(kind, topic, self._on_command, qos.reliable(), refuse=refuse)
-        joints, unread = qos.sensor_data(JOINT_STATES_DEPTH), self._gate.joints.joint_health.reject
-        listen(JointState, "~/input/joint_states", self._on_joints, joints, refuse=unread)
+        joints, health = qos.sensor_data(JOINT_STATES_DEPTH), self._gate.joints.joint_health
+        listen(
+            JointState,
+            "~/input/joint_states",
+            self._on_joints,
+            joints,
+            refuse=lambda fault: health.reject(fault, time.monotonic_ns()),
+        )
         listen(
             Float64,
             "~/input/gripper",

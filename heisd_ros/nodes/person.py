@@ -140,19 +140,23 @@ class Person:
     def hand_over(self, watch: Watch, now: int) -> Hold | None:
         """Returns the hold while the arm comes to rest between two commanders; None afterwards.
 
+        The call that gives the arm to the policy still holds: what that call is about was seen
+        before.
+
         Args:
             watch: Knows what the policy acts on, and is told when it has the arm again.
             now: Steady time, ns.
         """
-        if not self._handed and self._driver.anchored:
-            self._handed = True
-            if not self.taken:
-                # Nothing seen while the person had the arm may move it.
-                self._session.buffer.discard()
-                self._session.worker.restart(watch.instruction)
-                watch.expect(now)
         if self._handed:
             return None
+        if self._driver.anchored:
+            self._handed = True
+            if self.taken:
+                return None
+            # Nothing seen while the person had the arm may move it.
+            self._session.buffer.discard()
+            self._session.worker.restart(watch.instruction)
+            watch.expect(now)
         words = f"the arm comes to rest before the {self.commander} has it"
         return Hold(HoldReason.TAKEOVER, words)
 

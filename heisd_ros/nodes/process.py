@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +29,11 @@ from heisd_ros.nodes.guard import GuardedNode, spin_once
 class StoppableNode(Node):
     """A node that can stop what it drives."""
 
+    @property
+    def owes_results(self) -> bool:
+        """Whether a client still waits for a result of the node's."""
+        return False
+
     def stop(self) -> None:
         """Stops what the node drives; it sends no command afterwards."""
         raise NotImplementedError
@@ -36,6 +42,8 @@ class StoppableNode(Node):
 N = TypeVar("N", bound=StoppableNode)
 POLL_SEC = 0.1
 """Longest time between two checks of the stop event, s."""
+FAREWELL_SEC = 0.3
+"""How long a stopped node takes to send the results that clients wait for, s."""
 
 
 def run_node(
@@ -71,9 +79,23 @@ def run_node(
         return loop(node, executor, stopping)
     finally:
         node.stop()
+        _farewell(node, executor)
         executor.shutdown(timeout_sec=1.0)
         node.destroy_node()
         rclpy.shutdown()
+
+
+def _farewell(node: StoppableNode, executor: SingleThreadedExecutor) -> None:
+    """Lets a stopped node send the results that clients wait for."""
+    if not node.owes_results:
+        return
+    # To the end: rclpy sends a result after the node has made it.
+    deadline = time.monotonic() + FAREWELL_SEC
+    try:
+        while (left := deadline - time.monotonic()) > 0.0:
+            executor.spin_once(timeout_sec=left)
+    except Exception as error:
+        node.get_logger().error(f"a last result was not sent: {error}")
 
 
 def realtime(priority: int) -> str:

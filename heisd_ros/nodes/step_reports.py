@@ -107,7 +107,8 @@ class StepReports:
         message.joints = self._driver.joints.tolist()
         message.dry_run = settings.dry_run
         message.gripper = self.gripper.position
-        bounds = self._session.policy.bounds
-        boundary = math.nan if bounds is None else bounds.boundary
+        policy = self._session.policy
+        boundary = math.nan if policy.bounds is None else policy.bounds.boundary
+        boundary = boundary if policy.boundary is None else policy.boundary
         message.metric = telemetry.metric_message(motion.kind, motion.latest, boundary)
         self._publish(message)

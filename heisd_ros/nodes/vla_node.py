@@ -48,6 +48,7 @@ from heisd_ros.robot.instruction import instruction_problem
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import touching, unguarded
 from heisd_ros.robot.robot_file import check_given
+from heisd_ros.robot.safety_limits import in_force
 
 STOP_TIMEOUT_SEC = 5.0
 """How long cleanup waits for a running inference, s; its result is dropped in any case."""
@@ -88,7 +89,9 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         self._wake = self.create_guard_condition(self._on_inference)
         deep = qos.reliable(TELEMETRY_DEPTH)
         self._telemetry = qos.publisher(self, StepTelemetry, "~/telemetry", deep)
-        self._execute = ExecuteServer(self, self._refusal, self._set_instruction)
+        self._execute = ExecuteServer(
+            self, self._refusal, self._set_instruction, self._clear_instruction
+        )
         self._estop = EmergencyStop(self, self._on_estop)
         self._status = StatusTopic(self, self._arm_status)
         DiagnosticsUpdater(self, lambda: report(self._session, self._control, self._estop.latched))
@@ -161,6 +164,11 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             del session
             free_memory()
 
+    @property
+    def owes_results(self) -> bool:
+        """Whether the client of a goal still waits for its result."""
+        return self._execute.busy
+
     def _halt(self) -> None:
         control, self._control = self._control, None
         if control is not None:
@@ -187,9 +195,15 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         for view, topic in enumerate(topics):
             self._inputs.listen(kind, topic, partial(self._on_image, view), qos.sensor_data())
         topics.append("~/input/joint_states")
-        joints, refuse = qos.sensor_data(JOINT_STATES_DEPTH), session.buffer.joint_health.reject
-        self._inputs.listen(JointState, topics[-1], self._on_joints, joints, refuse=refuse)
-        topic_of = dict(zip((*views, session.buffer.joint_health.name), topics, strict=True))
+        joints, health = qos.sensor_data(JOINT_STATES_DEPTH), session.buffer.joint_health
+        self._inputs.listen(
+            JointState,
+            topics[-1],
+            self._on_joints,
+            joints,
+            refuse=lambda fault: health.reject(fault, time.monotonic_ns()),
+        )
+        topic_of = dict(zip((*views, health.name), topics, strict=True))
         session.buffer.publishers = lambda name: publishers(self, topic_of[name])
         self._inputs.listen_twice(
             "~/input/instruction",
@@ -316,6 +330,11 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
         if self._control is not None:
             self._control.set_instruction(text)
 
+    def _clear_instruction(self, text: str) -> None:
+        """Clears the instruction, unless there is another one by now."""
+        if text == self._instruction:
+            self._set_instruction("")
+
     def _check_given(self, parameters: VlaNodeParameters) -> None:
         """Checks that no parameter is misspelt or missing, which would change a limit."""
         check_names(self, VlaNodeParameters, self._given)
@@ -342,7 +361,9 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             after = with_values(before, live)
         except ValueError as error:
             return str(error)
-        return loosened(before, after) if self._control is not None else ""
+        if self._control is None:
+            return ""
+        return loosened(in_force(before), in_force(after))
 
     def _was_set(self, parameters: list[Parameter]) -> None:
         for parameter in parameters:

@@ -72,6 +72,14 @@ def joint_limits(settings: VlaNodeParameters) -> JointLimits:
     )
 
 
+def in_force(settings: VlaNodeParameters) -> VlaNodeParameters:
+    """Returns the parameters with what a 0 stands for where joints are commanded."""
+    if not settings.command.of_joints:
+        return settings
+    slow_rad = settings.joints.slow_rad or SLOW_RAD
+    return replace(settings, joints=replace(settings.joints, slow_rad=slow_rad))
+
+
 def tip_limits(settings: VlaNodeParameters) -> SafetyLimits:
     """Returns the limits of a twist that joints are commanded for: those that are not theirs."""
     limits, singularity = safety_limits(settings), settings.singularity

@@ -83,3 +83,10 @@ def test_without_resending_two_commands_in_a_row_differ(opennesses):
     sent = [switch.update(value, float(i)) for i, value in enumerate(opennesses)]
     sent = [position for position in sent if position is not None]
     assert all(a != b for a, b in pairwise(sent))
+
+
+@pytest.mark.parametrize("hysteresis", [0.0, 0.1, 0.5])
+def test_an_action_at_its_ends_switches_whatever_the_hysteresis(hysteresis):
+    switch = GripperSwitch(with_values(DEFAULTS, {"gripper.hysteresis": hysteresis}))
+    sent = [switch.update(openness, 0.0) for openness in (1.0, 0.0, 0.5, 1.0)]
+    assert sent == [0.08, 0.0, None, 0.08]

@@ -29,6 +29,12 @@ LIMITS = IngestLimits(
 )
 ARM = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS)
 
+WHEEL = ArmKinematics(
+    '<robot name="w"><link name="a"/><link name="b"/><joint name="j" type="continuous">'
+    '<parent link="a"/><child link="b"/><axis xyz="0 0 1"/></joint></robot>',
+    "b",
+)
+
 
 def header(stamp):
     sec, nanosec = divmod(stamp, NANOSECONDS)
@@ -312,3 +318,36 @@ def test_rates_and_ages():
         buffer.add_image(0, image(step * 50 * MS), step * 50 * MS)
     assert health.rate_hz(1000 * MS) == pytest.approx(20.0)
     assert health.age_sec(1100 * MS) == pytest.approx(0.1)
+
+
+def test_an_arm_that_falls_silent_is_stale_whatever_its_gripper_still_says():
+    buffer = buffer_of(views=("a",))
+    buffer.add_joint_state(joints(MS), 0)
+    for now in range(0, 2000 * MS, 20 * MS):
+        buffer.add_image(0, image(now), now)
+        buffer.add_joint_state(joints(now + MS, [0.03, 0.03], PANDA_FINGER_JOINTS), now)
+    assert reason(buffer, now) is HoldReason.STALE_JOINT_STATES
+
+
+def test_a_gripper_on_the_same_topic_ends_no_fault_of_the_arm():
+    buffer = buffer_of(views=("a",), limits=replace(LIMITS, recovery_sec=0.3))
+    now = 0
+    for now in range(0, 1000 * MS, 10 * MS):
+        buffer.add_image(0, image(now), now)
+        buffer.add_joint_state(joints(now, [float("nan")] * 7), now)
+        buffer.add_joint_state(joints(now + MS, [0.03, 0.03], PANDA_FINGER_JOINTS), now + MS)
+    assert "finite" in buffer.problem(now).detail
+    for later in (10, 200, 350):
+        buffer.add_joint_state(joints(now + later * MS), now + later * MS)
+        held = later < 300
+        assert (reason(buffer, now + later * MS) is HoldReason.BAD_JOINT_STATES) == held
+
+
+def test_a_wheel_that_passes_half_a_turn_neither_jumps_nor_freezes_a_picture():
+    buffer = ObservationBuffer(("a",), LIMITS, check)
+    buffer.set_robot(JointStateReader(WHEEL, []))
+    for step in range(80):
+        now, angle = step * 10 * MS, np.pi - 0.05 + 0.001 * step
+        buffer.add_joint_state(joints(now, [(angle + np.pi) % (2 * np.pi) - np.pi], ["j"]), now)
+        buffer.add_image(0, image(now, "still"), now)
+        assert reason(buffer, now) is None

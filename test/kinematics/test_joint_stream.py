@@ -112,3 +112,19 @@ def test_an_arm_may_be_anywhere_after_a_pause():
 def test_velocities_in_another_unit_are_not_used(velocities, usable):
     given = None if velocities is None else np.array(velocities)
     assert judge().usable(given) == usable
+
+
+@pytest.mark.parametrize("step", [-0.01, 0.0, 0.01])
+def test_a_driver_may_report_a_continuous_joint_within_half_a_turn(step):
+    wheel, angle = judge(WHEEL), np.pi - 5 * abs(step)
+    for number in range(20):
+        wrapped = (angle + np.pi) % (2 * np.pi) - np.pi
+        wheel.check(np.array([wrapped]), MARGIN, number / 100, number / 100)
+        angle += step or 1e-4 * (-1) ** number
+
+
+def test_a_continuous_joint_that_jumps_is_told():
+    wheel = judge(WHEEL)
+    wheel.check(np.array([0.0]), MARGIN, 0.0, 0.0)
+    with pytest.raises(JointStateError, match=r"j jumped from 0\.000 to 3\.000"):
+        wheel.check(np.array([3.0]), MARGIN, 0.01, 0.01)

@@ -150,6 +150,23 @@ def test_with_the_guard_commands_go_through_it_alone(guard):
     assert wires["heisd_guard"]["~/node/estop"] == "vla_node/estop"
 
 
+@pytest.mark.parametrize("nested", [True, False])
+def test_the_guard_is_refused_for_commands_that_it_does_not_know(tmp_path, nested):
+    """It would end, and the node command the arm without it."""
+    text = (ROOT / "config" / "robots" / "generic.yaml").read_text()
+    line = next(line for line in text.splitlines() if "command.interface:" in line)
+    space = line[: len(line) - len(line.lstrip())]
+    group = f"{space}command: {{interface: joint_velocity}}"
+    flat = f"{space}command.interface: joint_velocity"
+    file = tmp_path / "joints.yaml"
+    file.write_text(text.replace(line, group if nested else flat))
+    with pytest.raises(
+        ValueError, match=r"command\.interface is 'joint_velocity' in .*joints\.yaml"
+    ):
+        start_of("real_arm", params_file=str(file), guard="true")
+    start_of("real_arm", params_file=str(file), guard="false")
+
+
 @contextmanager
 def launched(name, *arguments):
     """A world in which a launch file runs, and its process, which must end well on SIGINT."""

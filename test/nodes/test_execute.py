@@ -192,3 +192,14 @@ def test_a_client_learns_how_episodes_ended_and_the_goal_goes_on(operator):
     operator.feedback.clear()
     operator.moving()  # another goal starts with none
     assert {message.episodes for message in operator.feedback} == {0}
+
+
+def test_an_instruction_that_comes_with_the_end_of_a_goal_is_acted_on(operator):
+    """Both may be ready in the same moment: the goal's end clears only its own instruction."""
+    handle = operator.moving()
+    operator.node._execute.end("cancelled")
+    operator.node._set_instruction(INSTRUCTIONS[1])
+    assert operator.result(handle)[1].outcome == "cancelled"
+    done = len(operator.bench.steps())
+    operator.wait(lambda: len(operator.bench.steps()) > done + 1, "steps")
+    assert operator.bench.steps()[-1].instruction == INSTRUCTIONS[1]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from lifecycle_msgs.srv import GetState
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from support.recorder import numbers
 from support.ros import Bench
@@ -128,6 +129,17 @@ def test_an_error_at_activation_frees_the_model_and_commands_nothing(world, chec
     world.spin_for(0.3, bench.publish)
     assert not bench.twists
     assert parts(node)["threads"] == before["threads"]
+
+
+def test_a_failed_activation_leaves_no_publisher_behind(world, checkpoint):
+    bench, wrong = world.add(Bench), {"servo.setup": "start", "servo.node": "/servo-node"}
+    node = add_node(world, checkpoint, parameters=wrong)
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == ERROR
+    node.set_parameters([Parameter("servo.node", value="")])
+    assert node.trigger_configure() == node.trigger_activate() == SUCCESS
+    world.spin_until(lambda: len(bench.steps()) >= 2, "steps", bench.publish)
+    assert node.count_publishers("/vla_node/output/twist") == 1
 
 
 def test_two_arms_in_one_process_do_not_hear_each_other(world, checkpoint):

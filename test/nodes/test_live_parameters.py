@@ -113,6 +113,17 @@ def test_a_limit_is_only_tightened_while_the_arm_may_move(world, checkpoint, nam
     assert taken.successful, taken.reason
 
 
+def test_the_slow_zone_of_commanded_joints_is_not_narrowed_though_it_was_not_set(world, checkpoint):
+    values = {"model.path": str(checkpoint), "command.interface": "joint_velocity"}
+    node = world.add(VlaNode, parameters=values)
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    (refused,) = node.set_parameters([Parameter("joints.slow_rad", value=0.01)])
+    assert not refused.successful and "nothing looser than 0.1" in refused.reason
+    (taken,) = node.set_parameters([Parameter("joints.slow_rad", value=0.2)])
+    assert taken.successful, taken.reason
+
+
 def changed(info):
     """Some other value of a parameter that is accepted."""
     if info.choices:

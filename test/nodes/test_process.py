@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from heisd_ros.action import Execute
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.action import ActionClient
 from support.process import launch
 from support.recorder import numbers
 from support.ros import TIMEOUT_SEC, Bench
@@ -35,6 +37,32 @@ def test_a_signal_sends_the_stop_command_last(world, checkpoint, number):
     world.spin_for(0.2)
     assert process.returncode == 0, process.stderr.read()
     assert len(bench.twists) > moving and numbers(bench.twists[-1]) == [0.0] * 6
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, "shutdown"])
+def test_the_client_of_a_goal_learns_that_the_process_ends(world, checkpoint, how):
+    bench = world.add(Bench)
+    process = launch(world, "heisd_ros.nodes.vla_node", autostart="true", model__path=checkpoint)
+    client = ActionClient(bench, Execute, "/vla_node/execute")
+    try:
+        world.spin_until(client.server_is_ready, "the server", bench.publish)
+        world.spin_until(lambda: bench.telemetry, "an active node", bench.publish)
+        sent = client.send_goal_async(Execute.Goal(instruction=INSTRUCTIONS[0]))
+        world.spin_until(sent.done, "an answer", bench.publish)
+        result = sent.result().get_result_async()
+        world.spin_until(lambda: bench.steps(), "steps", bench.publish)
+        if how == "shutdown":
+            kind = Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN)
+            world.call(ChangeState, "/vla_node/change_state", ChangeState.Request(transition=kind))
+        else:
+            process.send_signal(how)
+        world.spin_until(result.done, "the result")
+        world.spin_until(lambda: process.poll() is not None, "the end")
+    finally:
+        process.kill()
+        client.destroy()
+    assert result.result().result.outcome == "deactivated"
+    assert process.returncode == 0, process.stderr.read()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +29,9 @@ from support.operators import (
 )
 from support.ros import DO_NOT_FOLLOW, joint_state
 
+from heisd_ros.control.holds import HoldReason
 from heisd_ros.data.bag_source import BagSource
+from heisd_ros.nodes.person import Person
 from heisd_ros.nodes.tools.recorder_node import RecorderNode
 
 RELEASED_SEC, SLACK_SEC = 0.15, 0.05
@@ -327,3 +330,24 @@ def test_a_deactivation_stops_the_person_and_forgets_who_had_the_arm(start):
     arm.held = {RETURN}
     arm.policy_moves()
     assert arm.node.trigger_deactivate() == arm.node.trigger_cleanup() == SUCCESS
+
+
+def test_the_call_that_gives_the_arm_to_the_policy_still_holds():
+    """It may come with an answer to what was seen while the person moved the arm."""
+    done = []
+    session = SimpleNamespace(
+        buffer=SimpleNamespace(discard=lambda: done.append("discard")),
+        worker=SimpleNamespace(restart=lambda instruction: done.append(instruction)),
+    )
+    watch = SimpleNamespace(instruction="go", expect=done.append)
+    person = SimpleNamespace(
+        taken=False, commander="policy", _handed=False, _session=session,
+        _driver=SimpleNamespace(anchored=False),
+    )  # fmt: skip
+    assert Person.hand_over(person, watch, 1).reason is HoldReason.TAKEOVER and not done
+    person._driver.anchored = True
+    assert Person.hand_over(person, watch, 2).reason is HoldReason.TAKEOVER
+    assert done == ["discard", "go", 2]
+    assert Person.hand_over(person, watch, 3) is None and len(done) == 3
+    person.taken, person._handed = True, False
+    assert Person.hand_over(person, watch, 4) is None  # a person acts on nothing that was seen

@@ -176,6 +176,8 @@ class SimArmNode(StoppableNode):
         if self._answered and not self._restarted:
             self._answer_sec = time.monotonic() - began
             self._drain(executor)
+            if self._restarted:  # meanwhile: the twist was for the episode before
+                return
             self._step(self._twist)
             self._stamp = self._stamps[0] + PERIOD_NS
 
