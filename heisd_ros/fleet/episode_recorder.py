@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +31,17 @@ class Verified:
     tokens: tuple[int, ...]
 
 
+_Seen = tuple[int, NDArray[np.float32], Verified]
+"""A verified step: its number, the executed actions, the model's output."""
+
+
 class EpisodeRecorder:
     """Records the steps of one episode; thread-safe, as one thread decides and another ends it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._instruction, self._count = "", 0
-        self._seen: list[tuple[int, NDArray[np.float32], Verified]] = []
+        self._seen: list[_Seen] = []
 
     def note(
         self, instruction: str, action: NDArray[np.floating], verified: Verified | None
@@ -60,23 +66,30 @@ class EpisodeRecorder:
         with self._lock:
             self._drop()
 
-    def finish(self) -> RecordedEpisode | None:
-        """Ends the episode as a success and returns it; None if none of its steps was verified."""
+    def finish(self) -> Callable[[], RecordedEpisode] | None:
+        """Ends the episode as a success; None if none of its steps was verified.
+
+        Returns:
+            What makes the episode: that copies all keys, which takes time that a control loop does
+            not have.
+        """
         with self._lock:
             instruction, seen = self._instruction, self._seen
             self._drop()
-        if not seen:
-            return None
-        uid = uuid.uuid4().hex
-        steps, actions, verified = zip(*seen, strict=True)
-        entries = Entries(
-            keys=np.array([own.key for own in verified], dtype=np.float32),
-            actions=np.array(actions),
-            tokens=joined("tokens", [np.array([own.tokens]) for own in verified]),
-            episodes=np.full(len(seen), episode_number(uid)),
-            steps=np.array(steps),
-        )
-        return RecordedEpisode(uid, instruction, entries)
+        return partial(_episode, instruction, seen) if seen else None
 
     def _drop(self) -> None:
         self._instruction, self._count, self._seen = "", 0, []
+
+
+def _episode(instruction: str, seen: Sequence[_Seen]) -> RecordedEpisode:
+    uid = uuid.uuid4().hex
+    steps, actions, verified = zip(*seen, strict=True)
+    entries = Entries(
+        keys=np.array([own.key for own in verified], dtype=np.float32),
+        actions=np.array(actions),
+        tokens=joined("tokens", [np.array([own.tokens]) for own in verified]),
+        episodes=np.full(len(seen), episode_number(uid)),
+        steps=np.array(steps),
+    )
+    return RecordedEpisode(uid, instruction, entries)

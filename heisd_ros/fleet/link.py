@@ -71,7 +71,8 @@ class FleetLink:
         receiver: names the server and the collection in the journal's marks.
         connect: opens a connection; it may take long, and may raise.
         journal: journal of the episodes to send; None: nothing is sent.
-        take: called with each fetched shard; it may refuse one by raising a HeisdError.
+        take: called with each fetched shard; returns how many of its entries were taken, and may
+            refuse it by raising a HeisdError.
         retry_sec: pause after the first failure; it doubles up to a minute.
     """
 
@@ -80,7 +81,7 @@ class FleetLink:
         receiver: str,
         connect: Callable[[], RemoteStore],
         journal: Journal | None,
-        take: Callable[[str, Entries], None],
+        take: Callable[[str, Entries], int],
         retry_sec: float = _FIRST_RETRY_SEC,
     ) -> None:
         self._receiver, self._connect = receiver, connect
@@ -168,11 +169,11 @@ class FleetLink:
             if entries is None:
                 continue
             try:
-                self._take(instruction, entries)
+                taken = self._take(instruction, entries)
             except HeisdError as error:
                 self._set(problem=f"a shard of the fleet was refused: {error}")
             else:
-                self._set(fetched=self._status.fetched + len(entries))
+                self._set(fetched=self._status.fetched + taken)
 
     def _lose(self, error: Exception) -> None:
         store, self._store = self._store, None

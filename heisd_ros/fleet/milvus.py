@@ -147,8 +147,12 @@ class MilvusStore:
         Raises:
             FleetError: the server is away, or its rows are not entries of this layout.
         """
-        rows = list(self._rows(instruction, most))
-        return self._entries(rows) if rows else None
+        keys, payloads = [], []
+        # Row by row: an array of many lists is made without giving other threads a turn.
+        for row in self._rows(instruction, most):
+            keys.append(np.array(row["key"], dtype=np.float32))
+            payloads.append(row["payload"])
+        return self._entries(np.array(keys), payloads) if keys else None
 
     @_named
     def _take_over(self) -> None:
@@ -225,9 +229,8 @@ class MilvusStore:
         finally:
             iterator.close()
 
-    def _entries(self, rows: Sequence[dict[str, Any]]) -> Entries:
-        columns = self._columns([row["payload"] for row in rows])
-        keys = np.array([row["key"] for row in rows], dtype=np.float32)
+    def _entries(self, keys: NDArray[np.float32], payloads: Sequence[dict[str, Any]]) -> Entries:
+        columns = self._columns(payloads)
         order = np.lexsort((columns["steps"], columns["episodes"]))
         lengths = np.linalg.norm(keys, axis=1)
         if not np.all(np.abs(lengths - 1.0) < 1e-2):  # false for NaN as well

@@ -125,13 +125,18 @@ class OnlineGrowth:
     def close(self) -> None:
         """Writes what is still pending and ends the threads."""
         self._writer.shutdown(wait=True)
-        ended = self._link is None or self._link.close(_CLOSE_SEC)
-        # An abandoned thread may still read the journal; the process ends soon.
-        if self._journal is not None and ended:
+        if self._link is not None:
+            self._link.close(_CLOSE_SEC)
+        # Also beside an abandoned thread, which will find it closed: a new one may need the file.
+        if self._journal is not None:
             self._journal.close()
 
-    def _keep(self, episode: RecordedEpisode) -> None:
-        self._unwritten.append(episode)
+    def _keep(self, make: Callable[[], RecordedEpisode]) -> None:
+        try:
+            self._unwritten.append(make())
+        except (HeisdError, ValueError) as error:
+            self._problem = f"an episode was not recorded: {error}"
+            return
         while self._unwritten and self._journal is not None:
             try:
                 self._journal.append(self._unwritten[0].pack())
@@ -150,11 +155,16 @@ class OnlineGrowth:
             except HeisdError as error:
                 self._problem = f"an episode was recorded, but not added: {error}"
 
-    def _take(self, instruction: str, entries: Entries) -> None:
-        """Adds a shard of the fleet, unless the robot has one by now."""
-        if self.store.holds(instruction):
-            return
+    def _take(self, instruction: str, entries: Entries) -> int:
+        """Adds a shard of the fleet, unless the robot has one by now; returns how many entries.
+
+        One that is too small to be searched is left out, or each time it is asked for it would be
+        added again.
+        """
+        if self.store.holds(instruction) or len(entries) < self.store.least:
+            return 0
         self.store.add(instruction, entries)
+        return len(entries)
 
 
 def frozen_by_calibration(database: Database, created: str, mode: str) -> str:

@@ -82,7 +82,7 @@ class GrowingStore:
         least: int = 1,
     ) -> None:
         self.database, self.frozen, self.missing = database, frozen, missing
-        self._least = least
+        self.least = least
         self._built: dict[str, Shard] = {
             normalise_instruction(shard.instruction): shard for shard in database
         }
@@ -140,7 +140,7 @@ class GrowingStore:
             self._added = {**self._added, name: added}
             number, shards = self._version
             joint = added if built is None else JointShard([built, added])
-            if len(joint) >= self._least:
+            if len(joint) >= self.least:
                 self._version = (number + 1, {**shards, name: joint})
 
     def _find_in(self, number: int, instruction: str) -> tuple[SearchableShard | None, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hmac
 import http
 import ipaddress
@@ -9,6 +10,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +30,9 @@ SEAT_SEC = 1.0
 """Time that a client waits for the previous one to leave, s."""
 PING_SEC, SEND_SEC, CLOSE_SEC = 5.0, 10, 1.0
 """A client that answers no ping, or takes no data, for so long is disconnected."""
+PAUSE_SEC = 0.2
+"""Pause after a connection could not be accepted, s."""
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 BUSY = 1013
 """WebSocket's code for `try again later`."""
 
@@ -91,6 +96,7 @@ class ModelServer:
             max_size=MAX_BYTES,
             max_queue=1,
         )
+        self._server.socket = _Patient(self._server.socket, say)  # type: ignore[assignment]
         scheme, self.port = "ws" if tls is None else "wss", self._server.socket.getsockname()[1]
         self.uri = f"{scheme}://{host}:{self.port}"
 
@@ -160,6 +166,32 @@ class ModelServer:
             # openpi's client knows no such answer, and would send NaN to an arm.
             raise AnswerError(result.problem or f"actions are {result.actions.tolist()}")
         return answer(result, request, decoder.warning())
+
+
+class _Patient:
+    """A listening socket that waits where a connection cannot be accepted.
+
+    The library ends its loop then, for good.
+    """
+
+    def __init__(self, listener: socket.socket, say: Callable[[str], None]) -> None:
+        self._listener, self._say = listener, say
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listener, name)
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        said = False
+        while True:
+            try:
+                return self._listener.accept()
+            except OSError as error:
+                if error.errno not in _SHORT:
+                    raise
+                if not said:
+                    self._say(f"a connection cannot be accepted ({error.strerror}); tried again")
+                said = True
+            time.sleep(PAUSE_SEC)
 
 
 def tls_context(certificate: str, key: str) -> ssl.SSLContext:

@@ -26,7 +26,7 @@ def recorded(seen, instruction="push"):
 
 
 def test_only_what_the_model_saw_is_kept_under_the_number_of_its_step():
-    kept = recorded([True, False, False, True, True]).finish()
+    kept = recorded([True, False, False, True, True]).finish()()
     assert kept.entries.steps.tolist() == [0, 3, 4]
     assert kept.entries.actions[:, 0].tolist() == [0, 3, 4]
     assert kept.entries.tokens[1].tolist() == list(range(3, 10))
@@ -35,7 +35,7 @@ def test_only_what_the_model_saw_is_kept_under_the_number_of_its_step():
 
 
 def test_two_episodes_have_two_names():
-    assert recorded([True]).finish().uid != recorded([True]).finish().uid
+    assert recorded([True]).finish()().uid != recorded([True]).finish()().uid
 
 
 @pytest.mark.parametrize("seen", [[], [False, False]])
@@ -54,7 +54,7 @@ def test_a_dropped_or_finished_episode_is_gone():
 def test_another_instruction_begins_an_episode():
     recorder = recorded([True, True, True])
     recorder.note("pull", np.zeros(7), verified(5))
-    kept = recorder.finish()
+    kept = recorder.finish()()
     assert kept.instruction == "pull" and kept.entries.steps.tolist() == [0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from contextlib import closing
 
@@ -12,7 +13,7 @@ from support.fleet import episode, layout, wait_for
 from support.milvus import MilvusServer
 
 from heisd_ros.errors import FleetError, GrowthError
-from heisd_ros.fleet import link
+from heisd_ros.fleet import episode_recorder, link, online_growth
 from heisd_ros.fleet.episode_journal import FILE
 from heisd_ros.fleet.episode_recorder import Verified
 from heisd_ros.fleet.link import FleetLink
@@ -160,7 +161,7 @@ class Absent:
 
 def test_a_server_that_never_was_is_asked_less_and_less_often():
     absent = Absent()
-    thread = FleetLink("nowhere", absent, None, lambda *_: None, retry_sec=0.05)
+    thread = FleetLink("nowhere", absent, None, lambda *_: 0, retry_sec=0.05)
     wait_for(lambda: absent.calls >= 4, "attempts")
     assert thread.status.state == "away" and "nowhere" in thread.status.problem
     # Three pauses lie between four attempts, each twice the one before.
@@ -180,10 +181,56 @@ def test_a_shard_that_does_not_fit_is_told_and_the_link_goes_on(database):
             pass
 
     store = GrowingStore(database)
-    thread = FleetLink("odd", Odd, None, store.add)
+    thread = FleetLink("odd", Odd, None, lambda name, shard: store.add(name, shard) or len(shard))
     thread.want(NEW)
     wait_for(lambda: thread.status.problem, "refusal")
     assert "keys have 16 numbers" in thread.status.problem
     thread.want("another task")
     wait_for(lambda: store.shard_for("another task")[0] is not None, "the next shard")
     assert thread.close()
+
+
+def test_a_shard_that_is_too_small_to_be_searched_is_left_out_each_time(database):
+    growth = OnlineGrowth(GrowingStore(database, least=5), None)
+    for _ in range(4):
+        assert growth._take(NEW, entries(1, 3)) == 0
+    assert growth.store.shard_for(NEW)[0] is None and growth.store.added == 0
+    assert growth._take(NEW, entries(1, 6)) == 6 and growth.store.holds(NEW)
+    assert growth._take(NEW, entries(1, 6)) == 0  # it has one by now
+    growth.close()
+
+
+def test_the_journal_is_free_after_the_end_also_beside_a_connection_that_hangs(
+    database, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(online_growth, "_CLOSE_SEC", 0.1)
+    hangs = threading.Event()
+
+    def connect():
+        hangs.wait(30.0)
+        raise FleetError("too late")
+
+    def begin():
+        store, folder = GrowingStore(database), tmp_path / "journal"
+        return OnlineGrowth(store, folder, receiver="nowhere", connect=connect)
+
+    begin().close()
+    begin().close()
+    hangs.set()
+
+
+def test_the_end_of_an_episode_copies_no_keys(database, tmp_path, monkeypatch):
+    """The control loop reports it; copying thousands of keys takes as long as several commands."""
+    made = []
+    whole = episode_recorder._episode
+    monkeypatch.setattr(
+        episode_recorder,
+        "_episode",
+        lambda *given: made.append(threading.current_thread()) or whole(*given),
+    )
+    growth = OnlineGrowth(GrowingStore(database), tmp_path / "journal")
+    work(growth)
+    growth.end(success=True)
+    growth.close()
+    assert growth.status.episodes == 1
+    assert made and made[0] is not threading.main_thread()

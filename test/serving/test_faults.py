@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -234,3 +236,20 @@ def test_what_was_not_asked_for_is_never_an_answer(dial):
         time.sleep(0.3)
         with pytest.raises(RemoteModelError, match="a message without a request"):
             decoder.infer(observation())
+
+
+def test_a_connection_that_cannot_be_accepted_does_not_end_the_server(dial, monkeypatch):
+    """As without free descriptors."""
+    whole, failed = socket.socket.accept, []
+
+    def accept(listener):
+        if len(failed) < 2:
+            failed.append(listener)
+            raise OSError(errno.EMFILE, "Too many open files")
+        return whole(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    with serving(Counting()) as server:
+        assert answered(dial(server.uri)).action[0] == 1
+    told = "a connection cannot be accepted (Too many open files); tried again"
+    assert server.lines.count(told) == 1 and len(failed) == 2
