@@ -173,6 +173,7 @@ def drafter(
                 reading, completed=done, total=of, note=f"{done} of {of} episodes"
             ),
         )
+        say_dropped(sources)
         trainer = DrafterTrainer(frames, teacher, identity, folder, settings)
         training = progress.add_task("training", total=steps, completed=trainer.step, note="")
 

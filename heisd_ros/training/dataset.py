@@ -90,7 +90,8 @@ def load_samples(
         person_weight: Weight of a step in which a person had the arm, where a recording says who
             had it.
         policy_weight: Weight of a policy's steps in such recordings; 0: as in DAgger (Ross et al.,
-            2011; Kelly et al., 2019, HG-DAgger), where only the person is learned from.
+            2011; Kelly et al., 2019, HG-DAgger), where only the person is learned from: of chunks,
+            those that are the person's to the end.
         control_rate_hz: The model's, which the sources have to have; 0: any.
         prepare: Makes pictures of the model's size.
         horizon: Control steps of a chunk.
@@ -130,7 +131,7 @@ def load_samples(
                 np.full(len(episode), instructions.index(episode.instruction))
             )
             columns["landmarks"].append(landmarks.astype(np.float32))
-            columns["weights"].append(_weights(episode, person_weight, policy_weight))
+            columns["weights"].append(_weights(episode, person_weight, policy_weight, horizon))
             if len(episode) * episode.stride < horizon:
                 raise DemonstrationError(
                     f"{source.label}: an episode lasts {len(episode) * episode.stride} control "
@@ -181,11 +182,18 @@ def action_chunks(episode: Episode, horizon: int) -> np.ndarray:
     return chunks
 
 
-def _weights(episode: Episode, person: float, policy: float) -> np.ndarray:
-    """Returns the weight of each step (T,), float32; 1 where nothing says who had the arm."""
+def _weights(episode: Episode, person: float, policy: float, horizon: int) -> np.ndarray:
+    """Returns the weight of each step (T,), float32; 1 where nothing says who had the arm.
+
+    A chunk is of all steps that it reaches: the least of their weights counts.
+    """
     if episode.person is None:
         return np.ones(len(episode), np.float32)
-    return np.where(episode.person, person, policy).astype(np.float32)
+    weights = np.where(episode.person, person, policy).astype(np.float32)
+    reach = -(-(horizon - 1) // episode.stride)
+    ahead = np.pad(weights, (0, reach), mode="edge")
+    least: np.ndarray = np.lib.stride_tricks.sliding_window_view(ahead, reach + 1).min(axis=1)
+    return least
 
 
 def episode_proprio(episode: Episode, arm: ArmKinematics, size: int = PROPRIO_SIZE) -> np.ndarray:

@@ -93,12 +93,15 @@ def teacher_frames(
 
     Raises:
         DatabaseError: the sources do not fit the model or each other.
-        DemonstrationError: no episode to learn from, or none held out.
+        DemonstrationError: no episode to learn from, or none held out, or a source is not fit.
         HeisdError: a source cannot be read, or has none of the model's views.
         UnknownInstructionError: the VLA was not trained on an episode's instruction.
     """
     check_sources(vla, sources, control_rate_hz)
     items = [Item(s, place, outline) for s in sources for place, outline in enumerate(s.outline())]
+    for source in sources:
+        if source.report.unusable:
+            raise DemonstrationError(f"{source.label}: {source.report.unusable}")
     cache.mkdir(parents=True, exist_ok=True)
     blocks: list[_Block] = []
     held_out: list[bool] = []
@@ -114,7 +117,7 @@ def teacher_frames(
                 save_file(block, partial)
         used.add(path)
         blocks.append(block)
-        state = item.place if episode.init_state is None else episode.init_state
+        state = number if episode.init_state is None else episode.init_state
         held_out.append(state % HELD_OUT[0] == HELD_OUT[1])
     for stale in set(cache.glob("*.safetensors*")) - used:
         stale.unlink()

@@ -58,7 +58,8 @@ class Trainer(TrainingRun[TrainingSettings]):
         layers: Decoder layers to have instead of the start's; 0: as many.
 
     Raises:
-        UnknownInstructionError: `start` does not know an instruction of the samples.
+        UnknownInstructionError: `start` does not know an instruction of the samples, and cannot be
+            told it: a model that acts only can.
         CheckpointError: The family cannot be trained, or not from `start`; or the folder holds the
             state of a run of another layout, or a damaged one.
         ValueError: The model cannot have so many layers.

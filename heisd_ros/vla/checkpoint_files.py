@@ -24,11 +24,13 @@ _FURTHER = (
     "norm_stats.json",
     "policy_*processor*",
     "tiny_sizes.json",
-    "tokenizer/*.json",
-    "action_tokenizer/*.json",
+    "tokenizer/**/*.json",
+    "action_tokenizer/**/*.json",
     "fast/**/*.json",
 )
 """Other files of a folder that affect the answers of models of some family."""
+_NAMED = ("text_tokenizer_name", "action_tokenizer_name")
+"""Keys of pi0-FAST's config whose values may be folders of tokenizers."""
 
 _HEADS = {
     "action_head": "a regression or diffusion head, which makes the actions instead of tokens",
@@ -120,10 +122,38 @@ def fingerprint(folder: str | Path) -> str:
     # Families whose files are in subfolders have no tokenizer next to the config.
     apart = (folder / CONFIG).exists() and not _first([folder], TOKENIZER, SENTENCEPIECE)
     base = (folder / CONFIG, *weight_files(folder)) if apart else CheckpointFiles.find(folder)
-    further = [path for pattern in _FURTHER for path in folder.glob(pattern)]
+    named = [f"{name}/**/*.json" for name in _named_folders(folder)]
+    further = {path for pattern in (*_FURTHER, *named) for path in folder.glob(pattern)}
     for path in (*base, *sorted(further)):
         digest.update(file_sha256(path))
     return digest.hexdigest()
+
+
+def _named_folders(folder: Path) -> list[str]:
+    """Returns the folders of tokenizers that a config names."""
+    if not (folder / CONFIG).is_file():
+        return []
+    names = [read_json(folder / CONFIG).get(key) for key in _NAMED]
+    return [
+        name
+        for name in names
+        if isinstance(name, str) and name and not Path(name).is_absolute()
+        if (folder / name).is_dir()
+    ]
+
+
+def refuse_adapters(folder: Path) -> None:
+    """Refuses a folder with a LoRA adapter, for families that merge none.
+
+    Raises:
+        CheckpointError: there is one, in the folder or one below it.
+    """
+    for path in (folder / ADAPTER_CONFIG, *sorted(folder.glob(f"*/{ADAPTER_CONFIG}"))):
+        if path.exists():
+            raise CheckpointError(
+                f"{path} is of a LoRA adapter, which is not merged into a model of this family; "
+                "accepted: weights that it was merged into, without its files"
+            )
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:

@@ -34,13 +34,23 @@ def read_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def known_ids(ids: list[int], rows: int) -> list[int]:
-    """Returns the ids of a prompt, if a model with so many rows of its embedding knows them all.
+def known_ids(ids: list[int], rows: int, most: int | None = None) -> list[int]:
+    """Returns the ids of a prompt, if a model can read them.
+
+    Args:
+        ids: the ids.
+        rows: of the model's embedding.
+        most: ids for which it has positions, beside pictures and answer; None: any number.
 
     Raises:
-        UnknownInstructionError: it does not: the tokenizer is another model's, or the instruction
-            holds the text of a token that was added to it.
+        UnknownInstructionError: it does not know an id: the tokenizer is another model's, or the
+            instruction holds the text of a token that was added to it. Or there are too many.
     """
+    if most is not None and len(ids) > most:
+        raise UnknownInstructionError(
+            f"the prompt has {len(ids)} ids; accepted: up to {most}, the positions that pictures "
+            "and answer leave"
+        )
     strange = [index for index in ids if not 0 <= index < rows]
     if strange:
         raise UnknownInstructionError(

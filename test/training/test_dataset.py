@@ -68,6 +68,18 @@ def test_corrections_are_weighted_and_discarded_episodes_left_out(folder):
         load(only, person_weight=0.0, policy_weight=0.0)
 
 
+@pytest.mark.parametrize(
+    ("stride", "expected"), [(1, [3, 3, 0, 0, 0, 0, 0, 0]), (2, [3, 3, 3, 0, 0, 0, 0, 0])]
+)
+def test_a_chunk_is_learned_from_where_the_person_had_the_arm_to_its_end(
+    tmp_path, stride, expected
+):
+    person = np.array([True] * 5 + [False] * 3)
+    write(tmp_path, "a", "go", episode(steps=8, person=person, stride=stride))
+    samples = load(tmp_path, person_weight=3.0, policy_weight=0.0, horizon=4)
+    assert samples.weights.tolist() == expected
+
+
 def test_views_come_in_the_asked_order(folder):
     sources = open_sources([folder], Reading())
     forward, backward = load_samples(sources, VIEWS), load_samples(sources, VIEWS[::-1])

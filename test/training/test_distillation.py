@@ -213,3 +213,16 @@ def test_a_state_that_episodes_do_not_have_is_an_error(demonstrations, tmp_path)
 def test_a_model_without_proprioception_is_served(demonstrations, tmp_path):
     blind = small_vla(dataclasses.replace(CONFIG, proprio_size=0))
     assert len(teacher(demonstrations, blind, tmp_path / "cache")) == 15
+
+
+def test_recordings_of_one_episode_each_are_held_out_by_their_number(tmp_path, vla):
+    sources = [MemorySource([episode(2, init_state=None)]) for _ in range(12)]
+    frames = teacher_frames(sources, vla, MODEL, 20.0, tmp_path / "cache")
+    assert frames.episodes == (11, 1)
+
+
+def test_a_recording_that_is_not_fit_is_refused(tmp_path, vla):
+    (source,) = sources = [MemorySource([episode(2, init_state=n) for n in (0, 9)])]
+    source.report.unusable = "positions look like degrees"
+    with pytest.raises(DemonstrationError, match="look like degrees"):
+        teacher_frames(sources, vla, MODEL, 20.0, tmp_path / "cache")

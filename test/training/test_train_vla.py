@@ -192,10 +192,24 @@ def test_a_resumed_run_goes_on_from_its_own_state_not_from_the_checkpoint(tmp_pa
     assert all(torch.equal(trained[k], v) for k, v in resumed.model.state_dict().items())
 
 
-def test_a_checkpoint_that_does_not_know_an_instruction_is_refused(tmp_path):
+def test_a_checkpoint_learns_instructions_that_it_did_not_know(tmp_path):
     folder = save_tiny_checkpoint(tmp_path / "start", instructions=INSTRUCTIONS[:1])
+    start = load_checkpoint(folder)
     with pytest.raises(UnknownInstructionError, match="open the drawer"):
-        Trainer(TINY, tmp_path / "run", SHORT, load_checkpoint(folder))
+        start.prompts.encode("open the drawer")
+    before = {name: tensor.clone() for name, tensor in start.model.state_dict().items()}
+    trainer = Trainer(TINY, tmp_path / "run", SHORT, start)
+    assert all(torch.equal(before[k], v) for k, v in trainer.model.state_dict().items())
+    trainer.run(lambda *row: None)
+
+    trained = load_checkpoint(tmp_path / "run" / "checkpoint")
+    assert trained.config.instructions == (*INSTRUCTIONS[:1], "open the drawer")
+    assert trained.prompts.tokenizer.to_str() == start.prompts.tokenizer.to_str()
+    assert trained.prompts.encode(INSTRUCTIONS[0]) == start.prompts.encode(INSTRUCTIONS[0])
+    ids = trained.prompts.encode("Open the drawer.")
+    assert "open the drawer" in start.prompts.tokenizer.decode(ids)
+    # A resumed run is told the same ones again.
+    assert Trainer(TINY, tmp_path / "run", SHORT, load_checkpoint(folder)).step == SHORT.steps
 
 
 def test_losses_travel_with_the_state(tmp_path, start):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from heisd_ros.families.openvla.config import ACTION_BINS, FIXED_TEXT
+from heisd_ros.families.openvla.config import ACTION_BINS, FIXED_TEXT, language_of
 from heisd_ros.families.openvla.tower_config import TowerConfig, timm_tower
 from heisd_ros.files.bounded import shown
 from heisd_ros.files.checks import reject_unknown, require, require_fixed, require_whole
@@ -103,16 +102,13 @@ class EcotConfig:
         (override,) = typed(
             tuple[dict[str, int | float]], config.get("timm_tiny_kwargs", [{}]), "timm_tiny_kwargs"
         )
-        known = {field.name for field in dataclasses.fields(LanguageConfig)}
         hints = {"max_tokens": int, "control_rate_hz": float | None}
         colour = typed(
             tuple[int, int, int], preprocessor.get("tvf_letterbox_fill", [127] * 3), "fill"
         )
         return cls(
             tower=timm_tower(timm_id, override, size, preprocessor),
-            language=typed(
-                LanguageConfig, {k: v for k, v in text.items() if k in known}, "text_config"
-            ),
+            language=language_of(text),
             pad_to_multiple_of=typed(int, config.get("pad_to_multiple_of", 64), "pad_to"),
             fill=colour,
             **{key: typed(hints[key], value, f"heisd.{key}") for key, value in ours.items()},

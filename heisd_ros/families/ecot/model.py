@@ -95,7 +95,8 @@ class Ecot(OwnNetworkModel):
     def prompt_ids(self, instruction: str) -> list[int]:
         """Token ids of the prompt, BOS first."""
         ids = self.tokenizer.encode(PROMPT.format(instruction=instruction.lower())).ids
-        return known_ids(ids, self.language.vocab_size)
+        room = self.language.max_position_embeddings - self.config.tower.tokens
+        return known_ids(ids, self.language.vocab_size, room - self.config.max_tokens)
 
     def features(self, inputs: EcotInputs) -> Tensor:
         """Implements `TokenModel.features`."""

@@ -25,7 +25,7 @@ from heisd_ros.files.bounded import expanded, read_object
 from heisd_ros.files.checks import require_whole
 from heisd_ros.files.typed import typed
 from heisd_ros.vla.action_codec import MOST_ACTIONS, MOST_TOKENS
-from heisd_ros.vla.checkpoint_files import CONFIG, TOKENIZER, weight_files
+from heisd_ros.vla.checkpoint_files import CONFIG, TOKENIZER, refuse_adapters, weight_files
 from heisd_ros.vla.generation import GENERATION, GenerationRules
 from heisd_ros.vla.language_config import MOST_LAYERS, MOST_WIDTH
 from heisd_ros.vla.tokenizer import read_tokenizer
@@ -82,6 +82,7 @@ def load_checkpoint(
     `settings` are taken instead of the section ``heisd`` of ``config.json``.
     """
     folder = expanded(folder)
+    refuse_adapters(folder)
     raw = read_object(folder / CONFIG, CheckpointError)
     try:
         ours = settings or typed(NoraSettings, raw.get("heisd", {}), "heisd")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,10 +71,11 @@ class Patches:
         path = folder / PREPROCESSOR
         content = read_object(path, CheckpointError)
         try:
-            if not content.get("min_pixels", 0) <= SIDE**2 <= content.get("max_pixels", SIDE**2):
+            least, most = _pixels(content)
+            if not least <= SIDE**2 <= most:
                 raise ValueError(
-                    f"min_pixels {shown(content.get('min_pixels'))} to max_pixels "
-                    f"{shown(content.get('max_pixels'))}; accepted: {SIDE**2} lies between"
+                    f"min_pixels {shown(least)} to max_pixels {shown(most)}; accepted: {SIDE**2} "
+                    "lies between"
                 )
             return cls(
                 typed(tuple[float, float, float], content.get("image_mean"), "image_mean"),
@@ -113,6 +117,18 @@ class Patches:
         rows = cut.permute(1, 4, 2, 5, 0, 3, 6)[:, :, :, :, :, None]
         rows = rows.expand(-1, -1, -1, -1, -1, self.frames, -1, -1)
         return rows.reshape(self.grid**2, -1)
+
+
+def _pixels(content: Mapping[str, Any]) -> tuple[float, float]:
+    """Returns between how many pixels a picture is not resized, by either name of the limits."""
+    size = typed(dict[str, Any], content.get("size") or {}, "size")
+    least, most = content.get("min_pixels"), content.get("max_pixels")
+    least = size.get("shortest_edge") if least is None else least
+    most = size.get("longest_edge") if most is None else most
+    return (
+        0 if least is None else typed(int, least, "min_pixels"),
+        math.inf if most is None else typed(int, most, "max_pixels"),
+    )
 
 
 def chat_text(instruction: str, images: int = 1) -> str:

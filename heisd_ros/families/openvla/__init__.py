@@ -34,7 +34,9 @@ def answers(config: Mapping[str, Any]) -> Literal["action", "reasoning", "chunk"
 
 def protocol(config: Mapping[str, Any]) -> str:
     """Implements `Family.protocol`: ours, or for a checkpoint in OpenVLA's own layout its own."""
-    return "heisd" if "heisd" in config else "openvla_libero"
+    ours = config.get("heisd")
+    # Upstream's folder may have our values, such as the control rate, but only ours list towers.
+    return "heisd" if isinstance(ours, Mapping) and "towers" in ours else "openvla_libero"
 
 
 def statistics(folder: str | Path) -> list[str]:

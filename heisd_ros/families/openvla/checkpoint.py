@@ -68,8 +68,8 @@ def load_checkpoint(
     files = CheckpointFiles.find(folder)
     raw = read_json(files.config)
     config = _read_config(files, raw)
-    if convention is not None and convention.views:
-        config = replace(config, views=convention.views)
+    if convention is not None:
+        config = replace(config, views=convention.named(config.views))
     statistics, key = choose_statistics(files, raw, statistics_key, any_statistics)
     tokenizer = read_tokenizer(files.tokenizer)
     size = max(tokenizer.get_vocab().values(), default=-1) + 1

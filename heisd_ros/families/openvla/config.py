@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from heisd_ros.families.openvla.tower_config import TowerConfig, timm_towers, written_towers
 from heisd_ros.files.bounded import shown
@@ -105,11 +105,10 @@ class VLAConfig:
         if self.horizon is not None:
             require_whole("horizon", self.horizon, most=MOST_ACTIONS)
             require(self.max_tokens is None, "a chunk of actions (horizon) has no max_tokens")
-        answer = self.max_tokens or ACTION_DIMENSIONS * (self.horizon or 1)
         require(
-            answer <= room,
+            self.longest_text >= 0,
             f"max_position_embeddings {self.language.max_position_embeddings} leaves {room} "
-            f"positions for an answer; {answer} are needed",
+            f"positions for an answer; {self._longest_answer} are needed",
         )
         require(self.instructions != (), "instructions is empty; name some, or null for any")
         require("{instruction}" in self.prompt, f"prompt {self.prompt!r} lacks '{{instruction}}'")
@@ -129,6 +128,16 @@ class VLAConfig:
     def prefix_tokens(self) -> int:
         """Tokens between BOS and the text: visual, then proprioception if the model takes it."""
         return self.visual_tokens + (1 if self.proprio_size else 0)
+
+    @property
+    def longest_text(self) -> int:
+        """Ids of the text, BOS included, for which pictures, state and answer leave positions."""
+        taken = self.prefix_tokens + self._longest_answer
+        return self.language.max_position_embeddings - taken
+
+    @property
+    def _longest_answer(self) -> int:
+        return self.max_tokens or ACTION_DIMENSIONS * (self.horizon or 1)
 
     @property
     def vision_width(self) -> int:
@@ -170,16 +179,14 @@ class VLAConfig:
         own_fields -= {"towers", "language", "pad_to_multiple_of", "pad_token_id"}
         reject_unknown("heisd", ours, own_fields)
         given = {key: typed(hints[key], value, f"heisd.{key}") for key, value in ours.items()}
-        if "heisd" not in config:
+        if not {"prompt", "prompt_suffix"} & ours.keys():  # of OpenVLA's own, with values of ours
             given["prompt_suffix"] = (OPENVLA_EMPTY_TOKEN,)
         for key in ("pad_to_multiple_of", "pad_token_id"):
             if key in config:
                 given[key] = typed(int, config[key], key)
-        known = {f.name for f in dataclasses.fields(LanguageConfig)}
-        language = {key: value for key, value in text.items() if key in known}
         return cls(
             towers=written_towers(towers) if towers else timm_towers(config, preprocessor or {}),
-            language=typed(LanguageConfig, language, "text_config"),
+            language=language_of(text),
             **given,
         )
 
@@ -224,6 +231,21 @@ FIXED_TEXT: dict[str, tuple[Any, ...]] = {
     "mlp_bias": (False,),
     "tie_word_embeddings": (False,),
 }
+
+
+def language_of(text: Mapping[str, Any]) -> LanguageConfig:
+    """Reads a ``text_config``; transformers 5 writes the base of the rotation apart.
+
+    Raises:
+        ValueError: naming what is of another type, out of range, or not implemented.
+    """
+    rope = typed(dict[str, Any], text.get("rope_parameters") or {}, "rope_parameters")
+    reject_unknown("rope_parameters", rope, {"rope_theta", "rope_type"})
+    kind = rope.pop("rope_type", "default")
+    require(kind == "default", f"rope_type is {shown(kind)}; accepted: 'default'")
+    known = {field.name for field in dataclasses.fields(LanguageConfig)}
+    language = {key: value for key, value in text.items() if key in known}
+    return cast(LanguageConfig, typed(LanguageConfig, {**language, **rope}, "text_config"))
 
 
 def _refuse_v01(config: Mapping[str, Any]) -> None:

@@ -26,10 +26,14 @@ class ImagePreprocessor:
     Args:
         config: the model's.
         steps: steps before the resize.
+
+    Attributes:
+        resizes_alone: whether there is no such step, so that what was resized stays as it is.
     """
 
     def __init__(self, config: VLAConfig, steps: ImageSteps | None = None) -> None:
         self._steps = steps or ImageSteps()
+        self.resizes_alone = self._steps == ImageSteps()
         self.size = config.image_size
         self.views = config.views
         constants = [[getattr(t, name) for t in config.towers] for name in ("mean", "std")]
@@ -84,6 +88,7 @@ class PromptTokenizer:
     def __init__(self, config: VLAConfig, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self._template, self._rows = config.prompt, config.language.vocab_size
+        self._most = config.longest_text
         self._suffix = config.prompt_suffix
         self._verbatim = frozenset(config.instructions or ())
         self._known = (
@@ -123,4 +128,4 @@ class PromptTokenizer:
         ids = self.tokenizer.encode(self.prompt(instruction)).ids
         if self._suffix and tuple(ids[-len(self._suffix) :]) != self._suffix:
             ids = [*ids, *self._suffix]
-        return tuple(known_ids(ids, self._rows))
+        return tuple(known_ids(ids, self._rows, self._most))

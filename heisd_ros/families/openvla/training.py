@@ -23,6 +23,7 @@ from heisd_ros.families.openvla.tokenizer_training import train_tokenizer
 from heisd_ros.families.openvla.tower_config import TowerConfig
 from heisd_ros.families.openvla.vla import VLA
 from heisd_ros.families.trainable import Corpus, Inputs, TeacherOutput
+from heisd_ros.instructions import normalise_instruction
 from heisd_ros.vla.language_config import LanguageConfig
 from heisd_ros.vla.token_model import TokenModel
 
@@ -112,10 +113,24 @@ def start_of(corpus: Corpus, start: TokenModel | None, layers: int) -> VLA:
     if start is None:
         vla = blank(corpus)
     elif type(start) is VLA:
-        vla = start
+        vla = _told(start, corpus.instructions)
     else:  # a subclass answers in other tokens
         raise CheckpointError(f"such a model cannot start from a {type(start).__name__}")
     return resized(vla, layers) if layers else vla
+
+
+def _told(vla: VLA, instructions: Sequence[str]) -> VLA:
+    """Adds instructions to those that a model knows; its tokenizer spells them with its pieces."""
+    known = vla.config.instructions
+    if known is None:  # it takes any
+        return vla
+    listed = {normalise_instruction(text) for text in known}
+    new = [text for text in instructions if normalise_instruction(text) not in listed]
+    if not new:
+        return vla
+    model = VLAModel(replace(vla.config, instructions=(*known, *new)))
+    model.load_state_dict(vla.model.state_dict())
+    return vla.around(model)
 
 
 def small_config(instructions: tuple[str, ...] | None, vocab_size: int) -> VLAConfig:

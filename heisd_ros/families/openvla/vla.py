@@ -98,8 +98,8 @@ class VLA(OwnNetworkModel):
         )
 
     def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Implements `BatchModel.resize`."""
-        return self.images.resize(image)
+        """Implements `BatchModel.resize`: where steps come first, they are all left for later."""
+        return self.images.resize(image) if self.images.resizes_alone else image
 
     def encode_frames(
         self,
@@ -118,7 +118,8 @@ class VLA(OwnNetworkModel):
             UnknownInstructionError: the model was not trained on the instruction.
             ImageError: a picture is malformed.
         """
-        resized = np.stack([[self.resize(image) for image in view] for view in images], axis=1)
+        resize = self.images.resize
+        resized = np.stack([[resize(image) for image in view] for view in images], axis=1)
         pixels = self.images.normalise(torch.from_numpy(resized).to(self.device)).to(self.dtype)
         ids = torch.tensor([self.prompts.encode(instruction)], device=self.device)
         state = None

@@ -21,9 +21,9 @@ from heisd_ros.families.pi0fast.codec import Pi0FastCodec
 from heisd_ros.families.pi0fast.config import POSTPROCESSOR, PREPROCESSOR, Pi0FastConfig
 from heisd_ros.families.pi0fast.config import processor_step as step_of
 from heisd_ros.families.pi0fast.model import Pi0Fast
-from heisd_ros.families.pi0fast.normalisation import Normalisation, modes_of
+from heisd_ros.families.pi0fast.normalisation import Normalisation, mode_of
 from heisd_ros.files.bounded import expanded
-from heisd_ros.vla.checkpoint_files import weight_files
+from heisd_ros.vla.checkpoint_files import refuse_adapters, weight_files
 from heisd_ros.vla.tokenizer import read_tokenizer
 
 _ABOVE = "model.paligemma_with_expert.paligemma."
@@ -50,6 +50,7 @@ def load_checkpoint(
         raise UnknownStatisticsError(
             f"no statistics {statistics_key!r}; a pi0-FAST policy has one set, without a name"
         )
+    refuse_adapters(folder)
     config = Pi0FastConfig.read(folder)
     _refuse_relative(folder)
     text = _text_tokenizer(folder, config)
@@ -57,7 +58,9 @@ def load_checkpoint(
         _tokenizer_folder(folder, config.action_tokenizer, "action_tokenizer")
     )
     states, actions = (
-        Normalisation.read(folder / file, step, feature, modes_of(config.modes, kind), size)
+        Normalisation.read(
+            folder / file, step, feature, mode_of(folder / file, step, kind, config.modes), size
+        )
         for file, step, feature, kind, size in (
             (PREPROCESSOR, "normalizer_processor", "observation.state", "STATE", config.state_size),
             (POSTPROCESSOR, "unnormalizer_processor", "action", "ACTION", config.action_size),
@@ -118,7 +121,8 @@ def _text_tokenizer(folder: Path, config: Pi0FastConfig) -> Tokenizer:
 
 def _tokenizer_folder(folder: Path, name: str, usual: str) -> Path:
     """Returns the folder of a tokenizer: below the policy's folder, never from a hub."""
-    for place in (folder / usual, folder / name if name else folder / usual):
+    named = name and not Path(name).is_absolute()
+    for place in (folder / usual, folder / name if named else folder / usual):
         if place.is_dir():
             return place
     raise CheckpointError(

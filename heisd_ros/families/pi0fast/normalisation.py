@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from heisd_ros.errors import CheckpointError
 from heisd_ros.families.pi0fast.config import processor_step
+from heisd_ros.files.bounded import shown
 from heisd_ros.vla.tensor_files import TensorFiles
 
 _EPSILON = np.float32(1e-8)
@@ -26,11 +27,13 @@ class Normalisation:
         mode: as LeRobot names it.
         first: [D] float32, what is taken away: mean, minimum or lower quantile.
         second: [D] float32, deviation, maximum or upper quantile.
+        epsilon: added to a deviation; what a range of no width is taken for.
     """
 
     mode: str
     first: NDArray[np.float32]
     second: NDArray[np.float32]
+    epsilon: np.float32 = _EPSILON
 
     @classmethod
     def read(cls, pipeline: Path, step: str, feature: str, mode: str, size: int) -> Normalisation:
@@ -51,7 +54,10 @@ class Normalisation:
             raise CheckpointError(f"{pipeline}: mode {mode!r} of {feature}; accepted: {[*_MODES]}")
         if mode == "IDENTITY":
             return cls(mode, np.zeros(size, np.float32), np.ones(size, np.float32))
-        name = processor_step(pipeline, step).get("state_file")
+        saved = processor_step(pipeline, step)
+        epsilon, name = saved["config"].get("eps", _EPSILON), saved.get("state_file")
+        if not isinstance(epsilon, int | float | np.float32) or not 0.0 <= epsilon <= 1.0:
+            raise CheckpointError(f"{pipeline}: eps is {shown(epsilon)}; accepted: 0 to 1")
         if not isinstance(name, str) or Path(name).name != name:
             raise CheckpointError(f"{pipeline}: {step} has no state_file in the same folder")
         files = TensorFiles((pipeline.parent / name,))
@@ -74,7 +80,7 @@ class Normalisation:
                 f"{pipeline.parent / name}: {names} are {first.tolist()} and {second.tolist()}; "
                 "accepted: no negative std, and no minimum or lower quantile above the other end"
             )
-        return cls(mode, first, second)
+        return cls(mode, first, second, np.float32(epsilon))
 
     def forward(self, values: ArrayLike) -> NDArray[np.float32]:
         """[..., D] in units of the robot -> as the model has them."""
@@ -82,7 +88,7 @@ class Normalisation:
         if self.mode == "IDENTITY":
             return x
         if self.mode == "MEAN_STD":
-            return (x - self.first) / (self.second + _EPSILON)
+            return (x - self.first) / (self.second + self.epsilon)
         return np.float32(2.0) * (x - self.first) / self._width - np.float32(1.0)
 
     def inverse(self, values: ArrayLike) -> NDArray[np.float32]:
@@ -97,7 +103,23 @@ class Normalisation:
     @property
     def _width(self) -> NDArray[np.float32]:
         width = self.second - self.first
-        return np.where(width == 0, _EPSILON, width)
+        return np.where(width == 0, self.epsilon, width)
+
+
+def mode_of(pipeline: Path, step: str, kind: str, modes: Mapping[str, str]) -> str:
+    """The mode of a kind of feature: that of the saved pipeline, which LeRobot runs.
+
+    Args:
+        pipeline: its JSON file.
+        step: the registered name of the step that normalises.
+        kind: of the feature.
+        modes: those of the policy's config, where the pipeline names none.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or has no such step.
+    """
+    saved = processor_step(pipeline, step)["config"].get("norm_map")
+    return modes_of(saved if isinstance(saved, Mapping) else modes, kind)
 
 
 def modes_of(modes: Mapping[str, str], kind: str) -> str:

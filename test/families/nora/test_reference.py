@@ -178,6 +178,12 @@ def test_what_no_file_of_upstream_says(tmp_path):
         ("generation_config.json", {"eos_token_id": None}, "names no eos_token_id"),
         ("generation_config.json", {"repetition_penalty": 0}, "repetition_penalty is 0"),
         ("preprocessor_config.json", {"min_pixels": 10**6}, "min_pixels 1000000"),
+        (
+            "preprocessor_config.json",
+            {"min_pixels": None, "size": {"shortest_edge": 65536, "longest_edge": 10**6}},
+            "min_pixels 65536 to",
+        ),
+        ("preprocessor_config.json", {"max_pixels": "many"}, "max_pixels is 'many'"),
         ("preprocessor_config.json", {"image_std": [0, 0, 0]}, "image_std is"),
         ("preprocessor_config.json", {"patch_size": 7}, r"are \(7, 2, 2\); accepted: \(14, 2, 2\)"),
         ("fast/processor_config.json", {"scale": 0}, "scale is 0"),
@@ -187,6 +193,21 @@ def test_what_no_file_of_upstream_says(tmp_path):
 def test_files_that_do_not_fit_are_named(tmp_path, name, content, message):
     folder = changed(tmp_path, name, content)
     with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder, "meta", any_statistics=True)
+
+
+def test_limits_of_pixels_may_be_missing_or_named_otherwise(tmp_path):
+    named = {"min_pixels": None, "max_pixels": None, "size": {"shortest_edge": 3136}}
+    folder = changed(tmp_path, "preprocessor_config.json", named)
+    load_checkpoint(folder, "meta", any_statistics=True)
+
+
+@pytest.mark.parametrize("place", ["", "adapter"])
+def test_an_adapter_is_refused_and_not_passed_over(tmp_path, place):
+    folder = changed(tmp_path, "config.json", {})
+    (folder / place).mkdir(exist_ok=True)
+    (folder / place / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"adapter_config\.json is of a LoRA adapter"):
         load_checkpoint(folder, "meta", any_statistics=True)
 
 

@@ -137,6 +137,14 @@ def test_model_refuses(changes, message):
         ({"n_action_bins": 128}, "n_action_bins is 128; only 256"),
         ({"image_resize_strategy": "letterbox"}, "only 'resize-naive'"),
         ({"text_config": {"rope_scaling": {"type": "linear"}}}, "rope_scaling"),
+        (
+            {"text_config": {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4}}},
+            "rope_type is 'linear'; accepted: 'default'",
+        ),
+        (
+            {"text_config": {"rope_parameters": {"factor": 2.0}}},
+            r"unknown keys in rope_parameters: \['factor'\]",
+        ),
         ({"timm_model_ids": ["a", "b"]}, "timm_model_ids names 'a'; known are"),
         ({"timm_model_ids": ["a"]}, "two ids are needed"),
         ({"timm_tiny_kwargs": [{"widht": 3}, {}]}, r"unknown keys in timm_tiny_kwargs: .'widht'"),
@@ -151,3 +159,10 @@ def test_model_refuses(changes, message):
 def test_a_config_file_that_we_cannot_run_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         VLAConfig.from_dict(openvla(**changes))
+
+
+def test_the_base_of_the_rotation_may_be_written_apart():
+    """As transformers 5 does."""
+    rope = {"rope_theta": 500000.0, "rope_type": "default"}
+    config = VLAConfig.from_dict(openvla(text_config={"rope_parameters": rope}))
+    assert config.language.rope_theta == 500000.0

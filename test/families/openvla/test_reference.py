@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from support.tree import ROOT
 
 from heisd_ros.decoding.autoregressive import AutoregressiveDecoder
 from heisd_ros.decoding.types import Observation
+from heisd_ros.errors import CheckpointError, UnknownInstructionError
+from heisd_ros.families.data_convention import DataConvention
+from heisd_ros.families.openvla import protocol as protocol_of
 from heisd_ros.families.openvla.checkpoint import load_checkpoint, save_checkpoint
 from heisd_ros.families.openvla.config import VLAConfig
 from heisd_ros.families.openvla.network import VLAModel
@@ -143,3 +147,30 @@ def test_openvla_7b_has_the_published_number_of_parameters():
     pool = 4 * 1152**2 + 2 * 1152 * 4304 + 4304 + 8 * 1152
     unused = block(1024, 4096, True) + 2 * 1024 + block(1152, 4304, False) + 2 * 1152 + pool
     assert built + unused == 7_541_237_184
+
+
+def test_upstreams_folder_stays_upstreams_with_values_of_ours(checkpoint, tmp_path):
+    """`heisd model info` asks for the control rate, which no file of upstream's says."""
+    shutil.copytree(FOLDER, tmp_path / "model")
+    config = json.loads((FOLDER / "config.json").read_text())
+    told = config | {"heisd": {"control_rate_hz": 5}}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(told))
+    vla = load_checkpoint(tmp_path / "model", statistics_key="bridge_orig")
+    assert vla.spec.control_rate_hz == 5.0
+    for name, case in CASES.items():
+        assert vla.prompts.encode(case["instruction"]) == case["input_ids_with_empty"], name
+    assert protocol_of(told) == protocol_of(config) == "openvla_libero"
+
+
+def test_an_instruction_that_leaves_no_room_for_the_answer_is_refused(checkpoint):
+    longest = checkpoint.config.longest_text
+    with pytest.raises(UnknownInstructionError, match=rf"accepted: up to {longest}, the positions"):
+        checkpoint.prompts.encode("\N{ROBOT FACE}" * 500)
+    words = "a " * 300
+    ids = checkpoint.prompts.encode(words)
+    assert len(ids) <= longest
+
+
+def test_a_protocol_that_names_another_number_of_views_is_refused():
+    with pytest.raises(CheckpointError, match="the model takes 1"):
+        load_checkpoint(FOLDER, "meta", convention=DataConvention(views=("a", "b")))

@@ -25,6 +25,7 @@ from heisd_ros.errors import (
 )
 from heisd_ros.families.checkpoint import load_checkpoint
 from heisd_ros.families.pi0fast.preprocessing import prepare_image
+from heisd_ros.vla.checkpoint_files import fingerprint
 
 REFERENCE = FamilyReference("pi0fast")
 ARRAYS = REFERENCE.arrays
@@ -196,7 +197,6 @@ def edit(path, **changes):
         ({"image_resolution": [112, 224]}, "a square"),
         ({"paligemma_variant": "gemma_9b"}, "paligemma_variant is 'gemma_9b'"),
         ({"output_features": {}}, "no 'action'"),
-        ({"normalization_mapping": {"STATE": "SQUARED", "ACTION": "MEAN_STD"}}, "'SQUARED'"),
         ({"type": "pi1"}, "known are openvla"),
     ],
 )
@@ -204,6 +204,32 @@ def test_a_config_that_means_something_else_is_refused(tmp_path, changes, messag
     folder = copied(tmp_path)
     edit(folder / "config.json", **changes)
     with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+
+
+def edit_step(folder, file, name, **changes):
+    """Changes the config of one step of a saved pipeline."""
+    content = json.loads((folder / file).read_text())
+    step = next(step for step in content["steps"] if step["registry_name"] == name)
+    step["config"] |= changes
+    (folder / file).write_text(json.dumps(content))
+
+
+def test_the_saved_pipelines_say_how_numbers_are_normalised(tmp_path):
+    """LeRobot runs them; the config's mapping made them once."""
+    folder = copied(tmp_path)
+    edit(folder / "config.json", normalization_mapping={"STATE": "MIN_MAX", "ACTION": "IDENTITY"})
+    assert load_checkpoint(folder).states.mode == "MEAN_STD"
+    steps = (
+        ("policy_preprocessor.json", "normalizer_processor"),
+        ("policy_postprocessor.json", "unnormalizer_processor"),
+    )
+    for file, name in steps:
+        edit_step(folder, file, name, eps=0.01)
+    assert load_checkpoint(folder).states.epsilon == np.float32(0.01)
+    for file, name in steps:
+        edit_step(folder, file, name, norm_map={"STATE": "SQUARED", "ACTION": "MEAN_STD"})
+    with pytest.raises(CheckpointError, match="'SQUARED'"):
         load_checkpoint(folder)
 
 
@@ -277,6 +303,24 @@ def test_one_matrix_for_embedding_and_head(tmp_path):
     assert torch.equal(embedded, model.network.lm_head.weight)
 
 
+@pytest.mark.parametrize("place", ["action_tokenizer/bpe_tokenizer", "theirs"])
+def test_the_fingerprint_covers_tokenizers_wherever_they_are_read(tmp_path, place):
+    folder = copied(tmp_path)
+    (folder / "elsewhere").mkdir()
+    before = fingerprint(folder)
+    (folder / "elsewhere" / "tokenizer.json").write_text("{}")
+    assert fingerprint(folder) == before
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"action_tokenizer_name": "theirs"}))
+    (folder / place).mkdir()
+    tokenizer = folder / place / "tokenizer.json"
+    found = set()
+    for text in ("{}", "[]"):
+        tokenizer.write_text(text)
+        found.add(fingerprint(folder))
+    assert len(found) == 2
+
+
 def test_headers_alone(tmp_path):
     model = load_checkpoint(REFERENCE.folder, "meta")
     assert model.device.type == "meta"
@@ -307,3 +351,10 @@ def test_a_relaxed_draft_is_executed_near_the_models_own_tokens(model, of_grippe
     assert verification.own == said.greedy.tolist()
     spent = Compared.of(verification.tokens, verification.own, codec).spent
     assert max(spent) == (0.0 if of_gripper else pytest.approx(steps[place]))
+
+
+def test_an_adapter_is_refused_and_not_passed_over(tmp_path):
+    folder = copied(tmp_path)
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"adapter_config\.json is of a LoRA adapter"):
+        load_checkpoint(folder)
