@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from heisd_ros.cli.reading import Features, Params, Urdf, reading_of
@@ -134,7 +135,7 @@ def _show(source: Source, params: Path | None) -> None:
         table = Table("topic", "messages", "Hz", "longest gap (s)")
         for topic, seen in report.topics.items():
             gap = f"{seen.longest_gap_sec:.3f}"
-            table.add_row(topic, str(seen.messages), f"{seen.rate_hz:.1f}", gap)
+            table.add_row(escape(topic), str(seen.messages), f"{seen.rate_hz:.1f}", gap)
         console.print(table)
     marked = any(episode.outcome or episode.person_steps for episode in outline)
     if marked:
@@ -144,7 +145,7 @@ def _show(source: Source, params: Path | None) -> None:
     for number, episode in enumerate(outline):
         begins = "" if episode.start_sec is None else f"{episode.start_sec:.1f}"
         table.add_row(
-            str(number), begins, str(episode.steps), episode.instruction, episode.ended_by,
+            str(number), begins, str(episode.steps), escape(episode.instruction), episode.ended_by,
             *((episode.outcome, str(episode.person_steps)) if marked else ()),
         )  # fmt: skip
     console.print(table)

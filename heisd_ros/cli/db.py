@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from heisd_ros.cli.db_jobs import BuildJob, load_model, numbered_record, open_demonstrations
+from heisd_ros.cli.db_jobs import (
+    BuildJob,
+    load_model,
+    numbered_record,
+    open_demonstrations,
+    read_as,
+)
 from heisd_ros.cli.model_options import (
     DtypeOption,
     ModelOption,
@@ -115,6 +122,7 @@ def build(
             batch_size=batch_size,
             on_frames=_bar(progress),
             elsewhere=there if ray else None,
+            read_as=read_as(job.model, protocol, dtype, params, features, urdf),
         )
     say_dropped(sources)
     _print(folder, manifest)
@@ -146,7 +154,13 @@ def add(
             demonstrations, params, features, urdf, old.control_rate_hz, only or ()
         )
         manifest = add_to_database(
-            folder, vla, identity, sources, batch_size=batch_size, on_frames=_bar(progress)
+            folder,
+            vla,
+            identity,
+            sources,
+            batch_size=batch_size,
+            on_frames=_bar(progress),
+            read_as=read_as(model, protocol, dtype, params, features, urdf),
         )
     say_dropped(sources)
     _print(folder, manifest)
@@ -235,6 +249,11 @@ def info(
     wanted = fingerprint(model) if model else Manifest.read(folder).model_fingerprint
     manifest = Database.open(folder, wanted).manifest
     _print(folder, manifest)
+    table = Table("recording", "episodes", "their numbers", "frames")
+    for label, about in manifest.provenance.get("demonstrations", {}).items():
+        numbers = about.get("numbers", "unknown")
+        table.add_row(escape(label), str(about["episodes"]), numbers, str(about["frames"]))
+    Console().print(table)
 
 
 def parse_states(text: str) -> set[int]:
@@ -254,7 +273,7 @@ def _print(folder: Path, manifest: Manifest) -> None:
     table = Table("instruction", "episodes", "frames", "search")
     for shard in manifest.shards:
         search = "graph" if shard.graph else "exact"
-        table.add_row(shard.instruction, str(shard.episodes), str(shard.entries), search)
+        table.add_row(escape(shard.instruction), str(shard.episodes), str(shard.entries), search)
     console.print(table)
     features, fidelity = manifest.features, manifest.fidelity
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -277,7 +296,7 @@ def _print(folder: Path, manifest: Manifest) -> None:
         ("created", manifest.created),
         ("calibration", _calibration(folder, manifest)),
     ):
-        console.print(f"{name:>14}  {text}", highlight=False, soft_wrap=True)
+        console.print(f"{name:>14}  {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _calibration(folder: Path, manifest: Manifest) -> str:

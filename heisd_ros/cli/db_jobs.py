@@ -87,6 +87,28 @@ def load_model(
     return vla, fingerprint(checkpoint), float(vla.spec.control_rate_hz or CONTROL_RATE_HZ)
 
 
+def read_as(
+    model: str,
+    protocol: str,
+    dtype: str,
+    params: Path | None,
+    features: Path | None,
+    urdf: Path | None,
+) -> dict[str, str]:
+    """What decides what an episode gives, beside its recording; see `build_database`."""
+    from heisd_ros.errors import DemonstrationError
+    from heisd_ros.files.bounded import read_text
+    from heisd_ros.models import find_model
+    from heisd_ros.sim.protocol import load_protocol
+
+    files = {"params": params, "features": features, "urdf": urdf}
+    return {
+        "dtype": dtype,
+        "protocol": repr(load_protocol(protocol, find_model(model))),
+        **{n: "" if f is None else read_text(f, DemonstrationError) for n, f in files.items()},
+    }
+
+
 def open_demonstrations(
     paths: Sequence[Path],
     params: Path | None,

@@ -9,9 +9,9 @@ evenly spaced.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -40,7 +40,8 @@ class Step:
     Attributes:
         grid: Index on the grid.
         stamp: Stamp of the first view's picture, ns.
-        pictures: When each view's picture was received, ns.
+        received: When each view's picture was received, ns.
+        stamps: Stamp of each view's picture, ns.
         arm: The robot.
         opening: Between the fingers, m.
         action: (7,) in the model's units.
@@ -51,7 +52,8 @@ class Step:
 
     grid: int
     stamp: int
-    pictures: tuple[int, ...]
+    received: tuple[int, ...]
+    stamps: tuple[int, ...]
     arm: ArmState
     opening: float
     action: NDArray[np.float64]
@@ -73,6 +75,7 @@ class Plan:
         instruction: The task in words.
         begin: Stamp of the first step, ns.
         received: (T, V) when each view's picture was received, ns.
+        stamps: (T, V) stamps of these pictures, ns.
         actions: (T, 7) in the model's units.
         positions: (T, n) of the joints, rad.
         velocities: (T, n) rad/s, or None where one is missing.
@@ -86,6 +89,7 @@ class Plan:
     instruction: str
     begin: int
     received: NDArray[np.int64]
+    stamps: NDArray[np.int64]
     actions: NDArray[np.float64]
     positions: NDArray[np.float64]
     velocities: NDArray[np.float64] | None
@@ -104,7 +108,8 @@ class Plan:
         return cls(
             instruction=steps[0].instruction,
             begin=steps[0].stamp,
-            received=np.array([step.pictures for step in steps], np.int64),
+            received=np.array([step.received for step in steps], np.int64),
+            stamps=np.array([step.stamps for step in steps], np.int64),
             actions=np.stack([step.action for step in steps]),
             positions=np.stack([step.arm.positions for step in steps]),
             velocities=np.stack(velocities) if len(velocities) == len(steps) else None,
@@ -177,8 +182,9 @@ class Aligner:
     ) -> tuple[list[Step], dict[int, str]]:
         """Returns the steps on the grid, and why others are missing, by grid index."""
         steps, reasons = [], {}
+        begun = begun_by(tracks.get(self.layout.marker_topic, Track()).values)
         for grid, anchor in self._anchors(tracks, stride * self._period):
-            made = self._step(tracks, grid, anchor, instruction)
+            made = self._step(tracks, grid, anchor, instruction, begun)
             if isinstance(made, str):
                 self.dropped[made] += 1
                 reasons[grid] = made
@@ -207,17 +213,26 @@ class Aligner:
             grid += 1
             begin = end
 
-    def _step(self, tracks: Tracks, grid: int, anchor: int, instruction: str) -> Step | str:
+    def _step(
+        self,
+        tracks: Tracks,
+        grid: int,
+        anchor: int,
+        instruction: str,
+        begun: Sequence[int | None],
+    ) -> Step | str:
         """Returns a step, or why there is none."""
         layout, tolerance = self.layout, round(self.layout.tolerance_sec * SECOND)
         first = tracks.track(layout.images[0])
-        stamp, pictures = first.stamps[anchor], [first.received[anchor]]
+        stamp = first.stamps[anchor]
+        received, stamps = [first.received[anchor]], [stamp]
         for topic in layout.images[1:]:
             track = tracks.track(topic)
             found = track.within(stamp, tolerance)
             if found is None:
                 return f"no picture of {topic} within {layout.tolerance_sec:g} s"
-            pictures.append(track.received[found])
+            received.append(track.received[found])
+            stamps.append(track.stamps[found])
         joints = tracks.track(layout.joint_states)
         nearest = joints.within(stamp, tolerance)
         if nearest is None:
@@ -225,10 +240,10 @@ class Aligner:
         arm: ArmState = joints.values[nearest]
         if layout.gripper_joints and arm.gripper_opening is None:
             return "no finger joint seen yet"
-        said, goal = tracks.get(layout.instruction_topic, Track()).last(stamp) or ("", "")
+        said, goal = tracks.said.last(stamp) or ("", "")
         if not (said or instruction):
             return "no instruction"
-        marker = self._marker(tracks, stamp)
+        marker = self._marker(tracks, stamp, begun)
         if marker is None:
             return f"outside of what {layout.marker_topic} marks"
         action = StepActions(layout, tracks, self._period).at(stamp)
@@ -236,22 +251,16 @@ class Aligner:
             return action
         ended = len(outcomes(tracks.outcomes.values[: bisect_left(tracks.outcomes.stamps, stamp)]))
         return Step(
-            grid, stamp, tuple(pictures), arm, arm.gripper_opening or 0.0, action,
+            grid, stamp, tuple(received), tuple(stamps), arm, arm.gripper_opening or 0.0, action,
             said or instruction, (marker, goal, ended), tracks.persons.last(stamp),
         )  # fmt: skip
 
-    def _marker(self, tracks: Tracks, stamp: int) -> int | None:
+    def _marker(self, tracks: Tracks, stamp: int, begun: Sequence[int | None]) -> int | None:
         """Returns how many markers have begun; None if none is active."""
         if not self.layout.marker_topic:
             return 0
-        track = tracks.track(self.layout.marker_topic)
-        passed = [v for v, at in zip(track.values, track.stamps, strict=True) if at <= stamp]
-        if not passed or passed[-1] is False:
-            return None
-        return sum(
-            value == "begin" or (value is True and (i == 0 or passed[i - 1] is False))
-            for i, value in enumerate(passed)
-        )
+        passed = bisect_right(tracks.track(self.layout.marker_topic).stamps, stamp)
+        return begun[passed - 1] if passed else None
 
     def _drop_pauses(self, steps: list[Step], reasons: dict[int, str], stride: int) -> None:
         """Removes steps in which the arm stands still for long."""
@@ -294,6 +303,18 @@ class Aligner:
             run.append(step)
         if run:
             yield run, "end of the recording"
+
+
+def begun_by(markers: Sequence[object]) -> list[int | None]:
+    """Returns how many markers have begun at each message of their topic; None: none is active."""
+    found: list[int | None] = []
+    before: object = False
+    begun = 0
+    for value in markers:
+        begun += value == "begin" or (value is True and before is False)
+        found.append(None if value is False else begun)
+        before = value
+    return found
 
 
 def _cut(run: list[Step], step: Step, reasons: dict[int, str], longest: int) -> str:

@@ -18,7 +18,7 @@ from heisd_ros.data.read_report import SECOND, Outline, ReadReport, TopicStatist
 from heisd_ros.data.recording_layout import RecordingLayout
 from heisd_ros.data.recording_notes import noted_instruction, read_notes
 from heisd_ros.data.source import Prepare, whole
-from heisd_ros.data.tracks import IMAGE, TEXT, TrackReader, Tracks
+from heisd_ros.data.tracks import IMAGE, TEXT, TrackReader, Tracks, header_stamp
 from heisd_ros.errors import BagError
 from heisd_ros.kinematics.arm import ArmKinematics
 from heisd_ros.kinematics.joint_states import JointStateReader
@@ -123,7 +123,7 @@ class BagSource:
         report.notes = self._notes
         instruction = noted_instruction(self._notes) or self._layout.instruction
         plans = [plan for tracks in parts for plan in aligner.plans(tracks, instruction)]
-        report.topics = _statistics(parts)
+        report.topics = _statistics(parts, self._layout.instruction_topic)
         if not plans and not report.dropped[DISCARDED]:  # one of discarded episodes alone is good
             if clocks.spread(offsets) > self._layout.tolerance_sec and not report.warnings:
                 report.warnings.append(clocks.describe(offsets, self._layout.tolerance_sec))
@@ -156,18 +156,21 @@ class BagSource:
     def _images(self, plan: Plan, views: int, prepare: Prepare) -> list[np.ndarray]:
         """Reads the pictures (T, H, W, 3) of each view."""
         topics, times = self._layout.images[:views], plan.received[:, :views]
-        rows = {
-            (topic, received): row
-            for view, topic in enumerate(topics)
-            for row, received in enumerate(times[:, view].tolist())
-        }
+        # A picture of a slower camera may be in several steps.
+        rows: dict[tuple[str, int, int], list[int]] = {}
+        for view, topic in enumerate(topics):
+            for row, (received, stamp) in enumerate(
+                zip(times[:, view], plan.stamps[:, view], strict=True)
+            ):
+                rows.setdefault((topic, int(received), int(stamp)), []).append(row)
         found: dict[str, dict[int, np.ndarray]] = {topic: {} for topic in topics}
         with Bag(self._path) as bag:
             for message in bag.messages(topics, int(times.min()), int(times.max()) + 1):
-                place = rows.get((message.topic, message.stamp_ns))
-                if place is not None:
+                places = rows.get((message.topic, message.stamp_ns, header_stamp(message)))
+                if places:
                     convert = raw_to_rgb if message.type == IMAGE else compressed_to_rgb
-                    found[message.topic][place] = prepare(convert(message.message))
+                    picture = prepare(convert(message.message))
+                    found[message.topic].update(dict.fromkeys(places, picture))
         for topic, pictures in found.items():
             if len(pictures) < len(plan):
                 raise BagError(f"{self._path}: pictures of {topic} were there and are not now")
@@ -197,10 +200,12 @@ def _description(bag: Bag, topic: str) -> str:
     )
 
 
-def _statistics(parts: list[Tracks]) -> dict[str, TopicStatistics]:
+def _statistics(parts: list[Tracks], instruction_topic: str) -> dict[str, TopicStatistics]:
     """Computes statistics by topic, for the longest stretch between two clock jumps."""
     topics = sorted({topic for tracks in parts for topic in tracks})
     stretches = {topic: [tracks.track(topic).stamps for tracks in parts] for topic in topics}
+    if instruction_topic:
+        stretches.setdefault(instruction_topic, [tracks.said.stamps for tracks in parts])
     found = {}
     for topic, stamps in stretches.items():
         found[topic] = TopicStatistics.of(max(stamps, key=len))

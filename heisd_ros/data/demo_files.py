@@ -35,6 +35,8 @@ _DEMO = re.compile(r"demo_(\d+)")
 _TASK = re.compile(r"(?:[A-Z_]+_SCENE\d+_)?(\w+)_demo\.hdf5")
 _STEPS, _BYTES, _RATIO = 100_000, 1 << 29, 200
 """Limits: steps of an episode; bytes of a data set; their ratio to the bytes stored."""
+_LONGEST_STRIDE = 1000
+"""Control steps from one recorded step to the next, at most."""
 
 
 @dataclass(frozen=True)
@@ -252,10 +254,18 @@ def _episode(demo: h5py.Group, instruction: str, views: tuple[str, ...]) -> Epis
         landmarks=_numbers(obs, "landmarks", steps, 6) if "landmarks" in obs else None,
         init_state=optional_index(demo, "init_state_index"),
         outcome=_outcome(demo, steps),
-        stride=int(demo.attrs.get("stride", 1)),
+        stride=_stride(demo),
         person=_flags(demo, PERSON, steps) if PERSON in demo else None,
         reasoning=_texts(demo, REASONING, steps) if REASONING in demo else None,
     )
+
+
+def _stride(demo: h5py.Group) -> int:
+    """Returns the control steps from one recorded step to the next."""
+    stride = optional_index(demo, "stride")
+    if stride is not None and not 1 <= stride <= _LONGEST_STRIDE:
+        raise ValueError(f"attribute 'stride' is {stride}; accepted: 1 to {_LONGEST_STRIDE}")
+    return stride or 1
 
 
 def _texts(group: h5py.Group, name: str, steps: int) -> np.ndarray:
@@ -292,9 +302,10 @@ def _outcome(demo: h5py.Group, steps: int) -> str:
                 f"attribute 'outcome' is {reprlib.repr(outcome)}; accepted: {', '.join(accepted)}"
             )
         return str(outcome)
-    rewards = demo.get("rewards")
-    ours = "stride" in demo.attrs
-    if ours or not isinstance(rewards, h5py.Dataset) or rewards.shape != (steps,):
+    if "stride" in demo.attrs or "rewards" not in demo:  # a file of ours, or one without
+        return ""
+    rewards = _dataset(demo, "rewards")
+    if rewards.shape != (steps,):
         return ""
     return "success" if rewards[-1] >= 1 else "failure"
 
@@ -331,6 +342,8 @@ def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     found = _member(group, name)
     if not isinstance(found, h5py.Dataset):
         raise ValueError(f"{name!r} is no data set")
+    if found.external or found.is_virtual:
+        raise ValueError(f"the data of {name!r} are in other files; accepted: data in this file")
     if found.nbytes > max(_BYTES, _RATIO * found.id.get_storage_size()):
         raise ValueError(f"{name!r} claims {found.nbytes} bytes, of which the file has few")
     return found
@@ -350,4 +363,7 @@ def _member(group: h5py.Group, name: str) -> Any:
     link = group.get(name, getlink=True)
     if isinstance(link, h5py.ExternalLink):
         raise ValueError(f"{name!r} is a link to {link.filename!r}; accepted: data in this file")
-    return group[name]
+    found = group[name]
+    if found.file.filename != group.file.filename:  # by a link on the way there
+        raise ValueError(f"{name!r} is in {found.file.filename!r}; accepted: data in this file")
+    return found

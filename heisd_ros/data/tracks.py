@@ -71,6 +71,10 @@ class Track:
         found = self.nearest(stamp)
         return None if found is None or abs(self.stamps[found] - stamp) > tolerance else found
 
+    def end(self) -> Track:
+        """Returns a track of the last value alone, from before any stamp on; or an empty one."""
+        return Track([0][: len(self.stamps)], self.received[-1:], self.values[-1:])
+
     def last(self, stamp: int) -> Any | None:
         """Returns the value of the newest message at or before a time."""
         after = bisect_left(self.stamps, stamp + 1)
@@ -81,13 +85,14 @@ class Tracks(dict[str, Track]):
     """Tracks by topic of a stretch of time in which no clock was set back.
 
     Attributes:
+        said: What the robot was told, and an id that separates one command from the next.
         persons: Whether a person had the arm.
         outcomes: How episodes ended, in words.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.persons, self.outcomes = Track(), Track()
+        self.said, self.persons, self.outcomes = Track(), Track(), Track()
 
     def track(self, topic: str) -> Track:
         """Returns the track of a topic, which is empty if there were no messages."""
@@ -118,16 +123,18 @@ class TrackReader:
             wanted[rule.topic] = ACTION_TYPES[rule.kind]
         if rule.gripper_topic:
             wanted[rule.gripper_topic] = ("std_msgs/msg/Float64", "std_msgs/msg/Float32")
-        if layout.instruction_topic:
-            wanted[layout.instruction_topic] = (TEXT, TELEMETRY, FEEDBACK)
+        self._tracked = {*wanted, layout.marker_topic}
+        if layout.instruction_topic:  # telemetry may hold instruction and action
+            kinds = (TEXT, TELEMETRY, FEEDBACK)
+            both = wanted.get(layout.instruction_topic, kinds)
+            wanted[layout.instruction_topic] = tuple(kind for kind in kinds if kind in both)
         bag.require(wanted)
         self._topics = list(wanted)
-        self._wanted = {*wanted, layout.marker_topic}
         self._take: dict[str, Callable[[BagMessage], Any]] = dict.fromkeys(
             layout.images, self._image
         )
         self._take[layout.joint_states] = self._joints
-        self._events = {layout.instruction_topic, layout.marker_topic, rule.gripper_topic} - {""}
+        self._events = {layout.marker_topic, rule.gripper_topic} - {""}
         if layout.marker_topic:
             bag.require({layout.marker_topic: [bag.topics.get(layout.marker_topic, "")]})
             self._topics.append(layout.marker_topic)
@@ -143,8 +150,10 @@ class TrackReader:
         for message in self._bag.messages(self._topics):
             if message.topic in self._marks:
                 self._mark(parts, message, clock)
-                if message.topic not in self._wanted:
-                    continue
+            if message.topic == self._layout.instruction_topic:
+                parts[-1].said.add(clock, message.stamp_ns, _instruction(message))
+            if message.topic not in self._tracked:
+                continue
             event = message.topic in self._events
             # What has no stamp of its own belongs to the newest that was received before it.
             stamp = clock if event else header_stamp(message)
@@ -181,20 +190,18 @@ class TrackReader:
         tracks.outcomes.add(clock, received, message.message.data)
 
     def _after(self, before: Tracks) -> Tracks:
-        """Makes empty tracks that keep the last value of event topics (the instruction)."""
+        """Makes empty tracks that keep the instruction and the last value of event topics."""
         tracks = Tracks()
+        tracks.said = before.said.end()
         for topic in self._events:
             if before.track(topic).stamps:
-                said = before.track(topic)
-                tracks[topic] = Track([0], said.received[-1:], said.values[-1:])
+                tracks[topic] = before.track(topic).end()
         return tracks
 
     def _value(self, message: BagMessage, rule: ActionRule) -> Any:
         take = self._take.get(message.topic)
         if take is not None:
             return take(message)
-        if message.topic == self._layout.instruction_topic:
-            return _instruction(message)
         if message.topic == self._layout.marker_topic:
             return bool(message.message.data) if message.type == "std_msgs/msg/Bool" else "begin"
         if message.topic == rule.gripper_topic:

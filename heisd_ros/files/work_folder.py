@@ -37,6 +37,7 @@ class WorkFolder:
 
         Raises:
             Exception: What `error` makes, if another process has it, or it is of another plan.
+            OSError: It cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = (self.folder / ".lock").open("a")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from heisd_ros.errors import ReplayError
+from heisd_ros.files.bounded import read_object, shown
 from heisd_ros.replay.summary import FORMAT, KIND, RESULTS
 
 TOLERANCES: dict[str, float] = {
@@ -26,6 +27,8 @@ TOLERANCES: dict[str, float] = {
 }
 """Tolerance of each figure, in its own unit; see docs/replay.md."""
 
+_BYTES, _VALUES = 1 << 30, 100_000_000
+"""Of a results file, at most: it holds the tokens of every step of every mode."""
 _MAY_DIFFER = ("database", "drafter", "calibration", "parameters", "seed")
 
 
@@ -84,17 +87,39 @@ def read_baseline(path: Path) -> dict[str, Any]:
         ReplayError: It is missing, damaged, or not a replay in the format of this version.
     """
     file = path / RESULTS if path.is_dir() else path
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReplayError(f"baseline {file} cannot be read: {error}") from error
-    about = (data.get("kind"), data.get("format")) if isinstance(data, dict) else None
+    data = read_object(
+        file, lambda problem: ReplayError(f"baseline {problem}"), most=_BYTES, values=_VALUES
+    )
+    about = (data.get("kind"), data.get("format"))
     if about != (KIND, FORMAT):
         raise ReplayError(
             f"baseline {file} is of kind and format {about}; accepted: {(KIND, FORMAT)}, a "
             f"{RESULTS} of `heisd replay`"
         )
+    try:
+        _check_parts(data)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ReplayError(
+            f"baseline {file} is damaged: {type(error).__name__} {shown(str(error))}; accepted: a "
+            f"{RESULTS} of `heisd replay`"
+        ) from error
     return data
+
+
+def _check_parts(data: Mapping[str, Any]) -> None:
+    """Reads all that a comparison reads; raises what is wrong with it."""
+    for name in ("bag", "model"):
+        if not isinstance(data[name], str):
+            raise ValueError(f"{name} is {shown(data[name])}")
+    for name in _MAY_DIFFER:
+        data[name]
+    for name, mode in data["modes"].items():
+        mode["settings"]
+        for (kind, figure), value in _figures(mode):
+            if kind not in TOLERANCES or not (value is None or isinstance(value, int | float)):
+                raise ValueError(f"{figure} of mode {name} is {shown(value)}")
+        for column in ("observation", "tokens"):
+            _changed(data["steps"][name], data["steps"][name], column)
 
 
 def check_comparable(described: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from heisd_ros.errors import DatabaseError
+from heisd_ros.files.atomic import sync
+from heisd_ros.files.bounded import read_object
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.retrieval.arrays import file_hash
 from heisd_ros.retrieval.entries import COLUMNS, AnswerSize, Entries, widened
@@ -91,7 +93,10 @@ def write_database(
             database_id="",
         ).sealed()
         (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        for path in (*partial.rglob("*"), partial):
+            sync(path)
         _move(partial, folder)
+        sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
@@ -110,12 +115,21 @@ def check_place(folder: Path) -> None:
     Raises:
         DatabaseError: it holds something other than a database.
     """
-    if not folder.exists() or (folder / MANIFEST).is_file():
+    if not folder.exists() or _is_database(folder):
         return
     if not folder.is_dir() or any(folder.iterdir()):
         raise DatabaseError(
             f"{folder} holds something else than a database; name a new folder, or empty it"
         )
+
+
+def _is_database(folder: Path) -> bool:
+    """Whether a folder holds a database, of whatever format, or a damaged one."""
+    try:
+        found = read_object(folder / MANIFEST, DatabaseError)
+    except DatabaseError:
+        return (folder / MANIFEST).is_file() and (folder / "shards").is_dir()
+    return {"format", "database_id", "shards"} <= found.keys()
 
 
 def _check(shards: Mapping[str, Entries], projection: Projection) -> AnswerSize:

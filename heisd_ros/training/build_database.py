@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -53,8 +53,13 @@ class Gathered:
     instructions: dict[str, str] = field(default_factory=dict)
     parts: dict[str, list[Callable[[], Entries]]] = field(default_factory=dict)
     trajectories: list[Trajectory] = field(default_factory=list)
-    files: dict[str, dict[str, int]] = field(default_factory=dict)
+    numbers: dict[str, dict[int, int]] = field(default_factory=dict)
     frames: int = 0
+
+    @property
+    def files(self) -> dict[str, dict[str, Any]]:
+        """What is of which source, for a manifest."""
+        return {label: described(frames) for label, frames in self.numbers.items()}
 
     def add(self, record: Record, load: Callable[[], Entries]) -> None:
         """Adds an episode, of which only `load` and the motion are kept in memory."""
@@ -63,9 +68,8 @@ class Gathered:
         self.parts.setdefault(name, []).append(load)
         if record.trajectory is not None:
             self.trajectories.append(record.trajectory)
-        counts = self.files.setdefault(record.label, {"episodes": 0, "frames": 0})
-        counts["episodes"] += 1
-        counts["frames"] += len(record.entries)
+        frames = self.numbers.setdefault(record.label, {})
+        frames[int(record.entries.episodes[0])] = len(record.entries)
         self.frames += len(record.entries)
 
     def shards(self) -> Shards:
@@ -86,6 +90,7 @@ def build_database(
     batch_size: int = 64,
     on_frames: Callable[[int, int], None] = lambda done, total: None,
     elsewhere: Elsewhere | None = None,
+    read_as: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Builds the database of one model from demonstrations.
 
@@ -107,6 +112,8 @@ def build_database(
         batch_size: Frames that the model sees at a time.
         on_frames: Called with the number of frames done and of all, after each episode.
         elsewhere: Runs the model over episodes in other processes; None: in this one.
+        read_as: What else decides what an episode gives, by name: a build that was killed is
+            resumed with the same alone.
 
     Returns:
         The manifest of the database.
@@ -127,6 +134,7 @@ def build_database(
         "control_rate_hz": float(control_rate_hz),
         "every": every,
         "sources": plan_of(items),
+        **(read_as or {}),
     }
     with Journal(folder, plan) as journal:
         gathered = gather(
@@ -158,6 +166,11 @@ def build_database(
         manifest = written(folder, description, shards, projection, journal)
         journal.remove()
     return manifest
+
+
+def described(frames: Mapping[int, int]) -> dict[str, Any]:
+    """Describes the episodes of one source, whose frames are given by their numbers."""
+    return {"episodes": len(frames), "frames": sum(frames.values()), "numbers": ranges(frames)}
 
 
 def written(

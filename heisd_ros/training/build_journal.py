@@ -54,9 +54,13 @@ class Journal(WorkFolder):
         """Locks the folder.
 
         Raises:
-            DatabaseError: Another process has it, or it is of another plan.
+            DatabaseError: Another process has it, it is of another plan, or it cannot be written.
         """
-        super().__enter__()
+        try:
+            super().__enter__()
+        except OSError as error:
+            words = f"{self.folder} cannot be written: {error.strerror or error}"
+            raise DatabaseError(words) from error
         return self
 
     def __contains__(self, number: int) -> bool:

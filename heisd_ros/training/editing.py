@@ -8,7 +8,8 @@ database, since motion is not stored. A calibration is not carried over to an ed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import heisd_ros
 from heisd_ros.data.source import Source
 from heisd_ros.errors import DatabaseError
+from heisd_ros.files.ranges import parse_ranges
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.retrieval.arrays import map_array
 from heisd_ros.retrieval.database import Database
@@ -29,13 +31,14 @@ from heisd_ros.retrieval.shard import KEYS
 from heisd_ros.retrieval.writer import check_place, write_database
 from heisd_ros.training.build_database import (
     Gathered,
+    described,
     gather,
     metric_bounds,
     projection_of,
     written,
 )
 from heisd_ros.training.build_journal import Journal, Shards
-from heisd_ros.training.selection import check_sources, choose_items, plan_of
+from heisd_ros.training.selection import check_sources, choose_items, plan_of, ranges
 from heisd_ros.vla.token_model import TokenModel
 
 SAME = ("model_fingerprint", "statistics_key", "robot", "control_rate_hz")
@@ -76,6 +79,7 @@ def add_to_database(
     *,
     batch_size: int = 64,
     on_frames: Callable[[int, int], None] = lambda done, total: None,
+    read_as: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Adds episodes to a database; the model runs over the new ones only.
 
@@ -88,6 +92,7 @@ def add_to_database(
         sources: What is added. A source that is already in the database is refused.
         batch_size: Frames at a time.
         on_frames: Called with the number of frames done and of all, after each episode.
+        read_as: As in `build_database`.
 
     Returns:
         The new manifest.
@@ -109,7 +114,7 @@ def add_to_database(
     items = list(choose_items(sources, _states(old)))
     first = 1 + max(int(shard.columns["episodes"].max()) for shard in database)
     every = int(old.provenance.get("every", 1))
-    plan = {"database": old.database_id, "sources": plan_of(items)}
+    plan = {"database": old.database_id, "sources": plan_of(items), **(read_as or {})}
     with Journal(folder, plan) as journal:
         new = gather(
             vla, items, journal, old.control_rate_hz,
@@ -165,11 +170,11 @@ def merge_databases(folders: Sequence[Path], target: Path) -> Manifest:
     if twice:
         raise DatabaseError(f"{twice} are in more than one of the databases; prune them first")
     joined, offset = Gathered(), 0
-    for folder, manifest in zip(folders, manifests, strict=True):
-        offset = _take(joined, folder, manifest, offset)
     demonstrations: dict[str, Any] = {}
-    for manifest in manifests:
-        demonstrations |= manifest.provenance.get("demonstrations", {})
+    for folder, manifest in zip(folders, manifests, strict=True):
+        for label, about in manifest.provenance.get("demonstrations", {}).items():
+            demonstrations[label] = _renumbered(about, offset)
+        offset = _take(joined, folder, manifest, offset)
     provenance = {
         **first.provenance,
         "heisd_ros": heisd_ros.__version__,
@@ -209,26 +214,46 @@ def prune_database(folder: Path, pruning: Pruning, target: Path) -> Manifest:
         target: Where the new one goes; may be the same folder.
 
     Raises:
-        DatabaseError: A task is not in it, nothing would be left, or it cannot be read.
+        DatabaseError: Nothing is named, or what is not in it; nothing would be left, or it cannot
+            be read.
     """
     check_place(target)
+    if not (pruning.instructions or pruning.episodes or pruning.every > 1):
+        raise DatabaseError(
+            "nothing to leave out; accepted: tasks, episodes, or every n-th frame with n above 1"
+        )
     old = Manifest.read(folder)
     database = Database.open(folder, old.model_fingerprint)
     gone = {normalise_instruction(text) for text in pruning.instructions}
     unknown = sorted(gone - {normalise_instruction(shard.instruction) for shard in database})
     if unknown:
         raise DatabaseError(f"{folder} has no task {unknown}; `heisd db info` lists them")
+    there = {int(number) for shard in database for number in np.unique(shard.columns["episodes"])}
+    if missing := set(pruning.episodes) - there:
+        raise DatabaseError(
+            f"{folder} has no episodes {ranges(missing)}; accepted: {ranges(there)}"
+        )
     space = KeySpace.load(folder, old.features.size, old.features.kept)
     parts: dict[str, list[Callable[[], Entries]]] = {}
+    left: Counter[int] = Counter()
     for info in old.shards:
         if normalise_instruction(info.instruction) not in gone:
             load = partial(stored_entries, folder, info, space, old.answer)
-            rows = pruning.rows(load())
+            entries = load()
+            rows = pruning.rows(entries)
+            left.update(entries.episodes[rows].tolist())
             if rows.any():
                 parts[info.instruction] = [partial(_chosen, load, rows)]
     if not parts:
         raise DatabaseError(f"nothing of {folder} would be left")
-    provenance = {**old.provenance, "pruned_from": old.database_id}
+    demonstrations = old.provenance.get("demonstrations", {})
+    provenance = {
+        **old.provenance,
+        "demonstrations": {
+            label: about for label, whole in demonstrations.items() if (about := _left(whole, left))
+        },
+        "pruned_from": old.database_id,
+    }
     return _rewritten(target, replace(old, provenance=provenance), Shards(parts))
 
 
@@ -289,6 +314,22 @@ def _states(manifest: Manifest) -> set[int]:
         if low.isdigit():
             states |= set(range(int(low), int(high or low) + 1))
     return states
+
+
+def _renumbered(about: Mapping[str, Any], offset: int) -> dict[str, Any]:
+    """Describes a source whose episodes are numbered from an offset on."""
+    if "numbers" not in about:  # of a version that did not store them
+        return dict(about)
+    numbers = parse_ranges(about["numbers"])
+    return {**about, "numbers": ranges({number + offset for number in numbers})}
+
+
+def _left(about: Mapping[str, Any], left: Mapping[int, int]) -> dict[str, Any] | None:
+    """Describes what is left of a source, given frames by episode; None if nothing is."""
+    if "numbers" not in about:
+        return dict(about)
+    frames = {number: left[number] for number in parse_ranges(about["numbers"]) if left[number]}
+    return described(frames) if frames else None
 
 
 def _take(joined: Gathered, folder: Path, manifest: Manifest, offset: int = 0) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 from heisd_ros.cli.db import app, parse_states
 from heisd_ros.data.libero_hdf5 import LiberoWriter
 from heisd_ros.retrieval.database import Database
+from heisd_ros.retrieval.manifest import MANIFEST, Manifest
 from heisd_ros.vla.checkpoint_files import fingerprint
 
 
@@ -53,6 +56,10 @@ def test_build_then_info(tmp_path):
 def test_what_is_wrong_is_said_in_one_line(tmp_path):
     model = save_tiny_checkpoint(tmp_path / "model")
     write_small(tmp_path / "db")
+    (tmp_path / "file").write_text("")
+    demos = tmp_path.with_name(f"{tmp_path.name}_demos")
+    writer = LiberoWriter(demos / "a_demo.hdf5", INSTRUCTIONS[0], "x.bddl", {})
+    writer.add(episode(steps=9, init_state=0), 0, np.zeros((9, 4)), "")
     for arguments, message in (
         (("info", tmp_path / "nowhere"), "holds no database"),
         (("info", tmp_path / "db", "--model", model), "is in use"),
@@ -61,6 +68,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
         (("prune", tmp_path / "db", "--instruction", "dance"), "has no task"),
         (("verify", tmp_path / "nowhere"), "holds no database"),
         (("build", tmp_path, tmp_path / "new", "--model", tmp_path), "config.json"),
+        (("build", demos, tmp_path / "file" / "db", "--model", model), "cannot be written: Not a"),
     ):
         result = run(*arguments)
         assert result.exit_code == 2 and "Traceback" not in result.output
@@ -96,3 +104,15 @@ def test_states_are_numbers_and_ranges():
     for text in ("", "a", "3-1", "1-", "-1", "1;2"):
         with pytest.raises(typer.BadParameter, match="numbers and ranges"):
             parse_states(text)
+
+
+def test_brackets_in_an_instruction_are_shown_as_they_are(tmp_path):
+    write_small(tmp_path / "db")
+    manifest = tmp_path / "db" / MANIFEST
+    words = "put it on [/shelf] with the [left arm]"
+    old = Manifest.read(tmp_path / "db")
+    shards = (replace(old.shards[0], instruction=words), *old.shards[1:])
+    manifest.write_text(replace(old, shards=shards, database_id="").sealed().to_json())
+    result = run("info", tmp_path / "db")
+    assert result.exit_code == 0, result.output
+    assert "".join(words.split()) in "".join(result.output.replace("│", " ").split())

@@ -116,7 +116,7 @@ def test_bad_input_is_one_line_and_exit_code_2(lab, first, tmp_path):
         ([], tmp_path / "none", "does not exist"),
         (["--tolerance", "tokens=-1"], "bag", "tolerance 'tokens=-1'; accepted: NAME=VALUE"),
         (["--tolerance", "speed=1"], "bag", "tolerance 'speed=1'; accepted: NAME=VALUE"),
-        (["--baseline", tmp_path], "bag", "replay.json cannot be read"),
+        (["--baseline", tmp_path], "bag", "replay.json is missing"),
         (["--baseline", first], silent, "the baseline is of bag "),
         (["--db", tmp_path], "bag", str(tmp_path)),
     ):

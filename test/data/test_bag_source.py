@@ -35,9 +35,10 @@ from support.cell_bags import (
     told,
     twisted,
 )
+from support.replay_bags import telemetry
 
 from heisd_ros.control.commands import CommandMapper
-from heisd_ros.data.alignment import DISCARDED
+from heisd_ros.data.alignment import DISCARDED, begun_by
 from heisd_ros.data.bag_source import BagSource
 from heisd_ros.data.export_survey import survey
 from heisd_ros.data.recorded_actions import displacement, motion_action
@@ -443,3 +444,56 @@ def test_joint_states_that_cannot_be_read_are_counted(tmp_path):
     found = source(tmp_path, recording(extra=[bad]))
     assert len(found.outline()) == 1
     assert any("are missing from the joint state" in reason for reason in found.report.dropped)
+
+
+def test_telemetry_may_hold_both_instruction_and_action(tmp_path):
+    sent = []
+    for number in range(40):
+        stamp = START + number * SECOND // 20
+        message = telemetry(stamp, np.full(7, number / 100), commander="policy")
+        message.instruction = "first" if number < 20 else "second"
+        sent.append((TELEMETRY, stamp + 1, message))
+    rule = ActionRule(kind="action", topic=TELEMETRY)
+    found = source(
+        tmp_path, recording(extra=sent), action=rule, instruction="", instruction_topic=TELEMETRY
+    )
+    first, second = found.outline()
+    assert (first.instruction, second.instruction) == ("first", "second")
+    np.testing.assert_allclose(found.episode(1, ()).actions[0], 0.2, atol=0.011)
+    assert found.report.topics[TELEMETRY].messages == 40 and "" not in found.report.topics
+
+
+def test_a_picture_of_a_slower_camera_belongs_to_several_steps(tmp_path):
+    """Cameras at 20 and 10 Hz: each of the slower one's pictures is the nearest of two steps."""
+    messages = [
+        message
+        for message in recording(camera_hz=20.0)
+        if message[0] != CAMERAS[1] or (message[1] - START) // (SECOND // 20) % 2 == 0
+    ]
+    found = source(tmp_path, messages, tolerance_sec=0.06)
+    episode = found.episode(0, VIEWS)
+    shades = episode.images["wrist"][:, 0, 0, 0].astype(int)
+    assert len(shades) == 40 and len(set(shades)) == 20
+
+
+def test_pictures_received_at_one_time_are_told_apart(tmp_path):
+    """As in simulated time, whose clock may be coarse."""
+    coarse = [
+        (topic, START + (at - START) // (SECOND // 10) * (SECOND // 10), message)
+        for topic, at, message in recording()
+    ]
+    fine, found = source(tmp_path / "fine", recording()), source(tmp_path / "coarse", coarse)
+    np.testing.assert_array_equal(
+        found.episode(0, VIEWS).images["wrist"], fine.episode(0, VIEWS).images["wrist"]
+    )
+
+
+@given(st.lists(st.sampled_from(["begin", True, False]), max_size=12))
+def test_markers_are_counted_as_they_begin(markers):
+    for passed in range(1, len(markers) + 1):
+        seen = markers[:passed]
+        counted = sum(
+            value == "begin" or (value is True and (i == 0 or seen[i - 1] is False))
+            for i, value in enumerate(seen)
+        )
+        assert begun_by(markers)[passed - 1] == (None if seen[-1] is False else counted)

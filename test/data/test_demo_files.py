@@ -154,6 +154,17 @@ def sparse(name, shape, kind):
     return action
 
 
+def elsewhere(name):
+    """External data, which may be a pipe that never ends."""
+
+    def action(file):
+        shape = file[name].shape
+        del file[name]
+        file.create_dataset(name, shape, "f8", external=[("/dev/zero", 0, 8 * int(np.prod(shape)))])
+
+    return action
+
+
 OBS = "data/demo_1/obs"
 
 
@@ -176,6 +187,8 @@ OBS = "data/demo_1/obs"
             instead(f"{OBS}/agentview_rgb", h5py.ExternalLink("/dev/zero", "/")),
             "'agentview_rgb' is a link to '/dev/zero'; accepted: data in this file",
         ),
+        (elsewhere(f"{OBS}/joint_states"), "the data of 'joint_states' are in other files"),
+        (lambda file: file["data/demo_1"].attrs.update(stride=0), "'stride' is 0; accepted: 1 to"),
         (lambda file: file["data/demo_1"].attrs.update(num_samples=9), "'num_samples' is 9, but"),
         (lambda file: file["data"].attrs.update(problem_info="{}"), "names no instruction"),
         (lambda file: file.create_group("data/more"), r"data has \['more'\]; accepted: demo_0"),
@@ -189,3 +202,18 @@ def test_what_is_missing_or_wrong_is_named(tmp_path, action, message):
         source.outline()
         source.episode(0 if "num_samples" in message else 1, ("agentview", "wrist"))
     assert str(caught.value).startswith(f"{path} is not in LIBERO's layout: ")
+
+
+def test_a_link_through_a_group_of_another_file_is_refused(tmp_path):
+    path, other = tmp_path / "pick_it_up_demo.hdf5", tmp_path / "other.hdf5"
+    regenerated(path)
+    with h5py.File(other, "w") as file:
+        file["joints"] = np.zeros((STEPS, 7))
+
+    def linked(file):
+        file["there"] = h5py.ExternalLink(str(other), "/")
+        instead(f"{OBS}/joint_states", h5py.SoftLink("/there/joints"))(file)
+
+    change(path, linked)
+    with pytest.raises(DemonstrationError, match=r"'joint_states' is in '.*other\.hdf5'; accepted"):
+        LiberoSource(path).episode(1, ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -134,7 +135,11 @@ def test_what_may_be_the_change_that_is_looked_at_is_said(results):
     ]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "eval", "format": 1}', "{"])
+NO_REPLAY = ["", "[]", "{}", '{"kind": "eval", "format": 1}', "{", "[" * 100_000]
+NO_REPLAY += ['{"kind": "replay", "format": 1}', '{"kind": "replay", "format": 1, "bag": "x"}']
+
+
+@pytest.mark.parametrize("text", NO_REPLAY)
 def test_a_file_that_is_no_replay_is_refused(tmp_path, text):
     (tmp_path / RESULTS).write_text(text)
     with pytest.raises(ReplayError, match=f"baseline .*{RESULTS}"):
@@ -157,3 +162,30 @@ def test_the_documented_defaults_are_those_in_force():
 def test_the_results_are_json_without_a_clock(results):
     assert json.loads(json.dumps(results)) == results
     assert not {"ms", "step_ms", "parts_ms"} & {*results["modes"]["ar"], *results["steps"]["ar"]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data["modes"]["ar"].pop("deviation"),
+        lambda data: data["modes"]["ar"].update(steps="many"),
+        lambda data: data["steps"].pop("heisd"),
+        lambda data: data["steps"]["ar"].update(tokens=3),
+        lambda data: data.update(modes=[]),
+        lambda data: data.pop("seed"),
+        lambda data: data.update(bag=5),
+        lambda data: data["modes"]["ar"]["deviation"].update(other={"axes": {"x": {"p50": 1.0}}}),
+    ],
+)
+def test_a_replay_that_lacks_what_is_compared_is_refused(results, tmp_path, change):
+    damaged = copy.deepcopy(results)
+    change(damaged)
+    (tmp_path / RESULTS).write_text(json.dumps(damaged))
+    with pytest.raises(ReplayError, match="is damaged"):
+        read_baseline(tmp_path)
+
+
+def test_a_pipe_in_the_place_of_a_baseline_is_refused(tmp_path):
+    os.mkfifo(tmp_path / RESULTS)
+    with pytest.raises(ReplayError, match="a pipe"):
+        read_baseline(tmp_path)

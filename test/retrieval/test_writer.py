@@ -103,6 +103,13 @@ def test_a_folder_of_something_else_is_kept(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "the only copy"
     (tmp_path / "empty").mkdir()
     write_small(tmp_path / "empty")
+    theirs = tmp_path / "extension" / "manifest.json"
+    for text in ('{"manifest_version": 3, "name": "theirs"}', "[]", "{"):
+        theirs.parent.mkdir(exist_ok=True)
+        theirs.write_text(text)
+        with pytest.raises(DatabaseError, match="holds something else than a database"):
+            write_small(theirs.parent)
+        assert theirs.read_text() == text
 
 
 @pytest.mark.parametrize(

@@ -159,9 +159,12 @@ def test_every_folder_adds_to_the_same_shards(vla, demonstrations, tmp_path):
     assert [(shard.episodes, shard.entries) for shard in manifest.shards] == [(4, 36)] * 2
     assert manifest.provenance["states"] == "0-29"
     assert manifest.provenance["demonstrations"] == {
-        f"{folder}/task{task}_demo.hdf5": {"episodes": 2, "frames": 18}
-        for folder in ("demos", "dagger")
-        for task in (0, 1)
+        f"{folder}/task{task}_demo.hdf5": {"episodes": 2, "frames": 18, "numbers": numbers}
+        for (folder, task), numbers in zip(
+            ((folder, task) for folder in ("demos", "dagger") for task in (0, 1)),
+            ("0-1", "2-3", "4-5", "6-7"),
+            strict=True,
+        )
     }
     assert str(tmp_path) not in manifest.to_json()
 

@@ -20,6 +20,7 @@ from heisd_ros.data.libero_hdf5 import LiberoWriter
 from heisd_ros.data.open_sources import Reading, open_sources
 from heisd_ros.errors import DatabaseError
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
+from heisd_ros.files.ranges import parse_ranges
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.manifest import Manifest
 from heisd_ros.training.build_database import build_database
@@ -283,7 +284,58 @@ def test_pruning_leaves_out_what_is_named(built, tmp_path):
     with pytest.raises(DatabaseError, match=r"has no task \['dance'\]"):
         prune_database(both, Pruning(instructions=("Dance",)), tmp_path / "x")
     with pytest.raises(DatabaseError, match=r"nothing of .* would be left"):
-        prune_database(both, Pruning(episodes=range(99)), tmp_path / "x")
+        prune_database(both, Pruning(instructions=INSTRUCTIONS), tmp_path / "x")
+    with pytest.raises(DatabaseError, match=r"has no episodes 98-99; accepted: 0-\d+$"):
+        prune_database(both, Pruning(episodes={0, 98, 99}), tmp_path / "x")
+    with pytest.raises(DatabaseError, match="nothing to leave out; accepted: tasks, episodes"):
+        prune_database(both, Pruning(), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_source_that_was_pruned_may_be_added_again(vla, model, demos, built, tmp_path):
+    known = Manifest.read(built / "both").provenance["demonstrations"]
+    label, about = next((name, each) for name, each in known.items() if name.startswith("b/"))
+    gone = parse_ranges(about["numbers"])
+    manifest = prune_database(built / "both", Pruning(episodes=gone), tmp_path / "db")
+    left = manifest.provenance["demonstrations"]
+    assert left == {name: each for name, each in known.items() if name != label}
+    assert manifest.entries == sum(each["frames"] for each in left.values())
+    chosen = [source for source in sources(demos / "b") if source.label == label]
+    manifest = add_to_database(tmp_path / "db", vla, fingerprint(model), chosen)
+    again = manifest.provenance["demonstrations"][label]
+    assert (again["episodes"], again["frames"]) == (about["episodes"], about["frames"])
+    assert not parse_ranges(again["numbers"]) & set().union(
+        *(parse_ranges(each["numbers"]) for each in left.values())
+    )
+
+
+def test_the_numbers_of_merged_episodes_are_theirs(built, tmp_path):
+    manifest = merge_databases([built / "a", built / "b"], tmp_path / "db")
+    stored = np.concatenate([columns(tmp_path / "db", i)["episodes"] for i in INSTRUCTIONS])
+    for about in manifest.provenance["demonstrations"].values():
+        numbers = parse_ranges(about["numbers"])
+        assert about["episodes"] == len(numbers)
+        assert about["frames"] == np.isin(stored, list(numbers)).sum()
+
+
+@pytest.mark.parametrize("changed", ["params", "dtype"])
+def test_a_build_is_resumed_only_with_what_decides_its_entries(
+    vla, model, demos, tmp_path, changed
+):
+    options = {"params": "open_action: 1", "dtype": "float32"}
+    with pytest.raises(KeyboardInterrupt):
+        build_database(
+            vla, fingerprint(model), sources(demos / "a"), tmp_path / "db", RATE_HZ,
+            on_frames=stopped_after(2), read_as=options,
+        )  # fmt: skip
+    with pytest.raises(DatabaseError, match=f"half of a build with other {changed}"):
+        build_database(
+            vla, fingerprint(model), sources(demos / "a"), tmp_path / "db", RATE_HZ,
+            read_as=options | {changed: "another"},
+        )  # fmt: skip
+    build_database(
+        vla, fingerprint(model), sources(demos / "a"), tmp_path / "db", RATE_HZ, read_as=options
+    )
 
 
 def test_verification_names_what_is_wrong(built, tmp_path):
