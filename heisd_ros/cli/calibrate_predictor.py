@@ -44,7 +44,7 @@ def fit_predictor_of(
 
     check_left_out(place)
     parts = FittedParts.of(place)
-    episodes = probed_episodes(place, parts, draw)
+    episodes = probed_episodes(place, parts, tasks, draw)
     plan = calibration_starts(tasks, count, draw) if draw else plan_episodes(tasks, count)
     with refusing(ValueError, option="--costs"):
         timed = None if costs is None else read_results(costs)["episodes"]

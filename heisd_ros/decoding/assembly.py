@@ -122,6 +122,20 @@ class Assembly:
         except ValueError as error:
             raise ModeError(f"boundary.metric {kind!r} has no bounds: {error}") from error
 
+    def boundary(self, mode: ModeSettings) -> float | None:
+        """Returns the boundary of the metric by which a mode decides; None if it has none.
+
+        Raises:
+            HeisdError: as `bounds` and `calibration`.
+        """
+        bounds = self.bounds(mode)
+        if bounds is None or (mode.predicted and mode.reasoning.keep != "motion"):
+            return None
+        found = self.calibration(mode)
+        if isinstance(found, ReasoningCalibration) and found.boundary and found.chosen is not None:
+            return found.boundary[found.chosen]
+        return bounds.boundary
+
     def drafter_hash(self, mode: ModeSettings) -> str | None:
         """Returns the SHA-256 of the drafter's weights; None if the mode uses no drafter."""
         weights = self._drafter_folder / WEIGHTS

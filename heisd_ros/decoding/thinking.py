@@ -128,7 +128,8 @@ class Thinking:
         if self._limit is not None:
             zone = self._limit.update(motion)
         # In slow motion a difference within the bounds can hold the arm for good.
-        accept = self._settings.accept if zone is not None and zone.retrieval else None
+        by_motion = self._settings.keep == "motion" and zone is not None and zone.retrieval
+        accept = self._settings.accept if by_motion else None
         # Taken: a step that fails before its answer is known leaves nothing to keep.
         answer, self._answer = self._answer, None
         if answer is None:

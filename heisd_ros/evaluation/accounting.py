@@ -36,6 +36,14 @@ def start_of(row: Row) -> tuple[int, int, int]:
     return row["task_index"], row["init_state"], row.get("variation", 0)
 
 
+def answered(row: Row) -> NDArray[np.bool_]:
+    """Returns (T,) which steps had an answer of their own: a later action of a chunk has none."""
+    if "answers" in row:
+        return np.isin(np.arange(row["steps"]), row["answers"])
+    # Of a version that did not list them: such an action takes no time without a metric.
+    return (np.array(row["passes"]) > 0) | (np.array(row["ms"]) > 0.0)
+
+
 def episode_row(mode: str, result: EpisodeResult, variation: int = 0) -> Row:
     """Converts an episode to a row of the results file.
 
@@ -48,7 +56,8 @@ def episode_row(mode: str, result: EpisodeResult, variation: int = 0) -> Row:
         mode, suite, task_index, init_state, variation, success, steps; a column each of source (one
         string, a `Source.letter` a step), ms, passes, accepted, metric (F), similarity (None where
         a step has none) and tip_mm ([x, y, z], base frame); chance, where a predictor chose, what
-        it said of each step (`StepResult.chance`); settled, [step, ms, agrees] of each
+        it said of each step (`StepResult.chance`); answers, where answers are chunks, the steps
+        that had one of their own; settled, [step, ms, agrees] of each
         skip that was verified while the arm moved; gripper_steps, the steps at which the gripper
         command changed; jerk, m/s^3; limit_events; parts_ms, the sum of each part of the timings;
         reasons, the steps of each; tokens, a digest
@@ -95,6 +104,7 @@ def step_columns(records: Sequence[StepRecord], grips: Sequence[bool]) -> Row:
         {**record.result.timings_ms, **({"metric": record.metric_ms} if record.motion else {})}
         for record in records
     )
+    answers = [i for i, step in enumerate(steps) if step.timings_ms.get("total") != 0.0]
     chances = [None if step.chance is None else round(step.chance, 3) for step in steps]
     return {
         "steps": len(records),
@@ -106,6 +116,7 @@ def step_columns(records: Sequence[StepRecord], grips: Sequence[bool]) -> Row:
         "metric": [None if m is None or not m.ready else round(m.value, 3) for m in motions],
         "similarity": [None if s.similarity is None else round(s.similarity, 3) for s in steps],
         **({"chance": chances} if any(chance is not None for chance in chances) else {}),
+        **({"answers": answers} if len(answers) < len(steps) else {}),
         "tip_mm": [[round(1e3 * float(x)) for x in record.tip] for record in records],
         "gripper_steps": [i for i in range(1, len(grips)) if grips[i] != grips[i - 1]],
         "parts_ms": {name: round(ms, 3) for name, ms in parts.items() if name != "total"},
@@ -130,13 +141,14 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
 
     Returns:
         Counts over all episodes (episodes, successes, steps); the success rate's 95% interval;
-        step_ms, the reaction latency; compute_ms, mean of a step including what was done while the
-        arm moved; means over episodes (steps_per_episode; of decoding, seconds_per_episode, and
-        compute_per_episode, s, with what was done while the arm moved; distance of the tip, m;
-        gripper_flips, jerk, limit_events); seconds_to_finish, of motion, mean over the episodes
-        that succeeded (None without any); means over steps (passes_per_step, skip_rate, parts_ms,
-        sources as shares, reasons as shares); acceptance_length over verified steps alone, None
-        where nothing was drafted; shadow, of verified skips how many broke the tolerance.
+        step_ms, the reaction latency of steps with an answer of their own; compute_ms, mean of a
+        step including what was done while the arm moved; means over episodes (steps_per_episode; of
+        decoding, seconds_per_episode, and compute_per_episode, s, with what was done while the arm
+        moved; distance of the tip, m; gripper_flips, jerk, limit_events); seconds_to_finish, of
+        motion, mean over the episodes that succeeded (None without any); means over steps
+        (passes_per_step, skip_rate, parts_ms, sources as shares, reasons as shares);
+        acceptance_length over verified steps alone, None where nothing was drafted; shadow, of
+        verified skips how many broke the tolerance.
     """
     successes, steps = sum(row["success"] for row in rows), sum(row["steps"] for row in rows)
     summary: dict[str, Any] = {
@@ -213,7 +225,8 @@ def decoding_summary(rows: Sequence[Row]) -> dict[str, Any]:
 
 def time_summary(rows: Sequence[Row]) -> dict[str, Any]:
     """Summarises how long the steps took: step_ms, compute_ms and parts_ms of `summarise`."""
-    steps, times = sum(row["steps"] for row in rows), np.concatenate([row["ms"] for row in rows])
+    steps, total_ms = sum(row["steps"] for row in rows), sum(sum(row["ms"]) for row in rows)
+    times = np.concatenate([np.array(row["ms"])[answered(row)] for row in rows])
     settled_ms = sum(ms for row in rows for _, ms, _ in row["settled"])
     return {
         "step_ms": {
@@ -222,7 +235,7 @@ def time_summary(rows: Sequence[Row]) -> dict[str, Any]:
             "p99": round(float(np.percentile(times, 99)), 3),
             "mean": round(float(times.mean()), 3),
         },
-        "compute_ms": round(float(times.sum() + settled_ms) / steps, 3),
+        "compute_ms": round(float(total_ms + settled_ms) / steps, 3),
         "parts_ms": _shares([row["parts_ms"] for row in rows], steps),
     }
 

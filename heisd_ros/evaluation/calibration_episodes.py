@@ -8,8 +8,6 @@ if it fails. Both are measured in closed loop, so they hold for the states that 
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -30,7 +28,7 @@ from heisd_ros.evaluation.starts import CALIBRATION_STATES, Start, begin_at
 from heisd_ros.instructions import normalise_instruction
 from heisd_ros.kinematics.metric import FusedMetric
 from heisd_ros.retrieval.database import Database, Matches
-from heisd_ros.sim.scene import LiberoScene
+from heisd_ros.sim.scene import LiberoScene, instruction_of
 from heisd_ros.vla.action_codec import AnswerFormat
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
@@ -87,11 +85,7 @@ def plan_episodes(tasks: Sequence[int], count: int) -> list[Start]:
 
 def instructions_of(suite: str, tasks: Sequence[int]) -> dict[int, str]:
     """Returns the normalised instructions of a suite's tasks, by number."""
-    with contextlib.redirect_stdout(io.StringIO()):  # LIBERO prints when it is imported
-        from libero.libero import benchmark
-
-        known = benchmark.get_benchmark(suite)()
-    return {index: normalise_instruction(known.get_task(index).language) for index in tasks}
+    return {index: normalise_instruction(instruction_of(suite, index)) for index in tasks}
 
 
 def path_of(

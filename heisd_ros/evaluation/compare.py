@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from heisd_ros.evaluation.accounting import Row, compute_seconds, start_of
+from heisd_ros.evaluation.accounting import Row, answered, compute_seconds, start_of
 from heisd_ros.evaluation.statistics import (
     Clusters,
     Estimate,
@@ -38,7 +38,7 @@ def compare(rows: Sequence[Row], mode: str, base: str, seed: int = 0) -> dict[st
 
     Returns:
         base; pairs, the episodes that both have; speedup_median and speedup_mean of the reaction
-        latency over all steps, and speedup_compute, of means that include what is done while the
+        latency over all answers, and speedup_compute, of means that include what is done while the
         arm moves, each {value, low, high} with the 95% interval of a bootstrap over pairs;
         speedup_episode, the same of the mean time of whole episodes, which also counts that a mode
         may take more steps;
@@ -75,12 +75,12 @@ def compare(rows: Sequence[Row], mode: str, base: str, seed: int = 0) -> dict[st
 
 
 def _times(rows: Sequence[Row], settled: bool = False) -> Clusters:
-    """Returns the step times of each episode, optionally with deferred verification."""
+    """Returns the times of each episode's answers, optionally with deferred verification."""
     clusters = [np.array(row["ms"], np.float64) for row in rows]
     for row, times in zip(rows, clusters, strict=True):
         for step, ms, _ in row["settled"] if settled else ():
             times[step] += ms
-    return Clusters(clusters)
+    return Clusters([times[answered(row)] for row, times in zip(rows, clusters, strict=True)])
 
 
 def _totals(rows: Sequence[Row]) -> Clusters:

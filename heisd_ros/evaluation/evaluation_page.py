@@ -136,7 +136,7 @@ def _section(name: str, data: Mapping[str, Any], base: str, ablation: Sequence[s
             picture_of(
                 "Latency",
                 figures.latencies(modes, rows),
-                "Left: the distribution over all steps. Right: what a mean step is made of.",
+                "Left: the distribution over all answers. Right: what a mean step is made of.",
             )
         )
         parts += _episode_pictures(modes, rows)
@@ -174,7 +174,7 @@ def _provenance(data: Mapping[str, Any]) -> str:
     text = f'<p class="note">{escape("; ".join(fact for fact in facts if fact))}.</p>'
     if data.get("calibration"):
         guarantee = escape(data["calibration"]["guarantee"])
-        text += f'<p class="note">Calibrated skipping: {guarantee}</p>'
+        text += f'<p class="note">Calibrated: {guarantee}</p>'
     return text
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from heisd_ros.evaluation.accounting import Row
+from heisd_ros.evaluation.accounting import Row, answered
 from heisd_ros.evaluation.pass_predictor import foretold, reliability
 
 # Okabe and Ito's colours, which are distinct for any colour vision.
@@ -117,7 +117,10 @@ def latencies(modes: Modes, rows: Sequence[Row]) -> Figure:
     names = list(modes)
     figure = Figure(figsize=(11.0, 1.6 + 0.42 * len(names)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    times = [np.concatenate([row["ms"] for row in rows if row["mode"] == name]) for name in names]
+    times = [
+        np.concatenate([np.array(r["ms"])[answered(r)] for r in rows if r["mode"] == name])
+        for name in names
+    ]
     edges = np.geomspace(min(t.min() for t in times), 1.01 * max(t.max() for t in times), 90)
     for place, values in enumerate(times):
         counts, _ = np.histogram(values, edges)

@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from heisd_ros.decoding.logistic import Logistic
 from heisd_ros.decoding.terms import MOST_PASSES
 from heisd_ros.decoding.types import Source
-from heisd_ros.evaluation.accounting import Row
+from heisd_ros.evaluation.accounting import Row, answered
 from heisd_ros.sim.scene import CONTROL_RATE_HZ
 
 TERMS = (
@@ -72,6 +72,7 @@ class Steps:
         if rows:
             sources = np.array(list("".join(row["source"] for row in rows)))
             verified = np.isin(sources, [source.letter for source in _VERIFIED])
+            verified &= np.concatenate([answered(row) for row in rows])
             passes = np.concatenate([row["passes"] for row in rows])
             numbers = np.repeat(np.arange(len(rows)), [row["steps"] for row in rows])
             terms = np.concatenate([_terms_of(row) for row in rows])[verified]

@@ -104,6 +104,9 @@ def chosen(
 ) -> Modelled:
     """Returns what the choices by some chances cost, by the rules of `Chooser` and `SkipGate`.
 
+    Of the gate's, those that a probed step cannot tell are left out, so this skips more than it
+    does: an entry once an episode, equal grippers of all entries, none after a disagreement.
+
     Args:
         steps: The steps, in order.
         chances: By `CHANCES`, [n] each; NaN where the way was not tried.

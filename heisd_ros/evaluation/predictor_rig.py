@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -77,12 +78,15 @@ class FittedParts:
         return cls(identity, assembly.fingerprint, assembly.drafter_hash(load_mode(place.mode)))
 
 
-def probed_episodes(place: Place, parts: FittedParts, draw: int) -> ProbedEpisodes:
+def probed_episodes(
+    place: Place, parts: FittedParts, tasks: Sequence[int], draw: int
+) -> ProbedEpisodes:
     """Starts or resumes the episodes of a fit.
 
     Args:
         place: What is loaded.
         parts: What the predictor will be bound to.
+        tasks: Tasks of the suite, over which the starts go.
         draw: Seed by which starts are drawn; 0: the calibration states in turn.
 
     Raises:
@@ -92,6 +96,7 @@ def probed_episodes(place: Place, parts: FittedParts, draw: int) -> ProbedEpisod
     header: dict[str, Any] = {
         "mode": acting_mode(load_mode(place.mode)).recorded(),
         "suite": place.suite,
+        "tasks": list(tasks),
         "draw": draw,
         **vars(parts),
     }

@@ -70,15 +70,17 @@ def speed_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
 
 def decoding_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
     """Builds the table of decoding and motion; arguments are those of `speed_table`."""
+    keeps = any(mode["sources"].get(Source.KEPT) for mode in modes.values())
     header = [
         "mode",
         "acceptance length",
         "skip rate",
-        "passes a step",
+        *(["kept a reasoning"] if keeps else []),
+        "passes a step before it acts",
         "drafted by retrieval",
         "by the last command",
         "by drafter",
-        "verified skips off",
+        "checks in shadow off",
         f"episodes equal to {base}",
         "jerk m/s³",
         "gripper flips",
@@ -87,7 +89,7 @@ def decoding_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
         "decoding s an episode",
         "with checks in motion, s",
         "distance m",
-        "s to finish",
+        "s to finish, where solved",
     ]
     lines = []
     for mode in modes.values():
@@ -96,6 +98,7 @@ def decoding_table(modes: Mapping[str, Mode], base: str, ours: str) -> str:
             [
                 "" if length is None else f"{length:.2f}",
                 f"{mode['skip_rate']:.1%}",
+                *([f"{mode['sources'].get(Source.KEPT, 0.0):.0%}"] if keeps else []),
                 f"{mode['passes_per_step']:.2f}",
                 f"{mode['sources'][Source.RETRIEVAL]:.0%}",
                 f"{mode['sources'].get(Source.LAST_COMMAND, 0.0):.0%}",

@@ -21,6 +21,8 @@ FORMAT = 1
 MOST_BYTES, MOST_VALUES = 64 << 20, 10_000_000
 """Limits of a file that is read: a hundred episodes of ten modes take 4.5 MB, a million values."""
 LOADS = "load_before"
+_OF_THE_EPISODES = {"modes", "episodes", LOADS}
+"""What the header of a file that is resumed does not have, or has otherwise."""
 BASE_MODE = "ar"
 """The mode that speedup and success are compared with."""
 
@@ -121,10 +123,10 @@ def _no_results(problem: str) -> ValueError:
 
 def _check_same(path: Path, header: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     """Raises `ValueError` naming the first thing in which a file differs from what is to run."""
-    for name, wanted in header.items():
-        if name != "modes" and data.get(name) != wanted:
+    for name in sorted((header.keys() | data.keys()) - _OF_THE_EPISODES):
+        if data.get(name) != header.get(name):
             raise ValueError(
-                f"{path} was begun with {name} {data.get(name)!r}, now it is {wanted!r}; "
+                f"{path} was begun with {name} {data.get(name)!r}, now it is {header.get(name)!r}; "
                 "give a new --json file"
             )
     if list(data["modes"]) != list(header["modes"]):

@@ -147,6 +147,7 @@ class Parts:
         """What was run, for the results file: contents by their hashes, without any path."""
         setup = self.setup
         drafting = next((mode for mode in self.modes.values() if mode.drafts), None)
+        predicted = next(filter(None, map(self._assembly.predictor, self.modes.values())), None)
         return {
             "suite": setup.suite,
             "seed": setup.seed,
@@ -157,23 +158,36 @@ class Parts:
             "database": self.database.manifest.database_id if self.database else None,
             "drafter": self._assembly.drafter_hash(drafting) if drafting else None,
             "calibration": _described(self.calibration),
+            **({"predictor": predicted.created} if predicted else {}),
             "modes": {
                 name: {
                     "description": mode.description,
                     "settings": mode.recorded(),
-                    "boundary": _boundary(mode, self.bounds(mode)),
+                    "boundary": self._boundary(mode),
                 }
                 for name, mode in self.modes.items()
             },
         }
 
+    def _boundary(self, mode: ModeSettings) -> Mapping[str, Any] | None:
+        value = self._assembly.boundary(mode)
+        if value is None:
+            return None
+        settings = mode.boundary
+        return {
+            "metric": settings.metric,
+            "value": round(value, 4),
+            "hysteresis": settings.hysteresis,
+        }
+
     def _protocol(self) -> dict[str, Any]:
-        """How episodes are run, where that isn't as of the models that are trained here."""
+        """How model and episodes are run, where it isn't as of those that are made here."""
+        asked, usual = vars(self.setup), Setup.__dataclass_fields__
+        names = ("unnorm_key", "device", "dtype")
+        other = {name: asked[name] for name in names if asked[name] != usual[name].default}
         if self.protocol.name == "heisd":
-            return {}
-        setup = self.setup
-        asked = {"unnorm_key": setup.unnorm_key, "device": setup.device, "dtype": setup.dtype}
-        return {"protocol": {**asdict(self.protocol), **asked}}
+            return other
+        return {"protocol": {**asdict(self.protocol), **{name: asked[name] for name in names}}}
 
 
 def mode_name(mode: str) -> str:
@@ -189,14 +203,4 @@ def _described(calibration: CalibratedPath | None) -> dict[str, Any] | None:
         "risk": calibration.risk,
         "chosen": calibration.chosen,
         "guarantee": calibration.guarantee,
-    }
-
-
-def _boundary(mode: ModeSettings, bounds: MetricBounds | None) -> Mapping[str, Any] | None:
-    if bounds is None:
-        return None
-    return {
-        "metric": bounds.settings.kind,
-        "value": round(bounds.boundary, 4),
-        "hysteresis": mode.boundary.hysteresis,
     }

@@ -92,7 +92,7 @@ class LiberoScene:
         with contextlib.redirect_stdout(io.StringIO()):
             from libero.libero.envs.env_wrapper import ControlEnv
 
-            task = _curve(task_index) if suite == curves.SUITE else _libero(suite, task_index)
+            task = _task(suite, task_index)
             # MuJoCo's own renderer draws the images when asked; robosuite's would at each step.
             self._env = ControlEnv(
                 bddl_file_name=str(task.bddl),
@@ -359,6 +359,16 @@ class _Task:
     init_states: np.ndarray | None
     """None: an initial state is what LIBERO draws with its number as the seed."""
     curve: curves.Curve | None = None
+
+
+def instruction_of(suite: str, task_index: int) -> str:
+    """Returns the instruction of a task; raises SceneError if there is no such task."""
+    with contextlib.redirect_stdout(io.StringIO()):  # LIBERO prints when it is imported
+        return _task(suite, task_index).instruction
+
+
+def _task(suite: str, task_index: int) -> _Task:
+    return _curve(task_index) if suite == curves.SUITE else _libero(suite, task_index)
 
 
 def _curve(task_index: int) -> _Task:

@@ -239,6 +239,7 @@ def test_it_lies_beside_the_checkpoint_and_is_of_one_mode_and_scale(tmp_path):
     )
     made.save(folder)
     assert assembly.calibration(mode) == made
+    assert assembly.boundary(mode) == made.boundary[made.chosen]
     decoder = assembly.decoder(model, mode)
     motion = MetricSample(0.9, 0.1, 0.1, 0.1, "paper", True, "velocity")
     seen = Observation((REFERENCE.image("image_ep0.png"),), TASK, None, motion)
@@ -252,6 +253,7 @@ def test_it_lies_beside_the_checkpoint_and_is_of_one_mode_and_scale(tmp_path):
     bounds = folder / BOUNDS_FILE
     bounds.write_text(assembly.bounds(mode).to_json().replace("0.25", "0.75"))
     assert Assembly(folder).calibration(mode) is None
+    assert Assembly(folder).boundary(mode) == Assembly(folder).bounds(mode).boundary
     values = json.loads((folder / FILE).read_text())
     (folder / FILE).write_text(json.dumps(values | {"model_fingerprint": "model-b"}))
     with pytest.raises(CalibrationError, match="rebuilt or replaced"):

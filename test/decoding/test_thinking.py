@@ -230,6 +230,8 @@ def test_near_a_change_of_the_gripper_all_is_decoded():
 
 def test_upstreams_counter_looks_at_nothing_else():
     thinking = rules(keep="count")
+    # Its drafts are accepted by the rule of their proposer, also where a hybrid mode has a zone.
+    assert thinking.decide(TASK, FAST).accept is None
     thinking.decide(TASK, None), thinking.note(answer())
     thinking.decide(TASK, None), thinking.note(answer(action=250, gripper=301), (50, 51))
     assert not thinking.problem(answer(gripper=300))

@@ -14,11 +14,12 @@ from support.skipping import matches
 from heisd_ros.decoding.modes import load_mode
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.types import StepResult
-from heisd_ros.errors import CalibrationError
+from heisd_ros.errors import CalibrationError, SceneError
 from heisd_ros.evaluation.calibration_episodes import (
     ENTRIES_OF_SHARD,
     Judge,
     calibration_mode,
+    instructions_of,
     judge_episode,
     path_of,
     plan_episodes,
@@ -27,6 +28,7 @@ from heisd_ros.evaluation.starts import CALIBRATION_STATES, MovedStart, Start
 from heisd_ros.families.ecot.codec import EcotAnswer
 from heisd_ros.kinematics.pose import Pose
 from heisd_ros.sim.demonstrations import HELD_OUT_STATES
+from heisd_ros.sim.suites import SCRIPTED
 
 TOKENS = (500,) * 7
 WORDS = EcotAnswer(356, 64, frozenset({2}))
@@ -105,6 +107,16 @@ REFERENCE = [("autoregressive", TOKENS)]
 
 def test_states_to_calibrate_with_are_not_those_to_evaluate_on():
     assert not set(CALIBRATION_STATES) & set(HELD_OUT_STATES)
+
+
+@pytest.mark.parametrize("suite", SCRIPTED)
+def test_the_instructions_of_every_scripted_suite_are_known(suite):
+    tasks = SCRIPTED[suite]
+    found = instructions_of(suite, tasks)
+    assert tuple(found) == tuple(tasks)
+    assert len(set(found.values())) == len(tasks)
+    with pytest.raises(SceneError, match="task_index 99 is outside"):
+        instructions_of(suite, (99,))
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=10, unique=True), st.integers(1, 300))

@@ -1,8 +1,13 @@
+from dataclasses import fields
+
+import numpy as np
 import pytest
 from support.evaluations import episode, step
 
-from heisd_ros.evaluation.accounting import episode_row
+from heisd_ros.decoding.types import StepResult
+from heisd_ros.evaluation.accounting import episode_row, summarise
 from heisd_ros.evaluation.compare import compare, pairs_of
+from heisd_ros.evaluation.rollout import StepRecord
 
 
 def rows_of(mode, outcomes, ms, tokens=(5,) * 7, settled=None):
@@ -39,6 +44,7 @@ def test_whole_episodes_are_compared_with_their_steps_and_checks_in_motion():
     wandering = rows_of("heisd", [True, True], 10.0, settled=(5.0, True))
     for row in wandering:
         row["ms"], row["settled"] = row["ms"] * 2, row["settled"] * 2
+        row["passes"] = row["passes"] * 2
     assert compare([*base, *wandering], "heisd", "ar")["speedup_episode"]["value"] == 1.0
 
 
@@ -56,3 +62,33 @@ def test_only_episodes_that_both_ran_are_compared():
         (1, 1),
     ]
     assert compare(rows, "heisd", "spec_vla") is None
+
+
+def chunked(mode, ms, each=4):
+    """Episodes of a model of chunks: most actions are later ones of an answer."""
+    later = StepResult(
+        action=np.zeros(7), tokens=(), source="autoregressive", reason="action 2 of a chunk of 4",
+        timings_ms={"total": 0.0}, passes=0,
+    )  # fmt: skip
+    records = [step(ms=ms), *[StepRecord(later, *vars_of(step())) for _ in range(each - 1)]] * 5
+    return [episode_row(mode, episode(records, task_index=task)) for task in range(3)]
+
+
+def vars_of(record):
+    """What a record has beside its result."""
+    return [getattr(record, field.name) for field in fields(record)[1:]]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_answers_are_compared_and_not_the_later_actions_of_chunks(listed):
+    rows = [*chunked("ar", 30.0), *chunked("dsd", 10.0)]
+    for row in rows:
+        assert row["answers"] == [0, 4, 8, 12, 16]
+        row["ms"] = [ms if i % 4 == 0 else 0.0 for i, ms in enumerate(row["ms"])]
+        if not listed:  # as files were written before
+            del row["answers"]
+    found = compare(rows, "dsd", "ar")
+    assert found["speedup_median"]["value"] == found["speedup_mean"]["value"] == 3.0
+    own = [row for row in rows if row["mode"] == "dsd"]
+    assert summarise(own)["step_ms"]["p50"] == 10.0
+    assert summarise(own)["compute_ms"] == 2.5

@@ -52,9 +52,15 @@ def test_the_page_holds_every_table_and_picture(page, data):
         "p50 ms",
         "p95 ms",
     ]
-    columns += ["p99 ms", "acceptance length", "skip rate", "passes a step", "jerk m/s³"]
+    columns += [
+        "p99 ms",
+        "acceptance length",
+        "skip rate",
+        "passes a step before it acts",
+        "jerk m/s³",
+    ]
     columns += ["gripper flips", "steps an episode", "with checks in motion, s", "distance m"]
-    columns += ["s to finish", "speedup, episodes (95%)", "won, lost against ar"]
+    columns += ["s to finish, where solved", "speedup, episodes (95%)", "won, lost against ar"]
     assert set(columns) <= set(page.cells)
     assert set(data["modes"]) <= set(page.cells)
 
@@ -167,3 +173,11 @@ def test_a_predictor_is_shown_with_what_came_true(tmp_path, data):
     modes = {name: data["modes"][name] for name in ("ar", "heisd")}
     page = page_of(tmp_path, {"eval.json": {**data, "modes": modes, "episodes": said}})
     assert "Reliability of the predictor" in [title for title, _ in page.images]
+
+
+def test_kept_reasonings_are_shown_where_there_are_any(tmp_path, data):
+    assert "kept a reasoning" not in page_of(tmp_path, {"eval.json": tables_of(data)}).cells
+    kept = json.loads(json.dumps({**data, "episodes": []}))
+    kept["modes"]["heisd"]["sources"]["kept"] = 0.22
+    page = page_of(tmp_path, {"eval.json": kept})
+    assert {"kept a reasoning", "22%"} <= set(page.cells)

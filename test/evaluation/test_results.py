@@ -72,6 +72,16 @@ def test_another_experiment_is_refused(whole, begun, name):
         Results.resume({**whole.header, name: "another"}, begun.path)
 
 
+@pytest.mark.parametrize("name", ["draw", "chunk", "protocol", "dtype"])
+def test_what_only_one_of_the_parts_says_is_another_experiment(whole, begun, name):
+    with pytest.raises(ValueError, match=rf"begun with {name} None, now it is 'more'"):
+        Results.resume({**whole.header, name: "more"}, begun.path)
+    more = Results({**whole.header, name: "more"}, begun.path)
+    more.add(begun.episodes)
+    with pytest.raises(ValueError, match=rf"begun with {name} 'more', now it is None"):
+        Results.resume(whole.header, begun.path)
+
+
 def test_other_modes_are_refused(whole, begun):
     modes = {name: whole.header["modes"][name] for name in ("ar", "heisd")}
     with pytest.raises(ValueError, match="now they are ar,heisd"):

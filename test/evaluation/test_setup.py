@@ -71,3 +71,10 @@ def test_missing_parts_are_refused_before_anything_runs(checkpoint, tmp_path):
         SideBySide.load(Parts(setup_of(checkpoint, "ar", "dsd")))
     with pytest.raises(CheckpointError):
         Parts(Setup("libero_spatial", str(tmp_path / "none"), ("ar",), "", ""))
+
+
+@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"unnorm_key": "test"}])
+def test_the_description_tells_what_is_not_as_usual(checkpoint, change):
+    usual = Parts(setup_of(checkpoint, "ar")).describe()
+    assert not change.keys() & usual.keys()
+    assert Parts(setup_of(checkpoint, "ar", **change)).describe() == {**usual, **change}
