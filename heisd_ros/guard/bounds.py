@@ -68,12 +68,14 @@ class Bounds:
         self._too_near = Creep(MARGIN_M)
         self._ahead = [Creep(_ROUND_OFF) for _ in self._parts]
 
-    def speed(self, twist: np.ndarray) -> Iterator[Trip]:
-        """Checks the speed of a twist, (6,), m/s and rad/s."""
+    def speed(self, twists: np.ndarray, leads: str = "") -> Iterator[Trip]:
+        """Checks the speeds of twists, (n, 6), m/s and rad/s; `leads` precedes what is said."""
         for name, unit, part, limits in self._parts:
-            speed = float(np.linalg.norm(twist[part]))
+            speed = float(np.linalg.norm(twists[:, part], axis=1).max(initial=0.0))
             if speed > limits.speed * self._share + _ROUND_OFF:
-                words = f"{name} speed {speed:.4g} {unit}/s; accepted: up to {limits.speed:g}"
+                words = (
+                    f"{leads}{name} speed {speed:.4g} {unit}/s; accepted: up to {limits.speed:g}"
+                )
                 yield Trip(TripReason.TOO_FAST, words)
 
     def change(self, twist: np.ndarray, before: np.ndarray, ticks: float) -> Iterator[Trip]:

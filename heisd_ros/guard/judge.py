@@ -133,6 +133,8 @@ class Judge:
             if back > 0.0:
                 yield Trip(TripReason.BAD_STAMPS, f"stamp is {back:.3f} s before the previous one")
             yield from reading.faults
+            # The jerk is limited, so an acceleration leads on; a stop from there is no slower.
+            yield from bounds.speed(np.diff(stop, axis=0) / self._tick, "leads to ")
             if target is not None and passed.command.target is not None:
                 yield from bounds.lead(target, passed.command.target, measured)
                 position = passed.command.target.position
@@ -168,7 +170,7 @@ class Judge:
                 rates.append(found[good])
                 lags.append(lag[good])
             objections += why
-        faults = [*self.bounds.speed(reading.twist), *(() if rates else objections[:1])]
+        faults = [*self.bounds.speed(reading.twist[None]), *(() if rates else objections[:1])]
         if not rates:
             return replace(reading, faults=tuple(faults))
         return replace(

@@ -110,6 +110,7 @@ class ArmKinematics:
         self.position_limits = self._limits(ids)
         speeds = self._model.velocityLimit[self.velocity_index]
         self.velocity_limits = np.where(speeds > 0.0, speeds, np.inf)
+        self._narrow()
         leaders = zip(self._model.mimicking_joints, self._model.mimicked_joints, strict=True)
         self.movers = frozenset([*ids, *(i for i, leader in leaders if leader in ids)])
         self._neutral = pin.neutral(self._model)
@@ -350,6 +351,28 @@ class ArmKinematics:
                 upper[i] = self._model.upperPositionLimit[joint.idx_q]
         return lower, upper
 
+    def _narrow(self) -> None:
+        """Narrows the limits of joints that others follow, to where these keep their own."""
+        lower, upper = self.position_limits
+        for name in self._followers:
+            joint = self._description.joints[name]
+            about, limit = self._description.followed(joint), joint.parts.get("limit", {})
+            scale, leader = float(about["multiplier"]), self.joint_names.index(about["joint"])
+            if scale == 0.0:
+                continue
+            if joint.kind in ("revolute", "prismatic"):
+                ends = (float(limit.get(end, 0.0)) for end in ("lower", "upper"))
+                low, high = sorted((end - float(about["offset"])) / scale for end in ends)
+                lower[leader], upper[leader] = max(lower[leader], low), min(upper[leader], high)
+                if lower[leader] > upper[leader]:
+                    raise UrdfError(
+                        f"the limits of {name[:80]!r} and of the joint that it mimics, "
+                        f"{about['joint'][:80]!r}, leave no position"
+                    )
+            if (speed := float(limit.get("velocity", 0.0))) > 0.0:
+                most = speed / abs(scale)
+                self.velocity_limits[leader] = min(self.velocity_limits[leader], most)
+
     def base_is_root(self) -> bool:
         """Whether the base frame always coincides with the root link of the description."""
         base = self._model.frames[self._base]
@@ -373,6 +396,7 @@ class ArmKinematics:
         if path[: len(before)] != before:
             raise UrdfError(f"{self.base_frame!r} is not an ancestor of {self.tip_frame!r}")
         leaders = dict(zip(model.mimicking_joints, model.mimicked_joints, strict=True))
+        self._followers = [model.names[i] for i in path[len(before) :] if i in leaders]
         chain = list(dict.fromkeys(leaders.get(i, i) for i in path[len(before) :]))
         if set(chain) & set(before):
             raise UrdfError(f"a joint {ends} mimics a joint before the base, which would move it")

@@ -35,6 +35,7 @@ class Description:
     """Links and joints of a URDF text; everything else in it is ignored.
 
     Attributes:
+        name: of the robot.
         links: names of all links, in the text's order.
         joints: all joints by their names.
 
@@ -46,6 +47,7 @@ class Description:
     """
 
     def __init__(self, urdf: str) -> None:
+        self.name = ""
         self.links: list[str] = []
         self.joints: dict[str, _Joint] = {}
         self._joints: list[_Joint] = []
@@ -65,7 +67,9 @@ class Description:
 
     def _enter(self, tag: str, attributes: dict[str, str]) -> None:
         self._path.append(tag)
-        if self._path == ["robot", "link"]:
+        if self._path == ["robot"]:
+            self.name = attributes.get("name", "")
+        elif self._path == ["robot", "link"]:
             self.links.append(attributes.get("name", ""))
         elif self._path == ["robot", "joint"]:
             self._joints.append(_Joint(attributes.get("name", ""), attributes.get("type", "")))
@@ -145,11 +149,11 @@ class Description:
     def _text(self, joint: _Joint) -> str:
         parts = dict(joint.parts)
         if "mimic" in parts:
-            parts["mimic"] = self._followed(joint)
+            parts["mimic"] = self.followed(joint)
         inside = "".join(_element(tag, given) for tag, given in parts.items())
         return _element("joint", {"name": joint.name, "type": joint.kind}, inside)
 
-    def _followed(self, joint: _Joint) -> dict[str, str]:
+    def followed(self, joint: _Joint) -> dict[str, str]:
         """Returns a mimic joint's attributes with respect to a joint that mimics none itself."""
         multiplier, offset, seen = 1.0, 0.0, {joint.name}
         try:

@@ -159,7 +159,13 @@ def _check_joint(joint: ElementTree.Element) -> None:
         numbers = [float(number) for number in axis.get("xyz", "1 0 0").split()]
         if not any(abs(number) > 1e-6 for number in numbers):
             raise UrdfError(f"the axis of {name} is {axis.get('xyz')!r}; accepted: not zero")
-    for limit in joint.findall("limit"):
+    limits = joint.findall("limit")
+    if not limits and joint.get("type") in ("revolute", "prismatic"):
+        raise UrdfError(f"{name} has no <limit>; accepted: one with effort and velocity")
+    for limit in limits:
+        for attribute in ("effort", "velocity"):
+            if limit.get(attribute) is None:
+                raise UrdfError(f"the <limit> of {name} has no {attribute!r}, which URDF asks for")
         low, high = (float(limit.get(end, 0.0)) for end in ("lower", "upper"))
         if low > high:
             raise UrdfError(

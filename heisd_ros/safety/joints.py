@@ -12,6 +12,7 @@ Before a singularity, and where a joint would be too fast, the twist is scaled a
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -283,6 +284,10 @@ def parse_limits(entries: Sequence[str]) -> dict[str, tuple[float, float]]:
             good = False
         if not good:
             raise ValueError(f"{entry!r}; accepted: 'NAME LOWER UPPER' in rad, LOWER < UPPER")
+    names = [entry.split()[0] for entry in filter(None, entries)]
+    doubled = [name for name, count in Counter(names).items() if count > 1]
+    if doubled:
+        raise ValueError(f"{list(entries)}; accepted: one range for {doubled[0]!r}")
     return limits
 
 

@@ -129,8 +129,10 @@ class Ramp:
             else:
                 self._fading = jerk
         change = jerk * self._tick
-        # The greatest change that is possible in a tick; the search is for a share of it.
-        reach = 2.0 * self._tick * (acceleration + min(change, 2.0 * acceleration))
+        # The greatest way of the goal in a tick. The search is for a share of it, and finds none
+        # where this is much more than the jerk allows.
+        most_rate = min(acceleration, size + change)
+        reach = 2.0 * self._tick * (most_rate + min(change, 2.0 * acceleration))
         end = _approach(goal, wanted, reach)
         most = max(acceleration, size - change) * (1.0 + _ROUND_OFF)
 

@@ -114,7 +114,8 @@ def test_the_skeleton_leads_from_the_base_over_links_of_fixed_length_to_the_tip(
 
 def test_position_limits_are_those_of_the_description_in_the_order_of_the_joints():
     lower, upper = ArmKinematics(MIXED, "tip", ("slide", "swivel", "lead")).position_limits
-    assert lower.tolist() == [-9.0, -np.inf, -9.0] and upper.tolist() == [9.0, np.inf, 9.0]
+    # `follow` mimics `lead`, by -2 and 0.3 rad, and has the same limits.
+    assert lower.tolist() == [-9.0, -np.inf, -4.35] and upper.tolist() == [9.0, np.inf, 4.65]
 
 
 @settings(max_examples=30)
@@ -219,3 +220,25 @@ def test_bad_descriptions_are_named(urdf, tip, base, message):
 def test_errors_share_a_base():
     assert issubclass(JointStateError, HeisdError)
     assert issubclass(UrdfError, HeisdError)
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "offset", "expected"), [(2, 0.0, 0.25), (-2, 0.0, 0.25), (1, 0.3, 0.2)]
+)
+def test_a_joint_that_others_follow_keeps_their_limits(multiplier, offset, expected):
+    limit = '<limit lower="-{0}" upper="{0}" effort="1" velocity="{1}"/>'
+    joints = (
+        '<joint name="j1" type="revolute"><parent link="a"/><child link="b"/><axis xyz="0 0 1"/>'
+        f"{limit.format(3, 1)}</joint>"
+        '<joint name="j2" type="revolute"><parent link="b"/><child link="c"/><axis xyz="0 0 1"/>'
+        f'<mimic joint="j1" multiplier="{multiplier}" offset="{offset}"/>{limit.format(0.5, 0.2)}'
+        "</joint>"
+    )
+    links = "".join(f'<link name="{name}"/>' for name in "abc")
+    arm = ArmKinematics(f'<robot name="r">{links}{joints}</robot>', "c")
+    assert arm.joint_names == ("j1",)
+    (lower,), (upper,) = arm.position_limits
+    assert upper == pytest.approx(expected) and lower == pytest.approx(
+        -0.5 / abs(multiplier) - offset
+    )
+    assert arm.velocity_limits.tolist() == [pytest.approx(0.2 / abs(multiplier))]

@@ -93,7 +93,7 @@ def test_a_mimic_of_a_mimic_on_the_chain_follows_through_both():
         (joint("again", "fixed", "elsewhere", "l1"), ARM, "several joints above the link 'l1'"),
         (joint("j1", "fixed", "tip", "elsewhere"), ARM, "several joints 'j1'"),
         ("<link name='l1'/>", ARM, "several links 'l1'"),
-        ("", (*ARM[:2], ("weld", "revolute", "l2", "tip", "", "")), "not a valid URDF"),
+        ("", (*ARM[:2], ("weld", "revolute", "l2", "tip", "", "")), "'weld' has no <limit>"),
         ("<link", ARM, "not a valid URDF"),
         (
             "",

@@ -87,3 +87,20 @@ def test_a_parser_has_room_for_ten_times_the_chain_that_is_accepted():
         [sys.executable, "-c", code], input=chain(links), capture_output=True, text=True
     )
     assert run.stdout.strip() == str(links), run.stderr
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ("", "joint 'j' has no <limit>; accepted: one with effort and velocity"),
+        ('<limit lower="-1" upper="1" velocity="1"/>', "the <limit> of joint 'j' has no 'effort'"),
+        ('<limit lower="-1" upper="1" effort="1"/>', "the <limit> of joint 'j' has no 'velocity'"),
+    ],
+)
+def test_a_limit_without_what_urdf_asks_for_is_named(limit, message):
+    text = (
+        '<robot name="r"><link name="a"/><link name="b"/><joint name="j" type="revolute">'
+        f'<parent link="a"/><child link="b"/><axis xyz="0 0 1"/>{limit}</joint></robot>'
+    )
+    with pytest.raises(UrdfError, match=message):
+        ArmKinematics(text, "b")

@@ -190,3 +190,25 @@ def test_motion_before_a_tick_is_over_is_as_long_as_the_time():
     wanted = np.array([1.0, *[0.0] * 5])
     moved = sum(safety.step(wanted, None, None, elapsed_sec=1 / 60).motion[0] for _ in range(60))
     assert moved == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "acceleration", "jerk"), [(500, 1.0, 0.9), (250, 1.0, 0.45), (500, 2.0, 0.8)]
+)
+def test_a_low_jerk_at_a_high_rate_moves_and_turns_round(rate_hz, acceleration, jerk):
+    """The acceleration may be hundreds of times what the jerk changes in a tick."""
+    ramp = Ramp(1.0 / rate_hz, acceleration, jerk)
+    for wanted in (0.1, -0.1, 0.0):
+        for _ in range(3 * rate_hz):
+            value = ramp.take(ramp.plan(np.array([wanted, 0.0, 0.0])))
+        np.testing.assert_allclose(value, [wanted, 0.0, 0.0], atol=1e-3)
+
+
+def test_a_limit_that_is_tightened_in_motion_leaves_the_arm_obedient():
+    ramp = Ramp(0.002, 1.0, 40.0)
+    for _ in range(500):
+        ramp.take(ramp.plan(np.array([0.1, 0.0, 0.0])))
+    ramp.set_limits(1.0, 0.9)
+    for _ in range(2000):
+        value = ramp.take(ramp.plan(np.array([-0.1, 0.0, 0.0])))
+    np.testing.assert_allclose(value, [-0.1, 0.0, 0.0], atol=1e-3)
