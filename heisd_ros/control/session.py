@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from typing import cast
-from xml.etree import ElementTree
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from heisd_ros.decoding.chunks import ChunkedDecoder
 from heisd_ros.decoding.types import Decoder, Observation
 from heisd_ros.errors import DatabaseError, HeisdError
 from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.kinematics.chain import Description
 from heisd_ros.kinematics.joint_states import ArmState, JointStateReader
 from heisd_ros.kinematics.motion import MetricKind
 from heisd_ros.kinematics.pose import END_EFFECTOR
@@ -242,7 +242,7 @@ def check_robot(policy: Policy, urdf: str) -> None:
     Raises:
         DatabaseError: It is a different one.
     """
-    name = ElementTree.fromstring(urdf).get("name", "")
+    name = Description(urdf).name
     if policy.robot and name != policy.robot:
         raise DatabaseError(
             f"the database holds demonstrations of the robot {policy.robot!r}, but the robot "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,8 +18,9 @@ from heisd_ros.data.recording_layout import RecordingLayout
 from heisd_ros.data.recording_notes import noted_instruction, read_notes
 from heisd_ros.data.source import Prepare, whole
 from heisd_ros.data.tracks import IMAGE, TEXT, TrackReader, Tracks, header_stamp
-from heisd_ros.errors import BagError
+from heisd_ros.errors import BagError, UrdfError
 from heisd_ros.kinematics.arm import ArmKinematics
+from heisd_ros.kinematics.chain import Description
 from heisd_ros.kinematics.joint_states import JointStateReader
 
 DEFAULT_RATE_HZ = 20.0
@@ -183,12 +183,12 @@ def robot_name(urdf: str) -> str:
     """Returns the name of the robot in a URDF.
 
     Raises:
-        BagError: The text is not XML.
+        BagError: The text is no URDF.
     """
     try:
-        return ElementTree.fromstring(urdf).get("name", "")
-    except ElementTree.ParseError as error:
-        raise BagError(f"the robot's description is no URDF: {error}") from error
+        return Description(urdf).name
+    except UrdfError as error:
+        raise BagError(f"the robot's description is {error}") from error
 
 
 def _description(bag: Bag, topic: str) -> str:

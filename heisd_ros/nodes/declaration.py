@@ -18,6 +18,7 @@ from heisd_ros.robot.declare import (
     parameters_of,
     unknown,
 )
+from heisd_ros.robot.robot_file import UNDECLARED
 
 
 def descriptor(info: ParameterInfo) -> ParameterDescriptor:
@@ -81,7 +82,7 @@ def check_names(node: Node, kind: type[Parameters], names: Iterable[str]) -> Non
     """
     known = [info.name for info in parameters_of(kind)]
     own = {f"{name.partition('.')[0]}." for name in known}
-    others = tuple(prefix for prefix in (*OF_OTHERS, "qos_overrides.") if prefix not in own)
+    others = tuple(prefix for prefix in (*OF_OTHERS, *UNDECLARED) if prefix not in own)
     for name in sorted(names):
         elsewhere = name.startswith(others)
         if not elsewhere and not node.has_parameter(name):

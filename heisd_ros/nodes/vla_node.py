@@ -25,6 +25,7 @@ from heisd_ros.control.inputs import image_inputs
 from heisd_ros.control.policy import PolicyLoader, free_memory, load_policy
 from heisd_ros.control.session import Session, open_session
 from heisd_ros.data.marks import Outcome
+from heisd_ros.errors import JointStateError
 from heisd_ros.kinematics.urdf import MAX_CHARACTERS
 from heisd_ros.msg import ArmStatus, StepTelemetry
 from heisd_ros.nodes import optional, qos
@@ -46,7 +47,7 @@ from heisd_ros.nodes.updater import DiagnosticsUpdater
 from heisd_ros.robot.declare import loosened, parameters_of, with_values
 from heisd_ros.robot.instruction import instruction_problem
 from heisd_ros.robot.parameters import VlaNodeParameters
-from heisd_ros.robot.robot_arm import touching, unguarded
+from heisd_ros.robot.robot_arm import check_speeds, touching, unguarded
 from heisd_ros.robot.robot_file import check_given
 from heisd_ros.robot.safety_limits import in_force
 
@@ -361,6 +362,12 @@ class VlaNode(LifecycleNode, GuardedNode, StoppableNode):
             after = with_values(before, live)
         except ValueError as error:
             return str(error)
+        kinematics = self._session.kinematics
+        if after.command.of_joints and kinematics is not None:
+            try:
+                check_speeds(after, kinematics)
+            except JointStateError as error:
+                return str(error)
         if self._control is None:
             return ""
         return loosened(in_force(before), in_force(after))

@@ -13,6 +13,8 @@ STOP_SEC = 0.4
 """Longest duration of a halt, s: if acceleration and jerk are too low, the halt is harder."""
 SETTLE_SEC = 5.0
 """Longest time, s, that acceleration and jerk may need from the largest speed to a stop."""
+LEAST_RATE_HZ = 5.0
+"""Least rate of commands: a hold is sent with the next one."""
 _LEAST_TIMEOUT_SEC = 0.02
 JOINT_INTERFACES = tuple(name for name, kind in INTERFACES.items() if kind.joints)
 """Values of `command.interface` that command the joints."""
@@ -237,6 +239,11 @@ class CommandParameters(Parameters):
     def _problems(self) -> Iterator[tuple[str, str]]:
         if 0.0 < self.controller_timeout_sec < _LEAST_TIMEOUT_SEC:
             yield "controller_timeout_sec", f"0, or {_LEAST_TIMEOUT_SEC} to 1"
+        if 0.0 < self.rate_hz < LEAST_RATE_HZ:
+            yield (
+                "rate_hz",
+                f"0, or {LEAST_RATE_HZ:g} to 500: a stop goes out with the next command",
+            )
         in_steps = self.stamp == "observation"
         if in_steps and self.of_joints:
             yield "stamp", f"'now', as 'command.interface' is {self.interface!r}"

@@ -11,12 +11,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar
 
+ROS_NAME = re.compile(r"(~/|/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+"""Names of topics, services and nodes that ROS takes."""
 _TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string", tuple: "string[]"}
 ONE_TYPE = 'a list of one type, [""] for none (ROS does not know the type of an empty list)'
 """What is accepted as the value of a list."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from heisd_ros.kinematics.joint_states import FingerTravel
-from heisd_ros.robot.declare import Parameters, parameter
+from heisd_ros.robot.declare import ROS_NAME, Parameters, parameter
 
 
 @dataclass(frozen=True)
@@ -108,3 +108,5 @@ class GripperParameters(Parameters):
             yield "open_action", "a number other than 'gripper.closed_action'"
         if self.action.endswith("_command") and not self.action_name:
             yield "action_name", "the name of an action server, as 'gripper.action' is set"
+        if self.action_name and not ROS_NAME.fullmatch(self.action_name):
+            yield "action_name", "the name of an action server, such as gripper/gripper_cmd"

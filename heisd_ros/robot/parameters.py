@@ -14,7 +14,14 @@ from heisd_ros.kinematics.robots import (
 )
 from heisd_ros.robot.chunk_parameters import ChunkParameters
 from heisd_ros.robot.command_parameters import JOINT_INTERFACES, CommandParameters
-from heisd_ros.robot.declare import Parameters, at_most_if_any, group, parameter, validate
+from heisd_ros.robot.declare import (
+    ROS_NAME,
+    Parameters,
+    at_most_if_any,
+    group,
+    parameter,
+    validate,
+)
 from heisd_ros.robot.flat_names import FlatNames
 from heisd_ros.robot.gripper_parameters import GripperParameters
 from heisd_ros.robot.growth_parameters import FleetParameters, GrowthParameters
@@ -188,6 +195,10 @@ class ServoParameters(Parameters):
         "and newer), or by start_servo (Humble; twists only, and moveit_msgs is not needed).",
         choices=("switch", "start"),
     )
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        if self.node and not ROS_NAME.fullmatch(self.node.rstrip("/")):
+            yield "node", "the name of a node, such as servo_node"
 
 
 @dataclass(frozen=True)

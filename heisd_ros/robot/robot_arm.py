@@ -41,7 +41,7 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
             "'command.targets_in_root' is true"
         )
     if parameters.command.of_joints:
-        _check_speeds(parameters, kinematics)
+        check_speeds(parameters, kinematics)
     try:
         JointGuard(limits=limits).check(kinematics)
     except JointStateError as error:
@@ -61,7 +61,7 @@ def make_reader(parameters: VlaNodeParameters, urdf: str) -> JointStateReader:
     )
 
 
-def _check_speeds(parameters: VlaNodeParameters, kinematics: ArmKinematics) -> None:
+def check_speeds(parameters: VlaNodeParameters, kinematics: ArmKinematics) -> None:
     """Checks that every commanded joint has a limit of its speed, from which it can stop.
 
     Raises:
@@ -77,12 +77,14 @@ def _check_speeds(parameters: VlaNodeParameters, kinematics: ArmKinematics) -> N
             f"joint, as 'command.interface' is {interface!r}"
         )
     most = float(np.linalg.norm(speeds)) * (parameters.joints.velocity_scale or 1.0)
-    acceleration = parameters.joints.max_acceleration
-    if 0.0 < acceleration < most / SETTLE_SEC:
+    acceleration, jerk = parameters.joints.max_acceleration, parameters.joints.max_jerk
+    bend = 2.0 * acceleration / jerk if jerk > 0.0 else 0.0
+    if acceleration > 0.0 and most / acceleration + bend > SETTLE_SEC:
+        also = " and a higher 'joints.max_jerk'" if bend > 0.0 else ""
         raise JointStateError(
             f"parameter 'joints.max_acceleration' is {acceleration:g}; accepted: at least "
-            f"{most / SETTLE_SEC:.3g}, with which all joints stop from their limits of speed in "
-            f"{SETTLE_SEC:g} s, or 0"
+            f"{most / SETTLE_SEC:.3g}{also}, with which all joints stop from their limits of speed "
+            f"in {SETTLE_SEC:g} s, or 0"
         )
 
 

@@ -14,8 +14,9 @@ from heisd_ros.robot.parameters import VlaNodeParameters
 
 WILDCARD = "/**"
 MEMBER = "ros__parameters"
-UNDECLARED = ("use_sim_time", "qos_overrides.")
-"""Parameters of every node besides the declared ones: a name, and a prefix."""
+UNDECLARED = ("qos_overrides.", "diagnostic_updater.")
+"""Prefixes of parameters of every node besides the declared ones."""
+_OF_EVERY_NODE = ("use_sim_time", "start_type_description_service")
 
 
 def read_robot_file(path: Path) -> CellParameters:
@@ -73,7 +74,7 @@ def _cell(body: dict[str, Any]) -> CellParameters:
     values = {
         name: _as_ros(name, value)
         for name, value in flatten(body).items()
-        if name != UNDECLARED[0] and not name.startswith(UNDECLARED[1])
+        if name not in _OF_EVERY_NODE and not name.startswith(UNDECLARED)
     }
     return from_values(CellParameters, values)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from heisd_ros.robot.declare import Parameters, at_most, parameter
+from heisd_ros.robot.declare import ROS_NAME, Parameters, at_most, parameter
 
 RELEASE_SEC = 0.15
 """Longest time, s, from the release of the deadman button to the last command that moves."""
@@ -15,7 +15,6 @@ _TRANSPORT_SEC = 0.01
 """Part of it, s, that is left to the transport of the message and to jitter."""
 _SILENT_PERIODS = 3.0
 """Periods of a joystick after which it is silent: one message may be lost, or come late."""
-_TOPIC = re.compile(r"(~/|/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 _AXIS = re.compile(r"[+-]\d{1,2}")
 _BUTTONS = ("deadman", "return", "open", "close", "success", "failure", "discard")
 
@@ -127,7 +126,7 @@ class TeleopParameters(Parameters):
     def _problems(self) -> Iterator[tuple[str, str]]:
         for name in ("joy_topic", "twist_topic"):
             topic = getattr(self, name)
-            if topic and not _TOPIC.fullmatch(topic):
+            if topic and not ROS_NAME.fullmatch(topic):
                 yield name, "the name of a topic, such as joy or ~/input/teleop"
         if self.joy_topic and self.joy_topic == self.twist_topic:
             yield "twist_topic", "another topic than 'teleop.joy_topic'"

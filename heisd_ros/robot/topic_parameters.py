@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from heisd_ros.robot.declare import Parameters, parameter, values_of
+from heisd_ros.robot.declare import ROS_NAME, Parameters, parameter, values_of
 
 
 class InterfaceKind(NamedTuple):
@@ -53,5 +53,5 @@ class TopicParameters(Parameters):
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         for name, topic in values_of(self).items():
-            if not topic.strip():
-                yield name, "the name of a topic"
+            if not ROS_NAME.fullmatch(topic):
+                yield name, "the name of a topic, such as camera/image_raw"

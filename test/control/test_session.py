@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from heisd_ros.control.policy import Policy, least_actions
-from heisd_ros.control.session import check_actions, check_chunk, check_views
+from heisd_ros.control.session import check_actions, check_chunk, check_robot, check_views
+from heisd_ros.errors import DatabaseError
+from heisd_ros.kinematics.robots import panda_urdf
 from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
@@ -65,3 +67,11 @@ def test_views_that_share_a_topic_are_refused():
     check_views(policy_of(views=("a", "a b", "c")))
     with pytest.raises(ValueError, match="have the topics"):
         check_views(policy_of(views=("a", "a b", "a/b")))
+
+
+def test_a_description_with_an_undeclared_prefix_has_its_name():
+    """As the kinematics reads it: exporters leave such elements behind."""
+    text = panda_urdf().replace("</robot>", "<gazebo:plugin/></robot>")
+    check_robot(policy_of(robot="panda"), text)
+    with pytest.raises(DatabaseError, match="description is of 'panda'"):
+        check_robot(policy_of(robot="ur5e"), text)

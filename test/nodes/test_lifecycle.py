@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from lifecycle_msgs.srv import GetState
 from rclpy.lifecycle import TransitionCallbackReturn
-from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from support.recorder import numbers
 from support.ros import Bench
 from support.tiny_vla import INSTRUCTIONS
 
 from heisd_ros.control.policy import load_policy
+from heisd_ros.nodes import actuation
 from heisd_ros.nodes.vla_node import VlaNode
 
 SUCCESS, ERROR = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.ERROR
@@ -131,12 +131,15 @@ def test_an_error_at_activation_frees_the_model_and_commands_nothing(world, chec
     assert parts(node)["threads"] == before["threads"]
 
 
-def test_a_failed_activation_leaves_no_publisher_behind(world, checkpoint):
-    bench, wrong = world.add(Bench), {"servo.setup": "start", "servo.node": "/servo-node"}
-    node = add_node(world, checkpoint, parameters=wrong)
+def test_a_failed_activation_leaves_no_publisher_behind(world, checkpoint, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no such servo")
+
+    bench, node = world.add(Bench), add_node(world, checkpoint)
     assert node.trigger_configure() == SUCCESS
-    assert node.trigger_activate() == ERROR
-    node.set_parameters([Parameter("servo.node", value="")])
+    with monkeypatch.context() as patched:
+        patched.setattr(actuation, "ServoSetup", broken)
+        assert node.trigger_activate() == ERROR
     assert node.trigger_configure() == node.trigger_activate() == SUCCESS
     world.spin_until(lambda: len(bench.steps()) >= 2, "steps", bench.publish)
     assert node.count_publishers("/vla_node/output/twist") == 1

@@ -115,6 +115,7 @@ def test_a_limit_is_only_tightened_while_the_arm_may_move(world, checkpoint, nam
 
 def test_the_slow_zone_of_commanded_joints_is_not_narrowed_though_it_was_not_set(world, checkpoint):
     values = {"model.path": str(checkpoint), "command.interface": "joint_velocity"}
+    values |= {"command.rate_hz": 50.0, "joints.max_acceleration": 10.0}
     node = world.add(VlaNode, parameters=values)
     assert node.trigger_configure() == SUCCESS
     assert node.trigger_activate() == SUCCESS
@@ -122,6 +123,8 @@ def test_the_slow_zone_of_commanded_joints_is_not_narrowed_though_it_was_not_set
     assert not refused.successful and "nothing looser than 0.1" in refused.reason
     (taken,) = node.set_parameters([Parameter("joints.slow_rad", value=0.2)])
     assert taken.successful, taken.reason
+    (refused,) = node.set_parameters([Parameter("joints.max_acceleration", value=0.2)])
+    assert not refused.successful and "all joints stop from their limits" in refused.reason
 
 
 def changed(info):

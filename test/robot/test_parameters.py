@@ -48,6 +48,13 @@ def test_shipped_files_are_keyed_for_any_namespace_and_accepted(file, kind):
     [
         ({"command.rate_hz": -1.0}, "'command.rate_hz' is -1.0; accepted: 0 to 500"),
         ({"command.rate_hz": float("nan")}, "'command.rate_hz' is nan"),
+        ({"command.rate_hz": 0.05}, "'command.rate_hz' is 0.05; accepted: 0, or 5 to 500"),
+        ({"servo.node": "servo-node"}, "'servo.node' is 'servo-node'; accepted: the name of a"),
+        ({"gripper.action_name": "hand grip"}, "'gripper.action_name' is 'hand grip'; accepted"),
+        (
+            {"joints.limits": ("panda_joint1 -1 1", "panda_joint1 -2 2")},
+            "accepted: one range for 'panda_joint1'",
+        ),
         ({"command.rate_hz": 20}, "accepted: a double"),
         ({"model.threads": True}, "accepted: a integer"),
         ({"model.dtype": "int8"}, "'model.dtype' is 'int8'; accepted: one of 'float32'"),

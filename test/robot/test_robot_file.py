@@ -202,6 +202,7 @@ def test_a_robot_names_every_topic_that_it_is_wired_to(name):
     [
         ("topics.imag: /a", "'topics.imag' is unknown; .* 'topics.image'"),
         ("topics.twist: ''", "'topics.twist' is ''; accepted: the name of a topic"),
+        ("topics.twist: a b", "'topics.twist' is 'a b'; accepted: the name of a topic"),
         ("topics.twist: 1", "'topics.twist' is 1; accepted: a string"),
     ],
 )
