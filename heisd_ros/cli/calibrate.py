@@ -21,7 +21,7 @@ from heisd_ros.cli.model_options import (
 from heisd_ros.cli.refusals import refusing
 from heisd_ros.cli.workers import run_jobs
 from heisd_ros.errors import CalibrationError, HeisdError
-from heisd_ros.sim.suites import SCRIPTED
+from heisd_ros.sim.suites import tasks_of
 
 if TYPE_CHECKING:
     from heisd_ros.decoding.calibrated_path import CalibratedPath
@@ -107,7 +107,7 @@ def calibrate(
     from heisd_ros.models import find_model
 
     workers = workers or (1 if device.startswith("cuda") else 0)
-    tasks = tuple(task) if task else tuple(SCRIPTED.get(suite, range(10)))
+    tasks = tuple(dict.fromkeys(task or tasks_of(suite)))
     keeps = keeps_by_calibration(load_mode(mode))
     if keeps and model not in ("", str(database)):
         raise CalibrationError(

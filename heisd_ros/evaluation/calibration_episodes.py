@@ -188,6 +188,7 @@ def judge_episode(
     metric: FusedMetric | None,
     inputs: SceneInputs = ALL_INPUTS,
     answer: AnswerFormat | None = None,
+    max_steps: int | None = None,
 ) -> EpisodeLoss:
     """Runs one episode and counts what skipping did in it.
 
@@ -199,12 +200,14 @@ def judge_episode(
         metric: The kinematic metric, if the decoder needs it.
         inputs: The model's inputs from the scene.
         answer: Format of the decoders' answers; None: seven bins.
+        max_steps: Control steps after which the episode has failed; None: the suite's.
 
     Raises:
         SceneError: No such initial state.
     """
     judge = Judge(decoder, reference, answer)
-    result = run_episode(begin_at(scene, start), judge, start.init_state, metric, inputs=inputs)
+    begun = begin_at(scene, start)
+    result = run_episode(begun, judge, start.init_state, metric, max_steps=max_steps, inputs=inputs)
     return EpisodeLoss(
         skipped=judge.skipped,
         broken=judge.broken,

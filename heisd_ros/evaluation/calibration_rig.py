@@ -49,8 +49,9 @@ class Rig:
             bounds = self._assembly.bounds(self._mode)
             metric = None if bounds is None else FusedMetric(bounds)
         scene = self._scene_of(start.task_index)
+        most = self._protocol.max_steps.get(self._place.suite)
         return judge_episode(
-            scene, decoder, self._reference, start, metric, self._inputs, self._vla.codec
+            scene, decoder, self._reference, start, metric, self._inputs, self._vla.codec, most
         )
 
     def _decoder(self, candidate: CalibratedPath) -> Decoder:

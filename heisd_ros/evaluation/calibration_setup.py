@@ -32,6 +32,7 @@ from heisd_ros.evaluation.calibration_episodes import (
 from heisd_ros.evaluation.calibration_run import FILE, CalibrationRun
 from heisd_ros.evaluation.paired_run import FILE as PAIRS
 from heisd_ros.evaluation.paired_run import LEVEL, RUNS, PairedRun
+from heisd_ros.evaluation.setup import run_as
 from heisd_ros.evaluation.starts import CALIBRATION_STATES, Start, calibration_starts
 from heisd_ros.families.checkpoint import statistics_of
 from heisd_ros.files.ranges import parse_ranges
@@ -77,6 +78,10 @@ class Place:
         protocol = load_protocol(self.protocol, self.model)
         protocol.statistics_key(self.suite, statistics_of(self.model), self.unnorm_key)
         return protocol
+
+    def run_as(self) -> dict[str, Any]:
+        """Returns how model and episodes are run, where it is not as usual; see `run_as`."""
+        return run_as(self.read_protocol(), self.unnorm_key, self.device, self.dtype)
 
     def open(self) -> tuple[ModeSettings, Assembly]:
         """Returns the mode as it is calibrated, and the parts of its decoders."""
@@ -159,6 +164,7 @@ def prepare(place: Place, aim: Aim) -> CalibrationRun | PairedRun:
         "mode": settings.recorded(),
         "drafter": assembly.drafter_hash(settings),
         **({"draw": aim.draw} if aim.draw else {}),
+        **place.run_as(),
     }
     folder = Path(place.model if keeps else place.database)
     if isinstance(candidate, Calibration) and aim.paired:

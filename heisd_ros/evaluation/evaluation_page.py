@@ -84,6 +84,7 @@ def save_plot(data: Mapping[str, Any], path: Path, base: str = BASE_MODE) -> Non
     if base not in modes:
         raise ValueError(f"mode {base!r} was not run; accepted: one of {sorted(modes)}")
     whole = {name: mode for name, mode in modes.items() if not name.startswith(_RUNGS)}
+    path.parent.mkdir(parents=True, exist_ok=True)
     figures.success_against_speedup(whole, base, OURS).savefig(path, dpi=90)
 
 

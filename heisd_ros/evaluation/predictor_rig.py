@@ -42,7 +42,8 @@ class ProbeRig:
         decoder = cast(HybridDecoder, self._assembly.decoder(self._vla, self._mode))
         bounds = self._assembly.bounds(self._mode)
         metric = None if bounds is None else FusedMetric(bounds)
-        return probe_episode(self._scene, decoder, start, metric, self._inputs)
+        most = self._protocol.max_steps.get(self._place.suite)
+        return probe_episode(self._scene, decoder, start, metric, self._inputs, most)
 
 
 _rigs: dict[Place, ProbeRig] = {}
@@ -98,6 +99,7 @@ def probed_episodes(
         "suite": place.suite,
         "tasks": list(tasks),
         "draw": draw,
+        **place.run_as(),
         **vars(parts),
     }
     return ProbedEpisodes(Path(place.database) / FILE, header)

@@ -142,14 +142,20 @@ def probe_episode(
     start: Start,
     metric: FusedMetric | None,
     inputs: SceneInputs = ALL_INPUTS,
+    max_steps: int | None = None,
 ) -> tuple[Row, list[list[float | None]]]:
     """Runs one episode; returns its row of results, and the numbers of `COLUMNS` of each step.
+
+    `max_steps` is that of `run_episode`.
 
     Raises:
         SceneError: No such initial state.
     """
     prober = Prober(decoder)
-    result = run_episode(begin_at(scene, start), prober, start.init_state, metric, inputs=inputs)
+    begun = begin_at(scene, start)
+    result = run_episode(
+        begun, prober, start.init_state, metric, max_steps=max_steps, inputs=inputs
+    )
     steps = [
         [round(float(x), 5) if math.isfinite(x) else None for x in step] for step in prober.steps
     ]

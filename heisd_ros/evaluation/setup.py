@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from heisd_ros.families.checkpoint import statistics_of
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.kinematics.pose import ACTION_SIZE
 from heisd_ros.retrieval.database import Database
-from heisd_ros.sim.protocol import load_for_suite, load_protocol
+from heisd_ros.sim.protocol import Protocol, load_for_suite, load_protocol
 from heisd_ros.sim.scene import LiberoScene
 from heisd_ros.vla.token_model import TokenModel
 
@@ -83,11 +83,8 @@ class Parts:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        names = [mode_name(mode) for mode in setup.modes]
-        if not names or len(set(names)) < len(names):
-            raise ModeError(f"modes {list(setup.modes)}: at least one, and each name once")
-        modes = [at_rates(load_mode(mode), setup.rates) for mode in setup.modes]
-        self.modes = dict(zip(names, modes, strict=True))
+        named = named_modes(setup.modes)
+        self.modes = {name: at_rates(mode, setup.rates) for name, mode in named.items()}
         self.protocol = load_protocol(setup.protocol, setup.model)
         # Now, and not in a worker.
         self.protocol.statistics_key(setup.suite, statistics_of(setup.model), setup.unnorm_key)
@@ -146,48 +143,73 @@ class Parts:
     def describe(self) -> dict[str, Any]:
         """What was run, for the results file: contents by their hashes, without any path."""
         setup = self.setup
-        drafting = next((mode for mode in self.modes.values() if mode.drafts), None)
-        predicted = next(filter(None, map(self._assembly.predictor, self.modes.values())), None)
         return {
             "suite": setup.suite,
             "seed": setup.seed,
-            "model": self.model,
             "max_steps": setup.max_steps,
             **({"chunk": setup.chunk._asdict()} if any(setup.chunk) else {}),
-            **self._protocol(),
-            "database": self.database.manifest.database_id if self.database else None,
-            "drafter": self._assembly.drafter_hash(drafting) if drafting else None,
-            "calibration": _described(self.calibration),
-            **({"predictor": predicted.created} if predicted else {}),
-            "modes": {
-                name: {
-                    "description": mode.description,
-                    "settings": mode.recorded(),
-                    "boundary": self._boundary(mode),
-                }
-                for name, mode in self.modes.items()
-            },
+            **run_as(self.protocol, setup.unnorm_key, setup.device, setup.dtype),
+            **describe_parts(self._assembly, self.modes),
         }
 
-    def _boundary(self, mode: ModeSettings) -> Mapping[str, Any] | None:
-        value = self._assembly.boundary(mode)
-        if value is None:
-            return None
-        settings = mode.boundary
-        return {
-            "metric": settings.metric,
-            "value": round(value, 4),
-            "hysteresis": settings.hysteresis,
-        }
 
-    def _protocol(self) -> dict[str, Any]:
-        """How model and episodes are run, where it isn't as of those that are made here."""
-        asked, usual = vars(self.setup), Setup.__dataclass_fields__
-        names = ("unnorm_key", "device", "dtype")
-        other = {name: asked[name] for name in names if asked[name] != usual[name].default}
-        if self.protocol.name == "heisd":
-            return other
-        return {"protocol": {**asdict(self.protocol), **{name: asked[name] for name in names}}}
+def run_as(protocol: Protocol, unnorm_key: str, device: str, dtype: str) -> dict[str, Any]:
+    """Describes how model and episodes are run, where it isn't as of those that are made here."""
+    asked = {"unnorm_key": unnorm_key, "device": device, "dtype": dtype}
+    if protocol.name != "heisd":
+        return {"protocol": {**asdict(protocol), **asked}}
+    usual = {"unnorm_key": "", "device": "cpu", "dtype": "float32"}
+    return {name: value for name, value in asked.items() if value != usual[name]}
+
+
+def describe_parts(assembly: Assembly, modes: Mapping[str, ModeSettings]) -> dict[str, Any]:
+    """Describes what decodes in some modes, by contents: model, parts, settings and boundaries.
+
+    Raises:
+        HeisdError: A part is missing or cannot be used.
+    """
+    retrieves = any(mode.retrieves for mode in modes.values())
+    drafting = next((mode for mode in modes.values() if mode.drafts), None)
+    calibrations = filter(None, map(assembly.calibration, modes.values()))
+    predicted = next(filter(None, map(assembly.predictor, modes.values())), None)
+    return {
+        "model": assembly.fingerprint,
+        "database": assembly.database.manifest.database_id if retrieves else None,
+        "drafter": assembly.drafter_hash(drafting) if drafting else None,
+        "calibration": _described(next(calibrations, None)),
+        **({"predictor": predicted.created} if predicted else {}),
+        "modes": {
+            name: {
+                "description": mode.description,
+                "settings": mode.recorded(),
+                "boundary": _boundary(mode, assembly.boundary(mode)),
+            }
+            for name, mode in modes.items()
+        },
+    }
+
+
+def _boundary(mode: ModeSettings, value: float | None) -> Mapping[str, Any] | None:
+    if value is None:
+        return None
+    settings = mode.boundary
+    return {
+        "metric": settings.metric,
+        "value": round(value, 4),
+        "hysteresis": settings.hysteresis,
+    }
+
+
+def named_modes(modes: Sequence[str]) -> dict[str, ModeSettings]:
+    """Loads modes by name.
+
+    Raises:
+        ModeError: No mode is given, one is unknown or malformed, or two have the same name.
+    """
+    names = [mode_name(mode) for mode in modes]
+    if not names or len(set(names)) < len(names):
+        raise ModeError(f"modes {list(modes)}: at least one, and each name once")
+    return {name: load_mode(mode) for name, mode in zip(names, modes, strict=True)}
 
 
 def mode_name(mode: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from heisd_ros.control.policy import model_folder
 from heisd_ros.data.bag_files import layout_of
-from heisd_ros.evaluation.setup import Parts, Setup
+from heisd_ros.decoding.assembly import Assembly
+from heisd_ros.evaluation.setup import describe_parts, named_modes
 from heisd_ros.robot.declare import values_of
 from heisd_ros.robot.parameters import VlaNodeParameters
 
@@ -32,16 +33,16 @@ def describe(bag: Path, parameters: VlaNodeParameters, modes: Sequence[str]) -> 
         BagError: The bag does not exist.
         HeisdError: The model, a mode or one of its parts is missing or cannot be used.
     """
-    folder = model_folder(parameters)
-    setup = Setup(
-        suite="",
-        model=str(folder),
-        modes=tuple(modes),
-        database=parameters.decoding.database or str(folder / "database"),
-        drafter=parameters.decoding.drafter or str(folder / "drafter"),
-        seed=parameters.decoding.seed,
+    decoding, named = parameters.decoding, named_modes(modes)
+    assembly = Assembly(
+        model_folder(parameters),
+        decoding.database,
+        decoding.drafter,
+        bounds=parameters.metric.bounds,
     )
-    facts = Parts(setup).describe()
+    for mode in named.values():
+        assembly.check(mode)
+    facts = {"seed": decoding.seed, **describe_parts(assembly, named)}
     given, plain = values_of(parameters), values_of(VlaNodeParameters())
     changed = {
         name: given[name] for name in plain if name not in _ELSEWHERE and given[name] != plain[name]

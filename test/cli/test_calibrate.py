@@ -198,6 +198,13 @@ def test_what_cannot_be_done_is_an_error_that_says_why(world, options, problem):
     assert not world.episodes
 
 
+def test_a_run_in_another_number_format_is_another_run(world):
+    assert world.call().exit_code == 0
+    result = world.call("--dtype", "bfloat16")
+    assert result.exit_code == 2
+    assert "another" in " ".join(result.output.replace("│", " ").split())
+
+
 @pytest.fixture
 def reasoning(world, tmp_path):
     """The world with the checkpoint of a model that reasons in the place of its database."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,6 +43,7 @@ from heisd_ros.kinematics.robots import (
 from heisd_ros.replay.describe import describe
 from heisd_ros.replay.run import replay_bag
 from heisd_ros.replay.summary import is_wrong, summarise
+from heisd_ros.retrieval.manifest import MANIFEST, Manifest
 from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
@@ -355,3 +357,17 @@ def test_a_chunk_is_executed_step_by_step_and_dropped_by_a_hold(replayed, monkey
     assert results["modes"]["ar"]["holds"]
     with pytest.raises(ValueError, match=r"'chunk\.execute' is 6; accepted: up to 5"):
         replayed(cell(2), **{"chunk.execute": 6})
+
+
+def test_what_the_node_runs_is_described_whatever_the_evaluation_asks_for(equipped, tmp_path):
+    """A database of another robot, and a checkpoint of OpenVLA's, which names its statistics."""
+    bag = cell(3).write(tmp_path / "bag")
+    shutil.copytree(equipped / "database", tmp_path / "database")
+    manifest = Manifest.read(tmp_path / "database")
+    other = replace(manifest, robot="ur5e", database_id="").sealed()
+    (tmp_path / "database" / MANIFEST).write_text(other.to_json())
+    values = {"model.path": str(equipped), "decoding.database": str(tmp_path / "database")}
+    described = describe(bag, from_values(VlaNodeParameters, values), ["ar", "heisd_exact"])
+    assert described["database"] == other.database_id
+    values = {"model.path": str(ROOT / "test/data/openvla_reference"), "model.unnorm_key": KEY}
+    assert describe(bag, from_values(VlaNodeParameters, values), ["ar"])["database"] is None
