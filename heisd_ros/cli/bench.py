@@ -64,7 +64,7 @@ def decode(
     from heisd_ros.benchmark import decode as steps
     from heisd_ros.benchmark import family_shapes
     from heisd_ros.benchmark.subject import known_shapes
-    from heisd_ros.errors import HeisdError
+    from heisd_ros.errors import BenchmarkError, HeisdError
     from heisd_ros.families.shapes import Published
 
     def say(line: str) -> None:
@@ -86,7 +86,12 @@ def decode(
             evaluation=from_eval,
             processor_time=processor_time,
         )
-        if isinstance(found := known_shapes().get(shape), Published):
+        found = known_shapes().get(shape)
+        if layers and not isinstance(found, Published):
+            raise BenchmarkError(
+                f"--layers {layers}: shape {shape!r} is measured whole; accepted: 0"
+            )
+        if isinstance(found, Published):
             result = family_shapes.run(found, settings, layers, say)
             lines = family_shapes.lines(result)
         else:

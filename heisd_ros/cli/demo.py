@@ -53,6 +53,7 @@ motion: by the clock its arm does not go as far as it is told to."""
 HELD_SEC = 40.0
 """Time for which the arm is held after which an episode failed: longer than any patience. A model
 whose answer stands for no action says the same of a picture that stays the same."""
+FILMS = (".gif", ".webp")
 NEEDED_SUCCESSES = 2
 INTERRUPTED = 130
 
@@ -105,6 +106,8 @@ def demo(
     from heisd_ros.models import find_model
     from heisd_ros.nodes.tools.domain import free_domain_id
 
+    if film is not None and film.suffix.lower() not in FILMS:
+        raise typer.BadParameter(f"{film}; accepted: a name that ends in {' or '.join(FILMS)}")
     tasks = tuple(task or (1, 3, 0))
     states = tuple(init_state or (40 + number % 10 for number in range(len(tasks))))
     with refusing():
@@ -193,6 +196,11 @@ def _open_view(settings: Settings, view: View, deadline: float) -> ChildProcess:
     return child
 
 
+def _place(model: str) -> str:
+    """The absolute path of a model, or the address of one that is served."""
+    return str(Path(model).resolve()) if model and "://" not in model else model
+
+
 def _node_arguments(settings: Settings) -> dict[str, list[str]]:
     """ROS arguments of each node by its module, in the order of their start."""
     wiring = [part for rule in REMAPPINGS.items() for part in ("-r", ":=".join(rule))]
@@ -204,7 +212,7 @@ def _node_arguments(settings: Settings) -> dict[str, list[str]]:
     }
     vla = {
         "autostart": "true",
-        "model.path": f"'{Path(settings.model).resolve()}'" if settings.model else "''",
+        "model.path": f"'{_place(settings.model)}'",
         "decoding.mode": f"'{settings.mode}'",
         "command.stamp": "now" if settings.real_time else "observation",
         **PATIENCE,

@@ -58,6 +58,7 @@ def save_film(path: Path, title: str, frames: Sequence[Frame], rate_hz: float = 
         frames: Pictures with where the tip was and what decided, one a step; every second is shown.
         rate_hz: Pictures a second.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     from matplotlib.animation import FuncAnimation, PillowWriter
     from matplotlib.figure import Figure
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from heisd_ros.cli.refusals import refusing
 from heisd_ros.cli.workers import cores, end_with, hold_to
+from heisd_ros.errors import HeisdError
 from heisd_ros.sim.suites import SCRIPTED
 
 if TYPE_CHECKING:
@@ -64,7 +66,8 @@ def demos(
     # In rounds over the tasks, so that a run that is cut short leaves balanced data.
     rounds = [*range(_ROUND, episodes, _ROUND), episodes]
     collect = partial(_collect, suite, folder, first_seed, stride, lead, until_stall=until_stall)
-    record_rounds(collect, task or SCRIPTED[suite], rounds, suite, workers)
+    with refusing(HeisdError):
+        record_rounds(collect, list(dict.fromkeys(task or SCRIPTED[suite])), rounds, suite, workers)
 
 
 Collector = Callable[[int, int, Callable[[int], None]], Any]

@@ -24,7 +24,7 @@ from heisd_ros.cli.model_options import (
 from heisd_ros.cli.ray_jobs import run_jobs_on_ray
 from heisd_ros.cli.refusals import refusing
 from heisd_ros.cli.workers import cores, run_jobs, threads_each
-from heisd_ros.sim.suites import SCRIPTED
+from heisd_ros.sim.suites import tasks_of
 
 if TYPE_CHECKING:
     from heisd_ros.evaluation.setup import Parts, Setup
@@ -108,7 +108,7 @@ def evaluate(
     """
     from heisd_ros.benchmark.machine import processor
     from heisd_ros.decoding.chunks import ChunkUse
-    from heisd_ros.errors import ClusterError, MissingPackageError
+    from heisd_ros.errors import ClusterError, HeisdError, MissingPackageError
     from heisd_ros.evaluation.results import Results
     from heisd_ros.evaluation.setup import Parts, Setup
     from heisd_ros.evaluation.skip_rates import measured_rates
@@ -147,8 +147,7 @@ def evaluate(
         results = Results.resume(header, json_file, os.getloadavg()[0])
     done = results.done
     # The published protocol is that of all tasks, also of those that our expert doesn't know.
-    known = range(10) if parts.protocol.name != "heisd" else SCRIPTED.get(suite, range(10))
-    tasks = task or list(known)
+    tasks = list(dict.fromkeys(task or tasks_of(suite, parts.protocol.name == "heisd")))
     # State by state over the tasks, so that a run that is cut short has seen all of them.
     starts = evaluation_starts(tasks, states, episodes or len(states), draw)
     jobs = [(setup, start) for start in starts if astuple(start) not in done]
@@ -158,7 +157,7 @@ def evaluate(
         if ray
         else run_jobs(_group, jobs, label, workers)
     )
-    with refusing((ClusterError, MissingPackageError), "--ray"):
+    with refusing(HeisdError), refusing((ClusterError, MissingPackageError), "--ray"):
         for rows in running:
             results.add(rows)
     console = Console()

@@ -21,8 +21,8 @@ FRAME = 256
 GRID = 4
 """Pixels to which positions are rounded, so that each number is one word of a small vocabulary."""
 VIEW = "agentview"
-AHEAD = 5
-"""Recorded frames from the present gripper position to the later one."""
+AHEAD = 10
+"""Control steps from the present gripper position to the later one."""
 _MOVED = 0.1
 """Action units from which on a direction is named."""
 _NAMES = {

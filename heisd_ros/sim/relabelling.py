@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from heisd_ros.data.demo_files import PERSON, REASONING
+from heisd_ros.data.demo_files import PERSON, REASONING, optional_index
 from heisd_ros.errors import DemonstrationError
 from heisd_ros.files.atomic import replacing
 from heisd_ros.sim.curve_expert import expert_of
@@ -82,6 +82,7 @@ def _relabel_episode(scene: LiberoScene, demo: h5py.Group, candidate: int) -> in
     reasoner = Reasoner(scene, expert)
     actions, states, contradicted = np.asarray(demo["actions"]), np.asarray(demo["states"]), 0
     grippers = [_gripper(reasoner, state) for state in states]
+    ahead = max(1, round(AHEAD / (optional_index(demo, "stride") or 1)))
     texts = []
     for frame, state in enumerate(states):
         scene.restore(state)
@@ -91,7 +92,7 @@ def _relabel_episode(scene: LiberoScene, demo: h5py.Group, candidate: int) -> in
             contradicted += 1
             held = bool(actions[frame, 6] == CLOSE_GRIPPER)
             action = expert.action(held)
-        later = min(frame + AHEAD, len(states) - 1)
+        later = min(frame + ahead, len(states) - 1)
         points = grippers[frame], grippers[later]
         texts.append(reasoner.text(expert.intent(held), action, points))
         actions[frame] = action

@@ -19,11 +19,13 @@ import pytest
 from PIL import Image
 from support.tiny_vla import save_tiny_checkpoint
 from support.workers import next_domain_id
+from typer.testing import CliRunner
 
-from heisd_ros.cli.demo import NodeEndedError, _open_view
+from heisd_ros.cli.demo import NodeEndedError, _node_arguments, _open_view
 from heisd_ros.cli.demo_figure import save_film, save_strip
 from heisd_ros.cli.demo_report import Settings, latency_summary
 from heisd_ros.cli.demo_view import PlainView, state_line
+from heisd_ros.cli.main import app
 from heisd_ros.cli.view_server import PORT
 from heisd_ros.decoding.types import Source, deciding
 from heisd_ros.nodes.tools.demo_monitor import Frame, Snapshot
@@ -105,8 +107,8 @@ def test_the_film_moves_and_grows_the_path(tmp_path, name):
         Frame(i, np.full((16, 16, 3), 10 * i, np.uint8), np.array([0.01 * i, 0.0, 0.3]), source)
         for i, source in enumerate([*deciding(), Source.HOLD])
     ]
-    save_film(tmp_path / name, "title", frames)
-    with Image.open(tmp_path / name) as film:
+    save_film(tmp_path / "films" / name, "title", frames)
+    with Image.open(tmp_path / "films" / name) as film:
         assert film.n_frames > 2
         film.seek(film.n_frames - 1)
         colours = {tuple(colour) for _, colour in film.convert("RGB").getcolors(1 << 20)}
@@ -165,3 +167,19 @@ def test_an_interrupt_stops_the_arm_and_leaves_no_process(tmp_path, number):
     while any(Path(f"/proc/{pid}").exists() for pid in nodes):
         assert time.monotonic() < deadline, "a node is left behind"
         time.sleep(0.05)
+
+
+def test_a_model_is_a_folder_or_the_address_of_a_server():
+    def path_of(model):
+        settings = Settings("s", (0,), (40,), model, "ar", 1, 1.0, False, 1, Path())
+        (found,) = (a for a in _node_arguments(settings)["vla_node"] if a.startswith("model.path"))
+        return found
+
+    assert path_of("ws://somewhere:8000") == "model.path:='ws://somewhere:8000'"
+    assert path_of("") == "model.path:=''"
+    assert path_of("model") == f"model.path:='{Path.cwd() / 'model'}'"
+
+
+def test_a_film_of_another_kind_is_refused_before_anything_runs(tmp_path):
+    result = CliRunner().invoke(app, ["demo", "--film", str(tmp_path / "film.mp4")])
+    assert result.exit_code == 2 and ".webp" in result.output

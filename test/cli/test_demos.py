@@ -94,7 +94,7 @@ def test_options_reach_the_recording(tmp_path, monkeypatch):
     assert calls[-1][0].keywords == {"until_stall": True}
     lonely = runner.invoke(demos.app, [str(tmp_path), "--until-stall"])
     assert lonely.exit_code == 2 and "name a checkpoint" in lonely.output
-    assert (tasks, rounds, label, workers) == ((1, 2, 4, 6, 8), [10, 20, 25], "libero_goal", 1)
+    assert (tasks, rounds, label, workers) == ([1, 2, 4, 6, 8], [10, 20, 25], "libero_goal", 1)
     assert (some, few) == ([7], [10])
 
 

@@ -41,3 +41,13 @@ def test_what_is_no_results_file_is_refused(tmp_path):
     result = call(path, "--out", tmp_path / "report.html")
     assert result.exit_code == 2 and "format" in result.output
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_plot_goes_into_a_new_folder(tmp_path):
+    results = made_up_results()
+    results.path = tmp_path / "eval.json"
+    results.finish()
+    plot = tmp_path / "new" / "modes.png"
+    result = call(results.path, "--out", tmp_path / "report.html", "--plot", plot)
+    assert result.exit_code == 0, result.output
+    assert plot.is_file()
