@@ -68,15 +68,31 @@ class Bounds:
         self._too_near = Creep(MARGIN_M)
         self._ahead = [Creep(_ROUND_OFF) for _ in self._parts]
 
-    def speed(self, twists: np.ndarray, leads: str = "") -> Iterator[Trip]:
-        """Checks the speeds of twists, (n, 6), m/s and rad/s; `leads` precedes what is said."""
+    def speed(self, twist: np.ndarray) -> Iterator[Trip]:
+        """Checks the speed of a twist, (6,), m/s and rad/s."""
         for name, unit, part, limits in self._parts:
-            speed = float(np.linalg.norm(twists[:, part], axis=1).max(initial=0.0))
+            speed = float(np.linalg.norm(twist[part]))
             if speed > limits.speed * self._share + _ROUND_OFF:
-                words = (
-                    f"{leads}{name} speed {speed:.4g} {unit}/s; accepted: up to {limits.speed:g}"
-                )
+                words = f"{name} speed {speed:.4g} {unit}/s; accepted: up to {limits.speed:g}"
                 yield Trip(TripReason.TOO_FAST, words)
+
+    def faded(self, twist: np.ndarray, rates: np.ndarray) -> Iterator[Trip]:
+        """Checks the speed that is reached once the acceleration has faded, at the limit of jerk.
+
+        Args:
+            twist: (6,), m/s and rad/s.
+            rates: (k, 6), accelerations by which it may have come, m/s^2 and rad/s^2.
+        """
+        for name, unit, part, limits in self._parts:
+            sizes = np.linalg.norm(rates[:, part], axis=1)
+            seconds = np.maximum(sizes / limits.jerk - self._tick, 0.0) / 2.0
+            # A deceleration may be that of a hard halt, which fades before the motion turns.
+            seconds = np.where(rates[:, part] @ twist[part] > 0.0, seconds, 0.0)
+            reached = twist[part] + rates[:, part] * seconds[:, None]
+            speed = float(np.linalg.norm(reached, axis=1).min())
+            if speed > limits.speed * self._share + _ROUND_OFF:
+                words = f"leads to {name} speed {speed:.4g} {unit}/s; accepted: up to "
+                yield Trip(TripReason.TOO_FAST, f"{words}{limits.speed:g}")
 
     def change(self, twist: np.ndarray, before: np.ndarray, ticks: float) -> Iterator[Trip]:
         """Checks how a twist follows the one before it.

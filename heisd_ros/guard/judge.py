@@ -133,8 +133,6 @@ class Judge:
             if back > 0.0:
                 yield Trip(TripReason.BAD_STAMPS, f"stamp is {back:.3f} s before the previous one")
             yield from reading.faults
-            # The jerk is limited, so an acceleration leads on; a stop from there is no slower.
-            yield from bounds.speed(np.diff(stop, axis=0) / self._tick, "leads to ")
             if target is not None and passed.command.target is not None:
                 yield from bounds.lead(target, passed.command.target, measured)
                 position = passed.command.target.position
@@ -170,15 +168,12 @@ class Judge:
                 rates.append(found[good])
                 lags.append(lag[good])
             objections += why
-        faults = [*self.bounds.speed(reading.twist[None]), *(() if rates else objections[:1])]
+        faults = list(self.bounds.speed(reading.twist))
         if not rates:
-            return replace(reading, faults=tuple(faults))
-        return replace(
-            reading,
-            rates=np.concatenate(rates),
-            lags=np.concatenate(lags),
-            faults=tuple(faults),
-        )
+            return replace(reading, faults=(*faults, *objections[:1]))
+        accepted = np.concatenate(rates)
+        faults += self.bounds.faded(reading.twist, accepted)
+        return replace(reading, rates=accepted, lags=np.concatenate(lags), faults=tuple(faults))
 
 
 def turned(rotation: np.ndarray, twist: np.ndarray) -> np.ndarray:

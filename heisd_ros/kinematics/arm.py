@@ -360,7 +360,7 @@ class ArmKinematics:
             scale, leader = float(about["multiplier"]), self.joint_names.index(about["joint"])
             if scale == 0.0:
                 continue
-            if joint.kind in ("revolute", "prismatic"):
+            if joint.kind in ("revolute", "prismatic") and limit.keys() & {"lower", "upper"}:
                 ends = (float(limit.get(end, 0.0)) for end in ("lower", "upper"))
                 low, high = sorted((end - float(about["offset"])) / scale for end in ends)
                 lower[leader], upper[leader] = max(lower[leader], low), min(upper[leader], high)

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar
 
-ROS_NAME = re.compile(r"(~/|/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
-"""Names of topics, services and nodes that ROS takes."""
+_PART = r"(\w|\{(node|name|ns|namespace)\})+"
+ROS_NAME = re.compile(rf"(~/|/)?(?!\d){_PART}(/(?!\d){_PART})*", re.ASCII)
+"""Names of topics, services and nodes that ROS takes, with what it puts in itself."""
 _TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string", tuple: "string[]"}
 ONE_TYPE = 'a list of one type, [""] for none (ROS does not know the type of an empty list)'
 """What is accepted as the value of a list."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 from support.collisions import READY as FOLDED
 from support.collisions import Capsules, capsule_urdf
 from support.guarded import (
@@ -457,6 +460,31 @@ def test_whatever_the_nodes_own_filter_sends_is_passed(kind, seed):
     line.run(150)
     assert line.tripped() == "" and len(line.passed) > 130
     assert np.ptp(line.arm.tips, axis=0).max() > 0.05, "it moved"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("goal", [np.eye(6)[1] * SPEED, np.eye(6)[5] * TURN])
+@pytest.mark.parametrize("lost", [(2,), (3,), (1, 2), (3, 4)])
+def test_commands_lost_on_the_way_to_the_limit_of_speed_trip_nothing(kind, goal, lost):
+    line = Simulated(gate_of(kind, {"input.follow_distance_m": 0.0}), kind)
+    limits = replace(safety_limits(line.gate.settings), workspace=None, joints=None)
+    filter_ = SafetyFilter(limits, TICK_SEC, TICK_SEC)
+
+    class Filtered(Driver):
+        def next(self):
+            limited = filter_.step(self.goal, None, None)
+            place, turn = self.target
+            spin = Rotation.from_rotvec(limited.motion[3:]).as_matrix()
+            self.target = place + limited.motion[:3], spin @ turn
+            return limited.twist if kind == "twist" else self.target
+
+    line.driver = Filtered(kind, READY)
+    line.run(3)
+    line.driver.goal = goal
+    for tick in range(20):
+        line.bend = (lambda message: None) if tick in lost else (lambda message: message)
+        line.run(1)
+    assert line.tripped() == ""
 
 
 PIECES = st.lists(

@@ -242,3 +242,11 @@ def test_a_joint_that_others_follow_keeps_their_limits(multiplier, offset, expec
         -0.5 / abs(multiplier) - offset
     )
     assert arm.velocity_limits.tolist() == [pytest.approx(0.2 / abs(multiplier))]
+
+
+def test_a_follower_that_names_no_range_leaves_its_leader_alone():
+    lead = joint("j1", "revolute", "a", "b")
+    follow = joint("j2", "revolute", "b", "c", '<mimic joint="j1"/>')
+    follow = re.sub(r'(lower|upper)="[^"]*"', "", follow)
+    (lower,), (upper,) = ArmKinematics(robot(lead, follow), "c").position_limits
+    assert (lower, upper) == (-9.0, 9.0)

@@ -124,7 +124,7 @@ def test_telemetry_says_what_was_sent(world, start):
 
 
 def test_an_action_that_another_replaced_between_two_ticks_is_told_too(world, start):
-    bench, _, _ = start({"command.rate_hz": 4.0})
+    bench, _, _ = start({"command.rate_hz": 5.0})
     told = lambda: any("replaced before" in m.reason for m in bench.steps())  # noqa: E731
     world.spin_until(lambda: told() and len(bench.steps()) > 10, "steps", bench.publish)
     assert [m.step for m in bench.steps()] == list(range(1, len(bench.steps()) + 1))

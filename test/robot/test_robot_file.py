@@ -6,15 +6,17 @@ import re
 
 import pytest
 import yaml
+from rclpy.expand_topic_name import expand_topic_name
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.validate_full_topic_name import validate_full_topic_name
 from support.robots import URDF, robot_files, urdf_of
 
 from heisd_ros.errors import HeisdError, UrdfError
 from heisd_ros.nodes.declaration import read
 from heisd_ros.nodes.vla_node import VlaNode
 from heisd_ros.robot.cell_parameters import CellParameters, recording_layout
-from heisd_ros.robot.declare import parameters_of, with_values
+from heisd_ros.robot.declare import ROS_NAME, parameters_of, with_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 from heisd_ros.robot.robot_arm import make_reader
 from heisd_ros.robot.robot_file import read_cell_file, read_robot_file
@@ -211,6 +213,12 @@ def test_what_a_file_says_of_topics_is_checked(tmp_path, line, message):
     path.write_text(f"/**:\n  ros__parameters:\n    {line}\n")
     with pytest.raises(ValueError, match=message):
         read_robot_file(path)
+
+
+@pytest.mark.parametrize("name", ["/a/b", "~/a", "{ns}/a", "a{node}_2", "_a"])
+def test_names_that_ros_takes_are_taken(name):
+    validate_full_topic_name(expand_topic_name(name, "node", "/ns"))
+    assert ROS_NAME.fullmatch(name)
 
 
 @pytest.mark.parametrize("frame", ["robot.tip_frame", "robot.base_frame"])
