@@ -24,8 +24,8 @@ TICK_SEC, TIMEOUT_SEC = 0.02, 0.1
 SPEED, ACCELERATION = 0.1, 1.0
 TURN, TURN_ACCELERATION = 0.5, 5.0
 JERK, TURN_JERK = 40.0, 100.0
-BY_STALLS = {"stale_joint_states", "no_commands", "bad_stamps", "workspace", "jerk"}
-"""What trips where the machine stalls: a timeout, an arm that moves on, or a late command."""
+BY_STALLS = {"stale_joint_states", "no_commands", "bad_stamps", "workspace", "jerk", "too_fast"}
+"""What trips where the machine stalls: a timeout, an arm that moves on, a late or lost command."""
 SMOOTH = 5
 """Ticks of a mean: of 0.9 of the acceleration, each way, so many make less than the jerk."""
 MARGIN_M = 0.01
