@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
 import threading
@@ -220,7 +221,9 @@ class Link:
             return f"it answers with HTTP status {status}"
         if isinstance(error, InvalidHandshake | InvalidURI):
             return f"no model server: {error}"
-        if isinstance(error, ConnectionClosed):
+        # The receiving thread may have closed the socket of a connection that ended.
+        closed = isinstance(error, OSError) and error.errno == errno.EBADF
+        if closed or isinstance(error, ConnectionClosed):
             return f"the connection ended: {error}"
         if isinstance(error, OSError | WebSocketException | HeisdError):
             return str(error) or type(error).__name__
