@@ -144,6 +144,11 @@ class Operated:
         """Steady times at which commands to stand were sent after a moment."""
         return [h.sent for h in self.cell.heard if h.sent >= since and h.twist == ZERO]
 
+    def stood(self, at):
+        """Whether the newest command before a moment was to stand."""
+        before = [h.twist for h in self.cell.heard if h.sent < at]
+        return bool(before) and before[-1] == ZERO
+
     def late(self, since):
         """Seconds from a moment to the first command to stand, without waiting for a CPU."""
         return self._stalls.without(since, self.zeros(since)[0])
