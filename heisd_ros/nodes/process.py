@@ -42,8 +42,8 @@ class StoppableNode(Node):
 N = TypeVar("N", bound=StoppableNode)
 POLL_SEC = 0.1
 """Longest time between two checks of the stop event, s."""
-FAREWELL_SEC = 0.3
-"""How long a stopped node takes to send the results that clients wait for, s."""
+FAREWELL_SEC, FAREWELL_TURNS = 0.3, 10
+"""How long a stopped node takes to send the results that clients wait for, s and turns at least."""
 
 
 def run_node(
@@ -89,11 +89,12 @@ def _farewell(node: StoppableNode, executor: SingleThreadedExecutor) -> None:
     """Lets a stopped node send the results that clients wait for."""
     if not node.owes_results:
         return
-    # To the end: rclpy sends a result after the node has made it.
-    deadline = time.monotonic() + FAREWELL_SEC
+    # To the end: rclpy sends a result after the node has made it. A stall must not eat all turns.
+    deadline, turns = time.monotonic() + FAREWELL_SEC, 0
     try:
-        while (left := deadline - time.monotonic()) > 0.0:
-            executor.spin_once(timeout_sec=left)
+        while (left := deadline - time.monotonic()) > 0.0 or turns < FAREWELL_TURNS:
+            executor.spin_once(timeout_sec=max(left, 0.0))
+            turns += 1
     except Exception as error:
         node.get_logger().error(f"a last result was not sent: {error}")
 

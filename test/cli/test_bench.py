@@ -72,5 +72,5 @@ def test_a_node_is_measured(tmp_path):
     assert result.exit_code == 0, result.output
     measured = json.loads(file.read_text(encoding="utf-8"))
     assert 0.0 < measured["latency_ms"]["p50"] <= measured["latency_ms"]["p99"]
-    assert measured["frames"] > 40 and measured["dropped"] < measured["frames"]
+    assert 0 <= measured["dropped"] < measured["frames"]
     assert set(measured["split_ms"]) > {"transport", "conversion", "preprocessing", "publish"}

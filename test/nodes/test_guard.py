@@ -43,6 +43,7 @@ def cell(world):
     """A cell whose arm an active node moves; the node is `cell.node`."""
     cell = world.add(Cell, views=("image",))
     settings = {**LIMITS, "instruction": "measure", "command.max_action_age_sec": 10.0}
+    settings |= {"input.image_timeout_sec": 10.0, "input.joint_state_timeout_sec": 10.0}
     cell.node = world.add(VlaNode, load_free, parameters=settings)
     cell.node.trigger_configure()
     cell.node.trigger_activate()
@@ -185,10 +186,11 @@ def test_a_request_that_makes_no_sense_is_refused_and_the_arm_goes_on(
     world, cell, kind, name, request_, capfd
 ):
     client, done = cell.create_client(kind, f"/vla_node/{name}"), len(cell.steps())
+    held = cell.holds()
     cell.until(client.service_is_ready, "the service")
     answer = client.call_async(request_)
     cell.until(answer.done, "an answer")
     assert not getattr(answer.result(), "success", False)
     cell.until(lambda: len(cell.steps()) > done + 5, "more steps")
-    assert not cell.holds()
+    assert cell.holds() == held
     assert "refused a request" in capfd.readouterr().err

@@ -65,11 +65,11 @@ def test_a_node_that_hangs_or_is_killed_is_stopped_and_moves_nothing_by_itself_a
     ended.append(node)
     until = lambda condition, what: world.spin_until(condition, what, cell.publish)  # noqa: E731
     until(lambda: statuses and statuses[-1].code == ArmStatus.NO_WARNING, "commands from rest")
-    cell.instruction.publish(String(data="go"))
-    until(lambda: cell.heard[-1].twist != ZERO, "motion")
-
+    # Before the arm moves: a stall of the machine would trip the guard then.
     words = "limits: 'command.max_angular_speed' is 0.5 in the node; accepted: 0.6"
     until(lambda: cell.named(words), "a warning")
+    cell.instruction.publish(String(data="go"))
+    until(lambda: cell.heard[-1].twist != ZERO, "motion")
 
     node.send_signal(signal.SIGSTOP)
 

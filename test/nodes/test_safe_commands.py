@@ -19,7 +19,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from support.directed import Directed, directing
 from support.fake_scene import REST
-from support.recorder import numbers
+from support.recorder import DEFAULTS, numbers
 from support.ros import image, joint_state
 from support.tiny_vla import INSTRUCTIONS
 
@@ -32,6 +32,8 @@ SUCCESS = TransitionCallbackReturn.SUCCESS
 ZERO = [0.0] * 6
 TIP = ArmKinematics(panda_urdf(), PANDA_TIP, PANDA_JOINTS, PANDA_BASE).forward(REST)
 RATE_HZ = 50.0
+RESTS_SEC = DEFAULTS["command.controller_timeout_sec"]
+"""Time without a command after which a controller has stopped, and the next begins from rest."""
 SMOOTH = {
     "command.rate_hz": RATE_HZ,
     "command.max_linear_speed": 0.2,
@@ -84,7 +86,7 @@ def assert_smooth(twists):
     sent = np.array([ZERO] + [numbers(twist) for twist in twists])
     stamps = np.array([stamp_ns(twist) for twist in twists]) / NANOSECONDS
     ticks = np.concatenate([[1.0 / RATE_HZ], np.diff(stamps)])
-    late, rested = ticks > 1.9 / RATE_HZ, ticks > 0.1
+    late, rested = ticks > 1.9 / RATE_HZ, ticks > RESTS_SEC
     busy = np.any(rested) or np.any(late[2:] & late[1:-1] & late[:-2])
     before = np.where(rested[:, None], 0.0, sent[:-1])
     for part, name in ((slice(0, 3), "linear"), (slice(3, 6), "angular")):
@@ -333,7 +335,9 @@ def test_a_hanging_inference_is_over_its_budget_before_it_ends(world, start):
     bench, _, puppet = start({"model.budget_sec": 0.3})
     world.spin_until(bench.steps, "a step", bench.publish)
     puppet.go.clear()
-    world.spin_until(lambda: "over_budget" in bench.holds(), "over_budget", bench.publish)
+    before = len(bench.holds())
+    late = lambda: "over_budget" in bench.holds()[before:]  # noqa: E731
+    world.spin_until(late, "over_budget", bench.publish)
     assert numbers(bench.twists[-1]) == ZERO
 
 
@@ -391,8 +395,11 @@ def test_a_target_does_not_jump_back_at_deactivation(world, start):
     before = len(poses)
     assert node.trigger_deactivate() == SUCCESS
     world.spin_for(0.3)
-    assert len(poses) > before + 5 and steps()[-1] == 0.0
-    assert steps()[before - 1 :].max() <= 0.2 / RATE_HZ + 1e-6
+    gaps = np.diff([stamp_ns(pose) for pose in poses[before - 1 :]]) / NANOSECONDS
+    assert len(poses) > before + 5 or gaps.max() > RESTS_SEC
+    # A late command makes up for the ticks that were missed.
+    ticks = np.maximum(np.round(gaps * RATE_HZ), 1.0)
+    assert (steps()[before - 1 :] <= ticks * 0.2 / RATE_HZ + 1e-6).all() and steps()[-1] == 0.0
 
 
 def test_in_a_dry_run_an_arm_that_stands_is_not_frozen(world, start):

@@ -240,11 +240,14 @@ def test_what_was_not_asked_for_is_never_an_answer(dial):
         for count, _ in enumerate(connection):
             for _ in range(2):
                 connection.send(pack({"actions": np.full((1, 7), float(count))}))
+            sent.set()
 
+    sent = threading.Event()
     with serve(handler, "127.0.0.1", 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         decoder = dial(f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
         assert decoder.infer(observation()).action[0] == 0
+        assert sent.wait(30.0)
         time.sleep(0.3)
         with pytest.raises(RemoteModelError, match="a message without a request"):
             decoder.infer(observation())

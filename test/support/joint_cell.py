@@ -17,6 +17,8 @@ from support.ros import Bench, joint_state
 from trajectory_msgs.msg import JointTrajectory
 
 _DELAY_SEC = 0.03
+_TICK_SEC = 0.02
+"""Time from one command to the next in the tests of this cell, s."""
 
 
 class HeardJoints(NamedTuple):
@@ -33,6 +35,8 @@ class JointCell(Bench):
         heard: Every command.
         trajectories: The messages, where they are trajectories.
         places: Joint positions over time.
+        overdue: (7,), ways that the joints made, rad, while the next command was more than half a
+            tick late: no command can prevent them.
         reports: Diagnostics.
     """
 
@@ -44,6 +48,7 @@ class JointCell(Bench):
         self._at, self._target = time.monotonic(), None
         self._moves_to = interface == "joint_position"
         self.heard, self.trajectories, self.places, self.reports = [], [], [self.q], []
+        self.overdue = np.zeros(7)
         self.joints_of = lambda stamp: joint_state(self.q, self._dq, stamp=stamp)
         topic = f"/vla_node/output/{interface}"
         if message == "array":
@@ -67,6 +72,8 @@ class JointCell(Bench):
             self.q = self.q + way
         else:
             self.q = self.q + self._dq * span
+            due = self.heard[-1].received + 1.5 * _TICK_SEC if self.heard else now
+            self.overdue = self.overdue + np.abs(self._dq) * np.clip(now - due, 0.0, span)
         self.places.append(self.q)
 
     def still(self):

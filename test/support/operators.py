@@ -26,6 +26,7 @@ SETTINGS = {
     "input.image_timeout_sec": 10.0,
     "input.joint_state_timeout_sec": 10.0,
     "input.recovery_sec": 0.05,
+    "teleop.timeout_sec": 2.0,  # silence of a busy machine is no release
     "teleop.joy_topic": "joy",
     "teleop.twist_topic": "~/input/teleop",
     "teleop.success_button": DONE,

@@ -23,6 +23,8 @@ from heisd_ros.kinematics.robots import PANDA_FINGER_JOINTS, PANDA_JOINTS
 from heisd_ros.nodes import qos
 
 TIMEOUT_SEC = 120.0
+LONGEST_TURN_SEC = 0.03
+"""Time that a turn of the executor counts for at most: a stall of the machine is no time."""
 DO_NOT_FOLLOW = {"input.frozen_joint_sec": 0.0, "input.follow_distance_m": 0.0}
 """Parameters with which an arm may stand whatever it is told."""
 
@@ -77,9 +79,16 @@ class World:
             self.executor.spin_once(timeout_sec=0.01)
 
     def spin_for(self, seconds, doing=None):
-        """Spins for a time."""
-        end = time.monotonic() + seconds
-        self.spin_until(lambda: time.monotonic() > end, doing=doing)
+        """Spins for a time in which the executor has turns."""
+        left, last = seconds, time.monotonic()
+
+        def over():
+            nonlocal left, last
+            now = time.monotonic()
+            left, last = left - min(now - last, LONGEST_TURN_SEC), now
+            return left <= 0.0
+
+        self.spin_until(over, doing=doing)
 
     def call(self, kind, name, request=None):
         """Calls a service and returns its response."""

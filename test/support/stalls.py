@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-NANOSECONDS = 1e9
+NANOSECONDS, TICKS_A_SECOND = 1e9, os.sysconf("SC_CLK_TCK")
 MOST_STALLS_SEC = 5.0
 """Waiting for a CPU that is forgiven."""
 
@@ -13,8 +13,9 @@ MOST_STALLS_SEC = 5.0
 class Stalls:
     """Keeps, over time, how long the threads of a process were ready to run and did not.
 
-    Linux counts it for each thread (schedstat, second number). On a machine with a free CPU it is
-    nearly nothing, so a time from which it is taken still says what the process did.
+    Linux counts it for each thread (schedstat, second number), and for the machine as a whole what
+    its host took from it (stat, steal). On a machine with a free CPU it is nearly nothing, so a
+    time from which it is taken still says what the process did.
 
     Args:
         pid: The process.
@@ -35,6 +36,8 @@ class Stalls:
                     total += int(os.read(file, 100).split()[1]) / NANOSECONDS
                 finally:
                     os.close(file)
+            with open("/proc/stat", encoding="ascii") as file:
+                total += int(file.readline().split()[8]) / TICKS_A_SECOND
         except (OSError, IndexError):
             return  # a thread, or the process, has just ended
         self._notes.append((time.monotonic(), total))
