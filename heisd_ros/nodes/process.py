@@ -42,6 +42,9 @@ class StoppableNode(Node):
 N = TypeVar("N", bound=StoppableNode)
 POLL_SEC = 0.1
 """Longest time between two checks of the stop event, s."""
+SWITCH_SEC = 0.0005
+"""How long inference may keep Python's lock from the thread that sends commands, s: one command
+takes the lock many times. Python's own 5 ms make it late by 0.2 s beside a model in pure Python."""
 FAREWELL_SEC, FAREWELL_TURNS = 0.3, 10
 """How long a stopped node takes to send the results that clients wait for, s and turns at least."""
 
@@ -63,6 +66,7 @@ def run_node(
         The loop's exit code, 0 after a signal; 1 if the node cannot be created.
     """
     arguments = sys.argv if arguments is None else arguments
+    sys.setswitchinterval(SWITCH_SEC)
     stopping = threading.Event()
     try:
         _init(arguments)

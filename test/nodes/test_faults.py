@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -456,3 +457,32 @@ def test_a_process_that_ends_mid_inference_leaves_the_arm_to_stand(
     record_property("stop_sec", round(stood - since, 3))
     record_property("stalled_sec", round(stalled, 3))
     assert stood - since - min(stalled, MOST_STALLS_SEC) <= STOP_WITHIN_SEC
+
+
+def test_a_model_in_pure_python_makes_no_command_late(world, record_property):
+    """It wants Python's lock all the time, which a command has to take many times."""
+    cell = world.add(Cell, views=("image",))
+    patient = {"input.image_timeout_sec": 10.0, "input.joint_state_timeout_sec": 10.0}
+    settings = {**SETTINGS, **patient, "command.max_action_age_sec": 10.0, "instruction": "go"}
+    given = {name.replace(".", "__"): value for name, value in settings.items()}
+    process = launch(world, "support.greedy_vla_node", autostart="true", **given)
+    here, there = Stalls(), Stalls(process.pid)
+
+    def publish():
+        here.note()
+        there.note()
+        cell.publish()
+
+    try:
+        world.spin_until(lambda: len(cell.steps()) > 2 and cell.moves(), "motion", publish)
+        done = len(cell.heard)
+        world.spin_until(lambda: len(cell.heard) > done + 150, "commands", publish)
+    finally:
+        process.kill()
+    sent = [heard.sent for heard in cell.heard[done:]]
+    late = sorted(
+        after - before - here.within(before, after) - there.within(before, after)
+        for before, after in pairwise(sent)
+    )
+    record_property("latest_sec", [round(seconds, 3) for seconds in late[-5:]])
+    assert late[-5] < 0.04
