@@ -168,15 +168,16 @@ class Gate:
             self._turn = arm.tip().rotation
         readings = self._judge.readings(command, self._passed, self._turn, now)
         reading = readings[0]
-        stop = self._halt.path(reading.twist, reading.ticks)
+        stop = self._halt.path(reading.twist, reading.rate)
         faults = self._judge.objections(command, reading, self._passed, arm, stop, clock)
         trip = next(faults, None)
         if trip is not None:
             self._refuse(trip, now)
             return False
-        self._halt.follow(reading.twist, reading.ticks)
+        self._halt.follow(reading.twist, reading.rate)
         self._account(reading.twist, arm, now)
-        self._passed = Passed(command, readings, now)
+        owed = self._judge.owed(command, readings, self._passed, now)
+        self._passed = Passed(command, readings, now, owed)
         self.counts["passed"] += 1
         return True
 

@@ -41,18 +41,18 @@ class Halt:
         """Whether the newest command on the way to the arm stands still."""
         return self._filter.at_rest
 
-    def path(self, twist: np.ndarray, ticks: int) -> np.ndarray:
+    def path(self, twist: np.ndarray, rate: np.ndarray) -> np.ndarray:
         """Returns the displacements (n, 6), m and rad, of a stop from a twist.
 
         Args:
             twist: (6,), m/s and rad/s in the base frame.
-            ticks: Ticks since the newest command.
+            rate: (6,), its acceleration, m/s^2 and rad/s^2.
         """
-        return self._filter.stop_from(twist, ticks)
+        return self._filter.stop_from(twist, rate)
 
-    def follow(self, twist: np.ndarray, ticks: int) -> None:
+    def follow(self, twist: np.ndarray, rate: np.ndarray) -> None:
         """Records a command that is passed, as in `path`."""
-        self._filter.follow(twist, ticks)
+        self._filter.follow(twist, rate)
 
     def begin(self, target: Pose | None, sent: int, now: int) -> None:
         """Takes over.

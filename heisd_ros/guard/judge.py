@@ -20,6 +20,9 @@ _STILL = 1e-6
 """Change of a command, m or rad or per second, that is none."""
 _JITTER_TICKS = 2.0
 """Ticks by which stamps may be further apart than arrivals; more is a clock that was set."""
+_KEPT, _MOST_OWED = 0.8, 0.95
+"""Share of what is owed that the next command still owes, so that a beat that has shifted is soon
+the beat; and most that is owed, ticks: less than one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,7 @@ class Reading:
         ticks: Ticks since the command before, if it is that one.
         rates: (k, 6), accelerations that it may have come by, m/s^2 and rad/s^2.
         lags: (k,), ticks of each of these that count for its distance from the next one.
+        means: (m, 6), accelerations over all ticks, from what the command before may stand for.
         faults: Why it does not follow from the command before.
     """
 
@@ -38,7 +42,14 @@ class Reading:
     ticks: int
     rates: np.ndarray = field(default_factory=lambda: np.zeros((1, 6)))
     lags: np.ndarray = field(default_factory=lambda: np.ones(1))
+    means: np.ndarray = field(default_factory=lambda: np.zeros((1, 6)))
     faults: tuple[Trip, ...] = ()
+
+    @property
+    def rate(self) -> np.ndarray:
+        """(6,), the least of `means` in each part; zero with faults."""
+        parts = (self.means[:, :3], self.means[:, 3:])
+        return np.concatenate([part[np.linalg.norm(part, axis=1).argmin()] for part in parts])
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +60,14 @@ class Passed:
         command: The command.
         readings: What it may stand for, the most likely first.
         at: Steady time, ns.
+        owed: Ticks by which its stamp may be late; the next one's may then be so much nearer to it
+            than what happened between them.
     """
 
     command: Command
     readings: list[Reading]
     at: int
+    owed: float = 0.0
 
     @property
     def moves(self) -> bool:
@@ -81,13 +95,46 @@ class Judge:
     ) -> list[Reading]:
         """Returns what a command may stand for; the likeliest if nothing follows from the last one.
 
+        It may have taken a tick more than the stamps say if the last one `owed` it.
+
         Args:
             command: The command.
             passed: The last one that was passed; None: it is the first.
             rotation: (3, 3), from the axes of twists to those of the base.
             now: Steady time, ns.
         """
-        ticks = self._ticks(command, passed, now) if passed else 1
+        since = self._since(command, passed, now) if passed else 1.0
+        ticks, most = max(1, round(since)), round(since + (passed.owed if passed else 0.0))
+        found = self._read(command, passed, rotation, ticks)
+        if most > ticks and found[0].faults:
+            # A command may have been lost beside one that was late.
+            later = self._read(command, passed, rotation, most)
+            return found if later[0].faults else later
+        return found
+
+    def owed(
+        self, command: Command, readings: list[Reading], passed: Passed | None, now: int
+    ) -> float:
+        """Returns `Passed.owed` of a command that is passed.
+
+        Args:
+            command: The command.
+            readings: What it may stand for.
+            passed: The last one that was passed; None: it is the first.
+            now: Steady time, ns.
+        """
+        if passed is None:
+            return 0.0
+        since, ticks = self._since(command, passed, now), min(each.ticks for each in readings)
+        if command.twist is not None and ticks <= max(1, round(since)):
+            before = passed.readings[0].twist  # what one tick explains, took one
+            ticks = ticks if any(self.bounds.change(readings[0].twist, before, 1.0)) else 1
+        return min(max(_KEPT * passed.owed + since - ticks, 0.0), _MOST_OWED)
+
+    def _read(
+        self, command: Command, passed: Passed | None, rotation: np.ndarray, ticks: int
+    ) -> list[Reading]:
+        """Returns `readings` by the ticks since the last command."""
         if command.twist is not None:
             reading = Reading(turned(rotation, command.twist), ticks)
             return [self._judged(reading, passed) if passed else reading]
@@ -138,19 +185,20 @@ class Judge:
                 position = passed.command.target.position
         step = twist * self._tick
         path = np.vstack([step, step + stop])
-        yield from bounds.place(position, path)
+        # A target has come all the way since the last one.
+        yield from bounds.place(position, path + (reading.ticks - 1) * step * (target is not None))
         yield from bounds.posture(Posture(arm.kinematics, arm.positions), twist, path)
 
-    def _ticks(self, command: Command, passed: Passed, now: int) -> int:
+    def _since(self, command: Command, passed: Passed, now: int) -> float:
         """Returns the ticks since the previous command: by the stamps, as arrivals jitter."""
         stamps = (command.stamp - passed.command.stamp) / NANOSECONDS / self._tick
         arrivals = (now - passed.at) / NANOSECONDS / self._tick
-        return max(1, round(min(stamps, arrivals + _JITTER_TICKS)))
+        return float(min(stamps, arrivals + _JITTER_TICKS))
 
     def _judged(self, reading: Reading, passed: Passed) -> Reading:
         """Returns a reading with why it does not follow from any reading of the last command."""
         objections: list[Trip] = []
-        rates, lags = [], []
+        rates, lags, means = [], [], []
         for before in passed.readings:
             if passed.command.twist is not None:  # of one moment, some of these ticks later
                 spans = np.arange(1.0, reading.ticks + 1.0)
@@ -167,13 +215,20 @@ class Judge:
             if not why:
                 rates.append(found[good])
                 lags.append(lag[good])
+                means.append(found[-1])
             objections += why
         faults = list(self.bounds.speed(reading.twist))
         if not rates:
             return replace(reading, faults=(*faults, *objections[:1]))
         accepted = np.concatenate(rates)
         faults += self.bounds.faded(reading.twist, accepted)
-        return replace(reading, rates=accepted, lags=np.concatenate(lags), faults=tuple(faults))
+        return replace(
+            reading,
+            rates=accepted,
+            lags=np.concatenate(lags),
+            means=np.array(means),
+            faults=tuple(faults),
+        )
 
 
 def turned(rotation: np.ndarray, twist: np.ndarray) -> np.ndarray:

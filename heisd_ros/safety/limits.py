@@ -83,24 +83,24 @@ class SafetyFilter(RampedFilter[SafetyLimits]):
         super().__init__(limits, (3, 3), tick_sec, timeout_sec)
         self._step = step_sec
 
-    def stop_from(self, twist: np.ndarray, ticks: int) -> np.ndarray:
+    def stop_from(self, twist: np.ndarray, rate: np.ndarray) -> np.ndarray:
         """Plans a stop from a twist that was commanded elsewhere.
 
         Args:
             twist: (6,), finite, m/s and rad/s in the base frame.
-            ticks: Ticks since the newest command.
+            rate: (6,), its acceleration, m/s^2 and rad/s^2.
 
         Returns:
             (n, 6), the displacements, m and rad, after each tick of the stop.
         """
-        parts = zip(self._ramps, (twist[:3], twist[3:]), strict=True)
-        return self._path(lengthen([ramp.stop_from(part, ticks) for ramp, part in parts]))
+        parts = zip(self._ramps, (LINEAR, ANGULAR), strict=True)
+        return self._path(lengthen([ramp.stop_from(twist[p], rate[p]) for ramp, p in parts]))
 
-    def follow(self, twist: np.ndarray, ticks: int) -> None:
-        """Adopts a twist that was commanded elsewhere, so that a halt starts from it."""
+    def follow(self, twist: np.ndarray, rate: np.ndarray) -> None:
+        """Adopts a twist that was commanded elsewhere, as in `stop_from`; a halt starts from it."""
         self._halting = None
-        for ramp, part in zip(self._ramps, (twist[:3], twist[3:]), strict=True):
-            ramp.follow(part, ticks)
+        for ramp, part in zip(self._ramps, (LINEAR, ANGULAR), strict=True):
+            ramp.follow(twist[part], rate[part])
 
     def step(
         self,

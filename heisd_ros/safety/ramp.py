@@ -172,23 +172,21 @@ class Ramp:
         self.reserve = plan[1:] if len(plan) > 1 else np.zeros((1, self._size))
         return velocity
 
-    def stop_from(self, velocity: np.ndarray, ticks: int) -> np.ndarray:
+    def stop_from(self, velocity: np.ndarray, rate: np.ndarray) -> np.ndarray:
         """Returns the velocities (n, 3) of a stop from a velocity that was commanded elsewhere.
 
         Args:
             velocity: (3,), finite; zero is rest.
-            ticks: Ticks since the newest velocity.
+            rate: (3,), its acceleration, finite.
         """
         if not velocity.any() or math.isinf(self._acceleration):
             return np.zeros((1, 3))
-        rate = (velocity - self._value) / (ticks * self._tick)
         return _stop(velocity, rate, self._tick, self._acceleration, self._jerk)
 
-    def follow(self, velocity: np.ndarray, ticks: int) -> None:
+    def follow(self, velocity: np.ndarray, rate: np.ndarray) -> None:
         """Adopts a velocity that was commanded elsewhere, with the stop of `stop_from`."""
-        self.reserve = self.stop_from(velocity, ticks)
+        self.reserve = self.stop_from(velocity, rate)
         smooth = velocity.any() and not math.isinf(self._acceleration)
-        rate = (velocity - self._value) / (ticks * self._tick)
         self._value, self._rate = velocity.copy(), rate if smooth else np.zeros(3)
 
     def _goal(self, change: float) -> np.ndarray:

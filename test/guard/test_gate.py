@@ -29,6 +29,7 @@ from support.guarded import (
     command_message,
     joint_message,
     leap,
+    moved,
     nan,
     other_frame,
     shifted,
@@ -485,6 +486,110 @@ def test_commands_lost_on_the_way_to_the_limit_of_speed_trip_nothing(kind, goal,
         line.bend = (lambda message: None) if tick in lost else (lambda message: message)
         line.run(1)
     assert line.tripped() == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("late", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("at", [1, 3, 10])
+def test_a_command_lost_after_a_late_one_trips_nothing(kind, late, at):
+    """The stamps of its neighbours are nearer to each other than two ticks."""
+    line = Simulated(gate_of(kind, {"input.follow_distance_m": 0.0}), kind)
+    line.run(3)
+    line.driver.goal = np.array([0.0, 0.099, 0.0, 0.0, 0.0, 0.49])
+    line.run(at)
+    delay = int(late * TICK_SEC * 1e9)
+    line.now += delay
+    line.run(1)
+    line.now -= delay
+    line.bend = lambda message: None
+    line.run(1)
+    line.bend = lambda message: message
+    line.run(10)
+    assert line.tripped() == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("gap", "lost"), [(1.0, 0), (1.0, 1), (1.09, 0), (1.51, 0), (1.51, 1)])
+@pytest.mark.parametrize("steps", [5, 30])
+def test_a_stop_after_commands_whose_ticks_are_uncertain_is_within_the_limits(
+    kind, gap, lost, steps
+):
+    """Slow commanders, and a loss at rest: what moved may have taken one tick or two."""
+    line = Simulated(gate_of(kind, {"input.follow_distance_m": 0.0}), kind)
+
+    def run(ticks):
+        for _ in range(ticks):
+            line.now += int((gap - 1.0) * TICK_SEC * 1e9)
+            line.run(1)
+
+    run(5)
+    line.bend = lambda message: None
+    run(lost)
+    line.bend = lambda message: message
+    line.driver.goal = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.98 * TURN])
+    run(steps)
+    line.run(1)
+    assert line.tripped() == "" and line.driver.velocity[5] > 0.1
+    sent = len(line.arm.heard)
+    line.gate.stop(Trip(TripReason.ESTOP, "of the test"), line.now)
+    line.run(60, line.arm.stands)
+    values = [values for _, _, values in line.arm.heard[sent - 1 :]]
+    if kind == "pose":
+        turns = Rotation.from_matrix([turn for _, turn in values])
+        speeds = (turns[1:] * turns[:-1].inv()).magnitude() / TICK_SEC
+    else:
+        speeds = np.array([np.linalg.norm(twist[3:]) for twist in values[1:]])
+    speeds = np.append(np.linalg.norm(line.driver.velocity[3:]), speeds)
+    assert speeds.max() <= TURN * 1.1 and speeds[-1] == 0.0
+    changes = np.diff(speeds) / TICK_SEC
+    assert np.abs(changes).max() <= TURN_ACCELERATION * 1.1
+
+
+def test_a_stop_after_late_commands_that_brake_does_not_turn_the_arm_back():
+    """At 100 Hz one tick alone may fit the jerk, which is twice the acceleration of both."""
+    gate = gate_of("twist", {"command.rate_hz": 100.0, "input.follow_distance_m": 0.0})
+    now, q, speed, sent = 10**12, READY.copy(), 0.0, []
+
+    def beat():
+        nonlocal now, q
+        now += 10**7
+        stamp = Time(sec=now // 10**9, nanosec=now % 10**9)
+        q = moved(q, np.append(np.zeros(5), speed), 0.01)
+        gate.joints.add_joint_state(joint_message(q, stamp), now, now)
+        return stamp
+
+    rises = [0] * 20 + [1, 2, 3, 4, 5, 5, 5, 5, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5]
+    for gap, change in [(1, each) for each in rises] + [(2, -6.1), (2, -7.2), (2, -8.3)]:
+        stamp = [beat() for _ in range(gap)][-1]
+        twist = np.append(np.zeros(5), speed + change * 0.01)
+        assert gate.take(command_message("twist", twist, stamp), now, now), gate.trip
+        speed = twist[5]
+    gate.stop(Trip(TripReason.ESTOP, "of the test"), now)
+    while not gate.at_rest:
+        beat()
+        sent.append(gate.stopping(now).twist[5])
+        speed = sent[-1]
+    assert min(sent) >= -0.01
+    assert np.abs(np.diff(sent)).max() <= TURN_ACCELERATION * 0.01 * 1.1
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3])
+@pytest.mark.parametrize("at", range(11, 16))
+def test_a_target_after_lost_ones_is_still_within_the_box(lost, at):
+    """It has come all the way of the lost ones at once."""
+    fast = {"command.max_linear_speed": 0.3, "command.max_lead_m": 0.1, "workspace.y_max": 0.06}
+    hard = {"command.max_linear_acceleration": 3.0, "command.max_linear_jerk": 120.0}
+    line = Simulated(gate_of("pose", {"input.follow_distance_m": 0.0, **fast, **hard}), "pose")
+    line.run(3)
+    line.driver.goal = np.array([0.0, 0.29, 0.0, 0.0, 0.0, 0.0])
+    line.driver.acceleration = 3.0
+    line.run(at)
+    line.bend = lambda message: None
+    line.run(lost)
+    line.bend = lambda message: message
+    line.run(30, lambda: line.tripped() and line.arm.stands())
+    assert line.tripped().startswith("workspace")
+    assert max(place[1] for _, _, (place, _) in line.arm.heard) <= 0.06 + MARGIN_M
 
 
 PIECES = st.lists(

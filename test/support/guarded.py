@@ -122,7 +122,10 @@ class Driver:
         velocity: (6,), of the newest command: the mean of some ticks of one whose acceleration is
             limited, so that it changes within the limit of the jerk.
         target: Position and rotation of the newest target.
+        acceleration: Limit of the linear one, m/s^2.
     """
+
+    acceleration = ACCELERATION
 
     def __init__(self, kind, q):
         self.kind, self.goal, self.velocity = kind, np.zeros(6), np.zeros(6)
@@ -132,7 +135,7 @@ class Driver:
     def next(self):
         """Values of the next command."""
         ramped = self._ramped[-1].copy()
-        for part, most in ((slice(0, 3), ACCELERATION), (slice(3, 6), TURN_ACCELERATION)):
+        for part, most in ((slice(0, 3), self.acceleration), (slice(3, 6), TURN_ACCELERATION)):
             change = self.goal[part] - ramped[part]
             length = np.linalg.norm(change) or 1.0
             ramped[part] += change * min(1.0, 0.9 * most * TICK_SEC / length)
