@@ -21,8 +21,8 @@ _STILL = 1e-6
 _JITTER_TICKS = 2.0
 """Ticks by which stamps may be further apart than arrivals; more is a clock that was set."""
 _KEPT, _MOST_OWED = 0.8, 0.95
-"""Share of what is owed that the next command still owes, so that a beat that has shifted is soon
-the beat; and most that is owed, ticks: less than one."""
+"""Share of `Passed.owed` that is carried over to the next command, so that a timer whose phase has
+shifted counts as on time again after a few commands; and its greatest value, ticks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +60,8 @@ class Passed:
         command: The command.
         readings: What it may stand for, the most likely first.
         at: Steady time, ns.
-        owed: Ticks by which its stamp may be late; the next one's may then be so much nearer to it
-            than what happened between them.
+        owed: Ticks by which its stamp may be late: more may have happened until the next command
+            than the time between their stamps says.
     """
 
     command: Command

@@ -219,7 +219,7 @@ def test_twists_of_a_teleoperation_node(start):
 
         return publish
 
-    def anew(*linear, **more):
+    def insisting(*linear, **more):
         """Twists, let go by silence where a stall of the machine has made that necessary."""
         publish = twist(*linear, **more)
 
@@ -237,9 +237,11 @@ def test_twists_of_a_teleoperation_node(start):
     arm.until(told(first), first, twist())  # it may come from before the activation
     assert not arm.moves()
     arm.until(told("takeover: a person has the arm and has let go"), "zero", twist(0.0, 0.0, 0.0))
-    arm.until(lambda: arm.source() == "person" and arm.cell.heard[-1].twist[2] > 0.03, "z", anew())
+    arm.until(
+        lambda: arm.source() == "person" and arm.cell.heard[-1].twist[2] > 0.03, "z", insisting()
+    )
     tip = lambda: arm.cell.heard[-1].twist[2] < -0.03  # noqa: E731  # the tip's z is downwards
-    arm.until(tip, "the tip's axes", anew(0.0, 0.0, 0.04, frame="panda_hand_tcp"))
+    arm.until(tip, "the tip's axes", insisting(0.0, 0.0, 0.04, frame="panda_hand_tcp"))
     arm.wait(0.1, twist(3.0, 0.0, 0.0))
     assert largest(arm.cell.heard) <= 0.1 and abs(arm.cell.heard[-1].twist[0]) <= 0.05 + 1e-9
     for bad, reason in (
@@ -251,7 +253,7 @@ def test_twists_of_a_teleoperation_node(start):
         arm.until(told(reason), reason, bad)
         arm.until(lambda: not arm.moves(), reason, bad)
         arm.wait(0.3, arm.cell.publish)  # silence is how twists are let go
-        arm.until(lambda: arm.source() == "person" and arm.moves(), "motion", anew())
+        arm.until(lambda: arm.source() == "person" and arm.moves(), "motion", insisting())
     since = time.monotonic()
     arm.stands("stale_teleop: ~/input/teleop", since)
     assert arm.ask(False).success
