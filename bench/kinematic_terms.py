@@ -4,7 +4,8 @@
 
 The steps are those of a fit (`heisd calibrate --criterion predictor`), at which every way was
 tried. Chances are those of fits that have not seen the step's episode. Areas under the curve are
-over all steps together; `heisd predictor` gives the mean of those within the folds.
+over all steps together; `heisd predictor` gives the mean of those within the folds. Beside them
+are the share of harmless entries, and the mean passes of each way.
 """
 
 from __future__ import annotations
@@ -62,9 +63,13 @@ def main() -> None:
     result: dict[str, object] = {"episodes": len(episodes.rows)}
     for part, chosen in (("all", fast | True), ("fast", fast), ("slow", ~fast)):
         some = Probed(steps.table[chosen], steps.episode[chosen], steps.agree)
-        found = {name: losses(some, name) for name in (SKIP, *WAYS)}
-        result[part] = {"steps": len(some.table), "lost": found}
-        print(part, len(some.table), json.dumps(found, indent=1))
+        result[part] = {
+            "steps": len(some.table),
+            "harmless": round(float(some.outcome(SKIP)[0].mean()), 4),
+            "passes": {way: round(float(np.nanmean(some[way])), 3) for way in WAYS},
+            "lost": {name: losses(some, name) for name in (SKIP, *WAYS)},
+        }
+        print(part, json.dumps(result[part], indent=1))
     given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -185,8 +185,9 @@ class Judge:
                 position = passed.command.target.position
         step = twist * self._tick
         path = np.vstack([step, step + stop])
-        # A target has come all the way since the last one.
-        yield from bounds.place(position, path + (reading.ticks - 1) * step * (target is not None))
+        # A target has come all the way since the last one, a twist is in force only from now on.
+        came = 0.0 if target is None else (reading.ticks - 1) * step
+        yield from bounds.place(position, path + came)
         yield from bounds.posture(Posture(arm.kinematics, arm.positions), twist, path)
 
     def _since(self, command: Command, passed: Passed, now: int) -> float:

@@ -416,6 +416,18 @@ def inferring(cell):
     return len(stamps) >= 3 and now - stamps[-1].sec * 10**9 - stamps[-1].nanosec > 0.5e9
 
 
+def watching(cell, process):
+    """Stalls of this process and of another, and a publishing that notes both."""
+    here, there = Stalls(), Stalls(process.pid)
+
+    def publish():
+        here.note()
+        there.note()
+        cell.publish()
+
+    return here, there, publish
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_process_that_ends_mid_inference_leaves_the_arm_to_stand(
     world, checkpoint, number, record_property
@@ -428,13 +440,7 @@ def test_a_process_that_ends_mid_inference_leaves_the_arm_to_stand(
         "command__max_linear_speed": 0.02,  # so that it is long on its way to a wall
     }
     process = launch(world, "support.slow_vla_node", autostart="true", **settings)
-    here, there = Stalls(), Stalls(process.pid)
-
-    def publish():
-        here.note()
-        there.note()
-        cell.publish()
-
+    here, there, publish = watching(cell, process)
     try:
         world.spin_until(lambda: inferring(cell) and cell.moves(), "the slow one", publish)
         process.send_signal(number)
@@ -466,13 +472,7 @@ def test_a_model_in_pure_python_makes_no_command_late(world, record_property):
     settings = {**SETTINGS, **patient, "command.max_action_age_sec": 10.0, "instruction": "go"}
     given = {name.replace(".", "__"): value for name, value in settings.items()}
     process = launch(world, "support.greedy_vla_node", autostart="true", **given)
-    here, there = Stalls(), Stalls(process.pid)
-
-    def publish():
-        here.note()
-        there.note()
-        cell.publish()
-
+    here, there, publish = watching(cell, process)
     try:
         world.spin_until(lambda: len(cell.steps()) > 2 and cell.moves(), "motion", publish)
         done = len(cell.heard)

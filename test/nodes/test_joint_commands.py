@@ -12,7 +12,7 @@ import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from std_srvs.srv import Trigger
 from support.fake_scene import REST
-from support.joint_cell import JointCell
+from support.joint_cell import TICK_SEC, JointCell
 from support.serving import openpi_serving, serving_policy
 from support.tiny_vla import INSTRUCTIONS
 
@@ -23,7 +23,7 @@ from heisd_ros.robot.declare import from_values
 from heisd_ros.robot.parameters import VlaNodeParameters
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
-RATE_HZ, ACCELERATION, JERK, SCALE = 50.0, 10.0, 500.0, 0.5
+RATE_HZ, ACCELERATION, JERK, SCALE = 1.0 / TICK_SEC, 10.0, 500.0, 0.5
 TIMEOUT_SEC = 0.5
 SPEEDS = SCALE * np.array([2.175] * 4 + [2.61] * 3)
 """rad/s, those of the Panda (Franka Control Interface documentation) by the scale."""

@@ -17,8 +17,8 @@ from support.ros import Bench, joint_state
 from trajectory_msgs.msg import JointTrajectory
 
 _DELAY_SEC = 0.03
-_TICK_SEC = 0.02
-"""Time from one command to the next in the tests of this cell, s."""
+TICK_SEC = 0.02
+"""Time from one command to the next, s."""
 
 
 class HeardJoints(NamedTuple):
@@ -72,7 +72,7 @@ class JointCell(Bench):
             self.q = self.q + way
         else:
             self.q = self.q + self._dq * span
-            due = self.heard[-1].received + 1.5 * _TICK_SEC if self.heard else now
+            due = self.heard[-1].received + 1.5 * TICK_SEC if self.heard else now
             self.overdue = self.overdue + np.abs(self._dq) * np.clip(now - due, 0.0, span)
         self.places.append(self.q)
 
