@@ -15,6 +15,8 @@ from heisd_ros.files.ros_yaml import read_yaml
 from heisd_ros.kinematics.metric import MetricBounds
 from heisd_ros.vla.token_model import TokenModel
 
+COMPILED = "_compiled"
+"""Behind the name of a mode: the same mode with compiled passes (`ModeSettings.engine`)."""
 MOST_BASES = 8
 """Greatest number of files that build on one another through ``base``."""
 
@@ -50,25 +52,32 @@ def load_mode(name: str) -> ModeSettings:
     """Reads a mode.
 
     Args:
-        name: one of `mode_names`, or the path of a YAML file. A file may name another mode as its
-            ``base``, and then holds only what differs from it.
+        name: one of `mode_names`, also with `COMPILED` behind it, or the path of a YAML file. A
+            file may name another mode as its ``base``, and then holds only what differs from it.
 
     Raises:
         ModeError: there is no such mode, or the file does not describe one.
     """
     path = _path_of(name)
     try:
-        return ModeSettings.from_dict(_values(path))
+        return ModeSettings.from_dict(_values(path) | _engine_of(name))
     except ModeError as error:
         raise ModeError(naming(path, error)) from error
 
 
 def _path_of(name: str) -> Path:
-    own = name.endswith((".yaml", ".yml"))
-    if own or name in mode_names():
-        return expanded(name) if own else mode_folder() / f"{name}.yaml"
-    accepted = ", ".join(mode_names())
-    raise ModeError(f"unknown mode {shown(name)}; accepted: {accepted}, or a path to a YAML file")
+    if name.endswith((".yaml", ".yml")):
+        return expanded(name)
+    if (plain := name.removesuffix(COMPILED)) in mode_names():
+        return mode_folder() / f"{plain}.yaml"
+    raise ModeError(
+        f"unknown mode {shown(name)}; accepted: {', '.join(mode_names())}, each also with "
+        f"{COMPILED!r} behind it, or a path to a YAML file"
+    )
+
+
+def _engine_of(name: str) -> dict[str, str]:
+    return {"engine": "compiled"} if name.endswith(COMPILED) else {}
 
 
 def _values(path: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -89,7 +98,7 @@ def _values(path: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
     base = values.pop("base", None)
     if base is None:
         return values
-    merged = _values(_path_of(str(base)), (*above, place))
+    merged = _values(_path_of(str(base)), (*above, place)) | _engine_of(str(base))
     for key, value in values.items():
         below = merged.get(key)
         nested = isinstance(below, dict) and isinstance(value, dict)

@@ -106,8 +106,8 @@ class DecodingParameters(Parameters):
 
     mode: str = parameter(
         "ar",
-        "Decoding mode: a name in config/modes (ar, heisd, ...) or the path of a YAML file like "
-        "those.",
+        "Decoding mode: a name in config/modes (ar, heisd, ...), also with _compiled behind it, or "
+        "the path of a YAML file like those.",
     )
     database: str = parameter(
         "",

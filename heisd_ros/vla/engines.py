@@ -21,10 +21,9 @@ def make_engine(model: Network, choice: EngineChoice, prompts: Sequence[int] = (
     Args:
         model: the network.
         choice: ``plain``; ``static``: fixed shapes, as CUDA graphs on a GPU; ``compiled``: the
-            same with passes over one token compiled, which takes seconds to minutes; ``auto``:
-            static on a GPU, else plain.
-        prompts: numbers of columns of expected prompts, for which ``compiled`` compiles now;
-            others are compiled on first use.
+            same, compiled, which takes minutes; ``auto``: static on a GPU, else plain.
+        prompts: numbers of columns of expected prompts, for which ``compiled`` compiles the plain
+            loop now, and passes with drafts at the first prompt that brings or announces any.
 
     Raises:
         EngineError: there is no C++ compiler, which ``compiled`` needs.

@@ -44,8 +44,9 @@ class PackedLinear(nn.Linear):
         return self._product(x, "gelu")
 
     def _is_faster_plain(self, x: Tensor) -> bool:
-        # The packed product has no gradient.
-        return self._packed is None or x.shape[-2] == 1 or x.requires_grad
+        # The packed product has no gradient, and a compiler cannot read it.
+        unpacked = self._packed is None or torch.compiler.is_compiling()
+        return unpacked or x.shape[-2] == 1 or x.requires_grad
 
     def _product(self, x: Tensor, then: str) -> Tensor:
         # The last argument says how GELU is computed: exactly.

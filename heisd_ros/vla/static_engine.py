@@ -16,8 +16,9 @@ that decides how it continues.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import FunctionType
 
 import numpy as np
 import torch
@@ -42,10 +43,11 @@ PROMPT_STEP = 16
 """Prompts are padded to a multiple of this many columns."""
 LONGEST_TEXT = 96
 """Text tokens of the longest prompt that is run in fixed shapes."""
-DRAFT_BUCKETS = (0, 6, 16, 64, 128)
-"""Drafted tokens are padded to the next of these: none, one chain, small and large trees."""
+DRAFT_BUCKETS = (0, 6, 12, 24, 48, 72, 128)
+"""Drafted tokens are padded to the next of these: none, one chain of actions, two, trees. Small
+models that reason draft their last answer, about 70 tokens, and then trees of about 40."""
 
-_ROOMS = DRAFT_BUCKETS[2:]  # small drafts share their slots, and so the passes behind a prompt
+_ROOMS = (24, 72, 128)  # small drafts share their slots, and so the passes behind a prompt
 _ALIGNMENT = 16  # of the slots: fused attention wants rows of a mask to be aligned
 _TOKEN, _POSITION, _SLOT, _SEES = range(4)  # columns of a plan
 
@@ -89,9 +91,11 @@ class StaticEngine:
     Args:
         model: the network.
         capture: makes a program fast to call again (None: CUDA graphs on a GPU).
-        compiler: a backend of ``torch.compile`` for passes over one token, which are the most
-            frequent and gain most from fused small kernels (None: nothing is compiled). Each layer
-            is compiled separately, so a large model takes minutes.
+        compiler: a backend of ``torch.compile`` for all programs, which gain from fused small
+            kernels (None: nothing is compiled). The network must not change afterwards. A program
+            takes half a minute or more, so the first prompt with a larger `room` than before
+            compiles all that it may need, for every prompt that was prepared; later ones are given
+            as much room.
     """
 
     def __init__(
@@ -114,6 +118,8 @@ class StaticEngine:
             buffer.zero_()
         shape = 1, self.longest_prompt, config.hidden_size
         self._prompt = torch.zeros(shape, dtype=self._dtype, device=self._device)
+        self._prepared: set[int] = set()  # buckets of prompts
+        self._room = 0  # tokens of the largest draft for which passes are compiled
         self._stages: dict[tuple[Stage, torch.Size], _Stage] = {}
         self._passes: dict[_Shape, _Pass] = {}
 
@@ -128,7 +134,8 @@ class StaticEngine:
         key = function, value.shape
         if key not in self._stages:
             buffer = torch.zeros_like(value)
-            self._stages[key] = _Stage(buffer, self._capture(lambda: (function(buffer),)))
+            program = self._compiled(lambda: (function(buffer),))
+            self._stages[key] = _Stage(buffer, self._capture(program))
         stage = self._stages[key]
         stage.value.copy_(value)
         (result,) = stage.program()
@@ -147,25 +154,38 @@ class StaticEngine:
         room = max(room, len(draft.tokens) if draft is not None else 0)
         if columns > self.longest_prompt or room > DRAFT_BUCKETS[-1]:
             return self._plain.start(given, draft, room)
+        if self._compiler is not None:
+            room = self._room_after(room)
+            self.prepare([columns], room)
         self._prompt[:, :columns].copy_(given)
         sequence = StaticSequence(self, columns, room)
         return sequence, sequence.prefill(draft)
 
+    def _room_after(self, room: int) -> int:
+        """Returns the room for which passes are compiled; with a draft, for any answer as one."""
+        if room and not self.answer.counted:
+            room = max(room, min(self.answer.max_tokens, DRAFT_BUCKETS[-1]))
+        self._room = max(self._room, room)
+        return self._room
+
     @torch.inference_mode()
-    def prepare(self, columns: Sequence[int], drafts: Sequence[int] = (0,)) -> None:
+    def prepare(self, columns: Sequence[int], room: int = 0) -> None:
         """Captures or compiles programs in advance, before the first step that needs them.
 
         Args:
-            columns: lengths of expected prompts.
-            drafts: sizes of expected drafts, each in the prefill and after it.
+            columns: lengths of expected prompts, beside those that were prepared before; those that
+                no bucket fits are left out.
+            room: tokens of the largest draft, in the prefill or after it; all smaller ones fit too.
         """
-        for prompt in sorted({prompt_bucket(count) for count in columns}):
-            slots = self.slots_for(prompt, max(drafts, default=0))
-            for draft in sorted({0, *map(draft_bucket, drafts)}):
+        self._prepared.update(prompt_bucket(n) for n in columns if n <= self.longest_prompt)
+        drafts = [bucket for bucket in DRAFT_BUCKETS if bucket <= draft_bucket(room)]
+        for prompt in sorted(self._prepared):
+            slots = self.slots_for(prompt, room)
+            for draft in drafts:
                 for prefilled in (prompt, 0):
-                    made = self.pass_of(prefilled, draft, slots)
-                    if self._compiler is not None:
-                        made.program()  # now it compiles; it writes where a capture would
+                    if _Shape(prefilled, draft, slots) not in self._passes:
+                        # Now it compiles; it writes where a capture would.
+                        self.pass_of(prefilled, draft, slots).program()
 
     def pass_of(self, prompt: int, draft: int, slots: int) -> _Pass:
         """Returns the program of a shape, captured on first use."""
@@ -175,7 +195,7 @@ class StaticEngine:
             plan = torch.ones(1 + draft, _SEES + slots, dtype=torch.long, device=self._device)
             plan[:, _SLOT] = slots - 1
             program = self._prefill(shape, plan) if prompt else self._extend(shape, plan)
-            self._passes[shape] = _Pass(plan, self._capture(program))
+            self._passes[shape] = _Pass(plan, self._capture(self._compiled(program)))
         return self._passes[shape]
 
     def _prefill(self, shape: _Shape, plan: Tensor) -> Program:
@@ -223,10 +243,23 @@ class StaticEngine:
             logits = language.logits(hidden[0])
             return logits.argmax(dim=-1), logits, hidden[0]
 
-        if self._compiler is None or shape.draft:
+        return program
+
+    def _compiled(self, program: Program) -> Program:
+        if self._compiler is None:
             return program
-        compiled: Callable[[], tuple[Tensor, ...]] = torch.compile(
-            program, backend=self._compiler, fullgraph=True, dynamic=False
+        assert isinstance(program, FunctionType)
+        # PyTorch compiles a code object eight times at most and looks through the results at every
+        # call, so each program has one of its own, and what cannot change is not compared.
+        code, around = program.__code__.replace(), program.__globals__
+        own = FunctionType(code, around, program.__name__, closure=program.__closure__)
+        unchanged = getattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe", None)
+        compiled: Program = torch.compile(
+            own,
+            backend=self._compiler,
+            fullgraph=True,
+            dynamic=False,
+            options={"guard_filter_fn": unchanged} if unchanged else None,
         )
         return compiled
 

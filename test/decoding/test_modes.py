@@ -27,7 +27,7 @@ def test_every_mode_is_readable_and_says_what_it_is(name):
 
 
 def test_the_lossless_modes_neither_relax_nor_skip():
-    for name in ("ar", "ar_compiled", "rsd", "dsd", "last_command", "heisd_exact"):
+    for name in ("ar", "rsd", "dsd", "last_command", "heisd_exact"):
         mode = load_mode(name)
         assert mode.skip.policy == "never"
         by_drafter_rule = mode.drafts or mode.propose == "last_command"
@@ -118,9 +118,21 @@ def test_a_base_that_cannot_be_is_named(tmp_path, base, message):
 def test_an_unknown_mode_names_the_known_ones():
     with pytest.raises(
         ModeError,
-        match=r"unknown mode 'fast'; accepted: ablation_1_.* ar, ar_compiled, dsd",
+        match=r"unknown mode 'fast'; accepted: ablation_1_.* ar, dsd, .*'_compiled' behind it",
     ):
         load_mode("fast")
+    with pytest.raises(ModeError, match="unknown mode 'fast_compiled'"):
+        load_mode("fast_compiled")
+
+
+def test_every_mode_has_a_compiled_form_of_the_same_settings(tmp_path):
+    for name in mode_names():
+        plain, compiled = load_mode(name), load_mode(f"{name}_compiled")
+        assert plain.engine == "auto"
+        assert compiled == dataclasses.replace(plain, engine="compiled")
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: heisd_compiled\nredraft: false\n")
+    assert load_mode(str(path)) == dataclasses.replace(load_mode("heisd_compiled"), redraft=False)
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_a_mode_that_keeps_reasonings_is_refused(name, tmp_path):
         Assembly(folder).decoder(plain(0)[0], load_mode(name))
 
 
-@pytest.mark.parametrize("name", sorted(set(mode_names()) - {"ar_compiled"} - REASONING))
+@pytest.mark.parametrize("name", sorted(set(mode_names()) - REASONING))
 def test_every_mode_runs(name):
     mode = load_mode(name)
     chunks = np.random.default_rng(0).integers(-4, 5, (3, 4, 3)) / 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
@@ -49,7 +51,8 @@ def test_decoders_share_a_model_s_engine_of_a_choice(vla):
     assert isinstance(vla.with_engine("plain").engine, PlainEngine)
 
 
-def test_known_prompts_are_compiled_before_the_first_step(vla, monkeypatch):
+@pytest.mark.parametrize("mode", ["ar", "last_command"])
+def test_a_mode_is_compiled_in_its_first_step_for_every_known_prompt(vla, monkeypatch, mode):
     ran = []
 
     def compiler(graph, inputs):
@@ -57,10 +60,16 @@ def test_known_prompts_are_compiled_before_the_first_step(vla, monkeypatch):
         return graph.forward
 
     monkeypatch.setattr(engines, "COMPILER", compiler)
-    decoder = build_decoder(vla, load_mode("ar_compiled"))
-    before = len(ran)
-    decoder.infer(observation(vla))
-    assert before == len(ran) > 0
+    compiled, plain = (build_decoder(vla, load_mode(f"{mode}{end}")) for end in ("_compiled", ""))
+    first = observation(vla)
+    turned = tuple(image[::-1].copy() for image in first.images)
+    steps = [(words, images) for words in INSTRUCTIONS for images in (first.images, turned)]
+    compiled_by = []
+    for words, images in steps:
+        seen = dataclasses.replace(first, images=images, instruction=words)
+        assert compiled.infer(seen).tokens == plain.infer(seen).tokens
+        compiled_by.append(len(ran))
+    assert len(set(compiled_by)) == 1 and compiled_by[0] > 0
 
 
 def test_without_a_compiler_the_choice_is_refused(vla, monkeypatch):

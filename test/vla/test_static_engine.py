@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -132,7 +133,7 @@ def test_prompts_and_trees_of_a_bucket_share_their_programs():
 def test_what_was_prepared_is_not_captured_in_a_step():
     captures = Captures()
     engine = StaticEngine(small_model(), captures)
-    engine.prepare([40, 33, 60], drafts=[6])
+    engine.prepare([40, 33, 60], room=6)
     prepared = captures.count
     assert prepared == 2 * 4
     chain = DraftTree.from_chains([range(ACTIONS.start, ACTIONS.start + 6)])
@@ -203,6 +204,61 @@ def test_compiled_passes_say_the_same():
     drafts = [(tree, [0]), (tree, [0, 1]), (DraftTree(), [])]
     prompt = prompt_of(30)
     assert_same(run(compiled, prompt, drafts), run(PlainEngine(model), prompt, drafts))
+
+
+@torch.inference_mode()
+def test_more_programs_are_compiled_than_pytorch_keeps_of_one_function():
+    model, compiled = small_model(), []
+
+    def compiler(graph, inputs):
+        compiled.append(1)
+        return graph.forward
+
+    engine = StaticEngine(model, rerun, compiler=compiler)
+    engine.prepare([16, 32, 48], room=12)
+    assert len(compiled) == 2 * 9  # nine of each kind, where PyTorch keeps eight
+
+
+@torch.inference_mode()
+def test_answers_of_any_length_are_compiled_as_drafts_at_once():
+    model, compiled = small_model(), []
+
+    def compiler(graph, inputs):
+        compiled.append(1)
+        return graph.forward
+
+    network = SimpleNamespace(
+        language_model=model.language_model,
+        prefix_columns=model.prefix_columns,
+        answer=SimpleNamespace(max_tokens=20, counted=False),
+    )
+    engine = StaticEngine(network, rerun, compiler=compiler)
+    prompt = prompt_of(10, dtype=torch.float32)
+    for size in (1, 20, 3):
+        chain = DraftTree.from_chains([range(ACTIONS.start, ACTIONS.start + size)])
+        run(engine, prompt, [(chain, [0]), (DraftTree(), [])])
+        assert len(compiled) == 2 * 4  # drafts of up to 0, 6, 12 and 24, in the prefill and after
+
+
+@torch.inference_mode()
+def test_the_first_draft_compiles_whatever_follows_for_every_prepared_prompt():
+    model, compiled = small_model(), []
+
+    def compiler(graph, inputs):
+        compiled.append(1)
+        return graph.forward
+
+    engine = StaticEngine(model, rerun, compiler=compiler)
+    engine.prepare([20, 40])
+    engine.start(prompt_of(20, dtype=torch.float32), None, 20)
+    before = len(compiled)
+    chains = [[ACTIONS.start + i for i in range(size)] for size in (1, 6, 7, 20)]
+    for columns in (25, 45):
+        drafts = [(DraftTree.from_chains([chain]), [0]) for chain in chains]
+        run(
+            engine, prompt_of(columns, dtype=torch.float32), [drafts[3], *drafts, (DraftTree(), [])]
+        )
+    assert before == len(compiled) > 0
 
 
 @GPU
