@@ -249,17 +249,18 @@ class StaticEngine:
         if self._compiler is None:
             return program
         assert isinstance(program, FunctionType)
-        # PyTorch compiles a code object eight times at most and looks through the results at every
-        # call, so each program has one of its own, and what cannot change is not compared.
+        # PyTorch compiles a code object eight times at most, searches the results at every call,
+        # and compiles again where the number of threads differs. So each program has one of its
+        # own and one result: buffers and shapes are fixed, and no step waits for a compiler.
         code, around = program.__code__.replace(), program.__globals__
         own = FunctionType(code, around, program.__name__, closure=program.__closure__)
-        unchanged = getattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe", None)
+        unguarded = getattr(torch.compiler, "skip_all_guards_unsafe", None)
         compiled: Program = torch.compile(
             own,
             backend=self._compiler,
             fullgraph=True,
             dynamic=False,
-            options={"guard_filter_fn": unchanged} if unchanged else None,
+            options={"guard_filter_fn": unguarded} if unguarded else None,
         )
         return compiled
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -217,6 +218,31 @@ def test_more_programs_are_compiled_than_pytorch_keeps_of_one_function():
     engine = StaticEngine(model, rerun, compiler=compiler)
     engine.prepare([16, 32, 48], room=12)
     assert len(compiled) == 2 * 9  # nine of each kind, where PyTorch keeps eight
+
+
+def test_another_number_of_threads_compiles_nothing_again():
+    """The thread that decodes is not the one that compiled; some libraries set its number."""
+    model, compiled, threads = small_model(), [], torch.get_num_threads()
+
+    def compiler(graph, inputs):
+        compiled.append(1)
+        return graph.forward
+
+    engine = StaticEngine(model, rerun, compiler=compiler)
+    chain = DraftTree.from_chains([range(ACTIONS.start, ACTIONS.start + 6)])
+    drafts = [(chain, [0]), (DraftTree(), [])]
+    prompt = prompt_of(20, dtype=torch.float32)
+
+    @torch.inference_mode()
+    def decode(count):
+        torch.set_num_threads(count)
+        return run(engine, prompt, drafts)
+
+    first, before = decode(threads), len(compiled)
+    with ThreadPoolExecutor(1) as pool:
+        assert_same(pool.submit(decode, threads + 1).result(), first, 1e-5)
+    torch.set_num_threads(threads)
+    assert before == len(compiled) > 0
 
 
 @torch.inference_mode()
