@@ -23,7 +23,8 @@ def make_engine(model: Network, choice: EngineChoice, prompts: Sequence[int] = (
         choice: ``plain``; ``static``: fixed shapes, as CUDA graphs on a GPU; ``compiled``: the
             same, compiled, which takes minutes; ``auto``: static on a GPU, else plain.
         prompts: numbers of columns of expected prompts, for which ``compiled`` compiles the plain
-            loop now, and passes with drafts at the first prompt that brings or announces any.
+            loop now, and passes with drafts at the first prompt that brings or announces any; of
+            other lengths they run as they are.
 
     Raises:
         EngineError: there is no C++ compiler, which ``compiled`` needs.
@@ -38,6 +39,6 @@ def make_engine(model: Network, choice: EngineChoice, prompts: Sequence[int] = (
             f"engine 'compiled' needs a C++ compiler ({', '.join(_CPP)}) on a CPU; none was found: "
             "install one, or choose engine 'plain'"
         )
-    engine = StaticEngine(model, compiler=COMPILER)
+    engine = StaticEngine(model, compiler=COMPILER, prompts=prompts)
     engine.prepare(prompts)
     return engine

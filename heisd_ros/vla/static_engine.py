@@ -96,16 +96,23 @@ class StaticEngine:
             takes half a minute or more, so the first prompt with a larger `room` than before
             compiles all that it may need, for every prompt that was prepared; later ones are given
             as much room.
+        prompts: numbers of columns of the prompts that will come (empty: unknown). With a compiler
+            those of another bucket run as they are, so that no step waits.
     """
 
     def __init__(
-        self, model: Network, capture: Capture | None = None, compiler: str | None = None
+        self,
+        model: Network,
+        capture: Capture | None = None,
+        compiler: str | None = None,
+        prompts: Sequence[int] = (),
     ) -> None:
         self.model = model
         weight = model.language_model.lm_head.weight
         self._device, self._dtype = weight.device, weight.dtype
         self._capture = capture or capture_for(self._device)
         self._compiler = compiler
+        self._expected = set(map(prompt_bucket, prompts))
         self._plain = PlainEngine(model)
         config = model.language_model.model.config
         room = config.max_position_embeddings - model.answer.max_tokens
@@ -152,7 +159,7 @@ class StaticEngine:
         given = causal_columns(prompt)
         columns = given.shape[1]
         room = max(room, len(draft.tokens) if draft is not None else 0)
-        if columns > self.longest_prompt or room > DRAFT_BUCKETS[-1]:
+        if not self._fits(columns, room):
             return self._plain.start(given, draft, room)
         if self._compiler is not None:
             room = self._room_after(room)
@@ -160,6 +167,12 @@ class StaticEngine:
         self._prompt[:, :columns].copy_(given)
         sequence = StaticSequence(self, columns, room)
         return sequence, sequence.prefill(draft)
+
+    def _fits(self, columns: int, room: int) -> bool:
+        """Whether a prompt and its drafts have programs, or may be given some now."""
+        known = not self._expected or prompt_bucket(columns) in self._expected
+        fixed = columns <= self.longest_prompt and room <= DRAFT_BUCKETS[-1]
+        return fixed and (known or self._compiler is None)
 
     def _room_after(self, room: int) -> int:
         """Returns the room for which passes are compiled; with a draft, for any answer as one."""

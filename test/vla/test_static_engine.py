@@ -267,6 +267,23 @@ def test_answers_of_any_length_are_compiled_as_drafts_at_once():
 
 
 @torch.inference_mode()
+def test_no_step_waits_for_a_prompt_of_another_length_to_be_compiled():
+    model, compiled = small_model(), []
+
+    def compiler(graph, inputs):
+        compiled.append(1)
+        return graph.forward
+
+    engine = StaticEngine(model, rerun, compiler=compiler, prompts=[20])
+    chain = DraftTree.from_chains([range(ACTIONS.start, ACTIONS.start + 6)])
+    drafts = [(chain, [0]), (DraftTree(), [])]
+    for columns in (20, 45, 5):
+        prompt = prompt_of(columns, dtype=torch.float32)
+        assert_same(run(engine, prompt, drafts), run(PlainEngine(model), prompt, drafts), 1e-5)
+        assert len(compiled) == 2 * 2
+
+
+@torch.inference_mode()
 def test_the_first_draft_compiles_whatever_follows_for_every_prepared_prompt():
     model, compiled = small_model(), []
 
