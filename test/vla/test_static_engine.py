@@ -42,6 +42,14 @@ class Captures:
         return rehearsed(program)
 
 
+class Compilations(list):
+    """Counts the programs that are compiled, and compiles nothing."""
+
+    def __call__(self, graph, inputs):
+        self.append(graph)
+        return graph.forward
+
+
 def prompt_of(columns, seed=0, dtype=torch.float64, device="cpu"):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(1, columns, HIDDEN, generator=generator).to(device, dtype)
@@ -209,26 +217,18 @@ def test_compiled_passes_say_the_same():
 
 @torch.inference_mode()
 def test_more_programs_are_compiled_than_pytorch_keeps_of_one_function():
-    model, compiled = small_model(), []
+    model, compiled = small_model(), Compilations()
 
-    def compiler(graph, inputs):
-        compiled.append(1)
-        return graph.forward
-
-    engine = StaticEngine(model, rerun, compiler=compiler)
+    engine = StaticEngine(model, rerun, compiler=compiled)
     engine.prepare([16, 32, 48], room=12)
     assert len(compiled) == 2 * 9  # nine of each kind, where PyTorch keeps eight
 
 
 def test_another_number_of_threads_compiles_nothing_again():
     """The thread that decodes is not the one that compiled; some libraries set its number."""
-    model, compiled, threads = small_model(), [], torch.get_num_threads()
+    model, compiled, threads = small_model(), Compilations(), torch.get_num_threads()
 
-    def compiler(graph, inputs):
-        compiled.append(1)
-        return graph.forward
-
-    engine = StaticEngine(model, rerun, compiler=compiler)
+    engine = StaticEngine(model, rerun, compiler=compiled)
     chain = DraftTree.from_chains([range(ACTIONS.start, ACTIONS.start + 6)])
     drafts = [(chain, [0]), (DraftTree(), [])]
     prompt = prompt_of(20, dtype=torch.float32)
@@ -247,18 +247,14 @@ def test_another_number_of_threads_compiles_nothing_again():
 
 @torch.inference_mode()
 def test_answers_of_any_length_are_compiled_as_drafts_at_once():
-    model, compiled = small_model(), []
-
-    def compiler(graph, inputs):
-        compiled.append(1)
-        return graph.forward
+    model, compiled = small_model(), Compilations()
 
     network = SimpleNamespace(
         language_model=model.language_model,
         prefix_columns=model.prefix_columns,
         answer=SimpleNamespace(max_tokens=20, counted=False),
     )
-    engine = StaticEngine(network, rerun, compiler=compiler)
+    engine = StaticEngine(network, rerun, compiler=compiled)
     prompt = prompt_of(10, dtype=torch.float32)
     for size in (1, 20, 3):
         chain = DraftTree.from_chains([range(ACTIONS.start, ACTIONS.start + size)])
@@ -268,13 +264,9 @@ def test_answers_of_any_length_are_compiled_as_drafts_at_once():
 
 @torch.inference_mode()
 def test_no_step_waits_for_a_prompt_of_another_length_to_be_compiled():
-    model, compiled = small_model(), []
+    model, compiled = small_model(), Compilations()
 
-    def compiler(graph, inputs):
-        compiled.append(1)
-        return graph.forward
-
-    engine = StaticEngine(model, rerun, compiler=compiler, prompts=[20])
+    engine = StaticEngine(model, rerun, compiler=compiled, prompts=[20])
     chain = DraftTree.from_chains([range(ACTIONS.start, ACTIONS.start + 6)])
     drafts = [(chain, [0]), (DraftTree(), [])]
     for columns in (20, 45, 5):
@@ -285,13 +277,9 @@ def test_no_step_waits_for_a_prompt_of_another_length_to_be_compiled():
 
 @torch.inference_mode()
 def test_the_first_draft_compiles_whatever_follows_for_every_prepared_prompt():
-    model, compiled = small_model(), []
+    model, compiled = small_model(), Compilations()
 
-    def compiler(graph, inputs):
-        compiled.append(1)
-        return graph.forward
-
-    engine = StaticEngine(model, rerun, compiler=compiler)
+    engine = StaticEngine(model, rerun, compiler=compiled)
     engine.prepare([20, 40])
     engine.start(prompt_of(20, dtype=torch.float32), None, 20)
     before = len(compiled)
