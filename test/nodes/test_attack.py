@@ -211,7 +211,7 @@ def attack(world):
         yield Attack(world, process)
     finally:
         process.kill()
-        process.communicate()
+        print(process.communicate()[1][-2000:])  # what pytest shows if the test fails
 
 
 def test_a_node_under_attack_lives_and_stops(attack, world, record_property):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 
 import numpy as np
@@ -23,6 +24,7 @@ from heisd_ros.kinematics.robots import PANDA_FINGER_JOINTS, PANDA_JOINTS
 from heisd_ros.nodes import qos
 
 TIMEOUT_SEC = 120.0
+ASKED_AGAIN_SEC = 20.0
 LONGEST_TURN_SEC = 0.03
 """Time that a turn of the executor counts for at most: a stall of the machine is no time."""
 DO_NOT_FOLLOW = {"input.frozen_joint_sec": 0.0, "input.follow_distance_m": 0.0}
@@ -91,12 +93,25 @@ class World:
         self.spin_until(over, doing=doing)
 
     def call(self, kind, name, request=None):
-        """Calls a service and returns its response."""
+        """Calls a service and returns its response; asks again if none comes.
+
+        A server drops its response to a client that it has not discovered after 0.1 s, which a busy
+        machine makes likely right after a start (rmw_fastrtps: "client will not receive response").
+        """
         client = self.nodes[0].create_client(kind, name)
         self.spin_until(client.service_is_ready, f"service {name}")
-        future = client.call_async(request or kind.Request())
-        self.spin_until(future.done, f"answer of {name}")
-        return future.result()
+        asked, last = [], -math.inf
+
+        def answered():
+            nonlocal last
+            if time.monotonic() - last > ASKED_AGAIN_SEC:
+                asked.append(client.call_async(request or kind.Request()))
+                last = time.monotonic()
+            return any(future.done() for future in asked)
+
+        self.spin_until(answered, f"answer of {name}")
+        self.nodes[0].destroy_client(client)
+        return next(future.result() for future in asked if future.done())
 
     def close(self):
         for node in reversed(self.nodes):
