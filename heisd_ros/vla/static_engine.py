@@ -43,11 +43,12 @@ PROMPT_STEP = 16
 """Prompts are padded to a multiple of this many columns."""
 LONGEST_TEXT = 96
 """Text tokens of the longest prompt that is run in fixed shapes."""
-DRAFT_BUCKETS = (0, 6, 12, 24, 48, 72, 128)
-"""Drafted tokens are padded to the next of these: none, one chain of actions, two, trees. Small
-models that reason draft their last answer, about 70 tokens, and then trees of about 40."""
+DRAFT_BUCKETS = (0, 6, 12, 24), (0, 24, 40, 72, 128)
+"""Drafted tokens are padded to the next of these, by the largest draft of a step. Actions: none,
+one chain, two, a tree. Otherwise: models that reason draft their last answer, about 70 tokens, and
+then trees of 24 to 40; each bucket costs two programs, so there are few."""
+LARGEST_DRAFT = DRAFT_BUCKETS[-1][-1]
 
-_ROOMS = (24, 72, 128)  # small drafts share their slots, and so the passes behind a prompt
 _ALIGNMENT = 16  # of the slots: fused attention wants rows of a mask to be aligned
 _TOKEN, _POSITION, _SLOT, _SEES = range(4)  # columns of a plan
 
@@ -118,7 +119,7 @@ class StaticEngine:
         room = config.max_position_embeddings - model.answer.max_tokens
         columns = min(1 + model.prefix_columns + LONGEST_TEXT + PROMPT_STEP - 1, room)
         self.longest_prompt = columns // PROMPT_STEP * PROMPT_STEP
-        slots = self.slots_for(self.longest_prompt, DRAFT_BUCKETS[-1])
+        slots = self.slots_for(self.longest_prompt, LARGEST_DRAFT)
         # Zeros: what a mask hides must still be finite, since 0 * NaN is NaN.
         self._cache = model.language_model.new_cache(1, slots)
         for buffer in (*self._cache.keys, *self._cache.values):
@@ -171,13 +172,13 @@ class StaticEngine:
     def _fits(self, columns: int, room: int) -> bool:
         """Whether a prompt and its drafts have programs, or may be given some now."""
         known = not self._expected or prompt_bucket(columns) in self._expected
-        fixed = columns <= self.longest_prompt and room <= DRAFT_BUCKETS[-1]
+        fixed = columns <= self.longest_prompt and room <= LARGEST_DRAFT
         return fixed and (known or self._compiler is None)
 
     def _room_after(self, room: int) -> int:
         """Returns the room for which passes are compiled; with a draft, for any answer as one."""
         if room and not self.answer.counted:
-            room = max(room, min(self.answer.max_tokens, DRAFT_BUCKETS[-1]))
+            room = max(room, min(self.answer.max_tokens, LARGEST_DRAFT))
         self._room = max(self._room, room)
         return self._room
 
@@ -191,7 +192,8 @@ class StaticEngine:
             room: tokens of the largest draft, in the prefill or after it; all smaller ones fit too.
         """
         self._prepared.update(prompt_bucket(n) for n in columns if n <= self.longest_prompt)
-        drafts = [bucket for bucket in DRAFT_BUCKETS if bucket <= draft_bucket(room)]
+        largest = draft_bucket(room, room)
+        drafts = [bucket for bucket in draft_buckets(room) if bucket <= largest]
         for prompt in sorted(self._prepared):
             slots = self.slots_for(prompt, room)
             for draft in drafts:
@@ -283,9 +285,12 @@ class StaticEngine:
         return bias.masked_fill_(~sees, float("-inf"))
 
     def slots_for(self, columns: int, room: int) -> int:
-        """Returns the slots for a prompt, the answer and a draft, all padded, and a spare one."""
-        padded = next(bucket for bucket in _ROOMS if bucket >= room)
-        slots = prompt_bucket(columns) + self.answer.max_tokens + padded + 1
+        """Returns the slots for a prompt, the answer and a draft, all padded, and a spare one.
+
+        Expected prompts are given as many, since they then share the passes behind a prompt.
+        """
+        prompt = max(prompt_bucket(columns), *self._expected, 0)
+        slots = prompt + self.answer.max_tokens + draft_buckets(room)[-1] + 1
         return _round_up(slots, _ALIGNMENT)
 
 
@@ -303,7 +308,7 @@ class StaticSequence:
     def __init__(self, engine: StaticEngine, columns: int, room: int) -> None:
         self._engine = engine
         self._columns, self._bucket = columns, prompt_bucket(columns)
-        self._slots = engine.slots_for(columns, room)
+        self._room, self._slots = room, engine.slots_for(columns, room)
         self._certain = np.zeros(self._slots, bool)
         self._certain[:columns] = True
         self._position = columns  # of the next token
@@ -343,7 +348,7 @@ class StaticSequence:
     ) -> tuple[PassLogits, list[Tensor]]:
         """Writes the plan and runs the pass; returns its output without padding, and the rest."""
         drafted = len(draft.tokens) if draft is not None else 0
-        run = self._engine.pass_of(prompt, draft_bucket(drafted), self._slots)
+        run = self._engine.pass_of(prompt, draft_bucket(drafted, self._room), self._slots)
         token, position, slot = first
         plan = np.zeros(run.plan.shape, np.int64)
         # Padding sees what is certain, so that it stays finite, and is written to the spare slot.
@@ -371,9 +376,14 @@ def prompt_bucket(columns: int) -> int:
     return _round_up(columns, PROMPT_STEP)
 
 
-def draft_bucket(tokens: int) -> int:
-    """Returns the padded number of drafted tokens; unpadded beyond the largest bucket."""
-    return next((bucket for bucket in DRAFT_BUCKETS if bucket >= tokens), tokens)
+def draft_buckets(room: int) -> tuple[int, ...]:
+    """Returns the padded numbers of drafted tokens in a step whose largest draft is given."""
+    return next(buckets for buckets in DRAFT_BUCKETS if buckets[-1] >= room)
+
+
+def draft_bucket(tokens: int, room: int) -> int:
+    """Returns the padded number of drafted tokens in a step whose largest draft is `room`."""
+    return next(bucket for bucket in draft_buckets(room) if bucket >= tokens)
 
 
 def _round_up(value: int, step: int) -> int:

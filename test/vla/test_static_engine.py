@@ -17,7 +17,7 @@ from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
 from heisd_ros.families.openvla.network import VLAModel
 from heisd_ros.vla.cuda_graphs import rerun
 from heisd_ros.vla.engine import PlainEngine
-from heisd_ros.vla.static_engine import DRAFT_BUCKETS, StaticEngine
+from heisd_ros.vla.static_engine import LARGEST_DRAFT, StaticEngine
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 ACTIONS = small_model().action_rows
@@ -152,7 +152,7 @@ def test_what_was_prepared_is_not_captured_in_a_step():
     assert captures.count == prepared
 
 
-@pytest.mark.parametrize(("columns", "drafted"), [(113, 1), (20, DRAFT_BUCKETS[-1] + 1)])
+@pytest.mark.parametrize(("columns", "drafted"), [(113, 1), (20, LARGEST_DRAFT + 1)])
 @torch.inference_mode()
 def test_what_fits_no_bucket_is_run_as_it_is(columns, drafted):
     config = dataclasses.replace(
@@ -273,6 +273,21 @@ def test_no_step_waits_for_a_prompt_of_another_length_to_be_compiled():
         prompt = prompt_of(columns, dtype=torch.float32)
         assert_same(run(engine, prompt, drafts), run(PlainEngine(model), prompt, drafts), 1e-5)
         assert len(compiled) == 2 * 2
+
+
+@torch.inference_mode()
+def test_expected_prompts_share_the_passes_behind_them():
+    model, captures = small_model(), Captures()
+
+    engine = StaticEngine(model, captures, prompts=[20, 40])
+    engine.prepare([20, 40], room=6)
+    assert captures.count == 3 * 2  # drafts of 0 and 6, in two prefills and after them
+    chain = DraftTree.from_chains([range(ACTIONS.start, ACTIONS.start + 6)])
+    drafts = [(chain, [0]), (DraftTree(), [])]
+    for columns in (20, 40):
+        prompt = prompt_of(columns, dtype=torch.float32)
+        assert_same(run(engine, prompt, drafts), run(PlainEngine(model), prompt, drafts), 1e-5)
+    assert captures.count == 3 * 2
 
 
 @torch.inference_mode()
