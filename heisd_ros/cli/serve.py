@@ -59,7 +59,7 @@ def serve(
         Path | None, typer.Option(help="PEM of its key, where it is in another file.")
     ] = None,
     clients: Annotated[
-        int, typer.Option(min=1, max=64, help="At one time; more than one with mode 'ar' only.")
+        int, typer.Option(min=1, max=64, help="At one time; more than one with 'ar' only.")
     ] = 1,
 ) -> None:
     """Serve a policy by openpi's websocket protocol. See docs/serving.md.
@@ -69,6 +69,7 @@ def serve(
     from heisd_ros.control.policy import load_policy
     from heisd_ros.control.remote_policy import layout_of
     from heisd_ros.control.session import warm_up
+    from heisd_ros.decoding.modes import load_mode
     from heisd_ros.kinematics.pose import JOINT_SPACES
     from heisd_ros.robot.declare import from_values
     from heisd_ros.robot.parameters import VlaNodeParameters
@@ -80,7 +81,7 @@ def serve(
     with failing(), device_memory_errors(device, "the model"):
         if is_address(model):
             raise ValueError(f"--model is {model!r}; accepted: a folder of this machine")
-        if clients > 1 and mode != "ar":
+        if clients > 1 and load_mode(mode).propose != "none":
             raise ValueError(
                 f"--clients is {clients}; accepted with --mode {mode}: 1, as it remembers its steps"
             )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from heisd_ros.decoding.modes import COMPILED
 from heisd_ros.evaluation import episode_figures, figures
 from heisd_ros.evaluation.accounting import Row, summarise
 from heisd_ros.evaluation.by_task import by_task
@@ -65,7 +66,8 @@ def write_report(
     ready = {name: _compared(data, base) for name, data in results.items()}
     parts = [_section(name, data, base, ablation) for name, data in ready.items()]
     if len(ready) > 1:
-        parts.insert(0, "<h2>Overview</h2>" + overview_table(ready, base, OURS))
+        modes = {name for data in ready.values() for name in data["modes"]}
+        parts.insert(0, "<h2>Overview</h2>" + overview_table(ready, base, _ours(modes)))
     write_page(path, "HeiSD: decoding modes side by side", [_READING, *parts])
 
 
@@ -85,7 +87,12 @@ def save_plot(data: Mapping[str, Any], path: Path, base: str = BASE_MODE) -> Non
         raise ValueError(f"mode {base!r} was not run; accepted: one of {sorted(modes)}")
     whole = {name: mode for name, mode in modes.items() if not name.startswith(_RUNGS)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    figures.success_against_speedup(whole, base, OURS).savefig(path, dpi=90)
+    figures.success_against_speedup(whole, base, _ours(whole)).savefig(path, dpi=90)
+
+
+def _ours(modes: Container[str]) -> str:
+    """Returns the mode that is marked: ours, or its compiled form where only that was run."""
+    return OURS + COMPILED if OURS not in modes and OURS + COMPILED in modes else OURS
 
 
 def _compared(data: Mapping[str, Any], base: str) -> dict[str, Any]:
@@ -107,21 +114,22 @@ def _compared(data: Mapping[str, Any], base: str) -> dict[str, Any]:
 
 def _section(name: str, data: Mapping[str, Any], base: str, ablation: Sequence[str]) -> str:
     modes, rows = data["modes"], data["episodes"]
+    ours = _ours(modes)
     parts = [
         f"<h2>{escape(data['suite'])} <small>{escape(name)}</small></h2>",
         _provenance(data),
-        speed_table(modes, base, OURS),
-        decoding_table(modes, base, OURS),
+        speed_table(modes, base, ours),
+        decoding_table(modes, base, ours),
     ]
     if base not in modes:
         parts.append(f"<p>Mode {escape(base)} was not run here, so there are no speedups.</p>")
     others = [key for key in modes if key != base]
     tasks = {key: by_task(rows, key, base, data["seed"]) for key in others}
     if any(tasks.values()):
-        parts.append(tasks_table(tasks, base, OURS))
+        parts.append(tasks_table(tasks, base, ours))
     whole = {key: mode for key, mode in modes.items() if not key.startswith(_RUNGS)}
     if any(mode["versus"] for mode in whole.values()):
-        picture = figures.success_against_speedup(whole, base, OURS)
+        picture = figures.success_against_speedup(whole, base, ours)
         parts.append(
             picture_of("Success against speedup", picture, "Up and to the right is better.")
         )
@@ -189,7 +197,8 @@ def _load_of(loads: Sequence[float]) -> str:
 
 def _episode_pictures(modes: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """Plots path and metric of a few episodes of one mode: ours, else the one with most sources."""
-    focus = OURS if OURS in modes else max(modes, key=lambda name: _variety(modes[name]))
+    ours = _ours(modes)
+    focus = ours if ours in modes else max(modes, key=lambda name: _variety(modes[name]))
     chosen = _examples([row for row in rows if row["mode"] == focus])
     parts = [
         picture_of(
@@ -224,5 +233,5 @@ def _variety(mode: Mapping[str, Any]) -> int:
 
 
 def _ladder(modes: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
-    names = asked or [*(name for name in modes if name.startswith(_RUNGS)), OURS]
+    names = asked or [*(name for name in modes if name.startswith(_RUNGS)), _ours(modes)]
     return [name for name in names if name in modes and modes[name]["versus"]]

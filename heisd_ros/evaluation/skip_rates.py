@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from heisd_ros.decoding.modes import COMPILED
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.types import Source
 from heisd_ros.evaluation.results import read_results
@@ -26,12 +27,13 @@ class SkipRates(NamedTuple):
 
 
 def measured_rates(path: Path, mode: str = "heisd") -> SkipRates:
-    """The rates of a mode in a results file, over all of its steps.
+    """The rates of a mode in a results file, over all of its steps; compiled or not.
 
     Raises:
         ValueError: The file is no results file, or the mode did not run there or skipped nothing.
     """
-    rows = [row for row in read_results(path)["episodes"] if row["mode"] == mode]
+    names = mode, mode + COMPILED
+    rows = [row for row in read_results(path)["episodes"] if row["mode"] in names]
     sources = "".join(row["source"] for row in rows)
     skipped = sources.count(Source.SKIP.letter)
     if not skipped:

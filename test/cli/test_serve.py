@@ -56,6 +56,7 @@ def test_a_process_serves_until_a_signal(checkpoint, number):
         (["--host", "0.0.0.0"], "HEISD_MODEL_TOKEN"),
         (["--model", "ws://gpu-box:8000"], "accepted: a folder"),
         (["--mode", "heisd", "--clients", 2], "accepted with --mode heisd: 1"),
+        (["--mode", "ar_compiled", "--clients", 2, "--host", "0.0.0.0"], "HEISD_MODEL_TOKEN"),
         (["--model", "/nowhere"], "/nowhere"),
         (["--action-space", "tendons"], "'end_effector', 'joint_velocity', 'joint_position'"),
         (["--action-space", "joint_velocity"], "accepted: 'end_effector' or ''"),

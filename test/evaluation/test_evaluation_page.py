@@ -120,6 +120,14 @@ def test_another_base_can_be_chosen(tmp_path, data):
     assert "points over spec_vla (95%)" in page.cells
 
 
+@pytest.mark.parametrize("name", ["heisd", "heisd_compiled", "spec_vla"])
+def test_our_mode_is_marked_compiled_or_not(tmp_path, data, name):
+    modes = {"ar": data["modes"]["ar"], name: data["modes"]["heisd"]}
+    path = tmp_path / "report.html"
+    write_report({"eval.json": tables_of({**data, "modes": modes})}, path)
+    assert ('class="ours"' in path.read_text(encoding="utf-8")) == (name != "spec_vla")
+
+
 def test_one_mode_alone_has_a_page_that_says_that_there_are_no_speedups(tmp_path):
     results = made_up_results({"heisd": MODES["heisd"]})
     page = page_of(tmp_path, {"eval.json": {**results.finish(), "episodes": results.episodes}})

@@ -29,6 +29,12 @@ def test_rates_are_those_of_all_steps_of_the_mode(results):
     assert 0.0 < rates.of_steps < rates.of_retrieved < 1.0
 
 
+def test_rates_of_the_compiled_form_are_those_of_the_mode(results):
+    path, rates = results[0], measured_rates(results[0])
+    path.write_text(path.read_text().replace('"heisd"', '"heisd_compiled"'))
+    assert measured_rates(path) == rates
+
+
 def test_a_mode_that_did_not_skip_has_no_rate(results):
     assert set(MODES) >= {"ar", "spec_vla"}
     for mode in ("ar", "nowhere"):
