@@ -27,6 +27,7 @@ from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Source
 from heisd_ros.decoding.verifier import Verification
 from heisd_ros.retrieval.database import Matches
+from heisd_ros.vla.action_codec import AnswerFormat
 from heisd_ros.vla.drafter import Drafter, DrafterState
 from heisd_ros.vla.engine import Prompt
 from heisd_ros.vla.reasoning import tags_of
@@ -54,7 +55,8 @@ class Proposer(Protocol):
     Attributes:
         source: the `Source` that those steps are attributed to.
         accept: acceptance rule of its drafts.
-        room: nodes of the largest tree that it drafts after the prefill.
+        room: nodes of the largest tree that it drafts and the model has to read, in answers of a
+            fixed length; of any length, of the largest after the prefill.
     """
 
     source: Source
@@ -125,18 +127,24 @@ class RetrievalProposer(Proposer):
 
     Args:
         settings: how entries are turned into drafts.
-        groups: `AnswerFormat.groups` of the model.
+        answer: format of the model's answers.
     """
 
     source = Source.RETRIEVAL
 
-    def __init__(self, settings: RetrievalSettings, groups: Sequence[range]) -> None:
-        self._settings, self._groups, self.accept = settings, groups, settings.accept
+    def __init__(self, settings: RetrievalSettings, answer: AnswerFormat) -> None:
+        self._settings, self._groups, self.accept = settings, answer.groups, settings.accept
+        if answer.counted:
+            # The last token of a chain is never read.
+            chains = (settings.k if settings.draft == "entries" else 1) + settings.last
+            levels = answer.max_tokens - 1
+            shared = answer.groups[1].start if settings.cross and len(answer.groups) > 1 else levels
+            self.room = chains * shared + chains**2 * (levels - shared)
 
     @classmethod
     def of(cls, mode: ModeSettings, vla: TokenModel, drafter: Drafter | None) -> Proposer | None:
-        """Makes the proposer of a mode."""
-        return cls(mode.retrieval, vla.codec.groups)
+        """Makes the proposer of a mode; None where it does not retrieve."""
+        return cls(mode.retrieval, vla.codec) if mode.retrieves else None
 
     def propose(self, step: Step) -> DraftTree | None:
         """Drafts a chain of each retrieved entry, or their consensus, and the last command."""

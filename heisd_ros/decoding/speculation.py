@@ -36,6 +36,12 @@ class Speculation:
         self._proposers, self._keep_frames = proposers, keep_frames
         # Of an answer of a fixed length all of the rest is guessed, by `redraft`.
         self._guesses = GUESSES if mode.redraft and not vla.codec.counted else 0
+        # Of the whole mode, so that what is compiled for the first step serves all later ones.
+        self._room = max(
+            REDRAFT_ROOM if mode.redraft else 0,
+            *(each.room + self._guesses for each in proposers.values()),
+            0,
+        )
 
     def decode(
         self,
@@ -60,16 +66,14 @@ class Speculation:
         proposer, draft = self._first_draft(step, proposer)
         source: Source = Source.AUTOREGRESSIVE
         rule: AcceptanceRule = "exact"
-        room = REDRAFT_ROOM if mode.redraft else 0
         if proposer is not None:
             source, rule = proposer.source, accept or proposer.accept
-            room = max(room, len(draft), proposer.room + self._guesses)
         verification = Verification.start(
             self._vla.engine,
             step.prompt,
             draft if mode.one_pass else NO_DRAFT,
             rule,
-            room,
+            self._room,
             mode.correct,
             self._keep_frames,
         )

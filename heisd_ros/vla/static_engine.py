@@ -43,10 +43,10 @@ PROMPT_STEP = 16
 """Prompts are padded to a multiple of this many columns."""
 LONGEST_TEXT = 96
 """Text tokens of the longest prompt that is run in fixed shapes."""
-DRAFT_BUCKETS = (0, 6, 12, 24), (0, 24, 40, 72, 128)
+DRAFT_BUCKETS = (0, 6, 14, 24), (0, 24, 40, 72, 128)
 """Drafted tokens are padded to the next of these, by the largest draft of a step. Actions: none,
-one chain, two, a tree. Otherwise: models that reason draft their last answer, about 70 tokens, and
-then trees of 24 to 40; each bucket costs two programs, so there are few."""
+one chain, two or a redraft, a tree. Otherwise: models that reason draft their last answer, about 70
+tokens, and then trees of 24 to 40. Each bucket costs two programs, so there are few."""
 LARGEST_DRAFT = DRAFT_BUCKETS[-1][-1]
 
 _ALIGNMENT = 16  # of the slots: fused attention wants rows of a mask to be aligned
@@ -126,6 +126,8 @@ class StaticEngine:
             buffer.zero_()
         shape = 1, self.longest_prompt, config.hidden_size
         self._prompt = torch.zeros(shape, dtype=self._dtype, device=self._device)
+        # Or the first program would build the table, at every call and with a compiler's rounding.
+        model.language_model.model.rotary(torch.zeros(1, 1).long().to(self._device), self._dtype)
         self._prepared: set[int] = set()  # buckets of prompts
         self._room = 0  # tokens of the largest draft for which passes are compiled
         self._stages: dict[tuple[Stage, torch.Size], _Stage] = {}
@@ -160,11 +162,13 @@ class StaticEngine:
         given = causal_columns(prompt)
         columns = given.shape[1]
         room = max(room, len(draft.tokens) if draft is not None else 0)
-        if not self._fits(columns, room):
+        begun = self._compiler is not None and isinstance(prompt, Prompt) and prompt.begun
+        if begun or not self._fits(columns, room):
             return self._plain.start(given, draft, room)
         if self._compiler is not None:
             room = self._room_after(room)
             self.prepare([columns], room)
+            self._room = room
         self._prompt[:, :columns].copy_(given)
         sequence = StaticSequence(self, columns, room)
         return sequence, sequence.prefill(draft)
@@ -179,8 +183,7 @@ class StaticEngine:
         """Returns the room for which passes are compiled; with a draft, for any answer as one."""
         if room and not self.answer.counted:
             room = max(room, min(self.answer.max_tokens, LARGEST_DRAFT))
-        self._room = max(self._room, room)
-        return self._room
+        return max(self._room, room)
 
     @torch.inference_mode()
     def prepare(self, columns: Sequence[int], room: int = 0) -> None:
@@ -198,20 +201,26 @@ class StaticEngine:
             slots = self.slots_for(prompt, room)
             for draft in drafts:
                 for prefilled in (prompt, 0):
-                    if _Shape(prefilled, draft, slots) not in self._passes:
-                        # Now it compiles; it writes where a capture would.
-                        self.pass_of(prefilled, draft, slots).program()
+                    shape = _Shape(prefilled, draft, slots)
+                    if shape not in self._passes:
+                        made = self._made(shape)
+                        made.program()  # now it compiles; it writes where a capture would
+                        self._passes[shape] = made
 
     def pass_of(self, prompt: int, draft: int, slots: int) -> _Pass:
         """Returns the program of a shape, captured on first use."""
         shape = _Shape(prompt, draft, slots)
         if shape not in self._passes:
-            # A capture runs the program: it must write finite values where they harm no prompt.
-            plan = torch.ones(1 + draft, _SEES + slots, dtype=torch.long, device=self._device)
-            plan[:, _SLOT] = slots - 1
-            program = self._prefill(shape, plan) if prompt else self._extend(shape, plan)
-            self._passes[shape] = _Pass(plan, self._capture(self._compiled(program)))
+            self._passes[shape] = self._made(shape)
         return self._passes[shape]
+
+    def _made(self, shape: _Shape) -> _Pass:
+        # A capture runs the program: it must write finite values where they harm no prompt.
+        size = 1 + shape.draft, _SEES + shape.slots
+        plan = torch.ones(size, dtype=torch.long, device=self._device)
+        plan[:, _SLOT] = shape.slots - 1
+        program = self._prefill(shape, plan) if shape.prompt else self._extend(shape, plan)
+        return _Pass(plan, self._capture(self._compiled(program)))
 
     def _prefill(self, shape: _Shape, plan: Tensor) -> Program:
         """Runs the prompt, then drafts; the plan's first row holds the prompt's last position.

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 
-from heisd_ros.decoding.assembly import build_decoder
-from heisd_ros.decoding.modes import load_mode
+from heisd_ros.decoding.assembly import Assembly, build_decoder
+from heisd_ros.decoding.modes import load_mode, mode_names
 from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.types import Observation
 from heisd_ros.errors import EngineError
 from heisd_ros.families.openvla.checkpoint import load_checkpoint
+from heisd_ros.kinematics.metric import MetricSample
+from heisd_ros.models import shipped_model
 from heisd_ros.vla import engines
 from heisd_ros.vla.engine import PlainEngine
 from heisd_ros.vla.static_engine import StaticEngine
@@ -70,6 +72,37 @@ def test_a_mode_is_compiled_in_its_first_step_for_every_known_prompt(vla, monkey
         assert compiled.infer(seen).tokens == plain.infer(seen).tokens
         compiled_by.append(len(ran))
     assert len(set(compiled_by)) == 1 and compiled_by[0] > 0
+
+
+ACTING = [name for name in mode_names() if load_mode(name).reasoning.keep == "never"]
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_no_mode_compiles_behind_its_first_step(monkeypatch, name):
+    """The first step is configure's, without motion; whatever moves then, the arm cannot wait."""
+    made = []
+
+    def compiled(self, program):
+        made.append(program)
+        return program
+
+    monkeypatch.setattr(StaticEngine, "_compiled", compiled)
+    model = shipped_model()
+    vla, mode = load_checkpoint(model), load_mode(f"{name}_compiled")
+    if mode.skip.policy in ("random", "hold"):
+        mode = dataclasses.replace(mode, skip=dataclasses.replace(mode.skip, rate=0.5))
+    decoder = Assembly(model).decoder(vla, mode)
+    fast = MetricSample(1.0, 0.0, 0.0, 0.3, "paper", True, "velocity")
+    slow = dataclasses.replace(fast, value=0.0, speed=0.0)
+    rng, counted = np.random.default_rng(0), []
+    for motion in (None, fast, slow, fast, fast, slow):
+        for words in vla.spec.instructions[:2]:
+            shape = vla.spec.image_size, vla.spec.image_size, 3
+            images = tuple(rng.integers(0, 256, shape, dtype=np.uint8) for _ in vla.spec.views)
+            proprio = np.zeros(vla.spec.proprio_size, np.float32)
+            decoder.infer(Observation(images, words, proprio, motion))
+        counted.append(len(made))
+    assert len(set(counted)) == 1, counted
 
 
 def test_without_a_compiler_the_choice_is_refused(vla, monkeypatch):

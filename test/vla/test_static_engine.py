@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from heisd_ros.decoding.tree import DraftTree
 from heisd_ros.families.openvla.config import ACTION_DIMENSIONS
 from heisd_ros.families.openvla.network import VLAModel
 from heisd_ros.vla.cuda_graphs import rerun
-from heisd_ros.vla.engine import PlainEngine
+from heisd_ros.vla.engine import PlainEngine, Prompt
 from heisd_ros.vla.static_engine import LARGEST_DRAFT, StaticEngine
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -273,6 +274,49 @@ def test_no_step_waits_for_a_prompt_of_another_length_to_be_compiled():
         prompt = prompt_of(columns, dtype=torch.float32)
         assert_same(run(engine, prompt, drafts), run(PlainEngine(model), prompt, drafts), 1e-5)
         assert len(compiled) == 2 * 2
+
+
+@torch.inference_mode()
+def test_no_step_waits_for_a_kept_reasoning_to_be_compiled():
+    """Its length is new at almost every step, whether or not the model lists its prompts."""
+    model, compiled = small_model(), Compilations()
+
+    engine, columns = StaticEngine(model, rerun, compiler=compiled), prompt_of(30).float()
+    begun = Prompt(columns, begun=(ACTIONS.start,) * 10)
+    _, said = engine.start(begun)
+    assert not compiled
+    _, expected = PlainEngine(model).start(begun)
+    torch.testing.assert_close(said.logits, expected.logits)
+
+
+@torch.inference_mode()
+def test_no_program_computes_what_the_model_keeps():
+    """The table of rotary angles would be made at every call, and with a compiler's rounding."""
+    compiled = Compilations()
+    StaticEngine(small_model(), rerun, compiler=compiled).prepare([20], room=6)
+    assert compiled
+    targets = [str(node.target) for graph in compiled for node in graph.graph.nodes]
+    assert not [name for name in targets if "sin" in name or "outer" in name]
+
+
+@torch.inference_mode()
+def test_a_failed_compilation_is_tried_again():
+    asked = []
+
+    def compiler(graph, inputs):
+        asked.append(graph)
+        if len(asked) == 2:
+            raise RuntimeError("no space left")
+        return graph.forward
+
+    engine = StaticEngine(small_model(), rerun, compiler=compiler)
+    for _ in range(2):
+        with contextlib.suppress(Exception):
+            engine.start(prompt_of(20, dtype=torch.float32), None, 6)
+    assert len(asked) == 1 + 4
+    chain = DraftTree.from_chains([range(ACTIONS.start, ACTIONS.start + 6)])
+    run(engine, prompt_of(20, dtype=torch.float32), [(chain, [0]), (DraftTree(), [])])
+    assert len(asked) == 1 + 4
 
 
 @torch.inference_mode()

@@ -185,7 +185,8 @@ class VisionBackbone(nn.Module):
         """
         batch, views = pixels.shape[:2]
         first, second = pixels.flatten(0, 1).split(3, dim=1)
-        if not (pixels.is_cuda and torch.is_inference_mode_enabled()):
+        beside = pixels.is_cuda and torch.is_inference_mode_enabled()
+        if not beside or torch.compiler.is_compiling():  # which orders what runs on streams itself
             towers = [self.featurizer(first), self.fused_featurizer(second)]
         else:
             # Beside each other: a few hundred patches leave a large GPU half idle.
