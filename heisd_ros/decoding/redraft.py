@@ -6,12 +6,13 @@ from heisd_ros.decoding.settings import AcceptanceRule
 from heisd_ros.decoding.tree import DraftTree
 from heisd_ros.decoding.verifier import Verification
 
-REDRAFT_ROOM = 20
+REDRAFT_ROOM = 14
 """Nodes of the largest `redraft` that the model has to read: after one token, five levels of the
-model's first choices, and at each position its second choice with what follows it."""
-SECOND_CHOICES = 8
-"""Positions that are drafted by the model's second choice as well: all of a short answer, and few
-enough of a long one that they do not crowd out its first choices."""
+model's first choices, and two second choices with what follows them."""
+SECOND_CHOICES = 2
+"""Positions that are drafted by the model's second choice as well, of those in which it is nearest
+to the first. More cost a CPU more time than the passes that they save."""
+_AHEAD = 8  # positions of which these are chosen: a long answer differs before it comes to others
 GUESSES = 16
 """First choices behind the newest token of a long answer that are drafted beside what its proposer
 drafts there: words that change singly, such as numbers, then cost one pass together."""
@@ -24,8 +25,8 @@ def redraft(
 
     After a token that is slightly wrong the model predicts nearly what it will predict after the
     right one (Jacobi decoding, arXiv 2305.10427), so one more pass usually ends the step. Where the
-    guess is not exactly right, its second choice usually is, so in exact mode each second choice
-    is drafted as well.
+    guess is not exactly right, its second choice usually is, so in exact mode those that come
+    nearest are drafted as well.
 
     Args:
         verification: what is known of the step so far.
@@ -37,9 +38,10 @@ def redraft(
         return draft.tails(len(verification.tokens) - level)
     rest = expected(verification, draft, level)
     chains = [rest]
-    second_choices = verification.second_choices() if rule == "exact" else ()
-    for place, second in enumerate(second_choices[:SECOND_CHOICES]):
-        chains.append((*rest[:place], second, *rest[place + 1 :]))
+    seconds = (verification.second_choices() if rule == "exact" else ())[:_AHEAD]
+    places = sorted(range(len(seconds)), key=lambda place: seconds[place].behind)
+    for place in places[:SECOND_CHOICES]:
+        chains.append((*rest[:place], seconds[place].token, *rest[place + 1 :]))
     return DraftTree.from_chains(chains)
 
 

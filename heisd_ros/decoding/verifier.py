@@ -37,6 +37,18 @@ class Judge(Protocol):
         ...
 
 
+class SecondChoice(NamedTuple):
+    """The token that a model would say else.
+
+    Attributes:
+        token: its id.
+        behind: how far its logit is behind the best one.
+    """
+
+    token: int
+    behind: float
+
+
 class _Outcome(NamedTuple):
     """The fields of a `Verification` that a pass extends."""
 
@@ -119,10 +131,10 @@ class Verification:
             record: as in `Verification`.
             judge: as in `Verification`.
         """
-        room = max(len(tree), room)
         begun = prompt.begun if isinstance(prompt, Prompt) else ()
         record = record and not begun  # of what was not decoded nothing is known
         fed = _fed(tree, engine.answer.max_tokens - len(begun))
+        room = max(len(fed), room)
         sequence, said = engine.start(prompt, fed, room)
         self = cls(sequence, engine.answer, room, correct, record, [*begun], [*begun], judge=judge)
         self._take(said, tree, fed, rule)
@@ -162,11 +174,13 @@ class Verification:
                 self.margins += torch.cat(margins).tolist()
         self.answers = ()
 
-    def second_choices(self) -> tuple[int, ...]:
+    def second_choices(self) -> tuple[SecondChoice, ...]:
         """Returns the model's second choice for each of `answers`; call it before the next pass."""
         if not self.answers or self._logits is None:
             return ()
-        return tuple(self._logits[self._rows].topk(2, dim=-1).indices[:, 1].tolist())
+        best = self._logits[self._rows].float().topk(2, dim=-1)
+        tokens, behind = best.indices[:, 1], best.values[:, 0] - best.values[:, 1]
+        return tuple(map(SecondChoice, tokens.tolist(), behind.tolist()))
 
     @property
     def finished(self) -> bool:

@@ -21,7 +21,7 @@ from heisd_ros.decoding.settings import ModeSettings
 from heisd_ros.decoding.skip import SkipGate
 from heisd_ros.decoding.tree import NO_DRAFT, DraftTree
 from heisd_ros.decoding.types import Observation, Source
-from heisd_ros.decoding.verifier import Verification
+from heisd_ros.decoding.verifier import SecondChoice, Verification
 from heisd_ros.errors import ModeError
 from heisd_ros.kinematics.metric import MetricSample
 
@@ -134,8 +134,12 @@ def test_redrafting_drafts_the_second_choice_too(monkeypatch, place):
         return (*tokens[len(self.tokens) : first], FIRST, *tokens[first + 1 :])
 
     monkeypatch.setattr(Verification, "answers", property(said, lambda self, value: None))
-    second = lambda self: tokens[len(self.tokens) :]  # noqa: E731
-    monkeypatch.setattr(Verification, "second_choices", second)
+
+    def seconds(self):
+        left = tokens[len(self.tokens) :]
+        return [SecondChoice(token, float(n != place)) for n, token in enumerate(left)]
+
+    monkeypatch.setattr(Verification, "second_choices", seconds)
     step = decoder([wrong], redraft=True, retrieval={"accept": "exact"}).infer(observation())
     assert FIRST not in tokens[3:]
     assert (step.passes, step.accepted, step.tokens) == (2, 6, tokens)
@@ -231,14 +235,21 @@ def test_a_consensus_of_the_entries_is_one_draft():
     assert decoder([tokens, far(tokens)], **mode).infer(observation()).passes == 7
 
 
-def test_only_exact_redrafts_have_the_second_choices_in_them():
-    said = SimpleNamespace(tokens=[1], answers=(10, 11, 12), second_choices=lambda: (20, 21, 22))
+def test_only_exact_redrafts_have_the_nearest_second_choices_in_them():
+    behind = {20: 0.3, 21: 0.1, 22: 0.2}
+    said = SimpleNamespace(
+        tokens=[1],
+        answers=(10, 11, 12),
+        second_choices=lambda: [SecondChoice(*each) for each in behind.items()],
+    )
     first = (10, 11, 12)
     assert redraft(said, NO_DRAFT, "sequence_relaxed").chains() == [first]
     exact = redraft(said, NO_DRAFT, "exact").chains()
-    assert sorted(exact) == [(10, 11, 12), (10, 11, 22), (10, 21, 12), (20, 11, 12)]
+    assert sorted(exact) == [(10, 11, 12), (10, 11, 22), (10, 21, 12)]
     all_six = SimpleNamespace(
-        tokens=[1], answers=tuple(range(10, 16)), second_choices=lambda: tuple(range(20, 26))
+        tokens=[1],
+        answers=tuple(range(10, 16)),
+        second_choices=lambda: [SecondChoice(20 + n, float(n)) for n in range(6)],
     )
     read = redraft(all_six, NO_DRAFT, "exact").above(5)  # the last level is only judged
     assert len(read) == REDRAFT_ROOM

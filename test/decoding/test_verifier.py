@@ -115,9 +115,12 @@ def test_answers_and_second_choices_are_the_models_down_the_nearest_branch(make_
         _, said = PlainEngine(model).start(prompt, alone)
         best = said.logits[1:].topk(2, dim=-1).indices.tolist()
     assert verification.tokens == [tokens[0]]
-    assert [
-        list(pair) for pair in zip(verification.answers, verification.second_choices(), strict=True)
-    ] == best
+    seconds = verification.second_choices()
+    found = zip(verification.answers, seconds, strict=True)
+    assert [[own, each.token] for own, each in found] == best
+    margins = said.logits[1:].topk(2, dim=-1).values
+    behind = (margins[:, 0] - margins[:, 1]).tolist()
+    assert [each.behind for each in seconds] == pytest.approx(behind, abs=1e-4)
 
 
 @pytest.mark.parametrize("how", ["pass", "finish"])
