@@ -76,6 +76,13 @@ class Bounds:
                 words = f"{name} speed {speed:.4g} {unit}/s; accepted: up to {limits.speed:g}"
                 yield Trip(TripReason.TOO_FAST, words)
 
+    def share(self, twist: np.ndarray) -> float:
+        """Returns which share of the greatest speed a twist, (6,), has."""
+        return max(
+            float(np.linalg.norm(twist[part])) / (limits.speed * self._share)
+            for _, _, part, limits in self._parts
+        )
+
     def faded(self, twist: np.ndarray, rates: np.ndarray) -> Iterator[Trip]:
         """Checks the speed that is reached once the acceleration has faded, at the limit of jerk.
 

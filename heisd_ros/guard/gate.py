@@ -159,9 +159,6 @@ class Gate:
             words = "commands move the arm from the first; accepted: those of a node that holds it"
             self._refuse(Trip(TripReason.NOT_FROM_REST, words), now)
             return False
-        if (often := self._too_often(now)) is not None:
-            self._refuse(often, now)
-            return False
         arm = self.joints.arm(now)
         assert arm is not None, "there would be a fault"
         if self._along_tip:
@@ -170,7 +167,7 @@ class Gate:
         reading = readings[0]
         stop = self._halt.path(reading.twist, reading.rate)
         faults = self._judge.objections(command, reading, self._passed, arm, stop, clock)
-        trip = next(faults, None)
+        trip = next(faults, None) or self._too_often(now, self._judge.takes(command, reading))
         if trip is not None:
             self._refuse(trip, now)
             return False
@@ -293,8 +290,8 @@ class Gate:
             return Trip(TripReason.NO_CLOCK, "the guard's clock stands at 0")
         return Trip.of(self.joints.problem(now) or self._following.problem())
 
-    def _too_often(self, now: int) -> Trip | None:
-        """Counts a command, each of which may lead a tick further; returns a trip if they are many.
+    def _too_often(self, now: int, ticks: float) -> Trip | None:
+        """Counts the ticks that commands take; returns a trip if they are more than have passed.
 
         The first of a motion begins the count.
         """
@@ -302,10 +299,10 @@ class Gate:
             self._credit = self._most_credit
             return None
         elapsed = (now - self._passed.at) / NANOSECONDS / self.tick_sec
-        self._credit = min(self._credit + elapsed, self._most_credit) - 1.0
+        self._credit = min(self._credit + elapsed, self._most_credit) - ticks
         if self._credit >= 0.0:
             return None
-        words = f"commands come faster than one in {self.tick_sec:g} s, by command.rate_hz"
+        words = f"commands come faster, or lead further, than one in {self.tick_sec:g} s may"
         return Trip(TripReason.TOO_FAST, words)
 
     def _account(self, twist: np.ndarray, arm: ArmState | None, now: int) -> None:

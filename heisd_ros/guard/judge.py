@@ -146,6 +146,19 @@ class Judge:
         found.sort(key=lambda each: float(np.linalg.norm(each.twist - likely)))
         return [each for each in found if not each.faults] or found[:1]
 
+    def takes(self, command: Command, reading: Reading) -> float:
+        """Returns the ticks that a command takes at least.
+
+        A target after lost ones takes more than one, and so does one whose stamp is made up.
+
+        Args:
+            command: The command.
+            reading: What it stands for.
+        """
+        if command.target is None:
+            return 1.0
+        return max(1.0, reading.ticks * self.bounds.share(reading.twist))
+
     def objections(
         self,
         command: Command,

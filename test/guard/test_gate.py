@@ -326,7 +326,34 @@ def test_commands_that_come_too_often_trip(kind):
         message = command_message(kind, line.driver.next(), line.stamp())
         line.gate.joints.add_joint_state(joint_message(line.arm.q, line.stamp()), line.now)
         line.gate.take(message, line.now, line.now)
-    assert line.tripped().startswith("too_fast: commands come faster than one in 0.02 s")
+    assert line.tripped().startswith(
+        "too_fast: commands come faster, or lead further, than one in 0.02 s may"
+    )
+
+
+@pytest.mark.parametrize("together", [1, 4])
+def test_made_up_stamps_make_no_faster_motion(together):
+    """Each command is within the limits by the time since the last stamp, at least a tick."""
+    line, gap = Simulated(gate_of("pose"), "pose"), 4
+    line.run(3)
+    line.driver.goal = np.array([0.0, 0.95 * SPEED, 0.0, 0.0, 0.0, 0.0])
+    line.run(30)
+    begun, first, passed = line.now, line.driver.target[0], line.driver.target[0]
+    for beat in range(20 * gap):
+        line.now += int(TICK_SEC * 1e9)
+        line.arm.advance(line.now / 1e9, TICK_SEC)
+        line.gate.joints.add_joint_state(joint_message(line.arm.q, line.stamp()), line.now)
+        for nth in range(0 if (beat + 1) % gap else together):
+            for _ in range(1 if nth else gap):
+                values = line.driver.next()
+            message = command_message("pose", values, line.stamp())
+            if line.gate.take(message, line.now, line.now):
+                line.arm.hear(message, line.now / 1e9)
+                passed = values[0]
+    assert line.tripped().startswith("too_fast: commands come faster") == (together > 1)
+    ahead = line.gate.settings.guard.command_timeout_sec + 2 * TICK_SEC
+    seconds = (line.now - begun) / 1e9 + ahead
+    assert np.linalg.norm(passed - first) <= 1.1 * SPEED * seconds
 
 
 def test_a_delay_lets_commands_come_together():
