@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heisd_ros.cli.reading import reading_of
+from heisd_ros.cli.reading import description_of, reading_of
 
 if TYPE_CHECKING:
     from heisd_ros.data.source import Item, Source
@@ -99,13 +99,17 @@ def read_as(
     from heisd_ros.errors import DemonstrationError
     from heisd_ros.files.bounded import read_text
     from heisd_ros.models import find_model
+    from heisd_ros.robot.robot_file import read_cell_file
     from heisd_ros.sim.protocol import load_protocol
 
     files = {"params": params, "features": features, "urdf": urdf}
+    texts = {n: "" if f is None else read_text(f, DemonstrationError) for n, f in files.items()}
+    if params is not None:  # which may name the file of the URDF
+        texts["urdf"] = description_of(read_cell_file(params), urdf) or ""
     return {
         "dtype": dtype,
         "protocol": repr(load_protocol(protocol, find_model(model))),
-        **{n: "" if f is None else read_text(f, DemonstrationError) for n, f in files.items()},
+        **texts,
     }
 
 

@@ -59,26 +59,19 @@ def reading_of(
     from heisd_ros.data.lerobot import FeatureMap
     from heisd_ros.data.open_sources import Reading
     from heisd_ros.errors import UrdfError
-    from heisd_ros.files.bounded import read_text
     from heisd_ros.kinematics.arm import ArmKinematics
     from heisd_ros.robot.cell_parameters import recording_layout
-    from heisd_ros.robot.robot_arm import urdf_text
     from heisd_ros.robot.robot_file import read_cell_file, read_cell_text
-
-    def description(cell: CellParameters) -> str | None:
-        if urdf is not None:
-            return read_text(urdf, UrdfError)
-        return None if cell.robot.source == "topic" else urdf_text(cell)
 
     def noted(content: str) -> RecordingLayout:
         cell = read_cell_text(content)
-        return recording_layout(cell, description(cell))
+        return recording_layout(cell, description_of(cell, urdf))
 
     mapped = FeatureMap.read(features) if features else None
     if params is None:
         return Reading(features=mapped, rate_hz=rate_hz, layout_of=noted)
     cell = read_cell_file(params)
-    text = description(cell)
+    text = description_of(cell, urdf)
 
     def arm() -> ArmKinematics:
         if text is None:
@@ -87,6 +80,20 @@ def reading_of(
         return ArmKinematics(text, robot.tip_frame, robot.joint_names, robot.base_frame)
 
     return Reading(recording_layout(cell, text), mapped, arm, rate_hz)
+
+
+def description_of(cell: CellParameters, urdf: Path | None) -> str | None:
+    """Returns the URDF's text: that of a file, or else the one of a robot's settings.
+
+    Returns None where the robot is described on a topic.
+    """
+    from heisd_ros.errors import UrdfError
+    from heisd_ros.files.bounded import read_text
+    from heisd_ros.robot.robot_arm import urdf_text
+
+    if urdf is not None:
+        return read_text(urdf, UrdfError)
+    return None if cell.robot.source == "topic" else urdf_text(cell)
 
 
 def say_dropped(sources: Sequence[Source]) -> None:

@@ -151,7 +151,7 @@ def drafter(
     urdf: Urdf = None,
 ) -> None:
     """Train a drafter for a model of any family on its own tokens, on the GPU if there is one."""
-    from heisd_ros.cli.db_jobs import load_model, open_demonstrations
+    from heisd_ros.cli.db_jobs import load_model, open_demonstrations, read_as
     from heisd_ros.training.distillation import teacher_frames
     from heisd_ros.training.train_drafter import DistillationSettings, DrafterTrainer
 
@@ -172,6 +172,7 @@ def drafter(
             lambda done, of: progress.update(
                 reading, completed=done, total=of, note=f"{done} of {of} episodes"
             ),
+            read_as(model, protocol, "float32", params, features, urdf),
         )
         say_dropped(sources)
         trainer = DrafterTrainer(frames, teacher, identity, folder, settings)

@@ -7,9 +7,10 @@ which would reveal to the drafter what the VLA has yet to decide.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -80,6 +81,7 @@ def teacher_frames(
     control_rate_hz: float,
     cache: Path,
     on_episode: Callable[[int, int], None] = lambda done, of: None,
+    read_as: Mapping[str, str] = MappingProxyType({}),
 ) -> TeacherFrames:
     """Runs the VLA over every recorded frame, or reads the results of an earlier call.
 
@@ -90,6 +92,7 @@ def teacher_frames(
         control_rate_hz: its control rate.
         cache: folder that stores the result of each episode, so that a stopped run can be resumed.
         on_episode: called with the number of episodes that are done, and of all.
+        read_as: what else decides what an episode gives, by name.
 
     Raises:
         DatabaseError: the sources do not fit the model or each other.
@@ -102,6 +105,7 @@ def teacher_frames(
     for source in sources:
         if source.report.unusable:
             raise DemonstrationError(f"{source.label}: {source.report.unusable}")
+    given = repr((fingerprint, sorted(read_as.items())))
     cache.mkdir(parents=True, exist_ok=True)
     blocks: list[_Block] = []
     held_out: list[bool] = []
@@ -109,7 +113,7 @@ def teacher_frames(
     for number, item in enumerate(items):
         on_episode(number, len(items))
         episode = item.source.episode(item.place, vla.spec.views)
-        path = cache / f"{_key(episode, fingerprint)}.safetensors"
+        path = cache / f"{_key(episode, given)}.safetensors"
         block = _read(path)
         if block is None:
             block = _run_episode(episode, vla, item.source.arm)
@@ -197,9 +201,9 @@ def aligned(blocks: Sequence[_Block], join: Callable[[list[Tensor]], Tensor]) ->
     return {name: join([block[name] for block in padded]) for name in padded[0]}
 
 
-def _key(episode: Episode, fingerprint: str) -> str:
+def _key(episode: Episode, given: str) -> str:
     """Returns a cache key for the model's results on an episode."""
-    content = hashlib.sha256(f"{fingerprint} {episode.instruction}".encode())
+    content = hashlib.sha256(f"{given} {episode.instruction}".encode())
     arrays = (episode.joint_positions, episode.gripper_opening, *episode.images.values())
     for array in arrays:
         content.update(np.ascontiguousarray(array).tobytes())

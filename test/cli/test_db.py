@@ -10,11 +10,13 @@ import pytest
 import typer
 from support.database import write_small
 from support.episodes import episode
+from support.robots import robot_files, urdf_of
 from support.skipping import calibration
 from support.tiny_vla import INSTRUCTIONS, save_tiny_checkpoint
 from typer.testing import CliRunner
 
 from heisd_ros.cli.db import app, parse_states
+from heisd_ros.cli.db_jobs import read_as
 from heisd_ros.data.libero_hdf5 import LiberoWriter
 from heisd_ros.retrieval.database import Database
 from heisd_ros.retrieval.manifest import MANIFEST, Manifest
@@ -116,3 +118,15 @@ def test_brackets_in_an_instruction_are_shown_as_they_are(tmp_path):
     result = run("info", tmp_path / "db")
     assert result.exit_code == 0, result.output
     assert "".join(words.split()) in "".join(result.output.replace("│", " ").split())
+
+
+def test_a_urdf_that_a_robot_file_names_counts_by_what_it_says(tmp_path):
+    model, urdf = save_tiny_checkpoint(tmp_path / "model"), tmp_path / "arm.urdf"
+    params = tmp_path / "arm.yaml"
+    text = robot_files()["ur5e"].read_text(encoding="utf-8")
+    params.write_text(text.replace("source: topic", f"source: file\n    robot.urdf: {urdf}"))
+    found = []
+    for comment in ("", "<!-- another -->"):
+        urdf.write_text(urdf_of("ur5e") + comment, encoding="utf-8")
+        found.append(read_as(str(model), "", "float32", params, None, None))
+    assert found[0] != found[1] and found[1]["urdf"].endswith("another -->")

@@ -58,10 +58,10 @@ def runs(monkeypatch):
     return frames
 
 
-def teacher(folder, vla, cache, on_episode=lambda done, of: None, model=MODEL):
+def teacher(folder, vla, cache, on_episode=lambda done, of: None, model=MODEL, read_as=None):
     files = sorted(folder.glob("*_demo.hdf5"))
     sources = open_sources(files, Reading(rate_hz=20.0))
-    return teacher_frames(sources, vla, model, 20.0, cache, on_episode)
+    return teacher_frames(sources, vla, model, 20.0, cache, on_episode, read_as or {})
 
 
 @pytest.fixture
@@ -169,10 +169,13 @@ def test_only_what_changed_is_run_again(demonstrations, tmp_path, vla, runs):
     assert len(list(cache.iterdir())) == 3, "outdated files are removed"
 
 
-def test_another_model_is_run_again(demonstrations, tmp_path, vla, runs):
+@pytest.mark.parametrize("other", [{"model": "b" * 64}, {"read_as": {"protocol": "another"}}])
+def test_another_model_or_another_way_of_reading_is_run_again(
+    demonstrations, tmp_path, vla, runs, other
+):
     teacher(demonstrations, vla, tmp_path / "cache")
     runs.clear()
-    teacher(demonstrations, vla, tmp_path / "cache", model="b" * 64)
+    teacher(demonstrations, vla, tmp_path / "cache", **other)
     assert len(runs) == 15
 
 
