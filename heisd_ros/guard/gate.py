@@ -34,6 +34,8 @@ _STILL = 1e-6
 """Change of a command, m or rad or per second, that is none."""
 _JITTER_TICKS = 2.0
 """Ticks by which a command may come early."""
+_FAST = 1.01
+"""Share of the rate at which commands may come, since clocks differ."""
 _NOTHING = Trip(TripReason.NO_COMMANDS, "nothing received yet")
 
 
@@ -299,7 +301,7 @@ class Gate:
             self._credit = self._most_credit
             return None
         elapsed = (now - self._passed.at) / NANOSECONDS / self.tick_sec
-        self._credit = min(self._credit + elapsed, self._most_credit) - ticks
+        self._credit = min(self._credit + _FAST * elapsed, self._most_credit) - ticks
         if self._credit >= 0.0:
             return None
         words = f"commands come faster, or lead further, than one in {self.tick_sec:g} s may"

@@ -356,6 +356,17 @@ def test_made_up_stamps_make_no_faster_motion(together):
     assert np.linalg.norm(passed - first) <= 1.1 * SPEED * seconds
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_commander_whose_clock_is_fast_passes_for_hours(kind):
+    """Clocks differ by up to 0.01%, here by 1%, so that half an hour passes in 18 seconds."""
+    line = Simulated(gate_of(kind), kind)
+    line.run(3)
+    for _ in range(900):
+        line.now -= round(0.0099 * TICK_SEC * 1e9)
+        line.run(1)
+    assert not line.tripped()
+
+
 def test_a_delay_lets_commands_come_together():
     line = moving("twist")
     late = []
