@@ -11,7 +11,7 @@ REDRAFT_ROOM = 14
 model's first choices, and two second choices with what follows them."""
 SECOND_CHOICES = 2
 """Positions that are drafted by the model's second choice as well, of those in which it is nearest
-to the first. More cost a CPU more time than the passes that they save."""
+to the first. More save few passes, and would not fit the same compiled program."""
 _AHEAD = 8  # positions of which these are chosen: a long answer differs before it comes to others
 GUESSES = 16
 """First choices behind the newest token of a long answer that are drafted beside what its proposer

@@ -38,11 +38,11 @@ class Judge(Protocol):
 
 
 class SecondChoice(NamedTuple):
-    """The token that a model would say else.
+    """A model's second choice of a token.
 
     Attributes:
         token: its id.
-        behind: how far its logit is behind the best one.
+        behind: the best logit minus its own.
     """
 
     token: int
